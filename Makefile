@@ -1,0 +1,94 @@
+# Everything a developer or CI runs; `make` lists it. pip is configured from outside, with PIP_* or pip.conf.
+
+PYTHON ?= python3.11 python3.12 python3# the first of these that fits builds the venv
+VENV ?= .venv
+STAGES ?= unit integration e2e
+PYTEST_ARGS ?=
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --no-deps --no-build-isolation
+LOCKS := requirements/cpu.lock requirements/dev.lock
+LOCKED := $(VENV)/.stamp-locked
+INSTALLED := $(VENV)/.stamp-installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv test test-all lint lock lock-check quickstart doctor wheel clean distclean
+
+help: ## this list
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-11s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+venv: $(INSTALLED) ## .venv with the locked CPU environment and this checkout, editable
+
+$(PY):
+	@for python in $(PYTHON); do \
+	  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 || continue; \
+	  $$python -c 'import ensurepip, venv' >/dev/null 2>&1 || { lacks="$$lacks $$python"; continue; }; \
+	  echo "== $(VENV): $$($$python --version)"; exec $$python -m venv $(VENV); \
+	done; \
+	if [ -n "$$lacks" ]; then echo "make: no venv/ensurepip module in:$$lacks (Debian, Ubuntu: apt install python3-venv)" >&2; \
+	else echo "make: Python 3.11 or 3.12 is needed; tried: $(PYTHON) (name another: make PYTHON=/path/to/python)" >&2; fi; \
+	exit 1
+
+# torch comes first: if it is the wrong build, that shows before everything else is downloaded.
+$(LOCKED): $(LOCKS) | $(PY)
+	@echo "== 1/4 build backend and torch"
+	$(PIP) --no-compile $$(grep -hE '^(setuptools|torch)==' $(LOCKS))
+	@$(PY) -c 'import importlib.metadata as m, sys; sys.exit(sys.platform == "linux" and not m.version("torch").endswith("+cpu"))' || { \
+	  $(PY) -m pip uninstall --quiet --yes torch; \
+	  echo "make: pip found no CPU build of torch: point PIP_EXTRA_INDEX_URL at the PyTorch project's CPU wheel index, or PIP_FIND_LINKS at a folder of CPU wheels" >&2; \
+	  exit 1; }
+	@echo "== 2/4 locked packages"
+	$(PIP) --no-compile $(LOCKS:%=-r %)
+	@echo "== 3/4 byte code (all processors; without it the first run spends minutes importing)"
+	@$(PY) -m compileall -qq -j 0 "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  || echo "   (torch ships a file for newer Pythons only, which is left out)"
+	@touch $@
+
+$(INSTALLED): $(LOCKED) pyproject.toml setup.py
+	@echo "== 4/4 this checkout"
+	$(PIP) --editable .
+	@touch $@
+
+# pytest exits with 5 if it ran no test; that is a failure here, and is said so.
+define run_stages
+@for stage in $(STAGES); do \
+  echo "== tests/$$stage"; \
+  $(PY) -m pytest tests/$$stage $(1) $(PYTEST_ARGS) || { code=$$?; \
+    [ $$code -ne 5 ] || echo "make: no test ran in tests/$$stage; that counts as a failure" >&2; \
+    exit $$code; }; \
+done
+endef
+
+test: venv ## unit, integration and e2e tests but the slow ones; stops after the first stage that fails
+	$(call run_stages,-m "not slow")
+
+test-all: venv ## the same with the slow ones
+	$(call run_stages,)
+
+lint: venv ## ruff (rules and format) and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+quickstart: venv ## train a tiny model with one-off pipelining, on the CPU
+	$(PY) -m verl_pipeline.quickstart
+
+doctor: venv ## what this machine can run, and whether the plugin is active
+	$(VENV)/bin/verl-pipeline doctor
+
+lock: venv ## resolve pyproject.toml afresh into requirements/*.lock (downloads about 1 GB)
+	$(PY) requirements/lock.py write
+
+lock-check: venv ## the locks agree with pyproject.toml and with what is installed
+	$(PY) requirements/lock.py check
+
+wheel: venv ## dist/*.whl
+	$(PY) -m build --wheel --no-isolation
+
+clean: ## remove what builds and checks leave (not .venv, outputs, checkpoints)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv
+	rm -rf $(VENV)

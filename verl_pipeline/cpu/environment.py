@@ -1,0 +1,30 @@
+"""Environment of a CPU run: every variable that verl, vLLM, Ray and torch read before our code can speak to them.
+
+Invariant: what the user has set wins (``setdefault`` semantics). The processes of a Ray that this process starts
+inherit it; nodes of a Ray that runs already must have been started with it.
+"""
+
+import os
+
+CPU_ENVIRONMENT: dict[str, str] = {
+    # verl's platform registry; ours registers under this name.
+    "VERL_PLATFORM": "cpu",
+    # One thread a process: two processes with two threads each on two cores run several times slower.
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # GiB of KV cache per replica; vLLM would take half of the machine's memory.
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    # The engine core is started with a clean interpreter: a fork of a process that holds Ray threads can hang.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Ray would otherwise blank the accelerator variables of actors that ask for none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # verl 0.9.1 calls logger.info(..., flush=True) on a path that INFO would reach.
+    "VERL_LOGGING_LEVEL": "WARNING",
+}
+
+
+def set_environment() -> None:
+    """Set what the user has not set."""
+    for name, value in CPU_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)

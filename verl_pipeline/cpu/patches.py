@@ -1,0 +1,46 @@
+"""Monkey-patches for CPU runs: the places of verl 0.9.1 and vLLM 0.27.1 that offer no seam.
+
+Each patch says what breaks without it; ``tests/unit/cpu/test_patches.py`` fails when upstream changes the
+patched code, so that a patch is either still needed and right, or removed.
+"""
+
+import functools
+
+
+def patch_process_group_backend(module) -> None:
+    """Open verl's process groups with gloo alone.
+
+    ``verl.utils.distributed.initialize_global_process_group_ray`` composes ``cpu:gloo,{device}:{backend}``; on a CPU
+    that names the device ``cpu`` twice, which torch refuses ("Duplicate device type cpu").
+
+    Args:
+        module: the freshly imported ``verl.utils.distributed``.
+    """
+    original = module.initialize_global_process_group_ray
+
+    @functools.wraps(original)
+    def initialize_global_process_group_ray(timeout_second=None, backend=None):
+        return original(timeout_second=timeout_second, backend=backend or "cpu:gloo")
+
+    initialize_global_process_group_ray.__module__ = __name__
+    module.initialize_global_process_group_ray = initialize_global_process_group_ray
+
+
+def keep_vllm_linear_weights() -> None:
+    """Keep the parameters of vLLM's Linear layers after they are packed for oneDNN.
+
+    vLLM replaces them by an empty tensor, so the second weight sync fails ("load weight [64, 128] into parameter
+    [0]"). With the parameter kept, verl's post-load step packs the new values again.
+    """
+    from vllm.model_executor.layers import utils
+
+    original = utils.dispatch_cpu_unquantized_gemm
+    if getattr(original, "_keeps_weights", False):
+        return
+
+    @functools.wraps(original)
+    def dispatch_cpu_unquantized_gemm(layer, remove_weight):
+        return original(layer, remove_weight=False)
+
+    dispatch_cpu_unquantized_gemm._keeps_weights = True
+    utils.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm

@@ -1,0 +1,83 @@
+"""Runs the filters over a batch and counts what each did.
+
+Invariants:
+* Filters run in order; each sees what those before it kept.
+* A group that the drops leave with one member has no baseline: under a group-relative advantage its member gets
+  advantage 0 instead of its raw reward. A group that had one member from the start is left alone.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from verl_pipeline.filters.protocol import BatchView, Decision, Filter
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What the filters decided about a batch of n trajectories.
+
+    Attributes:
+        kept: int64, positions of the rows that stay, in order.
+        zeroed: bool, shape (n,); rows whose advantage is to be 0 (those dropped are False).
+        metrics: ``filters/<name>/...``: rows dropped and zeroed, share of tokens, mean reward and length before/after.
+    """
+
+    kept: np.ndarray
+    zeroed: np.ndarray
+    metrics: dict[str, float]
+
+
+def apply_filters(filters: Sequence[Filter], batch: BatchView) -> Filtered:
+    """Apply ``filters`` to ``batch``.
+
+    Raises:
+        ValueError: a filter returned another number of decisions than there are trajectories.
+    """
+    kept = np.arange(len(batch))
+    zeroed = np.zeros(len(batch), dtype=bool)
+    metrics: dict[str, float] = {}
+    for entry in filters:
+        view = batch.select(kept)
+        decisions = entry.decide(view)
+        if len(decisions) != len(view):
+            raise ValueError(f"filter {entry.name}: {len(decisions)} decisions for {len(view)} trajectories")
+        dropped = np.array([decision is Decision.DROP for decision in decisions], dtype=bool)
+        zero = np.array([decision is Decision.ZERO_ADVANTAGE for decision in decisions], dtype=bool)
+        metrics |= _metrics(entry.name, view, dropped, zero)
+        zeroed[kept[zero]] = True
+        kept = kept[~dropped]
+    zeroed[np.setdiff1d(np.arange(len(batch)), kept)] = False
+    return Filtered(kept, zeroed, metrics)
+
+
+def lone_survivors(sessions: Sequence[tuple[str, int]], group_sizes: dict[str, int]) -> np.ndarray:
+    """Rows of the only session that is left of a group of several.
+
+    Args:
+        sessions: prompt and session of each remaining row (a session may have several rows).
+        group_sizes: sessions asked for, by prompt.
+
+    Returns:
+        bool, shape (len(sessions),).
+    """
+    left = Counter(uid for uid, _session in set(sessions))
+    return np.array([left[uid] == 1 and group_sizes[uid] > 1 for uid, _session in sessions], dtype=bool)
+
+
+def _metrics(name: str, view: BatchView, dropped: np.ndarray, zeroed: np.ndarray) -> dict[str, float]:
+    prefix = f"filters/{name}"
+    tokens = view.response_lengths.sum()
+    affected = dropped | zeroed
+    result = {
+        f"{prefix}/dropped": float(dropped.sum()),
+        f"{prefix}/zero_advantage": float(zeroed.sum()),
+        f"{prefix}/share_of_tokens": float(view.response_lengths[affected].sum() / tokens) if tokens else 0.0,
+    }
+    for side, rows in (("before", np.ones(len(view), dtype=bool)), ("after", ~dropped)):
+        if rows.any():
+            result[f"{prefix}/reward_mean_{side}"] = float(view.rewards[rows].mean())
+            result[f"{prefix}/response_length_mean_{side}"] = float(view.response_lengths[rows].mean())
+    return result

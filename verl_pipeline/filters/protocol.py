@@ -1,0 +1,61 @@
+"""What a filter sees and what it may decide.
+
+Invariants:
+* A filter decides per trajectory and changes nothing itself.
+* A trajectory that a filter drops is not shown to the filters behind it.
+* Applied once per batch: after rewards, before the batch is balanced over the trainer's ranks.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+
+
+class Decision(Enum):
+    """What becomes of a trajectory."""
+
+    KEEP = "keep"
+    # The row leaves the batch: it counts in no mean, standard deviation or denominator, and costs no compute.
+    DROP = "drop"
+    # The row stays in statistics and denominators; its advantage is 0.
+    ZERO_ADVANTAGE = "zero_advantage"
+
+
+@dataclass(frozen=True)
+class BatchView:
+    """One batch, one entry a trajectory, in the data loader's order.
+
+    Attributes:
+        uids: prompt of each trajectory; equal for the members of a group.
+        rewards: float64, shape (n,); sum of the token-level scores.
+        verdicts: verdict of the grader, or None where the reward function reports none.
+        response_lengths: int64, shape (n,); tokens.
+    """
+
+    uids: list[str]
+    rewards: np.ndarray
+    verdicts: list[str | None]
+    response_lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def select(self, rows: np.ndarray) -> "BatchView":
+        """The view of the given rows (int64 positions)."""
+        return BatchView(
+            [self.uids[row] for row in rows],
+            self.rewards[rows],
+            [self.verdicts[row] for row in rows],
+            self.response_lengths[rows],
+        )
+
+
+class Filter(Protocol):
+    """Decides about the trajectories of a batch."""
+
+    name: str
+
+    def decide(self, batch: BatchView) -> list[Decision]:
+        """One decision a trajectory, in the order of the view."""

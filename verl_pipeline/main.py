@@ -1,0 +1,106 @@
+"""``python -m verl_pipeline.main <verl overrides>``: verl's entry point with one-off pipelining chosen.
+
+Invariants:
+* A setting that cannot work ends the command with one line and exit code 2, before Ray is started.
+* However the run ends (success, error, Ctrl-C, SIGTERM), every process it started has ended within
+  :data:`SHUTDOWN_S` seconds, and the last checkpoint is left as it was written.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import hydra
+import psutil
+import ray
+from omegaconf import DictConfig
+from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import validate_config
+from verl.utils.device import auto_set_device
+
+from verl_pipeline.plugin import TRAINER_MODE
+from verl_pipeline.trainer.checks import check_config, check_trainer_mode
+from verl_pipeline.trainer.config import ConfigError, load_pipeline_config
+
+SHUTDOWN_S = 25.0
+EXIT_BAD_CONFIG = 2
+EXIT_INTERRUPTED = 130
+
+
+def check(config: DictConfig) -> None:
+    """Everything that can be checked before Ray starts.
+
+    Raises:
+        ConfigError: the first setting that cannot work.
+    """
+    from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+
+    mode = config.trainer.v1.trainer_mode
+    check_trainer_mode(mode, list(TRAINER_REGISTRY))
+    if mode == TRAINER_MODE:
+        load_pipeline_config(config)
+        check_config(config)
+    try:
+        validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    except (AssertionError, ValueError) as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def shut_down(timeout_s: float = SHUTDOWN_S) -> None:
+    """End Ray and every process below this one.
+
+    Ray ends its actors, but not what they started (vLLM's engine cores): those are ended here, by process id.
+    """
+    descendants = psutil.Process().children(recursive=True)
+    if ray.is_initialized():
+        ray.shutdown()
+    _gone, alive = psutil.wait_procs(descendants, timeout=timeout_s / 2)
+    for process in alive:
+        process.terminate()
+    _gone, alive = psutil.wait_procs(alive, timeout=timeout_s / 4)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=timeout_s / 4)
+    _remove_sockets()
+
+
+def _remove_sockets() -> None:
+    """Remove this user's weight-transfer sockets that nobody listens to any more (verl leaves one a replica)."""
+    bound = Path("/proc/net/unix").read_text() if Path("/proc/net/unix").exists() else ""
+    for path in Path(tempfile.gettempdir()).glob("rl-colocate-zmq-*.sock"):
+        if str(path) not in bound and path.stat().st_uid == os.getuid():
+            path.unlink(missing_ok=True)
+
+
+def _interrupt(_signal: int, _frame) -> None:
+    raise KeyboardInterrupt
+
+
+@hydra.main(config_path="config", config_name="one_off_pipeline", version_base=None)
+def main(config: DictConfig) -> None:
+    """Check, train, clean up."""
+    auto_set_device(config)
+    try:
+        check(config)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_CONFIG)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        run_ppo(config, task_runner_class=TaskRunnerV1)
+    except KeyboardInterrupt:
+        print(
+            "interrupted: shutting down; the last checkpoint stands, the same command resumes from it",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        shut_down()
+
+
+if __name__ == "__main__":
+    main()

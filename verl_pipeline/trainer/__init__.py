@@ -1,0 +1,1 @@
+"""The pipelined trainer: schedule, its mapping onto verl's hooks, replay buffer, rollout pool, configuration."""

@@ -1,0 +1,217 @@
+"""Settings that cannot work, found before any model is loaded.
+
+Invariant: each error is one line that names the field, its value and what to change.
+"""
+
+import difflib
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_pipeline.trainer.config import ConfigError
+
+ROLLOUT = "actor_rollout_ref.rollout"
+ACTOR = "actor_rollout_ref.actor"
+
+
+def check_config(config: DictConfig) -> None:
+    """Check everything that can be seen without Ray.
+
+    Raises:
+        ConfigError: the first setting that cannot work.
+    """
+    for check in (_check_mode, _check_pools, _check_batches, _check_files, _check_lengths, _check_device, _check_unsupported):
+        check(config)
+
+
+def check_trainer_mode(mode: str, known: list[str]) -> None:
+    """Refuse a trainer mode that nobody registered, naming the nearest one."""
+    if mode not in known:
+        near = difflib.get_close_matches(mode, known, n=1)
+        raise ConfigError(
+            f"trainer.v1.trainer_mode={mode}: unknown; "
+            + (f"did you mean {near[0]}?" if near else f"registered: {', '.join(sorted(known))}")
+        )
+
+
+def _check_mode(config: DictConfig) -> None:
+    if not config.trainer.use_v1:
+        raise ConfigError("trainer.use_v1=False: one-off pipelining is a v1 trainer; set trainer.use_v1=True")
+
+
+def _check_pools(config: DictConfig) -> None:
+    rollout = config.actor_rollout_ref.rollout
+    sizes = {
+        "trainer.nnodes": config.trainer.nnodes,
+        "trainer.n_gpus_per_node": config.trainer.n_gpus_per_node,
+        f"{ROLLOUT}.nnodes": rollout.nnodes,
+        f"{ROLLOUT}.n_gpus_per_node": rollout.n_gpus_per_node,
+    }
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise ConfigError(f"{name}={size}: both pools need at least one device; set {name} to 1 or more")
+    parallel = rollout.tensor_model_parallel_size * rollout.data_parallel_size * rollout.pipeline_model_parallel_size
+    devices = rollout.nnodes * rollout.n_gpus_per_node
+    if devices % parallel:
+        raise ConfigError(
+            f"{ROLLOUT}.tensor_model_parallel_size x data_parallel_size x pipeline_model_parallel_size={parallel}: "
+            f"does not divide the rollout pool of {devices}; change either"
+        )
+
+
+def check_cluster(config: DictConfig) -> None:
+    """Compare the pools with what Ray has; call after ``ray.init``.
+
+    Raises:
+        ConfigError: Ray has too few devices.
+    """
+    import ray
+    from verl.utils.device import get_resource_name
+
+    resource = get_resource_name()
+    have = int(ray.cluster_resources().get(resource, 0))
+    rollout = config.actor_rollout_ref.rollout
+    train, sample = config.trainer.nnodes * config.trainer.n_gpus_per_node, rollout.nnodes * rollout.n_gpus_per_node
+    if train + sample > have:
+        raise ConfigError(
+            f"trainer.nnodes x n_gpus_per_node + {ROLLOUT}.nnodes x n_gpus_per_node={train} + {sample}: Ray has {have} "
+            f"{resource}; make a pool smaller or start Ray with more"
+            + (" (on CPUs: ray_kwargs.ray_init.num_gpus are logical slots)" if config.trainer.device == "cpu" else "")
+        )
+
+
+def check_dataset(config: DictConfig, rows: int) -> None:
+    """Refuse a training set that does not fill one batch.
+
+    Args:
+        rows: prompts left after verl's own filters.
+    """
+    if rows < config.data.train_batch_size:
+        raise ConfigError(
+            f"data.train_batch_size={config.data.train_batch_size}: the training set has {rows} prompts (after verl's "
+            "length filter); use a smaller batch or more data"
+        )
+
+
+def _check_batches(config: DictConfig) -> None:
+    batch, n = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    sections = [(f"{ACTOR}.ppo_mini_batch_size", config.actor_rollout_ref.actor.ppo_mini_batch_size)]
+    if config.critic.enable or (config.critic.enable is None and config.algorithm.adv_estimator == "gae"):
+        sections.append(("critic.ppo_mini_batch_size", config.critic.ppo_mini_batch_size))
+    for name, mini_batch in sections:
+        if mini_batch < 1 or batch % mini_batch:
+            raise ConfigError(f"{name}={mini_batch}: must divide data.train_batch_size={batch}")
+        if mini_batch * n % ranks:
+            raise ConfigError(
+                f"{name}={mini_batch}: times {ROLLOUT}.n={n} is {mini_batch * n}, which {ranks} trainer ranks "
+                "(trainer.nnodes x n_gpus_per_node) cannot share evenly"
+            )
+    gen_batch = config.data.get("gen_batch_size", None)
+    if gen_batch is not None and batch % gen_batch:
+        raise ConfigError(f"data.gen_batch_size={gen_batch}: must divide data.train_batch_size={batch}")
+
+
+def _local_path(value: str) -> Path | None:
+    """``value`` as a path, if it can only mean a local file."""
+    text = value.removeprefix("file://")
+    if "://" in text:
+        return None
+    path = Path(os.path.expanduser(text))
+    return path if path.is_absolute() or text.startswith((".", "~")) or path.suffix else None
+
+
+def _check_files(config: DictConfig) -> None:
+    for name in ("data.train_files", "data.val_files"):
+        value = OmegaConf.select(config, name)
+        for entry in [value] if isinstance(value, str) else (value or []):
+            path = _local_path(entry)
+            if path is not None and not path.exists():
+                raise ConfigError(f"{name}={entry}: no such file")
+    reward = config.reward.custom_reward_function.path
+    if reward is not None and not reward.startswith("pkg://") and not Path(reward.removeprefix("file://")).is_file():
+        raise ConfigError(f"reward.custom_reward_function.path={reward}: no such file (a module is given as pkg://a.b)")
+
+
+def _check_lengths(config: DictConfig) -> None:
+    from transformers import AutoConfig
+
+    name, path = "actor_rollout_ref.model.path", config.actor_rollout_ref.model.path
+    local = _local_path(path)
+    if local is not None and not (local / "config.json").is_file():
+        raise ConfigError(f"{name}={path}: no model there (config.json is missing)")
+    try:
+        model = AutoConfig.from_pretrained(
+            str(local) if local else path, trust_remote_code=config.actor_rollout_ref.model.get("trust_remote_code", False)
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{name}={path}: cannot be read: {str(error).splitlines()[0]}") from error
+    rollout = config.actor_rollout_ref.rollout
+    needed = rollout.prompt_length + rollout.response_length
+    override = OmegaConf.select(config, "actor_rollout_ref.model.override_config.max_position_embeddings")
+    text = model.get_text_config()
+    limit = override or getattr(text, "max_position_embeddings", None)
+    if limit is not None and needed > limit:
+        raise ConfigError(
+            f"data.max_response_length={rollout.response_length}: with data.max_prompt_length={rollout.prompt_length} "
+            f"that is {needed} tokens, above the model's {limit} positions; shorten one of them"
+        )
+    if rollout.max_model_len is not None and needed > rollout.max_model_len:
+        raise ConfigError(
+            f"{ROLLOUT}.max_model_len={rollout.max_model_len}: prompt and response need {needed}; raise it or leave it null"
+        )
+
+
+def _check_device(config: DictConfig) -> None:
+    from verl.utils.device import get_device_name
+
+    device, actual = config.trainer.device, get_device_name()
+    if device != actual:
+        raise ConfigError(
+            f"trainer.device={device}: verl's platform is {actual}; "
+            + ("add +verl_pipeline=cpu to run on CPUs" if device == "cpu" else f"set trainer.device={actual}")
+        )
+    if device != "cpu":
+        return
+    names = (f"{ACTOR}.fsdp_config", "actor_rollout_ref.ref.fsdp_config", "critic.fsdp")
+    sections = [(name, OmegaConf.select(config, name)) for name in names if OmegaConf.select(config, name) is not None]
+    strategies = [(f"{ACTOR}.strategy", config.actor_rollout_ref.actor.strategy), ("critic.strategy", config.critic.strategy)]
+    strategies += [(f"{name}.strategy", section.strategy) for name, section in sections]
+    for name, strategy in strategies:
+        if strategy != "fsdp2":
+            raise ConfigError(f"{name}={strategy}: CPUs need fsdp2; set {name}=fsdp2, or add +verl_pipeline=cpu")
+    for name, section in sections:
+        for offload in ("param_offload", "optimizer_offload", "offload_policy"):
+            if section.get(offload, False):
+                raise ConfigError(f"{name}.{offload}=True: there is no device to offload from; set it False")
+
+
+def _check_unsupported(config: DictConfig) -> None:
+    sampler = config.trainer.v1.sampler
+    refusals = [
+        (
+            "algorithm.filter_groups.enable",
+            bool(OmegaConf.select(config, "algorithm.filter_groups.enable")),
+            "it replaces prompts, one-off pipelining trains the data loader's batches; set it False",
+        ),
+        (
+            "trainer.v1.sampler.sync_refill_failed_groups",
+            bool(sampler.get("sync_refill_failed_groups", False)),
+            "a failed trajectory is masked, not replaced; set it False",
+        ),
+        (
+            "trainer.v1.sampler.custom_sampler.path",
+            bool(OmegaConf.select(sampler, "custom_sampler.path")),
+            "the in-order replay buffer is part of the schedule; remove it",
+        ),
+        (
+            "reward.reward_model.enable",
+            bool(config.reward.reward_model.enable and not config.reward.reward_model.enable_resource_pool),
+            "a colocated reward model needs a rollout pool that pauses; set reward.reward_model.enable_resource_pool=True",
+        ),
+        ("skip.rollout_tq.enable", bool(config.skip.rollout_tq.enable), "not supported with pipelining; set it False"),
+    ]
+    for name, refused, reason in refusals:
+        if refused:
+            raise ConfigError(f"{name}={OmegaConf.select(config, name)}: {reason}")

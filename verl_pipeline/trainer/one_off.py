@@ -1,0 +1,295 @@
+"""verl's trainer under the one-off pipelined schedule: ``trainer.v1.trainer_mode=one_off_pipeline``.
+
+The order of events is in :mod:`verl_pipeline.trainer.schedule`; this file says what each event means in verl.
+
+Invariants:
+* verl's own methods do the training; overridden is only where verl's order of events differs from the schedule's.
+* Every batch that is trained was sampled by the one version the schedule gives (checked, batch by batch).
+* Prompts come as in verl's ``sync`` mode, batch by batch, whatever the size of the data set.
+"""
+
+import logging
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import transfer_queue as tq
+from omegaconf import DictConfig
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.utils import tensordict_utils as tu
+from verl.utils.debug import marked_timer
+
+from verl_pipeline import doctor
+from verl_pipeline.filters import BatchView, load_filters
+from verl_pipeline.filters.apply import apply_filters, lone_survivors
+from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
+from verl_pipeline.plugin import TRAINER_MODE
+from verl_pipeline.trainer import prompts, schedule
+from verl_pipeline.trainer.checks import check_cluster, check_config, check_dataset
+from verl_pipeline.trainer.config import PREFIX, ConfigError, load_pipeline_config
+from verl_pipeline.trainer.derive import derive, effective_correction
+from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer, Losses
+from verl_pipeline.trainer.rollout_pool import RolloutPool
+
+logger = logging.getLogger(__name__)
+
+# Estimators of verl that subtract a baseline made of the group's other members.
+_GROUP_RELATIVE = {"grpo", "grpo_passk", "grpo_vectorized", "rloo", "rloo_vectorized", "opo", "gpg"}
+
+
+class StalenessViolation(RuntimeError):
+    """A batch was not sampled by the version that the schedule gives."""
+
+
+class TooManyFailures(RuntimeError):
+    """More of a batch was lost to infrastructure than the user allows."""
+
+
+@register_trainer(TRAINER_MODE)
+class OneOffPipelineTrainer(PPOTrainer):
+    """PPO and GRPO with sampling of batch n+1 beside the update on batch n.
+
+    Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x rollout.n_gpus_per_node``
+    samples. Method after DeepCoder's one-off pipelining (Agentica and Together AI, April 2025).
+
+    Args:
+        config: verl's configuration; completed in place (see :mod:`verl_pipeline.trainer.derive`).
+
+    Raises:
+        ConfigError: a setting that cannot work, before anything is loaded.
+        doctor.NotActive: some part of this plugin is not in place in this process.
+    """
+
+    def __init__(self, config: DictConfig):
+        doctor.require_active()
+        self.pipeline = load_pipeline_config(config)
+        check_config(config)
+        check_cluster(config)
+        self._derived = derive(config, self.pipeline)
+        self._filters = load_filters(self.pipeline.filters)
+        self._sampled_with: dict[int, int] = {}
+        self._batch: KVBatchMeta | None = None
+        self._metrics: dict[str, Any] = {}
+        # No rollout replicas on the trainer's devices (read by verl's _setup).
+        self._enable_hybrid_replicas = False
+        super().__init__(config)
+        self._print_report()
+
+    def _print_report(self) -> None:
+        for derived in self._derived:
+            print(f"[{TRAINER_MODE}] derived {derived}", flush=True)
+        trainer, rollout = self.config.trainer, self.config.actor_rollout_ref.rollout
+        print(
+            f"[{TRAINER_MODE}] staleness {self.pipeline.staleness}; pools: {trainer.nnodes} x {trainer.n_gpus_per_node} "
+            f"train, {rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
+            f"correction {self.pipeline.correction}: {effective_correction(self.config)}",
+            flush=True,
+        )
+
+    # ---- set-up: verl's hooks -------------------------------------------------------------------------------------
+
+    def _build_replay_buffer(self) -> InOrderReplayBuffer:
+        deadlines = self.pipeline.deadlines
+        return InOrderReplayBuffer(
+            deadline_s=deadlines.batch_s,
+            watchdog=lambda: self.rollout_pool.check_health(),
+            watch_every_s=deadlines.health_check_every_s,
+        )
+
+    def _init_dataloader(self) -> None:
+        # verl forces single-prompt fetches on every mode but sync, to be able to refill; we never refill, and with
+        # single fetches the batches of the second epoch would differ from sync's.
+        with self._as_sync():
+            super()._init_dataloader()
+        check_dataset(self.config, len(self.train_dataset))
+        self.last_step = min(self.total_training_steps, self.steps_per_epoch * self.config.trainer.total_epochs)
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.rollout_pool = RolloutPool(self.config, self.actor_rollout_wg, self.pipeline.deadlines)
+
+    def get_llm_client(self):
+        return self.rollout_pool.client()
+
+    def on_init_end(self) -> None:
+        self.send_weights(self.global_steps)
+
+    def on_train_begin(self) -> None:
+        """Called by verl with ``global_steps`` at the first step to come."""
+        trained = self.global_steps - 1
+        held = self._take_over_held_batches(trained)
+        schedule.fill(self, trained=trained, held=held, staleness=self.pipeline.staleness, last=self.last_step)
+
+    def _take_over_held_batches(self, trained: int) -> set[int]:
+        """Batches that a checkpoint of v_trained brought along, sampled and not yet trained."""
+        for batch, versions in self.replay_buffer.held_batches().items():
+            if batch <= trained:
+                self.replay_buffer.discard(batch)
+                continue
+            oldest = min(versions, default=trained)
+            if oldest < batch - 1 - self.pipeline.staleness:
+                raise ConfigError(
+                    f"{PREFIX}.staleness={self.pipeline.staleness}: the checkpoint holds batch {batch}, sampled with "
+                    f"v_{oldest}, which is older than this allows; resume with the staleness it was written with"
+                )
+            self._sampled_with[batch] = oldest
+        return set(self._sampled_with)
+
+    # ---- the schedule's events ------------------------------------------------------------------------------------
+
+    def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        """Step ``global_steps`` of verl's fit loop."""
+        self._metrics = metrics
+        schedule.step(self, self.global_steps, staleness=self.pipeline.staleness, last=self.last_step)
+        assert self._batch is not None
+        return self._batch
+
+    def drain(self) -> None:
+        with marked_timer("wait_rollout", self._timing, color="red"):
+            self.replay_buffer.drain()
+
+    def send_weights(self, version: int) -> None:
+        if self.rollout_pool.version == version:
+            return
+        given_up = self.replay_buffer.given_up
+        with marked_timer("update_weights", self._timing, color="red"):
+            self._metrics.update(self.rollout_pool.send_weights(version, given_up=len(given_up)))
+        given_up.clear()
+
+    def submit(self, batch: int) -> None:
+        rows = self._next_train_batch()
+        uids = [prompts.make_uid(batch, position) for position in range(len(rows))]
+        tu.assign_non_tensor_stack(rows, "uid", uids)
+        tu.assign_non_tensor_data(rows, "global_steps", batch)
+        n = self.config.actor_rollout_ref.rollout.n
+        sessions = tu.get(rows, "__rollout_n__", [n] * len(rows))
+        tags = [
+            {"is_prompt": True, "status": "pending", "global_steps": batch, "sessions": int(count)}
+            for count in sessions
+        ]
+        tq.kv_batch_put(keys=uids, partition_id="train", tags=tags)
+        self._sampled_with[batch] = self.rollout_pool.version
+        self.agent_loop_manager.generate_sequences(rows)
+
+    def train(self, batch: int) -> None:
+        self._batch = self._step_once(self._metrics, self._timing, self.config.data.train_batch_size)
+
+    @property
+    def _timing(self) -> dict:
+        """The current step's timers; before the first step there is nobody to read them."""
+        return getattr(self, "timing_raw", {})
+
+    # ---- boundaries -----------------------------------------------------------------------------------------------
+
+    def on_sample_end(self) -> None:
+        return None
+
+    def on_step_end(self) -> None:
+        """Weights leave at the next step's drain, not here: the rollout pool is still sampling."""
+        return None
+
+    def on_validate_begin(self) -> None:
+        schedule.before_validation(self, self.global_steps)
+
+    def _save_checkpoint(self) -> None:
+        schedule.before_checkpoint(self)
+        super()._save_checkpoint()
+
+    # ---- batch: checks and filters --------------------------------------------------------------------------------
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args, **kwargs) -> KVBatchMeta:
+        """verl's next stop after the rewards: check the batch and filter it before it is padded and balanced."""
+        k = self.global_steps
+        expected = self._sampled_with.pop(k)
+        _check_versions(batch, k, expected)
+        view = _view(batch)
+        losses = self.replay_buffer.losses.pop(k)
+        self._check_failures(k, losses, view, metrics)
+        filtered = apply_filters(self._filters, view)
+        metrics.update(filtered.metrics)
+        metrics["pipeline/staleness"] = float(k - 1 - expected)
+        batch = self._keep(batch, filtered.kept)
+        zeroed = filtered.zeroed[filtered.kept]
+        if self.config.algorithm.adv_estimator in _GROUP_RELATIVE:
+            sessions = [(prompts.prompt_of(key), prompts.session_of(key)) for key in batch.keys]
+            alone = lone_survivors(sessions, losses.group_sizes)
+            metrics["pipeline/lone_survivors"] = float(alone.sum())
+            zeroed = zeroed | alone
+        self._zeroed = {key for key, zero in zip(batch.keys, zeroed, strict=True) if zero}
+        return super()._balance_batch(batch, metrics, *args, **kwargs)
+
+    def _check_failures(self, k: int, losses: Losses, view: BatchView, metrics: dict) -> None:
+        graded = sum(verdict == INFRASTRUCTURE for verdict in view.verdicts)
+        share = (losses.missing + graded) / losses.expected if losses.expected else 0.0
+        metrics["pipeline/infrastructure/missing"] = float(losses.missing)
+        metrics["pipeline/infrastructure/verdicts"] = float(graded)
+        metrics["pipeline/infrastructure/share"] = share
+        if share > self.pipeline.max_infrastructure_share:
+            raise TooManyFailures(
+                f"batch {k}: {losses.missing} trajectories failed and {graded} could not be graded, of "
+                f"{losses.expected}: {share:.0%} is above {PREFIX}.max_infrastructure_share="
+                f"{self.pipeline.max_infrastructure_share}. First failure:\n"
+                f"{losses.first_error or '(a verdict of the grader; see its log)'}"
+            )
+
+    def _keep(self, batch: KVBatchMeta, kept: np.ndarray) -> KVBatchMeta:
+        if len(kept) == len(batch.keys):
+            return batch
+        if len(kept) == 0:
+            raise TooManyFailures(f"batch {self.global_steps}: the filters left no trajectory to train on")
+        keep = set(kept.tolist())
+        tq.kv_clear(
+            keys=[key for row, key in enumerate(batch.keys) if row not in keep], partition_id=batch.partition_id
+        )
+        return KVBatchMeta(
+            partition_id=batch.partition_id,
+            keys=[batch.keys[row] for row in kept],
+            tags=[batch.tags[row] for row in kept],
+            extra_info=batch.extra_info,
+        )
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._compute_advantage(batch, metrics)
+        keys = [key for key in batch.keys if key in self._zeroed]
+        if keys:
+            data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["advantages"])
+            zeros = TensorDict({"advantages": data["advantages"] * 0}, batch_size=len(keys))
+            tq.kv_batch_put(keys=keys, partition_id=batch.partition_id, fields=zeros)
+        return batch
+
+    def _get_n_gpus_for_throughput(self) -> int:
+        rollout = self.config.actor_rollout_ref.rollout
+        return super()._get_n_gpus_for_throughput() + rollout.nnodes * rollout.n_gpus_per_node
+
+    def _rollout_server_managers(self) -> list:
+        return [self.rollout_pool.manager]
+
+    @contextmanager
+    def _as_sync(self):
+        self.trainer_mode = "sync"
+        try:
+            yield
+        finally:
+            self.trainer_mode = TRAINER_MODE
+
+
+def _check_versions(batch: KVBatchMeta, k: int, expected: int) -> None:
+    for key, tag in zip(batch.keys, batch.tags, strict=True):
+        span = (tag["min_global_steps"], tag["max_global_steps"])
+        if span != (expected, expected):
+            raise StalenessViolation(f"batch {k}: {key} was sampled with v_{span[0]}..v_{span[1]}, not v_{expected}")
+
+
+def _view(batch: KVBatchMeta) -> BatchView:
+    data = tq.kv_batch_get(
+        keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"]
+    )
+    extra = [getattr(fields, "data", fields) for fields in data["extra_fields"]]
+    return BatchView(
+        uids=[prompts.prompt_of(key) for key in batch.keys],
+        rewards=np.array([float(scores.sum()) for scores in data["rm_scores"].unbind()]),
+        verdicts=[(fields.get("reward_extra_info") or {}).get("verdict") for fields in extra],
+        response_lengths=np.array([tag["response_len"] for tag in batch.tags], dtype=np.int64),
+    )
