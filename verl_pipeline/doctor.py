@@ -84,9 +84,11 @@ def _imports() -> list[Finding]:
                 _ = imported.AutoProcessor
             findings.append(Finding(f"import {module}", True, "works"))
         except Exception as error:  # any failure to import is what is being reported
-            hint = "uninstall torchvision, torchaudio and torchcodec: they are built for CUDA" if "torchvision" in str(
-                error
-            ) else fix
+            hint = (
+                "uninstall torchvision, torchaudio and torchcodec: they are built for CUDA"
+                if "torchvision" in str(error)
+                else fix
+            )
             findings.append(Finding(f"import {module}", False, f"{type(error).__name__}: {error}", hint))
     return findings
 

@@ -46,7 +46,9 @@ class PipelineAgentLoopWorker(_AgentLoopWorker):
                 )
         except Exception as error:
             if scope.expired():
-                error.add_note(f"trajectory {uid}_{session_id}: not finished in {PREFIX}.deadlines.trajectory_s={seconds}")
+                error.add_note(
+                    f"trajectory {uid}_{session_id}: not finished in {PREFIX}.deadlines.trajectory_s={seconds}"
+                )
             await self._record(uid, session_id, error, "val" if trajectory["validate"] else "train")
             raise
 

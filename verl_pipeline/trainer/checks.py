@@ -21,7 +21,15 @@ def check_config(config: DictConfig) -> None:
     Raises:
         ConfigError: the first setting that cannot work.
     """
-    for check in (_check_mode, _check_pools, _check_batches, _check_files, _check_lengths, _check_device, _check_unsupported):
+    for check in (
+        _check_mode,
+        _check_pools,
+        _check_batches,
+        _check_files,
+        _check_lengths,
+        _check_device,
+        _check_unsupported,
+    ):
         check(config)
 
 
@@ -143,7 +151,8 @@ def _check_lengths(config: DictConfig) -> None:
         raise ConfigError(f"{name}={path}: no model there (config.json is missing)")
     try:
         model = AutoConfig.from_pretrained(
-            str(local) if local else path, trust_remote_code=config.actor_rollout_ref.model.get("trust_remote_code", False)
+            str(local) if local else path,
+            trust_remote_code=config.actor_rollout_ref.model.get("trust_remote_code", False),
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"{name}={path}: cannot be read: {str(error).splitlines()[0]}") from error
@@ -159,7 +168,7 @@ def _check_lengths(config: DictConfig) -> None:
         )
     if rollout.max_model_len is not None and needed > rollout.max_model_len:
         raise ConfigError(
-            f"{ROLLOUT}.max_model_len={rollout.max_model_len}: prompt and response need {needed}; raise it or leave it null"
+            f"{ROLLOUT}.max_model_len={rollout.max_model_len}: {needed} are needed; raise it or leave it null"
         )
 
 
@@ -176,7 +185,10 @@ def _check_device(config: DictConfig) -> None:
         return
     names = (f"{ACTOR}.fsdp_config", "actor_rollout_ref.ref.fsdp_config", "critic.fsdp")
     sections = [(name, OmegaConf.select(config, name)) for name in names if OmegaConf.select(config, name) is not None]
-    strategies = [(f"{ACTOR}.strategy", config.actor_rollout_ref.actor.strategy), ("critic.strategy", config.critic.strategy)]
+    strategies = [
+        (f"{ACTOR}.strategy", config.actor_rollout_ref.actor.strategy),
+        ("critic.strategy", config.critic.strategy),
+    ]
     strategies += [(f"{name}.strategy", section.strategy) for name, section in sections]
     for name, strategy in strategies:
         if strategy != "fsdp2":
@@ -208,7 +220,7 @@ def _check_unsupported(config: DictConfig) -> None:
         (
             "reward.reward_model.enable",
             bool(config.reward.reward_model.enable and not config.reward.reward_model.enable_resource_pool),
-            "a colocated reward model needs a rollout pool that pauses; set reward.reward_model.enable_resource_pool=True",
+            "a colocated one needs a rollout pool that pauses; set reward.reward_model.enable_resource_pool=True",
         ),
         ("skip.rollout_tq.enable", bool(config.skip.rollout_tq.enable), "not supported with pipelining; set it False"),
     ]

@@ -82,8 +82,8 @@ class OneOffPipelineTrainer(PPOTrainer):
             print(f"[{TRAINER_MODE}] derived {derived}", flush=True)
         trainer, rollout = self.config.trainer, self.config.actor_rollout_ref.rollout
         print(
-            f"[{TRAINER_MODE}] staleness {self.pipeline.staleness}; pools: {trainer.nnodes} x {trainer.n_gpus_per_node} "
-            f"train, {rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
+            f"[{TRAINER_MODE}] staleness {self.pipeline.staleness}; pools: "
+            f"{trainer.nnodes} x {trainer.n_gpus_per_node} train, {rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
             f"correction {self.pipeline.correction}: {effective_correction(self.config)}",
             flush=True,
         )
@@ -109,6 +109,12 @@ class OneOffPipelineTrainer(PPOTrainer):
     def _setup(self) -> None:
         super()._setup()
         self.rollout_pool = RolloutPool(self.config, self.actor_rollout_wg, self.pipeline.deadlines)
+
+    def fit(self, agent_loop_manager) -> None:
+        try:
+            super().fit(agent_loop_manager)
+        finally:
+            self.rollout_pool.close()
 
     def get_llm_client(self):
         return self.rollout_pool.client()

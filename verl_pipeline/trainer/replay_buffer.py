@@ -108,7 +108,9 @@ class InOrderReplayBuffer:
         if len(uids) != batch_size:
             raise RuntimeError(f"{what}: TransferQueue holds {len(uids)} prompts, {batch_size} were submitted")
         chosen = set(uids)
-        keys = [key for key, tag in tags.items() if not tag.get("is_prompt", False) and prompts.prompt_of(key) in chosen]
+        keys = [
+            key for key, tag in tags.items() if not tag.get("is_prompt", False) and prompts.prompt_of(key) in chosen
+        ]
         keys.sort(key=prompts.order)
         missing = _missing({key: tags[key] for key in [*uids, *keys]})
         self.given_up |= missing
@@ -171,7 +173,7 @@ def _overdue(partition_id: str, open_prompts: list[str], tags: dict[str, dict], 
     shown = ", ".join(f"{uid} ({tags[uid]['status']})" for uid in sorted(open_prompts)[:8])
     more = f" and {len(open_prompts) - 8} more" if len(open_prompts) > 8 else ""
     return (
-        f"waited {waited:.0f} s for {len(open_prompts)} prompts of partition {partition_id}: {shown}{more}; the rollout "
-        "servers answer, so either generation or a reward is slower than deadlines.batch_s, or an agent loop hangs: "
+        f"waited {waited:.0f} s for {len(open_prompts)} prompts of partition {partition_id}: {shown}{more}; "
+        "the rollout servers answer, so either generation or a reward is slower than deadlines.batch_s, or an agent loop hangs: "
         "raise trainer.v1.one_off_pipeline.deadlines.batch_s, or lower deadlines.trajectory_s to lose only those"
     )

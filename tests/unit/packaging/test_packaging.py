@@ -24,7 +24,6 @@ LOCKS = [ROOT / "requirements" / name for name in ("cpu.lock", "dev.lock")]
 ENTRY_POINTS = {
     "console_scripts": {"verl-pipeline": "verl_pipeline.cli:main"},
     "verl.plugins": {"verl_pipeline": "verl_pipeline.plugin"},
-    "vllm.platform_plugins": {"verl_pipeline_cpu": "verl_pipeline.cpu.vllm_plugin:platform"},
     "vllm.general_plugins": {"verl_pipeline_cpu": "verl_pipeline.cpu.vllm_plugin:register"},
 }
 
@@ -158,6 +157,13 @@ def test_verl_takes_every_python_that_is_promised():
     ours = SpecifierSet(PYPROJECT["project"]["requires-python"])
     promised = [minor for minor in range(8, 20) if ours.contains(f"3.{minor}")]
     assert promised and all(verl.contains(f"3.{minor}") for minor in promised)
+
+
+def test_every_entry_point_loads():
+    code = "import sys; from importlib.metadata import EntryPoint; [EntryPoint('', v, '').load() for v in sys.argv[1:]]"
+    targets = [target for group in ENTRY_POINTS.values() for target in group.values()]
+    run = subprocess.run([sys.executable, "-c", code, *targets], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_setup_py_only_calls_setup():

@@ -1,0 +1,126 @@
+"""Training runs as child processes, with what they recorded.
+
+Invariant: a run's processes are gone when :func:`train` returns, also after a failure or a deadline.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from verl_pipeline.testing.seeded import TRAJECTORIES
+
+STOCK = "verl.trainer.main_ppo"
+OURS = "verl_pipeline.main"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left.
+
+    Attributes:
+        returncode: exit code.
+        output: standard output and error, interleaved.
+        metrics: by step, what verl's file logger wrote.
+        trajectories: what :mod:`verl_pipeline.testing.seeded` wrote, in order of completion.
+        survivors: processes of the run that were still alive 5 s after its end, as command lines.
+    """
+
+    returncode: int
+    output: str
+    metrics: dict[int, dict[str, float]]
+    trajectories: list[dict]
+    survivors: list[str]
+
+    def batches(self) -> dict[int, list[int]]:
+        """Data indices of each step's prompts, sorted."""
+        found: dict[int, set[int]] = defaultdict(set)
+        for record in self.trajectories:
+            found[record["step"]].add(record["index"])
+        return {step: sorted(indices) for step, indices in sorted(found.items())}
+
+
+def environment(directory: Path, **extra: str) -> dict[str, str]:
+    """Environment of a run that records below ``directory``."""
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "VERL_FILE_LOGGER_PATH": str(directory / "metrics.jsonl"),
+        TRAJECTORIES: str(directory / "trajectories.jsonl"),
+        **extra,
+    }
+
+
+def start(directory: Path, overrides: list[str], *, module: str = OURS, **extra: str) -> subprocess.Popen:
+    """Start a run in a session of its own; its output goes to ``directory/output.log``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "output.log", "w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *overrides, "trainer.logger=[console,file]"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=environment(directory, **extra),
+            start_new_session=True,
+        )
+
+
+def train(directory: Path, overrides: list[str], *, module: str = OURS, timeout_s: float = 900.0, **extra: str) -> Run:
+    """Run ``python -m module overrides`` to its end.
+
+    Args:
+        directory: working directory; output, metrics and trajectories are written there.
+        overrides: Hydra overrides.
+        timeout_s: after this many seconds the run is killed.
+        extra: environment variables to add.
+    """
+    process = start(directory, overrides, module=module, **extra)
+    seen: dict[int, psutil.Process] = {}
+    deadline = time.monotonic() + timeout_s
+    while process.poll() is None and time.monotonic() < deadline:
+        seen.update({child.pid: child for child in _descendants(process.pid)})
+        try:
+            process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            continue
+    return collect(directory, process, list(seen.values()))
+
+
+def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil.Process]) -> Run:
+    """End what is left of a run and read what it recorded."""
+    if process.poll() is None:
+        process.kill()
+    returncode = process.wait()
+    _gone, alive = psutil.wait_procs(descendants, timeout=5.0)
+    survivors = [" ".join(_command_line(child)) for child in alive]
+    for child in alive:
+        child.kill()
+    metrics = {record["step"]: record["data"] for record in _lines(directory / "metrics.jsonl")}
+    trajectories = _lines(directory / "trajectories.jsonl")
+    return Run(returncode, (directory / "output.log").read_text(), metrics, trajectories, survivors)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return [f"pid {process.pid}"]
+
+
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
