@@ -50,21 +50,32 @@ def check(config: DictConfig) -> None:
 
 
 def shut_down(timeout_s: float = SHUTDOWN_S) -> None:
-    """End Ray and every process below this one.
+    """End vLLM's engines, then Ray, then whatever is left below this process, each by its process id.
 
-    Ray ends its actors, but not what they started (vLLM's engine cores): those are ended here, by process id.
+    Ray kills its actors outright: an engine that is still there by then would leave its shared memory behind.
     """
     descendants = psutil.Process().children(recursive=True)
+    engines = [process for process in descendants if _name(process).startswith("VLLM::Engine")]
+    for engine in engines:
+        engine.terminate()
+    psutil.wait_procs(engines, timeout=timeout_s / 3)
     if ray.is_initialized():
         ray.shutdown()
-    _gone, alive = psutil.wait_procs(descendants, timeout=timeout_s / 2)
+    _gone, alive = psutil.wait_procs(descendants, timeout=timeout_s / 3)
     for process in alive:
         process.terminate()
-    _gone, alive = psutil.wait_procs(alive, timeout=timeout_s / 4)
+    _gone, alive = psutil.wait_procs(alive, timeout=timeout_s / 6)
     for process in alive:
         process.kill()
-    psutil.wait_procs(alive, timeout=timeout_s / 4)
+    psutil.wait_procs(alive, timeout=timeout_s / 6)
     _remove_sockets()
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _remove_sockets() -> None:

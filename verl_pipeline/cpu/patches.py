@@ -26,6 +26,29 @@ def patch_process_group_backend(module) -> None:
     module.initialize_global_process_group_ray = initialize_global_process_group_ray
 
 
+def patch_value_head_attention(module) -> None:
+    """Load critics with the attention that ``critic.model.override_config.attn_implementation`` names.
+
+    ``verl.utils.model.load_valuehead_model`` asks for ``flash_attention_2`` whatever is configured, which needs a GPU.
+
+    Args:
+        module: the freshly imported ``verl.utils.model``.
+    """
+
+    def load_valuehead_model(local_path, torch_dtype, model_config, trust_remote_code):
+        from transformers import AutoModelForTokenClassification
+
+        return AutoModelForTokenClassification.from_pretrained(
+            local_path,
+            dtype=torch_dtype,
+            config=model_config,
+            attn_implementation=model_config._attn_implementation,
+            trust_remote_code=trust_remote_code,
+        )
+
+    module.load_valuehead_model = load_valuehead_model
+
+
 def keep_vllm_linear_weights() -> None:
     """Keep the parameters of vLLM's Linear layers after they are packed for oneDNN.
 

@@ -1,7 +1,7 @@
 """``python -m verl_pipeline.testing.equivalence DIRECTORY``: staleness 0 against verl's own ``sync`` trainer.
 
 Both train a tiny model in fp32 with real vLLM and FSDP engines on one rank and one replica, one mini-batch a batch,
-each request seeded by (step, data index, session), over two epochs of a data set that is no multiple of the batch.
+each request seeded by (step, data index, session), over three epochs of a data set that is no multiple of the batch.
 Prompts, tokens and rewards must be equal; losses and gradient norms must agree within :data:`TOLERANCE`.
 
 The tolerance is what ``sync`` differs from itself by (``--baseline``), times a margin: rows of a batch stand in another
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from verl_pipeline.testing import runs, seeded, tiny
 
-ROWS, BATCH, EPOCHS = 14, 4, 2
+ROWS, BATCH, EPOCHS = 14, 4, 3
 STEPS = ROWS // BATCH * EPOCHS
 # Relative; measured sync against sync: see docs/equivalence.md.
 TOLERANCE = 1e-5

@@ -116,9 +116,24 @@ def _check_batches(config: DictConfig) -> None:
                 f"{name}={mini_batch}: times {ROLLOUT}.n={n} is {mini_batch * n}, which {ranks} trainer ranks "
                 "(trainer.nnodes x n_gpus_per_node) cannot share evenly"
             )
+    _check_micro_batches(config, ranks)
     gen_batch = config.data.get("gen_batch_size", None)
     if gen_batch is not None and batch % gen_batch:
         raise ConfigError(f"data.gen_batch_size={gen_batch}: must divide data.train_batch_size={batch}")
+
+
+def _check_micro_batches(config: DictConfig, ranks: int) -> None:
+    if config.actor_rollout_ref.actor.use_dynamic_bsz:
+        return
+    n = config.actor_rollout_ref.rollout.n
+    shares = {
+        f"{ACTOR}.ppo_micro_batch_size_per_gpu": config.actor_rollout_ref.actor.ppo_mini_batch_size * n // ranks,
+        f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu": config.data.train_batch_size * n // ranks,
+    }
+    for name, share in shares.items():
+        micro_batch = OmegaConf.select(config, name)
+        if micro_batch is not None and share % micro_batch:
+            raise ConfigError(f"{name}={micro_batch}: must divide the {share} trajectories that each trainer rank gets")
 
 
 def _local_path(value: str) -> Path | None:

@@ -9,6 +9,7 @@ Invariants:
 """
 
 import logging
+import time
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,6 +71,7 @@ class OneOffPipelineTrainer(PPOTrainer):
         self._derived = derive(config, self.pipeline)
         self._filters = load_filters(self.pipeline.filters)
         self._sampled_with: dict[int, int] = {}
+        self._submitted_at: dict[int, float] = {}
         self._batch: KVBatchMeta | None = None
         self._metrics: dict[str, Any] = {}
         # No rollout replicas on the trainer's devices (read by verl's _setup).
@@ -177,6 +179,7 @@ class OneOffPipelineTrainer(PPOTrainer):
         ]
         tq.kv_batch_put(keys=uids, partition_id="train", tags=tags)
         self._sampled_with[batch] = self.rollout_pool.version
+        self._submitted_at[batch] = time.time()
         self.agent_loop_manager.generate_sequences(rows)
 
     def train(self, batch: int) -> None:
@@ -210,7 +213,10 @@ class OneOffPipelineTrainer(PPOTrainer):
         k = self.global_steps
         expected = self._sampled_with.pop(k)
         _check_versions(batch, k, expected)
-        view = _view(batch)
+        view, generated_at = _view(batch)
+        submitted_at = self._submitted_at.pop(k, None)
+        if submitted_at and generated_at:
+            metrics["pipeline/rollout/generating_s"] = generated_at - submitted_at
         losses = self.replay_buffer.losses.pop(k)
         self._check_failures(k, losses, view, metrics)
         filtered = apply_filters(self._filters, view)
@@ -288,14 +294,16 @@ def _check_versions(batch: KVBatchMeta, k: int, expected: int) -> None:
             raise StalenessViolation(f"batch {k}: {key} was sampled with v_{span[0]}..v_{span[1]}, not v_{expected}")
 
 
-def _view(batch: KVBatchMeta) -> BatchView:
+def _view(batch: KVBatchMeta) -> tuple[BatchView, float]:
+    """What the filters see, and when the last generation ended (seconds since the epoch; 0 if unknown)."""
     data = tq.kv_batch_get(
         keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"]
     )
     extra = [getattr(fields, "data", fields) for fields in data["extra_fields"]]
-    return BatchView(
+    view = BatchView(
         uids=[prompts.prompt_of(key) for key in batch.keys],
         rewards=np.array([float(scores.sum()) for scores in data["rm_scores"].unbind()]),
         verdicts=[(fields.get("reward_extra_info") or {}).get("verdict") for fields in extra],
         response_lengths=np.array([tag["response_len"] for tag in batch.tags], dtype=np.int64),
     )
+    return view, max(fields.get("generated_at", 0.0) for fields in extra)

@@ -174,6 +174,6 @@ def _overdue(partition_id: str, open_prompts: list[str], tags: dict[str, dict], 
     more = f" and {len(open_prompts) - 8} more" if len(open_prompts) > 8 else ""
     return (
         f"waited {waited:.0f} s for {len(open_prompts)} prompts of partition {partition_id}: {shown}{more}; "
-        "the rollout servers answer, so either generation or a reward is slower than deadlines.batch_s, or an agent loop hangs: "
-        "raise trainer.v1.one_off_pipeline.deadlines.batch_s, or lower deadlines.trajectory_s to lose only those"
+        "the rollout servers answer, so generation or a reward is slower than deadlines.batch_s, or an agent loop "
+        "hangs: raise trainer.v1.one_off_pipeline.deadlines.batch_s, or lower deadlines.trajectory_s to lose only those"
     )

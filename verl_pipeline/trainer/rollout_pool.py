@@ -119,7 +119,7 @@ class RolloutPool:
         """
         servers = [server for replica in self.manager.get_replicas() for server in replica.servers]
         ended = [server.__ray_call__.remote(_end_engine) for server in servers]
-        ray.wait(ended, num_returns=len(ended), timeout=CLOSE_S)
+        ray.wait(ended, num_returns=len(ended), timeout=2 * CLOSE_S)
 
     def check_health(self) -> None:
         """Ask every replica whether it lives.
@@ -151,7 +151,7 @@ def _end_engine(server: Any) -> None:
     """Runs in the server's process."""
     engine = getattr(server, "engine", None)
     if hasattr(engine, "shutdown"):
-        engine.shutdown()
+        engine.shutdown(timeout=CLOSE_S)
 
 
 def _name(rank: int, address: str) -> str:

@@ -31,6 +31,10 @@ from verl.checkpoint_engine.base import (
 )
 
 
+# Bytes; a chunk is viewed in its tensor's dtype, of which none is wider.
+ALIGNMENT = 16
+
+
 class WeightSyncError(RuntimeError):
     """What arrived is not what was sent."""
 
@@ -174,7 +178,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         offset = 0
 
         async def flush(is_last: bool) -> None:
-            nonlocal buffer, spare, chunks, checksums, offset, previous, total
+            nonlocal buffer, spare, chunks, checksums, offset, previous
             header = torch.frombuffer(
                 bytearray(pickle.dumps(Bucket(chunks, offset, is_last, checksums, tensors))), dtype=torch.uint8
             )
@@ -182,11 +186,11 @@ class GlooCheckpointEngine(CheckpointEngine):
             await _wait(previous)  # the spare bucket is free only after its own broadcast
             # the work objects do not own their tensors: keep them until the wait
             previous = [(self._broadcast(tensor), tensor) for tensor in (size, header, buffer[:offset])]
-            total += offset
             buffer, spare = spare, buffer
             chunks, checksums, offset = [], [], 0
 
         async for meta, chunk in split_weight_chunks(self._travelling(weights), self.bucket_size):
+            offset = -(-offset // ALIGNMENT) * ALIGNMENT
             if offset + meta.chunk_size > self.bucket_size:
                 await flush(is_last=False)
             meta.offset = offset
@@ -195,6 +199,7 @@ class GlooCheckpointEngine(CheckpointEngine):
             if self.checksum:
                 checksums.append(_crc32(buffer[offset : offset + meta.chunk_size]))
             tensors += meta.chunk_offset == 0
+            total += meta.chunk_size
             offset += meta.chunk_size
         await flush(is_last=True)
         await _wait(previous)

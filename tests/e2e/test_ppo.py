@@ -1,0 +1,42 @@
+"""One whole run: PPO with critic and reference model, two pools, validation, checkpoints, clean end."""
+
+import pytest
+
+from tests.integration.conftest import check_clean, leftovers, tail
+from verl_pipeline.testing import runs, tiny
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+def test_ppo_with_critic_and_reference_model(tmp_path):
+    before = leftovers()
+    settings = tiny.overrides(tmp_path)
+    run = runs.train(
+        tmp_path / "run",
+        [
+            *settings,
+            "actor_rollout_ref.rollout.nnodes=1",
+            "algorithm.adv_estimator=gae",
+            "actor_rollout_ref.actor.use_kl_loss=True",
+            "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
+            f"critic.model.path={tmp_path / 'model'}",
+            "critic.ppo_mini_batch_size=4",
+            "critic.ppo_micro_batch_size_per_gpu=8",
+            "critic.optim.lr=1e-3",
+            "trainer.total_training_steps=4",
+            "trainer.val_before_train=True",
+            "trainer.test_freq=2",
+            "trainer.save_freq=2",
+            f"trainer.default_local_dir={tmp_path / 'checkpoints'}",
+        ],
+    )
+    assert run.returncode == 0, tail(run)
+    for step in (1, 2, 3, 4):
+        metrics = run.metrics[step]
+        assert metrics["actor/grad_norm"] > 0
+        assert "critic/vf_loss" in metrics and "actor/kl_loss" in metrics
+        assert metrics["pipeline/weight_sync/aborted_requests"] == 0 if step > 1 else True
+    assert any(name.startswith("val-core/") for name in run.metrics[2])
+    assert (tmp_path / "checkpoints" / "global_step_4" / "critic").is_dir()
+    assert (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "4"
+    check_clean(run, before)

@@ -1,0 +1,115 @@
+"""Failures inside a batch, and runs that cannot go on."""
+
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.integration import failing
+from tests.integration.conftest import check_clean, leftovers, tail
+from verl_pipeline.testing import equivalence, runs, tiny
+
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.usefixtures("tests_on_path")]
+
+FIELDS = "trainer.v1.one_off_pipeline"
+
+
+def overrides(directory, *, share):
+    return [
+        *tiny.overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
+        "actor_rollout_ref.rollout.nnodes=1",
+        "trainer.total_epochs=1",
+        "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=tests.integration.failing.FailingManager",
+        "reward.custom_reward_function.path=pkg://tests.integration.failing",
+        f"{FIELDS}.deadlines.reward_s=8",
+        f"{FIELDS}.max_infrastructure_share={share}",
+    ]
+
+
+def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_directory):
+    before = leftovers()
+    run = runs.train(runs_directory / "failures", overrides(runs_directory, share=1.0))
+    assert run.returncode == 0, tail(run)
+    for step, indices in list(sync_run.batches().items())[:3]:
+        missing = 4 * sum(index in (failing.RAISING, failing.HANGING) for index in indices)
+        missing += 3 * (failing.BROKEN_GENERATION in indices)
+        masked = 4 * (failing.BROKEN_GRADER in indices)
+        metrics = run.metrics[step]
+        assert metrics["pipeline/infrastructure/missing"] == missing
+        assert metrics["pipeline/infrastructure/verdicts"] == masked
+        assert metrics["filters/infrastructure/dropped"] == masked
+        assert metrics["pipeline/lone_survivors"] == (failing.BROKEN_GENERATION in indices)
+        # What failed counts nowhere: never as reward 0, not even in the mean.
+        assert metrics["critic/score/mean"] == metrics["critic/score/min"] == 0.5
+        kept = [record for record in run.trajectories if record["step"] == step]
+        assert len(kept) == 16 - missing
+        assert {record["index"] for record in kept} <= set(indices)
+        # All rewards are equal, so nothing is learned: a lone survivor's raw reward would be seen here.
+        assert metrics["critic/advantages/max"] == metrics["critic/advantages/min"] == 0
+    check_clean(run, before)
+
+
+@pytest.mark.slow
+def test_too_many_failures_stop_the_run_with_the_first_traceback(runs_directory):
+    before = leftovers()
+    run = runs.train(runs_directory / "too-many", overrides(runs_directory, share=0.1))
+    assert run.returncode not in (0, None)
+    assert "is above trainer.v1.one_off_pipeline.max_infrastructure_share=0.1. First failure:" in run.output
+    assert "planted: this" in run.output
+    check_clean(run, before)
+
+
+def start_until_step(directory, settings, step):
+    """Start a run and wait until it has finished a step; returns the process and everything below it."""
+    process = runs.start(directory, settings)
+    deadline = time.monotonic() + 600
+    metrics = directory / "metrics.jsonl"
+    while time.monotonic() < deadline:
+        assert process.poll() is None, (directory / "output.log").read_text()[-6000:]
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= step:
+            return process, psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.5)
+    raise AssertionError("no step in 600 s")
+
+
+def endless(directory):
+    return [
+        *tiny.overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
+        "actor_rollout_ref.rollout.nnodes=1",
+        "trainer.total_epochs=100000",
+    ]
+
+
+@pytest.mark.slow
+def test_a_dead_replica_stops_the_run_by_name(runs_directory):
+    before = leftovers()
+    directory = runs_directory / "dead-replica"
+    process, below = start_until_step(directory, endless(runs_directory), 2)
+    (engine,) = [child for child in below if child.name().startswith("VLLM::Engine")]
+    engine.kill()
+    process.wait(120)
+    run = runs.collect(directory, process, below)
+    assert run.returncode not in (0, None)
+    assert "rollout replica 0 at" in run.output, tail(run)
+    assert run.survivors == []
+    # The killed engine could not free its shared memory; nothing else is left.
+    assert {path for path in leftovers() - before if "psm_" not in path} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_everything_within_30_s_and_leaves_the_checkpoint(runs_directory, how):
+    before = leftovers()
+    directory = runs_directory / f"interrupt-{how.name}"
+    settings = [*endless(runs_directory), "trainer.save_freq=2", f"trainer.default_local_dir={directory}/checkpoints"]
+    process, below = start_until_step(directory, settings, 3)
+    start = time.monotonic()
+    process.send_signal(how)
+    process.wait(60)
+    assert time.monotonic() - start < 30
+    run = runs.collect(directory, process, below)
+    assert run.returncode == 130, tail(run)
+    latest = int((directory / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    assert (directory / "checkpoints" / f"global_step_{latest}" / "transfer_queue" / "metadata.json").exists()
+    check_clean(run, before)

@@ -1,0 +1,133 @@
+"""The replay buffer on a real TransferQueue: order, losses, deadlines, a lost prompt, and what polling costs."""
+
+import threading
+import time
+
+import pytest
+import ray
+import torch
+import transfer_queue as tq
+from tensordict import TensorDict
+
+from verl_pipeline.trainer import prompts
+from verl_pipeline.trainer.deadline import DeadlineExceeded
+from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer
+
+pytestmark = pytest.mark.timeout(300)
+
+N = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def transfer_queue():
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
+    tq.init()
+    yield
+    tq.close()
+    ray.shutdown()
+
+
+@pytest.fixture
+def buffer():
+    made = InOrderReplayBuffer(deadline_s=20, watchdog=lambda: None, watch_every_s=0.1)
+    yield made
+    keys = list((tq.kv_list("train") or {}).get("train", {}))
+    if keys:
+        tq.kv_clear(keys=keys, partition_id="train")
+
+
+def submit(batch, positions, sessions=N):
+    uids = [prompts.make_uid(batch, position) for position in positions]
+    tags = [{"is_prompt": True, "status": "running", "global_steps": batch, "sessions": sessions} for _ in uids]
+    tq.kv_batch_put(keys=uids, partition_id="train", tags=tags)
+    return uids
+
+
+def finish(uid, sessions=range(N), status="finished", errors=None):
+    keys = [f"{uid}_{session}_0" for session in sessions]
+    if keys:
+        tags = [{"status": "success", "min_global_steps": 0, "max_global_steps": 0} for _ in keys]
+        fields = TensorDict({"rewards": torch.zeros(len(keys))}, batch_size=len(keys))
+        tq.kv_batch_put(keys=keys, partition_id="train", fields=fields, tags=tags)
+    tag = {"status": status} | ({"errors": errors} if errors else {})
+    tq.kv_put(key=uid, partition_id="train", tag=tag)
+
+
+def test_loader_order_whatever_finishes_first_and_batches_do_not_mix(buffer):
+    first, second = submit(1, range(12)), submit(2, range(2))
+    for uid in [*second, *reversed(first)]:
+        finish(uid, sessions=reversed(range(N)))
+    batch, _metrics = buffer.sample(1, "train", 12)
+    assert batch.keys == [f"{uid}_{session}_0" for uid in first for session in range(N)]
+    assert buffer.losses.pop(1).missing == 0
+    assert buffer.held_batches().keys() == {1, 2}  # rows of batch 1 are cleared by the trainer, after training
+    batch, _metrics = buffer.sample(2, "train", 2)
+    assert len(batch.keys) == 2 * N
+
+
+def test_failed_trajectories_are_missing_and_their_siblings_stay(buffer):
+    one, two = submit(1, range(2))
+    finish(one, sessions=[0, 2], status="failure", errors={"1": "Traceback ... planted"})
+    finish(two)
+    buffer.drain()
+    assert buffer.given_up == {(one, 1)}
+    batch, _metrics = buffer.sample(1, "train", 2)
+    losses = buffer.losses[1]
+    assert (losses.expected, losses.missing) == (2 * N, 1)
+    assert losses.first_error == "Traceback ... planted"
+    assert f"{one}_0_0" in batch.keys and f"{one}_2_0" in batch.keys
+
+
+def test_a_lost_prompt_is_seen(buffer):
+    (kept,) = submit(1, [0])
+    finish(kept)
+    with pytest.raises(RuntimeError, match="batch 1: TransferQueue holds 1 prompts, 2 were submitted"):
+        buffer.sample(1, "train", 2)
+
+
+def test_a_batch_without_one_trajectory_shows_the_first_traceback(buffer):
+    (uid,) = submit(1, [0])
+    finish(uid, sessions=[], status="failure", errors={"0": "Traceback ... planted"})
+    with pytest.raises(RuntimeError, match="not one of 3 trajectories.*\n.*planted"):
+        buffer.sample(1, "train", 1)
+
+
+def test_an_overlong_wait_names_the_prompts(buffer):
+    buffer.deadline_s = 0.2
+    submit(3, [0])
+    with pytest.raises(DeadlineExceeded, match=r"1 prompts of partition train: b3p0 \(running\)"):
+        buffer.sample(3, "train", 1)
+
+
+def test_the_watchdog_ends_a_wait_for_the_dead(buffer):
+    def dead():
+        raise ConnectionError("replica 0 is dead")
+
+    buffer.watchdog = dead
+    submit(1, [0])
+    with pytest.raises(ConnectionError, match="replica 0 is dead"):
+        buffer.drain()
+
+
+def test_a_finished_batch_is_seen_soon(buffer, record_property):
+    """No assertion on time: the measured delay is recorded, the bound is on the number of polls a second."""
+    delays = []
+    for batch in range(1, 11):
+        uids = submit(batch, range(4), sessions=4)
+        ended = []
+
+        def end(uids=uids, ended=ended):
+            time.sleep(0.1)
+            for uid in uids:
+                finish(uid, sessions=range(4))
+            ended.append(time.monotonic())
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        buffer.drain()
+        seen = time.monotonic()
+        thread.join()
+        delays.append(seen - ended[0])
+        buffer.discard(batch)
+    record_property("median_delay_s", sorted(delays)[5])
+    print(f"median delay {sorted(delays)[5] * 1000:.0f} ms, largest {max(delays) * 1000:.0f} ms")

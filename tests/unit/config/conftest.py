@@ -1,0 +1,27 @@
+"""verl's configuration composed with our overlays, as a run would."""
+
+import pytest
+from hydra import compose, initialize_config_module
+
+
+@pytest.fixture(scope="session")
+def tiny_directory(tmp_path_factory):
+    from verl_pipeline.testing import tiny
+
+    directory = tmp_path_factory.mktemp("tiny")
+    tiny.overrides(directory)
+    return directory
+
+
+@pytest.fixture
+def composed(tiny_directory):
+    """Composes the configuration of a run that works, plus overrides."""
+    from verl_pipeline.testing import tiny
+
+    def make(*overrides, primary="one_off_pipeline"):
+        with initialize_config_module("verl_pipeline.config", version_base=None):
+            return compose(
+                primary, [*tiny.overrides(tiny_directory), "actor_rollout_ref.rollout.nnodes=1", *overrides]
+            )
+
+    return make

@@ -1,0 +1,68 @@
+"""Settings that cannot work are refused before anything is loaded, in one line with field, value and fix."""
+
+import pytest
+
+from verl_pipeline.trainer.checks import check_config, check_dataset, check_trainer_mode
+from verl_pipeline.trainer.config import ConfigError
+
+ROLLOUT = "actor_rollout_ref.rollout"
+ACTOR = "actor_rollout_ref.actor"
+
+
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch):
+    monkeypatch.setattr("verl.utils.device.get_device_name", lambda: "cpu")
+
+
+def test_a_run_that_works_passes(composed):
+    check_config(composed())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (f"{ROLLOUT}.nnodes=0", f"{ROLLOUT}.nnodes=0: both pools need"),
+        ("trainer.n_gpus_per_node=0", "trainer.n_gpus_per_node=0: both pools need"),
+        (f"{ROLLOUT}.tensor_model_parallel_size=2", "does not divide the rollout pool of 1"),
+        (f"{ACTOR}.ppo_mini_batch_size=3", f"{ACTOR}.ppo_mini_batch_size=3: must divide data.train_batch_size=4"),
+        ("trainer.n_gpus_per_node=3", "16, which 3 trainer ranks"),
+        (f"{ACTOR}.ppo_micro_batch_size_per_gpu=5", "ppo_micro_batch_size_per_gpu=5: must divide the 16 trajectories"),
+        (f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=3", "log_prob_micro_batch_size_per_gpu=3: must divide the 16"),
+        ("+data.gen_batch_size=3", "data.gen_batch_size=3: must divide"),
+        ("data.train_files=/no/such.parquet", "data.train_files=/no/such.parquet: no such file"),
+        ("data.val_files=/no/such.parquet", "data.val_files=/no/such.parquet: no such file"),
+        ("reward.custom_reward_function.path=nowhere.py", "custom_reward_function.path=nowhere.py: no such file"),
+        ("actor_rollout_ref.model.path=/no/model", "actor_rollout_ref.model.path=/no/model: no model there"),
+        ("data.max_response_length=1000", "data.max_response_length=1000: .*above the model's 256 positions"),
+        (f"{ROLLOUT}.max_model_len=70", f"{ROLLOUT}.max_model_len=70: 80 are needed"),
+        (f"{ACTOR}.strategy=fsdp", f"{ACTOR}.strategy=fsdp: CPUs need fsdp2"),
+        (f"{ACTOR}.fsdp_config.param_offload=True", "param_offload=True: there is no device to offload from"),
+        ("trainer.device=cuda", "trainer.device=cuda: verl's platform is cpu"),
+        ("trainer.use_v1=False", "trainer.use_v1=False"),
+        ("algorithm.filter_groups.enable=True", "algorithm.filter_groups.enable=True: it replaces prompts"),
+        ("reward.reward_model.enable=True", "reward.reward_model.enable=True: a colocated one"),
+        ("trainer.v1.sampler.custom_sampler.path=mine.py", "custom_sampler.path=mine.py: the in-order"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(composed, override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_config(composed(override))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_folder_that_cannot_be_read_is_named(composed, tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=f"model.path={tmp_path}: cannot be read"):
+        check_config(composed(f"actor_rollout_ref.model.path={tmp_path}"))
+
+
+def test_a_small_data_set_is_refused(composed):
+    with pytest.raises(ConfigError, match="data.train_batch_size=4: the training set has 3 prompts"):
+        check_dataset(composed(), 3)
+
+
+def test_a_misspelt_mode_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean one_off_pipeline"):
+        check_trainer_mode("one_of_pipeline", ["sync", "one_off_pipeline"])
+    with pytest.raises(ConfigError, match="registered: one_off_pipeline, sync"):
+        check_trainer_mode("xyz", ["sync", "one_off_pipeline"])

@@ -1,0 +1,51 @@
+"""Our fields: defaults, documentation, refusals."""
+
+from dataclasses import fields
+
+import pytest
+from omegaconf import OmegaConf
+
+from verl_pipeline.trainer.config import (
+    PREFIX,
+    ConfigError,
+    Deadlines,
+    OneOffPipelineConfig,
+    load_pipeline_config,
+)
+
+
+def test_the_yaml_holds_every_field_with_its_default(composed):
+    given = OmegaConf.to_container(OmegaConf.select(composed(), PREFIX))
+    assert given == OmegaConf.to_container(OmegaConf.structured(OneOffPipelineConfig))
+
+
+def test_every_field_of_the_yaml_is_explained():
+    lines = __import__("importlib.resources").resources.files("verl_pipeline.config").joinpath(
+        "one_off_pipeline.yaml"
+    ).read_text().splitlines()
+    for name in [entry.name for schema in (OneOffPipelineConfig, Deadlines) for entry in fields(schema)]:
+        (row,) = [index for index, line in enumerate(lines) if line.strip().startswith(f"{name}:")]
+        assert lines[row - 1].strip().startswith("#"), name
+
+
+def test_without_a_block_the_defaults_hold():
+    assert load_pipeline_config(OmegaConf.create({"trainer": {"v1": {}}})) == OneOffPipelineConfig()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+{}.stalenes=0", "stalenes: unknown key; did you mean trainer.v1.one_off_pipeline.staleness?"),
+        ("+{}.deadlines.batch=3", "deadlines.batch: unknown key; did you mean .*deadlines.batch_s?"),
+        ("+{}.zzz=3", "zzz: unknown key; known keys: staleness"),
+        ("{}.staleness=2", "staleness=2: must be 0 or 1"),
+        ("{}.staleness=fast", "staleness: .*fast"),
+        ("{}.correction=none", "correction=none: must be auto or as_configured"),
+        ("{}.max_infrastructure_share=1.5", "max_infrastructure_share=1.5: must lie between 0 and 1"),
+        ("{}.deadlines.reward_s=0", "deadlines.reward_s=0.0: must be positive"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_name_in_one_line(composed, override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_pipeline_config(composed(override.format(PREFIX)))
+    assert "\n" not in str(caught.value)

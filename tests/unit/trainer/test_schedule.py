@@ -1,0 +1,162 @@
+"""The schedule's invariants, on a simulated pipeline; and that each check fails when its invariant is broken."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verl_pipeline.trainer import schedule
+
+
+@dataclass
+class Simulation:
+    """Both pools, without engines: generation ends when somebody waits for it."""
+
+    version: int | None = None
+    trained: int = 0
+    running: list[int] = field(default_factory=list)
+    complete: list[int] = field(default_factory=list)
+    spans: dict[int, set[int]] = field(default_factory=dict)
+    submitted: list[int] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+
+    def drain(self):
+        self.complete += self.running
+        self.running = []
+
+    def send_weights(self, version):
+        assert version == self.trained, f"v_{version} is sent, the trainer holds v_{self.trained}"
+        self.version = version
+        for batch in self.running:  # a request that is running goes on with the new weights
+            self.spans[batch].add(version)
+
+    def submit(self, batch):
+        self.submitted.append(batch)
+        self.running.append(batch)
+        self.spans[batch] = {self.version}
+
+    def train(self, batch):
+        if batch in self.running:
+            self.running.remove(batch)
+            self.complete.append(batch)
+        self.complete.remove(batch)
+        self.order.append(batch)
+        self.trained = batch
+
+
+def run(staleness, last, *, boundaries=(), pipeline=None, step=schedule.step):
+    pipeline = pipeline or Simulation()
+    first = pipeline.trained + 1
+    held = set(pipeline.complete)
+    schedule.fill(pipeline, trained=pipeline.trained, held=held, staleness=staleness, last=last)
+    for k in range(first, last + 1):
+        step(pipeline, k, staleness=staleness, last=last)
+        if k in boundaries:
+            schedule.before_checkpoint(pipeline)
+            schedule.before_validation(pipeline, k)
+    return pipeline
+
+
+def violations(pipeline, staleness, last, *, fresher=False):
+    """Sentences about every broken invariant; ``fresher``: validation and resume may sample with newer weights."""
+    found = []
+    for batch in range(1, last + 1):
+        span = pipeline.spans.get(batch, set())
+        wanted = schedule.sampling_version(batch, staleness)
+        if len(span) != 1:
+            found.append(f"batch {batch} was sampled by {sorted(span)}")
+        elif span != {wanted} and not (fresher and wanted < min(span) < batch):
+            found.append(f"batch {batch} was sampled by {span}, not v_{wanted}")
+    if pipeline.submitted != list(range(1, last + 1)):
+        found.append(f"submitted {pipeline.submitted}")
+    if pipeline.order != list(range(1, last + 1)):
+        found.append(f"trained {pipeline.order}")
+    if pipeline.running or pipeline.complete:
+        found.append(f"generated and thrown away: {pipeline.running + pipeline.complete}")
+    return found
+
+
+@given(staleness=st.sampled_from([0, 1]), last=st.integers(0, 12), boundaries=st.sets(st.integers(1, 12)))
+def test_versions_batches_and_order_are_those_of_the_table(staleness, last, boundaries):
+    pipeline = run(staleness, last, boundaries=boundaries)
+    assert violations(pipeline, staleness, last) == []
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_table_of_the_design(staleness):
+    pipeline = run(staleness, 5)
+    wanted = {0: [0, 1, 2, 3, 4], 1: [0, 0, 1, 2, 3]}[staleness]
+    assert [min(pipeline.spans[batch]) for batch in range(1, 6)] == wanted
+
+
+@given(
+    staleness=st.sampled_from([0, 1]), last=st.integers(1, 10), stop=st.integers(1, 10), resumed_last=st.integers(1, 14)
+)
+def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(staleness, last, stop, resumed_last):
+    """Stop after a checkpoint; go on to the same or to a later last step."""
+    stop = min(stop, last)
+    resumed_last = max(resumed_last, last)
+    pipeline = Simulation()
+    schedule.fill(pipeline, trained=0, held=set(), staleness=staleness, last=last)
+    for k in range(1, stop + 1):
+        schedule.step(pipeline, k, staleness=staleness, last=last)
+    schedule.before_checkpoint(pipeline)
+    restored = Simulation(
+        trained=stop,
+        complete=list(pipeline.complete),
+        spans=dict(pipeline.spans),
+        submitted=list(pipeline.submitted),
+        order=list(pipeline.order),
+    )
+    run(staleness, resumed_last, pipeline=restored)
+    # Only a run that is prolonged past its last step has a batch that could not be sampled ahead.
+    assert violations(restored, staleness, resumed_last, fresher=resumed_last > last) == []
+    if resumed_last == last:
+        assert restored.spans == run(staleness, last).spans
+
+
+def planted_early_sync(pipeline, k, *, staleness, last):
+    pipeline.send_weights(k - 1)
+    pipeline.drain()
+    if k + staleness <= last:
+        pipeline.submit(k + staleness)
+    pipeline.train(k)
+
+
+def planted_late_sync(pipeline, k, *, staleness, last):
+    pipeline.drain()
+    if k + staleness <= last:
+        pipeline.submit(k + staleness)
+    pipeline.drain()
+    pipeline.send_weights(k - 1)
+    pipeline.train(k)
+
+
+def planted_swap(pipeline, k, *, staleness, last):
+    pipeline.drain()
+    pipeline.send_weights(k - 1)
+    if k + staleness <= last:
+        pipeline.submit(k + staleness)
+    pipeline.trained = k
+    pipeline.order.append(k + 1 if k % 2 else k - 1)
+
+
+def planted_overrun(pipeline, k, *, staleness, last):
+    pipeline.drain()
+    pipeline.send_weights(k - 1)
+    pipeline.submit(k + staleness)
+    pipeline.train(k)
+
+
+@pytest.mark.parametrize("planted", [planted_early_sync, planted_late_sync, planted_swap, planted_overrun])
+def test_a_broken_schedule_is_seen(planted):
+    assert violations(run(1, 6, step=planted), 1, 6) != []
+
+
+def test_validation_without_a_drain_is_seen():
+    pipeline = Simulation()
+    schedule.fill(pipeline, trained=0, held=set(), staleness=1, last=4)
+    schedule.step(pipeline, 1, staleness=1, last=4)
+    pipeline.send_weights(1)
+    assert any("batch 2" in sentence for sentence in violations(pipeline, 1, 4))

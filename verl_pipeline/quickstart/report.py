@@ -1,0 +1,97 @@
+"""The quickstart's two tables.
+
+Invariants:
+* An accuracy comes with its number of samples and a 95 % interval clustered by problem: samples of one problem are not
+  independent of each other.
+* A pool's shares add up to the time of its steps; what has no name is called "other".
+"""
+
+import json
+import math
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+from rich.table import Table
+
+# Student's t, two-sided 95 %, for the large degrees of freedom met here (39 and more: 2.02 to 1.96).
+T_95 = 2.02
+TRAINER_PHASES = {
+    "wait_rollout": "waiting for the rollout pool",
+    "update_weights": "sending weights",
+    "old_log_prob": "old_log_prob",
+    "ref": "reference model",
+    "adv": "advantage",
+    "update_actor": "update",
+}
+
+
+def clustered_mean(scores: dict[str, list[float]]) -> tuple[float, float]:
+    """Mean over problems of each problem's mean, and half the width of its 95 % interval.
+
+    Args:
+        scores: samples' scores by problem.
+    """
+    means = [statistics.fmean(values) for values in scores.values()]
+    half = T_95 * statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+    return statistics.fmean(means), half
+
+
+def paired_difference(before: dict[str, list[float]], after: dict[str, list[float]]) -> tuple[float, float]:
+    """Mean gain over problems and half its 95 % interval, problem by problem."""
+    gains = {name: [statistics.fmean(after[name]) - statistics.fmean(before[name])] for name in before}
+    return clustered_mean(gains)
+
+
+def read_scores(path: Path) -> dict[str, list[float]]:
+    """Scores by problem, of a file that verl dumped for a validation."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        scores[record["input"]].append(float(record["score"]))
+    return dict(scores)
+
+
+def accuracy_table(dumps: Path, steps: int) -> Table:
+    """Held-out accuracy before and after, and the paired gain."""
+    before, after = (read_scores(dumps / f"{step}.jsonl") for step in (0, steps))
+    table = Table(title="held-out problems, avg@n at temperature 1", caption="95 % intervals, clustered by problem")
+    for column in ("", "problems", "samples", "pass rate"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, scores in (("before", before), (f"after {steps} updates", after)):
+        mean, half = clustered_mean(scores)
+        samples = sum(len(values) for values in scores.values())
+        table.add_row(name, str(len(scores)), str(samples), f"{mean:.3f} ± {half:.3f}")
+    mean, half = paired_difference(before, after)
+    table.add_row("gain, paired", str(len(before)), "", f"{mean:+.3f} ± {half:.3f}")
+    return table
+
+
+def pool_table(metrics: dict[int, dict[str, float]]) -> Table:
+    """Where the time of each pool went, over all steps but the first (which waits for the first batch alone)."""
+    steps = [record for step, record in sorted(metrics.items()) if step > 1 and "timing_s/step" in record]
+    total = sum(record["timing_s/step"] for record in steps)
+    table = Table(title=f"where the time went: {len(steps)} steps, median {_median(steps):.1f} s")
+    for column in ("pool", "phase", "seconds", "share"):
+        table.add_column(column, justify="right" if column in ("seconds", "share") else "left")
+    if not total:
+        return table
+    spent = {label: sum(record.get(f"timing_s/{key}", 0.0) for record in steps) for key, label in TRAINER_PHASES.items()}
+    spent["other"] = total - sum(spent.values())
+    for label, seconds in spent.items():
+        if seconds > 0:
+            table.add_row("trainer", label, f"{seconds:.1f}", f"{seconds / total:.0%}")
+    sampling = sum(record.get("pipeline/rollout/generating_s", 0.0) for record in steps)
+    syncing = spent[TRAINER_PHASES["update_weights"]]
+    table.add_section()
+    for label, seconds in (
+        ("generating", sampling),
+        ("receiving weights", syncing),
+        ("waiting for the trainer", max(total - sampling - syncing, 0.0)),
+    ):
+        table.add_row("rollout", label, f"{seconds:.1f}", f"{seconds / total:.0%}")
+    return table
+
+
+def _median(steps: list[dict[str, float]]) -> float:
+    return statistics.median(record["timing_s/step"] for record in steps) if steps else math.nan
