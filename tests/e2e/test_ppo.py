@@ -2,14 +2,13 @@
 
 import pytest
 
-from tests.integration.conftest import check_clean, leftovers, tail
+from tests.integration.conftest import check_clean, tail
 from verl_pipeline.testing import runs, tiny
 
 pytestmark = pytest.mark.timeout(1200)
 
 
 def test_ppo_with_critic_and_reference_model(tmp_path):
-    before = leftovers()
     settings = tiny.overrides(tmp_path)
     run = runs.train(
         tmp_path / "run",
@@ -35,8 +34,8 @@ def test_ppo_with_critic_and_reference_model(tmp_path):
         metrics = run.metrics[step]
         assert metrics["actor/grad_norm"] > 0
         assert "critic/vf_loss" in metrics and "actor/kl_loss" in metrics
-        assert metrics["pipeline/weight_sync/aborted_requests"] == 0 if step > 1 else True
+        assert metrics.get("pipeline/weight_sync/aborted_requests", 0) == 0
     assert any(name.startswith("val-core/") for name in run.metrics[2])
     assert (tmp_path / "checkpoints" / "global_step_4" / "critic").is_dir()
     assert (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "4"
-    check_clean(run, before)
+    check_clean(run)

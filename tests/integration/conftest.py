@@ -9,16 +9,11 @@ import pytest
 from verl_pipeline.testing import equivalence, runs
 
 
-def leftovers() -> set[str]:
-    """Shared memory and temporary files that runs could leave (Ray's own session folder aside)."""
-    patterns = ("/dev/shm/psm_*", "/dev/shm/verl_weights_*", "/dev/shm/sem.mp-*", "/tmp/rl-colocate-zmq-*", "/tmp/tmp*")
-    return {path for pattern in patterns for path in glob.glob(pattern)}
-
-
-def check_clean(run: runs.Run, before: set[str]) -> None:
-    """No process, shared memory or temporary file of the run is left."""
+def check_clean(run: runs.Run) -> None:
+    """No process, shared memory or temporary file of the run is left (Ray's own session folder aside)."""
     assert run.survivors == []
-    assert leftovers() - before == set()
+    assert run.leftovers == []
+    assert glob.glob("/tmp/rl-colocate-zmq-*") == []
 
 
 def tail(run: runs.Run) -> str:

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from tests.integration import failing
-from tests.integration.conftest import check_clean, leftovers, tail
+from tests.integration.conftest import check_clean, tail
 from verl_pipeline.testing import equivalence, runs, tiny
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.usefixtures("tests_on_path")]
@@ -28,7 +28,6 @@ def overrides(directory, *, share):
 
 
 def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_directory):
-    before = leftovers()
     run = runs.train(runs_directory / "failures", overrides(runs_directory, share=1.0))
     assert run.returncode == 0, tail(run)
     for step, indices in list(sync_run.batches().items())[:3]:
@@ -47,17 +46,16 @@ def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_dire
         assert {record["index"] for record in kept} <= set(indices)
         # All rewards are equal, so nothing is learned: a lone survivor's raw reward would be seen here.
         assert metrics["critic/advantages/max"] == metrics["critic/advantages/min"] == 0
-    check_clean(run, before)
+    check_clean(run)
 
 
 @pytest.mark.slow
 def test_too_many_failures_stop_the_run_with_the_first_traceback(runs_directory):
-    before = leftovers()
     run = runs.train(runs_directory / "too-many", overrides(runs_directory, share=0.1))
     assert run.returncode not in (0, None)
     assert "is above trainer.v1.one_off_pipeline.max_infrastructure_share=0.1. First failure:" in run.output
     assert "planted: this" in run.output
-    check_clean(run, before)
+    check_clean(run)
 
 
 def start_until_step(directory, settings, step):
@@ -83,7 +81,6 @@ def endless(directory):
 
 @pytest.mark.slow
 def test_a_dead_replica_stops_the_run_by_name(runs_directory):
-    before = leftovers()
     directory = runs_directory / "dead-replica"
     process, below = start_until_step(directory, endless(runs_directory), 2)
     (engine,) = [child for child in below if child.name().startswith("VLLM::Engine")]
@@ -94,13 +91,12 @@ def test_a_dead_replica_stops_the_run_by_name(runs_directory):
     assert "rollout replica 0 at" in run.output, tail(run)
     assert run.survivors == []
     # The killed engine could not free its shared memory; nothing else is left.
-    assert {path for path in leftovers() - before if "psm_" not in path} == set()
+    assert [path for path in run.leftovers if "psm_" not in path] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_everything_within_30_s_and_leaves_the_checkpoint(runs_directory, how):
-    before = leftovers()
     directory = runs_directory / f"interrupt-{how.name}"
     settings = [*endless(runs_directory), "trainer.save_freq=2", f"trainer.default_local_dir={directory}/checkpoints"]
     process, below = start_until_step(directory, settings, 3)
@@ -112,4 +108,4 @@ def test_an_interrupt_ends_everything_within_30_s_and_leaves_the_checkpoint(runs
     assert run.returncode == 130, tail(run)
     latest = int((directory / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
     assert (directory / "checkpoints" / f"global_step_{latest}" / "transfer_queue" / "metadata.json").exists()
-    check_clean(run, before)
+    check_clean(run)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.conftest import check_clean, leftovers, tail
+from tests.integration.conftest import check_clean, tail
 from verl_pipeline.testing import equivalence, runs, seeded, tiny
 from verl_pipeline.trainer import schedule
 
@@ -47,7 +47,6 @@ def check_schedule(run, sync_run, *, boundaries=()):
 
 
 def test_one_trainer_one_replica(sync_run, runs_directory):
-    before = leftovers()
     run = runs.train(
         runs_directory / "staleness-1+1",
         [*overrides(runs_directory), "trainer.test_freq=4"],
@@ -57,15 +56,14 @@ def test_one_trainer_one_replica(sync_run, runs_directory):
     check_schedule(run, sync_run)
     assert any(name.startswith("val-core/") for name in run.metrics[4])
     assert "derived actor_rollout_ref.rollout.checkpoint_engine.backend=gloo" in run.output
-    check_clean(run, before)
+    check_clean(run)
 
 
 @pytest.mark.slow
 def test_two_trainer_ranks_two_replicas(sync_run, runs_directory):
-    before = leftovers()
     run = runs.train(
         runs_directory / "staleness-2+2", overrides(runs_directory, trainers=2, replicas=2), module=runs.STOCK
     )
     assert run.returncode == 0, tail(run)
     check_schedule(run, sync_run)
-    check_clean(run, before)
+    check_clean(run)

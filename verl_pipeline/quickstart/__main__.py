@@ -15,14 +15,21 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import write_parquet
 from verl_pipeline.quickstart.report import accuracy_table, pool_table
 
-PROMPTS, SAMPLES, VALIDATION_SAMPLES = 6, 8, 8
+PROMPTS, SAMPLES, VALIDATION_SAMPLES = 4, 8, 8
 
 
 def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
@@ -133,7 +140,9 @@ def main(
     train(overrides(model, output / "data", output, steps), output, steps, console)
     console.print(accuracy_table(output / "heldout", steps))
     console.print(pool_table(read_metrics(output / "metrics.jsonl")))
-    console.print(f"metrics: {output / 'metrics.jsonl'}, TensorBoard: {output / 'tensorboard'}, samples: {output / 'heldout'}")
+    console.print(
+        f"metrics: {output / 'metrics.jsonl'}, TensorBoard: {output / 'tensorboard'}, samples: {output / 'heldout'}"
+    )
 
 
 if __name__ == "__main__":

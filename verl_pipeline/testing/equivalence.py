@@ -72,9 +72,8 @@ def compare(one: runs.Run, other: runs.Run) -> Difference:
             discrete.append(f"step {step}: {same} of {len(left.get(step, []))} trajectories are the same")
     relative = {}
     for name in COMPARED:
-        pairs = [(one.metrics[step].get(name), other.metrics[step].get(name)) for step in range(1, STEPS + 1)]
-        if all(a is not None and b is not None for a, b in pairs):
-            relative[name] = max(abs(a - b) / max(abs(a), abs(b), 1e-6) for a, b in pairs)
+        pairs = [(one.metrics[step][name], other.metrics[step][name]) for step in range(1, STEPS + 1)]
+        relative[name] = max(abs(a - b) / max(abs(a), abs(b), 1e-6) for a, b in pairs)
     return Difference(discrete, relative)
 
 

@@ -5,9 +5,11 @@ Invariant: a run's processes are gone when :func:`train` returns, also after a f
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ class Run:
         metrics: by step, what verl's file logger wrote.
         trajectories: what :mod:`verl_pipeline.testing.seeded` wrote, in order of completion.
         survivors: processes of the run that were still alive 5 s after its end, as command lines.
+        leftovers: files it left in its temporary directory (which is removed) and in shared memory.
     """
 
     returncode: int
@@ -37,6 +40,7 @@ class Run:
     metrics: dict[int, dict[str, float]]
     trajectories: list[dict]
     survivors: list[str]
+    leftovers: list[str]
 
     def batches(self) -> dict[int, list[int]]:
         """Data indices of each step's prompts, sorted."""
@@ -52,15 +56,27 @@ def environment(directory: Path, **extra: str) -> dict[str, str]:
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(_temporary(directory)),
         "VERL_FILE_LOGGER_PATH": str(directory / "metrics.jsonl"),
         TRAJECTORIES: str(directory / "trajectories.jsonl"),
         **extra,
     }
 
 
+def _temporary(directory: Path) -> Path:
+    """Temporary directory of the run that records in ``directory``; short, since Unix sockets are made in it."""
+    return Path("/tmp") / f"vp{zlib.crc32(str(directory).encode()):08x}"
+
+
+def _shared_memory() -> set[str]:
+    return {str(path) for pattern in ("psm_*", "verl_weights_*", "sem.mp-*") for path in Path("/dev/shm").glob(pattern)}
+
+
 def start(directory: Path, overrides: list[str], *, module: str = OURS, **extra: str) -> subprocess.Popen:
     """Start a run in a session of its own; its output goes to ``directory/output.log``."""
     directory.mkdir(parents=True, exist_ok=True)
+    _temporary(directory).mkdir(exist_ok=True)
+    (directory / "shared-memory-before.json").write_text(json.dumps(sorted(_shared_memory())))
     with open(directory / "output.log", "w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, *overrides, "trainer.logger=[console,file]"],
@@ -103,9 +119,14 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
     survivors = [" ".join(_command_line(child)) for child in alive]
     for child in alive:
         child.kill()
+    temporary = _temporary(directory)
+    before = set(json.loads((directory / "shared-memory-before.json").read_text()))
+    leftovers = sorted({str(path) for path in temporary.rglob("*")} | (_shared_memory() - before))
+    shutil.rmtree(temporary)
     metrics = {record["step"]: record["data"] for record in _lines(directory / "metrics.jsonl")}
     trajectories = _lines(directory / "trajectories.jsonl")
-    return Run(returncode, (directory / "output.log").read_text(), metrics, trajectories, survivors)
+    output = (directory / "output.log").read_text()
+    return Run(returncode, output, metrics, trajectories, survivors, leftovers)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

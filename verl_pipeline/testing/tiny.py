@@ -93,7 +93,7 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_k
 def overrides(directory: Path, *, rows: int = 22, batch: int = 4, n: int = 4, seed: int = 0) -> list[str]:
     """Write model and data below ``directory`` (once) and return the overrides of a short GRPO run on them.
 
-    The run is in fp32, writes below ``directory/run`` and needs ``+verl_pipeline=cpu`` beside it.
+    The run is in fp32, as the CPU overlay has it, and writes below ``directory/run``.
     """
     model = directory / "model"
     if not (model / "config.json").is_file():
@@ -118,8 +118,6 @@ def overrides(directory: Path, *, rows: int = 22, batch: int = 4, n: int = 4, se
         f"actor_rollout_ref.actor.ppo_mini_batch_size={batch}",
         "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
         "actor_rollout_ref.actor.fsdp_config.model_dtype=fp32",
-        "+actor_rollout_ref.actor.fsdp_config.mixed_precision={param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}",
-        "actor_rollout_ref.rollout.dtype=float32",
         f"actor_rollout_ref.rollout.n={n}",
         "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
         "actor_rollout_ref.rollout.max_num_seqs=64",

@@ -21,7 +21,7 @@ from verl_pipeline.trainer.config import PREFIX, load_pipeline_config
 _AgentLoopWorker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
-class PipelineAgentLoopWorker(_AgentLoopWorker):
+class PipelineAgentLoopWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc]
     """One process that runs agent loops; verl's, but for the invariants above."""
 
     def __init__(self, *args, **kwargs):

@@ -10,6 +10,7 @@ Invariants:
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +22,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
+from verl.workers.rollout.llm_server import LLMServerManager
 
 from verl_pipeline import doctor
 from verl_pipeline.filters import BatchView, load_filters
@@ -108,9 +110,16 @@ class OneOffPipelineTrainer(PPOTrainer):
         check_dataset(self.config, len(self.train_dataset))
         self.last_step = min(self.total_training_steps, self.steps_per_epoch * self.config.trainer.total_epochs)
 
+    def _init_resource_pool_mgr(self) -> None:
+        # The pools share no process, so their engines start side by side.
+        self._servers = ThreadPoolExecutor(max_workers=1).submit(LLMServerManager.create, config=self.config)
+        super()._init_resource_pool_mgr()
+
     def _setup(self) -> None:
         super()._setup()
-        self.rollout_pool = RolloutPool(self.config, self.actor_rollout_wg, self.pipeline.deadlines)
+        self.rollout_pool = RolloutPool(
+            self.config, self._servers.result(), self.actor_rollout_wg, self.pipeline.deadlines
+        )
 
     def fit(self, agent_loop_manager) -> None:
         try:
@@ -178,6 +187,7 @@ class OneOffPipelineTrainer(PPOTrainer):
             for count in sessions
         ]
         tq.kv_batch_put(keys=uids, partition_id="train", tags=tags)
+        assert self.rollout_pool.version is not None, "the schedule sends weights before it submits"
         self._sampled_with[batch] = self.rollout_pool.version
         self._submitted_at[batch] = time.time()
         self.agent_loop_manager.generate_sequences(rows)

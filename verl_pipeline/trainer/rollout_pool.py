@@ -53,12 +53,13 @@ class RolloutPool:
 
     Args:
         config: verl's configuration, completed by :mod:`verl_pipeline.trainer.derive`.
+        manager: the replicas, started.
         actor_wg: the worker group whose actor the weights come from.
         deadlines: longest waits.
     """
 
-    def __init__(self, config: DictConfig, actor_wg: Any, deadlines: Deadlines):
-        self.manager: LLMServerManager = LLMServerManager.create(config=config)
+    def __init__(self, config: DictConfig, manager: LLMServerManager, actor_wg: Any, deadlines: Deadlines):
+        self.manager = manager
         self.deadlines = deadlines
         self.version: int | None = None
         rollout = config.actor_rollout_ref.rollout
@@ -150,7 +151,7 @@ _ADVICE = (
 def _end_engine(server: Any) -> None:
     """Runs in the server's process."""
     engine = getattr(server, "engine", None)
-    if hasattr(engine, "shutdown"):
+    if engine is not None and hasattr(engine, "shutdown"):
         engine.shutdown(timeout=CLOSE_S)
 
 

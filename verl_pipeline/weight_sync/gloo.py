@@ -30,7 +30,6 @@ from verl.checkpoint_engine.base import (
     split_weight_chunks,
 )
 
-
 # Bytes; a chunk is viewed in its tensor's dtype, of which none is wider.
 ALIGNMENT = 16
 
@@ -152,6 +151,7 @@ class GlooCheckpointEngine(CheckpointEngine):
     def _broadcast(self, tensor: torch.Tensor):
         options = torch.distributed.BroadcastOptions()
         options.rootRank = 0
+        assert self._group is not None
         return self._group.broadcast([tensor], options)
 
     @torch.no_grad()
@@ -171,7 +171,8 @@ class GlooCheckpointEngine(CheckpointEngine):
             for _name, _weight in weights:
                 pass
             return {}
-        total, tensors, previous = 0, 0, []
+        total, tensors = 0, 0
+        previous: list = []
         chunks: list[TensorMeta] = []
         checksums: list[int] = []
         buffer, spare = self._buffers

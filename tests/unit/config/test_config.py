@@ -20,9 +20,13 @@ def test_the_yaml_holds_every_field_with_its_default(composed):
 
 
 def test_every_field_of_the_yaml_is_explained():
-    lines = __import__("importlib.resources").resources.files("verl_pipeline.config").joinpath(
-        "one_off_pipeline.yaml"
-    ).read_text().splitlines()
+    lines = (
+        __import__("importlib.resources")
+        .resources.files("verl_pipeline.config")
+        .joinpath("one_off_pipeline.yaml")
+        .read_text()
+        .splitlines()
+    )
     for name in [entry.name for schema in (OneOffPipelineConfig, Deadlines) for entry in fields(schema)]:
         (row,) = [index for index, line in enumerate(lines) if line.strip().startswith(f"{name}:")]
         assert lines[row - 1].strip().startswith("#"), name

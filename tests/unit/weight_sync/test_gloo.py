@@ -35,9 +35,7 @@ def sync(engines, actors, weights):
             pool.submit(lambda engine=engine: asyncio.run(engine.send_weights(iter(weights.items()))))
             for engine in engines[:actors]
         ]
-        received = [
-            pool.submit(lambda engine=engine: asyncio.run(_collect(engine))) for engine in engines[actors:]
-        ]
+        received = [pool.submit(lambda engine=engine: asyncio.run(_collect(engine))) for engine in engines[actors:]]
         results = [future.result(60) for future in [*sent, *received]]
     for engine in engines:
         engine.finalize()
@@ -51,9 +49,7 @@ def make(actors, rollouts, **kwargs):
 
 def random_weights(shapes):
     torch.manual_seed(0)
-    return {
-        f"layer.{index}": (torch.randn(shape) * 50).to(DTYPES[kind]) for index, (shape, kind) in enumerate(shapes)
-    }
+    return {f"layer.{index}": (torch.randn(shape) * 50).to(DTYPES[kind]) for index, (shape, kind) in enumerate(shapes)}
 
 
 @settings(max_examples=15, deadline=None)
