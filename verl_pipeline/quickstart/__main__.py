@@ -29,7 +29,7 @@ from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import write_parquet
 from verl_pipeline.quickstart.report import accuracy_table, pool_table
 
-PROMPTS, SAMPLES, VALIDATION_SAMPLES = 4, 8, 8
+PROMPTS, SAMPLES, VALIDATION_SAMPLES = 4, 6, 8
 
 
 def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
@@ -40,19 +40,20 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
     return [
         "+verl_pipeline=cpu",
         f"{rollout}.nnodes=1",
+        *dtype_overrides(),
         f"data.train_files={data / 'train.parquet'}",
         f"data.val_files={data / 'heldout.parquet'}",
         f"data.train_batch_size={PROMPTS}",
-        "data.max_prompt_length=160",
+        "data.max_prompt_length=128",
         "data.max_response_length=64",
         "data.dataloader_num_workers=0",
         "data.seed=1",
         f"actor_rollout_ref.model.path={model}",
         "actor_rollout_ref.model.enable_gradient_checkpointing=False",
-        f"{actor}.optim.lr=1e-5",
+        f"{actor}.optim.lr=2e-5",
         f"{actor}.ppo_mini_batch_size={PROMPTS}",
-        f"{actor}.ppo_micro_batch_size_per_gpu=16",
-        f"{rollout}.log_prob_micro_batch_size_per_gpu=16",
+        f"{actor}.ppo_micro_batch_size_per_gpu=12",
+        f"{rollout}.log_prob_micro_batch_size_per_gpu=12",
         f"{rollout}.n={SAMPLES}",
         f"{rollout}.max_num_seqs=64",
         f"{rollout}.max_model_len=256",
@@ -60,6 +61,9 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
         f"{rollout}.val_kwargs.temperature=1.0",
         f"{rollout}.val_kwargs.do_sample=True",
         "algorithm.adv_estimator=grpo",
+        # The rollout's own log-probs as old_log_prob (as DeepCoder): saves a forward pass, a quarter of the step here.
+        "trainer.v1.one_off_pipeline.correction=as_configured",
+        "algorithm.rollout_correction.bypass_mode=True",
         f"{rewards}.path=pkg://verl_pipeline.rewards.provisional_code",
         f"{rewards}.name=compute_score",
         f"trainer.total_training_steps={steps}",
@@ -73,6 +77,17 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
         "trainer.logger=[console,file,tensorboard]",
         f"trainer.default_local_dir={output / 'checkpoints'}",
         f"trainer.validation_data_dir={output / 'heldout'}",
+    ]
+
+
+def dtype_overrides() -> list[str]:
+    """bf16 where the CPU multiplies it natively; elsewhere the overlay's fp32, which is about three times faster."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    if "avx512_bf16" not in flags and "amx_bf16" not in flags:
+        return []
+    return [
+        "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16",
+        "actor_rollout_ref.rollout.dtype=bfloat16",
     ]
 
 
@@ -124,7 +139,7 @@ def read_metrics(path: Path) -> dict[int, dict[str, float]]:
 
 
 def main(
-    steps: Annotated[int, typer.Option(min=1, help="Updates; 30 take about 15 minutes on 2 cores.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Updates; 20 take 15 to 25 minutes on 2 cores.")] = 20,
     output: Annotated[Path, typer.Option(help="Where logs, samples and metrics go.")] = Path("outputs/quickstart"),
 ) -> None:
     """Train, then print what was gained on the held-out set and where the time of each pool went."""

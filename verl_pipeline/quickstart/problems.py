@@ -3,6 +3,10 @@
 Invariants of `problems.jsonl`, which the tests check: each reference passes its own tests, no constant function and no
 function that returns an argument does; the splits `train` and `heldout` share no name, no prompt and no behaviour;
 arguments and expected values are JSON values.
+
+The problems are meant for a model of 135M parameters: 124 of the easy and medium prompts name the expression to return
+("Use `return ...`."), without which too few groups would hold a right answer for GRPO to learn from. Before training,
+SmolLM2-135M at temperature 1 solved 29 % of 96 samples on easy, 9 % of 32 on medium and none of 32 on hard problems.
 """
 
 import json

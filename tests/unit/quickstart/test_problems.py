@@ -1,0 +1,158 @@
+"""The quickstart's problems: right references, discriminating tests, disjoint splits, rows that verl reads."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from verl_pipeline.quickstart.problems import DATA_SOURCE, Case, Problem, load_problems, write_parquet
+from verl_pipeline.rewards.provisional_code import close, compute_score
+
+pytestmark = pytest.mark.timeout(120)
+PROBLEMS = load_problems()
+TRAIN = [problem for problem in PROBLEMS if problem.split == "train"]
+HELDOUT = [problem for problem in PROBLEMS if problem.split == "heldout"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server_closed_at_the_end():
+    yield
+    close()
+
+
+def verdict(problem: Problem, code: str) -> object:
+    return compute_score(DATA_SOURCE, f"```python\n{code}\n```", problem.ground_truth())["verdict"]
+
+
+def arity(problem: Problem) -> int:
+    return len(problem.tests[0].args)
+
+
+def test_counts():
+    assert len(TRAIN) >= 200
+    assert 35 <= len(HELDOUT) <= 50
+    for problems in (TRAIN, HELDOUT):
+        counts = Counter(problem.difficulty for problem in problems)
+        assert counts.keys() == {"easy", "medium", "hard"}
+        assert counts["easy"] > counts["hard"]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
+def test_form(problem):
+    assert problem.entry_point == problem.name
+    assert f"`{problem.name}(" in problem.prompt and problem.prompt.endswith("in a ```python code block.")
+    assert 6 <= len(problem.tests) <= 8
+    assert {len(case.args) for case in problem.tests} == {arity(problem)}
+    assert len({json.dumps(case.args) for case in problem.tests}) == len(problem.tests)
+    again = json.loads(problem.ground_truth())
+    assert again == {"entry_point": problem.name, "tests": [vars(case) for case in problem.tests]}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
+def test_the_reference_is_accepted(problem):
+    assert verdict(problem, problem.reference) == "accepted"
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
+def test_trivial_functions_are_rejected(problem):
+    # As JSON text, in which True differs from 1 and 1 from 1.0: no constant can equal two different texts.
+    assert len({json.dumps(case.expected) for case in problem.tests}) >= 2
+    for position in range(arity(problem)):
+        code = f"def {problem.name}(*arguments):\n    return arguments[{position}]"
+        assert verdict(problem, code) == "wrong_answer"
+
+
+def test_splits_share_no_name_and_no_prompt():
+    assert len({problem.name for problem in PROBLEMS}) == len(PROBLEMS)
+    assert len({problem.prompt for problem in PROBLEMS}) == len(PROBLEMS)
+
+
+def test_splits_share_no_behaviour():
+    functions = {problem.name: reference_function(problem) for problem in PROBLEMS}
+    same = [
+        (train.name, heldout.name)
+        for train, heldout in product(TRAIN, HELDOUT)
+        if arity(train) == arity(heldout)
+        and solves(functions[train.name], heldout.tests)
+        and solves(functions[heldout.name], train.tests)
+    ]
+    assert same == []
+
+
+def test_behaviour_is_seen():
+    first, second = (next(p for p in PROBLEMS if p.name == name) for name in ("first_element", "first_character"))
+    assert solves(reference_function(first), second.tests) and solves(reference_function(second), first.tests)
+
+
+def reference_function(problem: Problem) -> Callable[..., Any]:
+    namespace: dict[str, Any] = {}
+    exec(problem.reference, namespace)
+    return namespace[problem.entry_point]
+
+
+def solves(function: Callable[..., Any], tests: tuple[Case, ...]) -> bool:
+    """Whether a reference passes the tests of another problem, for which it may fail or never end."""
+    for case in tests:
+        try:
+            result = call_bounded(function, json.loads(json.dumps(case.args)))
+        except Exception:
+            return False
+        if json.dumps(result, default=repr, sort_keys=True) != json.dumps(case.expected, sort_keys=True):
+            return False
+    return True
+
+
+def call_bounded(function: Callable[..., Any], arguments: list[Any], lines: int = 20_000) -> Any:
+    left = lines
+
+    def count(frame, event, argument):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TimeoutError
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        return function(*arguments)
+    finally:
+        sys.settrace(before)
+
+
+def test_parquet_rows(tmp_path):
+    paths = write_parquet(tmp_path / "new")
+    assert {split: path.name for split, path in paths.items()} == {
+        "train": "train.parquet",
+        "heldout": "heldout.parquet",
+    }
+    for split, problems in (("train", TRAIN), ("heldout", HELDOUT)):
+        table = pyarrow.parquet.read_table(paths[split])
+        message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+        assert table.schema.field("prompt").type == pyarrow.list_(message)
+        rows = table.to_pylist()
+        assert len(rows) == len(problems)
+        for index, (row, problem) in enumerate(zip(rows, problems, strict=True)):
+            truth = row["reward_model"].pop("ground_truth")
+            assert row == {
+                "data_source": "verl_pipeline_quickstart",
+                "prompt": [{"role": "user", "content": problem.prompt}],
+                "ability": "code",
+                "reward_model": {"style": "rule"},
+                "extra_info": {"index": index, "name": problem.name, "difficulty": problem.difficulty},
+            }
+            assert truth == problem.ground_truth()
+            assert problem.reference not in truth
+
+
+def test_parquet_of_a_selection(tmp_path):
+    paths = write_parquet(tmp_path, [TRAIN[0], HELDOUT[0], TRAIN[1]])
+    assert [pyarrow.parquet.read_table(paths[split]).num_rows for split in ("train", "heldout")] == [2, 1]
+    with pytest.raises(ValueError, match="heldout"):
+        write_parquet(tmp_path, TRAIN[:1])

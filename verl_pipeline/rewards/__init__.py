@@ -1,0 +1,1 @@
+"""What verl calls to score a response."""
