@@ -39,6 +39,7 @@ def test_our_entry_ends_with_one_line_and_exit_code_2(tmp_path, override, messag
     runs._temporary(tmp_path).rmdir()
 
 
+@pytest.mark.slow
 def test_verls_entry_refuses_a_misspelt_key_of_ours_before_a_model_is_loaded(tmp_path):
     overrides = [
         *tiny.overrides(tmp_path),

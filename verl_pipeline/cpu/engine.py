@@ -13,7 +13,7 @@ class _CpuEngineMixin:
     """Keeps parameters where they are: offload of a forward-only model would pin memory, which needs a GPU."""
 
     def _build_fsdp_module(self, module):
-        config = self.engine_config
+        config = self.engine_config  # type: ignore[has-type]
         self.engine_config = replace(config, forward_only=False, offload_policy=False)
         try:
             return super()._build_fsdp_module(module)  # type: ignore[misc]

@@ -65,5 +65,5 @@ def keep_vllm_linear_weights() -> None:
     def dispatch_cpu_unquantized_gemm(layer, remove_weight):
         return original(layer, remove_weight=False)
 
-    dispatch_cpu_unquantized_gemm._keeps_weights = True
+    dispatch_cpu_unquantized_gemm._keeps_weights = True  # type: ignore[attr-defined]
     utils.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm

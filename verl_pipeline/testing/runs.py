@@ -121,7 +121,9 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
         child.kill()
     temporary = _temporary(directory)
     before = set(json.loads((directory / "shared-memory-before.json").read_text()))
-    leftovers = sorted({str(path) for path in temporary.rglob("*")} | (_shared_memory() - before))
+    # Ray keeps its session folder, with its logs.
+    files = {str(path) for path in temporary.rglob("*") if path.relative_to(temporary).parts[0] != "ray"}
+    leftovers = sorted(files | (_shared_memory() - before))
     shutil.rmtree(temporary)
     metrics = {record["step"]: record["data"] for record in _lines(directory / "metrics.jsonl")}
     trajectories = _lines(directory / "trajectories.jsonl")

@@ -63,7 +63,7 @@ def _refuse_unknown_keys(given: Any, schema: type, prefix: str) -> None:
             hint = f"did you mean {prefix}.{near[0]}?" if near else f"known keys: {', '.join(known)}"
             raise ConfigError(f"{prefix}.{key}: unknown key; {hint}")
         if is_dataclass(known[key]) and OmegaConf.is_dict(given[key]):
-            _refuse_unknown_keys(given[key], known[key], f"{prefix}.{key}")
+            _refuse_unknown_keys(given[key], known[key], f"{prefix}.{key}")  # type: ignore[arg-type]
 
 
 def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:

@@ -10,14 +10,12 @@ Invariants:
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import transfer_queue as tq
 from omegaconf import DictConfig
-from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.utils import tensordict_utils as tu
@@ -25,29 +23,21 @@ from verl.utils.debug import marked_timer
 from verl.workers.rollout.llm_server import LLMServerManager
 
 from verl_pipeline import doctor
-from verl_pipeline.filters import BatchView, load_filters
+from verl_pipeline.filters import load_filters
 from verl_pipeline.filters.apply import apply_filters, lone_survivors
-from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
 from verl_pipeline.plugin import TRAINER_MODE
 from verl_pipeline.trainer import prompts, schedule
+from verl_pipeline.trainer.batch import check_failures, check_versions, keep, view, zero_advantages
 from verl_pipeline.trainer.checks import check_cluster, check_config, check_dataset
 from verl_pipeline.trainer.config import PREFIX, ConfigError, load_pipeline_config
 from verl_pipeline.trainer.derive import derive, effective_correction
-from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer, Losses
-from verl_pipeline.trainer.rollout_pool import RolloutPool
+from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer
+from verl_pipeline.trainer.rollout_pool import RolloutPool, end_engines
 
 logger = logging.getLogger(__name__)
 
 # Estimators of verl that subtract a baseline made of the group's other members.
 _GROUP_RELATIVE = {"grpo", "grpo_passk", "grpo_vectorized", "rloo", "rloo_vectorized", "opo", "gpg"}
-
-
-class StalenessViolation(RuntimeError):
-    """A batch was not sampled by the version that the schedule gives."""
-
-
-class TooManyFailures(RuntimeError):
-    """More of a batch was lost to infrastructure than the user allows."""
 
 
 @register_trainer(TRAINER_MODE)
@@ -75,6 +65,9 @@ class OneOffPipelineTrainer(PPOTrainer):
         self._sampled_with: dict[int, int] = {}
         self._submitted_at: dict[int, float] = {}
         self._batch: KVBatchMeta | None = None
+        self._servers: Future[LLMServerManager] | None = None
+        # Keys of the current batch whose advantage is to be 0.
+        self._zeroed: set[str] = set()
         self._metrics: dict[str, Any] = {}
         # No rollout replicas on the trainer's devices (read by verl's _setup).
         self._enable_hybrid_replicas = False
@@ -116,16 +109,21 @@ class OneOffPipelineTrainer(PPOTrainer):
         super()._init_resource_pool_mgr()
 
     def _setup(self) -> None:
-        super()._setup()
-        self.rollout_pool = RolloutPool(
-            self.config, self._servers.result(), self.actor_rollout_wg, self.pipeline.deadlines
-        )
+        try:
+            super()._setup()
+        except BaseException:
+            if self._servers is not None:
+                end_engines(self._servers.result())
+            raise
+        assert self._servers is not None
+        manager = self._servers.result()
+        self.rollout_pool = RolloutPool(self.config, manager, self.actor_rollout_wg, self.pipeline.deadlines)
 
     def fit(self, agent_loop_manager) -> None:
         try:
             super().fit(agent_loop_manager)
         finally:
-            self.rollout_pool.close()
+            end_engines(self.rollout_pool.manager)
 
     def get_llm_client(self):
         return self.rollout_pool.client()
@@ -222,17 +220,17 @@ class OneOffPipelineTrainer(PPOTrainer):
         """verl's next stop after the rewards: check the batch and filter it before it is padded and balanced."""
         k = self.global_steps
         expected = self._sampled_with.pop(k)
-        _check_versions(batch, k, expected)
-        view, generated_at = _view(batch)
+        check_versions(batch, k, expected)
+        seen, generated_at = view(batch)
         submitted_at = self._submitted_at.pop(k, None)
         if submitted_at and generated_at:
             metrics["pipeline/rollout/generating_s"] = generated_at - submitted_at
         losses = self.replay_buffer.losses.pop(k)
-        self._check_failures(k, losses, view, metrics)
-        filtered = apply_filters(self._filters, view)
+        metrics.update(check_failures(k, losses, seen, self.pipeline.max_infrastructure_share))
+        filtered = apply_filters(self._filters, seen)
         metrics.update(filtered.metrics)
         metrics["pipeline/staleness"] = float(k - 1 - expected)
-        batch = self._keep(batch, filtered.kept)
+        batch = keep(batch, filtered.kept)
         zeroed = filtered.zeroed[filtered.kept]
         if self.config.algorithm.adv_estimator in _GROUP_RELATIVE:
             sessions = [(prompts.prompt_of(key), prompts.session_of(key)) for key in batch.keys]
@@ -242,43 +240,9 @@ class OneOffPipelineTrainer(PPOTrainer):
         self._zeroed = {key for key, zero in zip(batch.keys, zeroed, strict=True) if zero}
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
-    def _check_failures(self, k: int, losses: Losses, view: BatchView, metrics: dict) -> None:
-        graded = sum(verdict == INFRASTRUCTURE for verdict in view.verdicts)
-        share = (losses.missing + graded) / losses.expected if losses.expected else 0.0
-        metrics["pipeline/infrastructure/missing"] = float(losses.missing)
-        metrics["pipeline/infrastructure/verdicts"] = float(graded)
-        metrics["pipeline/infrastructure/share"] = share
-        if share > self.pipeline.max_infrastructure_share:
-            raise TooManyFailures(
-                f"batch {k}: {losses.missing} trajectories failed and {graded} could not be graded, of "
-                f"{losses.expected}: {share:.0%} is above {PREFIX}.max_infrastructure_share="
-                f"{self.pipeline.max_infrastructure_share}. First failure:\n"
-                f"{losses.first_error or '(a verdict of the grader; see its log)'}"
-            )
-
-    def _keep(self, batch: KVBatchMeta, kept: np.ndarray) -> KVBatchMeta:
-        if len(kept) == len(batch.keys):
-            return batch
-        if len(kept) == 0:
-            raise TooManyFailures(f"batch {self.global_steps}: the filters left no trajectory to train on")
-        keep = set(kept.tolist())
-        tq.kv_clear(
-            keys=[key for row, key in enumerate(batch.keys) if row not in keep], partition_id=batch.partition_id
-        )
-        return KVBatchMeta(
-            partition_id=batch.partition_id,
-            keys=[batch.keys[row] for row in kept],
-            tags=[batch.tags[row] for row in kept],
-            extra_info=batch.extra_info,
-        )
-
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_advantage(batch, metrics)
-        keys = [key for key in batch.keys if key in self._zeroed]
-        if keys:
-            data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["advantages"])
-            zeros = TensorDict({"advantages": data["advantages"] * 0}, batch_size=len(keys))
-            tq.kv_batch_put(keys=keys, partition_id=batch.partition_id, fields=zeros)
+        zero_advantages(batch, self._zeroed)
         return batch
 
     def _get_n_gpus_for_throughput(self) -> int:
@@ -295,25 +259,3 @@ class OneOffPipelineTrainer(PPOTrainer):
             yield
         finally:
             self.trainer_mode = TRAINER_MODE
-
-
-def _check_versions(batch: KVBatchMeta, k: int, expected: int) -> None:
-    for key, tag in zip(batch.keys, batch.tags, strict=True):
-        span = (tag["min_global_steps"], tag["max_global_steps"])
-        if span != (expected, expected):
-            raise StalenessViolation(f"batch {k}: {key} was sampled with v_{span[0]}..v_{span[1]}, not v_{expected}")
-
-
-def _view(batch: KVBatchMeta) -> tuple[BatchView, float]:
-    """What the filters see, and when the last generation ended (seconds since the epoch; 0 if unknown)."""
-    data = tq.kv_batch_get(
-        keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"]
-    )
-    extra = [getattr(fields, "data", fields) for fields in data["extra_fields"]]
-    view = BatchView(
-        uids=[prompts.prompt_of(key) for key in batch.keys],
-        rewards=np.array([float(scores.sum()) for scores in data["rm_scores"].unbind()]),
-        verdicts=[(fields.get("reward_extra_info") or {}).get("verdict") for fields in extra],
-        response_lengths=np.array([tag["response_len"] for tag in batch.tags], dtype=np.int64),
-    )
-    return view, max(fields.get("generated_at", 0.0) for fields in extra)

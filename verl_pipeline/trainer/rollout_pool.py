@@ -113,15 +113,6 @@ class RolloutPool:
             **{f"pipeline/{key}": value for key, value in (metrics or {}).items()},
         }
 
-    def close(self) -> None:
-        """End the inference engines in order, so that they free what they share with their workers.
-
-        Ray kills a server and what it started; vLLM's shared memory (hundreds of MB a replica) would stay behind.
-        """
-        servers = [server for replica in self.manager.get_replicas() for server in replica.servers]
-        ended = [server.__ray_call__.remote(_end_engine) for server in servers]
-        ray.wait(ended, num_returns=len(ended), timeout=2 * CLOSE_S)
-
     def check_health(self) -> None:
         """Ask every replica whether it lives.
 
@@ -146,6 +137,16 @@ _ADVICE = (
     "Its log is in Ray's session folder (worker-*.err of the vLLM server); a common cause is memory. "
     "Resume from the last checkpoint with the same command"
 )
+
+
+def end_engines(manager: LLMServerManager) -> None:
+    """End the inference engines in order, so that they free what they share with their workers.
+
+    Ray kills a server and what it started; vLLM's shared memory (hundreds of MB a replica) would stay behind.
+    """
+    servers = [server for replica in manager.get_replicas() for server in replica.servers]
+    ended = [server.__ray_call__.remote(_end_engine) for server in servers]
+    ray.wait(ended, num_returns=len(ended), timeout=2 * CLOSE_S)
 
 
 def _end_engine(server: Any) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from verl_pipeline.trainer.checks import check_config, check_dataset, check_trainer_mode
+from verl_pipeline.trainer.checks import check_cluster, check_config, check_dataset, check_trainer_mode
 from verl_pipeline.trainer.config import ConfigError
 
 ROLLOUT = "actor_rollout_ref.rollout"
@@ -66,3 +66,11 @@ def test_a_misspelt_mode_names_the_nearest():
         check_trainer_mode("one_of_pipeline", ["sync", "one_off_pipeline"])
     with pytest.raises(ConfigError, match="registered: one_off_pipeline, sync"):
         check_trainer_mode("xyz", ["sync", "one_off_pipeline"])
+
+
+def test_pools_larger_than_ray_are_refused(composed, monkeypatch):
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 3.0})
+    monkeypatch.setattr("verl.utils.device.get_resource_name", lambda: "GPU")
+    check_cluster(composed("trainer.n_gpus_per_node=2"))
+    with pytest.raises(ConfigError, match=r"=2 \+ 2: Ray has 3 GPU; make a pool smaller"):
+        check_cluster(composed("trainer.n_gpus_per_node=2", f"{ROLLOUT}.n_gpus_per_node=2"))

@@ -1,0 +1,105 @@
+"""One complete batch between replay buffer and update: was it sampled as it should be, and which rows are trained on.
+
+Invariants:
+* Every row was sampled by the one version the schedule gave its batch.
+* A dropped row is gone from TransferQueue; a row with zero advantage stays.
+"""
+
+import numpy as np
+import transfer_queue as tq
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+
+from verl_pipeline.filters import BatchView
+from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
+from verl_pipeline.trainer import prompts
+from verl_pipeline.trainer.config import PREFIX
+from verl_pipeline.trainer.replay_buffer import Losses
+
+
+class StalenessViolation(RuntimeError):
+    """A batch was not sampled by the version that the schedule gives."""
+
+
+class TooManyFailures(RuntimeError):
+    """More of a batch was lost to infrastructure than the user allows."""
+
+
+def check_versions(batch: KVBatchMeta, k: int, expected: int) -> None:
+    """Compare each trajectory's first and last version with ``expected``.
+
+    Raises:
+        StalenessViolation: naming the first trajectory that differs.
+    """
+    for key, tag in zip(batch.keys, batch.tags, strict=True):
+        span = (tag["min_global_steps"], tag["max_global_steps"])
+        if span != (expected, expected):
+            raise StalenessViolation(f"batch {k}: {key} was sampled with v_{span[0]}..v_{span[1]}, not v_{expected}")
+
+
+def view(batch: KVBatchMeta) -> tuple[BatchView, float]:
+    """What the filters see, and when the last generation ended (seconds since the epoch; 0 if unknown)."""
+    data = tq.kv_batch_get(
+        keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"]
+    )
+    extra = [getattr(fields, "data", fields) for fields in data["extra_fields"]]
+    seen = BatchView(
+        uids=[prompts.prompt_of(key) for key in batch.keys],
+        rewards=np.array([float(scores.sum()) for scores in data["rm_scores"].unbind()]),
+        verdicts=[(fields.get("reward_extra_info") or {}).get("verdict") for fields in extra],
+        response_lengths=np.array([tag["response_len"] for tag in batch.tags], dtype=np.int64),
+    )
+    return seen, max(fields.get("generated_at", 0.0) for fields in extra)
+
+
+def check_failures(k: int, losses: Losses, seen: BatchView, allowed: float) -> dict[str, float]:
+    """Count what infrastructure cost: trajectories that are missing and those a grader could not judge.
+
+    Returns:
+        ``pipeline/infrastructure/*`` metrics.
+
+    Raises:
+        TooManyFailures: their share is above ``allowed``; the first traceback is shown.
+    """
+    graded = sum(verdict == INFRASTRUCTURE for verdict in seen.verdicts)
+    share = (losses.missing + graded) / losses.expected if losses.expected else 0.0
+    if share > allowed:
+        raise TooManyFailures(
+            f"batch {k}: {losses.missing} trajectories failed and {graded} could not be graded, of "
+            f"{losses.expected}: {share:.0%} is above {PREFIX}.max_infrastructure_share={allowed}. First failure:\n"
+            f"{losses.first_error or '(a verdict of the grader; see its log)'}"
+        )
+    return {
+        "pipeline/infrastructure/missing": float(losses.missing),
+        "pipeline/infrastructure/verdicts": float(graded),
+        "pipeline/infrastructure/share": share,
+    }
+
+
+def keep(batch: KVBatchMeta, kept: np.ndarray) -> KVBatchMeta:
+    """Reduce ``batch`` to the rows ``kept`` (int64 positions, in order).
+
+    Raises:
+        TooManyFailures: no row is left.
+    """
+    if len(kept) == len(batch.keys):
+        return batch
+    if len(kept) == 0:
+        raise TooManyFailures("the filters left no trajectory of the batch to train on")
+    dropped = np.setdiff1d(np.arange(len(batch.keys)), kept)
+    tq.kv_clear(keys=[batch.keys[row] for row in dropped], partition_id=batch.partition_id)
+    return KVBatchMeta(
+        partition_id=batch.partition_id,
+        keys=[batch.keys[row] for row in kept],
+        tags=[batch.tags[row] for row in kept],
+        extra_info=batch.extra_info,
+    )
+
+
+def zero_advantages(batch: KVBatchMeta, rows: set[str]) -> None:
+    """Set the advantages of ``rows`` (keys) to 0 in TransferQueue."""
+    keys = [key for key in batch.keys if key in rows]
+    if keys:
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["advantages"])
+        zeros = TensorDict({"advantages": data["advantages"] * 0}, batch_size=len(keys))
+        tq.kv_batch_put(keys=keys, partition_id=batch.partition_id, fields=zeros)
