@@ -90,6 +90,26 @@ def _interrupt(_signal: int, _frame) -> None:
     raise KeyboardInterrupt
 
 
+def _handle_signals() -> None:
+    """Also where the shell has set SIGINT to be ignored, as it does for a command in the background."""
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+class _TaskRunner:
+    """verl's task runner; verl makes it right after ``ray.init``, whose SIGTERM handler would end us uncleaned."""
+
+    @staticmethod
+    def remote(*args, **kwargs):
+        _handle_signals()
+        return TaskRunnerV1.remote(*args, **kwargs)
+
+    @staticmethod
+    def options(*args, **kwargs):
+        _handle_signals()
+        return TaskRunnerV1.options(*args, **kwargs)
+
+
 @hydra.main(config_path="config", config_name="one_off_pipeline", version_base=None)
 def main(config: DictConfig) -> None:
     """Check, train, clean up."""
@@ -99,9 +119,9 @@ def main(config: DictConfig) -> None:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_CONFIG)
-    signal.signal(signal.SIGTERM, _interrupt)
+    _handle_signals()
     try:
-        run_ppo(config, task_runner_class=TaskRunnerV1)
+        run_ppo(config, task_runner_class=_TaskRunner)
     except KeyboardInterrupt:
         print(
             "interrupted: shutting down; the last checkpoint stands, the same command resumes from it",
@@ -110,6 +130,7 @@ def main(config: DictConfig) -> None:
         sys.exit(EXIT_INTERRUPTED)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         shut_down()
 
 
