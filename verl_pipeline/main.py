@@ -7,6 +7,7 @@ Invariants:
 """
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -52,9 +53,11 @@ def check(config: DictConfig) -> None:
 def shut_down(timeout_s: float = SHUTDOWN_S) -> None:
     """End vLLM's engines, then Ray, then whatever is left below this process, each by its process id.
 
-    Ray kills its actors outright: an engine that is still there by then would leave its shared memory behind.
+    Ray kills its actors outright: an engine that is still there by then would leave its shared memory behind. What an
+    engine that was killed has left is removed afterwards.
     """
     descendants = psutil.Process().children(recursive=True)
+    shared_memory = {path for process in descendants for path in _shared_memory(process)}
     engines = [process for process in descendants if _name(process).startswith("VLLM::Engine")]
     for engine in engines:
         engine.terminate()
@@ -68,6 +71,8 @@ def shut_down(timeout_s: float = SHUTDOWN_S) -> None:
     for process in alive:
         process.kill()
     psutil.wait_procs(alive, timeout=timeout_s / 6)
+    for path in shared_memory:
+        path.unlink(missing_ok=True)
     _remove_sockets()
 
 
@@ -76,6 +81,15 @@ def _name(process: psutil.Process) -> str:
         return process.name()
     except psutil.NoSuchProcess:
         return ""
+
+
+def _shared_memory(process: psutil.Process) -> set[Path]:
+    """Shared memory of Python's making that a process has mapped."""
+    try:
+        maps = Path(f"/proc/{process.pid}/maps").read_text()
+    except OSError:
+        return set()
+    return {Path(f"/dev/shm/{name}") for name in re.findall(r"/dev/shm/(psm_\w+|verl_weights_\w+)", maps)}
 
 
 def _remove_sockets() -> None:

@@ -5,6 +5,7 @@ Invariant: a run's processes are gone when :func:`train` returns, also after a f
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -121,8 +122,9 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
         child.kill()
     temporary = _temporary(directory)
     before = set(json.loads((directory / "shared-memory-before.json").read_text()))
-    # Ray keeps its session folder, with its logs.
-    files = {str(path) for path in temporary.rglob("*") if path.relative_to(temporary).parts[0] != "ray"}
+    # Ray keeps its session folder, with its logs; verl keeps an empty lock file for each checkpoint folder.
+    names = {path.name for path in temporary.iterdir()} - {"ray"}
+    files = {str(temporary / name) for name in names if not re.fullmatch(r"ckpt_\w+\.lock", name)}
     leftovers = sorted(files | (_shared_memory() - before))
     shutil.rmtree(temporary)
     metrics = {record["step"]: record["data"] for record in _lines(directory / "metrics.jsonl")}

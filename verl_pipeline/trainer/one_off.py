@@ -157,7 +157,12 @@ class OneOffPipelineTrainer(PPOTrainer):
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         """Step ``global_steps`` of verl's fit loop."""
         self._metrics = metrics
-        schedule.step(self, self.global_steps, staleness=self.pipeline.staleness, last=self.last_step)
+        try:
+            schedule.step(self, self.global_steps, staleness=self.pipeline.staleness, last=self.last_step)
+        except Exception:
+            # A dead replica shows first as whatever it broke: name it, if that is the cause.
+            self.rollout_pool.check_health()
+            raise
         assert self._batch is not None
         return self._batch
 
