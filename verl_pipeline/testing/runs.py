@@ -122,9 +122,10 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
         child.kill()
     temporary = _temporary(directory)
     before = set(json.loads((directory / "shared-memory-before.json").read_text()))
-    # Ray keeps its session folder, with its logs; verl keeps an empty lock file for each checkpoint folder.
+    # Ray keeps its session folder, with its logs; verl an empty lock file for each checkpoint folder; torch's compiler
+    # its cache for all runs of a user.
     names = {path.name for path in temporary.iterdir()} - {"ray"}
-    files = {str(temporary / name) for name in names if not re.fullmatch(r"ckpt_\w+\.lock", name)}
+    files = {str(temporary / name) for name in names if not re.fullmatch(r"ckpt_\w+\.lock|torchinductor_\w+", name)}
     leftovers = sorted(files | (_shared_memory() - before))
     shutil.rmtree(temporary)
     metrics = {record["step"]: record["data"] for record in _lines(directory / "metrics.jsonl")}
