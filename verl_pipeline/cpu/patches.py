@@ -6,6 +6,9 @@ patched code, so that a patch is either still needed and right, or removed.
 
 import functools
 
+# Long enough for an answer that is on its way already; a step of generation takes tens of milliseconds.
+BUSY_LOOP_S = 0.001
+
 
 def patch_process_group_backend(module) -> None:
     """Open verl's process groups with gloo alone.
@@ -67,3 +70,16 @@ def keep_vllm_linear_weights() -> None:
 
     dispatch_cpu_unquantized_gemm._keeps_weights = True  # type: ignore[attr-defined]
     utils.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
+
+
+def stop_vllm_busy_waiting() -> None:
+    """Let vLLM's engine core sleep while its worker computes.
+
+    The reader of vLLM's shared-memory queue spins until nothing has arrived for a second, so for as long as anything is
+    generated. On a machine whose every core computes, that core is missing elsewhere: in the trainer.
+    """
+    from vllm.distributed.device_communicators import shm_broadcast
+
+    if not isinstance(shm_broadcast.SpinCondition.__init__, functools.partialmethod):
+        original = shm_broadcast.SpinCondition.__init__
+        shm_broadcast.SpinCondition.__init__ = functools.partialmethod(original, busy_loop_s=BUSY_LOOP_S)

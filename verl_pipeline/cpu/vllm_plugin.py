@@ -4,8 +4,9 @@ from verl_pipeline.plugin import cpu_chosen
 
 
 def register() -> None:
-    """Prepare a vLLM process on a CPU for weights that change."""
+    """Prepare a vLLM process on a CPU for weights that change and for cores that others need."""
     if cpu_chosen():
-        from verl_pipeline.cpu.patches import keep_vllm_linear_weights
+        from verl_pipeline.cpu.patches import keep_vllm_linear_weights, stop_vllm_busy_waiting
 
         keep_vllm_linear_weights()
+        stop_vllm_busy_waiting()

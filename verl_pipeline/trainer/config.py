@@ -31,7 +31,7 @@ class Deadlines:
     reward_s: float = 300.0
     # One weight sync, from the first call to the last replica's answer.
     weight_sync_s: float = 600.0
-    # Between two questions to each rollout server whether it is alive, while a batch is awaited.
+    # Between two questions to each rollout server whether it is alive, while a batch or a weight sync is awaited.
     health_check_every_s: float = 5.0
     # A rollout server's answer to that question.
     health_check_s: float = 20.0

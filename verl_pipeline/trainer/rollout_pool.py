@@ -92,6 +92,7 @@ class RolloutPool:
         Raises:
             UnexpectedAbort: more requests were aborted than trajectories had been given up.
             DeadlineExceeded: a side did not answer in time.
+            RolloutServerDead: a replica died meanwhile.
         """
         start = time.perf_counter()
         metrics = run_with_deadline(
@@ -99,6 +100,8 @@ class RolloutPool:
             self.deadlines.weight_sync_s,
             f"weight sync of v_{version} from the trainer to replicas {', '.join(self.addresses)}",
             f"look at the logs of these servers, or raise {PREFIX}.deadlines.weight_sync_s for a slow network",
+            watchdog=self.check_health,
+            watch_every_s=self.deadlines.health_check_every_s,
         )
         aborted = self._checkpoints.aborted_requests
         if aborted > given_up:

@@ -57,6 +57,27 @@ def test_vllm_keeps_linear_weights_after_the_patch(monkeypatch):
     assert layer.weight.shape == (64, 64)
 
 
+def test_vllm_still_spins_for_a_second():
+    shm_broadcast = pytest.importorskip("vllm.distributed.device_communicators.shm_broadcast")
+    source = inspect.getsource(shm_broadcast)
+    assert "busy_loop_s: float = 1,\n" in source
+    assert source.count("SpinCondition(\n") == 2 and "busy_loop_s=" not in source
+
+
+def test_vllm_sleeps_after_the_patch(monkeypatch):
+    shm_broadcast = pytest.importorskip("vllm.distributed.device_communicators.shm_broadcast")
+    import zmq
+
+    monkeypatch.setattr(shm_broadcast.SpinCondition, "__init__", shm_broadcast.SpinCondition.__init__)
+    patches.stop_vllm_busy_waiting()
+    patches.stop_vllm_busy_waiting()
+    with zmq.Context() as context:
+        reader = shm_broadcast.SpinCondition(is_reader=True, context=context, notify_address="inproc://test")
+        assert reader.busy_loop_s == patches.BUSY_LOOP_S
+        for end in (reader.local_notify_socket, reader.read_cancel_socket, reader.write_cancel_socket):
+            end.close(0)
+
+
 def test_verl_still_pins_forward_only_models():
     from verl.workers.engine.fsdp import transformer_impl
 
