@@ -142,7 +142,7 @@ def test_parquet_rows(tmp_path):
             truth = row["reward_model"].pop("ground_truth")
             assert row == {
                 "data_source": "verl_pipeline_quickstart",
-                "prompt": [{"role": "user", "content": problem.prompt}],
+                "prompt": [{"role": "system", "content": ""}, {"role": "user", "content": problem.prompt}],
                 "ability": "code",
                 "reward_model": {"style": "rule"},
                 "extra_info": {"index": index, "name": problem.name, "difficulty": problem.difficulty},
