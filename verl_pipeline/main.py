@@ -7,7 +7,6 @@ Invariants:
 """
 
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 from verl.utils.device import auto_set_device
 
+from verl_pipeline import shared_memory
 from verl_pipeline.plugin import TRAINER_MODE
 from verl_pipeline.trainer.checks import check_config, check_trainer_mode
 from verl_pipeline.trainer.config import ConfigError, load_pipeline_config
@@ -57,7 +57,7 @@ def shut_down(timeout_s: float = SHUTDOWN_S) -> None:
     engine that was killed has left is removed afterwards.
     """
     descendants = psutil.Process().children(recursive=True)
-    shared_memory = {path for process in descendants for path in _shared_memory(process)}
+    segments = {path for process in descendants for path in shared_memory.mapped(process)}
     engines = [process for process in descendants if _name(process).startswith("VLLM::Engine")]
     for engine in engines:
         engine.terminate()
@@ -71,7 +71,7 @@ def shut_down(timeout_s: float = SHUTDOWN_S) -> None:
     for process in alive:
         process.kill()
     psutil.wait_procs(alive, timeout=timeout_s / 6)
-    for path in shared_memory:
+    for path in segments:
         path.unlink(missing_ok=True)
     _remove_sockets()
 
@@ -81,15 +81,6 @@ def _name(process: psutil.Process) -> str:
         return process.name()
     except psutil.NoSuchProcess:
         return ""
-
-
-def _shared_memory(process: psutil.Process) -> set[Path]:
-    """Shared memory of Python's making that a process has mapped."""
-    try:
-        maps = Path(f"/proc/{process.pid}/maps").read_text()
-    except OSError:
-        return set()
-    return {Path(f"/dev/shm/{name}") for name in re.findall(r"/dev/shm/(psm_\w+|verl_weights_\w+)", maps)}
 
 
 def _remove_sockets() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from verl_pipeline import shared_memory
 from verl_pipeline.testing.seeded import TRAJECTORIES
 
 STOCK = "verl.trainer.main_ppo"
@@ -33,7 +34,7 @@ class Run:
         metrics: by step, what verl's file logger wrote.
         trajectories: what :mod:`verl_pipeline.testing.seeded` wrote, in order of completion.
         survivors: processes of the run that were still alive 5 s after its end, as command lines.
-        leftovers: files it left in its temporary directory (which is removed) and in shared memory.
+        leftovers: files it left in its temporary directory and in shared memory; both are removed.
     """
 
     returncode: int
@@ -69,15 +70,12 @@ def _temporary(directory: Path) -> Path:
     return Path("/tmp") / f"vp{zlib.crc32(str(directory).encode()):08x}"
 
 
-def _shared_memory() -> set[str]:
-    return {str(path) for pattern in ("psm_*", "verl_weights_*", "sem.mp-*") for path in Path("/dev/shm").glob(pattern)}
-
-
 def start(directory: Path, overrides: list[str], *, module: str = OURS, **extra: str) -> subprocess.Popen:
     """Start a run in a session of its own; its output goes to ``directory/output.log``."""
     directory.mkdir(parents=True, exist_ok=True)
     _temporary(directory).mkdir(exist_ok=True)
-    (directory / "shared-memory-before.json").write_text(json.dumps(sorted(_shared_memory())))
+    before = sorted(map(str, shared_memory.unused()))
+    (directory / "shared-memory-before.json").write_text(json.dumps(before))
     with open(directory / "output.log", "w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, *overrides, "trainer.logger=[console,file]"],
@@ -122,12 +120,15 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
         child.kill()
     temporary = _temporary(directory)
     before = set(json.loads((directory / "shared-memory-before.json").read_text()))
+    segments = {str(path) for path in shared_memory.unused()} - before
     # Ray keeps its session folder, with its logs; verl an empty lock file for each checkpoint folder; torch's compiler
     # its cache for all runs of a user.
     names = {path.name for path in temporary.iterdir()} - {"ray"}
     files = {str(temporary / name) for name in names if not re.fullmatch(r"ckpt_\w+\.lock|torchinductor_\w+", name)}
-    leftovers = sorted(files | (_shared_memory() - before))
+    leftovers = sorted(files | segments)
     shutil.rmtree(temporary)
+    for segment in segments:
+        Path(segment).unlink(missing_ok=True)
     metrics = {record["step"]: record["data"] for record in _lines(directory / "metrics.jsonl")}
     trajectories = _lines(directory / "trajectories.jsonl")
     output = (directory / "output.log").read_text()

@@ -6,7 +6,6 @@ import pytest
 
 from verl_pipeline.trainer.deadline import DeadlineExceeded, run_with_deadline
 
-
 WATCH = {"watchdog": lambda: None, "watch_every_s": 0.01}
 
 
