@@ -2,6 +2,7 @@
 
 import glob
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,22 @@ def runs_directory(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def sync_run(runs_directory):
-    """verl's own sync trainer, seeded; what ours is compared with."""
-    return equivalence.run(runs_directory, "sync")
+def equivalent_runs(runs_directory):
+    """verl's sync trainer and ours at staleness 0, seeded, by mode.
+
+    Side by side: half of a run is imports, one process after another, which leave a core idle.
+    """
+    modes = ("sync", "one_off_pipeline")
+    equivalence.overrides(runs_directory, "sync")  # writes model and data, which the two share
+    with ThreadPoolExecutor(len(modes)) as executor:
+        finished = executor.map(lambda mode: equivalence.run(runs_directory, mode), modes)
+        return dict(zip(modes, finished, strict=True))
+
+
+@pytest.fixture(scope="session")
+def sync_run(equivalent_runs):
+    """What ours is compared with."""
+    return equivalent_runs["sync"]
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from verl_pipeline.testing import equivalence
 pytestmark = pytest.mark.timeout(1200)
 
 
-def test_staleness_0_is_sync(sync_run, runs_directory):
-    ours = equivalence.run(runs_directory, "one_off_pipeline")
-    difference = equivalence.compare(sync_run, ours)
+def test_staleness_0_is_sync(equivalent_runs):
+    sync_run = equivalent_runs["sync"]
+    difference = equivalence.compare(sync_run, equivalent_runs["one_off_pipeline"])
     assert set(difference.relative) == set(equivalence.COMPARED)
     assert len(sync_run.batches()) == equivalence.STEPS
     assert difference.equal, difference

@@ -7,6 +7,7 @@ Invariant: everything the run writes lies below ``--output``; the model is cache
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -126,9 +127,10 @@ def train(settings: list[str], output: Path, steps: int, console: Console) -> No
                 if trained:
                     reward = trained[-1]["critic/score/mean"]
                     progress.update(task, completed=len(trained), description=f"training, reward {reward:.2f}")
-        except KeyboardInterrupt:
-            process.wait(60)
-            raise
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
     if process.returncode != 0:
         console.print("\n".join(log.read_text().splitlines()[-30:]), markup=False, highlight=False)
         console.print(f"training ended with exit code {process.returncode}; the whole log is {log}")
@@ -148,6 +150,7 @@ def main(
     output: Annotated[Path, typer.Option(help="Where logs, samples and metrics go.")] = Path("outputs/quickstart"),
 ) -> None:
     """Train, then print what was gained on the held-out set and where the time of each pool went."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the training ends with us
     console = Console()
     output = output.resolve() / time.strftime("%Y-%m-%d_%H-%M-%S")
     output.mkdir(parents=True)
