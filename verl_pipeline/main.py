@@ -2,10 +2,12 @@
 
 Invariants:
 * A setting that cannot work ends the command with one line and exit code 2, before Ray is started.
-* However the run ends (success, error, Ctrl-C, SIGTERM), every process it started has ended within
-  :data:`SHUTDOWN_S` seconds, and the last checkpoint is left as it was written.
+* However the run ends (success, error, Ctrl-C, SIGTERM), every process it started has ended when this one does, and
+  the last checkpoint is left as it was written. Waiting for processes to end takes at most :data:`SHUTDOWN_S` seconds.
 """
 
+import contextlib
+import copy
 import os
 import signal
 import sys
@@ -25,6 +27,7 @@ from verl_pipeline import shared_memory
 from verl_pipeline.plugin import TRAINER_MODE
 from verl_pipeline.trainer.checks import check_config, check_trainer_mode
 from verl_pipeline.trainer.config import ConfigError, load_pipeline_config
+from verl_pipeline.trainer.derive import derive
 
 SHUTDOWN_S = 25.0
 EXIT_BAD_CONFIG = 2
@@ -42,15 +45,15 @@ def check(config: DictConfig) -> None:
     mode = config.trainer.v1.trainer_mode
     check_trainer_mode(mode, list(TRAINER_REGISTRY))
     if mode == TRAINER_MODE:
-        load_pipeline_config(config)
         check_config(config)
+        derive(copy.deepcopy(config), load_pipeline_config(config))
     try:
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     except (AssertionError, ValueError) as error:
         raise ConfigError(str(error).splitlines()[0]) from error
 
 
-def shut_down(timeout_s: float = SHUTDOWN_S) -> None:
+def shut_down() -> None:
     """End vLLM's engines, then Ray, then whatever is left below this process, each by its process id.
 
     Ray kills its actors outright: an engine that is still there by then would leave its shared memory behind. What an
@@ -59,21 +62,25 @@ def shut_down(timeout_s: float = SHUTDOWN_S) -> None:
     descendants = psutil.Process().children(recursive=True)
     segments = {path for process in descendants for path in shared_memory.mapped(process)}
     engines = [process for process in descendants if _name(process).startswith("VLLM::Engine")]
-    for engine in engines:
-        engine.terminate()
-    psutil.wait_procs(engines, timeout=timeout_s / 3)
+    _signal(engines, signal.SIGTERM)
+    psutil.wait_procs(engines, timeout=SHUTDOWN_S / 3)
     if ray.is_initialized():
         ray.shutdown()
-    _gone, alive = psutil.wait_procs(descendants, timeout=timeout_s / 3)
-    for process in alive:
-        process.terminate()
-    _gone, alive = psutil.wait_procs(alive, timeout=timeout_s / 6)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=timeout_s / 6)
+    descendants = list({*descendants, *psutil.Process().children(recursive=True)})
+    _gone, alive = psutil.wait_procs(descendants, timeout=SHUTDOWN_S / 3)
+    _signal(alive, signal.SIGTERM)
+    _gone, alive = psutil.wait_procs(alive, timeout=SHUTDOWN_S / 6)
+    _signal(alive, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=SHUTDOWN_S / 6)
     for path in segments:
         path.unlink(missing_ok=True)
     _remove_sockets()
+
+
+def _signal(processes: list[psutil.Process], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def _name(process: psutil.Process) -> str:
@@ -87,12 +94,20 @@ def _remove_sockets() -> None:
     """Remove this user's weight-transfer sockets that nobody listens to any more (verl leaves one a replica)."""
     bound = Path("/proc/net/unix").read_text() if Path("/proc/net/unix").exists() else ""
     for path in Path(tempfile.gettempdir()).glob("rl-colocate-zmq-*.sock"):
-        if str(path) not in bound and path.stat().st_uid == os.getuid():
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if str(path) not in bound and path.stat().st_uid == os.getuid():
+                path.unlink()
 
 
-def _interrupt(_signal: int, _frame) -> None:
+def _interrupt(_number: int, _frame) -> None:
+    """Once: a second signal must not interrupt the cleaning up."""
+    _ignore_signals()
     raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _handle_signals() -> None:
@@ -134,8 +149,7 @@ def main(config: DictConfig) -> None:
         )
         sys.exit(EXIT_INTERRUPTED)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _ignore_signals()
         shut_down()
 
 

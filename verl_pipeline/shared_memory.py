@@ -1,13 +1,18 @@
 """Shared memory of vLLM and verl below ``/dev/shm``, which a killed process leaves behind (hundreds of MB a replica).
 
-Invariant: what a living process has mapped is never called unused.
+Invariant: called unused is only this user's memory that no process that can be looked at has mapped for
+:data:`GRACE_S` seconds since it was made.
 """
 
+import os
 import re
+import time
 from pathlib import Path
 
 import psutil
 
+# Between making a segment and mapping it.
+GRACE_S = 5.0
 _DIRECTORY = Path("/dev/shm")
 _NAMES = re.compile(r"/dev/shm/((?:psm_|verl_weights_|sem\.mp-)\w+)")
 
@@ -22,6 +27,14 @@ def mapped(process: psutil.Process) -> set[Path]:
 
 
 def unused() -> set[Path]:
-    """Segments that exist and that no process has mapped."""
-    existing = {path for path in _DIRECTORY.glob("*") if _NAMES.fullmatch(str(path))}
-    return existing - {path for process in psutil.process_iter() for path in mapped(process)}
+    """This user's segments that no process has mapped."""
+    ours = {path for path in _DIRECTORY.glob("*") if _NAMES.fullmatch(str(path)) and _is_ours(path)}
+    return ours - {path for process in psutil.process_iter() for path in mapped(process)}
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return status.st_uid == os.getuid() and time.time() - status.st_mtime > GRACE_S

@@ -12,6 +12,7 @@ from tensordict import TensorDict
 from verl_pipeline.trainer import prompts
 from verl_pipeline.trainer.deadline import DeadlineExceeded
 from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer
+from verl_pipeline.trainer.rollout_pool import WorkerDead, ask_actors
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -76,6 +77,44 @@ def test_failed_trajectories_are_missing_and_their_siblings_stay(buffer):
     assert (losses.expected, losses.missing) == (2 * N, 1)
     assert losses.first_error == "Traceback ... planted"
     assert f"{one}_0_0" in batch.keys and f"{one}_2_0" in batch.keys
+
+
+def test_a_trajectory_is_given_up_once(buffer):
+    (uid,) = submit(1, [0])
+    finish(uid, sessions=[0, 2], status="failure", errors={"1": "planted"})
+    buffer.drain()
+    buffer.given_up.clear()  # as a weight sync does
+    buffer.sample(1, "train", 1)
+    assert buffer.given_up == set()
+
+
+def test_a_trained_batch_is_forgotten_with_its_padding(buffer):
+    for uid in [*submit(1, [0]), *submit(2, [0])]:
+        finish(uid)
+    tq.kv_put(key="padab12_0_0", partition_id="train", tag={"is_padding": True})
+    buffer.discard(1)
+    assert sorted(tq.kv_list("train")["train"]) == ["b2p0", *(f"b2p0_{session}_0" for session in range(N))]
+
+
+def test_a_dead_actor_is_named_without_waiting_for_the_living():
+    actors = [_Actor.remote(), _Actor.remote()]
+    asked = ask_actors(actors, [], "agent loop worker")
+    ray.get(asked)
+    asked = ask_actors(actors, asked, "agent loop worker")
+    busy = actors[0].sleep.remote(60)
+    ray.kill(actors[1])
+    with pytest.raises(WorkerDead, match="agent loop worker died"):
+        for _ in range(100):
+            asked = ask_actors(actors, asked, "agent loop worker")
+            time.sleep(0.1)
+    ray.kill(actors[0])
+    del busy
+
+
+@ray.remote(num_cpus=0)
+class _Actor:
+    def sleep(self, seconds):
+        time.sleep(seconds)
 
 
 def test_a_lost_prompt_is_seen(buffer):

@@ -1,5 +1,6 @@
 """Segments that somebody maps are used; the others are not."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,12 +22,15 @@ signal.pause()
 def test_a_killed_process_leaves_an_unused_segment():
     child = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True)
     path = Path("/dev/shm") / child.stdout.readline().strip()
+    os.utime(path, (0, 0))
     try:
         assert mapped(psutil.Process(child.pid)) == {path}
         assert path not in unused()
         child.kill()
         child.wait()
         assert path in unused()
+        os.utime(path)  # as if it had just been made
+        assert path not in unused()
     finally:
         child.kill()
         child.wait()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-# Student's t, two-sided 95 %, for the large degrees of freedom met here (39 and more: 2.02 to 1.96).
-T_95 = 2.02
+# Student's t, two-sided 95 %, for the quickstart's 35 problems (2.03 for 34 degrees of freedom, less for more).
+T_95 = 2.03
 TRAINER_PHASES = {
     "wait_rollout": "waiting for the rollout pool",
     "update_weights": "sending weights",
@@ -68,8 +68,10 @@ def accuracy_table(dumps: Path, steps: int) -> Table:
 
 
 def pool_table(metrics: dict[int, dict[str, float]]) -> Table:
-    """Where the time of each pool went, over all steps but the first (which waits for the first batch alone)."""
-    steps = [record for step, record in sorted(metrics.items()) if step > 1 and "timing_s/step" in record]
+    """Where the time of each pool went, over all steps but the first, which waits for its batch, and the last, which
+    samples none. Batch k+1 is sampled during step k."""
+    inner = [step for step in sorted(metrics)[:-1] if step > 1]
+    steps = [metrics[step] for step in inner]
     total = sum(record["timing_s/step"] for record in steps)
     table = Table(title=f"where the time went: {len(steps)} steps, median {_median(steps):.1f} s")
     for column in ("pool", "phase", "seconds", "share"):
@@ -83,7 +85,7 @@ def pool_table(metrics: dict[int, dict[str, float]]) -> Table:
     for label, seconds in spent.items():
         if seconds > 0:
             table.add_row("trainer", label, f"{seconds:.1f}", f"{seconds / total:.0%}")
-    sampling = sum(record.get("pipeline/rollout/generating_s", 0.0) for record in steps)
+    sampling = sum(metrics[step + 1].get("pipeline/rollout/generating_s", 0.0) for step in inner)
     syncing = spent[TRAINER_PHASES["update_weights"]]
     table.add_section()
     for label, seconds in (

@@ -3,6 +3,7 @@
 Invariant: a run's processes are gone when :func:`train` returns, also after a failure or a deadline.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -100,12 +101,13 @@ def train(directory: Path, overrides: list[str], *, module: str = OURS, timeout_
     process = start(directory, overrides, module=module, **extra)
     seen: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + timeout_s
-    while process.poll() is None and time.monotonic() < deadline:
-        seen.update({child.pid: child for child in _descendants(process.pid)})
-        try:
-            process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            continue
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            seen.update({child.pid: child for child in _descendants(process.pid)})
+            time.sleep(1.0)
+    except BaseException:
+        collect(directory, process, list(seen.values()))
+        raise
     return collect(directory, process, list(seen.values()))
 
 
@@ -117,7 +119,8 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
     _gone, alive = psutil.wait_procs(descendants, timeout=5.0)
     survivors = [" ".join(_command_line(child)) for child in alive]
     for child in alive:
-        child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     temporary = _temporary(directory)
     before = set(json.loads((directory / "shared-memory-before.json").read_text()))
     segments = {str(path) for path in shared_memory.unused()} - before

@@ -15,6 +15,7 @@ from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
 from verl_pipeline.trainer import prompts
 from verl_pipeline.trainer.config import PREFIX
 from verl_pipeline.trainer.replay_buffer import Losses
+from verl_pipeline.trainer.schedule import sampling_version
 
 
 class StalenessViolation(RuntimeError):
@@ -25,12 +26,17 @@ class TooManyFailures(RuntimeError):
     """More of a batch was lost to infrastructure than the user allows."""
 
 
-def check_versions(batch: KVBatchMeta, k: int, expected: int) -> None:
-    """Compare each trajectory's first and last version with ``expected``.
+def check_versions(batch: KVBatchMeta, k: int, expected: int, staleness: int) -> None:
+    """Compare each trajectory's first and last version with ``expected``, and that with the schedule's bound.
+
+    Args:
+        expected: version that the pool held when batch k was submitted; newer than the table's after a validation.
 
     Raises:
-        StalenessViolation: naming the first trajectory that differs.
+        StalenessViolation: naming the first trajectory that differs, or the bound.
     """
+    if not sampling_version(k, staleness) <= expected < k:
+        raise StalenessViolation(f"batch {k} was submitted with v_{expected}, outside staleness {staleness}")
     for key, tag in zip(batch.keys, batch.tags, strict=True):
         span = (tag["min_global_steps"], tag["max_global_steps"])
         if span != (expected, expected):

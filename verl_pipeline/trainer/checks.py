@@ -4,14 +4,14 @@ Invariant: each error is one line that names the field, its value and what to ch
 """
 
 import difflib
-import os
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from verl.trainer.ppo.utils import need_critic
 
-from verl_pipeline.trainer.config import ConfigError
+from verl_pipeline.filters import load_filters
+from verl_pipeline.trainer.config import PREFIX, ROLLOUT, ConfigError, load_pipeline_config
 
-ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"
 
 
@@ -29,6 +29,7 @@ def check_config(config: DictConfig) -> None:
         _check_lengths,
         _check_device,
         _check_unsupported,
+        _check_filters,
     ):
         check(config)
 
@@ -106,7 +107,7 @@ def _check_batches(config: DictConfig) -> None:
     batch, n = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     sections = [(f"{ACTOR}.ppo_mini_batch_size", config.actor_rollout_ref.actor.ppo_mini_batch_size)]
-    if config.critic.enable or (config.critic.enable is None and config.algorithm.adv_estimator == "gae"):
+    if need_critic(config):
         sections.append(("critic.ppo_mini_batch_size", config.critic.ppo_mini_batch_size))
     for name, mini_batch in sections:
         if mini_batch < 1 or batch % mini_batch:
@@ -137,20 +138,20 @@ def _check_micro_batches(config: DictConfig, ranks: int) -> None:
 
 
 def _local_path(value: str) -> Path | None:
-    """``value`` as a path, if it can only mean a local file."""
+    """``value`` as a path, if it can only mean a local one; "Qwen/Qwen2.5-7B" may be a hub's."""
     text = value.removeprefix("file://")
-    if "://" in text:
-        return None
-    path = Path(os.path.expanduser(text))
-    return path if path.is_absolute() or text.startswith((".", "~")) or path.suffix else None
+    path = Path(text).expanduser()
+    return path if path.is_absolute() or text.startswith((".", "~")) or path.exists() else None
 
 
 def _check_files(config: DictConfig) -> None:
     for name in ("data.train_files", "data.val_files"):
         value = OmegaConf.select(config, name)
         for entry in [value] if isinstance(value, str) else (value or []):
-            path = _local_path(entry)
-            if path is not None and not path.exists():
+            if (
+                "://" not in entry.removeprefix("file://")
+                and not Path(entry.removeprefix("file://")).expanduser().exists()
+            ):
                 raise ConfigError(f"{name}={entry}: no such file")
     reward = config.reward.custom_reward_function.path
     if reward is not None and not reward.startswith("pkg://") and not Path(reward.removeprefix("file://")).is_file():
@@ -242,3 +243,10 @@ def _check_unsupported(config: DictConfig) -> None:
     for name, refused, reason in refusals:
         if refused:
             raise ConfigError(f"{name}={OmegaConf.select(config, name)}: {reason}")
+
+
+def _check_filters(config: DictConfig) -> None:
+    try:
+        load_filters(load_pipeline_config(config).filters)
+    except ValueError as error:
+        raise ConfigError(f"{PREFIX}.filters: {error}") from error

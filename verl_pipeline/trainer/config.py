@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 PREFIX = "trainer.v1.one_off_pipeline"
+ROLLOUT = "actor_rollout_ref.rollout"
 
 
 class ConfigError(ValueError):
@@ -23,6 +24,8 @@ class ConfigError(ValueError):
 class Deadlines:
     """Longest waits, in seconds; each ends in an error that names who was awaited."""
 
+    # The rollout servers, from the moment the trainer's own engines are ready.
+    start_s: float = 3600.0
     # One batch, from the moment the trainer starts to wait for it.
     batch_s: float = 7200.0
     # One trajectory, generation and reward together; a trajectory that takes longer counts as infrastructure.

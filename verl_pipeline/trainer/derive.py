@@ -9,11 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from verl_pipeline.trainer.config import PREFIX, ConfigError, OneOffPipelineConfig
+from verl_pipeline.trainer.config import PREFIX, ROLLOUT, ConfigError, OneOffPipelineConfig
 
 GLOO_MODULE = "verl_pipeline.weight_sync.gloo"
 AGENT_LOOP_MANAGER = "verl_pipeline.trainer.agent_loop.PipelineAgentLoopManager"
-ROLLOUT = "actor_rollout_ref.rollout"
 CORRECTION = "algorithm.rollout_correction"
 
 

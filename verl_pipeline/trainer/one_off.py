@@ -11,9 +11,11 @@ Invariants:
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 import transfer_queue as tq
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
@@ -30,14 +32,27 @@ from verl_pipeline.trainer import prompts, schedule
 from verl_pipeline.trainer.batch import check_failures, check_versions, keep, view, zero_advantages
 from verl_pipeline.trainer.checks import check_cluster, check_config, check_dataset
 from verl_pipeline.trainer.config import PREFIX, ConfigError, load_pipeline_config
+from verl_pipeline.trainer.deadline import DeadlineExceeded
 from verl_pipeline.trainer.derive import derive, effective_correction
 from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer
-from verl_pipeline.trainer.rollout_pool import RolloutPool, end_engines
+from verl_pipeline.trainer.rollout_pool import CLOSE_S, RolloutPool, ask_actors, end_engines
 
 logger = logging.getLogger(__name__)
 
 # Estimators of verl that subtract a baseline made of the group's other members.
-_GROUP_RELATIVE = {"grpo", "grpo_passk", "grpo_vectorized", "rloo", "rloo_vectorized", "opo", "gpg"}
+GROUP_RELATIVE = {
+    "grpo",
+    "grpo_passk",
+    "grpo_vectorized",
+    "gdpo",
+    "rloo",
+    "rloo_vectorized",
+    "reinforce_plus_plus_baseline",
+    "opo",
+    "gpg",
+    "optimal_token_baseline",
+    "tir_optimal_token_baseline",
+}
 
 
 @register_trainer(TRAINER_MODE)
@@ -68,6 +83,8 @@ class OneOffPipelineTrainer(PPOTrainer):
         self._servers: Future[LLMServerManager] | None = None
         # Keys of the current batch whose advantage is to be 0.
         self._zeroed: set[str] = set()
+        # Questions to the agent loop workers that are under way.
+        self._asked: list[ray.ObjectRef] = []
         self._metrics: dict[str, Any] = {}
         # No rollout replicas on the trainer's devices (read by verl's _setup).
         self._enable_hybrid_replicas = False
@@ -91,9 +108,15 @@ class OneOffPipelineTrainer(PPOTrainer):
         deadlines = self.pipeline.deadlines
         return InOrderReplayBuffer(
             deadline_s=deadlines.batch_s,
-            watchdog=lambda: self.rollout_pool.check_health(),
+            watchdog=self._check_awaited,
             watch_every_s=deadlines.health_check_every_s,
         )
+
+    def _check_awaited(self) -> None:
+        """Raises if a rollout replica or an agent loop worker has died."""
+        self.rollout_pool.check_health()
+        workers = getattr(getattr(self, "agent_loop_manager", None), "agent_loop_workers", [])
+        self._asked = ask_actors(workers, self._asked, "agent loop worker")
 
     def _init_dataloader(self) -> None:
         # verl forces single-prompt fetches on every mode but sync, to be able to refill; we never refill, and with
@@ -111,13 +134,31 @@ class OneOffPipelineTrainer(PPOTrainer):
     def _setup(self) -> None:
         try:
             super()._setup()
+            manager = self._started_servers()
         except BaseException:
-            if self._servers is not None:
-                end_engines(self._servers.result())
+            self._end_started_servers()
             raise
-        assert self._servers is not None
-        manager = self._servers.result()
         self.rollout_pool = RolloutPool(self.config, manager, self.actor_rollout_wg, self.pipeline.deadlines)
+
+    def _started_servers(self) -> LLMServerManager:
+        assert self._servers is not None
+        seconds = self.pipeline.deadlines.start_s
+        try:
+            return self._servers.result(timeout=seconds)
+        except FutureTimeout as error:
+            raise DeadlineExceeded(
+                f"start of the rollout servers: not ready {seconds:g} s after the trainer was; look at the logs of the "
+                f"vLLM servers in Ray's session folder, or raise {PREFIX}.deadlines.start_s for a large model"
+            ) from error
+
+    def _end_started_servers(self) -> None:
+        """After an error, which stays the one that is shown."""
+        if self._servers is None:
+            return
+        try:
+            end_engines(self._servers.result(timeout=CLOSE_S))
+        except Exception:
+            logger.exception("the rollout servers could not be ended in order")
 
     def fit(self, agent_loop_manager) -> None:
         try:
@@ -129,7 +170,11 @@ class OneOffPipelineTrainer(PPOTrainer):
         return self.rollout_pool.client()
 
     def on_init_end(self) -> None:
-        self.send_weights(self.global_steps)
+        try:
+            self.send_weights(self.global_steps)
+        except BaseException:
+            self._end_started_servers()
+            raise
 
     def on_train_begin(self) -> None:
         """Called by verl with ``global_steps`` at the first step to come."""
@@ -225,7 +270,7 @@ class OneOffPipelineTrainer(PPOTrainer):
         """verl's next stop after the rewards: check the batch and filter it before it is padded and balanced."""
         k = self.global_steps
         expected = self._sampled_with.pop(k)
-        check_versions(batch, k, expected)
+        check_versions(batch, k, expected, self.pipeline.staleness)
         seen, generated_at = view(batch)
         submitted_at = self._submitted_at.pop(k, None)
         if submitted_at and generated_at:
@@ -237,7 +282,7 @@ class OneOffPipelineTrainer(PPOTrainer):
         metrics["pipeline/staleness"] = float(k - 1 - expected)
         batch = keep(batch, filtered.kept)
         zeroed = filtered.zeroed[filtered.kept]
-        if self.config.algorithm.adv_estimator in _GROUP_RELATIVE:
+        if self.config.algorithm.adv_estimator in GROUP_RELATIVE:
             sessions = [(prompts.prompt_of(key), prompts.session_of(key)) for key in batch.keys]
             alone = lone_survivors(sessions, losses.group_sizes)
             metrics["pipeline/lone_survivors"] = float(alone.sum())

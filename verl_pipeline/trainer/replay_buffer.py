@@ -3,7 +3,8 @@
 Invariants:
 * Batch k is exactly the prompts submitted as batch k: nothing is refilled, evicted or taken from another batch.
 * A prompt whose trajectories failed keeps those that did not; what is missing is counted, with its first cause.
-* Polling takes at most a tenth of TransferQueue's time, and adds at most :data:`MAX_POLL_S` to a wait.
+* Polling takes a tenth of TransferQueue's time or one poll in :data:`MAX_POLL_S`, whichever is more; it adds at most
+  that pause and one poll to a wait.
 * No wait without a deadline; the watchdog is asked meanwhile whether anything awaited has died.
 """
 
@@ -61,11 +62,17 @@ class InOrderReplayBuffer:
         self.losses: dict[int, Losses] = {}
         # Trajectories given up, prompt and session; their requests may run on until the next weight sync.
         self.given_up: set[tuple[str, int]] = set()
+        self._ever_given_up: set[tuple[str, int]] = set()
+
+    def _give_up(self, missing: set[tuple[str, int]]) -> None:
+        """Each once: the sync after it aborts its request, later ones must not need to."""
+        self.given_up |= missing - self._ever_given_up
+        self._ever_given_up |= missing
 
     def drain(self) -> None:
         """Wait until no training prompt is pending or running."""
         tags = self._wait("train", lambda uid: True)
-        self.given_up |= _missing(tags)
+        self._give_up(_missing(tags))
 
     def held_batches(self) -> dict[int, set[int]]:
         """Batches in TransferQueue, each with the weight versions its trajectories were sampled with."""
@@ -80,8 +87,9 @@ class InOrderReplayBuffer:
         return held
 
     def discard(self, batch: int) -> None:
-        """Forget everything of a batch (one that a checkpoint holds although it was trained)."""
-        keys = [key for key in _tags("train") if prompts.batch_of(key) == batch]
+        """Forget everything of a batch that a checkpoint holds although it was trained, verl's padding included."""
+        tags = _tags("train")
+        keys = [key for key, tag in tags.items() if tag.get("is_padding", False) or prompts.batch_of(key) == batch]
         if keys:
             tq.kv_clear(keys=keys, partition_id="train")
 
@@ -101,9 +109,12 @@ class InOrderReplayBuffer:
             RuntimeError: the queue does not hold the prompts expected, or not one trajectory of them.
         """
         validation = partition_id == "val"
-        tags = self._wait(partition_id, lambda uid: validation or prompts.batch_of(uid) == global_steps)
-        uids = [key for key, tag in tags.items() if tag.get("is_prompt", False)]
-        uids = [uid for uid in uids if validation or prompts.batch_of(uid) == global_steps]
+
+        def awaited(uid: str) -> bool:
+            return validation or prompts.batch_of(uid) == global_steps
+
+        tags = self._wait(partition_id, awaited)
+        uids = [key for key, tag in tags.items() if tag.get("is_prompt", False) and awaited(key)]
         what = "validation" if validation else f"batch {global_steps}"
         if len(uids) != batch_size:
             raise RuntimeError(f"{what}: TransferQueue holds {len(uids)} prompts, {batch_size} were submitted")
@@ -113,7 +124,7 @@ class InOrderReplayBuffer:
         ]
         keys.sort(key=prompts.order)
         missing = _missing({key: tags[key] for key in [*uids, *keys]})
-        self.given_up |= missing
+        self._give_up(missing)
         errors = [error for uid in uids for error in tags[uid].get("errors", {}).values()]
         losses = Losses(
             {uid: tags[uid].get("sessions", 0) for uid in uids}, len(missing), errors[0] if errors else None

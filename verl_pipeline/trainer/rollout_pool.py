@@ -31,6 +31,10 @@ class RolloutServerDead(RuntimeError):
     """A rollout replica does not answer any more."""
 
 
+class WorkerDead(RuntimeError):
+    """A process that trajectories are awaited from has died."""
+
+
 class UnexpectedAbort(RuntimeError):
     """A weight sync interrupted a trajectory that somebody still waits for."""
 
@@ -140,6 +144,27 @@ _ADVICE = (
     "Its log is in Ray's session folder (worker-*.err of the vLLM server); a common cause is memory. "
     "Resume from the last checkpoint with the same command"
 )
+
+
+def ask_actors(actors: list[Any], asked: list[ray.ObjectRef], what: str) -> list[ray.ObjectRef]:
+    """Look at the answers to the last question whether these actors live, and ask again; waits for nobody.
+
+    Args:
+        asked: what the last call returned.
+        what: the actors' role, for the error.
+
+    Raises:
+        WorkerDead: one has died.
+    """
+    done, _pending = ray.wait(asked, num_returns=len(asked), timeout=0) if asked else ([], [])
+    try:
+        ray.get(done)
+    except ray.exceptions.RayActorError as error:
+        raise WorkerDead(
+            f"{what} died: {str(error).splitlines()[0]} Its log is in Ray's session folder (worker-*.err); a common "
+            "cause is memory. Resume from the last checkpoint with the same command"
+        ) from error
+    return [actor.__ray_ready__.remote() for actor in actors]
 
 
 def end_engines(manager: LLMServerManager) -> None:

@@ -2,10 +2,9 @@
 
 import pytest
 
-from verl_pipeline.trainer.checks import check_cluster, check_config, check_dataset, check_trainer_mode
-from verl_pipeline.trainer.config import ConfigError
+from verl_pipeline.trainer.checks import _local_path, check_cluster, check_config, check_dataset, check_trainer_mode
+from verl_pipeline.trainer.config import PREFIX, ROLLOUT, ConfigError
 
-ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"
 
 
@@ -41,6 +40,7 @@ def test_a_run_that_works_passes(composed):
         ("trainer.use_v1=False", "trainer.use_v1=False"),
         ("algorithm.filter_groups.enable=True", "algorithm.filter_groups.enable=True: it replaces prompts"),
         ("reward.reward_model.enable=True", "reward.reward_model.enable=True: a colocated one"),
+        (f"{PREFIX}.filters=[infrastucture]", "filters: unknown filter 'infrastucture'; registered: infrastructure"),
         ("trainer.v1.sampler.custom_sampler.path=mine.py", "custom_sampler.path=mine.py: the in-order"),
     ],
 )
@@ -54,6 +54,16 @@ def test_a_model_folder_that_cannot_be_read_is_named(composed, tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=f"model.path={tmp_path}: cannot be read"):
         check_config(composed(f"actor_rollout_ref.model.path={tmp_path}"))
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-7B-Instruct", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"])
+def test_a_hubs_name_with_a_dot_is_no_file(name):
+    assert _local_path(name) is None
+
+
+@pytest.mark.parametrize("path", ["/models/a", "./a", "~/a", "file:///models/a"])
+def test_a_path_is_a_path(path):
+    assert _local_path(path) is not None
 
 
 def test_a_small_data_set_is_refused(composed):

@@ -7,7 +7,14 @@ import statistics
 
 from rich.console import Console
 
-from verl_pipeline.quickstart.report import accuracy_table, clustered_mean, paired_difference, pool_table, read_scores
+from verl_pipeline.quickstart.report import (
+    T_95,
+    accuracy_table,
+    clustered_mean,
+    paired_difference,
+    pool_table,
+    read_scores,
+)
 
 
 def text(table):
@@ -19,7 +26,7 @@ def text(table):
 def test_the_interval_by_hand():
     mean, half = clustered_mean({"a": [1, 1], "b": [0, 0], "c": [1, 0]})
     assert mean == 0.5
-    assert math.isclose(half, 2.02 * 0.5 / math.sqrt(3))
+    assert math.isclose(half, T_95 * 0.5 / math.sqrt(3))
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -59,9 +66,10 @@ def test_the_tables_say_how_many_samples_and_add_up(tmp_path):
             "timing_s/update_actor": 6.0,
             "pipeline/rollout/generating_s": 4.0,
         }
-        for step in (1, 2, 3)
+        for step in (1, 2, 3, 4)
     }
-    shown = text(pool_table(metrics))
+    metrics[1]["pipeline/rollout/generating_s"] = metrics[2]["pipeline/rollout/generating_s"] = 9.0  # in steps 0 and 1
+    shown = text(pool_table({0: {}, **metrics}))
     assert "2 steps, median 10.0 s" in shown
     for share in ("20%", "10%", "60%", "40%", "50%"):
         assert share in shown
