@@ -71,7 +71,7 @@ lint: venv ## ruff (rules and format) and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-quickstart: venv ## train a tiny model with one-off pipelining, on the CPU
+quickstart: venv ## SmolLM2-135M learns to write small Python functions, one-off pipelined, on CPUs
 	$(PY) -m verl_pipeline.quickstart
 
 doctor: venv ## what this machine can run, and whether the plugin is active
