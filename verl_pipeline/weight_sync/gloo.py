@@ -78,8 +78,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         is_master: whether this process is actor rank 0.
         rollout_dtype: torch dtype name that floating-point tensors travel in ("bfloat16"), or None to send them as
             the trainer holds them.
-        checksum: verify a CRC-32 of every chunk on arrival, and the number of tensors (for tests; costs about a
-            second per 2 GB on one core).
+        checksum: verify a CRC-32 of every chunk on arrival (for tests; costs about a second per 2 GB on one core).
         timeout_s: seconds after which a wait for the other side fails.
 
     Raises:
@@ -217,7 +216,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         """Yield name and tensor of each weight; a tensor is valid until the next one is asked for.
 
         Raises:
-            WeightSyncError: with ``checksum``, if a chunk or the number of tensors differs from what was sent.
+            WeightSyncError: the number of tensors or, with ``checksum``, a chunk differs from what was sent.
         """
         received = 0
         expected = 0
