@@ -105,7 +105,7 @@ def train(directory: Path, overrides: list[str], *, module: str = OURS, timeout_
         while process.poll() is None and time.monotonic() < deadline:
             seen.update({child.pid: child for child in _descendants(process.pid)})
             time.sleep(1.0)
-    except BaseException:
+    except BaseException:  # Ctrl-C and a test's timeout too: the run has a session of its own and would go on
         collect(directory, process, list(seen.values()))
         raise
     return collect(directory, process, list(seen.values()))

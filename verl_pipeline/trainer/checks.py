@@ -148,10 +148,8 @@ def _check_files(config: DictConfig) -> None:
     for name in ("data.train_files", "data.val_files"):
         value = OmegaConf.select(config, name)
         for entry in [value] if isinstance(value, str) else (value or []):
-            if (
-                "://" not in entry.removeprefix("file://")
-                and not Path(entry.removeprefix("file://")).expanduser().exists()
-            ):
+            path = entry.removeprefix("file://")
+            if "://" not in path and not Path(path).expanduser().exists():
                 raise ConfigError(f"{name}={entry}: no such file")
     reward = config.reward.custom_reward_function.path
     if reward is not None and not reward.startswith("pkg://") and not Path(reward.removeprefix("file://")).is_file():

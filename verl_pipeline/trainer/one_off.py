@@ -132,12 +132,9 @@ class OneOffPipelineTrainer(PPOTrainer):
         super()._init_resource_pool_mgr()
 
     def _setup(self) -> None:
-        try:
+        with self._servers_end_on_error():
             super()._setup()
             manager = self._started_servers()
-        except BaseException:
-            self._end_started_servers()
-            raise
         self.rollout_pool = RolloutPool(self.config, manager, self.actor_rollout_wg, self.pipeline.deadlines)
 
     def _started_servers(self) -> LLMServerManager:
@@ -151,14 +148,19 @@ class OneOffPipelineTrainer(PPOTrainer):
                 f"vLLM servers in Ray's session folder, or raise {PREFIX}.deadlines.start_s for a large model"
             ) from error
 
-    def _end_started_servers(self) -> None:
-        """After an error, which stays the one that is shown."""
-        if self._servers is None:
-            return
+    @contextmanager
+    def _servers_end_on_error(self):
+        """Any error ends the servers first (Ray kills them, and their shared memory would stay), and is then raised."""
         try:
-            end_engines(self._servers.result(timeout=CLOSE_S))
-        except Exception:
-            logger.exception("the rollout servers could not be ended in order")
+            yield
+        except BaseException:
+            if self._servers is not None:
+                try:
+                    end_engines(self._servers.result(timeout=CLOSE_S))
+                except Exception:
+                    # The error under way is the cause, and must be the one that is shown.
+                    logger.exception("the rollout servers could not be ended in order")
+            raise
 
     def fit(self, agent_loop_manager) -> None:
         try:
@@ -170,11 +172,8 @@ class OneOffPipelineTrainer(PPOTrainer):
         return self.rollout_pool.client()
 
     def on_init_end(self) -> None:
-        try:
+        with self._servers_end_on_error():
             self.send_weights(self.global_steps)
-        except BaseException:
-            self._end_started_servers()
-            raise
 
     def on_train_begin(self) -> None:
         """Called by verl with ``global_steps`` at the first step to come."""
@@ -205,8 +204,8 @@ class OneOffPipelineTrainer(PPOTrainer):
         try:
             schedule.step(self, self.global_steps, staleness=self.pipeline.staleness, last=self.last_step)
         except Exception:
-            # A dead replica shows first as whatever it broke: name it, if that is the cause.
-            self.rollout_pool.check_health()
+            # Who died shows first as whatever it broke: name it, if that is the cause.
+            self._check_awaited()
             raise
         assert self._batch is not None
         return self._batch
