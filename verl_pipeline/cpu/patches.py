@@ -52,23 +52,44 @@ def patch_value_head_attention(module) -> None:
     module.load_valuehead_model = load_valuehead_model
 
 
-def keep_vllm_linear_weights() -> None:
-    """Keep the parameters of vLLM's Linear layers after they are packed for oneDNN.
+def hand_over_weights_in_place(module) -> None:
+    """Let vLLM load weights out of the memory they were received in.
 
-    vLLM replaces them by an empty tensor, so the second weight sync fails ("load weight [64, 128] into parameter
-    [0]"). With the parameter kept, verl's post-load step packs the new values again.
+    verl would copy them into a new shared-memory segment at each sync, most of whose cost is touching new memory.
+
+    Args:
+        module: the freshly imported ``verl.workers.rollout.vllm_rollout.vllm_rollout``.
+    """
+    from verl_pipeline.weight_sync.hand_over import InPlaceWeightSender
+
+    module.BucketedWeightSender = InPlaceWeightSender
+
+
+def pack_vllm_weights_at_first_use() -> None:
+    """Pack the weights of vLLM's Linear layers for oneDNN when a layer is first used after a load, and keep them.
+
+    vLLM packs while it loads and replaces the weights by an empty tensor, so the second weight sync fails ("load weight
+    [64, 128] into parameter [0]"). Packed later, they are kept; the trainer goes on meanwhile, and an embedding that no
+    layer multiplies with (a third of SmolLM2-135M's bytes to pack) is never packed.
     """
     from vllm.model_executor.layers import utils
 
     original = utils.dispatch_cpu_unquantized_gemm
-    if getattr(original, "_keeps_weights", False):
+    if getattr(original, "_packs_at_first_use", False):
         return
 
     @functools.wraps(original)
     def dispatch_cpu_unquantized_gemm(layer, remove_weight):
-        return original(layer, remove_weight=False)
+        if layer.weight.is_meta or layer.weight.ndim != 2:
+            return original(layer, remove_weight=False)
 
-    dispatch_cpu_unquantized_gemm._keeps_weights = True  # type: ignore[attr-defined]
+        def pack_and_multiply(x, weight, bias):
+            original(layer, remove_weight=False)  # replaces layer.cpu_linear
+            return layer.cpu_linear(x, weight, bias)
+
+        layer.cpu_linear = pack_and_multiply
+
+    dispatch_cpu_unquantized_gemm._packs_at_first_use = True  # type: ignore[attr-defined]
     utils.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
 
 

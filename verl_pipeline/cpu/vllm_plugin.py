@@ -6,7 +6,7 @@ from verl_pipeline.plugin import cpu_chosen
 def register() -> None:
     """Prepare a vLLM process on a CPU for weights that change and for cores that others need."""
     if cpu_chosen():
-        from verl_pipeline.cpu.patches import keep_vllm_linear_weights, stop_vllm_busy_waiting
+        from verl_pipeline.cpu.patches import pack_vllm_weights_at_first_use, stop_vllm_busy_waiting
 
-        keep_vllm_linear_weights()
+        pack_vllm_weights_at_first_use()
         stop_vllm_busy_waiting()

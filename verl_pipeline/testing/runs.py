@@ -103,7 +103,7 @@ def train(directory: Path, overrides: list[str], *, module: str = OURS, timeout_
     deadline = time.monotonic() + timeout_s
     try:
         while process.poll() is None and time.monotonic() < deadline:
-            seen.update({child.pid: child for child in _descendants(process.pid)})
+            seen.update({child.pid: child for child in descendants(process.pid)})
             time.sleep(1.0)
     except BaseException:  # Ctrl-C and a test's timeout too: the run has a session of its own and would go on
         collect(directory, process, list(seen.values()))
@@ -138,7 +138,7 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
     return Run(returncode, output, metrics, trajectories, survivors, leftovers)
 
 
-def _descendants(pid: int) -> list[psutil.Process]:
+def descendants(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -8,34 +8,34 @@ Invariants:
   generator, since gathering a sharded tensor is collective among the actor ranks.
 * The group is private (its own TCP store): it shares nothing with the default group of either side. It is built at
   the first sync and kept.
+* The two buckets of a rank are kept as well: the first touch of new memory costs more than the copy into it. Those of a
+  rollout worker lie in one shared-memory segment, out of which vLLM loads
+  (:mod:`verl_pipeline.weight_sync.hand_over`).
 * Every wait ends after ``timeout_s``.
-* Tensors travel in ``rollout_dtype`` when one is given; integer tensors as they are.
+* Tensors travel whole, in ``rollout_dtype`` when one is given; integer tensors as they are.
 """
 
 import asyncio
 import pickle
+import weakref
 import zlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing.shared_memory import SharedMemory
+from uuid import uuid4
 
 import ray.util
 import torch
 from torch.distributed import ProcessGroupGloo, TCPStore
-from verl.checkpoint_engine.base import (
-    CheckpointEngine,
-    CheckpointEngineRegistry,
-    TensorMeta,
-    merge_weight_chunks,
-    split_weight_chunks,
-)
+from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 
-# Bytes; a chunk is viewed in its tensor's dtype, of which none is wider.
+# Bytes; a tensor is viewed in its own dtype, of which none is wider.
 ALIGNMENT = 16
 
 
 class WeightSyncError(RuntimeError):
-    """What arrived is not what was sent."""
+    """What arrived is not what was sent, or cannot be sent."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +46,40 @@ class Rendezvous:
     port: int
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One tensor in a bucket; ``offset`` in bytes from the bucket's start."""
+
+    name: str
+    shape: torch.Size
+    dtype: torch.dtype
+    offset: int
+    checksum: int | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.shape.numel() * self.dtype.itemsize
+
+
 @dataclass
 class Bucket:
     """Header of one bucket on the wire.
 
     Attributes:
-        chunks: what lies in the bucket, in order.
+        entries: what lies in the bucket, in order.
         length: bytes of payload.
         is_last: whether the sync ends with this bucket.
-        checksums: CRC-32 of each chunk, in order; empty unless checksums are on.
         tensors: number of tensors sent up to and including this bucket.
     """
 
-    chunks: list[TensorMeta]
+    entries: list[Entry]
     length: int
     is_last: bool
-    checksums: list[int]
     tensors: int
 
 
-def _crc32(chunk: torch.Tensor) -> int:
-    return zlib.crc32(memoryview(chunk.numpy()))
+def _crc32(payload: torch.Tensor) -> int:
+    return zlib.crc32(memoryview(payload.numpy()))
 
 
 @CheckpointEngineRegistry.register("gloo")
@@ -78,11 +91,11 @@ class GlooCheckpointEngine(CheckpointEngine):
         is_master: whether this process is actor rank 0.
         rollout_dtype: torch dtype name that floating-point tensors travel in ("bfloat16"), or None to send them as
             the trainer holds them.
-        checksum: verify a CRC-32 of every chunk on arrival (for tests; costs about a second per 2 GB on one core).
+        checksum: verify a CRC-32 of every tensor on arrival (for tests; costs about a second per 2 GB on one core).
         timeout_s: seconds after which a wait for the other side fails.
 
     Raises:
-        WeightSyncError: a checksum or the number of tensors differs.
+        WeightSyncError: a tensor is larger than a bucket; a checksum or the number of tensors differs.
     """
 
     def __init__(
@@ -99,17 +112,18 @@ class GlooCheckpointEngine(CheckpointEngine):
         self.checksum = checksum
         self.timeout = timedelta(seconds=timeout_s)
         self.rank: int | None = None
+        # Name of the shared-memory segment of a rollout worker's buckets.
+        self.segment: str | None = None
         self._group: ProcessGroupGloo | None = None
         self._membership: tuple[int, int, Rendezvous] | None = None
         self._store: TCPStore | None = None
-        self._buffers: list[torch.Tensor] = []
+        self._buckets: tuple[torch.Tensor, ...] = ()
         if is_master:
             self._host = ray.util.get_node_ip_address().strip("[]")
             self._store = TCPStore(self._host, 0, is_master=True, wait_for_workers=False, timeout=self.timeout)
 
     def prepare(self) -> Rendezvous | None:
-        """Allocate the two buckets; the sender tells where to meet."""
-        self._buffers = [torch.empty(self.bucket_size, dtype=torch.uint8) for _ in range(2)]
+        """The sender tells where to meet."""
         return Rendezvous(self._host, self._store.port) if self._store is not None else None
 
     @classmethod
@@ -130,7 +144,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         return actor, rollout
 
     def init_process_group(self, rank: int, world_size: int, rendezvous: Rendezvous) -> None:
-        """Join the broadcast group at the first sync; later syncs find it as it is.
+        """Join the broadcast group and allocate the buckets at the first sync; later syncs find both as they are.
 
         Raises:
             WeightSyncError: the pools are not those of the first sync.
@@ -141,11 +155,21 @@ class GlooCheckpointEngine(CheckpointEngine):
         if self._membership is None and rank >= 0:
             store = self._store or TCPStore(rendezvous.host, rendezvous.port, is_master=False, timeout=self.timeout)
             self._group = ProcessGroupGloo(store, rank, world_size, self.timeout)
+            size = 2 * self.bucket_size
+            self._buckets = (self._shared(size) if rank > 0 else torch.empty(size, dtype=torch.uint8)).chunk(2)
         self.rank, self._membership = rank, membership
 
+    def _shared(self, size: int) -> torch.Tensor:
+        """Shared memory of ``size`` bytes that is gone when this object or its process is."""
+        memory = SharedMemory(f"verl_weights_{uuid4().hex}", create=True, size=size)
+        weakref.finalize(self, memory.unlink)
+        self.segment = memory.name
+        tensor = torch.from_file(f"/dev/shm/{memory.name}", shared=True, size=size, dtype=torch.uint8)
+        memory.close()  # the tensor has a mapping of its own
+        return tensor
+
     def finalize(self) -> None:
-        """Free the buckets; the group stays for the next sync."""
-        self._buffers = []
+        """Nothing: group and buckets stay for the next sync."""
 
     def _broadcast(self, tensor: torch.Tensor):
         options = torch.distributed.BroadcastOptions()
@@ -170,87 +194,61 @@ class GlooCheckpointEngine(CheckpointEngine):
             for _name, _weight in weights:
                 pass
             return {}
-        total, tensors = 0, 0
-        previous: list = []
-        chunks: list[TensorMeta] = []
-        checksums: list[int] = []
-        buffer, spare = self._buffers
-        offset = 0
+        total, tensors, offset = 0, 0, 0
+        entries: list[Entry] = []
+        under_way: list = []
+        bucket, spare = self._buckets
 
         async def flush(is_last: bool) -> None:
-            nonlocal buffer, spare, chunks, checksums, offset, previous
+            nonlocal bucket, spare, entries, offset, under_way
             header = torch.frombuffer(
-                bytearray(pickle.dumps(Bucket(chunks, offset, is_last, checksums, tensors))), dtype=torch.uint8
+                bytearray(pickle.dumps(Bucket(entries, offset, is_last, tensors))), dtype=torch.uint8
             )
             size = torch.tensor([header.numel()], dtype=torch.int64)
-            await _wait(previous)  # the spare bucket is free only after its own broadcast
+            await _wait(under_way)  # the spare bucket is free only after its own broadcast
             # the work objects do not own their tensors: keep them until the wait
-            previous = [(self._broadcast(tensor), tensor) for tensor in (size, header, buffer[:offset])]
-            buffer, spare = spare, buffer
-            chunks, checksums, offset = [], [], 0
+            under_way = [(self._broadcast(tensor), tensor) for tensor in (size, header, bucket[:offset])]
+            bucket, spare = spare, bucket
+            entries, offset = [], 0
 
-        async for meta, chunk in split_weight_chunks(self._travelling(weights), self.bucket_size):
-            offset = -(-offset // ALIGNMENT) * ALIGNMENT
-            if offset + meta.chunk_size > self.bucket_size:
-                await flush(is_last=False)
-            meta.offset = offset
-            buffer[offset : offset + meta.chunk_size] = chunk
-            chunks.append(meta)
-            if self.checksum:
-                checksums.append(_crc32(buffer[offset : offset + meta.chunk_size]))
-            tensors += meta.chunk_offset == 0
-            total += meta.chunk_size
-            offset += meta.chunk_size
-        await flush(is_last=True)
-        await _wait(previous)
-        return {"weight_sync/bytes": float(total), "weight_sync/tensors": float(tensors)}
-
-    def _travelling(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
         for name, weight in weights:
             if self.dtype is not None and weight.is_floating_point():
                 weight = weight.to(self.dtype)
-            yield name, weight.contiguous()
+            if weight.nbytes > self.bucket_size:
+                raise WeightSyncError(
+                    f"{name} has {weight.nbytes / 2**20:.0f} MiB, more than a bucket: raise actor_rollout_ref.rollout."
+                    f"checkpoint_engine.update_weights_bucket_megabytes={self.bucket_size >> 20}"
+                )
+            if offset + weight.nbytes > self.bucket_size:
+                await flush(is_last=False)
+            payload = bucket[offset : offset + weight.nbytes]
+            payload.view(weight.dtype).view(weight.shape).copy_(weight)
+            checksum = _crc32(payload) if self.checksum else None
+            entries.append(Entry(name, weight.shape, weight.dtype, offset, checksum))
+            total, tensors = total + weight.nbytes, tensors + 1
+            offset = -(-(offset + weight.nbytes) // ALIGNMENT) * ALIGNMENT
+        await flush(is_last=True)
+        await _wait(under_way)
+        return {"weight_sync/bytes": float(total), "weight_sync/tensors": float(tensors)}
 
-    @torch.no_grad()
-    async def receive_weights(self, global_steps: int | None = None) -> AsyncGenerator[tuple[str, torch.Tensor], None]:
-        """Yield name and tensor of each weight; a tensor is valid until the next one is asked for.
+    def receive_weights(self, global_steps: int | None = None) -> "ReceivedWeights":
+        """What the sender sends, as it comes."""
+        return ReceivedWeights(self, global_steps)
 
-        Raises:
-            WeightSyncError: the number of tensors or, with ``checksum``, a chunk differs from what was sent.
+    async def receive_buckets(self) -> AsyncIterator[tuple[Bucket, int]]:
+        """Receive bucket by bucket; the next one travels while the current one is consumed.
+
+        Yields:
+            The bucket's header, and which of the two buckets it came in; valid until the next one is asked for.
         """
-        received = 0
-        expected = 0
-
-        async def chunks():
-            nonlocal expected
-            async for bucket, payload in self._buckets():
-                expected = bucket.tensors
-                for index, meta in enumerate(bucket.chunks):
-                    chunk = payload[meta.offset : meta.offset + meta.chunk_size]
-                    if bucket.checksums and _crc32(chunk) != bucket.checksums[index]:
-                        raise WeightSyncError(
-                            f"weight sync of version {global_steps}: {meta.name} arrived damaged at rank {self.rank}"
-                        )
-                    yield meta, chunk
-
-        async for name, weight in merge_weight_chunks(chunks(), self.bucket_size):
-            received += 1
-            yield name, weight
-        if received != expected:
-            raise WeightSyncError(
-                f"weight sync of version {global_steps}: rank {self.rank} got {received} of {expected} tensors"
-            )
-
-    async def _buckets(self) -> AsyncGenerator[tuple[Bucket, torch.Tensor], None]:
-        """Receive bucket by bucket; the next one travels while the current one is consumed."""
-        buffer, spare = self._buffers
-        bucket = await self._receive(buffer)
+        current = 0
+        bucket = await self._receive(self._buckets[current])
         while not bucket.is_last:
-            upcoming = asyncio.create_task(self._receive(spare))
-            yield bucket, buffer[: bucket.length]
+            upcoming = asyncio.create_task(self._receive(self._buckets[1 - current]))
+            yield bucket, current
             bucket = await upcoming
-            buffer, spare = spare, buffer
-        yield bucket, buffer[: bucket.length]
+            current = 1 - current
+        yield bucket, current
 
     async def _receive(self, buffer: torch.Tensor) -> Bucket:
         size = torch.empty(1, dtype=torch.int64)
@@ -261,6 +259,53 @@ class GlooCheckpointEngine(CheckpointEngine):
         bucket: Bucket = pickle.loads(header.numpy().tobytes())
         await _wait([(self._broadcast(buffer[: bucket.length]), buffer)])
         return bucket
+
+    def payload(self, entry: Entry, which: int) -> torch.Tensor:
+        """The bytes of an entry that came in bucket ``which`` (uint8, shares its memory)."""
+        return self._buckets[which][entry.offset : entry.offset + entry.nbytes]
+
+
+class ReceivedWeights:
+    """The weights of one sync at a rollout worker: an async iterable of name and tensor, as verl asks for.
+
+    A tensor is valid until the next one is asked for.
+
+    Attributes:
+        segment: name of the shared memory they come in.
+        size: its bytes; the first half is one bucket, the second half the other.
+        timeout_s: seconds to wait for whoever loads them.
+
+    Raises:
+        WeightSyncError: the number of tensors or, with ``checksum``, a tensor differs from what was sent.
+    """
+
+    def __init__(self, engine: GlooCheckpointEngine, version: int | None):
+        assert engine.segment is not None, "verl lets a rollout worker join before it receives"
+        self.segment, self.size = engine.segment, 2 * engine.bucket_size
+        self.timeout_s = engine.timeout.total_seconds()
+        self._engine = engine
+        self._version = version
+
+    async def __aiter__(self) -> AsyncIterator[tuple[str, torch.Tensor]]:
+        async for bucket, which in self.buckets():
+            for entry in bucket.entries:
+                yield entry.name, self._engine.payload(entry, which).view(entry.dtype).view(entry.shape)
+
+    async def buckets(self) -> AsyncIterator[tuple[Bucket, int]]:
+        """Checked buckets, each with the half of the segment (0 or 1) that it lies in."""
+        received = 0
+        async for bucket, which in self._engine.receive_buckets():
+            for entry in bucket.entries:
+                if entry.checksum is not None and _crc32(self._engine.payload(entry, which)) != entry.checksum:
+                    raise WeightSyncError(f"{self._where}: {entry.name} arrived damaged")
+            received += len(bucket.entries)
+            if received != bucket.tensors:
+                raise WeightSyncError(f"{self._where}: got {received} of {bucket.tensors} tensors")
+            yield bucket, which
+
+    @property
+    def _where(self) -> str:
+        return f"weight sync of version {self._version} at rank {self._engine.rank}"
 
 
 async def _wait(works: list) -> None:

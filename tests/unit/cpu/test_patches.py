@@ -1,6 +1,7 @@
 """Every monkey-patch is still needed and still fits: these tests fail when upstream changes what is patched."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -44,17 +45,38 @@ def test_vllm_still_drops_linear_weights():
     assert "dispatch_cpu_unquantized_gemm(layer, remove_weight=True)" in inspect.getsource(linear)
 
 
-def test_vllm_keeps_linear_weights_after_the_patch(monkeypatch):
+def test_vllm_packs_at_first_use_and_again_after_a_load(monkeypatch):
     pytest.importorskip("vllm")
     import torch
     from vllm.model_executor.layers import utils
 
-    monkeypatch.setattr(utils, "dispatch_cpu_unquantized_gemm", utils.dispatch_cpu_unquantized_gemm)
-    patches.keep_vllm_linear_weights()
-    patches.keep_vllm_linear_weights()
-    layer = torch.nn.Linear(64, 64, bias=False, dtype=torch.bfloat16)
-    utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
-    assert layer.weight.shape == (64, 64)
+    packed = []
+    original = utils.dispatch_cpu_unquantized_gemm
+    monkeypatch.setattr(
+        utils, "dispatch_cpu_unquantized_gemm", lambda layer, remove_weight: (packed.append(1), original(layer, False))
+    )
+    patches.pack_vllm_weights_at_first_use()
+    patches.pack_vllm_weights_at_first_use()
+    layer, x = torch.nn.Linear(64, 64, bias=False), torch.randn(3, 64)
+    for load in range(2):
+        layer.weight.data.copy_(torch.randn(64, 64))
+        utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
+        assert len(packed) == load and layer.weight.shape == (64, 64)
+        for _ in range(2):
+            torch.testing.assert_close(utils.cpu_unquantized_gemm(layer, x, layer.weight), x @ layer.weight.T)
+        assert len(packed) == load + 1
+
+
+def test_verls_receiver_still_takes_a_named_segment_and_offsets():
+    """What InPlaceWeightSender speaks: the name and size, then buckets of offsets, each acknowledged."""
+    import verl
+
+    folder = Path(verl.__file__).parent / "workers" / "rollout" / "vllm_rollout"  # importing it needs a platform
+    transfer = (folder / "bucketed_weight_transfer.py").read_text()
+    assert 'shm_name = comm_metadata["name"]' in transfer and 'shm_size = comm_metadata["size"]' in transfer
+    assert "self.buffer[offset : offset + size].view(dtype=dtype).view(shape)" in transfer
+    assert all(name in transfer for name in ("def _init_socket(self)", "def _cleanup(self)", '"bucket_meta": bucket_'))
+    assert "        sender = BucketedWeightSender(\n" in (folder / "vllm_rollout.py").read_text()
 
 
 def test_vllm_still_spins_for_a_second():

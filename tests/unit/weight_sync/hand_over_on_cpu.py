@@ -1,0 +1,68 @@
+"""Weights from a gloo sender through our hand-over into verl's own receiver; run by test_hand_over.py."""
+
+import asyncio
+import threading
+
+import pytest
+import torch
+import zmq
+from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
+
+from tests.unit.weight_sync.test_gloo import connect, make
+from verl_pipeline.weight_sync.gloo import WeightSyncError
+from verl_pipeline.weight_sync.hand_over import InPlaceWeightSender
+
+
+@pytest.fixture
+def handle(tmp_path):
+    return f"ipc://{tmp_path}/weights.sock"
+
+
+def receive(handle, syncs):
+    """What vLLM's worker does; a load copies."""
+    loaded = {}
+
+    def load(weights, _is_last):
+        loaded.update({name: tensor.clone() for name, tensor in weights})
+
+    for _ in range(syncs):
+        BucketedWeightReceiver(handle, torch.device("cpu"), use_shm=True).receive_weights(load)
+    return loaded
+
+
+def test_what_arrives_is_what_was_sent_sync_after_sync(handle):
+    sender, receiver = engines = make(1, 1)
+    results = []
+    vllm = threading.Thread(target=lambda: results.append(receive(handle, 3)))
+    vllm.start()
+    for version in range(3):
+        connect(engines, 1)
+        weights = {f"w{i}": torch.randn(100) for i in range(9)} | {"version": torch.tensor(version)}
+        send = threading.Thread(target=lambda weights=weights: asyncio.run(sender.send_weights(iter(weights.items()))))
+        send.start()
+        asyncio.run(InPlaceWeightSender(handle, use_shm=True).async_send_weights(receiver.receive_weights(version)))
+        send.join(30)
+    vllm.join(30)
+    assert list(results[0]) == list(weights)
+    assert all(torch.equal(results[0][name], weights[name]) for name in weights)
+
+
+def test_anything_else_goes_verls_way(handle):
+    results = []
+    vllm = threading.Thread(target=lambda: results.append(receive(handle, 1)))
+    vllm.start()
+    weights = {"w": torch.randn(5)}
+    sender = InPlaceWeightSender(handle, bucket_size_mb=1, use_shm=True)
+    asyncio.run(sender.async_send_weights(iter(weights.items())))
+    vllm.join(30)
+    assert torch.equal(results[0]["w"], weights["w"])
+
+
+def test_a_worker_that_never_loads_ends_the_wait(handle):
+    engines = make(1, 1, timeout_s=1.0)
+    connect(engines, 1)
+    with zmq.Context() as context, context.socket(zmq.REP) as silent:
+        silent.connect(handle)
+        sender = InPlaceWeightSender(handle, use_shm=True)
+        with pytest.raises(WeightSyncError, match="did not take weights in 1 s"):
+            asyncio.run(sender.async_send_weights(engines[1].receive_weights(1)))
