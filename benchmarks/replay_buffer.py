@@ -1,6 +1,6 @@
 """What waiting for a batch costs: the delay until a finished batch is seen, and the load of polling TransferQueue.
 
-``python benchmarks/replay_buffer.py [--output results.json]``; about three minutes on two cores.
+``python -m benchmarks.replay_buffer [--output results.json]``; about three minutes on two cores.
 
 Two sizes, on real Ray and TransferQueue: 4 prompts x 4 trajectories, where the delay matters, and 1024 x 16, where the
 load matters. verl's own buffer polls every 2 s whatever the size.
@@ -8,17 +8,15 @@ load matters. verl's own buffer polls every 2 s whatever the size.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import threading
 import time
-from importlib import metadata
 from pathlib import Path
 
 import ray
 import transfer_queue as tq
 
+from benchmarks.common import write_report
 from verl_pipeline.trainer import prompts, replay_buffer
 from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer
 
@@ -95,15 +93,9 @@ def main() -> None:
     finally:
         tq.close()
         ray.shutdown()
-    report = {
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
-        "versions": {name: metadata.version(name) for name in ("TransferQueue", "ray", "verl")},
-        "verl_poll_interval_s": 2.0,
-        "results": results,
-    }
-    print(json.dumps(report, indent=2))
+    print(json.dumps(results, indent=2))
     if options.output:
-        options.output.write_text(json.dumps(report, indent=2) + "\n")
+        write_report(options.output, "replay_buffer", {"repeats": options.repeats}, results)
 
 
 if __name__ == "__main__":

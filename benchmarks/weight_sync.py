@@ -1,0 +1,122 @@
+"""What a weight sync costs, item by item, beside a plain copy of as many bytes.
+
+``python -m benchmarks.weight_sync [--quick] [--output results.json]``, from the repository's folder.
+
+Model sizes 0.1 M to 360 M parameters (fp32), trainer ranks, replicas; ``--quick`` is SmolLM2-135M with one of each. The
+models but SmolLM2 have random weights. Items overlap (a bucket travels while another is loaded): they do not add up.
+
+* ``gather``: the trainer's iterator over full tensors; with several ranks, the sum over them;
+* ``network``: the rollout workers wait for and receive buckets, gathering and packing included;
+* ``load``: vLLM copies a bucket into its parameters;
+* ``control``: aborting what is not there, meeting, and what is left of the total beside vLLM's part;
+* ``repack``: vLLM packs weights for oneDNN. It is no part of the total: it happens in the first forward pass after the
+  sync, beside the trainer's work.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import track
+
+from benchmarks.common import median_spread, table, write_report
+from verl_pipeline.quickstart.model import prepare_model
+from verl_pipeline.testing import tiny
+
+ROOT = Path(__file__).parents[1]
+CASE_S = 900
+ITEMS = ("gather", "network", "load", "repack")
+# (model, trainer ranks, replicas); the first alone with --quick.
+CASES = (("135M", 1, 1), ("0.1M", 1, 1), ("360M", 1, 1), ("135M", 2, 1), ("135M", 1, 2))
+# MiB; must exceed the largest tensor, the embedding.
+BUCKETS = {"0.1M": 16, "135M": 128, "360M": 256}
+
+
+def write_360m(directory: Path) -> Path:
+    """A random Llama of SmolLM2-360M's shape (its model card on Hugging Face), with SmolLM2's tokenizer."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=960,
+        intermediate_size=2560,
+        num_hidden_layers=32,
+        num_attention_heads=15,
+        num_key_value_heads=5,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(prepare_model()).save_pretrained(directory)
+    return directory
+
+
+def run_case(model: str, ranks: int, replicas: int, repeats: int, scratch: Path) -> dict:
+    """One case in a process of its own.
+
+    Raises:
+        RuntimeError: it failed; the end of its output is in the message.
+    """
+    paths = {"135M": prepare_model, "0.1M": lambda: tiny.write_model(scratch / "tiny")}
+    path = paths[model]() if model in paths else write_360m(scratch / model)
+    output = scratch / f"{model}-{ranks}-{replicas}.json"
+    case = {
+        "model": str(path),
+        "ranks": ranks,
+        "replicas": replicas,
+        "repeats": repeats,
+        "bucket_mb": BUCKETS[model],
+        "directory": str(scratch / "data"),
+        "output": str(output),
+    }
+    command = [sys.executable, "-m", "benchmarks.weight_sync_case", json.dumps(case)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CASE_S)
+    if run.returncode != 0:
+        raise RuntimeError(f"{model}, {ranks} ranks, {replicas} replicas failed:\n{(run.stdout + run.stderr)[-3000:]}")
+    return {"model": model, "ranks": ranks, "replicas": replicas, **json.loads(output.read_text())}
+
+
+def row(result: dict) -> dict:
+    """Medians over the syncs, in seconds."""
+    syncs = result["syncs"]
+    spread = median_spread([sync["total"] for sync in syncs])
+    items = {name: statistics.median(sync.get(name, 0.0) for sync in syncs) for name in ITEMS}
+    replicas = result["replicas"]
+    return {
+        "model": result["model"],
+        "ranks": result["ranks"],
+        "replicas": replicas,
+        "MB": result["bytes"] / 1e6,
+        "total": spread["median"],
+        "min": spread["min"],
+        "max": spread["max"],
+        "MB/s": result["bytes"] / 1e6 / spread["median"],
+        **{name: value / replicas if name != "gather" else value for name, value in items.items()},
+        "control": statistics.median(sync["total"] - sync["vLLM"] / replicas for sync in syncs),
+        "plain copy": statistics.median(result["copy_s"]),
+    }
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="SmolLM2-135M with one rank and one replica only.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Syncs of each case.")] = 8,
+    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/weight_sync.json"),
+) -> None:
+    """Run all cases, one after the other, and report."""
+    results = []
+    with tempfile.TemporaryDirectory(prefix="vpws") as scratch:
+        for model, ranks, replicas in track(CASES[: 1 if quick else None], description="weight sync"):
+            results.append(run_case(model, ranks, replicas, repeats, Path(scratch)))
+            write_report(output, "weight_sync", {"quick": quick, "repeats": repeats}, results)
+    rows = [row(result) for result in results]
+    table(rows, list(rows[0]))
+    print(f"results: {output}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
