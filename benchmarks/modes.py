@@ -8,6 +8,7 @@ waits for whom.
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import fixed_length
 from benchmarks.workload import PROMPT_LENGTH, Workload
 from verl_pipeline.testing.runs import OURS, STOCK
 
@@ -30,6 +31,7 @@ class Mode:
         overrides: beside the common ones.
         pools: 2 for separate pools of one core each, 1 for one pool of both cores.
         poll_s: pause between two looks of verl's replay buffer, in seconds; None where it is not used.
+        ahead: batches that are sampled ahead of the one that is trained: step k runs beside the sampling of k + ahead.
         labels_ahead: how much higher the version is that the mode calls its weights than the updates they have seen.
     """
 
@@ -38,17 +40,18 @@ class Mode:
     overrides: tuple[str, ...]
     pools: int
     poll_s: float | None
+    ahead: int
     labels_ahead: int = 0
 
 
 def _ours(staleness: int) -> Mode:
     overrides = (f"trainer.v1.one_off_pipeline.staleness={staleness}", f"{ROLLOUT}.nnodes=1")
     correction = "trainer.v1.one_off_pipeline.correction=as_configured"
-    return Mode(f"ours, staleness {staleness}", OURS, (*overrides, correction), 2, None)
+    return Mode(f"ours, staleness {staleness}", OURS, (*overrides, correction), 2, None, ahead=staleness)
 
 
 def _sync(poll_s: float, name: str) -> Mode:
-    return Mode(f"verl sync{name}", STOCK, ("trainer.v1.trainer_mode=sync",), 1, poll_s)
+    return Mode(f"verl sync{name}", STOCK, ("trainer.v1.trainer_mode=sync",), 1, poll_s, ahead=0)
 
 
 def _separate_async(poll_s: float, name: str) -> Mode:
@@ -60,7 +63,7 @@ def _separate_async(poll_s: float, name: str) -> Mode:
         "actor_rollout_ref.hybrid_engine=False",
         f"{ROLLOUT}.nnodes=1",
     )
-    return Mode(f"verl separate_async{name}", STOCK, overrides, 2, poll_s)
+    return Mode(f"verl separate_async{name}", STOCK, overrides, 2, poll_s, ahead=1)
 
 
 _ONE_STEP_OFF = Mode(
@@ -75,6 +78,7 @@ _ONE_STEP_OFF = Mode(
     ),
     2,
     None,
+    ahead=1,
     # It sends v_{k-1} in step k, as version k.
     labels_ahead=1,
 )
@@ -89,7 +93,7 @@ MODES = (
 )
 
 
-def common(model: Path, data: Path, agent_loops: Path, workloads: tuple[Workload, ...], steps: int) -> list[str]:
+def common(model: Path, data: Path, workloads: tuple[Workload, ...], steps: int) -> list[str]:
     """What all modes are given."""
     batch = len(workloads[0].lengths)
     longest = max(workload.longest for workload in workloads)
@@ -112,12 +116,9 @@ def common(model: Path, data: Path, agent_loops: Path, workloads: tuple[Workload
         f"{ROLLOUT}.max_num_seqs=32",
         f"{ROLLOUT}.max_model_len={PROMPT_LENGTH + longest}",
         f"{ROLLOUT}.calculate_log_probs=True",
-        f"{ROLLOUT}.agent.agent_loop_config_path={agent_loops}",
-        f"{ROLLOUT}.agent.default_agent_loop=fixed_length",
         "algorithm.adv_estimator=grpo",
         "algorithm.rollout_correction.bypass_mode=True",
-        "reward.custom_reward_function.path=pkg://benchmarks.workload",
-        "reward.custom_reward_function.name=compute_score",
+        *fixed_length.overrides(data.parent),
         f"trainer.total_training_steps={steps}",
         "trainer.total_epochs=1",
         "trainer.val_before_train=False",

@@ -9,15 +9,16 @@ three modes on the long tail (under 20 minutes); without it, all modes on both w
 
 Invariants:
 * A step is the time between the ends of two consecutive steps, on the wall clock, whatever the mode calls a step.
-* Left out are the first step of a workload (it is filled, or mixed with the one before) and its last, beside which a
-  pipelined mode samples nothing, or the next workload.
-* What was measured is written after every run; the same command goes on where it was stopped.
+* Left out are a first batch, during which engines warm up, the first step of each workload (filled, or mixed with the
+  one before) and its last, beside which a pipelined mode samples nothing, or the next workload.
+* What was measured is written after every run; the same command goes on where it was stopped, with the same code only.
 """
 
 import json
+import os
 import shutil
+import signal
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -29,15 +30,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import pinning, spans
 from benchmarks.common import machine, versions, write_report
 from benchmarks.modes import MODES, Mode, common
-from benchmarks.pipeline_report import print_tables, summarise, write_plot
-from benchmarks.workload import (
-    TINY_WORKLOADS,
-    WORKLOADS,
-    Workload,
-    quickstart_prompts,
-    write_agent_loop_config,
-    write_data,
-)
+from benchmarks.pipeline_report import WARM_UP, print_tables, summarise, write_plot
+from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, quickstart_prompts, write_data
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import runs, tiny
 
@@ -66,7 +60,7 @@ def measure(mode: Mode, directory: Path, settings: list[str], progress: Progress
     }
     if mode.poll_s is not None:
         environment[spans.POLL_S] = str(mode.poll_s)
-    cores = sorted(psutil.Process().cpu_affinity() or [])[:2]
+    cores = sorted(os.sched_getaffinity(0))[:2]
     trainer, rollout = (set(cores), set(cores)) if mode.pools == 1 else ({cores[0]}, {cores[1]})
     start = time.time()
     process = runs.start(directory, [*settings, *mode.overrides], module=mode.module, **environment)
@@ -83,71 +77,78 @@ def measure(mode: Mode, directory: Path, settings: list[str], progress: Progress
         progress.remove_task(task)
     if run.returncode != 0 or len(run.metrics) < steps:
         tail = "\n".join(run.output.splitlines()[-25:])
-        raise RuntimeError(
-            f"{mode.name}: exit code {run.returncode} after {len(run.metrics)} steps; its log ends\n{tail}"
-        )
+        ended = f"exit code {run.returncode} after {len(run.metrics)} of {steps} steps and {time.time() - start:.0f} s"
+        raise RuntimeError(f"{mode.name}: {ended} (it may take {RUN_S:g} s); its log ends\n{tail}")
+    if run.leftovers:
+        progress.console.print(f"{mode.name} left behind (removed now): {', '.join(run.leftovers)}")
     return {"start": start, "spans": spans.read(path), "metrics": run.metrics}
 
 
 def main(
     quick: Annotated[bool, typer.Option(help="Three modes, the long tail only, one repeat.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each mode.")] = 2,
-    batches: Annotated[int, typer.Option(min=3, help="Batches of each workload in a run.")] = 4,
+    batches: Annotated[int, typer.Option(min=3, help="Batches of each workload in a run; two are not measured.")] = 5,
     only: Annotated[list[str] | None, typer.Option(help="Modes to run, by name; may be repeated.")] = None,
     tiny_model: Annotated[bool, typer.Option(help="A model of 0.1 M parameters: to try the script.")] = False,
-    output: Annotated[Path, typer.Option(help="Folder for results, table and plot.")] = Path("outputs/pipeline"),
+    output: Annotated[Path, typer.Option(help="Folder for results and plot.")] = Path("outputs/pipeline"),
 ) -> None:
     """Run all modes in turn and report."""
+    # Also where the shell has set them to be ignored or to kill: a run has a session of its own and would go on.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     console = Console()
+    names = [mode.name for mode in MODES]
+    unknown = set(only or []) - set(names)
+    if unknown:
+        raise typer.BadParameter(f"no mode {', '.join(sorted(unknown))}; there are: {'; '.join(names)}")
+    if len(os.sched_getaffinity(0)) < 2:
+        raise typer.BadParameter("two pools need two cores; this process may use one")
+    modes = [mode for mode in MODES if mode.name in (only or (QUICK if quick else names))]
     workloads = TINY_WORKLOADS if tiny_model else WORKLOADS
-    modes = [mode for mode in MODES if mode.name in (only or (QUICK if quick else [mode.name for mode in MODES]))]
-    unknown = set(only or []) - {mode.name for mode in MODES}
-    if unknown or not modes:
-        raise typer.BadParameter(f"no mode {', '.join(sorted(unknown))}; there are: {', '.join(m.name for m in MODES)}")
     if quick:
         workloads, repeats = workloads[1:], 1
     output = output.resolve()
     output.mkdir(parents=True, exist_ok=True)
-    data, loops = output / "data.parquet", output / "agent_loops.yaml"
-    write_data(data, workloads, batches, ["write a"] if tiny_model else quickstart_prompts())
-    write_agent_loop_config(loops)
+    data = output / "data.parquet"
+    by_batch = [workloads[0]] * WARM_UP + [workload for workload in workloads for _ in range(batches)]
+    write_data(data, by_batch, ["write a"] if tiny_model else quickstart_prompts())
     model = tiny.write_model(output / "model") if tiny_model else prepare_model()
-    steps = batches * len(workloads)
-    settings = common(model, data, loops, workloads, steps)
-    arguments = {"quick": quick, "repeats": repeats, "batches": batches, "tiny_model": tiny_model}
-    report = {"workloads": [_describe(workload) for workload in workloads], "runs": []}
-    results = report["runs"] = _measured_before(output / "pipeline.json", report["workloads"], batches)
-    measured = {(run["mode"], run["repeat"]) for run in results}
+    settings = common(model, data, workloads, len(by_batch))
+    arguments = {"quick": quick, "batches": batches, "tiny_model": tiny_model}
+    path = output / "pipeline.json"
+    report: dict = {"workloads": [workload.describe() for workload in workloads], "runs": []}
+    report["runs"] += measured_before(path, arguments, report["workloads"], console)
+    measured = {(run["mode"], run["repeat"]) for run in report["runs"]}
+    missing = [(n, mode) for n in range(repeats) for mode in modes if (mode.name, n) not in measured]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        missing = [(n, mode) for n in range(repeats) for mode in modes if (mode.name, n) not in measured]
         runs_done = progress.add_task("runs", total=len(missing))
         for repeat, mode in missing:
             directory = output / "runs" / f"{mode.name.replace(' ', '-').replace(',', '')}-{repeat}"
             shutil.rmtree(directory, ignore_errors=True)
-            run = measure(mode, directory, settings, progress, steps)
-            summary = summarise(mode, repeat, run, workloads, batches)
-            results.append({**summary, "commit": versions().get("commit")})
-            write_report(output / "pipeline.json", "pipeline", arguments, report)
-            seconds = ", ".join(f"{step['seconds']:.1f}" for step in results[-1]["steps"])
+            run = measure(mode, directory, settings, progress, len(by_batch))
+            report["runs"].append(summarise(mode, repeat, run, workloads, batches))
+            write_report(path, "pipeline", arguments, report)
+            seconds = ", ".join(f"{step['seconds']:.1f}" for step in report["runs"][-1]["steps"])
             progress.console.print(f"{mode.name}, repeat {repeat + 1}: steps of {seconds} s")
             progress.advance(runs_done)
     print_tables(report)
     write_plot(report, output / "pipeline.svg")
-    console.print(f"results: {output / 'pipeline.json'}, plot: {output / 'pipeline.svg'}")
+    console.print(f"results: {path}, plot: {output / 'pipeline.svg'}")
 
 
-def _describe(workload: Workload) -> dict:
-    return {**asdict(workload), "lengths": [list(lengths) for lengths in workload.lengths], "tokens": workload.tokens}
-
-
-def _measured_before(path: Path, workloads: list[dict], batches: int) -> list[dict]:
-    """Runs of an earlier call on this machine with the same workloads; none if anything of that differs."""
+def measured_before(path: Path, arguments: dict, workloads: list[dict], console: Console) -> list[dict]:
+    """Runs of an earlier call with the same arguments, workloads, code and machine; other results are moved aside."""
     if not path.is_file():
         return []
     before = json.loads(path.read_text())
-    same = before["results"]["workloads"] == workloads and before["arguments"]["batches"] == batches
-    return before["results"]["runs"] if same and before["machine"] == machine() else []
+    found = (before["arguments"], before["results"]["workloads"], before["machine"], before["versions"])
+    if found == (arguments, workloads, machine(), versions()):
+        return before["results"]["runs"]
+    aside = path.with_name(f"pipeline-{before['started'].replace(':', '')}.json")
+    path.rename(aside)
+    console.print(f"the results that were there are of other code, workloads or another machine: now {aside}")
+    return []
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """From spans and metrics of runs to the numbers, the tables and the plot of :mod:`benchmarks.pipeline`.
 
 Invariants:
+* All modes are compared on the same work: a step that trained anything else is an error.
 * The phases of a step add up to its wall-clock time; what has no name is ``other``.
-* A figure of a mode is taken over the measured steps of all its repeats; an interval treats these as independent, so
-  the repeats' own medians are shown beside it.
+* A gain pairs the steps of two modes that trained the same prompts in the same repeat. Its interval treats the pairs as
+  independent, so the repeats' own medians are shown beside it.
+* ``overhead`` is the share of a step that is neither the weight sync nor the work: the longer of sampling and training
+  where they overlap, both where they do not.
 """
 
+import math
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -16,6 +20,8 @@ from benchmarks.modes import Mode
 from benchmarks.workload import Workload
 
 BASELINE = "verl sync, 50 ms poll"
+# Batches at the start of a run that are sampled and trained, and not measured: engines get faster over the first ones.
+WARM_UP = 1
 # verl's timers, by what they mean here. `gen` is sampling itself in sync, and waiting for it elsewhere.
 PHASES = {
     "wait": ("gen", "wait_rollout"),
@@ -35,21 +41,29 @@ COLOURS = {
 
 
 def summarise(mode: Mode, repeat: int, run: dict, workloads: tuple[Workload, ...], batches: int) -> dict:
-    """The measured steps of one run, and how its trajectories were sampled."""
+    """The measured steps of one run, and how its trajectories were sampled.
+
+    Raises:
+        RuntimeError: a step trained other work than its workload's: figures would compare different things.
+    """
     ends = [span["start"] + span["seconds"] for span in run["spans"] if span["name"] == "step ends"]
     sampled = _sampling(run["spans"], len(workloads[0].lengths), mode.labels_ahead)
     steps: list[dict] = []
     for place, workload in enumerate(workloads):
-        for step in range(place * batches + 2, (place + 1) * batches):
+        for step in measured_steps(place, batches):
+            _check(mode, step, run["metrics"][step], sampled[step], workload)
             seconds = ends[step - 1] - ends[step - 2]
             phases = _phases(run["metrics"][step])
+            beside = sampled[step + mode.ahead]
             steps.append(
                 {
                     "workload": workload.name,
                     "step": step,
                     "seconds": seconds,
                     "phases": {**phases, "other": seconds - sum(phases.values())},
-                    **sampled[step],
+                    "sampling_s": beside["end"] - beside["start"],
+                    "tokens": workload.tokens,
+                    "versions": sampled[step]["versions"],
                 }
             )
     return {
@@ -57,9 +71,25 @@ def summarise(mode: Mode, repeat: int, run: dict, workloads: tuple[Workload, ...
         "repeat": repeat,
         "pools": mode.pools,
         "poll_s": mode.poll_s,
-        "startup_s": ends[0] - run["start"],
+        "ahead": mode.ahead,
+        "startup_s": min(batch["start"] for batch in sampled.values()) - run["start"],
         "steps": steps,
     }
+
+
+def measured_steps(place: int, batches: int) -> range:
+    """Steps that count, of the workload at ``place``; the run begins with :data:`WARM_UP` batches that do not."""
+    first = WARM_UP + place * batches + 1
+    return range(first + 1, first + batches - 1)
+
+
+def _check(mode: Mode, step: int, metrics: dict[str, float], sampled: dict, workload: Workload) -> None:
+    trained = metrics["response_length/mean"] * workload.trajectories
+    if round(trained) != workload.tokens or sampled["tokens"] != workload.tokens:
+        raise RuntimeError(
+            f"{mode.name}, step {step}: {trained:.0f} response tokens trained, {sampled['tokens']} sampled; "
+            f"{workload.name} has {workload.tokens}"
+        )
 
 
 def _phases(metrics: dict[str, float]) -> dict[str, float]:
@@ -67,49 +97,43 @@ def _phases(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def _sampling(spans: list[dict], prompts: int, labels_ahead: int) -> dict[int, dict]:
-    """By batch: seconds of sampling (rewards included), and the weight versions of its trajectories."""
-    generated: dict[int, list[dict]] = defaultdict(list)
-    rewarded: dict[int, list[float]] = defaultdict(list)
+    """By batch: from the first request to the last reward (seconds since the epoch), tokens, and weight versions."""
+    found: dict[int, dict] = defaultdict(lambda: {"start": math.inf, "end": 0.0, "tokens": 0, "versions": []})
     for span in spans:
+        if span["name"] in ("generate", "reward"):
+            batch = found[span["row"] // prompts + 1]
+            batch["start"] = min(batch["start"], span["start"])
+            batch["end"] = max(batch["end"], span["start"] + span["seconds"])
         if span["name"] == "generate":
-            generated[span["row"] // prompts + 1].append(span)
-        elif span["name"] == "reward":
-            rewarded[span["row"] // prompts + 1].append(span["start"] + span["seconds"])
-    return {
-        batch: {
-            "sampling_s": max(rewarded[batch]) - min(span["start"] for span in found),
-            "generating_s": max(span["start"] + span["seconds"] for span in found) - min(s["start"] for s in found),
-            "trajectories": len(found),
-            "tokens": sum(span["tokens"] for span in found),
-            "cut_short": sum(span["tokens"] < span["asked"] for span in found),
-            "versions": [[v if v is None else v - labels_ahead for v in span["versions"]] for span in found],
-        }
-        for batch, found in generated.items()
-    }
+            batch["tokens"] += span["tokens"]
+            batch["versions"].append([v if v is None else v - labels_ahead for v in span["versions"]])
+    return dict(found)
 
 
 def rows(report: dict, workload: str) -> list[dict]:
     """One row for each mode, in the order they ran."""
-    by_mode: dict[str, list[dict]] = defaultdict(list)
-    medians: dict[str, list[float]] = defaultdict(list)
+    by_mode: dict[str, dict[tuple[int, int], dict]] = defaultdict(dict)
+    ahead: dict[str, int] = {}
     for run in report["runs"]:
-        steps = [step for step in run["steps"] if step["workload"] == workload]
-        by_mode[run["mode"]] += steps
-        medians[run["mode"]].append(statistics.median(step["seconds"] for step in steps))
-    baseline = [step["seconds"] for step in by_mode.get(BASELINE, [])]
-    return [_row(mode, steps, medians[mode], baseline) for mode, steps in by_mode.items()]
+        ahead[run["mode"]] = run["ahead"]
+        found = {(run["repeat"], step["step"]): step for step in run["steps"] if step["workload"] == workload}
+        by_mode[run["mode"]].update(found)
+    baseline = by_mode.get(BASELINE, {})
+    return [_row(mode, steps, ahead[mode], baseline) for mode, steps in by_mode.items()]
 
 
-def _row(mode: str, steps: list[dict], medians: list[float], baseline: list[float]) -> dict:
-    seconds = [step["seconds"] for step in steps]
-    spread = median_spread(seconds)
-    phases = {name: statistics.median(step["phases"][name] for step in steps) for name in steps[0]["phases"]}
+def _row(mode: str, steps: dict[tuple[int, int], dict], ahead: int, baseline: dict[tuple[int, int], dict]) -> dict:
+    found = list(steps.values())
+    spread = median_spread([step["seconds"] for step in found])
+    mean = statistics.fmean(step["seconds"] for step in found)
+    phases = {name: statistics.fmean(step["phases"][name] for step in found) for name in found[0]["phases"]}
     training = sum(phases[name] for name in ("log-probs", "advantage", "update"))
-    sampling = statistics.median(step["sampling_s"] for step in steps)
-    unexplained = spread["median"] - max(sampling, training) - phases["weight sync"]
-    gain = geometric_ratio(baseline, seconds) if baseline else None
-    spans = [versions for step in steps for versions in step["versions"] if None not in versions]
-    ages = [step["step"] - 1 - low for step in steps for low, _high in step["versions"] if low is not None]
+    sampling = statistics.fmean(step["sampling_s"] for step in found)
+    needed = (max if ahead else sum)((sampling, training)) + phases["weight sync"]
+    versions = [pair for step in found for pair in step["versions"] if None not in pair]
+    ages = [step["step"] - 1 - low for step in found for low, _high in step["versions"] if low is not None]
+    repeats = sorted({repeat for repeat, _step in steps})
+    medians = [statistics.median(s["seconds"] for (n, _step), s in steps.items() if n == repeat) for repeat in repeats]
     return {
         "mode": mode,
         "step s": spread["median"],
@@ -117,36 +141,43 @@ def _row(mode: str, steps: list[dict], medians: list[float], baseline: list[floa
         "max": spread["max"],
         "steps": spread["n"],
         "medians of repeats": "  ".join(f"{value:.1f}" for value in medians),
-        "gain": gain and gain["ratio"],
-        "low": gain and gain["low"],
-        "high": gain and gain["high"],
-        "tokens/s": statistics.median(step["tokens"] / step["seconds"] for step in steps),
+        **_gain(steps, baseline),
+        "tokens/s": sum(step["tokens"] for step in found) / sum(step["seconds"] for step in found),
+        "mean step": mean,
         "sampling": sampling,
         "training": training,
         **phases,
-        # What is left of a step when the slower pool and the weight sync are taken away.
-        "overhead": unexplained / spread["median"],
-        "mixed versions": sum(low != high for low, high in spans) / len(spans) if spans else None,
+        "overhead": (mean - needed) / mean,
+        "mixed versions": sum(low != high for low, high in versions) / len(versions) if versions else None,
         "oldest version": max(ages) if ages else None,
-        "cut short": sum(step["cut_short"] for step in steps),
     }
 
 
+def _gain(steps: dict[tuple[int, int], dict], baseline: dict[tuple[int, int], dict]) -> dict[str, float | None]:
+    """Baseline's step time over the mode's, step by step and repeat by repeat."""
+    common = sorted(steps.keys() & baseline.keys())
+    if not common or steps is baseline:
+        return {"gain": 1.0 if common else None, "low": None, "high": None}
+    pairs = ([series[key]["seconds"] for key in common] for series in (baseline, steps))
+    found = geometric_ratio(*pairs, paired=True)
+    return {"gain": found["ratio"], "low": found["low"], "high": found["high"]}
+
+
 def print_tables(report: dict) -> None:
-    """Two tables a workload: what a mode gains, and where its step goes (medians, seconds)."""
+    """Two tables a workload: what a mode gains (medians), and where its steps go (means, which add up)."""
     for workload in report["workloads"]:
         found = rows(report, workload["name"])
-        print(f"\n{workload['name']}: {workload['tokens']} response tokens a batch; seconds are medians")
+        print(f"\n{workload['name']}: {workload['tokens']} response tokens a batch; seconds")
         table(found, ["mode", "step s", "min", "max", "steps", "medians of repeats", "gain", "low", "high", "tokens/s"])
-        phases = ["mode", "sampling", "training", "wait", "weight sync", "log-probs", "update", "other", "overhead"]
-        table(found, [*phases, "mixed versions", "oldest version", "cut short"])
+        phases = ["mode", "mean step", "sampling", "training", "wait", "weight sync", "update", "other", "overhead"]
+        table(found, [*phases, "mixed versions", "oldest version"])
 
 
 def write_plot(report: dict, path: Path) -> None:
-    """Stacked bars as SVG: a mode's median phases; a line under each bar says how long sampling took."""
+    """Stacked bars as SVG: the means of a mode's phases; a line under each bar says how long sampling took."""
     bar, gap, left, width = 22, 14, 210, 620
     groups = [(workload["name"], rows(report, workload["name"])) for workload in report["workloads"]]
-    longest = max(row["step s"] for _name, found in groups for row in found)
+    longest = max(row["mean step"] for _name, found in groups for row in found)
     scale = width / longest
     shapes: list[str] = []
     y = 30
@@ -160,7 +191,7 @@ def write_plot(report: dict, path: Path) -> None:
                 length = max(row[phase], 0.0) * scale
                 shapes.append(f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{bar}" fill="{colour}"/>')
                 x += length
-            shapes.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{row["step s"]:.1f} s</text>')
+            shapes.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{row["mean step"]:.1f} s</text>')
             line = f'x1="{left}" y1="{y + bar + 3}" x2="{left + row["sampling"] * scale:.1f}" y2="{y + bar + 3}"'
             shapes.append(f'<line {line} stroke="#1f78b4" stroke-width="3"/>')
             y += bar + gap

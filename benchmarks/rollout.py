@@ -79,6 +79,7 @@ class Child:
 
     def answer(self, seconds: float, what: str) -> dict[str, Any]:
         """The answer, after at most ``seconds``; raises with the child's traceback, death or silence."""
+        self._remember()
         try:
             if not self._pipe.poll(seconds):
                 raise TimeoutError(f"{self.who}: no answer for {seconds:g} s to: {what}; its output: {self.log}")
@@ -87,7 +88,6 @@ class Child:
             raise RuntimeError(f"{self.who} ended during: {what}; its output: {self.log}") from error
         if "error" in answer:
             raise RuntimeError(f"{self.who} failed at: {what}; its output: {self.log}\n{answer['error']}")
-        self._remember()
         return answer
 
     def ask_to_end(self) -> None:
@@ -97,6 +97,7 @@ class Child:
 
     def end(self) -> None:
         """Wait for its end; what is left of it and of what it started is killed, each by its process id."""
+        self._remember()
         self._process.join(END_S)
         _gone, alive = psutil.wait_procs(self._started, timeout=KILL_S)
         for process in alive:

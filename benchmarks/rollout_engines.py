@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from benchmarks.pools import pools
+
 GROUP = 4  # samples a prompt
 TAIL = (0.25, 0.5, 0.75, 2.5)  # lengths of a group's samples, in mean lengths
 PROMPT_TOKENS, MAX_PROMPT_TOKENS, MAX_LENGTH = 96, 128, 80
@@ -124,67 +126,39 @@ def offline(servers: Servers, model: str) -> Iterator[Answer]:
 @contextmanager
 def pool(servers: Servers, model: str) -> Iterator[Answer]:
     """verl's servers beside a trainer that the weights come from; answers (work, case) with seconds."""
-    import ray
-    import transfer_queue as tq
-    from omegaconf import OmegaConf
-
-    from verl_pipeline.main import shut_down
     from verl_pipeline.trainer.agent_loop import PipelineAgentLoopManager
-    from verl_pipeline.trainer.one_off import OneOffPipelineTrainer
-    from verl_pipeline.trainer.rollout_pool import end_engines
 
-    ray.init(num_cpus=64, num_gpus=64, include_dashboard=False, log_to_driver=False)
-    try:
-        with tempfile.TemporaryDirectory(prefix="rollout-") as directory:
-            config = _config(Path(directory), servers, model)
-            OmegaConf.resolve(config)
-            tq.init(config.transfer_queue)
-            trainer = OneOffPipelineTrainer(config)
-            trainer.init()
+    with tempfile.TemporaryDirectory(prefix="rollout-") as directory:
+        with pools(_overrides(Path(directory), servers, model)) as trainer:
             manager = PipelineAgentLoopManager.create(
-                config=config,
+                config=trainer.config,
                 llm_client=trainer.get_llm_client(),
                 reward_loop_worker_handles=trainer.get_reward_handles(),
             )
             yield partial(_measure_pool, trainer, manager)
-        end_engines(trainer.rollout_pool.manager)
-    finally:
-        shut_down()
 
 
-def _config(directory: Path, servers: Servers, model: str):
-    from hydra import compose, initialize_config_module
+def _overrides(directory: Path, servers: Servers, model: str) -> list[str]:
+    from benchmarks import fixed_length
 
-    from verl_pipeline.testing import tiny
-
-    loops = directory / "loops.yaml"
-    loops.write_text("- name: row_length\n  _target_: benchmarks.rollout_loop.RowLengthAgentLoop\n")
     deadlines = "trainer.v1.one_off_pipeline.deadlines"
     rollout = "actor_rollout_ref.rollout"
-    overrides = [
-        *tiny.overrides(directory),
+    return [
         f"actor_rollout_ref.model.path={model}",
         f"data.max_prompt_length={MAX_PROMPT_TOKENS}",
         f"data.max_response_length={MAX_LENGTH}",
-        f"{rollout}.nnodes=1",
         f"{rollout}.n_gpus_per_node={servers.replicas}",
         f"{rollout}.n={GROUP}",
         f"{rollout}.max_num_seqs={servers.max_num_seqs}",
         f"{rollout}.max_model_len={MAX_PROMPT_TOKENS + MAX_LENGTH}",
         f"{rollout}.enable_prefix_caching={servers.prefix_cache}",
-        f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes=256",
-        f"{rollout}.agent.agent_loop_config_path={loops}",
-        f"{rollout}.agent.default_agent_loop=row_length",
-        "reward.custom_reward_function.path=pkg://benchmarks.rollout_loop",
+        f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes=128",
+        *fixed_length.overrides(directory),
         f"{deadlines}.start_s={START_S}",
         f"{deadlines}.batch_s={MEASURE_S * 0.8}",
         f"{deadlines}.trajectory_s={MEASURE_S * 0.6}",
         f"{deadlines}.weight_sync_s={MEASURE_S * 0.5}",
-        "trainer.total_training_steps=1",
-        "transfer_queue.enable=True",
     ]
-    with initialize_config_module("verl_pipeline.config", version_base=None):
-        return compose("one_off_pipeline", overrides)
 
 
 def _measure_pool(trainer, manager, question: tuple[Work, Case]) -> dict[str, Any]:
@@ -217,7 +191,10 @@ def _through_agent_loops(trainer, manager, batch: int, case: Case, requests) -> 
         "raw_prompt": [messages for messages, _ids, _lengths in requests],
         "data_source": ["benchmark"] * len(requests),
         "reward_model": [{"ground_truth": ""}] * len(requests),
-        "extra_info": [{"lengths": lengths, "reward_s": case.reward_s} for _messages, _ids, lengths in requests],
+        "extra_info": [
+            {"index": index, "lengths": lengths, "reward_s": case.reward_s, "reward_s_per_token": 0.0}
+            for index, (_messages, _ids, lengths) in enumerate(requests)
+        ],
     }
     tag = {"is_prompt": True, "status": "pending", "global_steps": batch, "sessions": GROUP}
     tq.kv_batch_put(keys=uids, partition_id="train", tags=[tag] * len(uids))

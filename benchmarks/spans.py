@@ -25,18 +25,12 @@ from wrapt import register_post_import_hook
 PATH = "VERL_PIPELINE_SPANS"
 POLL_S = "VERL_PIPELINE_POLL_S"
 
-# name -> (module, attribute). The stages of a weight sync, and the end of a step.
+# name -> (module, attribute): the stages of a weight sync that overlap or end late, and the end of a step.
 FUNCTIONS = {
-    "send": ("verl_pipeline.weight_sync.gloo", "GlooCheckpointEngine.send_weights"),
     "network": ("verl_pipeline.weight_sync.gloo", "GlooCheckpointEngine._receive"),
-    "hand over": ("verl_pipeline.weight_sync.hand_over", "InPlaceWeightSender._ask"),
     "load": ("verl.workers.rollout.vllm_rollout.utils", "vLLMColocateWorkerExtension._update_weights"),
-    "post-load": ("vllm.model_executor.model_loader.utils", "process_weights_after_loading"),
     "vLLM": ("verl.workers.rollout.vllm_rollout.utils", "vLLMColocateWorkerExtension.update_weights_from_ipc"),
     "repack": ("vllm._custom_ops", "create_onednn_mm"),
-    "abort": ("verl_pipeline.trainer.rollout_pool", "_CountingCheckpointManager.abort_replicas"),
-    "meet": ("verl.checkpoint_engine.base", "CheckpointEngineManager.build_process_group"),
-    "sync": ("verl.checkpoint_engine.base", "CheckpointEngineManager.update_weights"),
     # Every trainer logs once a step, as its last act.
     "step ends": ("verl.utils.tracking", "Tracking.log"),
 }
@@ -45,7 +39,9 @@ ITERATORS = {"gather": ("verl.workers.engine.fsdp.transformer_impl", "FSDPEngine
 
 
 def write(name: str, start: float, seconds: float, **details: Any) -> None:
-    """Append one span; ``details`` are further fields of its line."""
+    """Append one span, if this run asks for spans; ``details`` are further fields of its line."""
+    if PATH not in os.environ:
+        return
     line = json.dumps({"name": name, "pid": os.getpid(), "start": start, "seconds": seconds, **details})
     with open(os.environ[PATH], "a") as file:
         file.write(line + "\n")

@@ -71,7 +71,6 @@ def run_case(model: str, ranks: int, replicas: int, repeats: int, scratch: Path)
         "replicas": replicas,
         "repeats": repeats,
         "bucket_mb": BUCKETS[model],
-        "directory": str(scratch / "data"),
         "output": str(output),
     }
     command = [sys.executable, "-m", "benchmarks.weight_sync_case", json.dumps(case)]

@@ -14,11 +14,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from benchmarks import spans
+from benchmarks.pools import pools
 from verl_pipeline.cpu.environment import set_environment
 
 ROOT = Path(__file__).parents[1]
 QUIET_PERCENT, QUIET_S, LONGEST_S = 25.0, 3, 90
-PIPELINE = "trainer.v1.one_off_pipeline"
 
 
 def environment(path: Path) -> None:
@@ -42,43 +42,17 @@ def measure(case: dict) -> dict:
     path = Path(case["output"]).with_suffix(".spans.jsonl")
     path.unlink(missing_ok=True)
     environment(path)
-    import ray
-    import transfer_queue as tq
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
-
-    from verl_pipeline.main import shut_down
-    from verl_pipeline.testing import tiny
-
     rollout = "actor_rollout_ref.rollout"
     overrides = [
-        *tiny.overrides(Path(case["directory"])),
         f"actor_rollout_ref.model.path={case['model']}",
-        f"{rollout}.nnodes=1",
         f"{rollout}.n_gpus_per_node={case['replicas']}",
         f"trainer.n_gpus_per_node={case['ranks']}",
         f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes={case['bucket_mb']}",
-        "data.max_prompt_length=100",
-        "trainer.total_training_steps=1",
     ]
-    with initialize_config_module("verl_pipeline.config", version_base=None):
-        config = compose("one_off_pipeline", overrides)
-    try:
-        ray.init(num_cpus=64, num_gpus=64, include_dashboard=False, log_to_driver=False)
-        config.transfer_queue.enable = True
-        OmegaConf.resolve(config)
-        tq.init(config.transfer_queue)
-        from verl_pipeline.trainer.one_off import OneOffPipelineTrainer
-        from verl_pipeline.trainer.rollout_pool import end_engines
-
-        trainer = OneOffPipelineTrainer(config)
-        trainer.init()
+    with pools(overrides) as trainer:
         syncs = [_sync(trainer, version, path) for version in range(1, case["repeats"] + 1)]
-        end_engines(trainer.rollout_pool.manager)
-    finally:
-        shut_down()
-    size = int(syncs[0].pop("bytes"))
-    return {"syncs": [{k: v for k, v in sync.items() if k != "bytes"} for sync in syncs], "bytes": size} | _copy(size)
+    size = int(syncs[0]["bytes"])
+    return {"syncs": syncs, "bytes": size, "copy_s": _copy(size)}
 
 
 def _sync(trainer, version: int, path: Path) -> dict[str, float]:
@@ -106,7 +80,7 @@ def _wait_until_quiet() -> None:
             raise RuntimeError(f"the machine is not quiet: over {QUIET_PERCENT:g} % busy for {LONGEST_S} s")
 
 
-def _copy(size: int) -> dict[str, list[float]]:
+def _copy(size: int) -> list[float]:
     import torch
 
     torch.set_num_threads(1)
@@ -116,7 +90,7 @@ def _copy(size: int) -> dict[str, list[float]]:
         start = time.perf_counter()
         target.copy_(source)
         seconds.append(time.perf_counter() - start)
-    return {"copy_s": seconds}
+    return seconds
 
 
 if __name__ == "__main__":

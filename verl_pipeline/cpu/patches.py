@@ -70,7 +70,7 @@ def pack_vllm_weights_at_first_use() -> None:
 
     vLLM packs while it loads and replaces the weights by an empty tensor, so the second weight sync fails ("load weight
     [64, 128] into parameter [0]"). Packed later, they are kept; the trainer goes on meanwhile, and an embedding that no
-    layer multiplies with (a third of SmolLM2-135M's bytes to pack) is never packed.
+    layer multiplies with (a sixth of what vLLM packs of SmolLM2-135M) is never packed.
     """
     from vllm.model_executor.layers import utils
 

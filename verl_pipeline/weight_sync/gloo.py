@@ -16,11 +16,11 @@ Invariants:
 """
 
 import asyncio
+import contextlib
+import os
 import pickle
 import weakref
-import zlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.shared_memory import SharedMemory
 from uuid import uuid4
@@ -30,56 +30,7 @@ import torch
 from torch.distributed import ProcessGroupGloo, TCPStore
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 
-# Bytes; a tensor is viewed in its own dtype, of which none is wider.
-ALIGNMENT = 16
-
-
-class WeightSyncError(RuntimeError):
-    """What arrived is not what was sent, or cannot be sent."""
-
-
-@dataclass(frozen=True)
-class Rendezvous:
-    """Where the sender's TCP store listens."""
-
-    host: str
-    port: int
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One tensor in a bucket; ``offset`` in bytes from the bucket's start."""
-
-    name: str
-    shape: torch.Size
-    dtype: torch.dtype
-    offset: int
-    checksum: int | None
-
-    @property
-    def nbytes(self) -> int:
-        return self.shape.numel() * self.dtype.itemsize
-
-
-@dataclass
-class Bucket:
-    """Header of one bucket on the wire.
-
-    Attributes:
-        entries: what lies in the bucket, in order.
-        length: bytes of payload.
-        is_last: whether the sync ends with this bucket.
-        tensors: number of tensors sent up to and including this bucket.
-    """
-
-    entries: list[Entry]
-    length: int
-    is_last: bool
-    tensors: int
-
-
-def _crc32(payload: torch.Tensor) -> int:
-    return zlib.crc32(memoryview(payload.numpy()))
+from verl_pipeline.weight_sync.wire import ALIGNMENT, Bucket, Entry, Rendezvous, WeightSyncError, crc32
 
 
 @CheckpointEngineRegistry.register("gloo")
@@ -160,11 +111,26 @@ class GlooCheckpointEngine(CheckpointEngine):
         self.rank, self._membership = rank, membership
 
     def _shared(self, size: int) -> torch.Tensor:
-        """Shared memory of ``size`` bytes that is gone when this object or its process is."""
+        """Shared memory of ``size`` bytes, removed with this object or, if its process is killed, by who ends the run.
+
+        Raises:
+            WeightSyncError: ``/dev/shm`` has no room for it; unchecked, the first write would kill the process.
+        """
         memory = SharedMemory(f"verl_weights_{uuid4().hex}", create=True, size=size)
-        weakref.finalize(self, memory.unlink)
+        weakref.finalize(self, _unlink, memory)
+        path = f"/dev/shm/{memory.name}"
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            raise WeightSyncError(
+                f"/dev/shm has no room for {size >> 20} MiB ({error}): enlarge it, or lower actor_rollout_ref.rollout."
+                f"checkpoint_engine.update_weights_bucket_megabytes={self.bucket_size >> 20}, half of that"
+            ) from error
+        finally:
+            os.close(descriptor)
         self.segment = memory.name
-        tensor = torch.from_file(f"/dev/shm/{memory.name}", shared=True, size=size, dtype=torch.uint8)
+        tensor = torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
         memory.close()  # the tensor has a mapping of its own
         return tensor
 
@@ -223,7 +189,7 @@ class GlooCheckpointEngine(CheckpointEngine):
                 await flush(is_last=False)
             payload = bucket[offset : offset + weight.nbytes]
             payload.view(weight.dtype).view(weight.shape).copy_(weight)
-            checksum = _crc32(payload) if self.checksum else None
+            checksum = crc32(payload) if self.checksum else None
             entries.append(Entry(name, weight.shape, weight.dtype, offset, checksum))
             total, tensors = total + weight.nbytes, tensors + 1
             offset = -(-(offset + weight.nbytes) // ALIGNMENT) * ALIGNMENT
@@ -296,7 +262,7 @@ class ReceivedWeights:
         received = 0
         async for bucket, which in self._engine.receive_buckets():
             for entry in bucket.entries:
-                if entry.checksum is not None and _crc32(self._engine.payload(entry, which)) != entry.checksum:
+                if entry.checksum is not None and crc32(self._engine.payload(entry, which)) != entry.checksum:
                     raise WeightSyncError(f"{self._where}: {entry.name} arrived damaged")
             received += len(bucket.entries)
             if received != bucket.tensors:
@@ -306,6 +272,12 @@ class ReceivedWeights:
     @property
     def _where(self) -> str:
         return f"weight sync of version {self._version} at rank {self._engine.rank}"
+
+
+def _unlink(memory: SharedMemory) -> None:
+    # vLLM's worker mapped it by name, so its resource tracker may have removed it already.
+    with contextlib.suppress(FileNotFoundError):
+        memory.unlink()
 
 
 async def _wait(works: list) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import zmq
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightSender
 
-from verl_pipeline.weight_sync.gloo import ReceivedWeights, WeightSyncError
+from verl_pipeline.weight_sync.gloo import ReceivedWeights
+from verl_pipeline.weight_sync.wire import WeightSyncError
 
 
 class InPlaceWeightSender(BucketedWeightSender):
@@ -25,7 +26,10 @@ class InPlaceWeightSender(BucketedWeightSender):
             return await super().async_send_weights(weights)
         try:
             self._init_socket()
-            self.socket.setsockopt(zmq.RCVTIMEO, round(weights.timeout_s * 1000))
+            # Also sending waits, for as long as vLLM's worker has not connected.
+            timeout_ms = round(weights.timeout_s * 1000)
+            for option, value in ((zmq.SNDTIMEO, timeout_ms), (zmq.RCVTIMEO, timeout_ms), (zmq.LINGER, 0)):
+                self.socket.setsockopt(option, value)
             await self._ask({"name": weights.segment, "size": weights.size})
             async for bucket, which in weights.buckets():
                 start = which * weights.size // 2
@@ -45,14 +49,14 @@ class InPlaceWeightSender(BucketedWeightSender):
 
     async def _ask(self, message: dict) -> None:
         """Send and wait for the acknowledgement, in a thread: the next bucket is received meanwhile."""
-        assert self.socket is not None
-        socket: zmq.Socket = self.socket
-        socket.send_pyobj(message)
         try:
-            await asyncio.to_thread(socket.recv)
+            await asyncio.to_thread(self._exchange, message)
         except zmq.Again as error:
-            seconds = socket.getsockopt(zmq.RCVTIMEO) / 1000
             raise WeightSyncError(
-                f"vLLM's worker at {self.zmq_handle} did not take weights in {seconds:g} s; its log is in Ray's "
-                "session folder"
+                f"vLLM's worker at {self.zmq_handle} did not take weights in "
+                f"{self.socket.getsockopt(zmq.RCVTIMEO) / 1000:g} s; its log is in Ray's session folder"
             ) from error
+
+    def _exchange(self, message: dict) -> None:
+        self.socket.send_pyobj(message)
+        self.socket.recv()

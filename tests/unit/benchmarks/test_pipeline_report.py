@@ -1,25 +1,30 @@
 """The pipeline benchmark's arithmetic, on runs whose answer is known by hand."""
 
 import pytest
+from rich.console import Console
 
+from benchmarks.common import write_report
 from benchmarks.modes import MODES, Mode
-from benchmarks.pipeline_report import BASELINE, rows, summarise, write_plot
+from benchmarks.pipeline import measured_before
+from benchmarks.pipeline_report import BASELINE, WARM_UP, rows, summarise, write_plot
 from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, Workload
 
-WORKLOAD = Workload("even", ((2, 2), (2, 2)), reward_waits=False)
-MODE = Mode("ours", "module", (), 2, None)
+WORKLOAD = Workload("even", ((2, 2), (2, 2)))
+MODE = Mode("ours", "module", (), 2, None, ahead=1)
+SERIAL = Mode(BASELINE, "module", (), 1, 0.05, ahead=0)
+BATCHES = 5
 
 
-def run(step_s: float, sampling_s: float, batches: int, version=lambda batch: (batch - 2, batch - 2)) -> dict:
-    """A run whose step k ends at 100 + k * step_s, and whose batch k is sampled from then on."""
+def run(step_s: float, sampling_s: float, version=lambda batch: (batch - 2, batch - 2)) -> dict:
+    """Step k ends at 100 + k * step_s; batch k is sampled in sampling_s + k / 100 seconds."""
     spans: list[dict] = []
-    for batch in range(1, batches + 1):
+    for batch in range(1, WARM_UP + BATCHES + 1):
         end = 100 + batch * step_s
         spans.append({"name": "step ends", "start": end - 0.25, "seconds": 0.25})
         for row in (2 * batch - 2, 2 * batch - 1):
             generated = {"name": "generate", "start": end, "seconds": sampling_s - 1, "row": row}
-            spans.append({**generated, "tokens": 2, "asked": 2, "versions": list(version(batch))})
-            spans.append({"name": "reward", "start": end + sampling_s - 1, "seconds": 1.0, "row": row})
+            spans += [{**generated, "tokens": 2, "versions": list(version(batch))}] * 2
+            spans.append({"name": "reward", "start": end + sampling_s - 1, "seconds": 1.0 + batch / 100, "row": row})
     timing = {
         "gen": 0.5,
         "wait_rollout": 1.5,
@@ -28,48 +33,83 @@ def run(step_s: float, sampling_s: float, batches: int, version=lambda batch: (b
         "adv": 0.25,
         "update_actor": 6,
     }
-    metrics = {step: {f"timing_s/{name}": value for name, value in timing.items()} for step in range(1, batches + 1)}
-    return {"start": 90.0, "spans": spans, "metrics": metrics}
+    metrics = {f"timing_s/{name}": value for name, value in timing.items()} | {"response_length/mean": 2.0}
+    return {"start": 90.0, "spans": spans, "metrics": dict.fromkeys(range(1, WARM_UP + BATCHES + 1), metrics)}
+
+
+def summary(mode: Mode, *arguments, repeat: int = 0, **version) -> dict:
+    return summarise(mode, repeat, run(*arguments, **version), (WORKLOAD,), BATCHES)
 
 
 def test_a_run_is_taken_apart():
-    found = summarise(MODE, 0, run(10.0, 4.0, 5), (WORKLOAD,), 5)
+    found = summary(MODE, 10.0, 4.0)
     assert found["startup_s"] == 20.0
-    assert [step["step"] for step in found["steps"]] == [2, 3, 4]
+    # Step 1 is the warm-up batch, 2 the workload's first, 6 its last.
+    assert [step["step"] for step in found["steps"]] == [3, 4, 5]
     step = found["steps"][0]
-    assert step["seconds"] == 10.0 and sum(step["phases"].values()) == pytest.approx(10.0)
+    assert step["seconds"] == pytest.approx(10.0) and sum(step["phases"].values()) == pytest.approx(10.0)
     assert step["phases"]["wait"] == 2.0 and step["phases"]["other"] == pytest.approx(0.5)
-    assert step["sampling_s"] == 4.0 and step["generating_s"] == 3.0 and step["tokens"] == 4
+
+
+def test_a_pipelined_step_is_compared_with_the_sampling_beside_it():
+    assert summary(MODE, 10.0, 4.0)["steps"][0]["sampling_s"] == pytest.approx(4.04)
+    assert summary(SERIAL, 10.0, 4.0)["steps"][0]["sampling_s"] == pytest.approx(4.03)
+
+
+def lose_a_trajectory(found: dict) -> None:
+    place = next(i for i, span in enumerate(found["spans"]) if span["name"] == "generate" and span["row"] == 6)
+    del found["spans"][place]
+
+
+def train_less(found: dict) -> None:
+    found["metrics"][4] = found["metrics"][4] | {"response_length/mean": 1.5}
+
+
+@pytest.mark.parametrize("plant", [lose_a_trajectory, train_less])
+def test_other_work_is_an_error(plant):
+    found = run(10.0, 4.0)
+    plant(found)
+    with pytest.raises(RuntimeError, match="step 4: .*; even has 8"):
+        summarise(MODE, 0, found, (WORKLOAD,), BATCHES)
 
 
 def test_gain_overhead_and_versions_of_a_mode():
-    baseline = Mode(BASELINE, "module", (), 1, 0.05)
-    report = {
-        "workloads": [{"name": "even", "tokens": 8}],
-        "runs": [
-            summarise(baseline, 0, run(20.0, 4.0, 6), (WORKLOAD,), 6),
-            summarise(MODE, 0, run(10.0, 4.0, 6, version=lambda batch: (batch - 3, batch - 2)), (WORKLOAD,), 6),
-        ],
-    }
-    slow, fast = rows(report, "even")
-    assert slow["gain"] == pytest.approx(1.0) and fast["gain"] == pytest.approx(2.0)
+    mixed = summary(MODE, 10.0, 4.0, version=lambda batch: (batch - 3, batch - 2))
+    repeats = [
+        summary(SERIAL, 20.0, 4.0),
+        summary(SERIAL, 22.0, 4.0, repeat=1),
+        mixed,
+        summary(MODE, 10.0, 4.0, repeat=1),
+    ]
+    slow, fast = rows({"runs": repeats}, "even")
+    assert (slow["gain"], slow["low"], slow["high"]) == (1.0, None, None)
+    assert fast["gain"] == pytest.approx((2.0 * 2.2) ** 0.5) and fast["low"] < fast["gain"] < fast["high"]
     # 10 s less training (6.5 s, which is more than sampling) and the weight sync (1 s).
     assert fast["overhead"] == pytest.approx(0.25)
-    assert slow["mixed versions"] == 0.0 and fast["mixed versions"] == 1.0
+    # 21 s less training, sampling (4.04 s) and the weight sync.
+    assert slow["overhead"] == pytest.approx((21 - 6.5 - 4.04 - 1) / 21)
+    assert slow["mixed versions"] == 0.0 and fast["mixed versions"] == 0.5
     assert slow["oldest version"] == 1 and fast["oldest version"] == 2
-    assert fast["tokens/s"] == pytest.approx(0.4)
+    assert fast["tokens/s"] == pytest.approx(0.8)
 
 
 def test_the_plot_is_svg_and_names_every_mode(tmp_path):
     import xml.etree.ElementTree
 
-    report = {
-        "workloads": [{"name": "even", "tokens": 8}],
-        "runs": [summarise(MODE, 0, run(10.0, 4.0, 5), (WORKLOAD,), 5)],
-    }
+    report = {"workloads": [{"name": "even", "tokens": 8}], "runs": [summary(MODE, 10.0, 4.0)]}
     write_plot(report, tmp_path / "plot.svg")
     texts = [element.text for element in xml.etree.ElementTree.parse(tmp_path / "plot.svg").iter()]
     assert "ours" in texts and "10.0 s" in texts
+
+
+def test_results_of_other_code_are_moved_aside_and_those_of_this_code_continued(tmp_path, monkeypatch):
+    path, console = tmp_path / "pipeline.json", Console(quiet=True)
+    arguments, workloads = {"quick": False}, [WORKLOAD.describe()]
+    write_report(path, "pipeline", arguments, {"workloads": workloads, "runs": [{"mode": "ours"}]})
+    assert measured_before(path, arguments, workloads, console) == [{"mode": "ours"}]
+    monkeypatch.setattr("benchmarks.pipeline.versions", lambda: {"commit": "another"})
+    assert measured_before(path, arguments, workloads, console) == []
+    assert not path.exists() and len(list(tmp_path.glob("pipeline-*.json"))) == 1
 
 
 @pytest.mark.parametrize("workloads", [WORKLOADS, TINY_WORKLOADS])

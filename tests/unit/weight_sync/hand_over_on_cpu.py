@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ import zmq
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
 
 from tests.unit.weight_sync.test_gloo import connect, make
-from verl_pipeline.weight_sync.gloo import WeightSyncError
 from verl_pipeline.weight_sync.hand_over import InPlaceWeightSender
+from verl_pipeline.weight_sync.wire import WeightSyncError
 
 
 @pytest.fixture
@@ -18,11 +19,12 @@ def handle(tmp_path):
     return f"ipc://{tmp_path}/weights.sock"
 
 
-def receive(handle, syncs):
+def receive(handle, syncs, load_s=0.0):
     """What vLLM's worker does; a load copies."""
     loaded = {}
 
     def load(weights, _is_last):
+        time.sleep(load_s)  # meanwhile the next bucket arrives
         loaded.update({name: tensor.clone() for name, tensor in weights})
 
     for _ in range(syncs):
@@ -47,6 +49,22 @@ def test_what_arrives_is_what_was_sent_sync_after_sync(handle):
     assert all(torch.equal(results[0][name], weights[name]) for name in weights)
 
 
+def test_a_bucket_stays_until_it_is_loaded(handle):
+    """Ten buckets, each loaded long after the next one was sent."""
+    sender, receiver = engines = make(1, 1)
+    results = []
+    vllm = threading.Thread(target=lambda: results.append(receive(handle, 1, load_s=0.1)))
+    vllm.start()
+    connect(engines, 1)
+    weights = {f"w{i}": torch.full((200,), float(i)) for i in range(10)}
+    send = threading.Thread(target=lambda: asyncio.run(sender.send_weights(iter(weights.items()))))
+    send.start()
+    asyncio.run(InPlaceWeightSender(handle, use_shm=True).async_send_weights(receiver.receive_weights(1)))
+    send.join(30)
+    vllm.join(30)
+    assert all(torch.equal(results[0][name], weights[name]) for name in weights)
+
+
 def test_anything_else_goes_verls_way(handle):
     results = []
     vllm = threading.Thread(target=lambda: results.append(receive(handle, 1)))
@@ -56,6 +74,14 @@ def test_anything_else_goes_verls_way(handle):
     asyncio.run(sender.async_send_weights(iter(weights.items())))
     vllm.join(30)
     assert torch.equal(results[0]["w"], weights["w"])
+
+
+def test_a_worker_that_never_comes_ends_the_wait(handle):
+    engines = make(1, 1, timeout_s=1.0)
+    connect(engines, 1)
+    sender = InPlaceWeightSender(handle, use_shm=True)
+    with pytest.raises(WeightSyncError, match="did not take weights in 1 s"):
+        asyncio.run(sender.async_send_weights(engines[1].receive_weights(1)))
 
 
 def test_a_worker_that_never_loads_ends_the_wait(handle):

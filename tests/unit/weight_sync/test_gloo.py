@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verl_pipeline.weight_sync.gloo import GlooCheckpointEngine, WeightSyncError
+from verl_pipeline.weight_sync.gloo import GlooCheckpointEngine
+from verl_pipeline.weight_sync.wire import WeightSyncError
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8]
 
@@ -93,6 +95,13 @@ def test_trainer_ranks_that_do_not_send_hold_no_buckets_and_rollout_workers_shar
     del engines, receiver
     gc.collect()
     assert not segment.exists()
+
+
+def test_no_room_in_shared_memory_is_said_before_it_kills():
+    free = os.statvfs("/dev/shm")
+    engine = make(0, 1)[0]
+    with pytest.raises(WeightSyncError, match="/dev/shm has no room for .*update_weights_bucket_megabytes"):
+        engine._shared((free.f_bavail + (1 << 20)) * free.f_frsize)
 
 
 def test_the_memory_of_a_killed_rollout_worker_goes_too():

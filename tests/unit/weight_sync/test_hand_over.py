@@ -16,4 +16,4 @@ def test_hand_over():
         timeout=240,
     )
     assert run.returncode == 0, run.stdout
-    assert "3 passed" in run.stdout
+    assert "5 passed" in run.stdout

@@ -1,0 +1,51 @@
+"""Our trainer with both pools and nothing to train, for :mod:`benchmarks.rollout` and :mod:`benchmarks.weight_sync`.
+
+Invariant: every process that :func:`pools` starts has ended when its block has, also after an error.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verl_pipeline.trainer.one_off import OneOffPipelineTrainer
+
+
+@contextmanager
+def pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
+    """Start Ray, TransferQueue and both pools in this process, the weights sent once.
+
+    The CPU's environment (:func:`verl_pipeline.cpu.environment.set_environment`) must have been set before verl is
+    imported, which happens here.
+
+    Args:
+        overrides: on top of the tiny run's (:mod:`verl_pipeline.testing.tiny`).
+    """
+    import ray
+    import transfer_queue as tq
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    from verl_pipeline.main import shut_down
+    from verl_pipeline.testing import tiny
+    from verl_pipeline.trainer.one_off import OneOffPipelineTrainer
+    from verl_pipeline.trainer.rollout_pool import end_engines
+
+    with tempfile.TemporaryDirectory(prefix="verl-pools-") as directory:
+        common = ["actor_rollout_ref.rollout.nnodes=1", "trainer.total_training_steps=1", "transfer_queue.enable=True"]
+        with initialize_config_module("verl_pipeline.config", version_base=None):
+            config = compose("one_off_pipeline", [*tiny.overrides(Path(directory)), *common, *overrides])
+        OmegaConf.resolve(config)
+        ray.init(num_cpus=64, num_gpus=64, include_dashboard=False, log_to_driver=False)
+        try:
+            tq.init(config.transfer_queue)
+            trainer = OneOffPipelineTrainer(config)
+            trainer.init()
+            try:
+                yield trainer
+            finally:
+                end_engines(trainer.rollout_pool.manager)
+        finally:
+            shut_down()
