@@ -6,17 +6,18 @@ Two sizes, on real Ray and TransferQueue: 4 prompts x 4 trajectories, where the 
 load matters. verl's own buffer polls every 2 s whatever the size.
 """
 
-import argparse
-import json
 import statistics
 import threading
 import time
 from pathlib import Path
+from typing import Annotated
 
 import ray
 import transfer_queue as tq
+import typer
+from rich.progress import track
 
-from benchmarks.common import write_report
+from benchmarks.common import table, write_report
 from verl_pipeline.trainer import prompts, replay_buffer
 from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer
 
@@ -81,22 +82,22 @@ def measure(count: int, sessions: int, repeats: int) -> dict:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="write the results there as JSON")
-    parser.add_argument("--repeats", type=int, default=10)
-    options = parser.parse_args()
+def main(
+    repeats: Annotated[int, typer.Option(min=2, help="Batches of each size.")] = 10,
+    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/replay_buffer.json"),
+) -> None:
+    """Measure both sizes and report."""
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
     try:
         tq.init()
-        results = [measure(count, sessions, options.repeats) for count, sessions in SIZES]
+        results = [measure(count, sessions, repeats) for count, sessions in track(SIZES, description="sizes")]
     finally:
         tq.close()
         ray.shutdown()
-    print(json.dumps(results, indent=2))
-    if options.output:
-        write_report(options.output, "replay_buffer", {"repeats": options.repeats}, results)
+    table(results, list(results[0]))
+    write_report(output, "replay_buffer", {"repeats": repeats}, results)
+    print(f"results: {output}")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

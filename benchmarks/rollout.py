@@ -1,7 +1,7 @@
 """What the rollout pool adds to its engine: tokens/s through verl's servers, against the same vLLM offline.
 
-``python -m benchmarks.rollout [--quick] [--output results.json]`` from the repository's root; about 20 minutes on two
-cores, 6 with ``--quick``. A model of your own: ``--model DIRECTORY``; by default SmolLM2-135M-Instruct.
+``python -m benchmarks.rollout [--quick] [--output results.json]``, from the repository's folder; about 20 minutes on
+two cores, 6 with ``--quick``.
 
 One factor at a time is varied around a base case: what a training run does (one replica, agent loops, a trivial
 reward, prefix cache) with 4 prompts x 4 samples in flight, equal lengths. The reference is ``vllm.LLM.generate``, a
@@ -14,7 +14,6 @@ Invariants:
 * No wait without a deadline that names who is awaited; every process has ended when this one does.
 """
 
-import argparse
 import contextlib
 import os
 import shutil
@@ -26,9 +25,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import common
@@ -250,30 +250,30 @@ def measure(plan: list, repeats: int, mean_tokens: int, model: str, logs: Path, 
     return results
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one configuration of servers, 3 rounds, short responses")
-    parser.add_argument("--output", type=Path, help="write the results there as JSON")
-    parser.add_argument("--model", type=Path, help="directory of the model")
-    options = parser.parse_args()
+def main(
+    quick: Annotated[bool, typer.Option(help="One configuration of servers, 3 rounds, short responses.")] = False,
+    model: Annotated[Path | None, typer.Option(help="Folder of a model; by default SmolLM2-135M-Instruct.")] = None,
+    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/rollout.json"),
+) -> None:
+    """Measure every case in turn with its reference, and report."""
     set_environment()
     os.environ.update(HF_HUB_OFFLINE="1", PYTHONPATH=str(Path(__file__).parents[1]))
     # Ends the children as an error does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    model = str(options.model or prepare_model())
-    plan, repeats, mean_tokens = (QUICK, 3, 16) if options.quick else (FULL, 4, 28)
+    name = str(model or prepare_model())
+    plan, repeats, mean_tokens = (QUICK, 3, 16) if quick else (FULL, 4, 28)
     logs = Path(tempfile.mkdtemp(prefix="rollout-logs-"))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
         progress.console.print(f"logs: {logs}")
-        results = measure(plan, repeats, mean_tokens, model, logs, progress)
+        results = measure(plan, repeats, mean_tokens, name, logs, progress)
     # After an error they stay, as the error names them.
     shutil.rmtree(logs)
     common.table([row(result) for result in results], list(row(results[0])))
-    if options.output:
-        arguments = {"quick": options.quick, "model": model, "rounds": repeats, "mean_tokens": mean_tokens}
-        common.write_report(options.output, "rollout", arguments, results)
+    arguments = {"quick": quick, "model": name, "rounds": repeats, "mean_tokens": mean_tokens}
+    common.write_report(output, "rollout", arguments, results)
+    print(f"results: {output}")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
