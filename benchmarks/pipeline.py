@@ -30,7 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import pinning, spans
 from benchmarks.common import machine, versions, write_report
 from benchmarks.modes import MODES, Mode, common
-from benchmarks.pipeline_report import WARM_UP, print_tables, summarise, write_plot
+from benchmarks.pipeline_report import WARM_UP, print_tables, summarise, write_markdown, write_plot
 from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, quickstart_prompts, write_data
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import runs, tiny
@@ -134,7 +134,8 @@ def main(
             progress.advance(runs_done)
     print_tables(report)
     write_plot(report, output / "pipeline.svg")
-    console.print(f"results: {path}, plot: {output / 'pipeline.svg'}")
+    write_markdown(report, output / "pipeline.md")
+    console.print(f"results: {path}; the same as table and plot: pipeline.md, pipeline.svg beside it")
 
 
 def measured_before(path: Path, arguments: dict, workloads: list[dict], console: Console) -> list[dict]:

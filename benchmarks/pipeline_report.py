@@ -173,6 +173,29 @@ def print_tables(report: dict) -> None:
         table(found, [*phases, "mixed versions", "oldest version"])
 
 
+def write_markdown(report: dict, path: Path) -> None:
+    """The tables as in ``docs/benchmarks.md``: medians of steps and gains, means of everything else."""
+    head = ("mode", "step, s", "gain [95 %]", "tokens/s", "sampling", "training", "wait", "weight sync", "other")
+    head += ("overhead", "mixed versions", "steps (medians of repeats)")
+    lines: list[str] = []
+    for workload in report["workloads"]:
+        lines += [f"**{workload['name']}**, {workload['tokens']} response tokens a batch:", ""]
+        lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+        for row in rows(report, workload["name"]):
+            gain = "" if row["gain"] is None else f"{row['gain']:.2f}"
+            gain += "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
+            seconds = [f"{row[key]:.1f}" for key in ("sampling", "training", "wait")]
+            small = [f"{row[key]:.2f}" for key in ("weight sync", "other")]
+            mixed = "-" if row["mixed versions"] is None else f"{row['mixed versions']:.0%}"
+            step = f"{row['step s']:.1f} ({row['min']:.1f} to {row['max']:.1f})"
+            repeats = f"{row['steps']} ({row['medians of repeats']})"
+            cells = [row["mode"], step, gain, f"{row['tokens/s']:.1f}", *seconds, *small]
+            cells += [f"{row['overhead']:.1%}", mixed, repeats]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    path.write_text("\n".join(lines))
+
+
 def write_plot(report: dict, path: Path) -> None:
     """Stacked bars as SVG: the means of a mode's phases; a line under each bar says how long sampling took."""
     bar, gap, left, width = 22, 14, 210, 620
