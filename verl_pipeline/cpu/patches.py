@@ -8,6 +8,8 @@ import functools
 
 # Long enough for an answer that is on its way already; a step of generation takes tens of milliseconds.
 BUSY_LOOP_S = 0.001
+# What a lost notification costs; looking that often takes well below a percent of a core.
+RECHECK_MS = 5
 
 
 def patch_process_group_backend(module) -> None:
@@ -98,8 +100,13 @@ def stop_vllm_busy_waiting() -> None:
 
     The reader of vLLM's shared-memory queue spins until nothing has arrived for a second, so for as long as anything is
     generated. On a machine whose every core computes, that core is missing elsewhere: in the trainer.
+
+    A reader that sleeps depends on notifications, and vLLM's publisher drops those that follow each other closely
+    (``SNDHWM`` of 1); it looks again after 5 s only, which is too rare for a step of generation.
     """
     from vllm.distributed.device_communicators import shm_broadcast
+
+    shm_broadcast.SHM_READER_RECHECK_INTERVAL_MS = RECHECK_MS
 
     if not isinstance(shm_broadcast.SpinCondition.__init__, functools.partialmethod):
         original = shm_broadcast.SpinCondition.__init__

@@ -107,7 +107,7 @@ def test_the_table_has_a_line_for_every_mode(tmp_path):
     write_markdown({"workloads": [{"name": "even", "tokens": 8}], "runs": runs}, tmp_path / "table.md")
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
-    assert lines[-2].startswith("| ours | 10.0 (10.0 to 10.0) | 2.00 [2.00, 2.00] | 0.8 |")
+    assert lines[-1].startswith("| ours | 10.0 (10.0 to 10.0) | 2.00 [2.00, 2.00] | 0.8 |")
 
 
 def test_results_of_other_code_are_moved_aside_and_those_of_this_code_continued(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Every monkey-patch is still needed and still fits: these tests fail when upstream changes what is patched."""
 
 import inspect
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -86,10 +88,42 @@ def test_vllm_still_spins_for_a_second():
     assert source.count("SpinCondition(\n") == 2 and "busy_loop_s=" not in source
 
 
+def test_vllm_still_looks_again_after_five_seconds_only_when_a_notification_is_lost():
+    shm_broadcast = pytest.importorskip("vllm.distributed.device_communicators.shm_broadcast")
+    source = inspect.getsource(shm_broadcast)
+    assert "SHM_READER_RECHECK_INTERVAL_MS = 5000" in source and "zmq.SNDHWM, 1)" in source
+    assert "wait_ms = SHM_READER_RECHECK_INTERVAL_MS\n" in source
+
+
+def test_a_lost_notification_costs_milliseconds_after_the_patch(monkeypatch):
+    """A message whose notification never comes: without the patch its reader sleeps for 5 s."""
+    shm_broadcast = pytest.importorskip("vllm.distributed.device_communicators.shm_broadcast")
+    name = "SHM_READER_RECHECK_INTERVAL_MS"
+    monkeypatch.setattr(shm_broadcast, name, getattr(shm_broadcast, name))
+    monkeypatch.setattr(shm_broadcast.SpinCondition, "__init__", shm_broadcast.SpinCondition.__init__)
+    patches.stop_vllm_busy_waiting()
+    writer = shm_broadcast.MessageQueue(1, 1, max_chunk_bytes=1024, max_chunks=2)
+    reader = shm_broadcast.MessageQueue.create_from_handle(writer.export_handle(), 0)
+    joining = threading.Thread(target=writer.wait_until_ready)
+    joining.start()
+    reader.wait_until_ready()
+    joining.join(30)
+    monkeypatch.setattr(writer._spin_condition, "notify", lambda: None)
+    received = []
+    reading = threading.Thread(target=lambda: received.append(reader.dequeue(timeout=60)), daemon=True)
+    reading.start()
+    time.sleep(0.2)  # the reader is asleep
+    writer.enqueue("message")
+    reading.join(2.5)
+    assert received == ["message"]
+
+
 def test_vllm_sleeps_after_the_patch(monkeypatch):
     shm_broadcast = pytest.importorskip("vllm.distributed.device_communicators.shm_broadcast")
     import zmq
 
+    name = "SHM_READER_RECHECK_INTERVAL_MS"
+    monkeypatch.setattr(shm_broadcast, name, getattr(shm_broadcast, name))
     monkeypatch.setattr(shm_broadcast.SpinCondition, "__init__", shm_broadcast.SpinCondition.__init__)
     patches.stop_vllm_busy_waiting()
     patches.stop_vllm_busy_waiting()
