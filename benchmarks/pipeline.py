@@ -19,6 +19,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import pinning, spans
 from benchmarks.common import machine, versions, write_report
 from benchmarks.modes import MODES, Mode, common
-from benchmarks.pipeline_report import WARM_UP, print_tables, summarise, write_markdown, write_plot
+from benchmarks.pipeline_report import WARM_UP, markdown, summarise, write_plot
 from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, quickstart_prompts, write_data
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import runs, tiny
@@ -63,17 +64,16 @@ def measure(mode: Mode, directory: Path, settings: list[str], progress: Progress
     cores = sorted(os.sched_getaffinity(0))[:2]
     trainer, rollout = (set(cores), set(cores)) if mode.pools == 1 else ({cores[0]}, {cores[1]})
     start = time.time()
-    process = runs.start(directory, [*settings, *mode.overrides], module=mode.module, **environment)
     task = progress.add_task(f"  {mode.name}", total=steps)
-    seen: dict[int, psutil.Process] = {}
+
+    def watch(processes: Iterable[psutil.Process]) -> None:
+        pinning.pin(processes, trainer, rollout)
+        progress.update(task, completed=sum(span["name"] == "step ends" for span in spans.read(path)))
+
     try:
-        while process.poll() is None and time.time() - start < RUN_S:
-            seen.update({child.pid: child for child in runs.descendants(process.pid)})
-            pinning.pin(seen.values(), trainer, rollout)
-            progress.update(task, completed=sum(span["name"] == "step ends" for span in spans.read(path)))
-            time.sleep(2.0)
+        settings = [*settings, *mode.overrides]
+        run = runs.train(directory, settings, module=mode.module, timeout_s=RUN_S, watch=watch, **environment)
     finally:
-        run = runs.collect(directory, process, list(seen.values()))
         progress.remove_task(task)
     if run.returncode != 0 or len(run.metrics) < steps:
         tail = "\n".join(run.output.splitlines()[-25:])
@@ -132,9 +132,9 @@ def main(
             seconds = ", ".join(f"{step['seconds']:.1f}" for step in report["runs"][-1]["steps"])
             progress.console.print(f"{mode.name}, repeat {repeat + 1}: steps of {seconds} s")
             progress.advance(runs_done)
-    print_tables(report)
+    (output / "pipeline.md").write_text(markdown(report))
     write_plot(report, output / "pipeline.svg")
-    write_markdown(report, output / "pipeline.md")
+    print(markdown(report))
     console.print(f"results: {path}; the same as table and plot: pipeline.md, pipeline.svg beside it")
 
 

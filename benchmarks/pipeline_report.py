@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from benchmarks.common import geometric_ratio, median_spread, table
+from benchmarks.common import geometric_ratio, median_spread
 from benchmarks.modes import Mode
 from benchmarks.workload import Workload
 
@@ -163,17 +163,7 @@ def _gain(steps: dict[tuple[int, int], dict], baseline: dict[tuple[int, int], di
     return {"gain": found["ratio"], "low": found["low"], "high": found["high"]}
 
 
-def print_tables(report: dict) -> None:
-    """Two tables a workload: what a mode gains (medians), and where its steps go (means, which add up)."""
-    for workload in report["workloads"]:
-        found = rows(report, workload["name"])
-        print(f"\n{workload['name']}: {workload['tokens']} response tokens a batch; seconds")
-        table(found, ["mode", "step s", "min", "max", "steps", "medians of repeats", "gain", "low", "high", "tokens/s"])
-        phases = ["mode", "mean step", "sampling", "training", "wait", "weight sync", "update", "other", "overhead"]
-        table(found, [*phases, "mixed versions", "oldest version"])
-
-
-def write_markdown(report: dict, path: Path) -> None:
+def markdown(report: dict) -> str:
     """The tables as in ``docs/benchmarks.md``: medians of steps and gains, means of everything else."""
     head = ("mode", "step, s", "gain [95 %]", "tokens/s", "sampling", "training", "wait", "weight sync", "other")
     head += ("overhead", "mixed versions", "steps (medians of repeats)")
@@ -193,7 +183,7 @@ def write_markdown(report: dict, path: Path) -> None:
             cells += [f"{row['overhead']:.1%}", mixed, repeats]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    path.write_text("\n".join(lines))
+    return "\n".join(lines)
 
 
 def write_plot(report: dict, path: Path) -> None:

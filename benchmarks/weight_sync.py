@@ -33,8 +33,6 @@ CASE_S = 900
 ITEMS = ("gather", "network", "load", "repack")
 # (model, trainer ranks, replicas); the first alone with --quick.
 CASES = (("135M", 1, 1), ("0.1M", 1, 1), ("360M", 1, 1), ("135M", 2, 1), ("135M", 1, 2))
-# MiB; must exceed the largest tensor, the embedding.
-BUCKETS = {"0.1M": 16, "135M": 128, "360M": 256}
 
 
 def write_360m(directory: Path) -> Path:
@@ -56,21 +54,28 @@ def write_360m(directory: Path) -> Path:
     return directory
 
 
+# By name: MiB of a bucket, which must exceed the embedding, the largest tensor; and what gives the model's folder.
+MODELS = {
+    "0.1M": (16, tiny.write_model),
+    "135M": (128, lambda _directory: prepare_model()),
+    "360M": (256, write_360m),
+}
+
+
 def run_case(model: str, ranks: int, replicas: int, repeats: int, scratch: Path) -> dict:
     """One case in a process of its own.
 
     Raises:
         RuntimeError: it failed; the end of its output is in the message.
     """
-    paths = {"135M": prepare_model, "0.1M": lambda: tiny.write_model(scratch / "tiny")}
-    path = paths[model]() if model in paths else write_360m(scratch / model)
+    bucket_mb, write = MODELS[model]
     output = scratch / f"{model}-{ranks}-{replicas}.json"
     case = {
-        "model": str(path),
+        "model": str(write(scratch / model)),
         "ranks": ranks,
         "replicas": replicas,
         "repeats": repeats,
-        "bucket_mb": BUCKETS[model],
+        "bucket_mb": bucket_mb,
         "output": str(output),
     }
     command = [sys.executable, "-m", "benchmarks.weight_sync_case", json.dumps(case)]

@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,13 +90,22 @@ def start(directory: Path, overrides: list[str], *, module: str = OURS, **extra:
         )
 
 
-def train(directory: Path, overrides: list[str], *, module: str = OURS, timeout_s: float = 900.0, **extra: str) -> Run:
+def train(
+    directory: Path,
+    overrides: list[str],
+    *,
+    module: str = OURS,
+    timeout_s: float = 900.0,
+    watch: Callable[[Iterable[psutil.Process]], None] = lambda _processes: None,
+    **extra: str,
+) -> Run:
     """Run ``python -m module overrides`` to its end.
 
     Args:
         directory: working directory; output, metrics and trajectories are written there.
         overrides: Hydra overrides.
         timeout_s: after this many seconds the run is killed.
+        watch: called about every second with all processes of the run so far.
         extra: environment variables to add.
     """
     process = start(directory, overrides, module=module, **extra)
@@ -103,7 +113,8 @@ def train(directory: Path, overrides: list[str], *, module: str = OURS, timeout_
     deadline = time.monotonic() + timeout_s
     try:
         while process.poll() is None and time.monotonic() < deadline:
-            seen.update({child.pid: child for child in descendants(process.pid)})
+            seen.update({child.pid: child for child in _descendants(process.pid)})
+            watch(seen.values())
             time.sleep(1.0)
     except BaseException:  # Ctrl-C and a test's timeout too: the run has a session of its own and would go on
         collect(directory, process, list(seen.values()))
@@ -138,7 +149,7 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
     return Run(returncode, output, metrics, trajectories, survivors, leftovers)
 
 
-def descendants(pid: int) -> list[psutil.Process]:
+def _descendants(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
