@@ -21,7 +21,9 @@ def activate() -> None:
     register_post_import_hook(register_platform, "verl.plugin.platform.platform_manager")
     register_post_import_hook(patches.patch_process_group_backend, "verl.utils.distributed")
     register_post_import_hook(patches.patch_value_head_attention, "verl.utils.model")
-    register_post_import_hook(patches.hand_over_weights_in_place, "verl.workers.rollout.vllm_rollout.vllm_rollout")
+    rollout = "verl.workers.rollout.vllm_rollout"
+    register_post_import_hook(patches.hand_over_weights_in_place, f"{rollout}.vllm_rollout")
+    register_post_import_hook(patches.map_received_weights_once, f"{rollout}.bucketed_weight_transfer")
     register_post_import_hook(register_engines, "verl.workers.engine.fsdp.transformer_impl")
 
 

@@ -67,6 +67,18 @@ def hand_over_weights_in_place(module) -> None:
     module.BucketedWeightSender = InPlaceWeightSender
 
 
+def map_received_weights_once(module) -> None:
+    """Let vLLM's worker keep the segment that weights are handed over in; verl's receiver maps it anew at each sync.
+
+    Args:
+        module: the freshly imported ``verl.workers.rollout.vllm_rollout.bucketed_weight_transfer``.
+    """
+
+    from verl_pipeline.weight_sync.segment import keep_mapped
+
+    module.rebuild_shared_memory = keep_mapped(module.rebuild_shared_memory)
+
+
 def pack_vllm_weights_at_first_use() -> None:
     """Pack the weights of vLLM's Linear layers for oneDNN when a layer is first used after a load, and keep them.
 

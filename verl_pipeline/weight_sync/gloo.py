@@ -16,20 +16,17 @@ Invariants:
 """
 
 import asyncio
-import contextlib
-import os
 import pickle
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from multiprocessing.shared_memory import SharedMemory
-from uuid import uuid4
 
 import ray.util
 import torch
 from torch.distributed import ProcessGroupGloo, TCPStore
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 
+from verl_pipeline.weight_sync import segment
+from verl_pipeline.weight_sync.segment import Segment
 from verl_pipeline.weight_sync.wire import ALIGNMENT, Bucket, Entry, Rendezvous, WeightSyncError, crc32
 
 
@@ -63,8 +60,8 @@ class GlooCheckpointEngine(CheckpointEngine):
         self.checksum = checksum
         self.timeout = timedelta(seconds=timeout_s)
         self.rank: int | None = None
-        # Name of the shared-memory segment of a rollout worker's buckets.
-        self.segment: str | None = None
+        # Where a rollout worker's buckets lie.
+        self.segment: Segment | None = None
         self._group: ProcessGroupGloo | None = None
         self._membership: tuple[int, int, Rendezvous] | None = None
         self._store: TCPStore | None = None
@@ -98,7 +95,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         """Join the broadcast group and allocate the buckets at the first sync; later syncs find both as they are.
 
         Raises:
-            WeightSyncError: the pools are not those of the first sync.
+            WeightSyncError: the pools are not those of the first sync, or ``/dev/shm`` is too small.
         """
         membership = (rank, world_size, rendezvous)
         if self._membership is not None and membership != self._membership:
@@ -107,32 +104,10 @@ class GlooCheckpointEngine(CheckpointEngine):
             store = self._store or TCPStore(rendezvous.host, rendezvous.port, is_master=False, timeout=self.timeout)
             self._group = ProcessGroupGloo(store, rank, world_size, self.timeout)
             size = 2 * self.bucket_size
-            self._buckets = (self._shared(size) if rank > 0 else torch.empty(size, dtype=torch.uint8)).chunk(2)
+            self.segment = segment.create(size, self) if rank > 0 else None
+            memory = self.segment.memory if self.segment else torch.empty(size, dtype=torch.uint8)
+            self._buckets = memory.chunk(2)
         self.rank, self._membership = rank, membership
-
-    def _shared(self, size: int) -> torch.Tensor:
-        """Shared memory of ``size`` bytes, removed with this object or, if its process is killed, by who ends the run.
-
-        Raises:
-            WeightSyncError: ``/dev/shm`` has no room for it; unchecked, the first write would kill the process.
-        """
-        memory = SharedMemory(f"verl_weights_{uuid4().hex}", create=True, size=size)
-        weakref.finalize(self, _unlink, memory)
-        path = f"/dev/shm/{memory.name}"
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-        except OSError as error:
-            raise WeightSyncError(
-                f"/dev/shm has no room for {size >> 20} MiB ({error}): enlarge it, or lower actor_rollout_ref.rollout."
-                f"checkpoint_engine.update_weights_bucket_megabytes={self.bucket_size >> 20}, half of that"
-            ) from error
-        finally:
-            os.close(descriptor)
-        self.segment = memory.name
-        tensor = torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
-        memory.close()  # the tensor has a mapping of its own
-        return tensor
 
     def finalize(self) -> None:
         """Nothing: group and buckets stay for the next sync."""
@@ -237,8 +212,7 @@ class ReceivedWeights:
     A tensor is valid until the next one is asked for.
 
     Attributes:
-        segment: name of the shared memory they come in.
-        size: its bytes; the first half is one bucket, the second half the other.
+        segment: the shared memory they come in; its first half is one bucket, the second half the other.
         timeout_s: seconds to wait for whoever loads them.
 
     Raises:
@@ -247,7 +221,7 @@ class ReceivedWeights:
 
     def __init__(self, engine: GlooCheckpointEngine, version: int | None):
         assert engine.segment is not None, "verl lets a rollout worker join before it receives"
-        self.segment, self.size = engine.segment, 2 * engine.bucket_size
+        self.segment = engine.segment
         self.timeout_s = engine.timeout.total_seconds()
         self._engine = engine
         self._version = version
@@ -272,12 +246,6 @@ class ReceivedWeights:
     @property
     def _where(self) -> str:
         return f"weight sync of version {self._version} at rank {self._engine.rank}"
-
-
-def _unlink(memory: SharedMemory) -> None:
-    # vLLM's worker mapped it by name, so its resource tracker may have removed it already.
-    with contextlib.suppress(FileNotFoundError):
-        memory.unlink()
 
 
 async def _wait(works: list) -> None:

@@ -1,7 +1,7 @@
 """Hands received weights to vLLM where they lie, instead of copying them into shared memory once more.
 
 verl's sender fills a new shared-memory segment at each sync; here the segment that the network wrote into is named to
-verl's receiver, which is unchanged.
+verl's receiver, which maps it at the first sync and keeps it.
 
 Invariants:
 * Anything but :class:`ReceivedWeights` (verl's own modes, other engines) goes verl's way.
@@ -30,9 +30,12 @@ class InPlaceWeightSender(BucketedWeightSender):
             timeout_ms = round(weights.timeout_s * 1000)
             for option, value in ((zmq.SNDTIMEO, timeout_ms), (zmq.RCVTIMEO, timeout_ms), (zmq.LINGER, 0)):
                 self.socket.setsockopt(option, value)
-            await self._ask({"name": weights.segment, "size": weights.size})
+            segment = weights.segment
+            size = segment.memory.numel()
+            await self._ask({"name": segment.name, "size": size})
+            segment.forget_name()  # it is mapped now
             async for bucket, which in weights.buckets():
-                start = which * weights.size // 2
+                start = which * size // 2
                 metadata = {
                     entry.name: {
                         "name": entry.name,

@@ -77,6 +77,7 @@ def test_verls_receiver_still_takes_a_named_segment_and_offsets():
     transfer = (folder / "bucketed_weight_transfer.py").read_text()
     assert 'shm_name = comm_metadata["name"]' in transfer and 'shm_size = comm_metadata["size"]' in transfer
     assert "self.buffer[offset : offset + size].view(dtype=dtype).view(shape)" in transfer
+    assert "buffer, shm = rebuild_shared_memory(shm_name, shm_size, dtype=torch.uint8)" in transfer
     assert all(name in transfer for name in ("def _init_socket(self)", "def _cleanup(self)", '"bucket_meta": bucket_'))
     assert "        sender = BucketedWeightSender(\n" in (folder / "vllm_rollout.py").read_text()
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,6 +45,8 @@ def test_what_arrives_is_what_was_sent_sync_after_sync(handle):
         send.start()
         asyncio.run(InPlaceWeightSender(handle, use_shm=True).async_send_weights(receiver.receive_weights(version)))
         send.join(30)
+        # Mapped at the first sync, nameless since.
+        assert not Path("/dev/shm", receiver.segment.name).exists()
     vllm.join(30)
     assert list(results[0]) == list(weights)
     assert all(torch.equal(results[0][name], weights[name]) for name in weights)

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from verl_pipeline.weight_sync import segment
 from verl_pipeline.weight_sync.gloo import GlooCheckpointEngine
 from verl_pipeline.weight_sync.wire import WeightSyncError
 
@@ -90,32 +91,32 @@ def test_trainer_ranks_that_do_not_send_hold_no_buckets_and_rollout_workers_shar
     sender, idle, receiver = engines = make(2, 1)
     connect(engines, 2)
     assert [len(engine._buckets) for engine in engines] == [2, 0, 2]
-    segment = Path("/dev/shm") / receiver.segment
-    assert segment.stat().st_size == 2 * receiver.bucket_size and sender.segment is idle.segment is None
+    path = Path("/dev/shm") / receiver.segment.name
+    assert path.stat().st_size == 2 * receiver.bucket_size and sender.segment is idle.segment is None
     del engines, receiver
     gc.collect()
-    assert not segment.exists()
+    assert not path.exists()
 
 
 def test_no_room_in_shared_memory_is_said_before_it_kills():
     room = os.statvfs("/dev/shm")
-    engine = make(0, 1)[0]
     with pytest.raises(WeightSyncError, match="/dev/shm has no room for .*update_weights_bucket_megabytes"):
-        engine._shared((room.f_blocks + 1) * room.f_frsize)  # more than all of it: refused before a page is taken
+        # More than all of it: refused before a page is taken.
+        segment.create((room.f_blocks + 1) * room.f_frsize, owner=set())
 
 
 def test_the_memory_of_a_killed_rollout_worker_goes_too():
     code = (
-        "import os, signal; from verl_pipeline.weight_sync.gloo import GlooCheckpointEngine as E; e = E(64);"
-        "e._shared(128); print(e.segment, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal; from verl_pipeline.weight_sync import segment; owner = set();"
+        "print(segment.create(128, owner).name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    segment = Path("/dev/shm") / run.stdout.strip()
-    assert segment.name.startswith("verl_weights_")
+    path = Path("/dev/shm") / run.stdout.strip()
+    assert path.name.startswith(segment.PREFIX)
     deadline = time.monotonic() + 20  # Python's resource tracker outlives the process it tracks
-    while segment.exists() and time.monotonic() < deadline:
+    while path.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not segment.exists()
+    assert not path.exists()
 
 
 def test_two_trainer_ranks_two_replicas_three_syncs():
