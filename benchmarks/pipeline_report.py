@@ -5,6 +5,7 @@ Invariants:
 * The phases of a step add up to its wall-clock time; what has no name is ``other``.
 * A gain pairs the steps of two modes that trained the same prompts in the same repeat. Its interval treats the pairs as
   independent, so the repeats' own medians are shown beside it.
+* ``stolen`` is what other tenants of the machine took from a step, in processor seconds: it blurs every comparison.
 * ``overhead`` is the share of a step that is neither the weight sync nor the work: the longer of sampling and training
   where they overlap, both where they do not.
 """
@@ -46,7 +47,8 @@ def summarise(mode: Mode, repeat: int, run: dict, workloads: tuple[Workload, ...
     Raises:
         RuntimeError: a step trained other work than its workload's: figures would compare different things.
     """
-    ends = [span["start"] + span["seconds"] for span in run["spans"] if span["name"] == "step ends"]
+    marks = [span for span in run["spans"] if span["name"] == "step ends"]
+    ends = [span["start"] + span["seconds"] for span in marks]
     sampled = _sampling(run["spans"], len(workloads[0].lengths), mode.labels_ahead)
     steps: list[dict] = []
     for place, workload in enumerate(workloads):
@@ -61,6 +63,7 @@ def summarise(mode: Mode, repeat: int, run: dict, workloads: tuple[Workload, ...
                     "step": step,
                     "seconds": seconds,
                     "phases": {**phases, "other": seconds - sum(phases.values())},
+                    "stolen_s": marks[step - 1]["stolen"] - marks[step - 2]["stolen"],
                     "sampling_s": beside["end"] - beside["start"],
                     "tokens": workload.tokens,
                     "versions": sampled[step]["versions"],
@@ -144,6 +147,7 @@ def _row(mode: str, steps: dict[tuple[int, int], dict], ahead: int, baseline: di
         **_gain(steps, baseline),
         "tokens/s": sum(step["tokens"] for step in found) / sum(step["seconds"] for step in found),
         "mean step": mean,
+        "stolen": statistics.fmean(step["stolen_s"] for step in found),
         "sampling": sampling,
         "training": training,
         **phases,
@@ -166,7 +170,7 @@ def _gain(steps: dict[tuple[int, int], dict], baseline: dict[tuple[int, int], di
 def markdown(report: dict) -> str:
     """The tables as in ``docs/benchmarks.md``: medians of steps and gains, means of everything else."""
     head = ("mode", "step, s", "gain [95 %]", "tokens/s", "sampling", "training", "wait", "weight sync", "other")
-    head += ("overhead", "mixed versions", "steps (medians of repeats)")
+    head += ("overhead", "stolen", "mixed versions", "steps (medians of repeats)")
     lines: list[str] = []
     for workload in report["workloads"]:
         lines += [f"**{workload['name']}**, {workload['tokens']} response tokens a batch:", ""]
@@ -180,7 +184,7 @@ def markdown(report: dict) -> str:
             step = f"{row['step s']:.1f} ({row['min']:.1f} to {row['max']:.1f})"
             repeats = f"{row['steps']} ({row['medians of repeats']})"
             cells = [row["mode"], step, gain, f"{row['tokens/s']:.1f}", *seconds, *small]
-            cells += [f"{row['overhead']:.1%}", mixed, repeats]
+            cells += [f"{row['overhead']:.1%}", f"{row['stolen']:.1f}", mixed, repeats]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)

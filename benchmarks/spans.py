@@ -1,7 +1,8 @@
 """Who spends how long on what, inside a run's processes: ``VERL_USE_EXTERNAL_MODULES=benchmarks.spans``.
 
 Every process that imports verl loads this module. It times the functions below, wherever they are imported, and appends
-each call to ``$VERL_PIPELINE_SPANS`` as one JSON line: name, process, start (seconds since the epoch), seconds.
+each call to ``$VERL_PIPELINE_SPANS`` as one JSON line: name, process, start (seconds since the epoch), seconds, and the
+processor seconds that other tenants of the machine have taken from it until then (``/proc/stat``'s steal).
 
 With ``$VERL_PIPELINE_POLL_S`` it also changes how often verl's own replay buffer looks (2 s as shipped).
 
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from wrapt import register_post_import_hook
 
 PATH = "VERL_PIPELINE_SPANS"
@@ -42,7 +44,8 @@ def write(name: str, start: float, seconds: float, **details: Any) -> None:
     """Append one span, if this run asks for spans; ``details`` are further fields of its line."""
     if PATH not in os.environ:
         return
-    line = json.dumps({"name": name, "pid": os.getpid(), "start": start, "seconds": seconds, **details})
+    common = {"name": name, "pid": os.getpid(), "start": start, "seconds": seconds}
+    line = json.dumps({**common, "stolen": psutil.cpu_times().steal, **details})
     with open(os.environ[PATH], "a") as file:
         file.write(line + "\n")
 

@@ -20,7 +20,7 @@ def run(step_s: float, sampling_s: float, version=lambda batch: (batch - 2, batc
     spans: list[dict] = []
     for batch in range(1, WARM_UP + BATCHES + 1):
         end = 100 + batch * step_s
-        spans.append({"name": "step ends", "start": end - 0.25, "seconds": 0.25})
+        spans.append({"name": "step ends", "start": end - 0.25, "seconds": 0.25, "stolen": 7.0 + 0.5 * batch})
         for row in (2 * batch - 2, 2 * batch - 1):
             generated = {"name": "generate", "start": end, "seconds": sampling_s - 1, "row": row}
             spans += [{**generated, "tokens": 2, "versions": list(version(batch))}] * 2
@@ -48,6 +48,7 @@ def test_a_run_is_taken_apart():
     assert [step["step"] for step in found["steps"]] == [3, 4, 5]
     step = found["steps"][0]
     assert step["seconds"] == pytest.approx(10.0) and sum(step["phases"].values()) == pytest.approx(10.0)
+    assert step["stolen_s"] == pytest.approx(0.5)
     assert step["phases"]["wait"] == 2.0 and step["phases"]["other"] == pytest.approx(0.5)
 
 
