@@ -101,6 +101,12 @@ def geometric_ratio(a: list[float], b: list[float], *, paired: bool = False) -> 
     return {"ratio": math.exp(middle), "low": math.exp(middle - half), "high": math.exp(middle + half)}
 
 
+def ratio_text(ratio: Mapping[str, float | None]) -> str:
+    """What :func:`geometric_ratio` returned, as in the tables: ``1.37 [1.01, 1.85]``."""
+    interval = "" if ratio["low"] is None else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    return f"{ratio['ratio']:.2f}{interval}"
+
+
 def student_t(freedom: float) -> float:
     """The two-sided 95 % quantile of Student's distribution (scipy is not among the locked packages).
 

@@ -3,11 +3,13 @@
 Invariants:
 * All modes are compared on the same work: a step that trained anything else is an error.
 * The phases of a step add up to its wall-clock time; what has no name is ``other``.
-* A gain pairs the steps of two modes that trained the same prompts in the same repeat. Its interval treats the pairs as
-  independent, so the repeats' own medians are shown beside it.
+* A gain (``sync``'s time over a mode's; ``times ours``: a mode's over ours) pairs the steps of two modes that trained
+  the same prompts in the same repeat. Its interval treats the pairs as independent, so the repeats' own medians are
+  shown beside it.
 * ``stolen`` is what other tenants of the machine took from a step, in processor seconds: it blurs every comparison.
-* ``overhead`` is the share of a step that is neither the weight sync nor the work: the longer of sampling and training
-  where they overlap, both where they do not.
+* ``overhead`` is the share of a cycle that is neither the weight sync nor the work: the longer of sampling and training
+  where they overlap, both where they do not. Where batches are sampled ahead, a cycle lasts from one submission of a
+  batch to the next: the step without its own wait and weight sync, with those of the step behind it.
 """
 
 import math
@@ -16,11 +18,12 @@ from collections import defaultdict
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from benchmarks.common import geometric_ratio, median_spread
+from benchmarks.common import geometric_ratio, median_spread, ratio_text
 from benchmarks.modes import Mode
 from benchmarks.workload import Workload
 
 BASELINE = "verl sync, 50 ms poll"
+OURS = "ours, staleness 1"
 # Batches at the start of a run that are sampled and trained, and not measured: engines get faster over the first ones.
 WARM_UP = 1
 # verl's timers, by what they mean here. `gen` is sampling itself in sync, and waiting for it elsewhere.
@@ -121,18 +124,20 @@ def rows(report: dict, workload: str) -> list[dict]:
         ahead[run["mode"]] = run["ahead"]
         found = {(run["repeat"], step["step"]): step for step in run["steps"] if step["workload"] == workload}
         by_mode[run["mode"]].update(found)
-    baseline = by_mode.get(BASELINE, {})
-    return [_row(mode, steps, ahead[mode], baseline) for mode, steps in by_mode.items()]
+    return [
+        _row(mode, steps, ahead[mode])
+        | {"gain": _ratio(by_mode.get(BASELINE, {}), steps), "times ours": _ratio(steps, by_mode.get(OURS, {}))}
+        for mode, steps in by_mode.items()
+    ]
 
 
-def _row(mode: str, steps: dict[tuple[int, int], dict], ahead: int, baseline: dict[tuple[int, int], dict]) -> dict:
+def _row(mode: str, steps: dict[tuple[int, int], dict], ahead: int) -> dict:
     found = list(steps.values())
     spread = median_spread([step["seconds"] for step in found])
     mean = statistics.fmean(step["seconds"] for step in found)
     phases = {name: statistics.fmean(step["phases"][name] for step in found) for name in found[0]["phases"]}
-    training = sum(phases[name] for name in ("log-probs", "advantage", "update"))
+    training = statistics.fmean(map(_training, found))
     sampling = statistics.fmean(step["sampling_s"] for step in found)
-    needed = (max if ahead else sum)((sampling, training)) + phases["weight sync"]
     versions = [pair for step in found for pair in step["versions"] if None not in pair]
     ages = [step["step"] - 1 - low for step in found for low, _high in step["versions"] if low is not None]
     repeats = sorted({repeat for repeat, _step in steps})
@@ -144,47 +149,77 @@ def _row(mode: str, steps: dict[tuple[int, int], dict], ahead: int, baseline: di
         "max": spread["max"],
         "steps": spread["n"],
         "medians of repeats": "  ".join(f"{value:.1f}" for value in medians),
-        **_gain(steps, baseline),
         "tokens/s": sum(step["tokens"] for step in found) / sum(step["seconds"] for step in found),
         "mean step": mean,
         "stolen": statistics.fmean(step["stolen_s"] for step in found),
         "sampling": sampling,
         "training": training,
         **phases,
-        "overhead": (mean - needed) / mean,
+        "overhead": _overhead(steps, ahead),
         "mixed versions": sum(low != high for low, high in versions) / len(versions) if versions else None,
         "oldest version": max(ages) if ages else None,
     }
 
 
-def _gain(steps: dict[tuple[int, int], dict], baseline: dict[tuple[int, int], dict]) -> dict[str, float | None]:
-    """Baseline's step time over the mode's, step by step and repeat by repeat."""
-    common = sorted(steps.keys() & baseline.keys())
-    if not common or steps is baseline:
-        return {"gain": 1.0 if common else None, "low": None, "high": None}
-    pairs = ([series[key]["seconds"] for key in common] for series in (baseline, steps))
-    found = geometric_ratio(*pairs, paired=True)
-    return {"gain": found["ratio"], "low": found["low"], "high": found["high"]}
+def _training(step: dict) -> float:
+    return sum(step["phases"][name] for name in ("log-probs", "advantage", "update"))
+
+
+def _overhead(steps: dict[tuple[int, int], dict], ahead: int) -> float | None:
+    """Share of all cycles together; None if sampling is ahead and no two steps in succession were measured."""
+    total = left = 0.0
+    for (repeat, number), step in steps.items():
+        phases = step["phases"]
+        if not ahead:
+            total += step["seconds"]
+            left += step["seconds"] - step["sampling_s"] - _training(step) - phases["weight sync"]
+        elif (following := steps.get((repeat, number + 1))) is not None:
+            sync = following["phases"]["weight sync"]
+            cycle = step["seconds"] - phases["wait"] - phases["weight sync"] + following["phases"]["wait"] + sync
+            total += cycle
+            left += cycle - max(step["sampling_s"], _training(step)) - sync
+    return left / total if total else None
+
+
+def _ratio(upper: dict[tuple[int, int], dict], lower: dict[tuple[int, int], dict]) -> dict[str, float | None] | None:
+    """One mode's step time over another's, of the steps both have; None if there are none."""
+    common = sorted(upper.keys() & lower.keys())
+    if not common:
+        return None
+    if upper is lower:
+        return {"ratio": 1.0, "low": None, "high": None}
+    return geometric_ratio(*([steps[key]["seconds"] for key in common] for steps in (upper, lower)), paired=True)
 
 
 def markdown(report: dict) -> str:
     """The tables as in ``docs/benchmarks.md``: medians of steps and gains, means of everything else."""
-    head = ("mode", "step, s", "gain [95 %]", "tokens/s", "sampling", "training", "wait", "weight sync", "other")
+    head = (
+        "mode",
+        "step, s",
+        "gain [95 %]",
+        "times ours [95 %]",
+        "tokens/s",
+        "sampling",
+        "training",
+        "wait",
+        "weight sync",
+        "other",
+    )
     head += ("overhead", "stolen", "mixed versions", "steps (medians of repeats)")
     lines: list[str] = []
     for workload in report["workloads"]:
         lines += [f"**{workload['name']}**, {workload['tokens']} response tokens a batch:", ""]
         lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
         for row in rows(report, workload["name"]):
-            gain = "" if row["gain"] is None else f"{row['gain']:.2f}"
-            gain += "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
             seconds = [f"{row[key]:.1f}" for key in ("sampling", "training", "wait")]
             small = [f"{row[key]:.2f}" for key in ("weight sync", "other")]
             mixed = "-" if row["mixed versions"] is None else f"{row['mixed versions']:.0%}"
             step = f"{row['step s']:.1f} ({row['min']:.1f} to {row['max']:.1f})"
             repeats = f"{row['steps']} ({row['medians of repeats']})"
-            cells = [row["mode"], step, gain, f"{row['tokens/s']:.1f}", *seconds, *small]
-            cells += [f"{row['overhead']:.1%}", f"{row['stolen']:.1f}", mixed, repeats]
+            ratios = [ratio_text(row[name]) if row[name] else "" for name in ("gain", "times ours")]
+            cells = [row["mode"], step, *ratios, f"{row['tokens/s']:.1f}", *seconds, *small]
+            overhead = "-" if row["overhead"] is None else f"{row['overhead']:.1%}"
+            cells += [overhead, f"{row['stolen']:.1f}", mixed, repeats]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)

@@ -213,15 +213,13 @@ def summary(servers: Servers, case: Case, repeats: list[dict[str, float]], mean_
 
 def row(result: dict[str, Any]) -> dict[str, Any]:
     """A result as a line of the table."""
-    ratio = result["pool_over_offline"]
-    interval = "" if ratio["low"] is None else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
     return {
         "servers": result["servers"]["name"],
         "case": result["case"]["name"],
         "tokens/s": _spread(result["tokens_per_s"]),
         "trajectories/s": result["trajectories_per_s"]["median"],
         "offline tokens/s": _spread(result["offline_tokens_per_s"]),
-        "pool / offline": f"{ratio['ratio']:.2f}{interval}",
+        "pool / offline": common.ratio_text(result["pool_over_offline"]),
     }
 
 
