@@ -10,6 +10,7 @@ Invariants:
 * ``overhead`` is the share of a cycle that is neither the weight sync nor the work: the longer of sampling and training
   where they overlap, both where they do not. Where batches are sampled ahead, a cycle lasts from one submission of a
   batch to the next: the step without its own wait and weight sync, with those of the step behind it.
+* ``oldest weights``: updates between those that sampled a trajectory and those it was trained with, at most.
 """
 
 import math
@@ -26,6 +27,10 @@ BASELINE = "verl sync, 50 ms poll"
 OURS = "ours, staleness 1"
 # Batches at the start of a run that are sampled and trained, and not measured: engines get faster over the first ones.
 WARM_UP = 1
+HEAD = (
+    "| mode | step, s | gain [95 %] | times ours [95 %] | tokens/s | sampling | training | wait | weight sync | other "
+    "| overhead | stolen | oldest weights | mixed versions | steps (medians of repeats) |"
+)
 # verl's timers, by what they mean here. `gen` is sampling itself in sync, and waiting for it elsewhere.
 PHASES = {
     "wait": ("gen", "wait_rollout"),
@@ -166,7 +171,9 @@ def _training(step: dict) -> float:
 
 
 def _overhead(steps: dict[tuple[int, int], dict], ahead: int) -> float | None:
-    """Share of all cycles together; None if sampling is ahead and no two steps in succession were measured."""
+    """Share of all cycles together; None where batches are sampled ahead and no two steps in succession were measured,
+    or a batch was sampled over more than one cycle.
+    """
     total = left = 0.0
     for (repeat, number), step in steps.items():
         phases = step["phases"]
@@ -176,6 +183,8 @@ def _overhead(steps: dict[tuple[int, int], dict], ahead: int) -> float | None:
         elif (following := steps.get((repeat, number + 1))) is not None:
             sync = following["phases"]["weight sync"]
             cycle = step["seconds"] - phases["wait"] - phases["weight sync"] + following["phases"]["wait"] + sync
+            if step["sampling_s"] > cycle:
+                return None
             total += cycle
             left += cycle - max(step["sampling_s"], _training(step)) - sync
     return left / total if total else None
@@ -193,23 +202,10 @@ def _ratio(upper: dict[tuple[int, int], dict], lower: dict[tuple[int, int], dict
 
 def markdown(report: dict) -> str:
     """The tables as in ``docs/benchmarks.md``: medians of steps and gains, means of everything else."""
-    head = (
-        "mode",
-        "step, s",
-        "gain [95 %]",
-        "times ours [95 %]",
-        "tokens/s",
-        "sampling",
-        "training",
-        "wait",
-        "weight sync",
-        "other",
-    )
-    head += ("overhead", "stolen", "mixed versions", "steps (medians of repeats)")
     lines: list[str] = []
     for workload in report["workloads"]:
         lines += [f"**{workload['name']}**, {workload['tokens']} response tokens a batch:", ""]
-        lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+        lines += [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
         for row in rows(report, workload["name"]):
             seconds = [f"{row[key]:.1f}" for key in ("sampling", "training", "wait")]
             small = [f"{row[key]:.2f}" for key in ("weight sync", "other")]
@@ -219,7 +215,8 @@ def markdown(report: dict) -> str:
             ratios = [ratio_text(row[name]) if row[name] else "" for name in ("gain", "times ours")]
             cells = [row["mode"], step, *ratios, f"{row['tokens/s']:.1f}", *seconds, *small]
             overhead = "-" if row["overhead"] is None else f"{row['overhead']:.1%}"
-            cells += [overhead, f"{row['stolen']:.1f}", mixed, repeats]
+            oldest = "-" if row["oldest version"] is None else str(row["oldest version"])
+            cells += [overhead, f"{row['stolen']:.1f}", oldest, mixed, repeats]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)

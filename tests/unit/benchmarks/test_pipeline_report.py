@@ -105,6 +105,8 @@ def test_a_wait_belongs_to_the_cycle_of_the_step_before():
     second["phases"]["wait"] += 1
     (row,) = rows({"runs": [run]}, "even")
     assert row["overhead"] == pytest.approx(0.25)
+    first["sampling_s"] = 11.0  # the batch was sampled over more than this cycle of 10 s
+    assert rows({"runs": [run]}, "even")[0]["overhead"] is None
     run["steps"] = [first]
     assert rows({"runs": [run]}, "even")[0]["overhead"] is None
 
