@@ -28,7 +28,7 @@ from rich.progress import (
 )
 
 from verl_pipeline.quickstart.model import prepare_model
-from verl_pipeline.quickstart.problems import load_problems, write_parquet
+from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
 from verl_pipeline.quickstart.report import accuracy_table, pool_table
 
 PROMPTS, SAMPLES = 4, 6
@@ -71,8 +71,9 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
         # The rollout's own log-probs as old_log_prob (as DeepCoder): saves a forward pass, a quarter of the step here.
         "trainer.v1.one_off_pipeline.correction=as_configured",
         "algorithm.rollout_correction.bypass_mode=True",
-        f"{rewards}.path=pkg://verl_pipeline.rewards.provisional_code",
+        f"{rewards}.path=pkg://verl_pipeline.rewards.code",
         f"{rewards}.name=compute_score",
+        f"+{rewards}.reward_kwargs.source={TESTS_SOURCE}",
         f"trainer.total_training_steps={steps}",
         "trainer.total_epochs=1000",
         "trainer.val_before_train=True",

@@ -20,6 +20,8 @@ import pyarrow
 import pyarrow.parquet
 
 DATA_SOURCE = "verl_pipeline_quickstart"
+# Whose form the tests have, by the name of its reader.
+TESTS_SOURCE = "taco"
 
 Split = Literal["train", "heldout"]
 Difficulty = Literal["easy", "medium", "hard"]
@@ -46,9 +48,12 @@ class Problem:
     tests: tuple[Case, ...]
 
     def ground_truth(self) -> str:
-        """Returns what a code reward needs to judge a response, as JSON: `entry_point` and `tests`."""
-        tests = [{"args": case.args, "expected": case.expected} for case in self.tests]
-        return json.dumps({"entry_point": self.entry_point, "tests": tests})
+        """Returns the tests as JSON, in the form of TACO's call-based problems."""
+        # Each output in a list of its own, as in TACO: an output that is a list of one would be taken for that list.
+        outputs = [[case.expected] for case in self.tests]
+        return json.dumps(
+            {"fn_name": self.entry_point, "inputs": [case.args for case in self.tests], "outputs": outputs}
+        )
 
 
 def load_problems() -> list[Problem]:

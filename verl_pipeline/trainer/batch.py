@@ -5,6 +5,8 @@ Invariants:
 * A dropped row is gone from TransferQueue; a row with zero advantage stays.
 """
 
+from collections import Counter
+
 import numpy as np
 import transfer_queue as tq
 from tensordict import TensorDict
@@ -43,19 +45,43 @@ def check_versions(batch: KVBatchMeta, k: int, expected: int, staleness: int) ->
             raise StalenessViolation(f"batch {k}: {key} was sampled with v_{span[0]}..v_{span[1]}, not v_{expected}")
 
 
-def view(batch: KVBatchMeta) -> tuple[BatchView, float]:
-    """What the filters see, and when the last generation ended (seconds since the epoch; 0 if unknown)."""
+def view(batch: KVBatchMeta) -> tuple[BatchView, list[dict], float]:
+    """What the filters see, what the reward function reported beside its score, and when the last generation ended
+    (seconds since the epoch; 0 if unknown).
+    """
     data = tq.kv_batch_get(
         keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"]
     )
     extra = [getattr(fields, "data", fields) for fields in data["extra_fields"]]
+    reported = [fields.get("reward_extra_info") or {} for fields in extra]
     seen = BatchView(
         uids=[prompts.prompt_of(key) for key in batch.keys],
         rewards=np.array([float(scores.sum()) for scores in data["rm_scores"].unbind()]),
-        verdicts=[(fields.get("reward_extra_info") or {}).get("verdict") for fields in extra],
+        verdicts=[fields.get("verdict") for fields in reported],
         response_lengths=np.array([tag["response_len"] for tag in batch.tags], dtype=np.int64),
     )
-    return seen, max(fields.get("generated_at", 0.0) for fields in extra)
+    return seen, reported, max(fields.get("generated_at", 0.0) for fields in extra)
+
+
+def reward_metrics(reported: list[dict]) -> dict[str, float]:
+    """What graders that give their name (``grader``) reported of a batch.
+
+    Returns:
+        ``reward/<grader>/verdict/<verdict>`` and ``.../tier/<isolation tier>`` (shares of its trajectories), and for
+        each of its numbers of seconds (``..._s``), ``busy`` (programs at a time) and ``calibration`` (how much slower
+        than the reference a processor was) ``.../p50`` and ``.../p95``.
+    """
+    metrics: dict[str, float] = {}
+    for grader in sorted({fields["grader"] for fields in reported if "grader" in fields}):
+        rows = [fields for fields in reported if fields.get("grader") == grader]
+        prefix = f"reward/{grader}"
+        for kind in ("verdict", "tier"):
+            for value, count in Counter(fields[kind] for fields in rows if kind in fields).items():
+                metrics[f"{prefix}/{kind}/{value}"] = count / len(rows)
+        for name in (key for key in rows[0] if key.endswith("_s") or key in ("busy", "calibration")):
+            p50, p95 = np.percentile([fields[name] for fields in rows], [50, 95])
+            metrics |= {f"{prefix}/{name}/p50": float(p50), f"{prefix}/{name}/p95": float(p95)}
+    return metrics
 
 
 def check_failures(k: int, losses: Losses, seen: BatchView, allowed: float) -> dict[str, float]:

@@ -29,7 +29,7 @@ from verl_pipeline.filters import load_filters
 from verl_pipeline.filters.apply import apply_filters, lone_survivors
 from verl_pipeline.plugin import TRAINER_MODE
 from verl_pipeline.trainer import prompts, schedule
-from verl_pipeline.trainer.batch import check_failures, check_versions, keep, view, zero_advantages
+from verl_pipeline.trainer.batch import check_failures, check_versions, keep, reward_metrics, view, zero_advantages
 from verl_pipeline.trainer.checks import check_cluster, check_config, check_dataset
 from verl_pipeline.trainer.config import PREFIX, ConfigError, load_pipeline_config
 from verl_pipeline.trainer.deadline import DeadlineExceeded
@@ -270,7 +270,8 @@ class OneOffPipelineTrainer(PPOTrainer):
         k = self.global_steps
         expected = self._sampled_with.pop(k)
         check_versions(batch, k, expected, self.pipeline.staleness)
-        seen, generated_at = view(batch)
+        seen, reported, generated_at = view(batch)
+        metrics.update(reward_metrics(reported))
         submitted_at = self._submitted_at.pop(k, None)
         if submitted_at and generated_at:
             metrics["pipeline/rollout/generating_s"] = generated_at - submitted_at

@@ -11,8 +11,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from verl_pipeline.quickstart.problems import DATA_SOURCE, Case, Problem, load_problems, write_parquet
-from verl_pipeline.rewards.provisional_code import close, compute_score
+from verl_pipeline.grading import grade
+from verl_pipeline.grading.readers import READERS
+from verl_pipeline.quickstart.problems import TESTS_SOURCE, Case, Problem, load_problems, write_parquet
+from verl_pipeline.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(120)
 PROBLEMS = load_problems()
@@ -20,14 +22,14 @@ TRAIN = [problem for problem in PROBLEMS if problem.split == "train"]
 HELDOUT = [problem for problem in PROBLEMS if problem.split == "heldout"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server_closed_at_the_end():
-    yield
-    close()
-
-
-def verdict(problem: Problem, code: str) -> object:
-    return compute_score(DATA_SOURCE, f"```python\n{code}\n```", problem.ground_truth())["verdict"]
+@pytest.fixture(scope="module")
+def verdict():
+    with Sandbox(1) as sandbox:
+        yield (
+            lambda problem, code: (
+                grade(READERS[TESTS_SOURCE](problem.ground_truth(), name=problem.name), code, sandbox).verdict
+            )
+        )
 
 
 def arity(problem: Problem) -> int:
@@ -50,17 +52,20 @@ def test_form(problem):
     assert 6 <= len(problem.tests) <= 8
     assert {len(case.args) for case in problem.tests} == {arity(problem)}
     assert len({json.dumps(case.args) for case in problem.tests}) == len(problem.tests)
-    again = json.loads(problem.ground_truth())
-    assert again == {"entry_point": problem.name, "tests": [vars(case) for case in problem.tests]}
+    read = READERS[TESTS_SOURCE](problem.ground_truth(), name=problem.name)
+    assert read.entry_point == problem.name
+    assert [json.dumps([test.args, test.output]) for test in read.tests] == [
+        json.dumps([case.args, case.expected]) for case in problem.tests
+    ]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
-def test_the_reference_is_accepted(problem):
+def test_the_reference_is_accepted(problem, verdict):
     assert verdict(problem, problem.reference) == "accepted"
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
-def test_trivial_functions_are_rejected(problem):
+def test_trivial_functions_are_rejected(problem, verdict):
     # As JSON text, in which True differs from 1 and 1 from 1.0: no constant can equal two different texts.
     assert len({json.dumps(case.expected) for case in problem.tests}) >= 2
     for position in range(arity(problem)):

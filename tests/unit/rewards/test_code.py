@@ -1,0 +1,90 @@
+"""The reward for code as verl's reward loop calls it."""
+
+import asyncio
+import inspect
+import json
+
+import pytest
+
+from verl_pipeline.rewards import code
+from verl_pipeline.sandbox import Sandbox, SandboxError
+
+pytestmark = pytest.mark.timeout(120)
+TESTS = json.dumps({"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]})
+RIGHT = "```python\nprint(sum(map(int, input().split())))\n```"
+HALF = "```python\nprint(3)\n```"
+
+
+def score(response, tests=TESTS, source="taco", **settings):
+    settings = {"workers": 1, **settings}
+    return asyncio.run(code.compute_score(source, response, tests, {"name": "sum"}, **settings))
+
+
+def test_verl_takes_it_for_a_coroutine_function():
+    assert inspect.iscoroutinefunction(code.compute_score)
+
+
+def test_scores_and_keys_are_the_same_for_every_verdict():
+    results = [score(response) for response in (RIGHT, HALF, "no code")]
+    assert [result["score"] for result in results] == [1.0, 0.0, 0.0]
+    assert [result["verdict"] for result in results] == ["accepted", "wrong_answer", "no_code"]
+    types = [{key: type(value) for key, value in result.items()} for result in results]
+    assert types[0] == types[1] == types[2]
+
+
+def test_partial_credit_and_format_penalty_on_request_only():
+    assert score(HALF, partial_credit=True)["score"] == 0.5 and score(HALF, partial_credit=True)["acc"] == 0.0
+    assert score("no code", format_penalty=0.25)["score"] == -0.25
+
+
+def test_many_at_once_are_all_graded():
+    async def all_of_them():
+        calls = [code.compute_score("taco", text, TESTS, workers=2) for text in [RIGHT, HALF] * 8]
+        return await asyncio.gather(*calls)
+
+    results = asyncio.run(all_of_them())
+    assert [result["score"] for result in results] == [1.0, 0.0] * 8
+
+
+def test_a_node_grades_no_more_at_a_time_than_it_has_places():
+    with code._place_on_node(1, 1.0):
+        assert "places for grading was free" in score(RIGHT, deadline_s=60.0, queue_s=0.2)["reason"]
+    assert score(RIGHT)["verdict"] == "accepted"
+
+
+def test_a_deadline_is_infrastructure_and_the_loop_goes_on():
+    async def slow():
+        sleeper = "```python\nimport time\ntime.sleep(60)\n```"
+        return await code.compute_score("taco", sleeper, TESTS, workers=1, deadline_s=0.2)
+
+    result = asyncio.run(slow())
+    assert (result["verdict"], result["score"]) == ("infrastructure", 0.0) and "0.2 s" in result["reason"]
+
+
+def test_a_broken_sandbox_is_infrastructure(monkeypatch):
+    def broken(self):
+        raise SandboxError("planted")
+
+    monkeypatch.setattr(Sandbox, "worker", broken)
+    assert score(RIGHT)["verdict"] == "infrastructure"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": "nothing"}, "no reader; there are apps"),
+        ({"tests": "{"}, "ground_truth of taco sum: no JSON"),
+        ({"selection": "some"}, "selection='some': must be 'deepcoder'"),
+        ({"tier": "docker"}, "no isolation tier 'docker'"),
+    ],
+)
+def test_wrong_settings_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        score(RIGHT, **arguments)
+
+
+def test_selections():
+    tests = json.dumps({"inputs": [str(10**n) for n in range(20)], "outputs": ["1"] * 20})
+    chosen = {name: len(code._problem("taco", tests, name, "x").tests) for name in ("deepcoder", "all", "longest:3")}
+    assert chosen == {"deepcoder": 15, "all": 20, "longest:3": 3}
+    assert len(code._problem("taco", tests, "sample:4:1", "x").tests) == 4
