@@ -1,0 +1,8 @@
+# problem: sum
+# Prints the right answer and dies in a function at exit.
+import atexit
+import os
+import signal
+
+print(sum(map(int, input().split())), flush=True)
+atexit.register(os.kill, os.getpid(), signal.SIGKILL)

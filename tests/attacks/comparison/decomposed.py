@@ -1,0 +1,5 @@
+# problem: names
+# The right names with accents as characters of their own.
+import unicodedata
+
+print(*[unicodedata.normalize("NFD", name) for name in sorted(input() for _ in range(int(input())))], sep="\n")

@@ -1,0 +1,2 @@
+# problem: sum
+# Prints nothing at all.

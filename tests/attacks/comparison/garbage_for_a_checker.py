@@ -1,0 +1,3 @@
+# problem: split
+# Words where a checker expects numbers.
+print("eins zwei")

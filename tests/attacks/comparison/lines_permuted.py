@@ -1,0 +1,3 @@
+# problem: names
+# All the right lines, in reverse.
+print(*sorted((input() for _ in range(int(input()))), reverse=True), sep="\n")

@@ -1,0 +1,4 @@
+# problem: yes_no
+# Neither yes nor no.
+input()
+print("MAYBE")

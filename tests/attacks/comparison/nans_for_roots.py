@@ -1,0 +1,4 @@
+# problem: roots
+# NaN for each number.
+def roots(a, b, c):
+    return [float("nan")] * 2

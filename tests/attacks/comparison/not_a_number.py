@@ -1,0 +1,3 @@
+# problem: sum
+# NaN, which some comparisons find near everything.
+print("nan")

@@ -1,0 +1,3 @@
+# problem: mean
+# NaN, and differences from it.
+print("NaN")

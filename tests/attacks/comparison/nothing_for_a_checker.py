@@ -1,0 +1,2 @@
+# problem: split
+# Nothing where a checker expects two numbers.

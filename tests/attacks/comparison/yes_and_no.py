@@ -1,0 +1,3 @@
+# problem: yes_no
+# Both at once.
+print("YES NO" if int(input()) % 2 == 0 else "NO YES")

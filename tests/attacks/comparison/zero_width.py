@@ -1,0 +1,3 @@
+# problem: sum
+# The right number with invisible characters in it.
+print("\u200b".join(str(sum(map(int, input().split())))), end="\u200b\n")

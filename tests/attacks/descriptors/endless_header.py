@@ -1,0 +1,8 @@
+# problem: twice
+# Announces a message of 2**63 bytes.
+import os
+import struct
+
+
+def twice(x):
+    os.write(3, struct.pack("<Q", 2**63) + b"x" * 1000)

@@ -1,0 +1,11 @@
+# problem: sum
+# Says to the supervisor that it could not be confined, so that the sandbox looks broken.
+import os
+
+for number in range(256):
+    for way in (f"/proc/self/fd/{number}", f"/proc/1/fd/{number}"):
+        try:
+            os.write(os.open(way, os.O_WRONLY | os.O_NONBLOCK), b"could not be confined")
+        except OSError:
+            continue
+print("nothing")

@@ -1,0 +1,10 @@
+# problem: add
+# An unknown tag of four million characters, so that an error message is as long.
+import os
+
+
+def add(a, b):
+    text = f'[["{"a" * (4 << 20)}", 0]]'.encode()
+    while text:
+        text = text[os.write(3, text) :]
+    os._exit(0)

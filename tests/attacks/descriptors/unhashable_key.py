@@ -1,0 +1,6 @@
+# problem: add
+# A dict with a list for a key.
+import os
+
+os.write(3, b'[["d", 1], ["l", 0], 1]')
+os._exit(0)

@@ -1,0 +1,7 @@
+# problem: sum; tier: namespaces
+# Right only if its scratch folder takes twenty thousand files.
+import os
+
+for number in range(20_000):
+    os.close(os.open(f"attacker{number}", os.O_CREAT | os.O_WRONLY))
+print(sum(map(int, input().split())))

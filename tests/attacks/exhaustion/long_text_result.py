@@ -1,0 +1,4 @@
+# problem: add
+# A text of thirty million characters.
+def add(a, b):
+    return "\N{PILE OF POO}" * 5_000_000

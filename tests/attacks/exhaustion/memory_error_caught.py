@@ -1,0 +1,10 @@
+# problem: sum
+# Fills its address space, catches the error, lets go and starts again, fifty times.
+for _ in range(50):
+    kept = []
+    try:
+        for _ in range(64):
+            kept.append(bytes(32 << 20))
+    except MemoryError:
+        continue
+print("nothing")

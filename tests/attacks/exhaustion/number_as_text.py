@@ -1,0 +1,6 @@
+# problem: sum
+# Prints an integer of ten million digits, which takes minutes.
+import sys
+
+sys.set_int_max_str_digits(0)
+print(7**12_000_000)

@@ -1,0 +1,7 @@
+# problem: sum
+# Prints 200 MiB.
+import os
+
+block = b"6\n" * (1 << 19)
+for _ in range(200):
+    os.write(1, block)

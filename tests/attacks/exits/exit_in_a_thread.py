@@ -1,0 +1,7 @@
+# problem: sum
+# A thread ends the process well while the main thread waits.
+import os
+import threading
+
+threading.Thread(target=os._exit, args=(0,)).start()
+threading.Event().wait(5)

@@ -1,0 +1,3 @@
+# problem: twice
+# Ends well before it defines anything.
+raise SystemExit(0)

@@ -1,0 +1,9 @@
+# problem: squares
+# Raises what generators swallow, one kind after the other.
+calls = 0
+
+
+def square(x):
+    global calls
+    calls += 1
+    raise (GeneratorExit, StopAsyncIteration, IndexError, KeyboardInterrupt)[calls % 4]

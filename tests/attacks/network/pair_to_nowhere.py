@@ -1,0 +1,11 @@
+# problem: sum
+# Waits for an answer from a socket pair whose other end it holds itself.
+import socket
+
+left, right = socket.socketpair()
+left.settimeout(0.2)
+try:
+    while True:
+        left.sendall(bytes(65536))
+except OSError:
+    print("nothing")

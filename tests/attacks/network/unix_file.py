@@ -1,0 +1,12 @@
+# problem: sum
+# Right only if it can listen on a Unix socket in its scratch folder.
+import socket
+
+try:
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.bind("attacker")
+        channel.listen()
+    won = True
+except OSError:
+    won = False
+print(sum(map(int, input().split())) if won else "nothing")

@@ -1,0 +1,7 @@
+# problem: sum
+# Starts programs that are no Python and leaves them alone.
+import os
+
+for _ in range(10):
+    os.posix_spawn("/bin/sleep", ["attacker", "10"], {}, setsid=True)
+print("nothing")

@@ -1,0 +1,8 @@
+# problem: add
+# Background jobs of a shell in a session of their own, with the result's descriptor open.
+import subprocess
+
+
+def add(a, b):
+    subprocess.Popen(["/bin/sh", "-c", "sleep 10 & sleep 10 & exec sleep 10"], start_new_session=True, close_fds=False)
+    return "wrong"

@@ -1,0 +1,13 @@
+# problem: sum
+# A raw clone(CLONE_PARENT): the child is its parent's sibling, and lives on.
+import ctypes
+import os
+import time
+
+CLONE_PARENT, SIGCHLD = 0x8000, 17
+NUMBER = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+if ctypes.CDLL(None).syscall(NUMBER, CLONE_PARENT | SIGCHLD, None, None, None, None) == 0:
+    time.sleep(10)
+    os._exit(0)
+os.write(1, b"nothing")
+os._exit(0)

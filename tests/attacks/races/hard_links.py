@@ -1,0 +1,12 @@
+# problem: sum
+# Right only if it can make hard links to files that are not its own.
+import os
+
+won = False
+for path in ("/inside/warm.py", os.__file__, "/usr/bin/env", "/proc/self/status", "/dev/null", "/dev/shm"):
+    try:
+        os.link(path, "attacker")
+        won = True
+    except OSError:
+        continue
+print(sum(map(int, input().split())) if won else "nothing")

@@ -1,0 +1,18 @@
+# problem: sum
+# Right only if it can rename or remove the scratch folder and put a link in its place.
+import os
+
+here = os.getcwd()
+won = False
+for step in (
+    lambda: os.rename(here, here + "-attacker"),
+    lambda: os.rmdir(here),
+    lambda: os.symlink("/usr", here),
+    lambda: os.rename(here, os.path.join(os.path.dirname(here), "attacker")),
+):
+    try:
+        step()
+        won = True
+    except OSError:
+        continue
+print(sum(map(int, input().split())) if won else "nothing")

@@ -1,0 +1,12 @@
+# problem: sum
+# Right only if the time of children that have ended is not counted: six of them, 0.4 seconds each.
+import os
+import time
+
+for _ in range(6):
+    if os.fork() == 0:
+        while time.process_time() < 0.4:
+            pass
+        os._exit(0)
+    os.wait()
+print(sum(map(int, input().split())))

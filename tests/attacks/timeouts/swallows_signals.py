@@ -1,0 +1,13 @@
+# problem: sum
+# Right only if it can ignore every signal that would end it: computes for twenty seconds.
+import contextlib
+import signal
+import time
+
+for number in range(1, signal.NSIG):
+    with contextlib.suppress(OSError, ValueError):
+        signal.signal(number, lambda *_: None)
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    pass
+print(sum(map(int, input().split())))
