@@ -83,7 +83,7 @@ def grade(
     table = Table("verdict", "programs", "share")
     for verdict, count in Counter(row["verdict"] for row in rows).most_common():
         table.add_row(verdict, str(count), f"{count / len(rows):.1%}")
-    console.print(table, f"verdicts: {output}; isolation: {tier}")
+    console.print(table, f"verdicts: {output}; isolation: {tier}; calibration: {sandbox.calibration or 'unknown'}")
     if bad or any(row["verdict"] == Verdict.INFRASTRUCTURE for row in rows):
         raise typer.Exit(1)
 

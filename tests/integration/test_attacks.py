@@ -56,6 +56,15 @@ def check(candidate):
 
 check(twice)
 """
+CHECK_HALF = """
+import numpy as np
+
+def check(candidate):
+    for given, wanted in ((3.0, 1.5), (1.0, 0.5)):
+        assert np.allclose(candidate(given), wanted, rtol=1e-7, atol=1e-6)
+
+check(half)
+"""
 CHECK_SQUARES = """
 for found, wanted in zip(map(square, [1, 2, 3]), [1, 4, 9]):
     assert found == wanted
@@ -99,6 +108,7 @@ PROBLEMS = {
             entry_point="count",
         ),
         problem("twice", AssertTest(CHECK_TWICE, ("twice",))),
+        problem("half", AssertTest(CHECK_HALF, ("half",))),
         problem("squares", AssertTest(CHECK_SQUARES, ("square",))),
         problem(
             "push",
@@ -147,6 +157,7 @@ RIGHT = {
     "add": "def add(a, b):\n    return a + b",
     "counts": "def count(words):\n    return {word: words.count(word) for word in words}",
     "twice": "def twice(x):\n    return 2 * x",
+    "half": "def half(x):\n    return x / 2",
     "squares": "def square(x):\n    return x * x",
     "push": "def push(node, value):\n    return Node(value, node)",
     "roots": """

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_pipeline.grading import Problem, Verdict, grade
+from verl_pipeline.grading import AssertTest, CallTest, Problem, StdinTest, Verdict, grade
 from verl_pipeline.grading.readers import read_humaneval, read_leetcode, read_mbpp
 from verl_pipeline.sandbox import Sandbox
 
@@ -94,3 +94,23 @@ def test_every_official_solution_is_accepted(solved, load, capsys):
     with capsys.disabled():
         print(f"\n{solved.__name__}, {load}: {len(pairs) - len(wrong)} of {len(pairs)} accepted")
     assert wrong == []
+
+
+BURN = "import time\nend = time.process_time() + 1.6\nwhile time.process_time() < end:\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("test", "program"),
+    [
+        (StdinTest("1", "2"), BURN + "print(int(input()) + 1)"),
+        (CallTest((1,), 2), BURN + "def f(x):\n    return x + 1"),
+        (AssertTest("assert f(1) == 2", ("f",)), BURN + "def f(x):\n    return x + 1"),
+    ],
+    ids=lambda part: type(part).__name__ if not isinstance(part, str) else "",
+)
+def test_a_slow_but_legal_program_is_accepted(test, program, load):
+    """It takes 80 % of its CPU time, and several times that on the wall clock where others compute too."""
+    problem = Problem("slow", "test", (test,), entry_point="f", time_s=2.0)
+    with Sandbox() as sandbox, ThreadPoolExecutor(sandbox.workers) as threads:
+        results = list(threads.map(lambda _number: grade(problem, program, sandbox), range(sandbox.workers)))
+    assert [result.verdict for result in results] == [Verdict.ACCEPTED] * len(results), results

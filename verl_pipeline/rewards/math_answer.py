@@ -32,6 +32,8 @@ from typing import Any
 from verl_pipeline.grading.verdict import Verdict
 
 MEMORY_BYTES = 1 << 30
+# Characters.
+MOST_REASON = 300
 
 _PR_SET_PDEATHSIG = 1
 # Where sympy makes code: of an expression that it prints, and of a string that stands for an expression.
@@ -99,8 +101,8 @@ def compare(expected: str, answer: str, cpu_s: float) -> tuple[Verdict, str]:
         return Verdict.ACCEPTED, ""
     try:
         wanted = _read(expected)
-    except Exception:
-        return Verdict.INFRASTRUCTURE, f"the expected answer {expected!r} cannot be read"
+    except Exception as error:
+        return Verdict.INFRASTRUCTURE, f"the expected answer {expected!r} cannot be read: {error!r}"[:MOST_REASON]
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
         found = _read(answer)
@@ -112,8 +114,8 @@ def compare(expected: str, answer: str, cpu_s: float) -> tuple[Verdict, str]:
             found = found.xreplace({decimal: Rational(str(decimal)) for decimal in found.atoms(Float)})
         if verify(wanted, found, timeout_seconds=None):
             return Verdict.ACCEPTED, ""
-    except Exception:
-        return Verdict.WRONG_ANSWER, "an answer that cannot be read"
+    except Exception as error:
+        return Verdict.WRONG_ANSWER, f"an answer that cannot be read: {error!r}"[:MOST_REASON]
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     return Verdict.WRONG_ANSWER, "another answer than expected"

@@ -10,6 +10,7 @@ Invariants:
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -24,6 +25,8 @@ from verl_pipeline.sandbox import channels
 from verl_pipeline.sandbox.cgroup import Groups
 from verl_pipeline.sandbox.launch import PROCESSES, Tier, launch
 from verl_pipeline.sandbox.outcome import Limits, Outcome, SandboxError
+
+logger = logging.getLogger(__name__)
 
 START_S = 120.0
 # Beyond a run's longest wall-clock time: for the supervisor to end it, on a busy machine.
@@ -78,6 +81,10 @@ class Worker:
         try:
             self.description = self._receive(ours, START_S, "start")
             self._inside = psutil.Process(self._process.pid).children(recursive=True)
+            if self.description["missing"]:
+                logger.warning(
+                    "not installed, so programs that import it fail: %s", ", ".join(self.description["missing"])
+                )
         except psutil.NoSuchProcess as error:
             self.close()
             raise SandboxError(f"the sandbox's worker ended at its start: {error}") from error

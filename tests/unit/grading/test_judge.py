@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from verl_pipeline.grading import AssertTest, CallTest, Comparison, Problem, StdinTest, Verdict, grade, grade_response
-from verl_pipeline.grading.readers import read_kodcode
+from verl_pipeline.grading.readers import read_humaneval, read_kodcode
 from verl_pipeline.sandbox import Sandbox, SandboxError
 
 pytestmark = pytest.mark.timeout(120)
@@ -184,6 +184,54 @@ def test_no_answer_decides_whatever_the_tests_make_of_it(sandbox, tests, program
     problem = Problem("no answer", "test", (AssertTest(tests, ("f",)),), time_s=1.0)
     result = grade(problem, program, sandbox)
     assert result.verdict in (Verdict.RUNTIME_ERROR, Verdict.WRONG_ANSWER), result
+
+
+# As HumanEval+ publishes its tests.
+PLUS = """
+import numpy as np
+
+def is_floats(x) -> bool:
+    if isinstance(x, float):
+        return True
+    if isinstance(x, (list, tuple)):
+        return all(isinstance(i, float) for i in x)
+    return isinstance(x, np.ndarray) and x.dtype in (np.float64, np.float32)
+
+def assertion(out, exp, atol):
+    exact_match = out == exp
+    if atol == 0 and is_floats(exp):
+        atol = 1e-6
+    if not exact_match and atol != 0:
+        assert np.allclose(out, exp, rtol=1e-07, atol=atol)
+    else:
+        assert exact_match
+
+def check(candidate):
+    inputs = [[3.0], [1.0], [0.1]]
+    results = [1.5, 0.5, 0.05]
+    for inp, exp in zip(inputs, results):
+        assertion(candidate(*inp), exp, 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "verdict"),
+    [
+        ("x / 2", Verdict.ACCEPTED),
+        ("x / 2 + 1e-9", Verdict.ACCEPTED),
+        ("x / 2 + 1e-3", Verdict.WRONG_ANSWER),
+        ("[]", Verdict.WRONG_ANSWER),
+        ("[[], []]", Verdict.WRONG_ANSWER),
+        ("float('nan')", Verdict.WRONG_ANSWER),
+        ("'0.5'", Verdict.WRONG_ANSWER),
+        ("None", Verdict.WRONG_ANSWER),
+    ],
+)
+def test_the_tolerance_of_humaneval_plus(sandbox, returned, verdict):
+    row = {"task_id": "HumanEval/2", "prompt": "def halve(x):\n", "entry_point": "halve", "test": PLUS}
+    problem = read_humaneval(row, source="humanevalplus", time_s=2.0)
+    result = grade(problem, f"def halve(x):\n    return {returned}", sandbox)
+    assert result.verdict is verdict, result
 
 
 def test_an_import_error_of_the_program_is_its_own(sandbox):

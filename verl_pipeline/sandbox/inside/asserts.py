@@ -163,6 +163,7 @@ def run(prelude, source, descriptor, names, records, objects):
     scope = vars(module)
     scope["__builtins__"] = builtins
     code = PASSED
+    _nothing_is_close_to_something()
     try:
         exec(compile(prelude, "prelude.py", "exec", dont_inherit=True), scope)
         program.records = {name: scope[name] for name in records}
@@ -176,6 +177,18 @@ def run(prelude, source, descriptor, names, records, objects):
         else:
             code = TESTS_LACK_A_MODULE if isinstance(error, ImportError) else RAISED
     return program.no_answer or code
+
+
+def _nothing_is_close_to_something():
+    """numpy stretches an empty answer to any shape, and all of nothing is close: HumanEval+ would accept ``[]``."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        close = numpy.allclose
+
+        def allclose(a, b, *arguments, **keywords):
+            return bool(numpy.size(a)) == bool(numpy.size(b)) and close(a, b, *arguments, **keywords)
+
+        numpy.allclose = allclose
 
 
 def _stand_in(program, name):

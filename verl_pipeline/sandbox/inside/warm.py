@@ -62,7 +62,7 @@ def main():
     gc.collect()
     gc.freeze()  # forks share these pages as long as nobody counts references in them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    reply(channel, {"landlock": settings["landlock"], "missing": missing, "loop_s": loop_seconds()})
+    reply(channel, {"missing": missing, "loop_s": loop_seconds()})
     while (message := receive(channel)) is not None:
         _question, descriptors = message
         fork = confine.fork_into_namespaces if settings["namespaces"] else os.fork

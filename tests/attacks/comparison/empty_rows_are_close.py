@@ -1,0 +1,4 @@
+# problem: half
+# As an empty list, with two dimensions.
+def half(x):
+    return [[], []]
