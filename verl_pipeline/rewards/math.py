@@ -27,6 +27,8 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import wait
 from typing import Any
 
+from verl.utils.reward_score.math_dapo import last_boxed_only_string, remove_boxed
+
 from verl_pipeline.grading.extract import answer_part
 from verl_pipeline.grading.verdict import Verdict
 
@@ -79,16 +81,8 @@ async def compute_score(
 
 def last_boxed(text: str) -> str | None:
     """What the last ``\\boxed{...}`` holds, braces balanced; None if there is none, or it is never closed."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    begin = start + len("\\boxed{")
-    depth = 1
-    for place in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[begin:place]
-    return None
+    boxed = last_boxed_only_string(text)
+    return None if boxed is None else remove_boxed(boxed)
 
 
 class _Verifier:
