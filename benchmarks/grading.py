@@ -213,7 +213,7 @@ def main(
     rounds, count = (3, 10 * cores) if quick else (7, 25 * cores)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     with graders(cores) as submits:
-        memory = {}
+        memory: dict[str, float] = {}
         for name, submit in submits.items():
             before = children_mb()
             for mix in mixes():
