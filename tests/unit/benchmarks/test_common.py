@@ -8,13 +8,6 @@ import pytest
 from benchmarks import common
 
 
-@pytest.mark.parametrize(
-    ("freedom", "quantile"), [(1, 12.7062), (2, 4.3027), (4.5, 2.6589), (10, 2.2281), (30, 2.0423), (1000, 1.9623)]
-)
-def test_student_t(freedom, quantile):
-    assert common.student_t(freedom) == pytest.approx(quantile, abs=1e-4)
-
-
 def test_paired_ratio_ignores_what_both_sides_share():
     # Twice as fast in each pair, however the machine's speed changes between pairs: the factor's spread alone remains.
     slow, fast = [10.0, 20.0, 40.0], [20.2, 39.6, 80.0]

