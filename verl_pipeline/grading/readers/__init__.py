@@ -8,7 +8,7 @@ Invariants:
 from collections.abc import Callable
 
 from verl_pipeline.grading.problem import Problem
-from verl_pipeline.grading.readers.asserts import read_humaneval, read_kodcode, read_leetcode, read_mbpp
+from verl_pipeline.grading.readers.asserts import read_humaneval, read_kodcode, read_leetcode, read_mbpp, read_mbpp_plus
 from verl_pipeline.grading.readers.errors import BadRow
 from verl_pipeline.grading.readers.livecodebench import read_livecodebench
 from verl_pipeline.grading.readers.pairs import read_codeforces, read_primeintellect, read_taco
@@ -23,6 +23,7 @@ READERS: dict[str, Callable[..., Problem]] = {
     "leetcode": read_leetcode,
     "livecodebench": read_livecodebench,
     "mbpp": read_mbpp,
+    "mbppplus": read_mbpp_plus,
     "primeintellect": read_primeintellect,
     "taco": read_taco,
 }
@@ -36,6 +37,7 @@ __all__ = [
     "read_leetcode",
     "read_livecodebench",
     "read_mbpp",
+    "read_mbpp_plus",
     "read_primeintellect",
     "read_taco",
 ]

@@ -1,4 +1,4 @@
-"""Sources whose tests are Python with asserts: HumanEval(+), MBPP, LeetCode, KodCode.
+"""Sources whose tests are Python with asserts: HumanEval(+), MBPP(+), LeetCode, KodCode.
 
 The source of the tests runs in the judge's own interpreter, where the names it uses are calls into the candidate's.
 """
@@ -44,6 +44,20 @@ def read_mbpp(row: Any, *, name: str | None = None, source: str = "mbpp", **sett
     names = _called("\n".join([*setup, *asserts]), row.get("code") or "")
     settings.setdefault("prelude", IMPORTS)
     return Problem(name, source, tuple(AssertTest(test, names) for test in tests), **settings)
+
+
+def read_mbpp_plus(row: Any, *, name: str | None = None, source: str = "mbppplus", **settings: Any) -> Problem:
+    """A row of MBPP+ as the hub has it: ``test`` is one script that calls the function on lists of inputs."""
+    row = from_json(row)
+    name = name or str(row.get("task_id", "?"))
+    for field in ("test", "test_list"):
+        if not row.get(field):
+            raise BadRow(f"{source}/{name}: no {field}")
+    test = AssertTest(
+        _parsed(row["test"], f"{source}/{name}"), _called("\n".join(row["test_list"]), row.get("code") or "")
+    )
+    settings.setdefault("prelude", IMPORTS)
+    return Problem(name, source, (test,), **settings)
 
 
 def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings: Any) -> Problem:
