@@ -27,6 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from verl_pipeline.cpu.environment import has_native_bf16
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
 from verl_pipeline.quickstart.report import accuracy_table, pool_table
@@ -89,9 +90,8 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
 
 
 def dtype_overrides() -> list[str]:
-    """bf16 where the CPU multiplies it natively; elsewhere the overlay's fp32, which is about three times faster."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    if "avx512_bf16" not in flags and "amx_bf16" not in flags:
+    """bf16 where the CPU multiplies it natively; elsewhere the overlay's fp32."""
+    if not has_native_bf16():
         return []
     return [
         "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16",
