@@ -1,0 +1,157 @@
+"""A whole evaluation without a model: right answers, none, failing requests, stops, other folders."""
+
+import json
+import shutil
+
+import pytest
+from rich.console import Console
+
+from verl_pipeline.evaluation import run
+from verl_pipeline.evaluation.config import load_config
+from verl_pipeline.evaluation.engines import EngineError, Failed, Generation
+from verl_pipeline.evaluation.engines.given import GivenEngine
+from verl_pipeline.evaluation.results import read_results
+from verl_pipeline.evaluation.store import OtherRun, read_lines
+
+SMALL = "tests.unit.evaluation.small"
+QUIET = Console(quiet=True)
+
+
+def evaluate(output, model="canonical", *settings, engine=None, programs=False):
+    given = [f"model={model}", f"tasks=[{SMALL}]", f"output={output}", f"options.small.programs={programs}"]
+    config = load_config(None, [*given, *settings])
+    return run.evaluate(config, QUIET, engine)["tasks"][0]
+
+
+class Faulty(GivenEngine):
+    """Answers rightly, but fails the first ``failures`` times that a sample of ``double`` is asked for."""
+
+    def __init__(self, failures: int):
+        super().__init__("canonical")
+        self.failures, self.asked = failures, []
+
+    def generate(self, requests, sampling):
+        for request, answer in super().generate(requests, sampling):
+            self.asked.append((request.id, request.sample))
+            if request.id == "double" and self.failures > 0:
+                self.failures -= 1
+                yield request, Failed("planted")
+            else:
+                yield request, answer
+
+
+class Stopping(GivenEngine):
+    """Is interrupted after three answers."""
+
+    def generate(self, requests, sampling):
+        for count, (request, answer) in enumerate(super().generate(requests, sampling)):
+            if count == 3:
+                raise KeyboardInterrupt
+            yield request, answer
+
+
+def test_canonical_solutions_score_100_and_empty_answers_0(tmp_path):
+    right = evaluate(tmp_path / "right", programs=True)
+    assert right["pass@1"]["value"] == 1.0 and right["verdicts"] == {"accepted": 8}
+    assert right["tier"] == "namespaces, process"
+    assert right["counts"] == {
+        "problems": 4,
+        "expected": 8,
+        "samples": 8,
+        "failed": 0,
+        "infrastructure": 0,
+        "truncated": 0,
+    }
+    assert [(row["name"], row["problems"]) for row in right["breakdown"]["kind"]] == [
+        ("function", 1),
+        ("number", 1),
+        ("stdin", 2),
+    ]
+    empty = evaluate(tmp_path / "empty", "empty", programs=True)
+    assert empty["pass@1"]["value"] == 0.0 and empty["verdicts"] == {"no_code": 6, "wrong_answer": 2}
+    assert read_results(tmp_path / "empty")["model"]["name"] == "empty"
+
+
+def test_failed_requests_are_asked_again_and_never_scored(tmp_path):
+    engine = Faulty(failures=1)
+    result = evaluate(tmp_path / "once", engine=engine)
+    assert result["counts"]["failed"] == 0 and len(engine.asked) == 9
+    result = evaluate(tmp_path / "always", engine=Faulty(failures=99))
+    assert result["counts"]["failed"] == 2 and result["counts"]["samples"] == 6
+    assert result["pass@1"]["value"] == 1.0, "of the samples that there are"
+    assert "2 of 8 samples failed" in read_results(tmp_path / "always")["warnings"][0]
+    assert [row["reason"] for row in read_lines(tmp_path / "always/small/failures.jsonl")] == ["planted"] * 4
+    engine = Faulty(failures=0)
+    assert evaluate(tmp_path / "always", engine=engine)["counts"]["failed"] == 0
+    assert sorted(engine.asked) == [("double", 0), ("double", 1)], "only what is missing is asked for"
+
+
+def test_a_stopped_evaluation_goes_on_with_the_same_result(tmp_path):
+    whole = evaluate(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "stopped", engine=Stopping("canonical"))
+    samples = tmp_path / "stopped/small/samples.jsonl"
+    assert len(list(read_lines(samples))) == 3
+    samples.write_bytes(samples.read_bytes() + b'{"id": "f", "sample": 0, "resp')  # killed while it wrote
+    assert evaluate(tmp_path / "stopped") == whole
+    by_key = [
+        {(row["id"], row["sample"]): row for row in read_lines(tmp_path / name / "small/samples.jsonl")}
+        for name in ("whole", "stopped")
+    ]
+    assert by_key[0] == by_key[1]
+
+
+def test_more_samples_are_added_and_fewer_are_counted(tmp_path):
+    evaluate(tmp_path, "canonical", "sampling.n=2")
+    engine = Faulty(failures=0)
+    result = evaluate(tmp_path, "canonical", "sampling.n=3", engine=engine)
+    assert result["counts"]["samples"] == 12 and len(engine.asked) == 4
+    assert evaluate(tmp_path, "canonical", "sampling.n=1")["counts"]["samples"] == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [(["model=empty"], "name: 'canonical' there, 'empty' now"), (["sampling.temperature=0.9"], "temperature")],
+)
+def test_results_of_others_are_never_mixed_in(tmp_path, settings, why):
+    evaluate(tmp_path)
+    before = (tmp_path / "results.json").read_bytes()
+    with pytest.raises(OtherRun, match=why):
+        evaluate(tmp_path, "canonical", *settings)
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_the_results_name_what_they_rest_on(tmp_path):
+    evaluate(tmp_path, "canonical", "purpose=choose", "engine.trained_length=16384")
+    results = read_results(tmp_path)
+    assert results["schema"] == 1 and results["versions"]["verl"] and results["machine"]["cores"]
+    assert any("CHOSEN ON A TEST SET" in line for line in results["warnings"])
+    assert any("2 times the 16384" in line for line in results["warnings"])
+    task = results["tasks"][0]
+    assert len(task["data"]["sha256"]) == 64 and task["tier"] == "process"
+    (tmp_path / "results.json").write_text(json.dumps({**results, "schema": 0}))
+    with pytest.raises(ValueError, match="schema 0"):
+        read_results(tmp_path)
+
+
+def test_answers_of_another_engine(tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    rows = [{"id": "number", "response": "\\boxed{204}"}, {"id": "number", "response": "\\boxed{7}", "task": "small"}]
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = evaluate(tmp_path / "out", str(answers))
+    assert result["counts"]["samples"] == 1 and result["counts"]["failed"] == 7
+    answers.write_text('{"id": "number"}\n')
+    with pytest.raises(EngineError, match="response"):
+        evaluate(tmp_path / "other", str(answers))
+
+
+def test_a_truncated_answer_is_counted(tmp_path):
+    class Cut(GivenEngine):
+        def generate(self, requests, sampling):
+            for request in requests:
+                yield request, Generation("```python\nprint(", 5, 7, "length", -0.5)
+
+    result = evaluate(tmp_path, engine=Cut("empty"))
+    assert result["counts"]["truncated"] == 8 and result["lengths"]["mean"] == 7
+    assert result["tokens"] == {"prompt": 40, "generated": 56}
+    shutil.rmtree(tmp_path)

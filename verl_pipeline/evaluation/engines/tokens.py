@@ -1,0 +1,90 @@
+"""A model's folder, tokenizer and limits, looked at before the model is loaded.
+
+Invariants:
+* The weights' hash covers every file that decides what is generated, whatever the folder is called.
+* A conversation becomes tokens here, for every engine that takes tokens.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from verl_pipeline.evaluation.config import EngineConfig
+from verl_pipeline.evaluation.engines import EngineError, Request
+
+# Of a model's folder: weights, and what makes prompts of conversations.
+_HASHED = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
+
+
+def model_folder(name: str) -> Path:
+    """The local folder ``name``, or that of the hub's model, which is fetched.
+
+    Raises:
+        EngineError: neither is there.
+    """
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise EngineError(f"model={name}: no config.json in the folder: a model in Hugging Face's format is needed")
+        return Path(name)
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name))
+    except Exception as error:  # the client's errors have no common base class; the cause is kept
+        raise EngineError(f"model={name}: no such folder, and the hub has not given it: {error}") from error
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of the names and contents of the files that decide what is generated."""
+    whole = hashlib.sha256()
+    for path in sorted({path for pattern in _HASHED for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+class Prompts:
+    """Makes tokens of conversations.
+
+    Args:
+        folder: of the model.
+        config: for ``chat_template``.
+
+    Raises:
+        EngineError: the model has no chat template and none is given.
+    """
+
+    def __init__(self, folder: Path, config: EngineConfig):
+        from transformers import AutoTokenizer
+
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        if config.chat_template:
+            self.tokenizer.chat_template = Path(config.chat_template).read_text()
+        if not self.tokenizer.chat_template:
+            raise EngineError(
+                f"{folder}: the tokenizer has no chat template; name a file with one in engine.chat_template "
+                "(a base model has to be asked in the form it was trained on)"
+            )
+
+    def tokens(self, request: Request) -> list[int]:
+        """Token ids of the conversation up to where the model goes on."""
+        text = self.tokenizer.apply_chat_template(
+            [dict(message) for message in request.messages], add_generation_prompt=True, tokenize=False
+        )
+        return self.tokenizer(text + request.prefill, add_special_tokens=False)["input_ids"]
+
+
+def position_limit(folder: Path, rope_parameters: dict[str, Any] | None) -> tuple[int, str]:
+    """Longest sequence that the model has positions for, and in words what that rests on."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    limit = int(config.max_position_embeddings)
+    if not rope_parameters:
+        own = getattr(config, "rope_parameters", None) or {}
+        kind = own.get("rope_type", "default")
+        scaled = "" if kind == "default" else f", scaled by the model's own {kind} x {own.get('factor')}"
+        return limit, f"max_position_embeddings={limit}{scaled}"
+    factor = float(rope_parameters.get("factor", 1.0))
+    base = int(rope_parameters.get("original_max_position_embeddings", limit))
+    return int(base * factor), f"{rope_parameters.get('rope_type')} x {factor:g} of {base} (engine.rope_parameters)"
