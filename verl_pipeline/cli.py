@@ -1,4 +1,4 @@
-"""Command line: ``verl-pipeline doctor`` and ``verl-pipeline grade``."""
+"""Command line: ``verl-pipeline doctor``, ``grade``, ``eval``, ``eval-compare`` and ``eval-watch``."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from verl_pipeline.evaluation import commands
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -86,6 +88,11 @@ def grade(
     console.print(table, f"verdicts: {output}; isolation: {tier}; calibration: {sandbox.calibration or 'unknown'}")
     if bad or any(row["verdict"] == Verdict.INFRASTRUCTURE for row in rows):
         raise typer.Exit(1)
+
+
+app.command("eval")(commands.evaluate)
+app.command("eval-compare")(commands.compare)
+app.command("eval-watch")(commands.watch)
 
 
 def main() -> None:

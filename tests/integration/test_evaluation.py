@@ -1,0 +1,168 @@
+"""Evaluation with real engines: vLLM offline, killed in the middle; a server of vLLM's; checkpoints of a training."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import check_clean, tail
+from verl_pipeline.cpu.environment import CPU_ENVIRONMENT
+from verl_pipeline.evaluation import watch
+from verl_pipeline.evaluation.engines.tokens import weights_hash
+from verl_pipeline.evaluation.results import read_results
+from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.testing import runs, tiny
+
+pytestmark = pytest.mark.timeout(900)
+
+ROWS, N = 6, 24
+SAMPLING = ["engine.concurrency=8", "sampling.max_tokens=160", "sampling.temperature=1.0", "sampling.top_p=0.95"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Tasks and data: prompts of verl's schema, answered by random text, graded as mathematics."""
+    data = tiny.write_data(tmp_path_factory.mktemp("data") / "val.parquet", ROWS)
+    return ["--tasks", "parquet", f"options.parquet.file={data}", "options.parquet.grader=math", *SAMPLING]
+
+
+def command(*words) -> list[str]:
+    return [sys.executable, "-m", "verl_pipeline.cli", "eval", *map(str, words)]
+
+
+def evaluate(*words, expected: int = 0) -> str:
+    run = subprocess.run(command(*words), capture_output=True, text=True, timeout=600)
+    assert run.returncode == expected, run.stdout + run.stderr
+    return run.stdout
+
+
+def samples(output: Path) -> dict:
+    return {(row["id"], row["sample"]): row for row in read_lines(output / "parquet/samples.jsonl")}
+
+
+def test_killed_in_the_middle_and_restarted_it_has_the_same_samples_and_result(tmp_path, model, settings):
+    words = ["--model", model, "--n", N, *settings]
+    evaluate(*words, "--output", tmp_path / "whole")
+    killed = subprocess.Popen(
+        command(*words, "--output", tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    path = tmp_path / "killed/parquet/samples.jsonl"
+    deadline = time.monotonic() + 300
+    while not path.is_file() or path.read_bytes().count(b"\n") < 10:
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    below = psutil.Process(killed.pid).children(recursive=True)
+    killed.kill()
+    killed.wait()
+    assert psutil.wait_procs(below, timeout=10)[1] == [], "nothing outlives it"
+    before = samples(tmp_path / "killed")
+    assert 10 <= len(before) < ROWS * N
+    evaluate(*words, "--output", tmp_path / "killed")
+    assert sum(1 for _row in read_lines(path)) == ROWS * N, "no sample is drawn twice"
+    assert before.items() <= samples(tmp_path / "killed").items()
+    whole, again = samples(tmp_path / "whole"), samples(tmp_path / "killed")
+    assert {key: row["response"] for key, row in whole.items()} == {key: row["response"] for key, row in again.items()}
+    assert len({row["response"] for row in whole.values()}) > ROWS * N / 2, "samples differ from each other"
+    results = [read_results(tmp_path / name) for name in ("whole", "killed")]
+    scores = [[(task["pass@1"], task["verdicts"], task["counts"]) for task in result["tasks"]] for result in results]
+    assert scores[0] == scores[1]
+    assert results[0]["model"]["weights"] == weights_hash(model)
+    assert all(row["mean_logprob"] < 0 for row in whole.values())
+
+
+@pytest.mark.slow
+def test_a_server_gives_what_the_offline_engine_gives(tmp_path, model, settings):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = "--dtype float32 --max-model-len 256 --enforce-eager --no-enable-chunked-prefill".split()
+    with open(tmp_path / "server.log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--port", str(port)]
+            + ["--served-model-name", "tiny", "--host", "127.0.0.1", *words],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **CPU_ENVIRONMENT},
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "server.log").read_text()
+            try:
+                urllib.request.urlopen(f"{url}/models", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(1)
+        served = [*settings, "engine.kind=server", f"engine.url={url}"]
+        evaluate("--model", "tiny", "--n", 2, "--output", tmp_path / "served", *served)
+        assert "serves tiny" in evaluate("--model", "other", "--output", tmp_path / "other", *served, expected=2)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+    evaluate("--model", model, "--n", 2, "--output", tmp_path / "offline", *settings)
+    ours, theirs = samples(tmp_path / "offline"), samples(tmp_path / "served")
+    assert ours.keys() == theirs.keys()
+    for key, row in ours.items():
+        assert theirs[key]["response"] == row["response"] and theirs[key]["tokens"] == row["tokens"]
+        assert theirs[key]["mean_logprob"] == pytest.approx(row["mean_logprob"], abs=1e-3)
+    assert read_results(tmp_path / "served")["model"]["weights"] is None
+
+
+@pytest.mark.slow
+def test_checkpoints_of_a_training_run_are_evaluated_beside_it(tmp_path, model, settings):
+    run, output = tmp_path / "run", tmp_path / "watched"
+    words = ["--output", str(output), "--last-step", "4", "--trackers", "tensorboard", *settings]
+    environment = {**os.environ, "TENSORBOARD_DIR": str(tmp_path / "tensorboard")}
+    with open(tmp_path / "watch.log", "w") as log:
+        watcher = subprocess.Popen(
+            [sys.executable, "-m", "verl_pipeline.cli", "eval-watch", str(run), *words], stdout=log, stderr=log,
+            env=environment,
+        )  # fmt: skip
+    try:
+        trained = runs.train(
+            tmp_path / "training",
+            [
+                *tiny.overrides(tmp_path / "tiny"),
+                "actor_rollout_ref.rollout.nnodes=1",
+                "trainer.total_training_steps=4",
+                "trainer.save_freq=2",
+                f"trainer.default_local_dir={run}",
+            ],
+        )
+        assert trained.returncode == 0, tail(trained)
+        check_clean(trained)
+        assert watcher.wait(300) == 0, (tmp_path / "watch.log").read_text()
+    finally:
+        if watcher.poll() is None:
+            watcher.terminate()
+            watcher.wait(60)
+    rows = json.loads((output / "checkpoints.json").read_text())
+    assert [row["step"] for row in rows] == [2, 4]
+    assert rows[0]["weights"] != rows[1]["weights"], "each is that of its own step"
+    for row in rows:
+        merged = tmp_path / f"merged-{row['step']}"
+        actor = run / f"global_step_{row['step']}" / "actor"
+        merge = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(actor)]
+        subprocess.run([*merge, "--target_dir", str(merged)], check=True, capture_output=True)
+        assert weights_hash(merged) == row["weights"]
+        assert row["tasks"]["parquet"]["split"] == "validation" and row["tasks"]["parquet"]["samples"] == ROWS * 4
+    metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics] == [2, 4]
+    assert metrics[0]["data"].keys() == watch.metrics_of(rows[0]).keys()
+    assert any((tmp_path / "tensorboard").iterdir())
+    assert not list(output.glob("step_*/model")), "merged weights are removed"
