@@ -71,16 +71,17 @@ def read_lines(path: Path) -> Iterator[Row]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """By one rename: whole or not at all."""
-    _write(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    """As :func:`write_text`."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """The same, a row a line."""
-    _write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    """As :func:`write_text`, a row a line."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """By one rename: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -222,7 +222,8 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
         entry_points.read_string(archive.read(next(n for n in names if n.endswith("/entry_points.txt"))).decode())
     assert {group: dict(entry_points[group]) for group in entry_points.sections()} == ENTRY_POINTS
 
-    data = [*(ROOT / "verl_pipeline").glob("config/**/*.yaml"), *(ROOT / "verl_pipeline").glob("quickstart/*.jsonl")]
+    kinds = ("config/**/*.yaml", "evaluation/*.css", "evaluation/*.html", "evaluation/*.js", "quickstart/*.jsonl")
+    data = [path for kind in kinds for path in (ROOT / "verl_pipeline").glob(kind)]
     expected = {path.relative_to(ROOT).as_posix() for path in [*(ROOT / "verl_pipeline").rglob("*.py"), *data]}
     packaged = {name for name in names if ".dist-info/" not in name}
     assert packaged == expected | {"hydra_plugins/verl_pipeline_search_path.py"}

@@ -1,0 +1,190 @@
+"""The page of results in a real browser: its numbers, its samples, and that nothing a model wrote ever runs."""
+
+import os
+import shutil
+from urllib.parse import quote
+
+import pytest
+
+from tests.unit.evaluation.folders import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
+from verl_pipeline.evaluation.report import write_report
+
+pytestmark = pytest.mark.integration
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CODE, MATHEMATICS = "section >> nth=0", "section >> nth=1"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium of the system's; the one that playwright would download is not needed."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        pytest.skip(f"NOT TESTED in a browser: {error}; pip install playwright, which is in requirements/dev.lock")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"NOT TESTED in a browser: none of {', '.join(BROWSERS)} is on PATH; install Debian's chromium")
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own refuses to run as root
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=sandbox)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def results_and_path(tmp_path_factory):
+    output = tmp_path_factory.mktemp("results")
+    return write_results(output, problems=70, samples=8), write_report(output)
+
+
+@pytest.fixture
+def results(results_and_path):
+    return results_and_path[0]
+
+
+@pytest.fixture
+def opened(browser, results_and_path):
+    """Opens the page, with a fragment or not; in the end nothing else was requested, and nothing went wrong."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(10_000)
+    requested, trouble = [], []
+    page.on("request", lambda request: requested.append(request.url.partition("#")[0]))
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    url = results_and_path[1].as_uri()
+
+    def open_page(fragment=""):
+        page.goto(url + fragment)
+        return page
+
+    yield open_page
+    hacked = page.evaluate("window.hacked")
+    page.close()
+    # An icon is looked up in the page itself (data:), which requests nothing.
+    assert {one for one in requested if not one.startswith("data:")} == {url}
+    assert trouble == [] and hacked is None
+
+
+def percent(fraction):
+    return f"{100 * fraction:.1f} %"
+
+
+def problems_listed(section):
+    return [text.split("\n")[0] for text in section.locator(".problems a").all_inner_texts()]
+
+
+def test_the_header_and_the_table_have_the_numbers_of_the_results(opened, results):
+    page = opened()
+    head = page.locator("header").first.inner_text()
+    for text in (results["model"]["name"], WEIGHTS[:12], "kind vllm", "Seed\n17", "verl 0.9.1", *results["warnings"]):
+        assert text in head
+    assert page.title() == f"Evaluation of {results['model']['name']}"
+    rows = page.locator(".summary tr.ours")
+    assert rows.count() == 2
+    for row, task in zip(rows.all(), results["tasks"], strict=True):
+        score, counts = task["pass@1"], task["counts"]
+        cells = row.locator("td").all_inner_texts()
+        assert cells[0] == task["title"]
+        assert cells[1].startswith(percent(score["value"]))
+        assert cells[2] == f"{100 * score['low']:.1f} – {100 * score['high']:.1f}"
+        assert cells[4] == f"{counts['problems']} × 8"
+        assert cells[6] == percent(counts["truncated"] / counts["samples"])
+        assert cells[7] == f"{task['lengths']['mean']:.0f}"
+        assert cells[8] == f"{task['grader']}, {task['tier']}"
+    votes = results["tasks"][1]["cons@k"][-1]
+    assert rows.nth(0).locator("td").nth(5).inner_text() == "–"
+    assert rows.nth(1).locator("td").nth(5).inner_text() == f"{percent(votes['value'])} (k = 8)"
+    published = page.locator(".summary tr.published").all_inner_texts()
+    assert published[1].split("\t")[:2] == ["DeepCoder-14B-Preview", "92.6 %"]
+    assert published[1].endswith("pass@1 – DeepCoder blog post – <b>HumanEval+</b>")
+    assert published[-1].split("\t")[:2] == ["o1-mini", "1,578"]
+
+
+def test_a_section_has_charts_notes_and_breakdowns(opened, results):
+    page = opened()
+    code, mathematics = page.locator(CODE), page.locator(MATHEMATICS)
+    assert code.locator("figure h3").all_inner_texts() == [
+        *("Score by number of samples", "Score by length allowed", "Lengths of responses", "Verdicts"),
+        *("By difficulty", "By month"),
+    ]
+    assert "Score by what it costs" in mathematics.locator("figure h3").all_inner_texts()
+    cost = mathematics.locator("figure", has_text="Score by what it costs")
+    assert cost.locator(".legend span:not(.swatch)").all_inner_texts() == ["vote", "best", "one sample"]
+    assert cost.locator("tbody tr").all_inner_texts()[0].startswith("vote of 1\t")
+    assert "Problems that are in the training data: 2" in code.inner_text()
+    assert "the <first> version of the data" in code.inner_text()
+    assert "1,480 (1,390 – 1,570), 21 contests" in mathematics.inner_text()
+    tooltips = code.locator("svg.chart title").all_text_contents()
+    for point in results["tasks"][0]["pass@k"]:
+        assert any(text.startswith(f"pass@{point['k']}: {percent(point['value'])}") for text in tooltips)
+    shares = dict(
+        row.split("\t")[:2] for row in code.locator("figure", has_text="Verdicts").locator("tbody tr").all_inner_texts()
+    )
+    assert shares == {name.replace("_", " "): str(n) for name, n in results["tasks"][0]["verdicts"].items()}
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not page.evaluate(
+        "/NaN|undefined|Infinity|\\[object/.test(document.body.outerHTML.replace(/<script.*?<\\/script>/gs, ''))"
+    )
+
+
+def test_searching_filtering_selecting_and_turning_pages(opened):
+    code = opened().locator(CODE)
+    assert problems_listed(code) == [f"HumanEval/{i}" for i in range(60)]
+    code.get_by_label("Pages of problems").get_by_role("button", name="Next").click()
+    assert problems_listed(code) == [*(f"HumanEval/{i}" for i in range(60, 69)), HOSTILE_ID]
+
+    search = code.get_by_label("Search by problem id")
+    search.fill("eval/1")
+    assert problems_listed(code) == [f"HumanEval/{i}" for i in (1, *range(10, 20))]
+    assert code.locator(".problem h3").inner_text() == "HumanEval/1"
+    code.get_by_role("link", name="HumanEval/13").click()
+    assert code.locator(".problem h3").inner_text() == "HumanEval/13"
+    assert code.locator(".problem details pre").inner_text().startswith("HumanEval/13\nComplete the function.")
+    assert [text.split("\n")[0] for text in code.locator("article pre").all_inner_texts()] == [
+        f"Sample {number} of HumanEval/13:" for number in range(5)
+    ]
+    code.get_by_label("Pages of samples").first.get_by_role("button", name="Next").click()
+    assert code.locator("article").count() == 3
+
+    search.fill("")
+    code.get_by_label("Filter by verdict").select_option("time_limit")
+    listed = problems_listed(code)
+    assert 0 < len(listed) < 70
+    code.locator(".problems a").nth(len(listed) - 1).click()
+    verdicts = code.locator("article .verdict").all_inner_texts()
+    assert verdicts and set(verdicts) == {"time limit"}
+    search.fill("no problem has this id")
+    assert problems_listed(code) == [] and code.locator(".problem").inner_text() == "No such problem."
+
+
+def test_what_a_model_wrote_stays_text(opened):
+    code = opened(f"#humaneval/{quote(HOSTILE_ID, safe='')}").locator(CODE)
+    assert code.locator(".problem h3").inner_text() == HOSTILE_ID
+    assert code.locator("article pre").first.text_content().endswith(HOSTILE)
+    assert code.locator("img, script, b, i, u").count() == 0
+
+
+@pytest.mark.parametrize("fragment", ["#aime2024/2024-II-30", "#aime2024/2024%2DII%2D30"])
+def test_a_fragment_leads_to_its_problem(opened, fragment):
+    page = opened(fragment)
+    shown = page.locator(MATHEMATICS).locator(".problem h3")
+    assert shown.inner_text() == "2024-II-30"
+    assert page.locator(MATHEMATICS).locator(".problems [aria-current]").inner_text().startswith("2024-II-30")
+    assert 0 <= shown.bounding_box()["y"] < 900
+    assert page.locator(CODE).locator(".problem h3").inner_text() == "HumanEval/0"
+
+
+def test_a_link_to_a_problem_can_be_copied_and_history_goes_back(opened):
+    page = opened()
+    code = page.locator(CODE)
+    code.get_by_role("link", name="HumanEval/13").click()
+    assert page.url.endswith("#humaneval/HumanEval%2F13")
+    code.get_by_role("link", name="HumanEval/14").click()
+    page.go_back()
+    code.locator(".problem h3", has_text="HumanEval/13").wait_for()
+
+
+def test_a_fragment_that_leads_nowhere_does_no_harm(opened):
+    for fragment in ("#", "#nothing/at-all", "#%", "#humaneval/%E0%A4%A", "#data"):
+        assert opened(fragment).locator("section").count() == 2
