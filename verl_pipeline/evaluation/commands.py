@@ -1,5 +1,6 @@
 """Command line of evaluation: ``eval``, ``eval-compare`` and ``eval-watch``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ def evaluate(
     list_tasks: Annotated[bool, typer.Option("--list", help="Show the tasks and stop.")] = False,
 ) -> None:
     """Evaluate a model; a second call goes on where a first was stopped. Exit 1: samples are missing; 2: refused."""
-    console = Console()
+    console = _console()
     if list_tasks:
         console.print(_task_table())
         return
@@ -45,7 +46,7 @@ def compare(
     from verl_pipeline.evaluation.compare import compare_folders
     from verl_pipeline.evaluation.errors import Refused
 
-    console = Console()
+    console = _console()
     try:
         rows = compare_folders(before, after)
     except Refused as error:
@@ -85,13 +86,12 @@ def watch(
 ) -> None:
     """Evaluate the checkpoints of a training run as they come, beside it; results go to the trackers as eval/*."""
     import signal
-    import sys
 
     from verl_pipeline.evaluation.errors import Refused
     from verl_pipeline.evaluation.watch import Watch, watch
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the evaluation under way ends with us
-    console = Console()
+    console = _console()
     given = [f"tasks=[{tasks}]", *([f"data={data.resolve()}"] if data else []), *(settings or [])]
     try:
         watched = Watch(
@@ -179,6 +179,11 @@ def percent(interval: dict[str, Any] | None) -> str:
         return "-"
     text = f"{100 * interval['value']:.1f} %"
     return text if interval["low"] is None else f"{text} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
+
+
+def _console() -> Console:
+    """Into a file, rich would fold tables to 80 columns."""
+    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 def _task_table() -> Table:

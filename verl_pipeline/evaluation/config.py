@@ -93,10 +93,13 @@ class RefineConfig:
     Attributes:
         n: samples of a second round for a problem whose samples disagree; 0: none.
         agreement: a problem whose leading answer has less than this share of the votes' weight is refined.
+        confidence: so is one whose samples have a mean confidence (geometric mean of a sample's token probabilities)
+            below this; 0: none.
     """
 
     n: int = 0
     agreement: float = 0.5
+    confidence: float = 0.0
 
 
 @dataclass
@@ -178,5 +181,8 @@ def _check(config: EvalConfig) -> None:
         raise BadSetting("grader.url: needed with grader.tier=remote, and only there")
     if config.engine.kind == "server" and config.engine.rope_parameters:
         raise BadSetting("engine.rope_parameters: a server scales positions by its own settings")
-    if not 0 < config.refine.agreement <= 1 or config.refine.n < 0:
-        raise BadSetting("refine: agreement must be in (0, 1], n at least 0")
+    rope = config.engine.rope_parameters
+    if rope is not None and not ({"rope_type", "factor"} <= rope.keys() and isinstance(rope["factor"], int | float)):
+        raise BadSetting(f"engine.rope_parameters={rope}: rope_type (as in yarn) and factor (a number) are needed")
+    if not 0 < config.refine.agreement <= 1 or not 0 <= config.refine.confidence < 1 or config.refine.n < 0:
+        raise BadSetting("refine: agreement must be in (0, 1], confidence in [0, 1), n at least 0")

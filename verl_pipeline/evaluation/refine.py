@@ -2,8 +2,9 @@
 
 The first round's samples vote, each weighted by its confidence (the geometric mean of its tokens' probabilities: the
 sequence-level relative of the weights in DeepConf, Fu et al. 2025, arXiv 2508.15260). Where the winner has less than
-``refine.agreement`` of the weight, the model is shown earlier attempts, one in each new request, and for programs how
-they did on the examples that the prompt shows; then all samples of both rounds vote.
+``refine.agreement`` of the weight, or the samples' mean confidence is below ``refine.confidence``, the model is shown
+earlier attempts, one in each new request, and for programs how they did on the examples that the prompt shows; then all
+samples of both rounds vote.
 
 Invariants:
 * What a request says of an attempt rests on the examples of the prompt, never on a hidden test.
@@ -41,7 +42,11 @@ def agreement(rows: Sequence[Row]) -> float:
 
 def uncertain(graded: Graded, config: RefineConfig) -> list[str]:
     """Problems that are asked again."""
-    return [name for name, rows in graded.items() if agreement(rows) < config.agreement]
+    return [
+        name
+        for name, rows in graded.items()
+        if agreement(rows) < config.agreement or statistics.fmean(map(confidence, rows)) < config.confidence
+    ]
 
 
 def requests(

@@ -182,14 +182,14 @@ class _Evaluation:
         refining = self.config.refine
         asked = list(refine.requests(one.task.name, one.loaded.items, graded, refining, one.sampling))
         # What is asked rests on all samples of the first round.
-        settings = {**settings, "agreement": refining.agreement, "first_round": one.sampling.n}
+        settings = {**settings, "refine": [refining.agreement, refining.confidence], "first_round": one.sampling.n}
         samples, second = self._round(one, folder / "second_round", settings, asked, refining.n)
         methods.extend(refine.combined(graded, second))
         return {
             "problems": len({request.id for request in asked}),
             "samples": len(samples),
             "failed": len(asked) - len(samples),
-            "agreement": refining.agreement,
+            **dataclasses.asdict(refining),
             "tokens": sum(row["tokens"] for row in samples),
         }
 

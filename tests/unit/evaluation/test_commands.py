@@ -38,6 +38,7 @@ def invoke(*words):
         (["options.small.x=1"], "no x"),
         (["scorer=nope"], "scorer"),
         (["refine.agreement=2"], "refine"),
+        (["engine.rope_parameters={factor: 2}"], "rope_type"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--model", "/nowhere/model"], "model=/nowhere/model"),
         (["--model", "/nowhere.jsonl"], "/nowhere.jsonl"),

@@ -7,7 +7,7 @@ import pytest
 
 from verl_pipeline.evaluation.config import EngineConfig
 from verl_pipeline.evaluation.engines import EngineError, Request
-from verl_pipeline.evaluation.engines.tokens import position_limit, weights_hash
+from verl_pipeline.evaluation.engines.tokens import Positions, positions, weights_hash
 from verl_pipeline.evaluation.engines.vllm import VllmEngine
 from verl_pipeline.evaluation.task import Sampling, asked
 from verl_pipeline.testing import tiny
@@ -28,6 +28,7 @@ def test_what_is_too_long_is_refused_with_the_fix(model):
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
     scaled = VllmEngine(str(model), EngineConfig(rope_parameters=yarn))
     scaled.check_lengths([REQUEST], Sampling(max_tokens=900))
+    assert scaled.settings()["rope_parameters"] == {"rope_theta": 10000.0, **yarn}, "the model's own base stays"
     assert scaled.settings()["position_limit"] == 1024 and "yarn x 4" in scaled.settings()["position_limit_rests_on"]
 
 
@@ -58,4 +59,4 @@ def test_the_hash_is_of_contents(model, tmp_path):
     content[-1] ^= 1
     weights.write_bytes(content)
     assert weights_hash(copy) != weights_hash(model)
-    assert position_limit(model, None) == (256, "max_position_embeddings=256")
+    assert positions(model, None) == Positions(256, "max_position_embeddings=256")

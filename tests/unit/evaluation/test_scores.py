@@ -85,6 +85,9 @@ def test_a_second_round_asks_where_samples_disagree():
     graded = {"a": [row("1", 1.0), row("2", 0.0), row(None, 0.0)], "b": [row("9", 0.0), row("9", 0.0)]}
     assert refine.agreement(graded["a"]) == pytest.approx(1 / 3) and refine.agreement(graded["b"]) == 1.0
     assert refine.agreement([row(None, 0.0)]) == 0.0
+    unsure = RefineConfig(n=1, agreement=0.1, confidence=0.5)
+    assert refine.uncertain({"b": [row("9", 0.0, logprob=math.log(0.4))]}, unsure) == ["b"]
+    assert refine.uncertain({"b": [row("9", 0.0, logprob=math.log(0.6))]}, unsure) == []
     asked_again = list(refine.requests("t", ITEMS, graded, config, Sampling()))
     assert [(request.id, request.sample) for request in asked_again] == [("a", 0), ("a", 1), ("a", 2)]
     assert len({request.seed for request in asked_again}) == 3

@@ -6,6 +6,7 @@ Invariants:
 """
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +75,33 @@ class Prompts:
         return self.tokenizer(text + request.prefill, add_special_tokens=False)["input_ids"]
 
 
-def position_limit(folder: Path, rope_parameters: dict[str, Any] | None) -> tuple[int, str]:
-    """Longest sequence that the model has positions for, and in words what that rests on."""
+@dataclass(frozen=True)
+class Positions:
+    """How long a sequence may be.
+
+    Attributes:
+        limit: tokens that the model has positions for.
+        rests_on: in words, what that rests on.
+        rope_parameters: the model's own with the given ones over them, for the engine; None: nothing is changed.
+    """
+
+    limit: int
+    rests_on: str
+    rope_parameters: dict[str, Any] | None = None
+
+
+def positions(folder: Path, given: dict[str, Any] | None) -> Positions:
+    """Of a model, perhaps scaled by ``given`` (``engine.rope_parameters``)."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
+    own = getattr(config, "rope_parameters", None) or {}
     limit = int(config.max_position_embeddings)
-    if not rope_parameters:
-        own = getattr(config, "rope_parameters", None) or {}
+    if not given:
         kind = own.get("rope_type", "default")
         scaled = "" if kind == "default" else f", scaled by the model's own {kind} x {own.get('factor')}"
-        return limit, f"max_position_embeddings={limit}{scaled}"
-    factor = float(rope_parameters.get("factor", 1.0))
-    base = int(rope_parameters.get("original_max_position_embeddings", limit))
-    return int(base * factor), f"{rope_parameters.get('rope_type')} x {factor:g} of {base} (engine.rope_parameters)"
+        return Positions(limit, f"max_position_embeddings={limit}{scaled}")
+    base = int(given.get("original_max_position_embeddings", limit))
+    scaling = f"{given['rope_type']} x {given['factor']:g} of {base} positions (engine.rope_parameters)"
+    # What is not given, like the base of the frequencies, stays the model's own.
+    return Positions(int(base * given["factor"]), scaling, {**own, "original_max_position_embeddings": base, **given})

@@ -13,7 +13,7 @@ from typing import Any
 
 from verl_pipeline.evaluation.config import EngineConfig
 from verl_pipeline.evaluation.engines import EngineError, Failed, Generation, Request
-from verl_pipeline.evaluation.engines.tokens import Prompts, model_folder, position_limit, weights_hash
+from verl_pipeline.evaluation.engines.tokens import Prompts, model_folder, positions, weights_hash
 from verl_pipeline.evaluation.task import Sampling
 
 # An answer that was begun for the model ends with its block of code.
@@ -31,7 +31,7 @@ class VllmEngine:
         self.name, self.config = name, config
         self.folder: Path = model_folder(name)
         self.prompts = Prompts(self.folder, config)
-        self.limit, self.limit_rests_on = position_limit(self.folder, config.rope_parameters)
+        self.positions = positions(self.folder, config.rope_parameters)
         self._longest = 0
         self._llm: Any = None
 
@@ -42,19 +42,19 @@ class VllmEngine:
         return {
             "kind": "vllm",
             "dtype": self._dtype(),
-            "position_limit": self.limit,
-            "position_limit_rests_on": self.limit_rests_on,
-            "rope_parameters": self.config.rope_parameters,
+            "position_limit": self.positions.limit,
+            "position_limit_rests_on": self.positions.rests_on,
+            "rope_parameters": self.positions.rope_parameters,
             "chat_template": self.config.chat_template,
         }
 
     def check_lengths(self, requests: Iterable[Request], sampling: Sampling, more: int = 0) -> None:
         longest = max((len(self.prompts.tokens(request)) for request in requests), default=0) + sampling.max_tokens
-        limit = min(self.limit, self.config.max_model_len or self.limit)
+        limit = min(self.positions.limit, self.config.max_model_len or self.positions.limit)
         if longest > limit:
             raise EngineError(
                 f"sampling.max_tokens={sampling.max_tokens} and the longest prompt make {longest} tokens, but the "
-                f"model holds {limit} ({self.limit_rests_on}): set sampling.max_tokens to at most "
+                f"model holds {limit} ({self.positions.rests_on}): set sampling.max_tokens to at most "
                 f"{limit - longest + sampling.max_tokens}, or scale its positions with engine.rope_parameters"
             )
         self._longest = max(self._longest, min(longest + more, limit))
@@ -120,7 +120,7 @@ class VllmEngine:
                 max_num_seqs=self.config.concurrency,
                 tensor_parallel_size=self.config.tensor_parallel_size,
                 gpu_memory_utilization=self.config.gpu_memory_utilization,
-                hf_overrides={"rope_parameters": self.config.rope_parameters} if self.config.rope_parameters else {},
+                hf_overrides={"rope_parameters": scaled} if (scaled := self.positions.rope_parameters) else {},
                 enable_prefix_caching=True,  # the samples of a problem share its prompt
                 seed=0,
                 **(_on_cpu(length) if on_cpu else {}),
