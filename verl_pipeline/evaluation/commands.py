@@ -7,6 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+# Exit code of an evaluation that ended with samples missing or not graded.
+INCOMPLETE = 3
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Further settings, as in engine.kind=server; all: docs/evaluation.md.")
@@ -25,17 +29,22 @@ def evaluate(
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
     list_tasks: Annotated[bool, typer.Option("--list", help="Show the tasks and stop.")] = False,
 ) -> None:
-    """Evaluate a model; a second call goes on where a first was stopped. Exit 1: samples are missing; 2: refused."""
+    """Evaluate a model; a second call goes on where a first was stopped. Exit 3: samples are missing; 2: refused."""
     console = _console()
     if list_tasks:
         console.print(_task_table())
         return
-    given = {"model": model, "sampling.n": n, "output": output, "data": data}
-    overrides = [f"{name}={value}" for name, value in given.items() if value is not None]
-    overrides += [f"tasks=[{tasks}]"] if tasks else []
-    results = _run(str(config) if config else None, overrides + (settings or []), console)
+    given = {
+        "model": model,
+        "tasks": tasks.split(",") if tasks else None,
+        "output": str(output) if output else None,
+        "data": str(data) if data else None,
+        "sampling": {"n": n} if n else None,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    results = _run(str(config) if config else None, settings or [], given, console)
     if any(task["counts"]["failed"] or task["counts"]["infrastructure"] for task in results["tasks"]):
-        raise typer.Exit(1)
+        raise typer.Exit(INCOMPLETE)
 
 
 def compare(
@@ -50,7 +59,7 @@ def compare(
     try:
         rows = compare_folders(before, after)
     except Refused as error:
-        console.print(f"[red]{error}[/]", soft_wrap=True)
+        _say(console, str(error), "red")
         raise typer.Exit(2) from error
     table = Table(
         "task", "problems", "before", "after", "difference, 95 %", "better / worse", caption="paired by problem"
@@ -67,7 +76,7 @@ def compare(
     console.print(table)
     for row in rows:
         for note in row["notes"]:
-            console.print(f"{row['task']}: {note}", soft_wrap=True)
+            _say(console, f"{row['task']}: {note}", "yellow")
 
 
 def watch(
@@ -90,7 +99,8 @@ def watch(
     from verl_pipeline.evaluation.errors import Refused
     from verl_pipeline.evaluation.watch import Watch, watch
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the evaluation under way ends with us
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the evaluation under way ends with us
+        signal.signal(number, lambda *_: sys.exit(143))
     console = _console()
     given = [f"tasks=[{tasks}]", *([f"data={data.resolve()}"] if data else []), *(settings or [])]
     try:
@@ -100,7 +110,7 @@ def watch(
             given,
             last_step,
             idle_s,
-            frozenset(int(core) for core in cores.split(",")) if cores else frozenset(),
+            cores.split(",") if cores else (),
             gpus,
             trackers.split(","),
             project,
@@ -108,7 +118,7 @@ def watch(
         )
         rows = watch(watched, console)
     except Refused as error:
-        console.print(f"[red]{error}[/]", soft_wrap=True, highlight=False)
+        _say(console, str(error), "red")
         raise typer.Exit(2) from error
     console.print(checkpoint_table(rows))
 
@@ -117,7 +127,10 @@ def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
     """A row a checkpoint, with intervals; the best of each task is marked."""
     names = list(dict.fromkeys(name for row in rows for name in row["tasks"]))
     best = {
-        name: max((row["tasks"][name]["pass@1"]["value"] for row in rows if row["tasks"].get(name)), default=None)
+        name: max(
+            (task["pass@1"]["value"] for row in rows if (task := row["tasks"].get(name)) and task["pass@1"]),
+            default=None,
+        )
         for name in names
     }
     table = Table("step", "weights", *names, caption="* best; differences within the intervals say nothing")
@@ -131,7 +144,7 @@ def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _run(config: str | None, overrides: list[str], console: Console) -> dict[str, Any]:
+def _run(config: str | None, overrides: list[str], given: dict[str, Any], console: Console) -> dict[str, Any]:
     """Evaluate, write the report, print the scores; what is refused is one red line and exit 2."""
     from verl_pipeline.evaluation.config import load_config
     from verl_pipeline.evaluation.errors import Refused
@@ -140,23 +153,23 @@ def _run(config: str | None, overrides: list[str], console: Console) -> dict[str
     from verl_pipeline.sandbox import SandboxError
 
     try:
-        settings = load_config(config, overrides)
+        settings = load_config(config, overrides, given)
         results = run(settings, console)
     except (Refused, SandboxError) as error:
-        console.print(f"[red]{error}[/]", soft_wrap=True, highlight=False)
+        _say(console, str(error), "red")
         raise typer.Exit(2) from error
     report = write_report(Path(settings.output))
     console.print(score_table(results))
     for warning in results["warnings"]:
-        console.print(f"[yellow]{warning}[/]", soft_wrap=True, highlight=False)
-    console.print(f"results: {Path(settings.output) / 'results.json'}, report: {report}", soft_wrap=True)
+        _say(console, warning, "yellow")
+    _say(console, f"results: {Path(settings.output) / 'results.json'}, report: {report}")
     return results
 
 
 def score_table(results: dict[str, Any]) -> Table:
     """A row a task, with intervals."""
-    table = Table(title=results["model"]["name"], caption="95 % intervals over problems")
-    for column in ("task", "problems x n", "pass@1", "pass@n", "vote of n", "truncated", "tokens", "grader"):
+    table = Table(title=Text(results["model"]["name"]), caption="95 % intervals over problems")
+    for column in ("task", "problems x n", "pass@1", "pass@k", "vote of k", "truncated", "tokens", "grader"):
         table.add_column(column)
     for task in results["tasks"]:
         counts, n = task["counts"], task["sampling"]["n"]
@@ -164,13 +177,17 @@ def score_table(results: dict[str, Any]) -> Table:
             task["title"],
             f"{counts['problems']} x {n}",
             percent(task["pass@1"]),
-            percent(task["pass@k"][-1] if task["pass@k"] else None),
-            percent(task["cons@k"][-1] if task["cons@k"] else None),
+            _largest(task["pass@k"]),
+            _largest(task["cons@k"]),
             f"{counts['truncated'] / max(1, counts['samples']):.1%}",
             f"{task['lengths']['mean']:.0f}" if task["lengths"] else "-",
             f"{task['grader']}: {task['tier']}",
         )
     return table
+
+
+def _largest(curve: list[dict[str, Any]]) -> str:
+    return f"{percent(curve[-1])} (k={curve[-1]['k']})" if curve and curve[-1]["k"] > 1 else "-"
 
 
 def percent(interval: dict[str, Any] | None) -> str:
@@ -179,6 +196,11 @@ def percent(interval: dict[str, Any] | None) -> str:
         return "-"
     text = f"{100 * interval['value']:.1f} %"
     return text if interval["low"] is None else f"{text} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    """As it is: brackets in it are no markup, and no line is broken."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _console() -> Console:

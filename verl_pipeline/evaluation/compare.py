@@ -27,7 +27,8 @@ def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
         NotComparable: no common task, or other data.
         NoResults: a folder without results.
     """
-    tasks = [{task["task"]: task for task in read_results(folder)["tasks"]} for folder in (before, after)]
+    both = [read_results(folder) for folder in (before, after)]
+    tasks = [{task["task"]: task | {"engine": results["engine"]} for task in results["tasks"]} for results in both]
     shared = [name for name in tasks[0] if name in tasks[1]]
     if not shared:
         raise NotComparable(f"no task in common: {', '.join(tasks[0])} and {', '.join(tasks[1])}")
@@ -47,15 +48,21 @@ def _compare(name: str, first: dict, second: dict, before: Path, after: Path) ->
     gains = [means[1][problem] - means[0][problem] for problem in common]
     notes = [
         f"{field}: {first[field]} before, {second[field]} after"
-        for field in ("sampling", "style", "tier")
+        for field in ("engine", "sampling", "style", "tier")
         if first[field] != second[field]
     ]
+    if missing := len(means[0].keys() | means[1].keys()) - len(common):
+        notes.append(f"{missing} problems have samples on one side only and are left out")
+    for which, result in (("before", first), ("after", second)):
+        if lost := result["counts"]["failed"] + result["counts"]["infrastructure"]:
+            notes.append(f"{lost} samples are missing {which}")
+    each = min(first["sampling"]["n"], second["sampling"]["n"])
     return {
         "task": name,
         "problems": len(common),
         "before": statistics.fmean(means[0][problem] for problem in common),
         "after": statistics.fmean(means[1][problem] for problem in common),
-        **difference_interval(*means).as_dict(),
+        **difference_interval(means[0], means[1], each).as_dict(),
         "better": sum(gain > 0 for gain in gains),
         "worse": sum(gain < 0 for gain in gains),
         "notes": notes,

@@ -6,9 +6,11 @@ Invariants:
 * A contradiction is found here, before data or models are loaded.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -116,6 +118,7 @@ class EvalConfig:
         style: ``chat``: the model answers from the start; ``prefill``: its message begins as the task says, for models
             that do not think.
         purpose: ``report``, or ``choose`` between checkpoints, for which a test split is marked.
+        limit: the first so many problems of each task only; None: all.
         train_data: parquet files in verl's schema that the model was trained on: problems that are in them are named.
         scorer: best-of-n takes the sample with the highest ``mean_logprob``, the ``shortest``, or the highest value of
             ``package.module.function`` of the sample's row.
@@ -129,6 +132,7 @@ class EvalConfig:
     hub: bool = True
     style: str = "chat"
     purpose: str = "report"
+    limit: int | None = None
     train_data: list[str] = field(default_factory=list)
     scorer: str = "mean_logprob"
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -138,24 +142,37 @@ class EvalConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+def given_answers(model: str) -> bool:
+    """Whether ``model`` stands for answers that are there already."""
+    return model in ("canonical", "empty") or model.endswith(".jsonl")
+
+
 class BadSetting(Refused):
     """A setting that cannot be; the message names it and the fix."""
 
 
-def load_config(file: str | None, overrides: list[str]) -> EvalConfig:
-    """Defaults, then the file, then the overrides (``engine.kind=server``).
+def load_config(file: str | None, overrides: list[str], given: Mapping[str, Any] | None = None) -> EvalConfig:
+    """Defaults, then the file, then the overrides (``engine.kind=server``), then what is ``given`` as it is.
 
     Raises:
         BadSetting: an unknown field, a value of the wrong type, or a contradiction.
     """
     try:
         layers = [OmegaConf.load(file)] if file else []
-        merged = OmegaConf.merge(OmegaConf.structured(EvalConfig), *layers, OmegaConf.from_dotlist(overrides))
+        merged = OmegaConf.merge(
+            OmegaConf.structured(EvalConfig), *layers, OmegaConf.from_dotlist(overrides), dict(given or {})
+        )
         config = OmegaConf.to_object(merged)
-    except OSError as error:
-        raise BadSetting(f"--config {file}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"--config {file}: {error}") from error
     except OmegaConfBaseException as error:
         raise BadSetting(f"{error.full_key or 'settings'}: {str(error).splitlines()[0]}") from error
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+    ) as error:  # OmegaConf's own for what is no mapping are of the last two
+        raise BadSetting(f"settings: {' '.join(str(error).split())}") from error
     assert isinstance(config, EvalConfig)
     _check(config)
     return config
@@ -184,5 +201,23 @@ def _check(config: EvalConfig) -> None:
     rope = config.engine.rope_parameters
     if rope is not None and not ({"rope_type", "factor"} <= rope.keys() and isinstance(rope["factor"], int | float)):
         raise BadSetting(f"engine.rope_parameters={rope}: rope_type (as in yarn) and factor (a number) are needed")
+    least = {
+        "engine.concurrency": config.engine.concurrency,
+        "engine.tries": config.engine.tries,
+        "engine.timeout_s": config.engine.timeout_s,
+        "grader.workers": config.grader.workers,
+        "engine.threads": config.engine.threads,
+        "limit": config.limit,
+    }
+    for name, number in least.items():
+        if number is not None and number < 1:
+            raise BadSetting(f"{name}={number}: must be at least 1")
+    if len(set(config.tasks)) < len(config.tasks):
+        raise BadSetting(f"tasks={','.join(config.tasks)}: one is named twice")
+    for name, options in config.options.items():
+        if not isinstance(options, dict):
+            raise BadSetting(f"options.{name}={options!r}: option=value pairs are needed")
+    if config.refine.n and given_answers(config.model):
+        raise BadSetting(f"refine.n: a second round needs a model that can be asked, not {config.model}")
     if not 0 < config.refine.agreement <= 1 or not 0 <= config.refine.confidence < 1 or config.refine.n < 0:
         raise BadSetting("refine: agreement must be in (0, 1], confidence in [0, 1), n at least 0")

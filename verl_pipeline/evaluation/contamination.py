@@ -21,16 +21,22 @@ def seen(items: Sequence[Item], train_data: Iterable[str]) -> list[str]:
     Raises:
         BadData: a file cannot be read, or has no ``prompt``.
     """
+    files = list(train_data)
+    if not files:
+        return []
     own = {item.id: _grams(_text(item.messages)) for item in items}
     frequency = Counter(gram for grams in own.values() for gram in grams)
     common = {gram for gram, count in frequency.items() if count > len(items) / 2} if len(items) > 2 else set()
     wanted = frequency.keys() - common
     found: set[str] = set()
-    for file in train_data:
+    for file in files:
         for row in read_rows(Path(file)):
             if "prompt" not in row:
                 raise BadData(f"train_data={file}: rows have no prompt; verl's schema is needed")
-            found |= _grams(_text(row["prompt"])) & wanted
+            try:
+                found |= _grams(_text(row["prompt"])) & wanted
+            except (TypeError, KeyError) as error:
+                raise BadData(f"train_data={file}: prompt is no list of messages: {error!r}") from error
     shares = {name: len(grams & found) / max(1, len(grams - common)) for name, grams in own.items()}
     return [name for name, share in shares.items() if share >= SHARE]
 

@@ -9,11 +9,16 @@ import gzip
 import importlib.util
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import pyarrow
+import pyarrow.ipc
+import pyarrow.parquet
 
 from verl_pipeline.evaluation.errors import Refused
 
@@ -60,6 +65,12 @@ class Finder:
     folder: Path | None = None
     hub: bool = True
 
+    def __post_init__(self):
+        if self.folder is None and os.environ.get(FOLDER_VARIABLE):
+            object.__setattr__(self, "folder", Path(os.environ[FOLDER_VARIABLE]))
+        if self.folder is not None and not self.folder.is_dir():
+            raise DataNotFound(f"{self.folder}: no such folder (--data, ${FOLDER_VARIABLE})")
+
     def find(
         self,
         stems: Sequence[str],
@@ -78,7 +89,7 @@ class Finder:
             BadData: a file is not of the format its name says.
         """
         looked: list[str] = []
-        folder = self.folder or (Path(os.environ[FOLDER_VARIABLE]) if os.environ.get(FOLDER_VARIABLE) else None)
+        folder = self.folder
         if folder is None:
             looked.append(f"no folder of local files (--data, ${FOLDER_VARIABLE})")
         else:
@@ -86,7 +97,7 @@ class Finder:
             alone = [file for stem in stems if (file := _local(folder, stem))]
             if found := (together if parts and len(together) == len(parts) else alone[:1]):
                 return _read_all(found), ", ".join(map(str, found))
-            looked.append(f"{folder}: none of {', '.join(stems)} with a suffix of {', '.join(SUFFIXES)}")
+            looked.append(f"{folder}: none of {', '.join([*stems, *parts])} with a suffix of {', '.join(SUFFIXES)}")
         if package:
             spec = importlib.util.find_spec(package.module)
             path = Path(spec.origin).parent / package.path if spec and spec.origin else None
@@ -112,38 +123,42 @@ def read_rows(path: Path) -> Iterator[Row]:
     """Rows of one file, by its suffix.
 
     Raises:
-        BadData: it cannot be read as that; the message has the file and the line.
+        BadData: it cannot be read as that; the message has the file and, of JSON lines, the line.
     """
+    try:
+        for number, row in enumerate(_values(path), 1):
+            if not isinstance(row, dict):
+                raise BadData(f"{path}:{number}: an object is expected, not {type(row).__name__}")
+            yield row
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pyarrow.ArrowException) as error:
+        raise BadData(f"{path}: {error}") from error
+
+
+def _values(path: Path) -> Iterator[Any]:
     name = path.name
     if name.endswith((".jsonl", ".jsonl.gz")):
         opened = gzip.open(path, "rt", encoding="utf-8") if name.endswith(".gz") else path.open(encoding="utf-8")
         with opened as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    try:
-                        yield json.loads(line)
-                    except ValueError as error:
-                        raise BadData(f"{path}:{number}: no JSON: {error}") from error
+                    yield _json(line, f"{path}:{number}")
     elif name.endswith(".json"):
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadData(f"{path}: no JSON: {error}") from error
+        rows = _json(path.read_text(encoding="utf-8"), str(path))
         if not isinstance(rows, list):
             raise BadData(f"{path}: a list of rows is expected, not {type(rows).__name__}")
         yield from rows
     else:
-        try:
-            yield from _table(path).to_pylist()
-        except (OSError, ValueError) as error:  # pyarrow's errors are of these
-            raise BadData(f"{path}: {error}") from error
+        yield from _table(path).to_pylist()
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadData(f"{where}: no JSON: {error}") from error
 
 
 def _table(path: Path) -> Any:
-    import pyarrow
-    import pyarrow.ipc
-    import pyarrow.parquet
-
     if path.name.endswith(".parquet"):
         return pyarrow.parquet.read_table(path)
     with pyarrow.memory_map(str(path)) as source:

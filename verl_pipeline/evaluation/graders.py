@@ -8,13 +8,14 @@ Invariants:
 import ast
 import asyncio
 import hashlib
+import re
 from typing import Any
 
 from verl_pipeline.evaluation.config import GraderConfig
 from verl_pipeline.evaluation.task import Item
 from verl_pipeline.grading import Problem, Verdict, grade_response
 from verl_pipeline.grading.extract import answer_part, last_program
-from verl_pipeline.sandbox import SandboxError, sandbox_of
+from verl_pipeline.sandbox import sandbox_of
 
 
 class Grader:
@@ -39,7 +40,7 @@ class Grader:
         ``shown`` (whether the tests that the prompt shows passed; None without such) and ``tier``.
         """
         if item.problem is None:
-            return _mathematics(item, response)
+            return _mathematics(item, response, self.workers)
         return self._program(item.problem, response)
 
     def _program(self, problem: Problem, response: str) -> dict[str, Any]:
@@ -78,17 +79,15 @@ def program_key(response: str) -> str | None:
 
 def number_key(answer: str) -> str:
     """A boxed answer as samples vote by it: whole numbers by value, everything else by its text without spaces."""
-    text = answer.replace("\\,", "").replace("\\!", "").replace(",", "").replace("$", "").replace(" ", "")
-    try:
-        return str(int(text))
-    except ValueError:
-        return text
+    text = re.sub(r"\\[,!;]|[\s$]", "", answer)
+    match = re.fullmatch(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.0*)?", text)
+    return str(int(match[1] + match[2].replace(",", ""))) if match else text
 
 
-def _mathematics(item: Item, response: str) -> dict[str, Any]:
+def _mathematics(item: Item, response: str, workers: int) -> dict[str, Any]:
     from verl_pipeline.rewards import math  # brings verl, which takes seconds
 
-    result = asyncio.run(math.compute_score("", response, item.answer or ""))
+    result = asyncio.run(math.compute_score("", response, item.answer or "", workers=workers))
     boxed = math.last_boxed(answer_part(response))
     infrastructure = result["verdict"] == Verdict.INFRASTRUCTURE
     return {
@@ -99,6 +98,3 @@ def _mathematics(item: Item, response: str) -> dict[str, Any]:
         "shown": None,
         "tier": "process",
     }
-
-
-__all__ = ["Grader", "SandboxError", "number_key", "program_key"]

@@ -89,5 +89,12 @@ def _standings(folder: Path, contest: str) -> tuple[dict[str, Any], list[dict[st
     files = [folder / f"{contest}.{kind}.json" for kind in ("standings", "ratingChanges")]
     if not all(file.is_file() for file in files):
         return None
-    standings, changes = (json.loads(file.read_text()) for file in files)
-    return standings.get("result", standings), changes["result"] if isinstance(changes, dict) else changes
+    try:
+        standings, changes = (json.loads(file.read_text())["result"] for file in files)
+        fields = (standings["problems"], [row["points"] for row in standings["rows"]])
+        ratings = [change["oldRating"] for change in changes]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataNotFound(
+            f"no rating: {files[0]}, {files[1].name}: no answers of Codeforces' API ({error!r})"
+        ) from error
+    return (standings, changes) if ratings and all(fields) else None

@@ -11,14 +11,15 @@ Invariants:
 * The cost of both rounds stands beside the score.
 """
 
+import hashlib
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from verl_pipeline.evaluation import statistics as estimate
 from verl_pipeline.evaluation.config import RefineConfig
 from verl_pipeline.evaluation.engines import Request
-from verl_pipeline.evaluation.scores import Graded, confidence
+from verl_pipeline.evaluation.scores import Graded, confidence, have_logprobs
 from verl_pipeline.evaluation.store import Row
 from verl_pipeline.evaluation.task import Item, Sampling
 from verl_pipeline.grading.extract import answer_part, last_program
@@ -37,7 +38,8 @@ def agreement(rows: Sequence[Row]) -> float:
     winner = votes[estimate.vote(votes)][0]
     if winner is None:
         return 0.0
-    return sum(weight for answer, weight in votes if answer == winner) / sum(weight for _answer, weight in votes)
+    total = sum(weight for _answer, weight in votes)
+    return sum(weight for answer, weight in votes if answer == winner) / total if total else 0.0
 
 
 def uncertain(graded: Graded, config: RefineConfig) -> list[str]:
@@ -50,7 +52,7 @@ def uncertain(graded: Graded, config: RefineConfig) -> list[str]:
 
 
 def requests(
-    task: str, items: Sequence[Item], graded: Graded, config: RefineConfig, sampling: Sampling
+    task: str, style: str, items: Sequence[Item], graded: Graded, config: RefineConfig, sampling: Sampling
 ) -> Iterator[Request]:
     """``refine.n`` for each uncertain problem, with its attempts in turn, the most confident first."""
     chosen = set(uncertain(graded, config))
@@ -62,15 +64,25 @@ def requests(
             attempt = attempts[number % len(attempts)]
             shown = ({"role": "assistant", "content": _shown(attempt["response"])}, _feedback(attempt))
             seed = sampling.seed_of(f"second round: {item.id}", number)
-            yield Request(task, item.id, number, seed, (*item.messages, *shown))
+            prefill = item.prefill if style == "prefill" else ""
+            yield Request(task, item.id, number, seed, (*item.messages, *shown), prefill)
+
+
+def digest(asked: Iterable[Request]) -> str:
+    """Of what a second round asks: its samples count for the same questions only."""
+    whole = hashlib.sha256()
+    for request in asked:
+        whole.update(repr((request.id, request.sample, request.seed, request.messages, request.prefill)).encode())
+    return whole.hexdigest()[:12]
 
 
 def combined(graded: Graded, second: Graded) -> list[dict[str, Any]]:
     """The votes over both rounds, as further methods."""
     both = {name: [*rows, *second.get(name, [])] for name, rows in graded.items()}
     cost = statistics.fmean(sum(row["tokens"] for row in rows) for rows in both.values())
+    ways = {"vote": lambda _row: 1.0} | ({"vote weighted by confidence": confidence} if have_logprobs(both) else {})
     found = []
-    for name, weigh in (("vote", lambda _row: 1.0), ("vote weighted by confidence", confidence)):
+    for name, weigh in ways.items():
         rewards = [
             rows[estimate.vote([(row["answer"], weigh(row)) for row in rows])]["reward"] for rows in both.values()
         ]

@@ -80,7 +80,7 @@ function scoreChart({ label, xLabel, series, band }) {
   const lows = points.map((point) => point.low ?? point.value);
   const highs = points.map((point) => point.high ?? point.value);
   const top = Math.min(1, Math.max(...highs, Math.min(...lows) + 0.05));
-  const yTicks = niceTicks(Math.min(...lows, top - 0.05), top, 5);
+  const yTicks = niceTicks(0, top, 5);
   const y = vertical(yTicks[0], yTicks.at(-1));
   const xs = [...new Set(points.map((point) => point.x))].sort((a, b) => a - b);
   const first = Math.log(xs[0]), span = Math.log(xs.at(-1)) - first;

@@ -37,9 +37,13 @@ def read_results(folder: Path) -> dict[str, Any]:
     path = folder / "results.json"
     if not path.is_file():
         raise NoResults(f"{folder}: no results.json (has the evaluation ended?)")
-    results = json.loads(path.read_text())
-    if results.get("schema") != SCHEMA:
-        raise NoResults(f"{path}: schema {results.get('schema')}, {SCHEMA} is read here; evaluate again")
+    try:
+        results = json.loads(path.read_text())
+        schema = results["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoResults(f"{path}: no results of an evaluation ({error!r}); evaluate again") from error
+    if schema != SCHEMA:
+        raise NoResults(f"{path}: schema {schema}, {SCHEMA} is read here; evaluate again")
     return results
 
 
@@ -65,6 +69,17 @@ def warnings_of(config: EvalConfig, task: Task, sampling: Sampling, result: dict
     if result["data"]["seen_in_training"]:
         number = len(result["data"]["seen_in_training"])
         found.append(f"{task.name}: {number} of {counts['problems']} problems are in the training data")
+    second = result["refinement"]
+    if second and second["failed"] + second["infrastructure"]:
+        found.append(
+            f"{task.name}: {second['failed']} samples of the second round failed, {second['infrastructure']} could "
+            "not be graded; they have no vote"
+        )
+    if result["problems_without_samples"]:
+        found.append(
+            f"{task.name}: {result['problems_without_samples']} problems have no sample that counts; the scores are "
+            "those of the others"
+        )
     trained = config.engine.trained_length
     if trained and sampling.max_tokens > trained:
         found.append(
@@ -80,7 +95,7 @@ def describe(config: EvalConfig, task: Task, loaded: Loaded, sampling: Sampling,
         "task": task.name,
         "title": task.title,
         "split": task.split,
-        "grader": "code" if loaded.items[0].problem else "math",
+        "grader": " and ".join(sorted({"code" if item.problem else "math" for item in loaded.items})),
         "data": {
             "origin": loaded.origin,
             "sha256": loaded.digest,

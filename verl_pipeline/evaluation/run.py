@@ -15,13 +15,13 @@ from typing import Any
 from rich.console import Console
 
 from verl_pipeline.evaluation import contamination, refine, results, scores
-from verl_pipeline.evaluation.config import BadSetting, EvalConfig
+from verl_pipeline.evaluation.config import BadSetting, EvalConfig, given_answers
 from verl_pipeline.evaluation.data import DataNotFound, Finder
 from verl_pipeline.evaluation.engines import Engine, Request
 from verl_pipeline.evaluation.engines.given import GivenEngine
 from verl_pipeline.evaluation.graders import Grader
 from verl_pipeline.evaluation.rounds import ask_and_grade
-from verl_pipeline.evaluation.store import Row, TaskStore, claim, sole_owner, write_json, write_lines
+from verl_pipeline.evaluation.store import Lines, Row, TaskStore, claim, read_lines, sole_owner, write_json, write_lines
 from verl_pipeline.evaluation.task import Item, Loaded, Sampling, Task
 from verl_pipeline.evaluation.tasks import task_of
 from verl_pipeline.machine import machine, package_versions
@@ -67,13 +67,12 @@ def evaluate(config: EvalConfig, console: Console, engine: Engine | None = None)
         SandboxError: programs cannot be isolated here.
     """
     output = Path(config.output)
-    finder = Finder(Path(config.data) if config.data else None, config.hub)
-    tasks = [task_of(name) for name in config.tasks]
-    if others := config.options.keys() - {task.name for task in tasks}:
-        raise BadSetting(f"options.{sorted(others)[0]}: not one of the tasks asked for")
-    work = [_work(config, task, finder) for task in tasks]
+    finder, work = prepare(config)
     scorer = scores.scorer_of(config.scorer)
-    started = _now()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSetting(f"output={output}: {error}") from error
     with (
         contextlib.closing(Grader(config.grader)) as grader,
         contextlib.closing(engine or engine_of(config)) as engine,
@@ -85,23 +84,27 @@ def evaluate(config: EvalConfig, console: Console, engine: Engine | None = None)
             more = refine.MORE_TOKENS if config.refine.n else 0
             engine.check_lengths(one.requests(config.style)[:: one.sampling.n], one.sampling, more)
         model = engine.identity()
-        claim(output / "model.json", model, "samples")
+        _claim(config, work, engine, model)
+        calls = _calls(output)
         evaluation = _Evaluation(config, finder, engine, grader, scorer, console)
         found = [evaluation.task(one) for one in work]
         whole = {
             "schema": results.SCHEMA,
             "model": model,
-            "engine": {**engine.settings(), "trained_length": config.engine.trained_length},
+            "engine": {**engine.settings(), "url": config.engine.url, "trained_length": config.engine.trained_length},
             "purpose": config.purpose,
             "seed": work[0].sampling.seed,
-            "versions": package_versions(),
-            "machine": machine(),
-            "started": started,
+            **calls[-1],
+            "started": calls[0]["started"],
             "finished": _now(),
+            "calls": len(calls),
             "warnings": [
-                line
-                for one, result in zip(work, found, strict=True)
-                for line in results.warnings_of(config, one.task, one.sampling, result)
+                *([] if model["weights"] or not config.engine.url else ["a server does not tell what weights it has"]),
+                *(
+                    line
+                    for one, result in zip(work, found, strict=True)
+                    for line in results.warnings_of(config, one.task, one.sampling, result)
+                ),
             ],
             "tasks": found,
         }
@@ -109,9 +112,22 @@ def evaluate(config: EvalConfig, console: Console, engine: Engine | None = None)
     return whole
 
 
+def prepare(config: EvalConfig) -> tuple[Finder, list[Work]]:
+    """Everything that is known without a model: tasks, data, sampling.
+
+    Raises:
+        Refused: it cannot be.
+    """
+    finder = Finder(Path(config.data) if config.data else None, config.hub)
+    tasks = [task_of(name) for name in config.tasks]
+    if others := config.options.keys() - {task.name for task in tasks}:
+        raise BadSetting(f"options.{sorted(others)[0]}: not one of the tasks asked for")
+    return finder, [_work(config, task, finder) for task in tasks]
+
+
 def engine_of(config: EvalConfig) -> Engine:
     """The engine that ``config`` names; it looks at the model, but does not load it."""
-    if config.model in ("canonical", "empty") or config.model.endswith(".jsonl"):
+    if given_answers(config.model):
         return GivenEngine(config.model)
     if config.engine.kind == "server":
         from verl_pipeline.evaluation.engines.server import ServerEngine
@@ -134,7 +150,38 @@ def _work(config: EvalConfig, task: Task, finder: Finder) -> Work:
     except ValueError as error:
         raise BadSetting(f"{task.name}: {error}") from error
     loaded = task.load(finder, **options)
+    if config.limit is not None and config.limit < len(loaded.items):
+        note = f"THE FIRST {config.limit} OF {len(loaded.items)} PROBLEMS (limit): comparable with nothing else"
+        loaded = dataclasses.replace(loaded, items=loaded.items[: config.limit], notes=[*loaded.notes, note])
+    if config.model == "canonical" and not all(item.canonical for item in loaded.items):
+        raise BadSetting(f"model=canonical: the data of {task.name} has no solutions")
     return Work(task, loaded, sampling, contamination.seen(loaded.items, config.train_data))
+
+
+def _claim(config: EvalConfig, work: list[Work], engine: Engine, model: dict[str, Any]) -> None:
+    """Before anything is asked, for all tasks at once."""
+    output = Path(config.output)
+    # Weights that are known by their hash may be called anything.
+    owner = {key: value for key, value in model.items() if key != "name" or not model["weights"]}
+    claim(output / "model.json", owner, [folder for folder in output.iterdir() if folder.is_dir()])
+    for one in work:
+        folder = output / one.task.name
+        settings = {
+            "data": one.loaded.digest,
+            "options": results.options_of(config, one.task),
+            "style": config.style,
+            "engine": engine.settings(),
+            "sampling": {key: value for key, value in dataclasses.asdict(one.sampling).items() if key != "n"},
+        }
+        claim(folder / "settings.json", settings, [folder])
+
+
+def _calls(output: Path) -> list[dict[str, Any]]:
+    """What each call of this evaluation ran on, this one last."""
+    path = output / "calls.jsonl"
+    with contextlib.closing(Lines(path)) as calls:
+        calls.add({"started": _now(), "versions": package_versions(), "machine": machine()})
+    return list(read_lines(path))
 
 
 @dataclass(frozen=True)
@@ -151,17 +198,12 @@ class _Evaluation:
     def task(self, one: Work) -> dict[str, Any]:
         """Ask, grade, estimate: the results of one task."""
         result = results.describe(self.config, one.task, one.loaded, one.sampling, one.seen)
-        settings = {
-            "data": one.loaded.digest,
-            "options": result["options"],
-            "style": self.config.style,
-            "engine": self.engine.settings(),
-            "sampling": {key: value for key, value in result["sampling"].items() if key != "n"},
-        }
         folder = Path(self.config.output) / one.task.name
-        samples, graded = self._round(one, folder, settings, one.requests(self.config.style), one.sampling.n)
+        asked = one.requests(self.config.style)
+        samples, graded = self._round(one.task.name, one, folder, asked)
         write_lines(folder / "problems.jsonl", map(_problem_row, one.loaded.items))
-        result["counts"] = scores.counts(one.loaded.items, one.sampling.n, samples, graded)
+        result["counts"] = {"problems": len(one.loaded.items), **scores.counts(asked, samples, graded)}
+        result["problems_without_samples"] = len(one.loaded.items) - len(graded)
         result |= scores.scores(graded, one.loaded.items, self.scorer)
         result["verdicts"] = scores.verdict_counts(graded)
         result["tier"] = ", ".join(sorted({row["tier"] for rows in graded.values() for row in rows}))
@@ -171,38 +213,38 @@ class _Evaluation:
         }
         result["rating"] = self._rating(one, graded, result["data"]["notes"])
         result["refinement"] = None
-        if self.config.refine.n and graded:
-            result["refinement"] = self._second_round(one, folder, settings, graded, result["methods"])
+        if self.config.refine.n:
+            if result["counts"]["failed"] or result["counts"]["infrastructure"]:
+                result["data"]["notes"].append(
+                    "no second round: it rests on all samples of the first, of which some lack"
+                )
+            else:
+                result["refinement"] = self._second_round(one, folder, graded, result["methods"])
         return result
 
     def _second_round(
-        self, one: Work, folder: Path, settings: dict[str, Any], graded: scores.Graded, methods: list[dict[str, Any]]
+        self, one: Work, folder: Path, graded: scores.Graded, methods: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Adds its methods to ``methods``."""
-        refining = self.config.refine
-        asked = list(refine.requests(one.task.name, one.loaded.items, graded, refining, one.sampling))
-        # What is asked rests on all samples of the first round.
-        settings = {**settings, "refine": [refining.agreement, refining.confidence], "first_round": one.sampling.n}
-        samples, second = self._round(one, folder / "second_round", settings, asked, refining.n)
+        """Adds its methods to ``methods``; its samples lie in a folder of what was asked."""
+        refining, style = self.config.refine, self.config.style
+        asked = list(refine.requests(one.task.name, style, one.loaded.items, graded, refining, one.sampling))
+        folder = folder / f"second_round-{refine.digest(asked)}"
+        samples, second = self._round(f"{one.task.name}, second round", one, folder, asked)
         methods.extend(refine.combined(graded, second))
         return {
             "problems": len({request.id for request in asked}),
-            "samples": len(samples),
-            "failed": len(asked) - len(samples),
+            **scores.counts(asked, samples, second),
             **dataclasses.asdict(refining),
             "tokens": sum(row["tokens"] for row in samples),
         }
 
-    def _round(
-        self, one: Work, folder: Path, settings: dict[str, Any], requests: list[Request], n: int
-    ) -> tuple[list[Row], scores.Graded]:
-        """The samples of ``requests``, and those of them that are graded."""
-        claim(folder / "settings.json", settings, "samples")
+    def _round(self, name: str, one: Work, folder: Path, asked: list[Request]) -> tuple[list[Row], scores.Graded]:
+        """The samples of what was asked, and those of them that are graded."""
         items = {item.id: item for item in one.loaded.items}
+        wanted = {(request.id, request.sample) for request in asked}
         with contextlib.closing(TaskStore(folder)) as store:
-            name = f"{one.task.name}, second round" if folder.name == "second_round" else one.task.name
-            ask_and_grade(name, items, requests, one.sampling, self.engine, self.grader, store, self.console)
-            samples = [row for row in store.samples.values() if row["sample"] < n]
+            ask_and_grade(name, items, asked, one.sampling, self.engine, self.grader, store, self.console)
+            samples = [row for key, row in store.samples.items() if key in wanted]
             return samples, scores.join(samples, store.verdicts)
 
     def _rating(self, one: Work, graded: scores.Graded, notes: list[str]) -> dict[str, Any] | None:

@@ -18,6 +18,8 @@ from verl_pipeline.evaluation.store import Row
 from verl_pipeline.evaluation.task import Item
 
 BINS = 24
+# What a scorer may see of a sample.
+SEEN = ("id", "sample", "response", "prompt_tokens", "tokens", "finish", "mean_logprob", "answer", "shown")
 LEAST_BUDGET = 64
 
 Graded = dict[str, list[Row]]  # by problem, in the order of samples: sample and verdict in one row
@@ -40,7 +42,10 @@ def rewards_of(graded: Graded) -> dict[str, list[float]]:
 
 
 def scores(graded: Graded, items: Sequence[Item], scorer: Scorer) -> dict[str, Any]:
-    """Everything that is estimated; see :mod:`verl_pipeline.evaluation.results` for the fields."""
+    """Everything that is estimated; see :mod:`verl_pipeline.evaluation.results` for the fields.
+
+    No k exceeds the samples of any problem: all figures rest on the same problems.
+    """
     if not graded:
         return {
             "pass@1": None,
@@ -53,39 +58,35 @@ def scores(graded: Graded, items: Sequence[Item], scorer: Scorer) -> dict[str, A
         }
     rewards = rewards_of(graded)
     means = {name: statistics.fmean(values) for name, values in rewards.items()}
-    most = max(map(len, rewards.values()))
+    each = statistics.fmean(map(len, rewards.values()))
+    sizes = estimate.powers_up_to(min(map(len, rewards.values())))
     rows = [row for sampled in graded.values() for row in sampled]
+    votes = [{"k": k} | voted(graded, k, _one_each) for k in sizes]
+    passes = ([estimate.pass_at_k(len(v), round(sum(v)), k) for v in rewards.values()] for k in sizes)
+    one = _proportion(means.values(), each) | {"tokens_per_problem": tokens_each(graded)}
     return {
-        "pass@1": _proportion(means.values()),
-        "pass@k": [
-            {"k": k}
-            | _proportion(estimate.pass_at_k(len(v), round(sum(v)), k) for v in rewards.values() if len(v) >= k)
-            for k in estimate.powers_up_to(most)
-        ],
-        "cons@k": [{"k": k} | voted(graded, k, _one_each) for k in estimate.powers_up_to(most)],
-        "budget": _budgets(graded),
-        "methods": methods(graded, scorer),
+        "pass@1": _proportion(means.values(), each),
+        "pass@k": [{"k": k} | _proportion(values, each / k) for k, values in zip(sizes, passes, strict=True)],
+        "cons@k": votes,
+        "budget": _budgets(graded, each),
+        "methods": [{"name": "one sample", **one}, *_methods(graded, votes, sizes[-1], scorer)],
         "lengths": _lengths(rows),
-        "breakdown": _breakdown(means, items),
+        "breakdown": _breakdown(means, each, items),
     }
 
 
-def methods(graded: Graded, scorer: Scorer) -> list[dict[str, Any]]:
-    """Ways to make one answer of all samples, each with its tokens a problem."""
-    most = max(map(len, graded.values()))
-    single = {"name": "one sample", **_proportion(statistics.fmean(v) for v in rewards_of(graded).values())}
-    found = [single | {"tokens_per_problem": _tokens(graded) / max(1, most)}]
-    if most > 1:
-        found += [{"name": f"vote of {k}", **voted(graded, k, _one_each)} for k in estimate.powers_up_to(most) if k > 2]
-        if _have_logprobs(graded):
-            found.append({"name": f"vote of {most} weighted by confidence", **voted(graded, most, confidence)})
-        found.append({"name": f"best of {most}", **best(graded, most, scorer)})
-    return found
+def _methods(graded: Graded, votes: list[dict[str, Any]], k: int, scorer: Scorer) -> list[dict[str, Any]]:
+    """Ways to make one answer of several samples, each with its tokens a problem."""
+    if k == 1:
+        return []
+    found = [{"name": f"vote of {vote['k']}", **vote} for vote in votes if vote["k"] > 2]
+    if have_logprobs(graded):
+        found.append({"name": f"vote of {k} weighted by confidence", **voted(graded, k, confidence)})
+    return [*found, {"name": f"best of {k}", **best(graded, k, scorer)}]
 
 
 def voted(graded: Graded, k: int, weigh: Scorer) -> dict[str, Any]:
     """A vote over k samples, each with its weight; the first sample with the winning answer stands for it."""
-    sampled = [rows for rows in graded.values() if len(rows) >= k]
 
     def of_problem(rows: list[Row]) -> float:
         def of_subset(indices: Sequence[int]) -> float:
@@ -94,21 +95,22 @@ def voted(graded: Graded, k: int, weigh: Scorer) -> dict[str, Any]:
 
         return estimate.over_subsets(len(rows), k, of_subset)
 
-    cost = statistics.fmean(statistics.fmean(row["tokens"] for row in rows) for rows in sampled) * k
-    return _proportion(map(of_problem, sampled)) | {"tokens_per_problem": cost}
+    each = statistics.fmean(map(len, graded.values())) / k
+    return _proportion(map(of_problem, graded.values()), each) | {"tokens_per_problem": tokens_each(graded) * k}
 
 
 def best(graded: Graded, k: int, scorer: Scorer) -> dict[str, Any]:
     """The best-scored of k samples; one whose shown tests fail comes after all others."""
-    sampled = [rows for rows in graded.values() if len(rows) >= k]
     values = []
-    for rows in sampled:
-        last = min(scorer(row) for row in rows) - 1
+    for rows in graded.values():
+        # The scorer may not see how a sample was graded.
+        scored = [(row["shown"] is not False, scorer({field: row[field] for field in SEEN})) for row in rows]
+        ranks = {score: rank for rank, score in enumerate(sorted(set(scored)))}
         values.append(
-            estimate.best_of_k([(last if row["shown"] is False else scorer(row), row["reward"]) for row in rows], k)
+            estimate.best_of_k([(ranks[score], row["reward"]) for score, row in zip(scored, rows, strict=True)], k)
         )
-    cost = statistics.fmean(statistics.fmean(row["tokens"] for row in rows) for rows in sampled) * k
-    return _proportion(values) | {"tokens_per_problem": cost}
+    each = statistics.fmean(map(len, graded.values())) / k
+    return _proportion(values, each) | {"tokens_per_problem": tokens_each(graded) * k}
 
 
 def confidence(row: Row) -> float:
@@ -117,31 +119,41 @@ def confidence(row: Row) -> float:
 
 
 def scorer_of(name: str) -> Scorer:
-    """A scorer by name, or a function of a sample's row by its path.
+    """A scorer by name, or a function of a sample's row (:data:`SEEN`) by its path.
 
     Raises:
-        BadSetting: there is none.
+        BadSetting: there is none, or it makes no number of a row.
     """
     if name == "mean_logprob":
         return lambda row: row["mean_logprob"] if row["mean_logprob"] is not None else -math.inf
     if name == "shortest":
         return lambda row: -row["tokens"]
     module, _dot, function = name.rpartition(".")
+    example = {
+        "id": "",
+        "sample": 0,
+        "response": "",
+        "tokens": 1,
+        "finish": "stop",
+        "mean_logprob": -1.0,
+        "answer": None,
+    }
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+        scorer = getattr(importlib.import_module(module), function)
+        float(scorer({**example, "prompt_tokens": 1, "shown": None}))
+    except Exception as error:  # it is the user's code
         raise BadSetting(
-            f"scorer={name!r}: mean_logprob, shortest, or a function's path is needed ({error})"
+            f"scorer={name!r}: mean_logprob, shortest, or a function of a sample's row by its path ({error!r})"
         ) from error
+    return scorer
 
 
-def counts(items: Sequence[Item], n: int, samples: Sequence[Row], graded: Graded) -> dict[str, int]:
+def counts(asked: Sequence[object], samples: Sequence[Row], graded: Graded) -> dict[str, int]:
     """How many of what; ``failed``: not answered; ``infrastructure``: answered, but not graded."""
     return {
-        "problems": len(items),
-        "expected": len(items) * n,
+        "expected": len(asked),
         "samples": len(samples),
-        "failed": len(items) * n - len(samples),
+        "failed": len(asked) - len(samples),
         "infrastructure": len(samples) - sum(map(len, graded.values())),
         "truncated": sum(row["finish"] == "length" for row in samples),
     }
@@ -156,30 +168,30 @@ def _one_each(_row: Row) -> float:
     return 1.0
 
 
-def _proportion(values: Iterable[float]) -> dict[str, Any]:
-    return estimate.proportion_interval(list(values)).as_dict()
+def _proportion(values: Iterable[float], each: float) -> dict[str, Any]:
+    return estimate.proportion_interval(list(values), max(1.0, each)).as_dict()
 
 
-def _tokens(graded: Graded) -> float:
-    """Tokens a problem, all samples together."""
-    return statistics.fmean(sum(row["tokens"] for row in rows) for rows in graded.values())
+def tokens_each(graded: Graded) -> float:
+    """Tokens of one sample: the mean over problems of each problem's mean."""
+    return statistics.fmean(statistics.fmean(row["tokens"] for row in rows) for rows in graded.values())
 
 
-def _have_logprobs(graded: Graded) -> bool:
+def have_logprobs(graded: Graded) -> bool:
+    """Whether every sample has a confidence."""
     return all(row["mean_logprob"] is not None for rows in graded.values() for row in rows)
 
 
-def _budgets(graded: Graded) -> list[dict[str, Any]]:
-    """pass@1 if a response were cut off at so many tokens: what is longer than that has no answer yet.
-
-    Exact where the limit does not enter sampling, as in vLLM: a shorter run's response is the beginning of ours.
+def _budgets(graded: Graded, each: float) -> list[dict[str, Any]]:
+    """pass@1 if a response of more than so many tokens had no answer: a lower bound for a run with that limit, equal to
+    it unless a response that is cut off holds its answer already.
     """
     longest = max(row["tokens"] for rows in graded.values() for row in rows)
     found = []
     budget = LEAST_BUDGET
     while longest > 0:
         within = ([row["reward"] * (row["tokens"] <= budget) for row in rows] for rows in graded.values())
-        found.append({"tokens": budget} | _proportion(statistics.fmean(values) for values in within))
+        found.append({"tokens": budget} | _proportion(map(statistics.fmean, within), each))
         if budget >= longest:
             break
         budget *= 2
@@ -206,14 +218,14 @@ def _lengths(rows: Sequence[Row]) -> dict[str, Any] | None:
     }
 
 
-def _breakdown(means: dict[str, float], items: Sequence[Item]) -> dict[str, list[dict[str, Any]]]:
+def _breakdown(means: dict[str, float], each: float, items: Sequence[Item]) -> dict[str, list[dict[str, Any]]]:
     groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
         for tag, value in item.tags.items():
             if item.id in means:
                 groups[tag][value].append(means[item.id])
     return {
-        tag: [{"name": value, "problems": len(of), **_proportion(of)} for value, of in sorted(values.items())]
+        tag: [{"name": value, "problems": len(of), **_proportion(of, each)} for value, of in sorted(values.items())]
         for tag, values in groups.items()
         if len(values) > 1
     }

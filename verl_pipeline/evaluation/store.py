@@ -59,15 +59,17 @@ def read_lines(path: Path) -> Iterator[Row]:
     """
     if not path.is_file():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if line.endswith("\n"):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise OtherRun(
-                        f"{path}:{number}: no JSON ({error}); remove the line to have it made anew"
-                    ) from error
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = json.loads(line)
+            except ValueError as error:  # UnicodeDecodeError is one
+                row = error
+            if not isinstance(row, dict):
+                raise OtherRun(f"{path}:{number}: no JSON object ({row!r}); remove the line to have it made anew")
+            yield row
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -109,17 +111,25 @@ def sole_owner(folder: Path) -> Iterator[None]:
         yield
 
 
-def claim(path: Path, content: Mapping[str, Any], what: str) -> None:
-    """Write ``content``, or compare it with what is there.
+def claim(path: Path, content: Mapping[str, Any], folders: Iterable[Path]) -> None:
+    """Write ``content``; if there are samples in ``folders`` already, it must be what they were drawn with.
 
     Raises:
-        OtherRun: they differ; the message names each field.
+        OtherRun: it is not; the message names each field.
     """
     content = json.loads(json.dumps(content))
-    if not path.is_file():
+    if not any(
+        (folder / "samples.jsonl").is_file() and (folder / "samples.jsonl").stat().st_size for folder in folders
+    ):
         write_json(path, content)
         return
-    before = json.loads(path.read_text())
+    advice = "choose another output, or remove that folder"
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise OtherRun(
+            f"{path.parent} holds samples, but {path.name} does not say whose ({error}): {advice}"
+        ) from error
     names = sorted(before.keys() | content.keys())
     differences = [
         f"{name}: {before.get(name)!r} there, {content.get(name)!r} now"
@@ -127,10 +137,7 @@ def claim(path: Path, content: Mapping[str, Any], what: str) -> None:
         if before.get(name) != content.get(name)
     ]
     if differences:
-        raise OtherRun(
-            f"{path.parent} holds {what} of another run ({'; '.join(differences)}): choose another output, or "
-            "remove that folder"
-        )
+        raise OtherRun(f"{path.parent} holds samples of another run ({'; '.join(differences)}): {advice}")
 
 
 class TaskStore:

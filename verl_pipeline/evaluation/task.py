@@ -6,7 +6,9 @@ Invariants:
 * A row that cannot be read is listed, not left out in silence.
 """
 
+import functools
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -34,6 +36,8 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self):
+        if not all(map(math.isfinite, (self.temperature, self.top_p))) or self.top_k < -1:
+            raise ValueError("sampling.temperature and top_p must be numbers, sampling.top_k at least -1")
         if self.n < 1 or self.max_tokens < 1:
             raise ValueError(f"sampling.n and sampling.max_tokens must be at least 1, not {self.n}, {self.max_tokens}")
         if self.temperature < 0 or not 0 < self.top_p <= 1:
@@ -105,7 +109,7 @@ class Loaded:
     bad_rows: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of what is asked and of what it is graded against."""
         whole = hashlib.sha256()

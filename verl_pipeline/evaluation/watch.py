@@ -11,6 +11,8 @@ Invariants:
 * Checkpoints are there to be chosen between: test splits are marked in every result (``purpose=choose``).
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import re
@@ -26,9 +28,12 @@ from typing import Any
 
 from rich.console import Console
 
+from verl_pipeline.evaluation.commands import INCOMPLETE
+from verl_pipeline.evaluation.config import load_config
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.store import write_json
+from verl_pipeline.evaluation.run import prepare
+from verl_pipeline.evaluation.store import sole_owner, write_json, write_lines
 
 LOOK_S = 5.0
 # verl writes it last, with the step that is complete.
@@ -48,7 +53,7 @@ class Watch:
         settings: of ``verl-pipeline eval``, as on its command line; not model, output and purpose.
         last_step: ends after this one; None: with ``idle_s``.
         idle_s: longest wait for a checkpoint.
-        cores: processors to run on; empty: all. With ``nice`` 10 in any case: the training goes first.
+        cores: processors to run on, by number; empty: all. With ``nice`` 10 in any case: the training goes first.
         gpus: value of ``CUDA_VISIBLE_DEVICES`` for the evaluations; None: as it is.
         trackers: verl's names, like ``tensorboard`` and ``wandb``.
         project, experiment: for them.
@@ -59,7 +64,7 @@ class Watch:
     settings: Sequence[str]
     last_step: int | None = None
     idle_s: float = 7200.0
-    cores: frozenset[int] = frozenset()
+    cores: Sequence[str] = ()
     gpus: str | None = None
     trackers: Sequence[str] = ("console",)
     project: str = "eval"
@@ -72,27 +77,55 @@ def watch(config: Watch, console: Console) -> list[dict[str, Any]]:
     Raises:
         WatchError: an evaluation was refused, or nothing came for ``idle_s`` before ``last_step``.
     """
+    _check(config)
     summary = config.output / "checkpoints.json"
-    rows = json.loads(summary.read_text()) if summary.is_file() else []
-    done = {row["step"] for row in rows}
-    tracking = _tracking(config)
-    since = time.monotonic()
-    try:
-        while config.last_step is None or config.last_step not in done:
-            new = [step for step in complete_steps(config.checkpoints) if step not in done]
-            if not new:
-                _still_waiting(config, since, done)
-                time.sleep(LOOK_S)
-                continue
-            row = evaluate_step(config, new[0], console)
-            rows.append(row)
-            done.add(row["step"])
-            write_json(summary, rows)
-            tracking.log(data=metrics_of(row), step=row["step"])
-            since = time.monotonic()
-    finally:
-        tracking.finish()
+    with sole_owner(config.output):
+        rows = json.loads(summary.read_text()) if summary.is_file() else []
+        done = {row["step"] for row in rows}
+        if not config.checkpoints.is_dir():
+            console.print(f"{config.checkpoints} does not exist yet; waiting for it", soft_wrap=True)
+        tracking = _tracking(config)
+        since = time.monotonic()
+        try:
+            while config.last_step is None or max(done, default=0) < config.last_step:
+                new = [step for step in complete_steps(config.checkpoints) if step not in done]
+                if not new:
+                    if config.last_step is None and rows and time.monotonic() - since > config.idle_s:
+                        break
+                    _still_waiting(config, since, done)
+                    time.sleep(LOOK_S)
+                    continue
+                row = evaluate_step(config, new[0], console)
+                rows.append(row)
+                done.add(row["step"])
+                tracking.log(data=metrics_of(row), step=row["step"])
+                write_json(summary, rows)
+                write_lines(config.output / "metrics.jsonl", ({"step": r["step"], "data": metrics_of(r)} for r in rows))
+                since = time.monotonic()
+        finally:
+            tracking.finish()
     return rows
+
+
+def _check(config: Watch) -> None:
+    """What the first checkpoint would bring to light hours later.
+
+    Raises:
+        Refused: settings that cannot be.
+    """
+    from verl.utils.tracking import Tracking
+
+    names = [word.split("=")[0] for word in config.settings]
+    if own := {"model", "output", "purpose"} & set(names):
+        raise WatchError(f"{sorted(own)[0]}: the watcher sets it itself")
+    prepare(load_config(None, [*config.settings], {"model": "checkpoint"}))
+    if unknown := set(config.trackers) - set(Tracking.supported_backend):
+        raise WatchError(f"--trackers {sorted(unknown)[0]!r}: verl has {', '.join(Tracking.supported_backend)}")
+    usable = os.sched_getaffinity(0)
+    if not all(core.isdigit() and int(core) in usable for core in config.cores):
+        raise WatchError(
+            f"--cores {','.join(config.cores)}: numbers among {', '.join(map(str, sorted(usable)))} are needed"
+        )
 
 
 def complete_steps(checkpoints: Path) -> list[int]:
@@ -100,7 +133,8 @@ def complete_steps(checkpoints: Path) -> list[int]:
     marker = checkpoints / COMPLETE
     if not marker.is_file():
         return []
-    latest = int(marker.read_text().strip() or 0)
+    text = marker.read_text().strip()
+    latest = int(text) if text.isdigit() else 0  # it is being written
     matches = (re.fullmatch(r"global_step_(\d+)", folder.name) for folder in checkpoints.glob("global_step_*"))
     return sorted(step for match in matches if match and (step := int(match[1])) <= latest)
 
@@ -117,12 +151,13 @@ def evaluate_step(config: Watch, step: int, console: Console) -> dict[str, Any]:
     actor = config.checkpoints / f"global_step_{step}" / "actor"
     model, made = _model(config, actor, output)
     try:
+        (output / "results.json").unlink(missing_ok=True)  # of a call that was stopped
         command = [sys.executable, "-m", "verl_pipeline.cli", "eval", "--model", str(model), "--output", str(output)]
         code = _run([*command, "purpose=choose", *config.settings], output / "eval.log", config)
     finally:
         if made:
-            _remove(model)
-    if code not in (0, 1):
+            shutil.rmtree(model, ignore_errors=True)
+    if code not in (0, INCOMPLETE):
         raise WatchError(f"step {step}: evaluation ended with {code}: {_tail(output / 'eval.log')}")
     results = read_results(output)
     for warning in results["warnings"]:
@@ -137,6 +172,7 @@ def evaluate_step(config: Watch, step: int, console: Console) -> dict[str, Any]:
                 "split": task["split"],
                 "pass@1": task["pass@1"],
                 "samples": task["counts"]["samples"],
+                "failed": task["counts"]["failed"],
                 "truncated": task["counts"]["truncated"],
                 "mean_tokens": task["lengths"]["mean"] if task["lengths"] else 0.0,
             }
@@ -150,6 +186,7 @@ def metrics_of(row: dict[str, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, task in row["tasks"].items():
         found[f"eval/{name}/samples"] = task["samples"]
+        found[f"eval/{name}/failed"] = task["failed"]
         found[f"eval/{name}/mean_tokens"] = task["mean_tokens"]
         found[f"eval/{name}/truncated_share"] = task["truncated"] / max(1, task["samples"])
         score = task["pass@1"] or {}
@@ -166,7 +203,7 @@ def _model(config: Watch, actor: Path, output: Path) -> tuple[Path, bool]:
     if any(saved.glob("*.safetensors")):
         return saved, False
     merged = output / "model"
-    _remove(merged)
+    shutil.rmtree(merged, ignore_errors=True)  # of a merge that was stopped
     command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
     code = _run([*command, "--local_dir", str(actor), "--target_dir", str(merged)], output / "merge.log", config)
     if code:
@@ -179,25 +216,40 @@ def _model(config: Watch, actor: Path, output: Path) -> tuple[Path, bool]:
 
 
 def _run(command: list[str], log: Path, config: Watch) -> int:
-    """Run on the watcher's own resources; whatever ends us ends it too."""
+    """Run on the watcher's own resources; whatever ends us ends it too, kill -9 included."""
     environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": config.gpus} if config.gpus is not None else {})}
     with log.open("ab") as file:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
     try:
         if config.cores:
-            os.sched_setaffinity(process.pid, config.cores)
+            os.sched_setaffinity(process.pid, map(int, config.cores))
         os.setpriority(os.PRIO_PROCESS, process.pid, 10)
         return process.wait()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the leader, or what it has left behind
+        process.wait()
+
+
+_libc = ctypes.CDLL(None)  # loaded before a fork: nothing may be loaded after it
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM when the watcher ends, however it ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _still_waiting(config: Watch, since: float, done: set[int]) -> None:
@@ -211,17 +263,9 @@ def _still_waiting(config: Watch, since: float, done: set[int]) -> None:
 
 
 def _tracking(config: Watch) -> Any:
-    """verl's trackers; the file logger writes its own file, since it begins a new one."""
     from verl.utils.tracking import Tracking
 
-    config.output.mkdir(parents=True, exist_ok=True)
-    os.environ["VERL_FILE_LOGGER_PATH"] = str(config.output / "metrics.jsonl")
-    backends = list(dict.fromkeys([*config.trackers, "file"]))
-    return Tracking(config.project, config.experiment, backends, {"trainer": {}})
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    return Tracking(config.project, config.experiment, list(config.trackers), {"trainer": {}})
 
 
 def _tail(log: Path) -> str:

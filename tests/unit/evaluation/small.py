@@ -24,3 +24,8 @@ def load(finder, programs: bool = True) -> Loaded:
 
 
 TASK = Task(name="small", title="Small", load=load, sampling=Sampling(n=2), options={"programs": True})
+
+
+def longest(row) -> int:
+    """A scorer."""
+    return len(row["response"])

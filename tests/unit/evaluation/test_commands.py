@@ -39,6 +39,18 @@ def invoke(*words):
         (["scorer=nope"], "scorer"),
         (["refine.agreement=2"], "refine"),
         (["engine.rope_parameters={factor: 2}"], "rope_type"),
+        (["refine.n=2"], "refine.n"),
+        (["engine.concurrency=0"], "engine.concurrency"),
+        (["grader.workers=-3"], "grader.workers"),
+        (["sampling.top_k=-5"], "top_k"),
+        (["sampling.temperature=nan"], "temperature"),
+        (["--tasks", f"{SMALL},{SMALL}"], "named twice"),
+        (["--tasks", "..x"], "..x"),
+        (["engine=[1"], "settings"),
+        (["options.small=5"], "options"),
+        (["train_data=[/nowhere.jsonl]"], "/nowhere.jsonl"),
+        (["--model", "/x[bold]y"], "/x[bold]y"),
+        (["--output", "/proc/x/y"], "output"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--model", "/nowhere/model"], "model=/nowhere/model"),
         (["--model", "/nowhere.jsonl"], "/nowhere.jsonl"),
@@ -95,12 +107,28 @@ def test_only_complete_checkpoints_count(tmp_path):
     for step in (2, 4, 10):
         (tmp_path / f"global_step_{step}").mkdir()
     assert watch.complete_steps(tmp_path) == []
+    (tmp_path / watch.COMPLETE).write_text("4x")
+    assert watch.complete_steps(tmp_path) == []
     (tmp_path / watch.COMPLETE).write_text("4")
     assert watch.complete_steps(tmp_path) == [2, 4]
 
 
 def test_waiting_for_a_checkpoint_ends_and_says_for_what(tmp_path):
     (tmp_path / "run").mkdir()
+    small = [str(tmp_path / "run"), "--tasks", SMALL, "--output", str(tmp_path / "out")]
+    for words, why in [
+        (["--trackers", "foo"], "foo"),
+        (["--cores", "a,b"], "--cores"),
+        (["--cores", "9999"], "--cores"),
+        (["model=empty"], "sets it itself"),
+        (["sampling.n=0"], "at least 1"),
+        (["--tasks", "parquet"], "options.parquet.file"),
+    ]:
+        result = invoke("eval-watch", *small, *words)
+        assert result.exit_code == 2 and why in result.output and "Traceback" not in result.output, (
+            words,
+            result.output,
+        )
     result = invoke("eval-watch", str(tmp_path / "run"), "--tasks", SMALL, "--output", str(tmp_path / "out"),
                     "--idle-s", "1", "--last-step", "8")  # fmt: skip
     assert result.exit_code == 2 and "step 8 has not come" in result.output and "save_freq" in result.output

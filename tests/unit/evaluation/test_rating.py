@@ -44,5 +44,9 @@ def test_contests_are_found_or_asked_for(tmp_path):
     (folder / "2000.standings.json").write_text(json.dumps({"result": {"problems": PROBLEMS, "rows": ROWS}}))
     (folder / "2000.ratingChanges.json").write_text(json.dumps({"result": CHANGES}))
     found = rate(Finder(tmp_path), rewards)
+    (folder / "1999.standings.json").write_text('{"status": "FAILED"}')
+    (folder / "1999.ratingChanges.json").write_text("<html>")
+    with pytest.raises(DataNotFound, match="1999.standings.json.*no answers of Codeforces"):
+        rate(Finder(tmp_path), rewards)
     assert found["value"] == pytest.approx(expected_rating(3, RATINGS)) and found["contests"] == 1
     assert found["low"] is None and found["note"].startswith("1 of 2 contests")

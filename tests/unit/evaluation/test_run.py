@@ -1,7 +1,6 @@
 """A whole evaluation without a model: right answers, none, failing requests, stops, other folders."""
 
 import json
-import shutil
 
 import pytest
 from rich.console import Console
@@ -77,9 +76,11 @@ def test_failed_requests_are_asked_again_and_never_scored(tmp_path):
     result = evaluate(tmp_path / "once", engine=engine)
     assert result["counts"]["failed"] == 0 and len(engine.asked) == 9
     result = evaluate(tmp_path / "always", engine=Faulty(failures=99))
+    assert result["problems_without_samples"] == 1
     assert result["counts"]["failed"] == 2 and result["counts"]["samples"] == 6
     assert result["pass@1"]["value"] == 1.0, "of the samples that there are"
-    assert "2 of 8 samples failed" in read_results(tmp_path / "always")["warnings"][0]
+    warnings = read_results(tmp_path / "always")["warnings"]
+    assert "2 of 8 samples failed" in warnings[0] and "1 problems have no sample" in warnings[1]
     assert [row["reason"] for row in read_lines(tmp_path / "always/small/failures.jsonl")] == ["planted"] * 4
     engine = Faulty(failures=0)
     assert evaluate(tmp_path / "always", engine=engine)["counts"]["failed"] == 0
@@ -94,6 +95,7 @@ def test_a_stopped_evaluation_goes_on_with_the_same_result(tmp_path):
     assert len(list(read_lines(samples))) == 3
     samples.write_bytes(samples.read_bytes() + b'{"id": "f", "sample": 0, "resp')  # killed while it wrote
     assert evaluate(tmp_path / "stopped") == whole
+    assert read_results(tmp_path / "stopped")["calls"] == 2
     by_key = [
         {(row["id"], row["sample"]): row for row in read_lines(tmp_path / name / "small/samples.jsonl")}
         for name in ("whole", "stopped")
@@ -154,4 +156,45 @@ def test_a_truncated_answer_is_counted(tmp_path):
     result = evaluate(tmp_path, engine=Cut("empty"))
     assert result["counts"]["truncated"] == 8 and result["lengths"]["mean"] == 7
     assert result["tokens"] == {"prompt": 40, "generated": 56}
-    shutil.rmtree(tmp_path)
+
+
+class Guessing(GivenEngine):
+    """Boxes the number of the sample, in the second round 204; remembers what it was asked."""
+
+    def __init__(self, fails: bool = False):
+        super().__init__("empty")
+        self.fails, self.asked = fails, []
+
+    def generate(self, requests, sampling):
+        for request in requests:
+            self.asked.append(request)
+            if len(request.messages) == 1:
+                yield request, Generation(f"\\boxed{{{request.sample}}}", 5, 10, "stop", -0.5)
+            elif self.fails:
+                yield request, Failed("planted")
+            else:
+                yield request, Generation("\\boxed{204}", 5, 20, "stop", -0.1)
+
+
+def test_a_second_round_counts_for_what_it_was_asked_only(tmp_path):
+    engine = Guessing()
+    result = evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=engine)
+    assert result["refinement"]["samples"] == 12 and result["refinement"]["problems"] == 4
+    [vote, weighted] = [row for row in result["methods"] if "second round" in row["name"]]
+    assert vote["value"] == weighted["value"] == 1.0 and vote["tokens_per_problem"] == 2 * 10 + 3 * 20
+    assert evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=Guessing()) == result
+    more = Guessing()
+    result = evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", "sampling.n=4", engine=more)
+    assert result["refinement"]["samples"] == 12
+    assert len(more.asked) == 8 + 12, "the attempts are others: a second round of its own"
+
+
+def test_a_second_round_that_failed_is_said(tmp_path):
+    result = evaluate(tmp_path, "m.x", "refine.n=2", "refine.agreement=0.9", engine=Guessing(fails=True))
+    assert result["refinement"]["failed"] == 8
+    assert any("8 samples of the second round failed" in line for line in read_results(tmp_path)["warnings"])
+
+
+def test_the_first_problems_only(tmp_path):
+    result = evaluate(tmp_path, "canonical", "limit=2")
+    assert result["counts"]["problems"] == 2 and "THE FIRST 2 OF 4" in result["data"]["notes"][0]

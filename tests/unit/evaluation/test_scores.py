@@ -6,6 +6,7 @@ import pytest
 
 from verl_pipeline.evaluation import refine, scores
 from verl_pipeline.evaluation.config import BadSetting, RefineConfig
+from verl_pipeline.evaluation.graders import number_key
 from verl_pipeline.evaluation.task import Item, Sampling, asked
 
 
@@ -17,6 +18,7 @@ def row(answer, reward, tokens=100, logprob=-1.0, shown=None, sample=0, **fields
         "response": f"\\boxed{{{answer}}}",
         "answer": answer,
         "reward": reward,
+        "prompt_tokens": 5,
         "tokens": tokens,
         "mean_logprob": logprob,
         "shown": shown,
@@ -71,9 +73,47 @@ def test_the_best_of_k_comes_after_the_shown_tests():
 
 def test_scorers():
     assert scores.scorer_of("shortest")(row("1", 1.0, tokens=5)) == -5
-    assert scores.scorer_of("math.sqrt") is math.sqrt
-    with pytest.raises(BadSetting, match="scorer='nope'"):
-        scores.scorer_of("nope")
+    assert scores.scorer_of("tests.unit.evaluation.small.longest")(row("1", 1.0)) == len("\\boxed{1}")
+    for name in ("nope", "math.sqrt", "os.path", "..x"):
+        with pytest.raises(BadSetting, match=f"scorer='{name}'"):
+            scores.scorer_of(name)
+
+
+def test_a_sample_without_logprobs_that_fails_what_is_shown_is_not_the_best():
+    rows = [row("x", 0.0, logprob=None, shown=False), row("y", 1.0, logprob=None, shown=True)]
+    assert scores.best({"a": rows}, 2, CONFIDENT)["value"] == 1.0
+
+
+def test_a_scorer_does_not_see_grades():
+    with pytest.raises(KeyError, match="reward"):
+        scores.best(GRADED, 4, lambda sample: sample["reward"])
+
+
+def test_all_figures_rest_on_the_same_problems():
+    graded = {"a": [row("1", 0.0)] * 7, "b": [row("1", 1.0)] * 8}
+    found = scores.scores(graded, ITEMS, CONFIDENT)
+    assert max(entry["k"] for entry in found["pass@k"]) == 7 == max(entry["k"] for entry in found["cons@k"])
+    assert found["methods"][0]["tokens_per_problem"] == 100
+
+
+@pytest.mark.parametrize(
+    ("answer", "key"),
+    [
+        ("204", "204"),
+        (" 0204", "204"),
+        ("204.0", "204"),
+        ("1,000", "1000"),
+        ("1,2", "1,2"),
+        ("1_000", "1_000"),
+        ("$5$", "5"),
+    ],
+)
+def test_numbers_vote_by_value(answer, key):
+    assert number_key(answer) == key
+
+
+def test_weights_that_vanish_agree_with_nobody():
+    assert refine.agreement([row("1", 1.0, logprob=-9999.0)]) == 0.0
 
 
 def test_no_sample_no_score():
@@ -88,7 +128,7 @@ def test_a_second_round_asks_where_samples_disagree():
     unsure = RefineConfig(n=1, agreement=0.1, confidence=0.5)
     assert refine.uncertain({"b": [row("9", 0.0, logprob=math.log(0.4))]}, unsure) == ["b"]
     assert refine.uncertain({"b": [row("9", 0.0, logprob=math.log(0.6))]}, unsure) == []
-    asked_again = list(refine.requests("t", ITEMS, graded, config, Sampling()))
+    asked_again = list(refine.requests("t", "chat", ITEMS, graded, config, Sampling()))
     assert [(request.id, request.sample) for request in asked_again] == [("a", 0), ("a", 1), ("a", 2)]
     assert len({request.seed for request in asked_again}) == 3
     first = asked_again[0].messages
@@ -99,7 +139,7 @@ def test_a_second_round_asks_where_samples_disagree():
 @pytest.mark.parametrize(("shown", "tells"), [(False, True), (True, False), (None, False)])
 def test_a_second_round_never_tells_of_hidden_tests(shown, tells):
     graded = {"a": [row("1", 0.0, shown=shown), row("2", 0.0, shown=shown)]}
-    for request in refine.requests("t", ITEMS, graded, RefineConfig(n=2, agreement=0.9), Sampling()):
+    for request in refine.requests("t", "chat", ITEMS, graded, RefineConfig(n=2, agreement=0.9), Sampling()):
         text = request.messages[-1]["content"]
         assert ("hidden test 7" in text) == tells and ("wrong_answer" in text) == tells
 

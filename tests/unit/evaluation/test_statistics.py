@@ -55,7 +55,10 @@ def test_over_subsets_is_exact_at_the_ends_and_close_between():
     values = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     mean = lambda indices: statistics.fmean(values[i] for i in indices)  # noqa: E731
     assert estimate.over_subsets(8, 8, mean) == estimate.over_subsets(8, 1, mean) == pytest.approx(3 / 8)
-    assert estimate.over_subsets(8, 4, mean) == pytest.approx(3 / 8, abs=0.05)
+    assert estimate.over_subsets(8, 4, mean) == pytest.approx(3 / 8, abs=1e-12), "70 subsets, all of them"
+    assert estimate.over_subsets(8, 7, lambda indices: float(0 in indices)) == pytest.approx(7 / 8)
+    many = [1.0, 0.0] * 16
+    assert estimate.over_subsets(32, 8, lambda indices: many[indices[0]]) == pytest.approx(0.5, abs=0.2)
     assert estimate.over_subsets(8, 4, mean) == estimate.over_subsets(8, 4, mean)
 
 
@@ -88,9 +91,33 @@ def test_coverage(n, problems, alpha, beta):
     for _ in range(repeats):
         rates = [generator.betavariate(alpha, beta) for _ in range(problems)]
         means = [sum(generator.random() < rate for _ in range(n)) / n for rate in rates]
-        interval = estimate.proportion_interval(means)
+        interval = estimate.proportion_interval(means, n)
         held += interval.low <= truth <= interval.high
     assert 0.92 <= held / repeats <= 0.995
+
+
+def test_an_interval_is_never_narrower_than_that_of_independent_samples():
+    """Means that are equal by chance, or nearly so because k is nearly n, do not make it certain."""
+    almost = [1 - 1e-9] * 29 + [1 - 1e-8]
+    assert estimate.proportion_interval(almost).low < 0.9
+    assert estimate.proportion_interval([0.5] * 29 + [0.52], each=4).low < 0.42
+    assert estimate.proportion_interval([0.5] * 29 + [0.52], each=4000).low > 0.48
+
+
+@pytest.mark.parametrize(
+    ("problems", "better", "worse"), [(30, 0.03, 0.0), (30, 0.03, 0.01), (164, 0.01, 0.0), (164, 0.2, 0.2)]
+)
+def test_the_difference_covers_the_truth_where_hardly_a_problem_changes(problems, better, worse):
+    generator = random.Random(f"{problems} {better}")
+    before, held, repeats = {str(i): 0.0 for i in range(problems)}, 0, 400
+    for _ in range(repeats):
+        draws = [generator.random() for _ in range(problems)]
+        after = {str(i): float(draw < better) - float(draw > 1 - worse) for i, draw in enumerate(draws)}
+        interval = estimate.difference_interval(before, after)
+        held += interval.low <= better - worse <= interval.high
+    assert held / repeats >= 0.93
+    same = estimate.difference_interval(before, before)
+    assert same.low < 0 < same.high, "that nothing changed in a sample is not certainty"
 
 
 def test_the_paired_difference_is_narrower_than_two_intervals():
@@ -98,10 +125,10 @@ def test_the_paired_difference_is_narrower_than_two_intervals():
     rates = {str(i): generator.random() for i in range(100)}
     before = {name: rate * 0.8 for name, rate in rates.items()}
     after = {name: min(1.0, rate * 0.8 + 0.1 + generator.gauss(0, 0.02)) for name, rate in rates.items()}
-    interval = estimate.difference_interval(before, after)
-    assert interval.low > 0.09 and interval.high < 0.11
+    interval = estimate.difference_interval(before, after, each=100)
+    assert interval.low > 0.09 and interval.high < 0.12
     alone = estimate.mean_interval(list(after.values()))
-    assert interval.high - interval.low < 0.2 * (alone.high - alone.low)
+    assert interval.high - interval.low < 0.25 * (alone.high - alone.low)
     with pytest.raises(ValueError, match="no problem in common"):
         estimate.difference_interval({"a": 1.0}, {"b": 1.0})
 

@@ -29,7 +29,7 @@ def test_a_cut_off_line_is_removed_before_the_next_is_written(tmp_path):
 def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "samples.jsonl"
     path.write_text('{"id": "a", "sample": 0}\n{"id": \n{"id": "a", "sample": 1}\n')
-    with pytest.raises(ValueError, match=r"samples.jsonl:2: no JSON .* remove the line"):
+    with pytest.raises(OtherRun, match=r"samples.jsonl:2: no JSON object .* remove the line"):
         TaskStore(tmp_path)
 
 
@@ -44,13 +44,28 @@ def test_what_could_not_be_graded_is_graded_again(tmp_path):
     again.close()
 
 
-def test_a_folder_of_another_model_is_refused_by_name(tmp_path):
+@pytest.mark.parametrize("line", ["5", "[1]", "\udcff"])
+def test_a_line_that_is_no_object_is_named(tmp_path, line):
+    (tmp_path / "samples.jsonl").write_bytes(f"{line}\n".encode(errors="surrogateescape"))
+    with pytest.raises(OtherRun, match="samples.jsonl:1: no JSON object"):
+        TaskStore(tmp_path)
+
+
+def test_samples_of_another_model_are_refused_by_name(tmp_path):
     path = tmp_path / "model.json"
-    claim(path, {"name": "m", "weights": "1"}, "samples")
-    claim(path, {"weights": "1", "name": "m"}, "samples")
-    with pytest.raises(OtherRun, match=r"weights: '1' there, '2' now.*another output"):
-        claim(path, {"name": "m", "weights": "2"}, "samples")
-    assert json.loads(path.read_text())["weights"] == "1"
+    claim(path, {"name": "m", "weights": "1"}, [tmp_path])
+    claim(path, {"name": "m", "weights": "2"}, [tmp_path])  # nothing has been drawn yet
+    store = TaskStore(tmp_path)
+    store.add_sample(sample(0))
+    store.close()
+    claim(path, {"weights": "2", "name": "m"}, [tmp_path])
+    with pytest.raises(OtherRun, match=r"weights: '2' there, '3' now.*another output"):
+        claim(path, {"name": "m", "weights": "3"}, [tmp_path])
+    assert json.loads(path.read_text())["weights"] == "2"
+    for broken in ("", None):
+        path.write_text(broken) if broken is not None else path.unlink()
+        with pytest.raises(OtherRun, match="does not say whose"):
+            claim(path, {"name": "m", "weights": "2"}, [tmp_path])
 
 
 def test_two_processes_cannot_work_in_one_folder(tmp_path):

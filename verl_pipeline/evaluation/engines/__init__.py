@@ -12,6 +12,9 @@ from typing import Any, Literal, Protocol
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.task import Message, Sampling
 
+# An answer that was begun for the model ends with its block of code.
+PREFILL_STOP = "\n```"
+
 
 @dataclass(frozen=True)
 class Request:

@@ -69,10 +69,15 @@ class Prompts:
 
     def tokens(self, request: Request) -> list[int]:
         """Token ids of the conversation up to where the model goes on."""
-        text = self.tokenizer.apply_chat_template(
-            [dict(message) for message in request.messages], add_generation_prompt=True, tokenize=False
-        )
-        return self.tokenizer(text + request.prefill, add_special_tokens=False)["input_ids"]
+        return self.tokenizer(self._text(request) + request.prefill, add_special_tokens=False)["input_ids"]
+
+    def opening(self, request: Request) -> str:
+        """``<think>`` if the template opens the model's thoughts, so that a response which never ends them shows it."""
+        return "<think>\n" if self._text(request).rstrip().endswith("<think>") else ""
+
+    def _text(self, request: Request) -> str:
+        messages = [dict(message) for message in request.messages]
+        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Invariants:
 * At most ``concurrency`` requests are with vLLM; the others wait here, so that a stop loses little.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -12,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from verl_pipeline.evaluation.config import EngineConfig
-from verl_pipeline.evaluation.engines import EngineError, Failed, Generation, Request
+from verl_pipeline.evaluation.engines import PREFILL_STOP, EngineError, Failed, Generation, Request
 from verl_pipeline.evaluation.engines.tokens import Prompts, model_folder, positions, weights_hash
 from verl_pipeline.evaluation.task import Sampling
-
-# An answer that was begun for the model ends with its block of code.
-PREFILL_STOP = "\n```"
 
 
 class VllmEngine:
@@ -45,7 +43,7 @@ class VllmEngine:
             "position_limit": self.positions.limit,
             "position_limit_rests_on": self.positions.rests_on,
             "rope_parameters": self.positions.rope_parameters,
-            "chat_template": self.config.chat_template,
+            "chat_template": hashlib.sha256(self.prompts.tokenizer.chat_template.encode()).hexdigest(),
         }
 
     def check_lengths(self, requests: Iterable[Request], sampling: Sampling, more: int = 0) -> None:
@@ -80,7 +78,8 @@ class VllmEngine:
             for output in engine.step():
                 if output.finished:
                     request = running.pop(output.request_id)
-                    yield request, _generation(request, output)
+                    opening = request.prefill or self.prompts.opening(request)
+                    yield request, _generation(opening, output)
 
     def close(self) -> None:
         if self._llm is not None:
@@ -161,10 +160,10 @@ def _on_cpu(length: int) -> dict[str, Any]:
     return {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": max(length, 8192)}
 
 
-def _generation(request: Request, output: Any) -> Generation | Failed:
+def _generation(opening: str, output: Any) -> Generation | Failed:
     [answer] = output.outputs
     if answer.finish_reason not in ("stop", "length"):
         return Failed(f"vLLM ended it with {answer.finish_reason!r}")
     count = len(answer.token_ids)
     mean = answer.cumulative_logprob / count if count and answer.cumulative_logprob is not None else None
-    return Generation(request.prefill + answer.text, len(output.prompt_token_ids), count, answer.finish_reason, mean)
+    return Generation(opening + answer.text, len(output.prompt_token_ids), count, answer.finish_reason, mean)

@@ -33,6 +33,6 @@ def task_of(name: str) -> Task:
         raise UnknownTask(f"no task {name!r}{hint} There are: {', '.join(names())}; or the path of a module with TASK")
     try:
         task = importlib.import_module(path).TASK
-    except (ModuleNotFoundError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UnknownTask(f"task {name!r}: {error}; a module with a TASK is needed") from error
     return task

@@ -60,6 +60,14 @@ def read_all(rows: Iterable[Row], origin: str, read: Callable[[int, Row], Item |
             bad.append(f"row {number}: {error}")
         except KeyError as error:
             bad.append(f"row {number}: no {error}; it has {', '.join(row)}")
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            IndexError,
+            SyntaxError,
+        ) as error:  # of another form than expected
+            bad.append(f"row {number}: {type(error).__name__}: {error}")
         else:
             if item is not None:
                 items.append(item)

@@ -1,7 +1,8 @@
 """Codeforces problems of 2024 as CodeElo chose them (Quan et al. 2025), with a rating where the standings are at hand.
 
 CodeElo submits to Codeforces, whose tests are not public. What its data set holds are the statements' examples: a score
-on them is an upper bound, and every result says so.
+on them is an upper bound, and every result says so. They do not count as shown (``Problem.public``), though CodeElo's
+are: a vote that knew them would know the grade.
 """
 
 import ast
@@ -40,7 +41,7 @@ def _item(number: int, row: Row) -> Item:
     return Item(
         id=name,
         messages=asked(f"{EXPERT}### Question:\n{statement}\n\n{FROM_STDIN}{USE_BACKTICKS}"),
-        problem=read_codeforces(tests, name=name, public=len(tests)),
+        problem=read_codeforces(tests, name=name),
         prefill=CODE_PREFILL,
         tags={**tags, "tag": _tags(row)[0]} if _tags(row) else tags,
     )

@@ -8,15 +8,12 @@ from verl_pipeline.evaluation.tasks._reading import BOXED, REASONING, read_all
 from verl_pipeline.grading.readers import BadRow
 
 
-def load(finder: Finder, first: int = 1319) -> Loaded:
-    """The ``first`` problems of the test split."""
+def load(finder: Finder) -> Loaded:
+    """The test split."""
     rows, origin = finder.find(
         ["gsm8k_test", "gsm8k"], hub=Hub("openai/gsm8k", ("main/test-*.parquet",)), parts=["gsm8k/test"]
     )
-    loaded = read_all(rows[:first], origin, _item)
-    if first < len(rows):
-        loaded.notes.append(f"the first {first} of {len(rows)} problems")
-    return loaded
+    return read_all(rows, origin, _item)
 
 
 def _item(number: int, row: Row) -> Item:
@@ -32,5 +29,4 @@ TASK = Task(
     title="GSM8K",
     load=load,
     sampling=dataclasses.replace(REASONING, max_tokens=2048),
-    options={"first": 1319},
 )
