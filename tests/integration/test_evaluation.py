@@ -108,15 +108,17 @@ def test_a_server_gives_what_the_offline_engine_gives(tmp_path, model, settings)
                 break
             except OSError:
                 time.sleep(1)
-        served = [*settings, "engine.kind=server", f"engine.url={url}"]
+        both = [*settings, "--tasks", "parquet,tests.unit.evaluation.small", "options.small.programs=false"]
+        served = [*both, "engine.kind=server", f"engine.url={url}"]
         evaluate("--model", "tiny", "--n", 2, "--output", tmp_path / "served", *served)
         assert "serves tiny" in evaluate("--model", "other", "--output", tmp_path / "other", *served, expected=2)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(60)
-    evaluate("--model", model, "--n", 2, "--output", tmp_path / "offline", *settings)
+    evaluate("--model", model, "--n", 2, "--output", tmp_path / "offline", *both)
     ours, theirs = samples(tmp_path / "offline"), samples(tmp_path / "served")
     assert ours.keys() == theirs.keys()
+    assert len(read_results(tmp_path / "served")["tasks"]) == 2
     for key, row in ours.items():
         assert theirs[key]["response"] == row["response"] and theirs[key]["tokens"] == row["tokens"]
         assert theirs[key]["mean_logprob"] == pytest.approx(row["mean_logprob"], abs=1e-3)

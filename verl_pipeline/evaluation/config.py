@@ -52,6 +52,7 @@ class EngineConfig:
         tensor_parallel_size, gpu_memory_utilization: of vLLM.
         threads: processor threads, on CPUs; None: one for each core.
         chat_template: file with a Jinja chat template, for a model without one.
+        chat_template_kwargs: arguments of the template, e.g. ``{enable_thinking: false}``.
         rope_parameters: position scaling, to evaluate beyond the model's positions, e.g.
             ``{rope_type: yarn, factor: 2.0, original_max_position_embeddings: 32768}``.
         trained_length: longest response of the training, in tokens, if known; stated beside lengths beyond it.
@@ -69,6 +70,7 @@ class EngineConfig:
     gpu_memory_utilization: float = 0.9
     threads: int | None = None
     chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     rope_parameters: dict[str, Any] | None = None
     trained_length: int | None = None
 
@@ -117,6 +119,7 @@ class EvalConfig:
         hub: whether data may be fetched from the hub.
         style: ``chat``: the model answers from the start; ``prefill``: its message begins as the task says, for models
             that do not think.
+        system: system prompt in front of every conversation; None: none.
         purpose: ``report``, or ``choose`` between checkpoints, for which a test split is marked.
         limit: the first so many problems of each task only; None: all.
         train_data: parquet files in verl's schema that the model was trained on: problems that are in them are named.
@@ -131,6 +134,7 @@ class EvalConfig:
     data: str | None = None
     hub: bool = True
     style: str = "chat"
+    system: str | None = None
     purpose: str = "report"
     limit: int | None = None
     train_data: list[str] = field(default_factory=list)

@@ -150,6 +150,10 @@ def _work(config: EvalConfig, task: Task, finder: Finder) -> Work:
     except ValueError as error:
         raise BadSetting(f"{task.name}: {error}") from error
     loaded = task.load(finder, **options)
+    if config.system is not None:
+        system = {"role": "system", "content": config.system}
+        items = [dataclasses.replace(item, messages=(system, *item.messages)) for item in loaded.items]
+        loaded = dataclasses.replace(loaded, items=items)
     if config.limit is not None and config.limit < len(loaded.items):
         note = f"THE FIRST {config.limit} OF {len(loaded.items)} PROBLEMS (limit): comparable with nothing else"
         loaded = dataclasses.replace(loaded, items=loaded.items[: config.limit], notes=[*loaded.notes, note])

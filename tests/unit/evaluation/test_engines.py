@@ -46,6 +46,20 @@ def test_a_model_without_a_chat_template_needs_one(model, tmp_path):
     assert given.prompts.tokens(REQUEST) == VllmEngine(str(model), EngineConfig()).prompts.tokens(REQUEST)
 
 
+def test_arguments_reach_the_template(model, tmp_path):
+    template = tmp_path / "template.jinja"
+    template.write_text("{% if think %}<think>{% endif %}aa")
+    config = EngineConfig(chat_template=str(template), chat_template_kwargs={"think": True})
+    engine = VllmEngine(str(model), config)
+    assert engine.prompts.opening(REQUEST) == "" and "think" in str(engine.settings()["chat_template_kwargs"])
+    template.write_text("{% if think %}aa<think>{% endif %}")
+    changed = VllmEngine(str(model), config)
+    assert changed.prompts.opening(REQUEST) == "<think>\n", "a thought that the template opens is part of the response"
+    assert changed.settings() != engine.settings(), "another template under the same name is another way of asking"
+    with pytest.raises(EngineError, match="engine.chat_template=/nowhere"):
+        VllmEngine(str(model), EngineConfig(chat_template="/nowhere"))
+
+
 def test_the_prompt_ends_with_the_beginning_of_the_answer(model):
     prompts = VllmEngine(str(model), EngineConfig()).prompts
     assert prompts.tokenizer.decode(prompts.tokens(REQUEST)).endswith("<|im_start|>assistant\naa")

@@ -195,6 +195,14 @@ def test_a_second_round_that_failed_is_said(tmp_path):
     assert any("8 samples of the second round failed" in line for line in read_results(tmp_path)["warnings"])
 
 
+def test_a_system_prompt_is_part_of_what_is_asked(tmp_path):
+    engine = Guessing()
+    plain = evaluate(tmp_path / "plain", "m.x", engine=Guessing())
+    system = evaluate(tmp_path / "system", "m.x", "system=Be brief.", engine=engine)
+    assert engine.asked[0].messages[0] == {"role": "system", "content": "Be brief."}
+    assert plain["data"]["sha256"] != system["data"]["sha256"]
+
+
 def test_the_first_problems_only(tmp_path):
     result = evaluate(tmp_path, "canonical", "limit=2")
     assert result["counts"]["problems"] == 2 and "THE FIRST 2 OF 4" in result["data"]["notes"][0]

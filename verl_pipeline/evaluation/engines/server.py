@@ -62,7 +62,8 @@ class ServerEngine:
         return {"name": self.name, "weights": None, "root": self.root}
 
     def settings(self) -> dict[str, Any]:
-        return {"kind": "server", "position_limit": self.limit}
+        kwargs = self.config.chat_template_kwargs
+        return {"kind": "server", "position_limit": self.limit, "chat_template_kwargs": kwargs}
 
     def check_lengths(self, requests: Iterable[Request], sampling: Sampling, more: int = 0) -> None:
         if self.limit is not None and sampling.max_tokens >= self.limit:
@@ -89,7 +90,8 @@ class ServerEngine:
         finally:
             for task in running:
                 task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*running, return_exceptions=True))
+            if running:
+                self._loop.run_until_complete(asyncio.wait(running))
 
     async def _ask(self, request: Request, sampling: Sampling) -> Generation | Failed:
         import openai
@@ -98,6 +100,8 @@ class ServerEngine:
         extra: dict[str, Any] = {"top_k": sampling.top_k} if sampling.top_k > 0 else {}
         if self.limit is not None:  # it is vLLM
             extra = {**_VLLM_DEFAULTS, **extra}
+        if self.config.chat_template_kwargs:
+            extra["chat_template_kwargs"] = self.config.chat_template_kwargs
         if request.prefill:  # vLLM's and SGLang's words for going on with a message
             messages.append({"role": "assistant", "content": request.prefill})
             extra |= {

@@ -59,8 +59,12 @@ class Prompts:
         from transformers import AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._kwargs = config.chat_template_kwargs
         if config.chat_template:
-            self.tokenizer.chat_template = Path(config.chat_template).read_text()
+            try:
+                self.tokenizer.chat_template = Path(config.chat_template).read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                raise EngineError(f"engine.chat_template={config.chat_template}: {error}") from error
         if not self.tokenizer.chat_template:
             raise EngineError(
                 f"{folder}: the tokenizer has no chat template; name a file with one in engine.chat_template "
@@ -77,7 +81,7 @@ class Prompts:
 
     def _text(self, request: Request) -> str:
         messages = [dict(message) for message in request.messages]
-        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **self._kwargs)
 
 
 @dataclass(frozen=True)

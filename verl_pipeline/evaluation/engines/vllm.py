@@ -43,6 +43,7 @@ class VllmEngine:
             "position_limit": self.positions.limit,
             "position_limit_rests_on": self.positions.rests_on,
             "rope_parameters": self.positions.rope_parameters,
+            "chat_template_kwargs": self.config.chat_template_kwargs,
             "chat_template": hashlib.sha256(self.prompts.tokenizer.chat_template.encode()).hexdigest(),
         }
 
