@@ -1,6 +1,7 @@
 """The reward for mathematics, with math-verify in its own process."""
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -28,7 +29,22 @@ def verdict(answer, expected):
 
 
 def verifiers(process=None):
-    return [child for child in psutil.Process(process).children() if rewards._COMMAND[-1] in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(process).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # ZombieProcess is one: it has just ended
+            if rewards._COMMAND[-1] in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+@pytest.fixture(autouse=True, scope="module")
+def none_of_other_tests():
+    """Other tests of this process have had answers compared: their threads end, and the processes with them."""
+    rewards._threads.cache_clear()
+    deadline = time.monotonic() + 30
+    while verifiers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert verifiers() == []
 
 
 @pytest.fixture
