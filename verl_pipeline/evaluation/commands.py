@@ -155,11 +155,17 @@ def _run(config: str | None, overrides: list[str], given: dict[str, Any], consol
     try:
         settings = load_config(config, overrides, given)
         results = run(settings, console)
+    except KeyboardInterrupt:
+        _say(console, "stopped; what is stored is kept, and the same command goes on from there")
+        raise typer.Exit(130) from None
     except (Refused, SandboxError) as error:
         _say(console, str(error), "red")
         raise typer.Exit(2) from error
     report = write_report(Path(settings.output))
     console.print(score_table(results))
+    for task in results["tasks"]:
+        for note in task["data"]["notes"]:
+            _say(console, f"{task['task']}: {note}", "dim")
     for warning in results["warnings"]:
         _say(console, warning, "yellow")
     _say(console, f"results: {Path(settings.output) / 'results.json'}, report: {report}")

@@ -38,8 +38,9 @@ def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
 def _compare(name: str, first: dict, second: dict, before: Path, after: Path) -> dict[str, Any]:
     if first["data"]["sha256"] != second["data"]["sha256"]:
         raise NotComparable(
-            f"{name}: other problems, prompts or tests ({first['data']['origin']}, {second['data']['origin']}): "
-            "evaluate both on the same data"
+            f"{name}: {first['data']['problems']} problems of {first['data']['origin']}, "
+            f"{second['data']['problems']} of {second['data']['origin']}: problems, prompts or tests differ (limit, system and options change them); "
+            "evaluate both in the same way"
         )
     means = [_means(folder / name, result["sampling"]["n"]) for folder, result in ((before, first), (after, second))]
     common = means[0].keys() & means[1].keys()

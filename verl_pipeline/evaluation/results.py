@@ -7,7 +7,7 @@ Top level: ``schema``, ``model`` (with the weights' hash), ``engine`` (how it ge
 ``rating``, ``refinement`` and ``published``. An estimate is ``{"value", "low", "high"}``: fractions, 95 % intervals.
 
 Invariants:
-* Whatever limits what a score says is in ``warnings`` or in the task's ``data.notes``.
+* Whatever limits what a score says is in ``warnings`` or in the task's ``data.notes``; both are printed.
 * A file of another schema is refused, never guessed at.
 """
 

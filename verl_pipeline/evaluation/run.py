@@ -208,7 +208,7 @@ class _Evaluation:
         write_lines(folder / "problems.jsonl", map(_problem_row, one.loaded.items))
         result["counts"] = {"problems": len(one.loaded.items), **scores.counts(asked, samples, graded)}
         result["problems_without_samples"] = len(one.loaded.items) - len(graded)
-        result |= scores.scores(graded, one.loaded.items, self.scorer)
+        result |= scores.scores(graded, one.loaded.items, self.scorer, self.config.scorer)
         result["verdicts"] = scores.verdict_counts(graded)
         result["tier"] = ", ".join(sorted({row["tier"] for rows in graded.values() for row in rows}))
         result["tokens"] = {

@@ -41,7 +41,7 @@ def rewards_of(graded: Graded) -> dict[str, list[float]]:
     return {name: [row["reward"] for row in rows] for name, rows in graded.items()}
 
 
-def scores(graded: Graded, items: Sequence[Item], scorer: Scorer) -> dict[str, Any]:
+def scores(graded: Graded, items: Sequence[Item], scorer: Scorer, scorer_name: str) -> dict[str, Any]:
     """Everything that is estimated; see :mod:`verl_pipeline.evaluation.results` for the fields.
 
     No k exceeds the samples of any problem: all figures rest on the same problems.
@@ -69,20 +69,22 @@ def scores(graded: Graded, items: Sequence[Item], scorer: Scorer) -> dict[str, A
         "pass@k": [{"k": k} | _proportion(values, each / k) for k, values in zip(sizes, passes, strict=True)],
         "cons@k": votes,
         "budget": _budgets(graded, each),
-        "methods": [{"name": "one sample", **one}, *_methods(graded, votes, sizes[-1], scorer)],
+        "methods": [{"name": "one sample", **one}, *_methods(graded, votes, sizes[-1], scorer, scorer_name)],
         "lengths": _lengths(rows),
         "breakdown": _breakdown(means, each, items),
     }
 
 
-def _methods(graded: Graded, votes: list[dict[str, Any]], k: int, scorer: Scorer) -> list[dict[str, Any]]:
-    """Ways to make one answer of several samples, each with its tokens a problem."""
-    if k == 1:
-        return []
-    found = [{"name": f"vote of {vote['k']}", **vote} for vote in votes if vote["k"] > 2]
-    if have_logprobs(graded):
+def _methods(
+    graded: Graded, votes: list[dict[str, Any]], k: int, scorer: Scorer, scorer_name: str
+) -> list[dict[str, Any]]:
+    """Ways to make one answer of several samples, each with its tokens a problem; none that has nothing to go by."""
+    found = [{"name": f"vote of {vote['k']}", **vote} for vote in votes if vote["k"] > 1]
+    if k > 1 and have_logprobs(graded):
         found.append({"name": f"vote of {k} weighted by confidence", **voted(graded, k, confidence)})
-    return [*found, {"name": f"best of {k}", **best(graded, k, scorer)}]
+    if k > 1 and len({_score(row, scorer) for rows in graded.values() for row in rows}) > 1:
+        found.append({"name": f"best of {k} by {scorer_name}", **best(graded, k, scorer)})
+    return found
 
 
 def voted(graded: Graded, k: int, weigh: Scorer) -> dict[str, Any]:
@@ -103,14 +105,18 @@ def best(graded: Graded, k: int, scorer: Scorer) -> dict[str, Any]:
     """The best-scored of k samples; one whose shown tests fail comes after all others."""
     values = []
     for rows in graded.values():
-        # The scorer may not see how a sample was graded.
-        scored = [(row["shown"] is not False, scorer({field: row[field] for field in SEEN})) for row in rows]
+        scored = [(row["shown"] is not False, _score(row, scorer)) for row in rows]
         ranks = {score: rank for rank, score in enumerate(sorted(set(scored)))}
         values.append(
             estimate.best_of_k([(ranks[score], row["reward"]) for score, row in zip(scored, rows, strict=True)], k)
         )
     each = statistics.fmean(map(len, graded.values())) / k
     return _proportion(values, each) | {"tokens_per_problem": tokens_each(graded) * k}
+
+
+def _score(row: Row, scorer: Scorer) -> float:
+    """The scorer may not see how a sample was graded."""
+    return scorer({field: row[field] for field in SEEN})
 
 
 def confidence(row: Row) -> float:

@@ -6,6 +6,7 @@ Invariants:
 * A row that cannot be read is listed, not left out in silence.
 """
 
+import collections
 import functools
 import hashlib
 import math
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from verl_pipeline.evaluation.data import Finder
+from verl_pipeline.evaluation.data import BadData, Finder
 from verl_pipeline.grading import Problem
 
 
@@ -102,12 +103,22 @@ class Loaded:
         origin: files, or a repository of the hub.
         bad_rows: rows that are no problem, and why.
         notes: what limits what a score on them says.
+
+    Raises:
+        BadData: no items, or two of one id.
     """
 
     items: list[Item]
     origin: str
     bad_rows: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        if not self.items:
+            raise BadData(f"{self.origin}: no problem")
+        twice = [name for name, count in collections.Counter(item.id for item in self.items).items() if count > 1]
+        if twice:
+            raise BadData(f"{self.origin}: several problems have one id: {', '.join(twice[:3])}")
 
     @functools.cached_property
     def digest(self) -> str:

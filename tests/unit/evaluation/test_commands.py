@@ -82,7 +82,7 @@ def test_evaluate_by_a_file_of_settings_and_compare(tmp_path):
     results = json.loads(path.read_text())
     results["tasks"][0]["data"]["sha256"] = "other"
     path.write_text(json.dumps(results))
-    with pytest.raises(NotComparable, match="other problems"):
+    with pytest.raises(NotComparable, match="problems, prompts or tests differ"):
         compare_folders(tmp_path / "right", tmp_path / "empty")
     result = invoke("eval-compare", str(tmp_path / "empty"), str(tmp_path / "nothing"))
     assert result.exit_code == 2 and "no results.json" in result.output

@@ -203,6 +203,13 @@ def test_a_system_prompt_is_part_of_what_is_asked(tmp_path):
     assert plain["data"]["sha256"] != system["data"]["sha256"]
 
 
+def test_answers_to_other_problems_are_refused(tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"id": "other", "response": "x"}\n')
+    with pytest.raises(EngineError, match="ids are like again, double"):
+        evaluate(tmp_path / "out", str(answers))
+
+
 def test_the_first_problems_only(tmp_path):
     result = evaluate(tmp_path, "canonical", "limit=2")
     assert result["counts"]["problems"] == 2 and "THE FIRST 2 OF 4" in result["data"]["notes"][0]

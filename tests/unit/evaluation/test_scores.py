@@ -39,7 +39,7 @@ CONFIDENT = scores.scorer_of("mean_logprob")
 
 
 def test_scores_by_hand():
-    found = scores.scores(GRADED, ITEMS, CONFIDENT)
+    found = scores.scores(GRADED, ITEMS, CONFIDENT, "x")
     assert found["pass@1"]["value"] == pytest.approx((0.5 + 0.25) / 2)
     by_k = {entry["k"]: entry["value"] for entry in found["pass@k"]}
     assert by_k[2] == pytest.approx(((1 - 1 / 6) + (1 - 3 / 6)) / 2) and by_k[4] == 1.0
@@ -91,9 +91,10 @@ def test_a_scorer_does_not_see_grades():
 
 def test_all_figures_rest_on_the_same_problems():
     graded = {"a": [row("1", 0.0)] * 7, "b": [row("1", 1.0)] * 8}
-    found = scores.scores(graded, ITEMS, CONFIDENT)
+    found = scores.scores(graded, ITEMS, CONFIDENT, "x")
     assert max(entry["k"] for entry in found["pass@k"]) == 7 == max(entry["k"] for entry in found["cons@k"])
     assert found["methods"][0]["tokens_per_problem"] == 100
+    assert not any("best" in entry["name"] for entry in found["methods"]), "all samples have one score"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_weights_that_vanish_agree_with_nobody():
 
 
 def test_no_sample_no_score():
-    assert scores.scores({}, ITEMS, CONFIDENT)["pass@1"] is None
+    assert scores.scores({}, ITEMS, CONFIDENT, "x")["pass@1"] is None
 
 
 def test_a_second_round_asks_where_samples_disagree():

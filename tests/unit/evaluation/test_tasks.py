@@ -207,7 +207,7 @@ def test_a_parquet_file_of_a_run(tmp_path):
     assert item.id == "echo" and item.messages == ({"role": "user", "content": "Echo."},) and item.problem
     [item] = load("parquet", tmp_path, file=str(path), grader="math").items
     assert item.problem is None and item.answer == tests
-    with pytest.raises(ValueError, match=r"no reader; set options.parquet.source"):
+    with pytest.raises(ValueError, match=r"no reader; set options.parquet.grader=math"):
         pyarrow.parquet.write_table(pa.Table.from_pylist([{**row, "data_source": "mine"}]), path)
         load("parquet", tmp_path, file=str(path))
     with pytest.raises(DataNotFound, match="options.parquet.file"):
@@ -232,3 +232,12 @@ def test_the_data_at_hand(name, count):
     loaded = load(name, SHARED)
     assert len(loaded.items) == count and not loaded.bad_rows
     assert loaded.digest == load(name, SHARED).digest
+
+
+def test_the_task_of_the_documentation_is_one():
+    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
+    module: dict = {}
+    exec(text.split("```python\n")[1].split("```")[0], module)
+    loaded = module["TASK"].load(None, **{**module["TASK"].options, "largest": 3})
+    assert [item.answer for item in loaded.items] == ["0", "2", "4"]
+    assert loaded.items[2].messages[0]["content"] == "What is 2 + 2? Put the answer in \\boxed{}."

@@ -45,7 +45,12 @@ class GivenEngine:
         return {"kind": "given"}
 
     def check_lengths(self, requests: Iterable[Request], sampling: Sampling, more: int = 0) -> None:
-        pass
+        if not self._answers:
+            return
+        asked = {(task, request.id) for request in requests for task in (request.task, None)}
+        if not asked & self._answers.keys():
+            some = ", ".join(sorted({name for _task, name in asked})[:2])
+            raise EngineError(f"{self.name}: no answer to any problem of the task; its ids are like {some}")
 
     def generate(
         self, requests: Iterable[Request], sampling: Sampling

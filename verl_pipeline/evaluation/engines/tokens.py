@@ -27,6 +27,8 @@ def model_folder(name: str) -> Path:
         if not (Path(name) / "config.json").is_file():
             raise EngineError(f"model={name}: no config.json in the folder: a model in Hugging Face's format is needed")
         return Path(name)
+    if name.startswith((".", "/", "~")):
+        raise EngineError(f"model={name}: no such folder")
     import huggingface_hub
 
     try:

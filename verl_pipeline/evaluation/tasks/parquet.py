@@ -40,7 +40,8 @@ def _item(number: int, row: Row, *, source: str, grader: str) -> Item:
     reader = source or str(row["data_source"])
     if reader not in READERS:
         raise BadRow(
-            f"data_source {reader!r} has no reader; set options.parquet.source to one of {', '.join(sorted(READERS))}"
+            f"data_source {reader!r} has no reader; set options.parquet.grader=math if ground_truth is an answer, or "
+            f"options.parquet.source to one of {', '.join(sorted(READERS))}"
         )
     return Item(
         name, messages, problem=READERS[reader](truth, name=name, source=reader), prefill=CODE_PREFILL, tags=tags
