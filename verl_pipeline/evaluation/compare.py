@@ -37,10 +37,12 @@ def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
 
 def _compare(name: str, first: dict, second: dict, before: Path, after: Path) -> dict[str, Any]:
     if first["data"]["sha256"] != second["data"]["sha256"]:
+        sides = " and ".join(
+            f"{side['data']['problems']} problems of {side['data']['origin']}" for side in (first, second)
+        )
         raise NotComparable(
-            f"{name}: {first['data']['problems']} problems of {first['data']['origin']}, "
-            f"{second['data']['problems']} of {second['data']['origin']}: problems, prompts or tests differ (limit, system and options change them); "
-            "evaluate both in the same way"
+            f"{name}: {sides}: problems, prompts or tests differ (limit, system and options change them); evaluate both "
+            "in the same way"
         )
     means = [_means(folder / name, result["sampling"]["n"]) for folder, result in ((before, first), (after, second))]
     common = means[0].keys() & means[1].keys()
