@@ -41,8 +41,8 @@ def _compare(name: str, first: dict, second: dict, before: Path, after: Path) ->
             f"{side['data']['problems']} problems of {side['data']['origin']}" for side in (first, second)
         )
         raise NotComparable(
-            f"{name}: {sides}: problems, prompts or tests differ (limit, system and options change them); evaluate both "
-            "in the same way"
+            f"{name}: {sides}: problems, prompts or tests differ (limit, system and options change them); "
+            "evaluate both in the same way"
         )
     means = [_means(folder / name, result["sampling"]["n"]) for folder, result in ((before, first), (after, second))]
     common = means[0].keys() & means[1].keys()
