@@ -17,6 +17,7 @@ import pytest
 
 from verl_pipeline.grading import AssertTest, CallTest, Comparison, Problem, Result, StdinTest, Verdict, grade
 from verl_pipeline.sandbox import Limits, Sandbox
+from verl_pipeline.sandbox.prelude import IMPORTS
 from verl_pipeline.sandbox.worker import Worker
 
 pytestmark = pytest.mark.timeout(120)
@@ -102,6 +103,13 @@ PROBLEMS = {
             entry_point="add",
         ),
         problem(
+            "lent",  # the imports in front bring an `add` along
+            CallTest((0, 1), 1),
+            CallTest((2, 3), 5),
+            entry_point="add",
+            prelude=IMPORTS,
+        ),
+        problem(
             "counts",
             CallTest((["b", "a", "b"],), {"a": 1, "b": 2}),
             CallTest((["c"],), {"c": 1}),
@@ -155,6 +163,7 @@ RIGHT = {
     "yes_no": "print('NO' if int(input()) % 2 else 'YES')",
     "names": "print(*sorted(input() for _ in range(int(input()))), sep='\\n')",
     "add": "def add(a, b):\n    return a + b",
+    "lent": "def add(a, b):\n    return a + b",
     "counts": "def count(words):\n    return {word: words.count(word) for word in words}",
     "twice": "def twice(x):\n    return 2 * x",
     "half": "def half(x):\n    return x / 2",

@@ -1,15 +1,18 @@
 """Verdicts of whole gradings, in the real sandbox."""
 
 import resource
+from dataclasses import replace
 
 import pytest
 
 from verl_pipeline.grading import AssertTest, CallTest, Comparison, Problem, StdinTest, Verdict, grade, grade_response
 from verl_pipeline.grading.readers import read_humaneval, read_kodcode
 from verl_pipeline.sandbox import Sandbox, SandboxError
+from verl_pipeline.sandbox.prelude import IMPORTS
 
 pytestmark = pytest.mark.timeout(120)
 ADD = Problem("add", "test", (CallTest((1, 2), 3), CallTest((5, 5), 10)), entry_point="add", time_s=1.0)
+LENT = replace(ADD, prelude=IMPORTS)
 ECHO = Problem("echo", "test", (StdinTest("a\n", "a\n"), StdinTest("b\n", "b\n"), StdinTest("c\n", "c\n")), time_s=1.0)
 CHECK = Problem(
     "check",
@@ -38,6 +41,14 @@ def sandbox():
         (ADD, "def add(a, b):\n    while True: pass", Verdict.TIME_LIMIT, 0, "CPU time"),
         (ADD, "import sys\ndef add(a, b):\n    sys.exit(0)", Verdict.RUNTIME_ERROR, 0, ""),
         (ADD, "import os\ndef add(a, b):\n    os._exit(0)", Verdict.WRONG_ANSWER, 0, "nothing that can be compared"),
+        # What the imports in front lend has the name that is asked for: it is not the program's.
+        (LENT, "def nothing(): pass", Verdict.RUNTIME_ERROR, 0, "no function 'add'"),
+        (LENT, "x = add(1, 2)", Verdict.RUNTIME_ERROR, 0, "no function 'add'"),
+        (LENT, "class Solution:\n    def add(self, a, b):\n        return 77", Verdict.WRONG_ANSWER, 0, ""),
+        (LENT, "class Solution:\n    def add(self, a, b):\n        return add(a, b)", Verdict.ACCEPTED, None, ""),
+        (LENT, "def add(a, b):\n    return a + b", Verdict.ACCEPTED, None, ""),
+        (LENT, "from operator import add", Verdict.ACCEPTED, None, ""),
+        (LENT, "import operator\nadd = operator.add", Verdict.ACCEPTED, None, ""),
         (ECHO, "print(input())", Verdict.ACCEPTED, None, ""),
         (ECHO, "print('a')", Verdict.WRONG_ANSWER, 1, "another output"),
         (ECHO, "x = input()\nprint(x)\nassert x != 'c'", Verdict.RUNTIME_ERROR, 2, "AssertionError"),

@@ -16,6 +16,7 @@ import gc
 import io
 import os
 import socket
+import symtable
 import sys
 import threading
 import traceback
@@ -50,9 +51,9 @@ def call(prelude, source, entry_point, arguments, result):
     """
     code = 0
     try:
-        module = _execute(prelude, source, "solution")
+        program = Program(prelude, source)
         for each in arguments:
-            function = _find(module, entry_point)
+            function = program.find(entry_point)
             if function is None:
                 print(f"no function {entry_point!r}", file=sys.stderr)
                 return _end(NO_FUNCTION)
@@ -76,10 +77,11 @@ def serve(prelude, source, channel, records):
     """Questions that come over ``channel`` (a socket's descriptor), one after another, until it ends."""
     code = 0
     try:
-        module = _execute(prelude, source, "solution")
-        classes = {name: getattr(module, name) for name in records if isinstance(getattr(module, name, None), type)}
+        program = Program(prelude, source)
+        found = {name: getattr(program.module, name, None) for name in records}
+        classes = {name: each for name, each in found.items() if isinstance(each, type)}
         with socket.socket(fileno=channel) as asked:
-            answers = Answers(module, classes)
+            answers = Answers(program, classes)
             while (question := receive(asked)) is not None:
                 send(asked, answers.to(question))
     except SystemExit as error:
@@ -92,8 +94,8 @@ def serve(prelude, source, channel, records):
 class Answers:
     """Answers what tests ask; objects of the program's own classes stay here, the tests know their numbers."""
 
-    def __init__(self, module, records):
-        self.module, self.records = module, records
+    def __init__(self, program, records):
+        self.program, self.records = program, records
         self.objects, self.instances = [], []
         self.numbers = {}
 
@@ -111,7 +113,7 @@ class Answers:
             if kind == "set":
                 setattr(owner, name, *rest)
                 return values.encode(["value", None, []])
-            found = _find(self.module, name) if owner is None else getattr(owner, name)
+            found = self.program.find(name) if owner is None else getattr(owner, name)
             if kind == "get":
                 return self.encoded(["callable"] if callable(found) else ["value", found, []])
             if found is None:
@@ -141,7 +143,7 @@ class Answers:
 
         What is based on a built-in type (a named tuple, an IntEnum) is a value, unless the tests made it.
         """
-        own = type(item).__module__ == self.module.__name__
+        own = type(item).__module__ == self.program.module.__name__
         if own and isinstance(item, values.BASES):
             own = any(item is each for each in self.instances)
         if not own and not isinstance(item, Iterator):
@@ -168,7 +170,10 @@ def _begun(prelude, name):
 
 
 def _execute(prelude, source, name="__main__"):
-    """A module of ``prelude``, then ``source``: apart, so that the program may begin with ``from __future__``."""
+    """A module of ``prelude``, then ``source``: apart, so that the program may begin with ``from __future__``.
+
+    Returns the module, and what the prelude had put into it.
+    """
     if prelude in _ready:
         module, limit = _ready.pop(prelude)
         sys.setrecursionlimit(limit)
@@ -177,16 +182,37 @@ def _execute(prelude, source, name="__main__"):
     module.__name__ = name
     # Classes of a prelude that was ready say that they are of __main__.
     sys.modules[name] = sys.modules["__main__"] = module
+    lent = dict(vars(module))
     exec(compile(source, "solution.py", "exec", dont_inherit=True), vars(module))
-    return module
+    return module, lent
 
 
-def _find(module, name):
-    """The function ``name``, or that method of the class ``Solution``, which is instantiated."""
-    found = getattr(module, name, None)
-    if found is None and hasattr(module, "Solution"):
-        found = getattr(module.Solution(), name, None)
-    return found if callable(found) else None
+class Program:
+    """A program whose functions are asked for: those it has itself, none that the prelude has lent it.
+
+    With ``from operator import *`` in front, a program without ``add`` would otherwise pass tests of ``add``.
+    """
+
+    def __init__(self, prelude, source):
+        self.source = source
+        self.module, self.lent = _execute(prelude, source, "solution")
+
+    def find(self, name):
+        """The function ``name``, or that method of the class ``Solution``, which is instantiated."""
+        found = getattr(self.module, name, None)
+        if name in self.lent and found is self.lent[name] and not self._binds(name):
+            found = None
+        if found is None and hasattr(self.module, "Solution"):
+            found = getattr(self.module.Solution(), name, None)
+        return found if callable(found) else None
+
+    def _binds(self, name):
+        """Whether the source itself gives something this name, as with ``from operator import add``."""
+        table = symtable.symtable(self.source, "solution.py", "exec")
+        if name not in table.get_identifiers():
+            return False
+        symbol = table.lookup(name)
+        return symbol.is_assigned() or symbol.is_imported()
 
 
 def _exit_code(error):
