@@ -50,6 +50,7 @@ async def compute_score(
     selection: str = "deepcoder",
     partial_credit: bool = False,
     format_penalty: float = 0.0,
+    prefix: str = "",
     queue_s: float = 1800.0,
     deadline_s: float = 1800.0,
     **_unused: Any,
@@ -69,6 +70,8 @@ async def compute_score(
             DeepCoder blog post), ``all``, ``longest:N`` or ``sample:N:SEED``.
         partial_credit: score the share of tests passed before the first failure, instead of 0.
         format_penalty: taken off the score of a response without a complete block of code.
+        prefix: what the chat template begins the answer with, such as ``"<think>\\n"``; verl hands over what comes
+            behind it only, and without it a response cut off within its thoughts would be graded on a draft.
         queue_s: longest time to wait for a place on this node.
         deadline_s: longest time for queue and grading together; after it the verdict is ``infrastructure``.
 
@@ -85,7 +88,8 @@ async def compute_score(
     begin = time.monotonic()
     sandbox = _sandbox(count, tier, url)
     loop = asyncio.get_running_loop()
-    work = loop.run_in_executor(_threads(count, os.getpid()), _grade, problem, solution_str, sandbox, queue_s, begin)
+    response = prefix + solution_str
+    work = loop.run_in_executor(_threads(count, os.getpid()), _grade, problem, response, sandbox, queue_s, begin)
     try:
         result, queued_s = await asyncio.wait_for(work, deadline_s)
     except TimeoutError as error:

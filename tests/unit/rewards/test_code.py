@@ -88,3 +88,10 @@ def test_selections():
     chosen = {name: len(code._problem("taco", tests, name, "x").tests) for name in ("deepcoder", "all", "longest:3")}
     assert chosen == {"deepcoder": 15, "all": 20, "longest:3": 3}
     assert len(code._problem("taco", tests, "sample:4:1", "x").tests) == 4
+
+
+def test_a_draft_within_the_thought_that_the_template_opened_is_no_answer():
+    draft = f"first idea:\n{RIGHT}\nno, wait"
+    assert score(draft)["verdict"] == "accepted"
+    assert score(draft, prefix="<think>\n")["verdict"] == "no_code"
+    assert score(f"{draft}</think>\n{RIGHT}", prefix="<think>\n")["verdict"] == "accepted"

@@ -56,6 +56,8 @@ def test_right_and_wrong_programs_in_the_sandbox(reward, monkeypatch):
         rewards=np.array([result["score"] for result in results]),
         verdicts=[result["verdict"] for result in results],
         response_lengths=np.ones(len(results), dtype=np.int64),
+        limits=np.full(len(results), 8),
+        truncated=np.zeros(len(results), dtype=bool),
     )
     assert InfrastructureFilter().decide(seen) == [Decision.KEEP] * 4 + [Decision.DROP]
 
