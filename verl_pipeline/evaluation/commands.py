@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Exit code of an evaluation that ended with samples missing or not graded.
-INCOMPLETE = 3
+from verl_pipeline.evaluation.results import INCOMPLETE
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Further settings, as in engine.kind=server; all: docs/evaluation.md.")

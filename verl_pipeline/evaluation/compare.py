@@ -11,8 +11,8 @@ from typing import Any
 
 from verl_pipeline.evaluation import scores
 from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.estimators import difference_interval
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.statistics import difference_interval
 from verl_pipeline.evaluation.store import read_lines
 
 

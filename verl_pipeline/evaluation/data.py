@@ -65,11 +65,17 @@ class Finder:
     folder: Path | None = None
     hub: bool = True
 
-    def __post_init__(self):
-        if self.folder is None and os.environ.get(FOLDER_VARIABLE):
-            object.__setattr__(self, "folder", Path(os.environ[FOLDER_VARIABLE]))
-        if self.folder is not None and not self.folder.is_dir():
-            raise DataNotFound(f"{self.folder}: no such folder (--data, ${FOLDER_VARIABLE})")
+    def local(self) -> Path | None:
+        """The folder of local files, if one is named.
+
+        Raises:
+            DataNotFound: it does not exist.
+        """
+        named = os.environ.get(FOLDER_VARIABLE)
+        folder = self.folder or (Path(named) if named else None)
+        if folder is not None and not folder.is_dir():
+            raise DataNotFound(f"{folder}: no such folder (--data, ${FOLDER_VARIABLE})")
+        return folder
 
     def find(
         self,
@@ -78,7 +84,23 @@ class Finder:
         hub: Hub | None = None,
         parts: Sequence[str] = (),
     ) -> tuple[list[Row], str]:
-        """Rows, and where they come from.
+        """Rows of the files of :meth:`locate`, and where they come from.
+
+        Raises:
+            DataNotFound: nothing is found.
+            BadData: a file is not of the format its name says.
+        """
+        files, origin = self.locate(stems, package, hub, parts)
+        return _read_all(files), origin
+
+    def locate(
+        self,
+        stems: Sequence[str],
+        package: Package | None = None,
+        hub: Hub | None = None,
+        parts: Sequence[str] = (),
+    ) -> tuple[list[Path], str]:
+        """Files, and where they come from.
 
         Args:
             stems: names of local files without suffix (:data:`SUFFIXES`), the first that is there counts.
@@ -86,29 +108,28 @@ class Finder:
 
         Raises:
             DataNotFound: nothing is found.
-            BadData: a file is not of the format its name says.
         """
         looked: list[str] = []
-        folder = self.folder
+        folder = self.local()
         if folder is None:
             looked.append(f"no folder of local files (--data, ${FOLDER_VARIABLE})")
         else:
             together = [file for part in parts if (file := _local(folder, part))]
             alone = [file for stem in stems if (file := _local(folder, stem))]
             if found := (together if parts and len(together) == len(parts) else alone[:1]):
-                return _read_all(found), ", ".join(map(str, found))
+                return found, ", ".join(map(str, found))
             looked.append(f"{folder}: none of {', '.join([*stems, *parts])} with a suffix of {', '.join(SUFFIXES)}")
         if package:
             spec = importlib.util.find_spec(package.module)
             path = Path(spec.origin).parent / package.path if spec and spec.origin else None
             if path and path.is_file():
-                return list(read_rows(path)), f"{package.distribution} {metadata.version(package.distribution)}"
+                return [path], f"{package.distribution} {metadata.version(package.distribution)}"
             looked.append(f"package {package.distribution}: not installed (pip install {package.distribution})")
         if hub:
             if self.hub:
                 try:
                     files, revision = _download(hub)
-                    return _read_all(files), f"hub: {hub.repository}@{revision}"
+                    return files, f"hub: {hub.repository}@{revision}"
                 except Exception as error:  # the hub's client has no common base class; the cause is kept
                     looked.append(f"hub {hub.repository}: {type(error).__name__}: {_first_line(error)}")
             else:

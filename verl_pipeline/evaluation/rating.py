@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_pipeline.evaluation.data import DataNotFound, Finder
-from verl_pipeline.evaluation.statistics import mean_interval
+from verl_pipeline.evaluation.estimators import mean_interval
 
 # Of a failed attempt: points where problems have points, minutes of penalty where they count as one each.
 FAILED_POINTS, FAILED_MINUTES = 50, 10
@@ -45,7 +45,7 @@ def rate(finder: Finder, rewards: Mapping[str, Sequence[float]]) -> dict[str, An
             contests[match[1]][match[2]] = attempts
     if not contests:
         raise DataNotFound("no rating: the problems have no ids like 2000A, so their contests are unknown")
-    folder = (finder.folder or Path()) / FOLDER
+    folder = (finder.local() or Path()) / FOLDER
     ratings = [
         contest_rating(*found, attempts)
         for contest, attempts in sorted(contests.items())

@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from verl_pipeline.evaluation import statistics as estimate
+from verl_pipeline.evaluation import estimators
 from verl_pipeline.evaluation.config import RefineConfig
 from verl_pipeline.evaluation.engines import Request
 from verl_pipeline.evaluation.scores import Graded, confidence, have_logprobs
@@ -35,7 +35,7 @@ ASK = (
 def agreement(rows: Sequence[Row]) -> float:
     """Share of the winning answer in the weight of all samples; samples without an answer agree with nobody."""
     votes = [(row["answer"], confidence(row)) for row in rows]
-    winner = votes[estimate.vote(votes)][0]
+    winner = votes[estimators.vote(votes)][0]
     if winner is None:
         return 0.0
     total = sum(weight for _answer, weight in votes)
@@ -84,9 +84,9 @@ def combined(graded: Graded, second: Graded) -> list[dict[str, Any]]:
     found = []
     for name, weigh in ways.items():
         rewards = [
-            rows[estimate.vote([(row["answer"], weigh(row)) for row in rows])]["reward"] for rows in both.values()
+            rows[estimators.vote([(row["answer"], weigh(row)) for row in rows])]["reward"] for rows in both.values()
         ]
-        interval = estimate.proportion_interval(rewards).as_dict()
+        interval = estimators.proportion_interval(rewards).as_dict()
         found.append({"name": f"{name}, after a second round", **interval, "tokens_per_problem": cost})
     return found
 

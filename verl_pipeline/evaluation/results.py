@@ -22,6 +22,8 @@ from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.task import Loaded, Sampling, Task
 
 SCHEMA = 1
+# Exit code of `verl-pipeline eval` if samples are missing or were not graded.
+INCOMPLETE = 3
 
 
 class NoResults(Refused):

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from verl_pipeline.evaluation import statistics as estimate
+from verl_pipeline.evaluation import estimators
 from verl_pipeline.evaluation.config import BadSetting
 from verl_pipeline.evaluation.store import Row
 from verl_pipeline.evaluation.task import Item
@@ -59,10 +59,10 @@ def scores(graded: Graded, items: Sequence[Item], scorer: Scorer, scorer_name: s
     rewards = rewards_of(graded)
     means = {name: statistics.fmean(values) for name, values in rewards.items()}
     each = statistics.fmean(map(len, rewards.values()))
-    sizes = estimate.powers_up_to(min(map(len, rewards.values())))
+    sizes = estimators.powers_up_to(min(map(len, rewards.values())))
     rows = [row for sampled in graded.values() for row in sampled]
     votes = [{"k": k} | voted(graded, k, _one_each) for k in sizes]
-    passes = ([estimate.pass_at_k(len(v), round(sum(v)), k) for v in rewards.values()] for k in sizes)
+    passes = ([estimators.pass_at_k(len(v), round(sum(v)), k) for v in rewards.values()] for k in sizes)
     one = _proportion(means.values(), each) | {"tokens_per_problem": tokens_each(graded)}
     return {
         "pass@1": _proportion(means.values(), each),
@@ -93,9 +93,9 @@ def voted(graded: Graded, k: int, weigh: Scorer) -> dict[str, Any]:
     def of_problem(rows: list[Row]) -> float:
         def of_subset(indices: Sequence[int]) -> float:
             chosen = [rows[index] for index in indices]
-            return chosen[estimate.vote([(row["answer"], weigh(row)) for row in chosen])]["reward"]
+            return chosen[estimators.vote([(row["answer"], weigh(row)) for row in chosen])]["reward"]
 
-        return estimate.over_subsets(len(rows), k, of_subset)
+        return estimators.over_subsets(len(rows), k, of_subset)
 
     each = statistics.fmean(map(len, graded.values())) / k
     return _proportion(map(of_problem, graded.values()), each) | {"tokens_per_problem": tokens_each(graded) * k}
@@ -108,7 +108,7 @@ def best(graded: Graded, k: int, scorer: Scorer) -> dict[str, Any]:
         scored = [(row["shown"] is not False, _score(row, scorer)) for row in rows]
         ranks = {score: rank for rank, score in enumerate(sorted(set(scored)))}
         values.append(
-            estimate.best_of_k([(ranks[score], row["reward"]) for score, row in zip(scored, rows, strict=True)], k)
+            estimators.best_of_k([(ranks[score], row["reward"]) for score, row in zip(scored, rows, strict=True)], k)
         )
     each = statistics.fmean(map(len, graded.values())) / k
     return _proportion(values, each) | {"tokens_per_problem": tokens_each(graded) * k}
@@ -175,7 +175,7 @@ def _one_each(_row: Row) -> float:
 
 
 def _proportion(values: Iterable[float], each: float) -> dict[str, Any]:
-    return estimate.proportion_interval(list(values), max(1.0, each)).as_dict()
+    return estimators.proportion_interval(list(values), max(1.0, each)).as_dict()
 
 
 def tokens_each(graded: Graded) -> float:
@@ -218,7 +218,7 @@ def _lengths(rows: Sequence[Row]) -> dict[str, Any] | None:
     return {
         "mean": statistics.fmean(tokens),
         "median": statistics.median(tokens),
-        "p95": estimate.quantile(tokens, 0.95),
+        "p95": estimators.quantile(tokens, 0.95),
         "max": longest,
         "histogram": bins,
     }

@@ -35,7 +35,6 @@ class Lines:
     """A file of JSON lines that is only ever added to."""
 
     def __init__(self, path: Path):
-        self.path = path
         if path.is_file():
             content = path.read_bytes()
             os.truncate(path, content.rfind(b"\n") + 1)
@@ -144,7 +143,6 @@ class TaskStore:
     """Samples and verdicts of one task."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
         self.samples = {_key(row): row for row in read_lines(folder / "samples.jsonl")}
         verdicts = {_key(row): row for row in read_lines(folder / "verdicts.jsonl")}
         # What could not be graded is graded again; the last verdict of a sample counts.

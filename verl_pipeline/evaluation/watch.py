@@ -28,10 +28,9 @@ from typing import Any
 
 from rich.console import Console
 
-from verl_pipeline.evaluation.commands import INCOMPLETE
 from verl_pipeline.evaluation.config import load_config
 from verl_pipeline.evaluation.errors import Refused
-from verl_pipeline.evaluation.results import read_results
+from verl_pipeline.evaluation.results import INCOMPLETE, read_results
 from verl_pipeline.evaluation.run import prepare
 from verl_pipeline.evaluation.store import sole_owner, write_json, write_lines
 
@@ -75,7 +74,7 @@ def watch(config: Watch, console: Console) -> list[dict[str, Any]]:
     """Evaluate every checkpoint as it comes; the rows of ``checkpoints.json``.
 
     Raises:
-        WatchError: an evaluation was refused, or nothing came for ``idle_s`` before ``last_step``.
+        Refused: settings that cannot be, an evaluation that was refused, or nothing came for ``idle_s``.
     """
     _check(config)
     summary = config.output / "checkpoints.json"
@@ -83,16 +82,15 @@ def watch(config: Watch, console: Console) -> list[dict[str, Any]]:
         rows = json.loads(summary.read_text()) if summary.is_file() else []
         done = {row["step"] for row in rows}
         if not config.checkpoints.is_dir():
-            console.print(f"{config.checkpoints} does not exist yet; waiting for it", soft_wrap=True)
+            console.print(f"{config.checkpoints} does not exist yet; waiting for it", markup=False, soft_wrap=True)
         tracking = _tracking(config)
         since = time.monotonic()
         try:
             while config.last_step is None or max(done, default=0) < config.last_step:
                 new = [step for step in complete_steps(config.checkpoints) if step not in done]
                 if not new:
-                    if config.last_step is None and rows and time.monotonic() - since > config.idle_s:
+                    if _waited_enough(config, time.monotonic() - since, done):
                         break
-                    _still_waiting(config, since, done)
                     time.sleep(LOOK_S)
                     continue
                 row = evaluate_step(config, new[0], console)
@@ -161,7 +159,7 @@ def evaluate_step(config: Watch, step: int, console: Console) -> dict[str, Any]:
         raise WatchError(f"step {step}: evaluation ended with {code}: {_tail(output / 'eval.log')}")
     results = read_results(output)
     for warning in results["warnings"]:
-        console.print(f"[yellow]step {step}: {warning}[/]", soft_wrap=True)
+        console.print(f"step {step}: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     return {
         "step": step,
         "weights": results["model"]["weights"],
@@ -252,14 +250,21 @@ def _end_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _still_waiting(config: Watch, since: float, done: set[int]) -> None:
-    waited = time.monotonic() - since
-    if waited > config.idle_s:
-        what = f"step {config.last_step}" if config.last_step is not None else "a further checkpoint"
-        raise WatchError(
-            f"{what} has not come to {config.checkpoints} for {waited:.0f} s (evaluated: {sorted(done) or 'none'}); "
-            "does the training live, and does it save (trainer.save_freq)?"
-        )
+def _waited_enough(config: Watch, waited: float, done: set[int]) -> bool:
+    """Whether the wait ends in peace: nothing came for ``idle_s``, and nothing certain was awaited.
+
+    Raises:
+        WatchError: ``last_step`` was awaited, or a first checkpoint.
+    """
+    if waited <= config.idle_s:
+        return False
+    if config.last_step is None and done:
+        return True
+    what = f"step {config.last_step}" if config.last_step is not None else "a checkpoint"
+    raise WatchError(
+        f"{what} has not come to {config.checkpoints} for {waited:.0f} s (evaluated: {sorted(done) or 'none'}); "
+        "does the training live, and does it save (trainer.save_freq)?"
+    )
 
 
 def _tracking(config: Watch) -> Any:

@@ -13,7 +13,7 @@ Invariants:
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -98,7 +98,7 @@ def read_verdicts(path: Path) -> list[dict[str, Any]]:
     return [row for _number, row in _rows(path, [])] if path.is_file() else []
 
 
-def grade_all(solutions: list[Solution], sandbox: AnySandbox, output: Path) -> Iterator[dict[str, Any]]:
+def grade_all(solutions: Iterable[Solution], sandbox: AnySandbox, output: Path) -> Iterator[dict[str, Any]]:
     """Grade in parallel; append each verdict to ``output`` and yield it, in the order they are known."""
     pending: dict[Future[Result], Solution] = {}
     todo = iter(solutions)

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from verl_pipeline.evaluation.statistics import (
+from verl_pipeline.evaluation.estimators import (
     mean_interval,
     pass_at_k,
     powers_up_to,

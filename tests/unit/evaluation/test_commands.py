@@ -113,6 +113,15 @@ def test_only_complete_checkpoints_count(tmp_path):
     assert watch.complete_steps(tmp_path) == [2, 4]
 
 
+def test_waiting_ends_in_peace_only_if_nothing_certain_is_awaited(tmp_path):
+    config = watch.Watch(tmp_path, tmp_path, [], idle_s=10)
+    assert not watch._waited_enough(config, 9, set()) and watch._waited_enough(config, 11, {2})
+    with pytest.raises(watch.WatchError, match="a checkpoint has not come"):
+        watch._waited_enough(config, 11, set())
+    with pytest.raises(watch.WatchError, match="step 8 has not come"):
+        watch._waited_enough(watch.Watch(tmp_path, tmp_path, [], last_step=8, idle_s=10), 11, {2})
+
+
 def test_waiting_for_a_checkpoint_ends_and_says_for_what(tmp_path):
     (tmp_path / "run").mkdir()
     small = [str(tmp_path / "run"), "--tasks", SMALL, "--output", str(tmp_path / "out")]

@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from verl_pipeline.evaluation import run
+from verl_pipeline.evaluation import results, run
 from verl_pipeline.evaluation.config import load_config
 from verl_pipeline.evaluation.engines import EngineError, Failed, Generation
 from verl_pipeline.evaluation.engines.given import GivenEngine
@@ -125,15 +125,24 @@ def test_results_of_others_are_never_mixed_in(tmp_path, settings, why):
 
 def test_the_results_name_what_they_rest_on(tmp_path):
     evaluate(tmp_path, "canonical", "purpose=choose", "engine.trained_length=16384")
-    results = read_results(tmp_path)
-    assert results["schema"] == 1 and results["versions"]["verl"] and results["machine"]["cores"]
-    assert any("CHOSEN ON A TEST SET" in line for line in results["warnings"])
-    assert any("2 times the 16384" in line for line in results["warnings"])
-    task = results["tasks"][0]
+    found = read_results(tmp_path)
+    assert found["schema"] == 1 and found["versions"]["verl"] and found["machine"]["cores"]
+    assert any("CHOSEN ON A TEST SET" in line for line in found["warnings"])
+    assert any("2 times the 16384" in line for line in found["warnings"])
+    task = found["tasks"][0]
     assert len(task["data"]["sha256"]) == 64 and task["tier"] == "process"
-    (tmp_path / "results.json").write_text(json.dumps({**results, "schema": 0}))
+    (tmp_path / "results.json").write_text(json.dumps({**found, "schema": 0}))
     with pytest.raises(ValueError, match="schema 0"):
         read_results(tmp_path)
+
+
+def test_a_degraded_tier_is_marked(tmp_path):
+    result = evaluate(tmp_path)
+    config = load_config(None, ["model=canonical", f"tasks=[{SMALL}]"])
+    work = run.prepare(config)[1][0]
+    assert results.warnings_of(config, work.task, work.sampling, result) == []
+    [line] = results.warnings_of(config, work.task, work.sampling, {**result, "tier": "namespaces, rlimits"})
+    assert "DEGRADED tier rlimits" in line
 
 
 def test_answers_of_another_engine(tmp_path):

@@ -18,7 +18,9 @@ from verl_pipeline.evaluation.task import Sampling
 
 
 class GivenEngine:
-    """Args:
+    """Answers without a model.
+
+    Args:
         name: ``canonical``, ``empty``, or the path of a JSONL file.
 
     Raises:

@@ -21,7 +21,9 @@ _VLLM_DEFAULTS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 class ServerEngine:
-    """Args:
+    """A model behind an OpenAI-compatible interface.
+
+    Args:
         name: the model's, as the server knows it.
         config: with the server's ``url``.
 

