@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import hydra
@@ -24,9 +25,9 @@ from verl.utils.config import validate_config
 from verl.utils.device import auto_set_device
 
 from verl_pipeline import shared_memory
-from verl_pipeline.plugin import TRAINER_MODE
-from verl_pipeline.trainer.checks import check_config, check_trainer_mode
-from verl_pipeline.trainer.config import ConfigError, load_pipeline_config
+from verl_pipeline.plugin import FILTERED_SYNC_MODE, TRAINER_MODE
+from verl_pipeline.trainer.checks import check_config, check_mini_batches, check_trainer_mode
+from verl_pipeline.trainer.config import ConfigError, load_filtered_sync_config, load_pipeline_config
 from verl_pipeline.trainer.derive import derive
 
 SHUTDOWN_S = 25.0
@@ -34,8 +35,11 @@ EXIT_BAD_CONFIG = 2
 EXIT_INTERRUPTED = 130
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig, skip: Collection[str] = ()) -> None:
     """Everything that can be checked before Ray starts.
+
+    Args:
+        skip: as in :func:`~verl_pipeline.trainer.checks.check_config`.
 
     Raises:
         ConfigError: the first setting that cannot work.
@@ -45,8 +49,11 @@ def check(config: DictConfig) -> None:
     mode = config.trainer.v1.trainer_mode
     check_trainer_mode(mode, list(TRAINER_REGISTRY))
     if mode == TRAINER_MODE:
-        check_config(config)
+        check_config(config, skip)
         derive(copy.deepcopy(config), load_pipeline_config(config))
+    elif mode == FILTERED_SYNC_MODE:
+        load_filtered_sync_config(config)
+        check_mini_batches(config)
     try:
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     except (AssertionError, ValueError) as error:

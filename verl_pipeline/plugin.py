@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from wrapt import register_post_import_hook
 
 TRAINER_MODE = "one_off_pipeline"
+FILTERED_SYNC_MODE = "sync_filtered"
 CPU_OVERLAY = "verl_pipeline=cpu"
 
 
@@ -39,7 +40,9 @@ def _cpu_overlay_on_command_line(argv: list[str]) -> bool:
 
 
 def _register_trainer(_module) -> None:
-    import verl_pipeline.trainer.one_off  # noqa: F401  (the import registers the trainer)
+    # The imports register the trainers.
+    import verl_pipeline.trainer.filtered_sync
+    import verl_pipeline.trainer.one_off  # noqa: F401
 
 
 def register() -> None:

@@ -38,7 +38,7 @@ def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_dire
         assert metrics["pipeline/infrastructure/missing"] == missing
         assert metrics["pipeline/infrastructure/verdicts"] == masked
         assert metrics["filters/infrastructure/dropped"] == masked
-        assert metrics["pipeline/lone_survivors"] == (failing.BROKEN_GENERATION in indices)
+        assert metrics["filters/lone_survivors"] == (failing.BROKEN_GENERATION in indices)
         # What failed counts nowhere: never as reward 0, not even in the mean.
         assert metrics["critic/score/mean"] == metrics["critic/score/min"] == 0.5
         kept = [record for record in run.trajectories if record["step"] == step]

@@ -1,10 +1,21 @@
 """Batch filters: what happens to trajectories between reward and advantage.
 
-A third party adds one by class path in ``trainer.v1.one_off_pipeline.filters``.
+A third party adds one by class path in the list of filters, or under a name of its own with :func:`register_filter`.
 """
 
 from verl_pipeline.filters.infrastructure import InfrastructureFilter
+from verl_pipeline.filters.overlong import OverlongFilter
 from verl_pipeline.filters.protocol import BatchView, Decision, Filter
 from verl_pipeline.filters.registry import load_filters, register_filter
+from verl_pipeline.filters.zero_variance import ZeroVarianceFilter
 
-__all__ = ["BatchView", "Decision", "Filter", "InfrastructureFilter", "load_filters", "register_filter"]
+__all__ = [
+    "BatchView",
+    "Decision",
+    "Filter",
+    "InfrastructureFilter",
+    "OverlongFilter",
+    "ZeroVarianceFilter",
+    "load_filters",
+    "register_filter",
+]

@@ -22,7 +22,9 @@ class Filtered:
     Attributes:
         kept: int64, positions of the rows that stay, in order.
         zeroed: bool, shape (n,); rows whose advantage is to be 0 (those dropped are False).
-        metrics: ``filters/<name>/...``: rows dropped and zeroed, share of tokens, mean reward and length before/after.
+        metrics: ``filters/<name>/...``: rows dropped and zeroed, their share of the tokens, their mean reward and
+            length; and for the whole list ``filters/before/...`` and ``filters/after/...``: mean reward, mean length
+            and truncated share of all rows and of those that are trained on (neither dropped nor zeroed).
     """
 
     kept: np.ndarray
@@ -38,7 +40,7 @@ def apply_filters(filters: Sequence[Filter], batch: BatchView) -> Filtered:
     """
     kept = np.arange(len(batch))
     zeroed = np.zeros(len(batch), dtype=bool)
-    metrics: dict[str, float] = {}
+    metrics = _summary("before", batch)
     for entry in filters:
         view = batch.select(kept)
         decisions = entry.decide(view)
@@ -50,6 +52,7 @@ def apply_filters(filters: Sequence[Filter], batch: BatchView) -> Filtered:
         zeroed[kept[zero]] = True
         kept = kept[~dropped]
     zeroed[np.setdiff1d(np.arange(len(batch)), kept)] = False
+    metrics |= _summary("after", batch.select(kept[~zeroed[kept]]))
     return Filtered(kept, zeroed, metrics)
 
 
@@ -71,13 +74,27 @@ def _metrics(name: str, view: BatchView, dropped: np.ndarray, zeroed: np.ndarray
     prefix = f"filters/{name}"
     tokens = view.response_lengths.sum()
     affected = dropped | zeroed
-    result = {
+    return {
         f"{prefix}/dropped": float(dropped.sum()),
         f"{prefix}/zero_advantage": float(zeroed.sum()),
         f"{prefix}/share_of_tokens": float(view.response_lengths[affected].sum() / tokens) if tokens else 0.0,
+        **_means(prefix, view.select(np.flatnonzero(affected))),
     }
-    for side, rows in (("before", np.ones(len(view), dtype=bool)), ("after", ~dropped)):
-        if rows.any():
-            result[f"{prefix}/reward_mean_{side}"] = float(view.rewards[rows].mean())
-            result[f"{prefix}/response_length_mean_{side}"] = float(view.response_lengths[rows].mean())
-    return result
+
+
+def _summary(side: str, view: BatchView) -> dict[str, float]:
+    prefix = f"filters/{side}"
+    summary = {f"{prefix}/trajectories": float(len(view)), **_means(prefix, view)}
+    if len(view):
+        summary[f"{prefix}/truncated_share"] = float(view.truncated.mean())
+    return summary
+
+
+def _means(prefix: str, view: BatchView) -> dict[str, float]:
+    """None of no rows: a mean of nothing is no number."""
+    if not len(view):
+        return {}
+    return {
+        f"{prefix}/reward_mean": float(view.rewards.mean()),
+        f"{prefix}/response_length_mean": float(view.response_lengths.mean()),
+    }

@@ -11,6 +11,7 @@ class InfrastructureFilter:
     """Drops what carries the verdict ``infrastructure``."""
 
     name = "infrastructure"
+    only_drops = True
 
     def decide(self, batch: BatchView) -> list[Decision]:
         return [Decision.DROP if verdict == VERDICT else Decision.KEEP for verdict in batch.verdicts]

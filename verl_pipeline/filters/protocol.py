@@ -32,12 +32,16 @@ class BatchView:
         rewards: float64, shape (n,); sum of the token-level scores.
         verdicts: verdict of the grader, or None where the reward function reports none.
         response_lengths: int64, shape (n,); tokens.
+        limits: int64, shape (n,); tokens that the request of each could have generated.
+        truncated: bool, shape (n,); whether it was cut off (see :mod:`verl_pipeline.filters.truncation`).
     """
 
     uids: list[str]
     rewards: np.ndarray
     verdicts: list[str | None]
     response_lengths: np.ndarray
+    limits: np.ndarray
+    truncated: np.ndarray
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -49,13 +53,21 @@ class BatchView:
             self.rewards[rows],
             [self.verdicts[row] for row in rows],
             self.response_lengths[rows],
+            self.limits[rows],
+            self.truncated[rows],
         )
 
 
 class Filter(Protocol):
-    """Decides about the trajectories of a batch."""
+    """Decides about the trajectories of a batch.
+
+    Attributes:
+        name: for metrics and messages.
+        only_drops: whether it never asks for zero advantage; such a filter also works inside verl's replay buffer.
+    """
 
     name: str
+    only_drops: bool
 
     def decide(self, batch: BatchView) -> list[Decision]:
         """One decision a trajectory, in the order of the view."""

@@ -1,7 +1,14 @@
-"""Filters by name or by class path."""
+"""Filters by name or by class path, with their settings.
 
+One entry of the list in the configuration: ``overlong``, ``{name: overlong, mode: deepcoder}``,
+``my_package.filters.NoShortAnswers`` or ``{name: my_package.filters.NoShortAnswers, shortest: 20}``.
+"""
+
+import difflib
 import importlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from verl_pipeline.filters.protocol import Filter
 
@@ -23,24 +30,42 @@ def register_filter(name: str) -> Callable[[type], type]:
     return decorator
 
 
-def load_filters(names: list[str]) -> list[Filter]:
+def load_filters(entries: Sequence[str | Mapping[str, Any]]) -> list[Filter]:
     """Instantiate filters in order.
 
     Args:
-        names: registered names, or class paths such as ``my_package.filters.NoShortAnswers``.
+        entries: names or class paths, or mappings of ``name`` and the settings of that filter.
 
     Raises:
-        ValueError: a name is neither registered nor importable.
+        ValueError: a name is neither registered nor importable, or a setting is unknown or wrong.
     """
-    return [_load(name)() for name in names]
+    return [_load(entry) for entry in entries]
 
 
-def _load(name: str) -> type:
+def _load(entry: str | Mapping[str, Any]) -> Filter:
+    settings = {"name": entry} if isinstance(entry, str) else dict(entry)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"filter {entry!r}: a name is needed, as in {{name: overlong, mode: drop}}")
+    cls = _class_of(name)
+    try:
+        inspect.signature(cls).bind(**settings)
+    except TypeError as error:
+        takes = ", ".join(inspect.signature(cls).parameters) or "no settings"
+        raise ValueError(f"filter {name}: {error}; it takes {takes}") from error
+    return cls(**settings)
+
+
+def _class_of(name: str) -> type:
     if name in _FILTERS:
         return _FILTERS[name]
     module, _, attribute = name.rpartition(".")
     if not module:
-        raise ValueError(f"unknown filter {name!r}; registered: {', '.join(sorted(_FILTERS))}, or give a class path")
+        near = difflib.get_close_matches(name, _FILTERS, n=1)
+        hint = (
+            f"did you mean {near[0]}?" if near else f"registered: {', '.join(sorted(_FILTERS))}, or give a class path"
+        )
+        raise ValueError(f"unknown filter {name!r}; {hint}")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

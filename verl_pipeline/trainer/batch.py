@@ -6,6 +6,7 @@ Invariants:
 """
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import transfer_queue as tq
@@ -14,6 +15,7 @@ from transfer_queue import KVBatchMeta
 
 from verl_pipeline.filters import BatchView
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
+from verl_pipeline.filters.truncation import Limits
 from verl_pipeline.trainer import prompts
 from verl_pipeline.trainer.config import PREFIX
 from verl_pipeline.trainer.replay_buffer import Losses
@@ -45,22 +47,56 @@ def check_versions(batch: KVBatchMeta, k: int, expected: int, staleness: int) ->
             raise StalenessViolation(f"batch {k}: {key} was sampled with v_{span[0]}..v_{span[1]}, not v_{expected}")
 
 
-def view(batch: KVBatchMeta) -> tuple[BatchView, list[dict], float]:
-    """What the filters see, what the reward function reported beside its score, and when the last generation ended
-    (seconds since the epoch; 0 if unknown).
+@dataclass(frozen=True)
+class Seen:
+    """One batch as it came from the agent loops.
+
+    Attributes:
+        view: what the filters see.
+        reported: what the reward function reported beside its score, by trajectory.
+        generated_at: when the last generation ended, seconds since the epoch; 0 if unknown.
+    """
+
+    view: BatchView
+    reported: list[dict]
+    generated_at: float
+
+
+def look_at(batch: KVBatchMeta, limits: Limits) -> Seen:
+    """Read from TransferQueue what is needed to judge ``batch``, which has at least one row.
+
+    An agent loop that sets a ``max_tokens`` of its own says so in ``extra_fields["max_tokens"]``.
     """
     data = tq.kv_batch_get(
         keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"]
     )
     extra = [getattr(fields, "data", fields) for fields in data["extra_fields"]]
     reported = [fields.get("reward_extra_info") or {} for fields in extra]
+    lengths = np.array([tag["response_len"] for tag in batch.tags], dtype=np.int64)
+    allowed = limits.of(np.array([tag["prompt_len"] for tag in batch.tags], dtype=np.int64))
+    allowed = np.minimum(allowed, [fields.get("max_tokens") or limits.response_length for fields in extra])
     seen = BatchView(
         uids=[prompts.prompt_of(key) for key in batch.keys],
         rewards=np.array([float(scores.sum()) for scores in data["rm_scores"].unbind()]),
         verdicts=[fields.get("verdict") for fields in reported],
-        response_lengths=np.array([tag["response_len"] for tag in batch.tags], dtype=np.int64),
+        response_lengths=lengths,
+        limits=allowed,
+        truncated=limits.truncated(lengths, allowed, _last_tokens(batch, lengths >= allowed)),
     )
-    return seen, reported, max(fields.get("generated_at", 0.0) for fields in extra)
+    return Seen(seen, reported, max(fields.get("generated_at", 0.0) for fields in extra))
+
+
+def _last_tokens(batch: KVBatchMeta, wanted: np.ndarray) -> list[int]:
+    """Last tokens of the ``wanted`` responses (bool, one a row), -1 of the others: only long ones are fetched."""
+    last = [-1] * len(batch.keys)
+    rows = np.flatnonzero(wanted)
+    if len(rows):
+        data = tq.kv_batch_get(
+            keys=[batch.keys[row] for row in rows], partition_id=batch.partition_id, select_fields=["responses"]
+        )
+        for row, response in zip(rows, data["responses"].unbind(), strict=True):
+            last[row] = int(response[-1])
+    return last
 
 
 def reward_metrics(reported: list[dict]) -> dict[str, float]:
@@ -109,15 +145,9 @@ def check_failures(k: int, losses: Losses, seen: BatchView, allowed: float) -> d
 
 
 def keep(batch: KVBatchMeta, kept: np.ndarray) -> KVBatchMeta:
-    """Reduce ``batch`` to the rows ``kept`` (int64 positions, in order).
-
-    Raises:
-        TooManyFailures: no row is left.
-    """
+    """Reduce ``batch`` to the rows ``kept`` (int64 positions, in order); the others leave TransferQueue."""
     if len(kept) == len(batch.keys):
         return batch
-    if len(kept) == 0:
-        raise TooManyFailures("the filters left no trajectory of the batch to train on")
     dropped = np.setdiff1d(np.arange(len(batch.keys)), kept)
     tq.kv_clear(keys=[batch.keys[row] for row in dropped], partition_id=batch.partition_id)
     return KVBatchMeta(

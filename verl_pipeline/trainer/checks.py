@@ -4,30 +4,32 @@ Invariant: each error is one line that names the field, its value and what to ch
 """
 
 import difflib
+from collections.abc import Collection
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.utils import need_critic
 
-from verl_pipeline.filters import load_filters
-from verl_pipeline.trainer.config import PREFIX, ROLLOUT, ConfigError, load_pipeline_config
+from verl_pipeline.trainer.config import PREFIX, ROLLOUT, ConfigError, load_pipeline_config, make_filters
 
 ACTOR = "actor_rollout_ref.actor"
 
 
-def check_config(config: DictConfig) -> None:
+def check_config(config: DictConfig, skip: Collection[str] = ()) -> None:
     """Check everything that can be seen without Ray.
+
+    Args:
+        skip: of ``files``, ``lengths`` and ``device``, what is on another machine than this.
 
     Raises:
         ConfigError: the first setting that cannot work.
     """
+    here = {"files": _check_files, "lengths": _check_lengths, "device": _check_device}
     for check in (
         _check_mode,
         _check_pools,
         _check_batches,
-        _check_files,
-        _check_lengths,
-        _check_device,
+        *(check for name, check in here.items() if name not in skip),
         _check_unsupported,
         _check_filters,
     ):
@@ -117,10 +119,27 @@ def _check_batches(config: DictConfig) -> None:
                 f"{name}={mini_batch}: times {ROLLOUT}.n={n} is {mini_batch * n}, which {ranks} trainer ranks "
                 "(trainer.nnodes x n_gpus_per_node) cannot share evenly"
             )
+    check_mini_batches(config)
     _check_micro_batches(config, ranks)
     gen_batch = config.data.get("gen_batch_size", None)
     if gen_batch is not None and batch % gen_batch:
         raise ConfigError(f"data.gen_batch_size={gen_batch}: must divide data.train_batch_size={batch}")
+
+
+def check_mini_batches(config: DictConfig) -> None:
+    """Refuse mini-batches of actor and critic that differ where rows may leave a batch.
+
+    verl pads what is left to a multiple of both: the smaller one's last mini-batch could be padding only, a mean over
+    no token.
+    """
+    if not need_critic(config):
+        return
+    actor, critic = config.actor_rollout_ref.actor.ppo_mini_batch_size, config.critic.ppo_mini_batch_size
+    if actor != critic:
+        raise ConfigError(
+            f"critic.ppo_mini_batch_size={critic}: must be {ACTOR}.ppo_mini_batch_size={actor}, since trajectories may "
+            "leave a batch and a mini-batch of padding alone has no mean"
+        )
 
 
 def _check_micro_batches(config: DictConfig, ranks: int) -> None:
@@ -244,7 +263,4 @@ def _check_unsupported(config: DictConfig) -> None:
 
 
 def _check_filters(config: DictConfig) -> None:
-    try:
-        load_filters(load_pipeline_config(config).filters)
-    except ValueError as error:
-        raise ConfigError(f"{PREFIX}.filters: {error}") from error
+    make_filters(load_pipeline_config(config).filters, f"{PREFIX}.filters")

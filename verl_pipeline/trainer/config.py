@@ -12,6 +12,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_pipeline.filters import Filter, load_filters
+
+FILTERED_SYNC = "trainer.v1.sync_filtered"
 PREFIX = "trainer.v1.one_off_pipeline"
 ROLLOUT = "actor_rollout_ref.rollout"
 
@@ -49,8 +52,9 @@ class OneOffPipelineConfig:
     # Off-policy correction: "auto" (token-level importance weights at staleness 1, nothing at 0) or
     # "as_configured" (algorithm.rollout_correction as it stands).
     correction: str = "auto"
-    # Filters between reward and advantage, in this order: names of registered filters or class paths.
-    filters: list[str] = field(default_factory=lambda: ["infrastructure"])
+    # Filters between reward and advantage, in this order: names of registered filters or class paths, or mappings of
+    # name and settings, as in {name: overlong, mode: drop}.
+    filters: list[Any] = field(default_factory=lambda: ["infrastructure"])
     # Share of a batch's trajectories that may be lost to infrastructure (failed generation, reward or grader)
     # before the run stops with the first traceback.
     max_infrastructure_share: float = 0.25
@@ -87,6 +91,34 @@ def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
         raise ConfigError(f"{PREFIX}.{error.full_key}: {str(error).splitlines()[0]}") from error
     _check_values(loaded)
     return loaded
+
+
+def load_filtered_sync_config(config: DictConfig) -> list[Filter]:
+    """The filters of ``trainer.v1.sync_filtered``, its only key.
+
+    Raises:
+        ConfigError: another key, or a filter that cannot be made.
+    """
+    given = OmegaConf.select(config, FILTERED_SYNC) or OmegaConf.create({})
+    for key in given:
+        if key != "filters":
+            raise ConfigError(f"{FILTERED_SYNC}.{key}: unknown key; known keys: filters")
+    return make_filters(given.get("filters", ["infrastructure"]), f"{FILTERED_SYNC}.filters")
+
+
+def make_filters(entries: Any, name: str) -> list[Filter]:
+    """Filters of the list ``entries`` of the field ``name``.
+
+    Raises:
+        ConfigError: no list, or one of them cannot be made.
+    """
+    plain = OmegaConf.to_container(entries, resolve=True) if OmegaConf.is_config(entries) else entries
+    if not isinstance(plain, list):
+        raise ConfigError(f"{name}={plain}: must be a list, as in [infrastructure,{{name: overlong, mode: drop}}]")
+    try:
+        return load_filters(plain)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def _check_values(loaded: OneOffPipelineConfig) -> None:

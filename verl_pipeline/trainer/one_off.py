@@ -19,44 +19,28 @@ import ray
 import transfer_queue as tq
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 from verl.workers.rollout.llm_server import LLMServerManager
 
 from verl_pipeline import doctor
-from verl_pipeline.filters import load_filters
-from verl_pipeline.filters.apply import apply_filters, lone_survivors
 from verl_pipeline.plugin import TRAINER_MODE
 from verl_pipeline.trainer import prompts, schedule
-from verl_pipeline.trainer.batch import check_failures, check_versions, keep, reward_metrics, view, zero_advantages
+from verl_pipeline.trainer.batch import Seen, check_failures, check_versions, reward_metrics
 from verl_pipeline.trainer.checks import check_cluster, check_config, check_dataset
-from verl_pipeline.trainer.config import PREFIX, ConfigError, load_pipeline_config
+from verl_pipeline.trainer.config import PREFIX, ConfigError, load_pipeline_config, make_filters
 from verl_pipeline.trainer.deadline import DeadlineExceeded
 from verl_pipeline.trainer.derive import derive, effective_correction
+from verl_pipeline.trainer.filtering import FilteringTrainer
 from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer
 from verl_pipeline.trainer.rollout_pool import CLOSE_S, RolloutPool, ask_actors, end_engines
 
 logger = logging.getLogger(__name__)
 
-# Estimators of verl that subtract a baseline made of the group's other members.
-GROUP_RELATIVE = {
-    "grpo",
-    "grpo_passk",
-    "grpo_vectorized",
-    "gdpo",
-    "rloo",
-    "rloo_vectorized",
-    "reinforce_plus_plus_baseline",
-    "opo",
-    "gpg",
-    "optimal_token_baseline",
-    "tir_optimal_token_baseline",
-}
-
 
 @register_trainer(TRAINER_MODE)
-class OneOffPipelineTrainer(PPOTrainer):
+class OneOffPipelineTrainer(FilteringTrainer):
     """PPO and GRPO with sampling of batch n+1 beside the update on batch n.
 
     Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x rollout.n_gpus_per_node``
@@ -76,13 +60,11 @@ class OneOffPipelineTrainer(PPOTrainer):
         check_config(config)
         check_cluster(config)
         self._derived = derive(config, self.pipeline)
-        self._filters = load_filters(self.pipeline.filters)
+        self.filters = make_filters(self.pipeline.filters, f"{PREFIX}.filters")
         self._sampled_with: dict[int, int] = {}
         self._submitted_at: dict[int, float] = {}
         self._batch: KVBatchMeta | None = None
         self._servers: Future[LLMServerManager] | None = None
-        # Keys of the current batch whose advantage is to be 0.
-        self._zeroed: set[str] = set()
         # Questions to the agent loop workers that are under way.
         self._asked: list[ray.ObjectRef] = []
         self._metrics: dict[str, Any] = {}
@@ -263,37 +245,21 @@ class OneOffPipelineTrainer(PPOTrainer):
         schedule.before_checkpoint(self)
         super()._save_checkpoint()
 
-    # ---- batch: checks and filters --------------------------------------------------------------------------------
+    # ---- batch: checks -------------------------------------------------------------------------------------------
 
-    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args, **kwargs) -> KVBatchMeta:
-        """verl's next stop after the rewards: check the batch and filter it before it is padded and balanced."""
+    def group_sizes(self, batch: KVBatchMeta, seen: Seen, metrics: dict) -> dict[str, int]:
+        """Check that the batch was sampled as it should be; returns the sessions that were asked for, by prompt."""
         k = self.global_steps
         expected = self._sampled_with.pop(k)
         check_versions(batch, k, expected, self.pipeline.staleness)
-        seen, reported, generated_at = view(batch)
-        metrics.update(reward_metrics(reported))
-        submitted_at = self._submitted_at.pop(k, None)
-        if submitted_at and generated_at:
-            metrics["pipeline/rollout/generating_s"] = generated_at - submitted_at
-        losses = self.replay_buffer.losses.pop(k)
-        metrics.update(check_failures(k, losses, seen, self.pipeline.max_infrastructure_share))
-        filtered = apply_filters(self._filters, seen)
-        metrics.update(filtered.metrics)
         metrics["pipeline/staleness"] = float(k - 1 - expected)
-        batch = keep(batch, filtered.kept)
-        zeroed = filtered.zeroed[filtered.kept]
-        if self.config.algorithm.adv_estimator in GROUP_RELATIVE:
-            sessions = [(prompts.prompt_of(key), prompts.session_of(key)) for key in batch.keys]
-            alone = lone_survivors(sessions, losses.group_sizes)
-            metrics["pipeline/lone_survivors"] = float(alone.sum())
-            zeroed = zeroed | alone
-        self._zeroed = {key for key, zero in zip(batch.keys, zeroed, strict=True) if zero}
-        return super()._balance_batch(batch, metrics, *args, **kwargs)
-
-    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        batch = super()._compute_advantage(batch, metrics)
-        zero_advantages(batch, self._zeroed)
-        return batch
+        metrics.update(reward_metrics(seen.reported))
+        submitted_at = self._submitted_at.pop(k, None)
+        if submitted_at and seen.generated_at:
+            metrics["pipeline/rollout/generating_s"] = seen.generated_at - submitted_at
+        losses = self.replay_buffer.losses.pop(k)
+        metrics.update(check_failures(k, losses, seen.view, self.pipeline.max_infrastructure_share))
+        return losses.group_sizes
 
     def _get_n_gpus_for_throughput(self) -> int:
         rollout = self.config.actor_rollout_ref.rollout

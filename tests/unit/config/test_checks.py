@@ -1,9 +1,11 @@
 """Settings that cannot work are refused before anything is loaded, in one line with field, value and fix."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from verl_pipeline.trainer.checks import _local_path, check_cluster, check_config, check_dataset, check_trainer_mode
-from verl_pipeline.trainer.config import PREFIX, ROLLOUT, ConfigError
+from verl_pipeline.trainer.config import PREFIX, ROLLOUT, ConfigError, load_filtered_sync_config
+from verl_pipeline.trainer.filtering_buffer import FilteringReplayBuffer
 
 ACTOR = "actor_rollout_ref.actor"
 
@@ -40,7 +42,9 @@ def test_a_run_that_works_passes(composed):
         ("trainer.use_v1=False", "trainer.use_v1=False"),
         ("algorithm.filter_groups.enable=True", "algorithm.filter_groups.enable=True: it replaces prompts"),
         ("reward.reward_model.enable=True", "reward.reward_model.enable=True: a colocated one"),
-        (f"{PREFIX}.filters=[infrastucture]", "filters: unknown filter 'infrastucture'; registered: infrastructure"),
+        (f"{PREFIX}.filters=[{{name: overlong, mode: mask}}]", "filters: overlong: mode='mask' must be one of drop"),
+        (f"{PREFIX}.filters=overlong", f"{PREFIX}.filters: "),
+        (f"{PREFIX}.filters=[infrastucture]", "filters: unknown filter 'infrastucture'; did you mean infrastructure?"),
         ("trainer.v1.sampler.custom_sampler.path=mine.py", "custom_sampler.path=mine.py: the in-order"),
     ],
 )
@@ -84,3 +88,52 @@ def test_pools_larger_than_ray_are_refused(composed, monkeypatch):
     check_cluster(composed("trainer.n_gpus_per_node=2"))
     with pytest.raises(ConfigError, match=r"=2 \+ 2: Ray has 3 GPU; make a pool smaller"):
         check_cluster(composed("trainer.n_gpus_per_node=2", f"{ROLLOUT}.n_gpus_per_node=2"))
+
+
+def test_mini_batches_of_actor_and_critic_must_be_equal(composed):
+    critic = ("algorithm.adv_estimator=gae", "critic.ppo_micro_batch_size_per_gpu=8")
+    check_config(composed(*critic, "critic.ppo_mini_batch_size=4"))
+    with pytest.raises(ConfigError, match="critic.ppo_mini_batch_size=2: must be .*ppo_mini_batch_size=4"):
+        check_config(composed(*critic, "critic.ppo_mini_batch_size=2"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"filtres": []}, "sync_filtered.filtres: unknown key; known keys: filters"),
+        ({"filters": "overlong"}, "sync_filtered.filters=overlong: must be a list"),
+        ({"filters": ["overlng"]}, "sync_filtered.filters: unknown filter 'overlng'; did you mean overlong?"),
+    ],
+)
+def test_the_thin_trainers_only_field_is_checked(given, message):
+    with pytest.raises(ConfigError, match=message):
+        load_filtered_sync_config(OmegaConf.create({"trainer": {"v1": {"sync_filtered": given}}}))
+
+
+def test_the_thin_trainer_filters_infrastructure_unless_told_otherwise():
+    (entry,) = load_filtered_sync_config(OmegaConf.create({"trainer": {"v1": {}}}))
+    assert entry.name == "infrastructure"
+
+
+def buffer(config, **changed):
+    sampler = OmegaConf.to_container(config.trainer.v1.sampler, resolve=True)
+    return FilteringReplayBuffer(
+        **{"trainer_mode": "sync", "trainer_config": {}, "refill_fn": None, **changed},
+        max_off_policy_threshold=sampler["max_off_policy_threshold"],
+        max_off_policy_strategy=sampler["max_off_policy_strategy"],
+        sampler_kwargs=sampler["sampler_kwargs"],
+    )
+
+
+def test_filters_in_verls_replay_buffer(composed):
+    sync = ("trainer.v1.trainer_mode=sync", "+sync_filters=overlong")
+    assert [entry.name for entry in buffer(composed(*sync)).filters] == ["infrastructure", "overlong"]
+    with pytest.raises(ConfigError, match="works in trainer_mode=sync, not in separate_async"):
+        buffer(composed(*sync), trainer_mode="separate_async")
+    kwargs = "trainer.v1.sampler.sampler_kwargs"
+    with pytest.raises(ConfigError, match="overlong sets advantages to 0.*trainer_mode=sync_filtered"):
+        buffer(composed(*sync, f"{kwargs}.filters=[{{name: overlong, mode: deepcoder}}]"))
+    with pytest.raises(ConfigError, match="missing or unknown: filtres"):
+        buffer(composed(*sync, f"+{kwargs}.filtres=[]"))
+    with pytest.raises(ConfigError, match="unknown filter 'overlng'; did you mean overlong?"):
+        buffer(composed(*sync, f"{kwargs}.filters=[overlng]"))

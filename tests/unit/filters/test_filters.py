@@ -12,10 +12,12 @@ from verl_pipeline.filters.apply import apply_filters, lone_survivors
 def view(verdicts, rewards=None, lengths=None):
     n = len(verdicts)
     return BatchView(
-        [f"p{row // 2}" for row in range(n)],
-        np.array(rewards if rewards is not None else [1.0] * n),
-        list(verdicts),
-        np.array(lengths if lengths is not None else [10] * n),
+        uids=[f"p{row // 2}" for row in range(n)],
+        rewards=np.array(rewards if rewards is not None else [1.0] * n),
+        verdicts=list(verdicts),
+        response_lengths=np.array(lengths if lengths is not None else [10] * n),
+        limits=np.full(n, 30),
+        truncated=np.zeros(n, dtype=bool),
     )
 
 
@@ -44,15 +46,20 @@ def test_infrastructure_verdicts_leave_and_nothing_else_does(verdicts):
 
 
 def test_metrics_show_the_length_bias():
-    filtered = apply_filters(
-        load_filters(["infrastructure"]),
-        view(["accepted", "infrastructure"], rewards=[1.0, 0.0], lengths=[10, 30]),
-    )
-    assert filtered.metrics["filters/infrastructure/share_of_tokens"] == 0.75
-    assert filtered.metrics["filters/infrastructure/response_length_mean_before"] == 20
-    assert filtered.metrics["filters/infrastructure/response_length_mean_after"] == 10
-    assert filtered.metrics["filters/infrastructure/reward_mean_before"] == 0.5
-    assert filtered.metrics["filters/infrastructure/reward_mean_after"] == 1.0
+    batch = view(["accepted", "infrastructure"], rewards=[1.0, 0.0], lengths=[10, 30])
+    found = apply_filters(load_filters(["infrastructure"]), batch).metrics
+    assert found["filters/infrastructure/share_of_tokens"] == 0.75
+    assert found["filters/infrastructure/response_length_mean"] == 30
+    assert found["filters/infrastructure/reward_mean"] == 0.0
+    assert found["filters/before/response_length_mean"] == 20 and found["filters/after/response_length_mean"] == 10
+    assert found["filters/before/reward_mean"] == 0.5 and found["filters/after/reward_mean"] == 1.0
+    assert found["filters/before/trajectories"] == 2 and found["filters/after/trajectories"] == 1
+
+
+def test_what_nothing_is_left_of_has_no_mean():
+    found = apply_filters(load_filters(["infrastructure"]), view(["infrastructure"])).metrics
+    assert found["filters/after/trajectories"] == 0
+    assert "filters/after/reward_mean" not in found and not any(np.isnan(value) for value in found.values())
 
 
 def test_filters_run_in_order_and_see_what_is_left():
@@ -68,10 +75,22 @@ def test_a_filter_by_class_path():
     assert loaded.name == "infrastructure"
 
 
-@pytest.mark.parametrize("name", ["infrastrukture", "no.such.module.Filter", "verl_pipeline.filters.Nothing"])
-def test_an_unknown_filter_is_named(name):
-    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-        load_filters([name])
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("overlongg", "unknown filter 'overlongg'; did you mean overlong?"),
+        ("xyz", "unknown filter 'xyz'; registered: infrastructure, overlong, zero_variance, or give a class path"),
+        ("no.such.module.Filter", "'no.such.module.Filter' cannot be imported"),
+        ("verl_pipeline.filters.Nothing", "'verl_pipeline.filters.Nothing' cannot be imported"),
+        ({"mode": "drop"}, "a name is needed"),
+        ({"name": "overlong", "mood": "drop"}, "filter overlong: .*'mood'; it takes mode"),
+        ({"name": "overlong", "mode": "mask"}, "mode='mask' must be one of drop, deepcoder, wrong_only"),
+        ({"name": "zero_variance", "mode": "drop"}, "filter zero_variance: .*; it takes no settings"),
+    ],
+)
+def test_a_filter_that_cannot_be_made_is_named(entry, message):
+    with pytest.raises(ValueError, match=message):
+        load_filters([entry])
 
 
 def test_a_filter_that_returns_too_few_decisions_is_named():

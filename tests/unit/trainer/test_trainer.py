@@ -39,7 +39,7 @@ def test_an_entry_point_that_is_not_installed_is_named(monkeypatch):
 def test_every_group_relative_estimator_of_verl_is_known():
     from verl.trainer.ppo.core_algos import AdvantageEstimator
 
-    from verl_pipeline.trainer.one_off import GROUP_RELATIVE
+    from verl_pipeline.trainer.filtering import GROUP_RELATIVE
 
     alone = {"gae", "reinforce_plus_plus", "remax"}
     assert {estimator.value for estimator in AdvantageEstimator} == GROUP_RELATIVE | alone

@@ -1,0 +1,29 @@
+"""A filter of one's own: drops the prompts that the policy already solves most of the time."""
+
+from collections import defaultdict
+
+from verl_pipeline.filters import BatchView, Decision
+
+
+class TooEasy:
+    """Drops each group whose share of right answers is above ``share``.
+
+    Args:
+        share: in [0, 1]; above it a group is too easy to learn from.
+        right: reward from which an answer counts as right.
+    """
+
+    name = "too_easy"
+    only_drops = True
+
+    def __init__(self, share: float = 0.75, right: float = 1.0):
+        if not 0 <= share <= 1:
+            raise ValueError(f"too_easy: share={share} must lie in [0, 1]")
+        self.share, self.right = share, right
+
+    def decide(self, batch: BatchView) -> list[Decision]:
+        rewards: dict[str, list[float]] = defaultdict(list)
+        for uid, reward in zip(batch.uids, batch.rewards, strict=True):
+            rewards[uid].append(reward)
+        easy = {uid for uid, group in rewards.items() if sum(r >= self.right for r in group) > self.share * len(group)}
+        return [Decision.DROP if uid in easy else Decision.KEEP for uid in batch.uids]

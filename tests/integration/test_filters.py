@@ -1,0 +1,84 @@
+"""Filters in real runs: in our trainer, in verl's sync by configuration alone, and in the thin trainer for the rest."""
+
+import math
+
+import pytest
+
+from tests.integration.conftest import check_clean, tail
+from verl_pipeline.testing import runs, tiny
+
+pytestmark = pytest.mark.timeout(600)
+EMPTYING = "tests.integration.filtering.SecondBatchGone"
+STEPS = 4
+
+
+def run(directory, *overrides, module=runs.OURS):
+    # A policy that stays nearly uniform over 45 tokens: of eight answers of up to 40, about half end by themselves.
+    settings = [
+        *tiny.overrides(directory, n=8),
+        "data.max_response_length=40",
+        "actor_rollout_ref.actor.optim.lr=1e-7",
+        f"trainer.total_training_steps={STEPS}",
+        *overrides,
+    ]
+    finished = runs.train(directory, settings, module=module, timeout_s=550)
+    assert finished.returncode == 0, tail(finished)
+    check_clean(finished)
+    assert sorted(finished.metrics) == list(range(1, STEPS + 1))
+    assert not [name for step in finished.metrics.values() for name, value in step.items() if math.isnan(value)]
+    return finished.metrics
+
+
+def check_overlong(metrics, step):
+    """What was cut off is seen, and is not trained on."""
+    found = metrics[step]
+    assert 0 < found["filters/before/truncated_share"] <= 1
+    assert found["filters/overlong/dropped"] > 0 and found["filters/after/truncated_share"] == 0
+    assert found["filters/after/response_length_mean"] < found["filters/before/response_length_mean"]
+
+
+@pytest.mark.parametrize("staleness", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_ours_skips_an_update_of_which_nothing_is_left(tmp_path, tests_on_path, staleness):
+    filters = f"[infrastructure,{{name: overlong, mode: drop}},{EMPTYING}]"
+    metrics = run(
+        tmp_path,
+        "actor_rollout_ref.rollout.nnodes=1",
+        f"trainer.v1.one_off_pipeline.staleness={staleness}",
+        f"trainer.v1.one_off_pipeline.filters={filters}",
+    )
+    assert [metrics[step]["filters/skipped_update"] for step in metrics] == [0, 1, 0, 0]
+    assert [step for step in metrics if "actor/grad_norm" in metrics[step]] == [1, 3, 4]
+    assert metrics[2]["filters/after/trajectories"] == 0 and metrics[2]["timing_s/step"] > 0
+    for step in (1, 3, 4):
+        check_overlong(metrics, step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [runs.STOCK, runs.OURS])
+def test_verls_sync_drops_by_configuration_alone(tmp_path, tests_on_path, module):
+    filters = f"[{{name: overlong, mode: drop}},{EMPTYING}]"
+    metrics = run(
+        tmp_path,
+        "trainer.v1.trainer_mode=sync",
+        "+sync_filters=overlong",
+        f"trainer.v1.sampler.sampler_kwargs.filters={filters}",
+        module=module,
+    )
+    assert [metrics[step]["filters/replaced_batches"] for step in metrics] == [0, 1, 0, 0]
+    for step in metrics:
+        check_overlong(metrics, step)
+
+
+@pytest.mark.slow
+def test_the_thin_trainer_zeroes_advantages(tmp_path, tests_on_path):
+    filters = f"[{{name: overlong, mode: deepcoder}},{EMPTYING}]"
+    metrics = run(
+        tmp_path,
+        "trainer.v1.trainer_mode=sync_filtered",
+        f"+trainer.v1.sync_filtered.filters={filters}",
+        "reward.custom_reward_function.path=pkg://tests.integration.filtering",
+    )
+    assert [metrics[step]["filters/skipped_update"] for step in metrics] == [0, 1, 0, 0]
+    for step in (1, 3, 4):
+        assert metrics[step]["filters/overlong/zero_advantage"] > 0 and metrics[step]["filters/overlong/dropped"] == 0
+        assert metrics[step]["filters/after/trajectories"] < metrics[step]["filters/before/trajectories"]

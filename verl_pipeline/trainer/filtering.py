@@ -1,0 +1,140 @@
+"""Filters inside a trainer of verl: between the rewards and the balancing of the batch.
+
+Mixed into :class:`~verl_pipeline.trainer.one_off.OneOffPipelineTrainer` and
+:class:`~verl_pipeline.trainer.filtered_sync.FilteredSyncTrainer`, in front of verl's class.
+
+Invariants:
+* Filters run once a batch, before verl pads and balances it: no compute is spent on a dropped row, and no filter sees
+  padding.
+* A batch that leaves nothing to learn from makes no update: weights, optimizer and learning-rate schedule stay as they
+  are, the step is counted (``filters/skipped_update``) and the run goes on.
+* No mini-batch consists of dropped rows only: verl pads what is left to whole mini-batches, with less than one
+  mini-batch of padding.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+from verl.utils.fs import copy_to_local
+
+from verl_pipeline.filters.apply import apply_filters, lone_survivors
+from verl_pipeline.filters.protocol import BatchView, Filter
+from verl_pipeline.filters.truncation import Limits, end_of_sequence_ids
+from verl_pipeline.trainer import prompts
+from verl_pipeline.trainer.batch import Seen, keep, look_at, zero_advantages
+
+# Estimators of verl that subtract a baseline made of the group's other members.
+GROUP_RELATIVE = {
+    "grpo",
+    "grpo_passk",
+    "grpo_vectorized",
+    "gdpo",
+    "rloo",
+    "rloo_vectorized",
+    "reinforce_plus_plus_baseline",
+    "opo",
+    "gpg",
+    "optimal_token_baseline",
+    "tir_optimal_token_baseline",
+}
+
+
+class _NothingToLearn(Exception):
+    """The filters left nothing of ``batch``, which verl's loop clears from TransferQueue at the end of the step."""
+
+    def __init__(self, batch: KVBatchMeta):
+        self.batch = batch
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What becomes of a batch.
+
+    Attributes:
+        kept: int64, positions of the rows that stay, in order.
+        zeroed: bool, one a row that stays: advantage to be 0, by a filter or as the lone survivor of its group.
+        metrics: ``filters/*``.
+    """
+
+    kept: np.ndarray
+    zeroed: np.ndarray
+    metrics: dict[str, float]
+
+
+def judge(
+    batch: KVBatchMeta, view: BatchView, filters: list[Filter], group_sizes: dict[str, int], adv_estimator: str
+) -> Judged:
+    """Apply ``filters``, and look for lone survivors under a group-relative advantage; changes nothing.
+
+    Args:
+        group_sizes: sessions that each prompt was sampled with.
+    """
+    filtered = apply_filters(filters, view)
+    keys = [batch.keys[row] for row in filtered.kept]
+    alone = lone_survivors([(prompts.prompt_of(key), prompts.session_of(key)) for key in keys], group_sizes)
+    alone &= np.array(adv_estimator in GROUP_RELATIVE)
+    metrics = filtered.metrics | {"filters/lone_survivors": float(alone.sum())}
+    return Judged(filtered.kept, filtered.zeroed[filtered.kept] | alone, metrics)
+
+
+def sessions_by_prompt(batch: KVBatchMeta) -> dict[str, int]:
+    """How many sessions of each prompt are in ``batch``."""
+    return dict(Counter(uid for uid, _ in {(prompts.prompt_of(key), prompts.session_of(key)) for key in batch.keys}))
+
+
+class FilteringTrainer(PPOTrainer):
+    """verl's trainer with filters; a subclass sets ``filters`` before it calls verl's constructor."""
+
+    filters: list[Filter]
+    # Keys of the current batch whose advantage is to be 0.
+    _zeroed: set[str] = frozenset()  # type: ignore[assignment]
+
+    def group_sizes(self, batch: KVBatchMeta, seen: Seen, metrics: dict) -> dict[str, int]:
+        """Sessions that each prompt of ``batch`` was sampled with; a subclass also checks the batch here."""
+        return sessions_by_prompt(batch)
+
+    def _init_tokenizer(self) -> None:
+        super()._init_tokenizer()
+        rollout, model = self.config.actor_rollout_ref.rollout, self.config.actor_rollout_ref.model
+        path = copy_to_local(model.path, use_shm=model.get("use_shm", False))
+        ends = end_of_sequence_ids(self.tokenizer, path, trust_remote_code=model.get("trust_remote_code", False))
+        self._limits = Limits(rollout.prompt_length, rollout.response_length, rollout.max_model_len, ends)
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        try:
+            return super()._step_once(metrics, timing_raw, sample_batch_size)
+        except _NothingToLearn as stop:
+            metrics["filters/skipped_update"] = 1.0
+            return stop.batch
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args, **kwargs) -> KVBatchMeta:
+        """verl's next stop after the rewards."""
+        seen = look_at(batch, self._limits)
+        sizes = self.group_sizes(batch, seen, metrics)
+        judged = judge(batch, seen.view, self.filters, sizes, self.config.algorithm.adv_estimator)
+        metrics.update(judged.metrics | {"filters/skipped_update": 0.0})
+        if not len(judged.kept) or (judged.zeroed.all() and not self._learns_without_advantage):
+            raise _NothingToLearn(batch)
+        batch = keep(batch, judged.kept)
+        self._zeroed = {key for key, zero in zip(batch.keys, judged.zeroed, strict=True) if zero}
+        return super()._balance_batch(batch, metrics, *args, **kwargs)
+
+    @property
+    def _learns_without_advantage(self) -> bool:
+        """Whether the loss has another term, so that a batch of rows without advantage still is something to learn."""
+        actor = self.config.actor_rollout_ref.actor
+        return bool(self.use_critic or actor.use_kl_loss or actor.entropy_coeff)
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._compute_advantage(batch, metrics)
+        zero_advantages(batch, self._zeroed)
+        return batch
+
+    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int):
+        if not metrics["filters/skipped_update"]:
+            return super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        metrics.update({"training/global_step": global_steps, "training/epoch": epoch})
+        metrics.update({f"timing_s/{name}": seconds for name, seconds in timing_raw.items()})
