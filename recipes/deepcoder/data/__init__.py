@@ -1,0 +1,1 @@
+"""From raw problem sets to verified training data: one module a stage."""

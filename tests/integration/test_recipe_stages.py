@@ -1,0 +1,224 @@
+"""The stage runner with real engines on a tiny model: stages that differ in batch and length, stopped anywhere."""
+
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.integration.conftest import check_clean, tail
+from verl_pipeline.testing import runs, seeded, tiny
+from verl_pipeline.trainer.stream import permutation
+
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.usefixtures("tests_on_path")]
+
+ROWS, SEED, PROMPT = 22, 7, 64
+# Stage: last step, prompts a step, response length. A checkpoint every second step.
+STAGES = {"first": (4, 4, 8), "second": (8, 6, 16)}
+
+
+def write_run(directory: Path, **until: dict) -> list[str]:
+    """Write model, data, stages and hardware below ``directory``; the command's arguments but for ``--output``."""
+    model, data = directory / "model", directory / "data"
+    if not (model / "config.json").is_file():
+        tiny.write_model(model)
+        tiny.write_data(data / "train.parquet", ROWS)
+        tiny.write_data(data / "heldout.parquet", 4)
+    one = {"nodes": 1, "devices": 1}
+    stages = {
+        name: {
+            "last_step": last,
+            "response_length": length,
+            "batch": batch,
+            "mini_batch": batch,
+            "samples": 4,
+            "temperature": 1.0,
+            "pools": {"train": one, "rollout": one},
+            "until": until.get(name, {}),
+        }
+        for name, (last, batch, length) in STAGES.items()
+    }
+    run = {
+        "model": str(model),
+        "data": str(data),
+        "prompt_length": PROMPT,
+        "seed": SEED,
+        "learning_rate": 5e-3,
+        "save_every": 2,
+        "validate_every": -1,
+        "stages": stages,
+        "overrides": [
+            "reward.custom_reward_function.path=pkg://verl_pipeline.testing.tiny",
+            # Nearly every response of a random model is cut off
+            "trainer.v1.one_off_pipeline.filters=[infrastructure]",
+            f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded.MANAGER}",
+        ],
+    }
+    hardware = {
+        "run": "tiny",
+        "device": "cpu",
+        "nodes": 1,
+        "devices": 2,
+        "overrides": [
+            "actor_rollout_ref.model.enable_gradient_checkpointing=False",
+            "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+            "actor_rollout_ref.actor.fsdp_config.model_dtype=fp32",
+            "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
+            "actor_rollout_ref.rollout.max_num_seqs=64",
+            "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=16",
+            "data.dataloader_num_workers=0",
+        ],
+    }
+    for name, content in (("stages", {"tiny": run}), ("hardware", hardware)):
+        (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    return [f"--stages={directory / 'stages.yaml'}", f"--hardware={directory / 'hardware.yaml'}"]
+
+
+def go(directory: Path, output: Path, arguments: list[str]) -> runs.Run:
+    """Run the command to its end."""
+    return runs.train(directory, [*arguments, f"--output={output}"], module="recipes.deepcoder.train")
+
+
+def state_of(output: Path) -> dict:
+    return json.loads((output / "stages.json").read_text())["stages"]
+
+
+def metrics_of(output: Path, stage: str) -> dict[int, dict[str, float]]:
+    lines = (output / stage / "metrics.jsonl").read_text().splitlines()
+    return {record["step"]: record["data"] for record in map(json.loads, lines)}
+
+
+def prompts_of_steps(spans: list[tuple[int, int, int]]) -> dict[int, list[int]]:
+    """By step, the rows of the stream that it trains: ``spans`` of (first step, last step, batch), in order."""
+    stream = [int(row) for epoch in range(4) for row in permutation(ROWS, SEED, epoch)]
+    found, position = {}, 0
+    for first, last, batch in spans:
+        for step in range(first, last + 1):
+            found[step] = sorted(stream[position : position + batch])
+            position += batch
+    return found
+
+
+def sampled(records: list[dict]) -> dict[int, list[int]]:
+    """By step, the rows that were sampled; a trajectory sampled again counts once."""
+    sessions = defaultdict(set)
+    for record in records:
+        sessions[record["step"]].add((record["index"], record["session"]))
+    return {step: sorted(index for index, session in found if session == 0) for step, found in sorted(sessions.items())}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("stages")
+
+
+@pytest.fixture(scope="module")
+def whole(directory, request):
+    """Both stages, uninterrupted."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    request.addfinalizer(patch.undo)
+    return go(directory / "whole", directory / "output", write_run(directory))
+
+
+def test_stages_share_steps_prompts_and_weights(whole, directory):
+    assert whole.returncode == 0, tail(whole)
+    check_clean(whole)
+    output = directory / "output"
+    state = state_of(output)
+    assert [(r["first_step"], r["ended_at"], r["start"]) for r in state.values()] == [(0, 4, 0), (4, 8, 16)]
+    # Four steps of 4 and four of 6 are 40 prompts: the second epoch begins within step 5.
+    assert sampled(whole.trajectories) == prompts_of_steps([(1, 4, 4), (5, 8, 6)])
+    lengths = defaultdict(int)
+    for record in whole.trajectories:
+        lengths[record["step"]] = max(lengths[record["step"]], len(record["response"]))
+    assert {step: length for step, length in lengths.items()} == dict.fromkeys(range(1, 5), 8) | dict.fromkeys(
+        range(5, 9), 16
+    )
+    assert sorted(metrics_of(output, "first")) == [1, 2, 3, 4]
+    assert sorted(metrics_of(output, "second")) == [5, 6, 7, 8]
+    # The handed-over weights are what the second stage sampled its first batch with.
+    assert {tuple(r["versions"]) for r in whole.trajectories if r["step"] == 5} == {(4, 4)}
+    assert (
+        output / "second/checkpoints/global_step_4/actor"
+    ).resolve() == output / "first/checkpoints/global_step_4/actor"
+
+
+def test_a_finished_run_does_nothing_and_refuses_other_settings(whole, directory):
+    assert whole.returncode == 0, tail(whole)
+    before = (directory / "output/stages.json").read_text()
+    again = go(directory / "again", directory / "output", write_run(directory))
+    assert again.returncode == 0, tail(again)
+    assert again.trajectories == [] and (directory / "output/stages.json").read_text() == before
+    changed = go(
+        directory / "changed", directory / "output", [*write_run(directory), "actor_rollout_ref.actor.optim.lr=1e-6"]
+    )
+    assert changed.returncode == 2
+    assert "actor_rollout_ref.actor.optim.lr: stage first is done, with 0.005, now it is 1e-6" in changed.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_name", ["kill", "terminate"])
+def test_stopped_in_each_stage_it_trains_the_same(signal_name, whole, directory):
+    assert whole.returncode == 0, tail(whole)
+    base, output = directory / signal_name, directory / f"output-{signal_name}"
+    arguments = [*write_run(directory), f"--output={output}"]
+    for stage, step in (("first", 3), ("second", 7)):  # one step beyond a checkpoint
+        stopped = start_and_stop(base, arguments, output / stage, step, signal_name)
+        assert stopped.returncode == {"kill": -9, "terminate": 130}[signal_name], tail(stopped)
+        assert state_of(output)[stage]["status"] == "running"
+    finished = go(base, output, arguments[:-1])
+    assert finished.returncode == 0, tail(finished)
+    check_clean(finished)
+    assert {name: record["ended_at"] for name, record in state_of(output).items()} == {"first": 4, "second": 8}
+    # Its file has the trajectories of all calls: what was sampled twice is the same twice, and there is nothing else.
+    key = ("step", "index", "session", "prompt", "response", "versions")
+    rows = [{json.dumps([record[name] for name in key]) for record in run.trajectories} for run in (whole, finished)]
+    assert rows[0] == rows[1]
+    for stage in STAGES:
+        expected, found = metrics_of(directory / "output", stage), metrics_of(output, stage)
+        for step in set(expected) & set(found):
+            for name in ("critic/score/mean", "actor/grad_norm", "actor/pg_loss"):
+                assert found[step][name] == pytest.approx(expected[step][name], rel=1e-4, abs=1e-7), (step, name)
+        # A step whose checkpoint was complete and whose metrics were not yet written may be missing, no other.
+        assert set(expected) - set(found) <= {2, 6}
+
+
+@pytest.mark.slow
+def test_a_rule_ends_a_stage_at_a_checkpoint(directory):
+    # Reward hardly rises within two steps: the first stage ends at step 2, with batch 3 sampled and not trained.
+    arguments = write_run(directory, first={"plateau": {"gain": 2.0, "window": 1}})
+    output = directory / "output-rule"
+    run = go(directory / "rule", output, arguments)
+    assert run.returncode == 0, tail(run)
+    state = state_of(output)
+    assert state["first"]["why"].startswith("plateau")
+    assert state["second"]["start"] == 4 * state["first"]["ended_at"] == 8
+    # What was ahead is sampled again, by the second stage, in its batches.
+    trained = {step: rows for step, rows in sampled(run.trajectories).items() if step <= 2}
+    second = [record for record in run.trajectories if len(record["response"]) > 8]
+    assert trained | sampled(second) == prompts_of_steps([(1, 2, 4), (3, 8, 6)])
+
+
+def start_and_stop(base: Path, arguments: list[str], stage: Path, step: int, signal_name: str) -> runs.Run:
+    """Start the command, and stop it (``kill``: the whole tree, at once) when ``step`` of the stage is logged."""
+    process = runs.start(base, arguments, module="recipes.deepcoder.train")
+    deadline = time.monotonic() + 600
+    below: list[psutil.Process] = []
+    while process.poll() is None and time.monotonic() < deadline:
+        below = psutil.Process(process.pid).children(recursive=True)
+        files = stage.glob("attempts/*/metrics.jsonl")
+        if any(f'"step":{step},' in file.read_text() for file in files):
+            break
+        time.sleep(0.2)
+    if process.poll() is None:
+        if signal_name == "kill":
+            for one in [psutil.Process(process.pid), *below]:
+                one.kill()
+        else:
+            process.terminate()
+        process.wait(90)
+    return runs.collect(base, process, below)

@@ -1,0 +1,94 @@
+"""A run of two stages on the tiny model, as files and as settings, to be changed by tests."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from recipes.deepcoder.stages.compose import Settings
+from recipes.deepcoder.stages.config import load_hardware, load_runs
+from verl_pipeline.testing import tiny
+
+ONE = {"nodes": 1, "devices": 1}
+STAGE: dict[str, Any] = {
+    "last_step": 4,
+    "response_length": 8,
+    "batch": 4,
+    "mini_batch": 4,
+    "samples": 4,
+    "pools": {"train": ONE, "rollout": ONE},
+}
+STAGES: dict[str, Any] = {
+    "first": STAGE,
+    "second": {**STAGE, "last_step": 8, "batch": 6, "mini_batch": 6, "response_length": 16},
+}
+HARDWARE: dict[str, Any] = {
+    "run": "tiny",
+    "device": "cpu",
+    "nodes": 1,
+    "devices": 4,
+    "overrides": [
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny-stages")
+    tiny.write_model(folder / "model")
+    tiny.write_data(folder / "data" / "train.parquet", 22)
+    tiny.write_data(folder / "data" / "heldout.parquet", 4)
+    return folder
+
+
+@pytest.fixture
+def write(tmp_path, tiny_folder):
+    """Writes ``stages.yaml`` and ``hardware.yaml`` with changes; their paths."""
+
+    def make(run=(), stages=None, hardware=()) -> tuple[Path, Path]:
+        content = {
+            "model": str(tiny_folder / "model"),
+            "data": str(tiny_folder / "data"),
+            "prompt_length": 64,
+            "stages": copy.deepcopy(STAGES) if stages is None else stages,
+            **dict(run),
+        }
+        paths = tmp_path / "stages.yaml", tmp_path / "hardware.yaml"
+        paths[0].write_text(yaml.safe_dump({"tiny": content}))
+        paths[1].write_text(yaml.safe_dump({**HARDWARE, **dict(hardware)}))
+        return paths
+
+    return make
+
+
+@pytest.fixture
+def settings(write, tmp_path):
+    """Settings of a run with changes."""
+
+    def make(run=(), stages=None, hardware=(), overrides=()) -> Settings:
+        stages_path, hardware_path = write(run, stages, hardware)
+        chosen = load_runs(stages_path)["tiny"]
+        return Settings(
+            chosen,
+            load_hardware(str(hardware_path)),
+            chosen.model,
+            Path(chosen.data),
+            tmp_path / "output",
+            overrides=list(overrides),
+        )
+
+    return make
+
+
+@pytest.fixture
+def stages_with():
+    """The stages with changes to some of them: ``stages_with(second={"batch": 5})``."""
+
+    def make(**changes):
+        return {name: {**copy.deepcopy(stage), **changes.get(name, {})} for name, stage in STAGES.items()}
+
+    return make

@@ -1,0 +1,106 @@
+"""The command itself, as a process: dry runs of every shipped profile, and how it ends for bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[4]
+
+
+def train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment.pop("VERL_PLATFORM", None)
+    command = [sys.executable, "-m", "recipes.deepcoder.train", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240)
+
+
+def documents(run: subprocess.CompletedProcess) -> list[dict]:
+    assert run.returncode == 0, run.stderr[-3000:]
+    return list(yaml.safe_load_all(run.stdout))
+
+
+def test_the_originals_command_lines_resolve(tmp_path):
+    run = train("--hardware=32xH100", "--dry-run", cwd=tmp_path)
+    short, long = documents(run)
+    assert "[validate_config] All configuration checks passed" in run.stderr
+    for config, batch, mini, response, tokens, last in (
+        (short, 32, 16, 16384, 20000, 180),
+        (long, 128, 64, 32768, 24000, 650),
+    ):
+        actor, rollout = config["actor_rollout_ref"]["actor"], config["actor_rollout_ref"]["rollout"]
+        assert (config["data"]["train_batch_size"], actor["ppo_mini_batch_size"], rollout["n"]) == (batch, mini, 8)
+        assert (config["data"]["max_response_length"], actor["ppo_max_token_len_per_gpu"]) == (response, tokens)
+        assert config["trainer"]["total_training_steps"] == last
+        assert (actor["clip_ratio_low"], actor["clip_ratio_high"], actor["optim"]["lr"]) == (0.2, 0.28, 1e-6)
+        assert (actor["ulysses_sequence_parallel_size"], rollout["tensor_model_parallel_size"]) == (2, 2)
+        assert config["reward"]["custom_reward_function"]["reward_kwargs"] == {"prefix": "<think>\n"}
+        train_pool = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+        assert train_pool + rollout["nnodes"] * rollout["n_gpus_per_node"] == 32
+    lines = run.stdout.splitlines()
+    assert any(line.startswith("# ") and "-m verl_pipeline.main +grpo_plus=ours" in line for line in lines)
+    # What this machine cannot tell is said.
+    assert any(line.startswith("# not checked: data") for line in lines)
+
+
+def test_the_printed_command_is_a_shells(tmp_path):
+    run = train("--hardware=8xA100", "--dry-run", "reproduce=released", cwd=tmp_path)
+    (config,) = documents(run)
+    assert config["trainer"]["v1"]["one_off_pipeline"]["filters"][1] == {"name": "overlong", "mode": "deepcoder"}
+    assert (config["trainer"]["n_gpus_per_node"], config["actor_rollout_ref"]["rollout"]["n_gpus_per_node"]) == (4, 4)
+    line = next(line[2:] for line in run.stdout.splitlines() if "-m verl_pipeline.main" in line)
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True).stdout.split("\0")
+    assert '+reward.custom_reward_function.reward_kwargs.prefix="<think>\n"' in words
+
+
+def test_the_cpu_profile_resolves(tmp_path):
+    short, long = documents(train("--dry-run", cwd=tmp_path))
+    assert [config["data"]["max_response_length"] for config in (short, long)] == [64, 128]
+    assert (short["trainer"]["device"], short["algorithm"]["rollout_correction"]["bypass_mode"]) == ("cpu", True)
+
+
+def test_one_stage_can_be_shown(write, tmp_path):
+    stages, hardware = write()
+    files = [f"--stages={stages}", f"--hardware={hardware}"]
+    (config,) = documents(train(*files, "--stage=second", "--dry-run", cwd=tmp_path))
+    assert config["data"]["max_response_length"] == 16
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_bad_input_ends_with_one_line_and_2(write, tmp_path):
+    stages, hardware = write(run={"model": "quikstart/none"})
+    files = [f"--stages={stages}", f"--hardware={hardware}", f"--output={tmp_path / 'run'}"]
+    for arguments, message in (
+        (["--hardware=32xH1000"], "did you mean 32xH100?"),
+        ([*files, "--stage=frist"], "--stage frist: unknown; did you mean first?"),
+        ([*files, "--reproduce=our"], "reproduce=our: unknown; did you mean ours?"),
+        ([*files, "data.train_batch_sze=3"], "data.train_batch_sze"),
+        (files, "actor_rollout_ref.model.path=quikstart/none: cannot be read"),
+    ):
+        run = train(*arguments, cwd=tmp_path)
+        last = run.stderr.strip().splitlines()[-1]
+        assert run.returncode == 2, run.stderr
+        assert last.startswith("error: ") and message in last and "Traceback" not in run.stderr
+
+
+def test_a_later_stage_alone_needs_the_ones_before(write, tmp_path):
+    stages, hardware = write()
+    output = tmp_path / "run"
+    run = train(f"--stages={stages}", f"--hardware={hardware}", f"--output={output}", "--stage=second", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "--stage second: stage first before it is not done" in run.stderr
+
+
+@pytest.mark.parametrize("content", ["{}", '{"version": 0, "identity": {}, "stages": {}}'])
+def test_a_state_of_something_else_is_refused(write, tmp_path, content):
+    stages, hardware = write()
+    output = tmp_path / "run"
+    output.mkdir()
+    (output / "stages.json").write_text(content)
+    run = train(f"--stages={stages}", f"--hardware={hardware}", f"--output={output}", cwd=tmp_path)
+    assert run.returncode == 2 and "choose another --output" in run.stderr
+    assert json.loads((output / "stages.json").read_text()) == json.loads(content)

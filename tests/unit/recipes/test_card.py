@@ -1,0 +1,87 @@
+"""The model card has the figures of the run's files, and says what is missing."""
+
+import json
+
+import pytest
+import yaml
+
+from recipes.deepcoder.card import NoRun, card
+from verl_pipeline.evaluation.store import write_json, write_lines
+
+INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    run, data, evaluation = tmp_path / "run", tmp_path / "data", tmp_path / "eval"
+    settings = {"data.max_response_length": "64", "data.train_batch_size": "4", "grpo_plus": "ours"}
+    stage = {"first_step": 0, "start": 0, "batch": 4, "settings": settings, "attempts": [{}], "why": "last step"}
+    for folder in (run / "short", data, evaluation):
+        folder.mkdir(parents=True)
+    stages = {"short": {**stage, "ended_at": 3}, "long": {**stage, "first_step": 3, "ended_at": None, "why": None}}
+    write_json(run / "stages.json", {"identity": {"actor_rollout_ref.model.path": "org/base"}, "stages": stages})
+    steps = [
+        {"critic/score/mean": 0.25, "filters/before/truncated_share": 0.5, "filters/skipped_update": 0.0},
+        {"filters/before/truncated_share": 1.0, "filters/skipped_update": 1.0},
+        {"critic/score/mean": 0.375, "filters/before/truncated_share": 0.25, "filters/skipped_update": 0.0},
+    ]
+    write_lines(run / "short" / "metrics.jsonl", ({"step": step, "data": row} for step, row in enumerate(steps, 1)))
+    source = {"rows": 10, "left": 7, "stages": {"verify": {"came": 10, "went": 3}}, "origin": "a file"}
+    report = {"sources": {"taco": source}, "stages": ["verify"], "evaluations": {"humaneval": {}}, "warnings": ["odd"]}
+    write_json(data / "report.json", report)
+    task = {
+        "task": "humaneval",
+        "title": "HumanEval",
+        "pass@1": INTERVAL,
+        "data": {"problems": 164},
+        "counts": {"samples": 328, "truncated": 5},
+        "sampling": {"n": 2, "temperature": 0.6, "top_p": 1.0, "max_tokens": 128},
+        "published": [{"model": "M", "value": 92.6, "measure": "pass@1", "source": "a paper", "note": ""}],
+    }
+    write_json(evaluation / "results.json", {"schema": 1, "warnings": ["few samples"], "tasks": [task]})
+    return run, data, evaluation
+
+
+def test_the_card_has_the_figures_of_the_run(folders):
+    run, data, evaluation = folders
+    made = card(run, data, [evaluation], "small")
+    text = str(made)
+    assert "| short | 0 to 3 | 64 | 4 x default, default |" in text and "0.250 to 0.375" in text
+    assert "50 % to 25 %" in text and "(1 updates skipped)" in text
+    assert "| long | 3 to ? |" in text and "**Unfinished**: stage long had not ended" in text
+    assert "| taco | 10 | 7 | 3 | a file |" in text and "humaneval" in text and "* odd" in text
+    assert (
+        "12.5 % [5.0, 25.0] | 164, 328 | 5 |" in text and "M 92.6 (pass@1; a paper)" in text and "few samples" in text
+    )
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["base_model"] == "org/base"
+    (result,) = header["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == 12.5
+
+
+def test_without_an_evaluation_it_says_so(folders):
+    run, data, _ = folders
+    assert "No evaluation was given." in str(card(run, data, [], "small"))
+
+
+def test_a_folder_that_is_no_run_is_named(folders, tmp_path):
+    run, data, _ = folders
+    with pytest.raises(NoRun, match="stages.json is not there"):
+        card(tmp_path, data, [], "x")
+    with pytest.raises(NoRun, match="report.json is not there"):
+        card(run, tmp_path, [], "x")
+    (run / "stages.json").write_text("{")
+    with pytest.raises(NoRun, match="no JSON"):
+        card(run, data, [], "x")
+
+
+def test_every_shown_setting_is_one_that_the_stages_write():
+    from recipes.deepcoder.card import SHOWN
+    from recipes.deepcoder.stages.compose import Settings, words
+    from recipes.deepcoder.stages.config import STAGES, load_hardware, load_runs, run_of
+    from recipes.deepcoder.stages.state import by_key
+
+    run = run_of(load_runs(STAGES), "smollm2-135m", STAGES)
+    settings = Settings(run, load_hardware("cpu"), "model", STAGES.parent, STAGES.parent)
+    keys = by_key(words(settings, "short"))
+    assert set(SHOWN.values()) <= set(keys), json.dumps(sorted(keys))
