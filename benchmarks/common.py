@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from verl_pipeline.evaluation.statistics import student_t
+from verl_pipeline.evaluation.estimators import student_t
 from verl_pipeline.machine import machine, package_versions
 
 # When the process began to measure: the report is written at its end.

@@ -30,13 +30,6 @@ CPU_ENVIRONMENT: dict[str, str] = {
 }
 
 
-def has_native_bf16() -> bool:
-    """Whether this processor multiplies bf16 itself; elsewhere fp32 is about three times faster."""
-    information = Path("/proc/cpuinfo")
-    flags = information.read_text() if information.exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
 def set_environment() -> None:
     """Set what the user has not set; for the process that starts the run."""
     for name, value in CPU_ENVIRONMENT.items():

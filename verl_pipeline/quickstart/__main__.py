@@ -27,7 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from verl_pipeline.cpu.environment import has_native_bf16
+from verl_pipeline.machine import bf16_flags
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
 from verl_pipeline.quickstart.report import accuracy_table, pool_table
@@ -91,7 +91,7 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
 
 def dtype_overrides() -> list[str]:
     """bf16 where the CPU multiplies it natively; elsewhere the overlay's fp32."""
-    if not has_native_bf16():
+    if not bf16_flags():
         return []
     return [
         "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16",

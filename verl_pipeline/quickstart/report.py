@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from verl_pipeline.evaluation.statistics import difference_interval, proportion_interval
+from verl_pipeline.evaluation.estimators import difference_interval, proportion_interval
 
 TRAINER_PHASES = {
     "wait_rollout": "waiting for the rollout pool",
