@@ -26,13 +26,14 @@ from typing import Annotated
 import psutil
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from benchmarks import pinning, spans
 from benchmarks.common import machine, versions, write_report
 from benchmarks.modes import MODES, Mode, common
 from benchmarks.pipeline_report import WARM_UP, markdown, summarise, write_plot
 from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, quickstart_prompts, write_data
+from verl_pipeline.progress import bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import runs, tiny
 
@@ -120,8 +121,7 @@ def main(
     report["runs"] += measured_before(path, arguments, report["workloads"], console)
     measured = {(run["mode"], run["repeat"]) for run in report["runs"]}
     missing = [(n, mode) for n in range(repeats) for mode in modes if (mode.name, n) not in measured]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with bars(console) as progress:
         runs_done = progress.add_task("runs", total=len(missing))
         for repeat, mode in missing:
             directory = output / "runs" / f"{mode.name.replace(' ', '-').replace(',', '')}-{repeat}"

@@ -29,11 +29,13 @@ from typing import Annotated, Any
 
 import psutil
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console
+from rich.progress import Progress
 
 from benchmarks import common
 from benchmarks.rollout_engines import MEASURE_S, START_S, Case, Servers, Work, offline, pool
 from verl_pipeline.cpu.environment import set_environment
+from verl_pipeline.progress import bars
 from verl_pipeline.quickstart.model import prepare_model
 
 WARM_UP_TOKENS = 8
@@ -261,8 +263,7 @@ def main(
     name = str(model or prepare_model())
     plan, repeats, mean_tokens = (QUICK, 3, 16) if quick else (FULL, 4, 28)
     logs = Path(tempfile.mkdtemp(prefix="rollout-logs-"))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
+    with bars(Console()) as progress:
         progress.console.print(f"logs: {logs}")
         results = measure(plan, repeats, mean_tokens, name, logs, progress)
     # After an error they stay, as the error names them.

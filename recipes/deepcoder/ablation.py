@@ -4,12 +4,9 @@ Same data, same prompts in the same order, same stages; without the filter the t
 reward it got. With the demo's ``--output`` the arm with the filter is the demo's own run, which is not run again.
 """
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from recipes.deepcoder.demo import Sizes, command
+from recipes.deepcoder.demo import OUTPUT, DataOption, OutputOption, SamplesOption, SettingsArgument, Sizes, command
 
 ARMS = {
     "overlong": [],
@@ -18,10 +15,10 @@ ARMS = {
 
 
 def main(
-    settings: Annotated[list[str] | None, typer.Argument(help="Further settings of prepare.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder of everything.")] = Path("outputs/deepcoder-demo"),
-    samples: Annotated[int, typer.Option(min=2, help="Responses to each held-out problem.")] = 8,
+    settings: SettingsArgument = None,
+    data: DataOption = None,
+    output: OutputOption = OUTPUT,
+    samples: SamplesOption = Sizes.samples,
 ) -> None:
     """Train with and without the overlong filter, and compare problem by problem."""
     command(ARMS, output, data, Sizes(samples), settings or [])

@@ -30,6 +30,11 @@ from verl_pipeline.evaluation.watch import Watch, evaluate_step
 from verl_pipeline.quickstart.model import prepare_model
 
 HARDWARE = "cpu"
+OUTPUT = Path("outputs/deepcoder-demo")
+SettingsArgument = Annotated[list[str] | None, typer.Argument(help="Further settings of prepare.")]
+DataOption = Annotated[Path | None, typer.Option(help="Folder of local data files.")]
+OutputOption = Annotated[Path, typer.Option(help="Folder of everything.")]
+SamplesOption = Annotated[int, typer.Option(min=2, help="Responses to each held-out problem.")]
 
 
 @dataclass(frozen=True)
@@ -166,10 +171,10 @@ def command(arms: dict[str, list[str]], output: Path, data: Path | None, sizes: 
 
 
 def main(
-    settings: Annotated[list[str] | None, typer.Argument(help="Further settings of prepare.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder of everything.")] = Path("outputs/deepcoder-demo"),
-    samples: Annotated[int, typer.Option(min=2, help="Responses to each held-out problem.")] = 8,
+    settings: SettingsArgument = None,
+    data: DataOption = None,
+    output: OutputOption = OUTPUT,
+    samples: SamplesOption = Sizes.samples,
 ) -> None:
     """Prepare, train two stages and evaluate, on two CPU cores in less than half an hour."""
     command({"overlong": []}, output, data, Sizes(samples), settings or [])

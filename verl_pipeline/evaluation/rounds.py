@@ -12,22 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from verl_pipeline.evaluation.engines import Engine, Failed, Generation, Request
 from verl_pipeline.evaluation.graders import Grader
 from verl_pipeline.evaluation.store import Row, TaskStore
 from verl_pipeline.evaluation.task import Item, Sampling
+from verl_pipeline.progress import bars
 
 # Of a request, each time with the engine's own tries.
 TRIES = 2
-COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TimeRemainingColumn(),
-)
 
 
 def ask_and_grade(
@@ -45,7 +38,7 @@ def ask_and_grade(
     wanted = {(request.id, request.sample) for request in requests}
     ungraded = [row for row in store.ungraded() if (row["id"], row["sample"]) in wanted]
     answered = len(requests) - len(missing)
-    with Progress(*COLUMNS, console=console) as progress, ThreadPoolExecutor(grader.workers) as threads:
+    with bars(console) as progress, ThreadPoolExecutor(grader.workers) as threads:
         answers = progress.add_task(f"{name}: answers", total=len(requests), completed=answered)
         verdicts = progress.add_task(f"{name}: graded", total=len(requests), completed=answered - len(ungraded))
         grading: dict[Future[dict[str, Any]], Row] = {}

@@ -17,17 +17,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from verl_pipeline.machine import bf16_flags
+from verl_pipeline.progress import bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
 from verl_pipeline.quickstart.report import accuracy_table, pool_table
@@ -107,15 +99,7 @@ def train(settings: list[str], output: Path, steps: int, console: Console) -> No
     """
     log, metrics = output / "train.log", output / "metrics.jsonl"
     environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(metrics), "TENSORBOARD_DIR": str(output / "tensorboard")}
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with open(log, "w") as file, Progress(*columns, console=console) as progress:
+    with open(log, "w") as file, bars(console) as progress:
         command = [sys.executable, "-u", "-m", "verl_pipeline.main", *settings]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=output

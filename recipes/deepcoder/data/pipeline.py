@@ -29,8 +29,8 @@ from verl_pipeline.evaluation.config import EngineConfig
 from verl_pipeline.evaluation.data import Finder
 from verl_pipeline.evaluation.engines.tokens import Prompts, model_folder, weights_hash
 from verl_pipeline.evaluation.errors import Refused
-from verl_pipeline.evaluation.rounds import COLUMNS
 from verl_pipeline.machine import package_versions
+from verl_pipeline.progress import bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.sandbox import sandbox_of
 
@@ -221,7 +221,7 @@ class Pipeline:
 
     def _bars(self) -> Progress:
         """Into a file they would be empty lines."""
-        return Progress(*COLUMNS, console=self.console, transient=True, disable=not self.console.is_terminal)
+        return bars(self.console, transient=True, disable=not self.console.is_terminal)
 
     def _say(self, done: Done) -> None:
         state = "cached" if done.cached else "done"

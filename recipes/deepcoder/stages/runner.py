@@ -17,16 +17,7 @@ from dataclasses import replace
 from typing import IO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 
 from recipes.deepcoder.stages import checkpoints
 from recipes.deepcoder.stages.checks import BadStage, Planned, files_of
@@ -47,6 +38,7 @@ from recipes.deepcoder.stages.state import (
     sole_runner,
 )
 from verl_pipeline.main import EXIT_BAD_CONFIG
+from verl_pipeline.progress import bars
 
 LOOK_S = 0.5
 
@@ -106,7 +98,7 @@ class _Runner:
         stage, record = self.settings.run.stages[name], self.state.stages[name]
         folder = self.settings.output / name
         why: str | None = None
-        with self._progress() as progress:
+        with bars(self.console) as progress:
             bar = progress.add_task(f"{name}: starting engines", total=stage.last_step - record.first_step)
             while why is None:
                 checkpoints.repair(folder / "checkpoints")
@@ -211,17 +203,6 @@ class _Runner:
         return metrics
 
     # ---- what is shown --------------------------------------------------------------------------------------------
-
-    def _progress(self) -> Progress:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        return Progress(*columns, console=self.console)
 
     def _show(self, progress: Progress, bar: TaskID, name: str) -> Metrics:
         record = self.state.stages[name]
