@@ -23,7 +23,8 @@ def run(directory, *overrides, module=runs.OURS):
     ]
     finished = runs.train(directory, settings, module=module, timeout_s=550)
     assert finished.returncode == 0, tail(finished)
-    check_clean(finished)
+    if module == runs.OURS:  # verl's own entry leaves shared memory of its engines behind
+        check_clean(finished)
     assert sorted(finished.metrics) == list(range(1, STEPS + 1))
     assert not [name for step in finished.metrics.values() for name, value in step.items() if math.isnan(value)]
     return finished.metrics
