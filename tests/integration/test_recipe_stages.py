@@ -192,15 +192,16 @@ def test_a_rule_ends_a_stage_at_a_checkpoint(directory):
     # Reward hardly rises within two steps: the first stage ends at step 2, with batch 3 sampled and not trained.
     arguments = write_run(directory, first={"plateau": {"gain": 2.0, "window": 1}})
     output = directory / "output-rule"
-    run = go(directory / "rule", output, arguments)
-    assert run.returncode == 0, tail(run)
+    first = go(directory / "rule", output, [*arguments, "--stage=first"])
+    assert first.returncode == 0, tail(first)
+    second = go(directory / "rule-second", output, arguments)
+    assert second.returncode == 0, tail(second)
     state = state_of(output)
     assert state["first"]["why"].startswith("plateau")
     assert state["second"]["start"] == 4 * state["first"]["ended_at"] == 8
     # What was ahead is sampled again, by the second stage, in its batches.
-    trained = {step: rows for step, rows in sampled(run.trajectories).items() if step <= 2}
-    second = [record for record in run.trajectories if len(record["response"]) > 8]
-    assert trained | sampled(second) == prompts_of_steps([(1, 2, 4), (3, 8, 6)])
+    trained = {step: rows for step, rows in sampled(first.trajectories).items() if step <= 2}
+    assert trained | sampled(second.trajectories) == prompts_of_steps([(1, 2, 4), (3, 8, 6)])
 
 
 def start_and_stop(base: Path, arguments: list[str], stage: Path, step: int, signal_name: str) -> runs.Run:
