@@ -14,6 +14,8 @@ import sys
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import hydra
 import psutil
@@ -124,17 +126,28 @@ def _handle_signals() -> None:
 
 
 class _TaskRunner:
-    """verl's task runner; verl makes it right after ``ray.init``, whose SIGTERM handler would end us uncleaned."""
+    """verl's task runner, made right after ``ray.init``, whose SIGTERM handler would end us uncleaned.
 
-    @staticmethod
-    def remote(*args, **kwargs):
-        _handle_signals()
-        return TaskRunnerV1.remote(*args, **kwargs)
+    It is kept: verl forgets it once it has run, and Ray then kills its actors, engines included, before
+    :func:`shut_down` can end these in order.
+    """
 
-    @staticmethod
-    def options(*args, **kwargs):
+    kept: ClassVar[list] = []
+
+    @classmethod
+    def remote(cls, *args, **kwargs):
+        return cls._keep(TaskRunnerV1.remote(*args, **kwargs))
+
+    @classmethod
+    def options(cls, *args, **kwargs):
+        made = TaskRunnerV1.options(*args, **kwargs)
+        return SimpleNamespace(remote=lambda *args, **kwargs: cls._keep(made.remote(*args, **kwargs)))
+
+    @classmethod
+    def _keep(cls, runner):
         _handle_signals()
-        return TaskRunnerV1.options(*args, **kwargs)
+        cls.kept.append(runner)
+        return runner
 
 
 @hydra.main(config_path="config", config_name="one_off_pipeline", version_base=None)
