@@ -20,7 +20,7 @@ from typing import ClassVar
 import hydra
 import psutil
 import ray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
@@ -31,6 +31,7 @@ from verl_pipeline.plugin import FILTERED_SYNC_MODE, TRAINER_MODE
 from verl_pipeline.trainer.checks import check_config, check_mini_batches, check_trainer_mode
 from verl_pipeline.trainer.config import ConfigError, load_filtered_sync_config, load_pipeline_config
 from verl_pipeline.trainer.derive import derive
+from verl_pipeline.trainer.filtering_buffer import SAMPLER, FilteringReplayBuffer, dropping_filters
 
 SHUTDOWN_S = 25.0
 EXIT_BAD_CONFIG = 2
@@ -55,6 +56,9 @@ def check(config: DictConfig, skip: Collection[str] = ()) -> None:
         derive(copy.deepcopy(config), load_pipeline_config(config))
     elif mode == FILTERED_SYNC_MODE:
         load_filtered_sync_config(config)
+        check_mini_batches(config)
+    elif OmegaConf.select(config, f"{SAMPLER}.custom_sampler.name") == FilteringReplayBuffer.__name__:
+        dropping_filters(mode, OmegaConf.select(config, f"{SAMPLER}.sampler_kwargs"))
         check_mini_batches(config)
     try:
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))

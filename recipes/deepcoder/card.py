@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from recipes.deepcoder.stages.config import REWARD, TRUNCATED_SHARE
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import write_text
@@ -102,15 +103,15 @@ def _json(path: Path, else_: str) -> dict[str, Any]:
 def _stage(run: Path, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
     settings = record["settings"]
     metrics = [json.loads(line)["data"] for line in _lines(run / name / "metrics.jsonl")]
-    trained = [step for step in metrics if "critic/score/mean" in step]
+    trained = [step for step in metrics if REWARD in step]
     return {
         "name": name,
         "first_step": record["first_step"],
         "ended_at": record["ended_at"],
         "why": record["why"],
         "attempts": len(record["attempts"]),
-        "reward": (trained[0]["critic/score/mean"], trained[-1]["critic/score/mean"]) if trained else None,
-        "truncated": _ends([step["filters/before/truncated_share"] for step in trained]),
+        "reward": _ends([step[REWARD] for step in trained]),
+        "truncated": _ends([step[TRUNCATED_SHARE] for step in trained]),
         "skipped": int(sum(step.get("filters/skipped_update", 0) for step in metrics)),
         **{key: settings.get(field, "default") for key, field in SHOWN.items()},
     }

@@ -37,6 +37,7 @@ def rows_of(folder: Path, limits: dict[str, int], base: Path, evaluations: dict[
             "training": training(folder / stage / "metrics.jsonl"),
             "held_out": held_out(evaluation, limits[stage]),
             "gain": gain(base, evaluation),
+            "evaluation": str(evaluation),
         }
         for stage, evaluation in evaluations.items()
     ]
@@ -96,18 +97,18 @@ def write_report(output: Path, base: Path, arms: dict[str, list[dict[str, Any]]]
         "data": json.loads((output / "data" / "report.json").read_text())["outputs"],
         "base": held_out(base, longest),
         "arms": arms,
-        "between": [_between(output, first, other, arms) for other in others],
+        "between": [_between(first, other, arms) for other in others],
     }
     write_json(output / "report.json", report)
     write_text(output / "report.md", markdown(report))
     return report
 
 
-def _between(output: Path, first: str, other: str, arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def _between(first: str, other: str, arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """The last stage of ``first`` over that of ``other``."""
-    stage = arms[first][-1]["stage"]
-    ends = [sorted((output / arm / "eval" / stage).glob("step_*"))[-1] for arm in (other, first)]
-    return {"arm": first, "over": other, "stage": stage, **gain(*ends)}
+    last, before = arms[first][-1], arms[other][-1]
+    paired = gain(Path(before["evaluation"]), Path(last["evaluation"]))
+    return {"arm": first, "over": other, "stage": last["stage"], **paired}
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ def main(
             _show(settings, stage)
         else:
             _train(settings, stage, console)
-    except Refused as error:
+    except (Refused, OSError) as error:
         console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_REFUSED) from error
     except TrainingFailed as error:

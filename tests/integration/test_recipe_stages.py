@@ -157,7 +157,7 @@ def test_a_finished_run_does_nothing_and_refuses_other_settings(whole, directory
         directory / "changed", directory / "output", [*write_run(directory), "actor_rollout_ref.actor.optim.lr=1e-6"]
     )
     assert changed.returncode == 2
-    assert "actor_rollout_ref.actor.optim.lr: stage first is done, with 0.005, now it is 1e-6" in changed.output
+    assert "actor_rollout_ref.actor.optim.lr: the run began with 0.005, now it is 1e-06" in changed.output
 
 
 @pytest.mark.slow

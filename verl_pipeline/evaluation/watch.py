@@ -12,7 +12,6 @@ Invariants:
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -33,6 +32,7 @@ from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.results import INCOMPLETE, read_results
 from verl_pipeline.evaluation.run import prepare
 from verl_pipeline.evaluation.store import sole_owner, write_json, write_lines
+from verl_pipeline.processes import end_with_parent
 
 LOOK_S = 5.0
 # verl writes it last, with the step that is complete.
@@ -224,7 +224,7 @@ def _run(command: list[str], log: Path, config: Watch) -> int:
             stderr=file,
             env=environment,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
     try:
         if config.cores:
@@ -239,15 +239,6 @@ def _run(command: list[str], log: Path, config: Watch) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # the leader, or what it has left behind
         process.wait()
-
-
-_libc = ctypes.CDLL(None)  # loaded before a fork: nothing may be loaded after it
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_parent() -> None:
-    """In the child: SIGTERM when the watcher ends, however it ends."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _waited_enough(config: Watch, waited: float, done: set[int]) -> bool:

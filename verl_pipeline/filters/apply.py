@@ -7,7 +7,7 @@ Invariants:
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,12 @@ class Filtered:
 
     Attributes:
         kept: int64, positions of the rows that stay, in order.
-        zeroed: bool, shape (n,); rows whose advantage is to be 0 (those dropped are False).
+        zeroed: bool, shape (n,); rows whose advantage is to be 0, by a filter or for want of a baseline (those dropped
+            are False).
         metrics: ``filters/<name>/...``: rows dropped and zeroed, their share of the tokens, their mean reward and
-            length; and for the whole list ``filters/before/...`` and ``filters/after/...``: mean reward, mean length
-            and truncated share of all rows and of those that are trained on (neither dropped nor zeroed).
+            length; ``filters/lone_survivors``; and for the whole list ``filters/before/...`` and ``filters/after/...``:
+            number, mean reward, mean length and truncated share of all rows and of those that are trained on (neither
+            dropped nor zeroed).
     """
 
     kept: np.ndarray
@@ -32,8 +34,18 @@ class Filtered:
     metrics: dict[str, float]
 
 
-def apply_filters(filters: Sequence[Filter], batch: BatchView) -> Filtered:
+def _none(kept: np.ndarray) -> np.ndarray:
+    return np.zeros(len(kept), dtype=bool)
+
+
+def apply_filters(
+    filters: Sequence[Filter], batch: BatchView, alone: Callable[[np.ndarray], np.ndarray] = _none
+) -> Filtered:
     """Apply ``filters`` to ``batch``.
+
+    Args:
+        alone: of the rows that stay (int64 positions), which have no baseline left (bool): :func:`lone_survivors`
+            under a group-relative advantage, by default none.
 
     Raises:
         ValueError: a filter returned another number of decisions than there are trajectories.
@@ -52,6 +64,9 @@ def apply_filters(filters: Sequence[Filter], batch: BatchView) -> Filtered:
         zeroed[kept[zero]] = True
         kept = kept[~dropped]
     zeroed[np.setdiff1d(np.arange(len(batch)), kept)] = False
+    without_baseline = alone(kept)
+    zeroed[kept[without_baseline]] = True
+    metrics["filters/lone_survivors"] = float(without_baseline.sum())
     metrics |= _summary("after", batch.select(kept[~zeroed[kept]]))
     return Filtered(kept, zeroed, metrics)
 

@@ -43,17 +43,16 @@ def load_filters(entries: Sequence[str | Mapping[str, Any]]) -> list[Filter]:
 
 
 def _load(entry: str | Mapping[str, Any]) -> Filter:
-    settings = {"name": entry} if isinstance(entry, str) else dict(entry)
+    settings: dict[Any, Any] = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
     name = settings.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"filter {entry!r}: a name is needed, as in {{name: overlong, mode: drop}}")
     cls = _class_of(name)
     try:
-        inspect.signature(cls).bind(**settings)
-    except TypeError as error:
+        return cls(**settings)
+    except TypeError as error:  # an unknown setting, or one of the wrong type
         takes = ", ".join(inspect.signature(cls).parameters) or "no settings"
         raise ValueError(f"filter {name}: {error}; it takes {takes}") from error
-    return cls(**settings)
 
 
 def _class_of(name: str) -> type:
@@ -67,6 +66,9 @@ def _class_of(name: str) -> type:
         )
         raise ValueError(f"unknown filter {name!r}; {hint}")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"filter {name!r} cannot be imported: {error}") from error
+    if not isinstance(found, type) or not hasattr(found, "decide"):
+        raise ValueError(f"filter {name!r} is no filter: a class with a method decide is needed")
+    return found

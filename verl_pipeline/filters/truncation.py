@@ -18,20 +18,18 @@ class Limits:
 
     Attributes:
         prompt_length, response_length: ``actor_rollout_ref.rollout``'s, in tokens.
-        max_model_len: the engine's, or None for what the two lengths make together.
+        max_model_len: the engine's.
         end_ids: tokens that end a sequence.
     """
 
     prompt_length: int
     response_length: int
-    max_model_len: int | None
+    max_model_len: int
     end_ids: frozenset[int]
 
     def of(self, prompt_lengths: np.ndarray) -> np.ndarray:
         """Tokens that each request could have generated, int64, for prompts of these lengths (int64, shape (n,))."""
-        total = self.prompt_length + self.response_length
-        if self.max_model_len is not None:
-            total = min(total, self.max_model_len)
+        total = min(self.prompt_length + self.response_length, self.max_model_len)
         return np.maximum(np.minimum(self.response_length, total - prompt_lengths), 1)
 
     def truncated(self, lengths: np.ndarray, limits: np.ndarray, last_tokens: Sequence[int]) -> np.ndarray:

@@ -12,15 +12,16 @@ Invariants:
   mini-batch of padding.
 """
 
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
-from verl.utils.fs import copy_to_local
+from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.rollout.utils import get_max_position_embeddings
 
-from verl_pipeline.filters.apply import apply_filters, lone_survivors
+from verl_pipeline.filters.apply import Filtered, apply_filters, lone_survivors
 from verl_pipeline.filters.protocol import BatchView, Filter
 from verl_pipeline.filters.truncation import Limits, end_of_sequence_ids
 from verl_pipeline.trainer import prompts
@@ -49,40 +50,32 @@ class _NothingToLearn(Exception):
         self.batch = batch
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What becomes of a batch.
-
-    Attributes:
-        kept: int64, positions of the rows that stay, in order.
-        zeroed: bool, one a row that stays: advantage to be 0, by a filter or as the lone survivor of its group.
-        metrics: ``filters/*``.
-    """
-
-    kept: np.ndarray
-    zeroed: np.ndarray
-    metrics: dict[str, float]
-
-
 def judge(
     batch: KVBatchMeta, view: BatchView, filters: list[Filter], group_sizes: dict[str, int], adv_estimator: str
-) -> Judged:
+) -> Filtered:
     """Apply ``filters``, and look for lone survivors under a group-relative advantage; changes nothing.
 
     Args:
-        group_sizes: sessions that each prompt was sampled with.
+        group_sizes: sessions that were asked for, by prompt.
     """
-    filtered = apply_filters(filters, view)
-    keys = [batch.keys[row] for row in filtered.kept]
-    alone = lone_survivors([(prompts.prompt_of(key), prompts.session_of(key)) for key in keys], group_sizes)
-    alone &= np.array(adv_estimator in GROUP_RELATIVE)
-    metrics = filtered.metrics | {"filters/lone_survivors": float(alone.sum())}
-    return Judged(filtered.kept, filtered.zeroed[filtered.kept] | alone, metrics)
+
+    def alone(kept: np.ndarray) -> np.ndarray:
+        keys = [batch.keys[row] for row in kept]
+        found = lone_survivors([(prompts.prompt_of(key), prompts.session_of(key)) for key in keys], group_sizes)
+        return found & np.array(adv_estimator in GROUP_RELATIVE)
+
+    return apply_filters(filters, view, alone)
 
 
-def sessions_by_prompt(batch: KVBatchMeta) -> dict[str, int]:
-    """How many sessions of each prompt are in ``batch``."""
-    return dict(Counter(uid for uid, _ in {(prompts.prompt_of(key), prompts.session_of(key)) for key in batch.keys}))
+def limits_of(rollout: Mapping[str, Any], model: Mapping[str, Any]) -> Limits:
+    """Of verl's sections ``actor_rollout_ref.rollout`` and ``actor_rollout_ref.model``.
+
+    Without ``max_model_len`` verl's servers take the model's positions.
+    """
+    loaded = omega_conf_to_dataclass(model)
+    longest = rollout["max_model_len"] or get_max_position_embeddings(loaded.hf_config)
+    ends = end_of_sequence_ids(loaded.tokenizer, loaded.local_path, trust_remote_code=loaded.trust_remote_code)
+    return Limits(rollout["prompt_length"], rollout["response_length"], longest, ends)
 
 
 class FilteringTrainer(PPOTrainer):
@@ -93,15 +86,12 @@ class FilteringTrainer(PPOTrainer):
     _zeroed: set[str] = frozenset()  # type: ignore[assignment]
 
     def group_sizes(self, batch: KVBatchMeta, seen: Seen, metrics: dict) -> dict[str, int]:
-        """Sessions that each prompt of ``batch`` was sampled with; a subclass also checks the batch here."""
-        return sessions_by_prompt(batch)
+        """Sessions that were asked for, by prompt; a subclass also checks the batch here."""
+        return dict.fromkeys(seen.view.uids, self.config.actor_rollout_ref.rollout.n)
 
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()
-        rollout, model = self.config.actor_rollout_ref.rollout, self.config.actor_rollout_ref.model
-        path = copy_to_local(model.path, use_shm=model.get("use_shm", False))
-        ends = end_of_sequence_ids(self.tokenizer, path, trust_remote_code=model.get("trust_remote_code", False))
-        self._limits = Limits(rollout.prompt_length, rollout.response_length, rollout.max_model_len, ends)
+        self._limits = limits_of(self.config.actor_rollout_ref.rollout, self.config.actor_rollout_ref.model)
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         try:
@@ -116,10 +106,11 @@ class FilteringTrainer(PPOTrainer):
         sizes = self.group_sizes(batch, seen, metrics)
         judged = judge(batch, seen.view, self.filters, sizes, self.config.algorithm.adv_estimator)
         metrics.update(judged.metrics | {"filters/skipped_update": 0.0})
-        if not len(judged.kept) or (judged.zeroed.all() and not self._learns_without_advantage):
+        zeroed = judged.zeroed[judged.kept]
+        if not len(judged.kept) or (zeroed.all() and not self._learns_without_advantage):
             raise _NothingToLearn(batch)
         batch = keep(batch, judged.kept)
-        self._zeroed = {key for key, zero in zip(batch.keys, judged.zeroed, strict=True) if zero}
+        self._zeroed = {key for key, zero in zip(batch.keys, zeroed, strict=True) if zero}
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     @property

@@ -16,18 +16,36 @@ from typing import Any
 
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
-from verl.utils import hf_tokenizer
-from verl.utils.fs import copy_to_local
 
-from verl_pipeline.filters import load_filters
-from verl_pipeline.filters.truncation import Limits, end_of_sequence_ids
+from verl_pipeline.filters import Filter
 from verl_pipeline.trainer.batch import keep, look_at
-from verl_pipeline.trainer.config import ConfigError
-from verl_pipeline.trainer.filtering import judge, sessions_by_prompt
+from verl_pipeline.trainer.config import ConfigError, make_filters
+from verl_pipeline.trainer.filtering import judge, limits_of
 
 SAMPLER = "trainer.v1.sampler"
-SETTINGS = ("filters", "adv_estimator", "prompt_length", "response_length", "max_model_len", "model_path")
+SETTINGS = ("filters", "adv_estimator", "rollout", "model")
 MOST_REPLACED = 8
+
+
+def dropping_filters(trainer_mode: str, sampler_kwargs: Mapping[str, Any]) -> list[Filter]:
+    """The filters of ``sampler_kwargs``.
+
+    Raises:
+        ConfigError: another mode than ``sync``, a setting missing or unknown, or a filter that cannot work here.
+    """
+    if trainer_mode != "sync":
+        raise ConfigError(f"{SAMPLER}.custom_sampler: works in trainer_mode=sync, not in {trainer_mode}")
+    if set(sampler_kwargs) != set(SETTINGS):
+        wrong = ", ".join(sorted(set(sampler_kwargs) ^ set(SETTINGS)))
+        raise ConfigError(f"{SAMPLER}.sampler_kwargs: missing or unknown: {wrong}; +sync_filters=overlong sets all")
+    filters = make_filters(sampler_kwargs["filters"], f"{SAMPLER}.sampler_kwargs.filters")
+    for entry in filters:
+        if not getattr(entry, "only_drops", False):
+            raise ConfigError(
+                f"{SAMPLER}.sampler_kwargs.filters: {entry.name} sets advantages to 0, which a replay buffer "
+                "cannot; use trainer.v1.trainer_mode=sync_filtered"
+            )
+    return filters
 
 
 class FilteringReplayBuffer(ReplayBuffer):
@@ -38,34 +56,15 @@ class FilteringReplayBuffer(ReplayBuffer):
             the run's own values, which the overlay fills in.
 
     Raises:
-        ConfigError: another mode than ``sync``, a setting missing or unknown, or a filter that cannot work here.
+        ConfigError: as :func:`dropping_filters`.
     """
 
     def __init__(self, *args: Any, trainer_mode: str, sampler_kwargs: Mapping[str, Any], **kwargs: Any):
         super().__init__(*args, trainer_mode=trainer_mode, sampler_kwargs=sampler_kwargs, **kwargs)
-        if trainer_mode != "sync":
-            raise ConfigError(f"{SAMPLER}.custom_sampler: works in trainer_mode=sync, not in {trainer_mode}")
-        if set(sampler_kwargs) != set(SETTINGS):
-            wrong = ", ".join(sorted(set(sampler_kwargs) ^ set(SETTINGS)))
-            raise ConfigError(f"{SAMPLER}.sampler_kwargs: missing or unknown: {wrong}; +sync_filters=overlong sets all")
-        try:
-            self.filters = load_filters(sampler_kwargs["filters"])
-        except ValueError as error:
-            raise ConfigError(f"{SAMPLER}.sampler_kwargs.filters: {error}") from error
-        for entry in self.filters:
-            if not entry.only_drops:
-                raise ConfigError(
-                    f"{SAMPLER}.sampler_kwargs.filters: {entry.name} sets advantages to 0, which a replay buffer "
-                    "cannot; use trainer.v1.trainer_mode=sync_filtered"
-                )
+        self.filters = dropping_filters(trainer_mode, sampler_kwargs)
         self._adv_estimator = sampler_kwargs["adv_estimator"]
-        path = copy_to_local(sampler_kwargs["model_path"])
-        self._limits = Limits(
-            sampler_kwargs["prompt_length"],
-            sampler_kwargs["response_length"],
-            sampler_kwargs["max_model_len"],
-            end_of_sequence_ids(hf_tokenizer(path), path),
-        )
+        self._sessions = sampler_kwargs["rollout"]["n"]
+        self._limits = limits_of(sampler_kwargs["rollout"], sampler_kwargs["model"])
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
         """verl's batch, filtered; validation as it is.
@@ -78,7 +77,7 @@ class FilteringReplayBuffer(ReplayBuffer):
         for replaced in range(MOST_REPLACED + 1):
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
             seen = look_at(batch, self._limits)
-            sizes = sessions_by_prompt(batch)
+            sizes = dict.fromkeys(seen.view.uids, self._sessions)
             judged = judge(batch, seen.view, self.filters, sizes, self._adv_estimator)
             batch = keep(batch, judged.kept[~judged.zeroed])
             if batch.keys:

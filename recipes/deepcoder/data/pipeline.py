@@ -40,9 +40,9 @@ VERSIONS = {
     "language": 1,
     "tests": 1,
     "length": 1,
-    "decontaminate": 1,
+    "decontaminate": 2,
     "verify": 1,
-    "deduplicate": 1,
+    "deduplicate": 2,
     "difficulty": 1,
     "split": 1,
 }

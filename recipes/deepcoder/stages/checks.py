@@ -12,13 +12,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet
 from omegaconf import DictConfig
 
 from recipes.deepcoder.data.schema import check_parquet
 from recipes.deepcoder.stages.compose import Settings, composed, place, words
 from recipes.deepcoder.stages.config import Hardware
-from recipes.deepcoder.stages.rules import TRUNCATED_SHARE, needed
+from recipes.deepcoder.stages.state import constants_of
 from verl_pipeline.evaluation.errors import Refused
 
 SPLITS = ("train", "val")
@@ -56,6 +58,7 @@ def plan(settings: Settings, *, dry_run: bool = False) -> list[Planned]:
     """
     planned = [_plan_stage(settings, name, dry_run) for name in settings.run.stages]
     first = planned[0]
+    fixed = _fixed(first.config)
     for stage in planned[1:]:
         before, now = _trainers(first.config), _trainers(stage.config)
         if before != now:
@@ -63,7 +66,17 @@ def plan(settings: Settings, *, dry_run: bool = False) -> list[Planned]:
                 f"stage {stage.name}: trainer.nnodes x n_gpus_per_node={now}: {before} in stage {first.name}; a "
                 "checkpoint is in as many shards as there were trainers, so make them equal"
             )
+        for key, value in _fixed(stage.config).items():
+            if fixed.get(key) != value:
+                raise BadStage(
+                    f"stage {stage.name}: {key}={value}: {fixed.get(key)} in stage {first.name}; stages share it, "
+                    "since the next one goes on with the checkpoint and in the prompts of the one before"
+                )
     return planned
+
+
+def _fixed(config: DictConfig) -> dict[str, Any]:
+    return constants_of(config) | {"data.train_files": [str(file) for file in files_of(config, "train")]}
 
 
 def files_of(config: DictConfig, split: str) -> list[Path]:
@@ -89,7 +102,6 @@ def _plan_stage(settings: Settings, name: str, dry_run: bool) -> Planned:
         _check_capacity(config, settings.hardware)
         _check_tokens(config)
         _check_running(config)
-        _check_rules(settings, name, config)
         with contextlib.redirect_stdout(sys.stderr):
             auto_set_device(config)
             check(config, skip=tuple(absent))
@@ -122,6 +134,10 @@ def _absent(config: DictConfig) -> dict[str, str]:
 def _check_data(config: DictConfig) -> list[str]:
     """Notes on files that the recipe did not write."""
     notes = [check_parquet(path) for split in SPLITS for path in files_of(config, split)]
+    rows = sum(pyarrow.parquet.read_metadata(path).num_rows for path in files_of(config, "train"))
+    batch = config.data.train_batch_size
+    if rows < batch:
+        raise BadStage(f"data.train_batch_size={batch}: data.train_files have {rows} rows; use a smaller batch")
     return [note for note in notes if note]
 
 
@@ -182,9 +198,3 @@ def _check_running(config: DictConfig) -> None:
         raise BadStage(f"trainer.logger={list(config.trainer.logger)}: progress is read from 'file'; add it")
     if lacks := {"model", "optimizer"} - set(config.actor_rollout_ref.actor.checkpoint.save_contents):
         raise BadStage(f"{ACTOR}.checkpoint.save_contents: lacks {sorted(lacks)[0]}, without which nothing can resume")
-
-
-def _check_rules(settings: Settings, name: str, config: DictConfig) -> None:
-    stage = settings.run.stages[name]
-    if TRUNCATED_SHARE in needed(stage) and not config.trainer.v1.one_off_pipeline.filters:
-        raise BadStage(f"until.truncated_share: {TRUNCATED_SHARE} is a metric of the filters, and there is none")

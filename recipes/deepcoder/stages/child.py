@@ -6,8 +6,6 @@ Invariants:
 """
 
 import contextlib
-import ctypes
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,10 +14,10 @@ from typing import IO
 
 import psutil
 
+from verl_pipeline.processes import end_with_parent
+
 # verl_pipeline.main needs up to 25 s (SHUTDOWN_S).
 STOP_S = 60.0
-_libc = ctypes.CDLL(None)  # loaded before a fork: nothing may be loaded after it
-_PR_SET_PDEATHSIG = 1
 
 
 def command(overrides: Sequence[str]) -> list[str]:
@@ -36,7 +34,7 @@ class Training:
 
     Args:
         overrides: of ``verl_pipeline.main``.
-        folder: working directory; log and metrics are written there.
+        folder: log, metrics and hydra's files are written there; the working directory stays the caller's.
         tensorboard: folder of its events.
         lock: kept open by the process, so that the lock lasts as long as it does.
     """
@@ -49,15 +47,14 @@ class Training:
         tracking = [f"+ray_kwargs.ray_init.runtime_env.env_vars.{name}={path}" for name, path in variables.items()]
         with open(self.log, "w") as file:
             self._process = subprocess.Popen(
-                command([*overrides, *tracking]),
+                command([*overrides, *tracking, f"hydra.run.dir={folder}"]),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                cwd=folder,
                 pass_fds=(lock.fileno(),),
                 # Ctrl-C reaches the runner alone, which then ends the training.
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     def poll(self) -> int | None:
@@ -89,8 +86,3 @@ class Training:
         """The line with which it refused its settings."""
         lines = self.log.read_text(errors="replace").splitlines()
         return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
-
-
-def _end_with_parent() -> None:
-    """In the child: SIGTERM when the runner ends."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -22,6 +22,9 @@ FOLDER = Path(__file__).parents[1]
 STAGES = FOLDER / "stages.yaml"
 HARDWARE = FOLDER / "hardware"
 REPRODUCE = ("ours", "described", "released")
+# Metrics of a step's whole batch, before any filter.
+TRUNCATED_SHARE = "filters/before/truncated_share"
+REWARD = "filters/before/reward_mean"
 # A run's `model` that stands for verl_pipeline.quickstart's.
 QUICKSTART = "quickstart"
 
@@ -55,7 +58,7 @@ class Plateau:
     """
 
     gain: float
-    metric: str = "critic/score/mean"
+    metric: str = REWARD
     window: int = 10
 
 
@@ -73,10 +76,6 @@ class Pool:
 
     nodes: int
     devices: int
-
-    @property
-    def size(self) -> int:
-        return self.nodes * self.devices
 
 
 @dataclass

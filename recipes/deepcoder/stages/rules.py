@@ -7,9 +7,8 @@ Invariants:
 
 from collections.abc import Mapping
 
-from recipes.deepcoder.stages.config import Stage
+from recipes.deepcoder.stages.config import TRUNCATED_SHARE, Stage
 
-TRUNCATED_SHARE = "filters/before/truncated_share"
 Metrics = Mapping[int, Mapping[str, float]]
 
 

@@ -23,9 +23,9 @@ from recipes.deepcoder.stages import checkpoints
 from recipes.deepcoder.stages.checks import BadStage, Planned, files_of
 from recipes.deepcoder.stages.child import Training, TrainingFailed
 from recipes.deepcoder.stages.compose import Settings, place
-from recipes.deepcoder.stages.config import Stage, nearest
+from recipes.deepcoder.stages.config import REWARD, TRUNCATED_SHARE, Stage, nearest
 from recipes.deepcoder.stages.metrics import Metrics, attempt_folder, merged, write_merged
-from recipes.deepcoder.stages.rules import TRUNCATED_SHARE, ended, needed
+from recipes.deepcoder.stages.rules import ended, needed
 from recipes.deepcoder.stages.state import (
     Attempt,
     Record,
@@ -62,12 +62,7 @@ class _Runner:
         self.planned = {stage.name: stage for stage in planned}
         self.path = settings.output / "stages.json"
         config = planned[0].config
-        identity = identity_of(
-            config.actor_rollout_ref.model.path,
-            files_of(config, "train"),
-            config.data.max_prompt_length,
-            config.data.seed,
-        )
+        identity = identity_of(config, files_of(config, "train"))
         self.state = load(self.path) or State(identity)
         check_identity(self.state, identity)
 
@@ -101,7 +96,6 @@ class _Runner:
         with bars(self.console) as progress:
             bar = progress.add_task(f"{name}: starting engines", total=stage.last_step - record.first_step)
             while why is None:
-                checkpoints.repair(folder / "checkpoints")
                 step = self._reached(name)
                 self._show(progress, bar, name)
                 why = ended(stage, self._merge(name), record.first_step, step)
@@ -116,6 +110,7 @@ class _Runner:
         """Record where the stage begins, and give it the checkpoint it begins with."""
         planned, before = self.planned[name], self._before(name)
         folder = self.settings.output / name / "checkpoints"
+        checkpoints.repair(folder)
         batch = planned.config.data.train_batch_size
         record = self.state.stages.get(name)
         if record is None:
@@ -129,7 +124,6 @@ class _Runner:
             )
         self._keep(name, replace(record, batch=batch, settings=by_key(planned.overrides)))
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.repair(folder)
         if before and checkpoints.latest(folder) is None:
             checkpoints.hand_over(self.settings.output / before[0] / "checkpoints", folder, record.first_step)
         step = checkpoints.latest(folder)
@@ -168,6 +162,7 @@ class _Runner:
                     why = ended(stage, metrics, record.first_step, reached) if reached < stage.last_step else None
         finally:
             code = training.stop()
+            checkpoints.repair(folder / "checkpoints")
             record = self.state.stages[name]
             self._keep(name, replace(record, attempts=(*record.attempts[:-1], replace(attempt, exit_code=code))))
             self._merge(name)
@@ -207,12 +202,10 @@ class _Runner:
     def _show(self, progress: Progress, bar: TaskID, name: str) -> Metrics:
         record = self.state.stages[name]
         metrics = merged(self.settings.output / name, record.attempts)
-        trained = [step for step, data in metrics.items() if "critic/score/mean" in data]
+        trained = [step for step, data in metrics.items() if REWARD in data]
         if trained:
             last = metrics[trained[-1]]
-            text = f"{name}: step {trained[-1]}, reward {last['critic/score/mean']:.2f}"
-            if TRUNCATED_SHARE in last:
-                text += f", truncated {last[TRUNCATED_SHARE]:.0%}"
+            text = f"{name}: step {trained[-1]}, reward {last[REWARD]:.2f}, truncated {last[TRUNCATED_SHARE]:.0%}"
             progress.update(bar, completed=trained[-1] - record.first_step, description=text)
         return metrics
 

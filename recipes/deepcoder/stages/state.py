@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from verl_pipeline.evaluation.errors import Refused
@@ -25,6 +26,8 @@ from verl_pipeline.evaluation.store import write_json
 VERSION = 1
 # A training that lost its runner needs up to 25 s (verl_pipeline.main.SHUTDOWN_S) to end.
 OWNER_S = 60.0
+# What decides which prompts there are, and their order.
+DATA = ("data.max_prompt_length", "data.filter_overlong_prompts", "data.train_max_samples", "data.seed")
 # Settings that say where things are; output and data may be moved, and data are compared by content.
 PLACES = ("trainer.default_local_dir", "trainer.experiment_name", "data.train_files", "data.val_files")
 
@@ -107,11 +110,12 @@ def load(path: Path) -> State | None:
         return None
     try:
         content = json.loads(path.read_text())
-        if content["version"] != VERSION:
-            raise OtherRun(f"{path} is of version {content['version']}, this is {VERSION}: choose another --output")
-        return State(content["identity"], {name: _record(given) for name, given in content["stages"].items()})
+        version = content["version"]
+        if version == VERSION:
+            return State(content["identity"], {name: _record(given) for name, given in content["stages"].items()})
     except (ValueError, KeyError, TypeError) as error:
         raise OtherRun(f"{path} cannot be read ({error!r}): restore it, or choose another --output") from error
+    raise OtherRun(f"{path} is of version {version}, this is {VERSION}: choose another --output")
 
 
 def _record(given: dict[str, Any]) -> Record:
@@ -119,19 +123,27 @@ def _record(given: dict[str, Any]) -> Record:
     return Record(**{**known, "attempts": tuple(Attempt(**attempt) for attempt in given["attempts"])})
 
 
-def identity_of(model: str, files: Sequence[Path], prompt_length: int, seed: int) -> dict[str, Any]:
-    """What decides the stream of prompts and whose weights are trained.
+def constants_of(config: DictConfig) -> dict[str, Any]:
+    """Settings that may not change under a run nor between its stages, by key: whose weights are trained, what decides
+    the stream of prompts, and what a checkpoint brings along (verl restores the optimizer's and schedule's settings).
+    """
+    optimizer = config.actor_rollout_ref.actor.optim
+    keys = [
+        "actor_rollout_ref.model.path",
+        *DATA,
+        *(f"actor_rollout_ref.actor.optim.{name}" for name in optimizer if name != "total_training_steps"),
+    ]
+    found = {key: OmegaConf.select(config, key) for key in keys}
+    return OmegaConf.to_container(OmegaConf.create(found), resolve=True)  # type: ignore[return-value]
+
+
+def identity_of(config: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
+    """:func:`constants_of` the run, and its prompts.
 
     Args:
         files: of training prompts; their content counts, not their place.
-        prompt_length: longer prompts are left out, so it decides how many there are.
     """
-    return {
-        "actor_rollout_ref.model.path": model,
-        "content of data.train_files": [_digest(path) for path in files],
-        "data.max_prompt_length": prompt_length,
-        "data.seed": seed,
-    }
+    return {"content of data.train_files": [_digest(path) for path in files], **constants_of(config)}
 
 
 def check_identity(state: State, identity: Mapping[str, Any]) -> None:

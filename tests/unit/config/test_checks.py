@@ -1,10 +1,13 @@
 """Settings that cannot work are refused before anything is loaded, in one line with field, value and fix."""
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from verl_pipeline.main import check
 from verl_pipeline.trainer.checks import _local_path, check_cluster, check_config, check_dataset, check_trainer_mode
 from verl_pipeline.trainer.config import PREFIX, ROLLOUT, ConfigError, load_filtered_sync_config
+from verl_pipeline.trainer.filtering import limits_of
 from verl_pipeline.trainer.filtering_buffer import FilteringReplayBuffer
 
 ACTOR = "actor_rollout_ref.actor"
@@ -123,6 +126,22 @@ def buffer(config, **changed):
         max_off_policy_strategy=sampler["max_off_policy_strategy"],
         sampler_kwargs=sampler["sampler_kwargs"],
     )
+
+
+def test_filters_in_verls_replay_buffer_are_checked_before_ray_starts(composed):
+    sync = ("trainer.v1.trainer_mode=sync", "+sync_filters=overlong")
+    check(composed(*sync), skip=("device", "files", "lengths"))
+    with pytest.raises(ConfigError, match="unknown filter 'overlng'; did you mean overlong?"):
+        check(composed(*sync, "trainer.v1.sampler.sampler_kwargs.filters=[overlng]"))
+    critic = ("algorithm.adv_estimator=gae", "critic.enable=True", "critic.ppo_mini_batch_size=2")
+    with pytest.raises(ConfigError, match="critic.ppo_mini_batch_size=2: must be"):
+        check(composed(*sync, *critic))
+
+
+def test_without_max_model_len_a_request_ends_at_the_models_positions(composed):
+    section = composed("data.max_response_length=250", f"{ROLLOUT}.max_model_len=null").actor_rollout_ref
+    assert section.rollout.max_model_len is None
+    assert limits_of(section.rollout, section.model).of(np.array([64])).tolist() == [192]
 
 
 def test_filters_in_verls_replay_buffer(composed):

@@ -86,6 +86,10 @@ def test_a_filter_by_class_path():
         ({"name": "overlong", "mood": "drop"}, "filter overlong: .*'mood'; it takes mode"),
         ({"name": "overlong", "mode": "mask"}, "mode='mask' must be one of drop, deepcoder, wrong_only"),
         ({"name": "zero_variance", "mode": "drop"}, "filter zero_variance: .*; it takes no settings"),
+        (None, "filter None: a name is needed"),
+        (3, "filter 3: a name is needed"),
+        ("verl_pipeline.filters.zero_variance", "is no filter: a class with a method decide is needed"),
+        ("collections.OrderedDict", "is no filter: a class with a method decide is needed"),
     ],
 )
 def test_a_filter_that_cannot_be_made_is_named(entry, message):
@@ -96,6 +100,20 @@ def test_a_filter_that_cannot_be_made_is_named(entry, message):
 def test_a_filter_that_returns_too_few_decisions_is_named():
     with pytest.raises(ValueError, match="too_few: 0 decisions for 1"):
         apply_filters([TooFew()], view(["accepted"]))
+
+
+def test_what_has_no_baseline_left_is_not_trained_on():
+    filters = load_filters(["infrastructure"])
+    rows = view(["infrastructure", "accepted", "accepted", "accepted"], lengths=[10, 20, 30, 40])
+
+    def alone(kept):
+        return np.array([row == 1 for row in kept])
+
+    filtered = apply_filters(filters, rows, alone)
+    assert filtered.kept.tolist() == [1, 2, 3] and filtered.zeroed.tolist() == [False, True, False, False]
+    assert filtered.metrics["filters/lone_survivors"] == 1
+    assert filtered.metrics["filters/after/trajectories"] == 2
+    assert filtered.metrics["filters/after/response_length_mean"] == 35
 
 
 def test_lone_survivors_are_sessions_not_rows():

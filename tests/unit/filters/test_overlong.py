@@ -17,7 +17,7 @@ LIMITS = Limits(prompt_length=8, response_length=16, max_model_len=20, end_ids=f
 def test_the_requests_own_limit_is_what_verls_server_allows():
     """min(response_length, prompt_length + response_length - prompt, max_model_len - prompt), at least 1."""
     assert LIMITS.of(np.array([1, 4, 5, 8, 30])).tolist() == [16, 16, 15, 12, 1]
-    wide = Limits(8, 16, None, frozenset())
+    wide = Limits(8, 16, 256, frozenset())
     assert wide.of(np.array([1, 8, 10])).tolist() == [16, 16, 14]
 
 

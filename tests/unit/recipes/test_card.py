@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from recipes.deepcoder.card import NoRun, card
+from recipes.deepcoder.stages.config import REWARD, TRUNCATED_SHARE
 from verl_pipeline.evaluation.store import write_json, write_lines
 
 INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
@@ -21,9 +22,9 @@ def folders(tmp_path):
     stages = {"short": {**stage, "ended_at": 3}, "long": {**stage, "first_step": 3, "ended_at": None, "why": None}}
     write_json(run / "stages.json", {"identity": {"actor_rollout_ref.model.path": "org/base"}, "stages": stages})
     steps = [
-        {"critic/score/mean": 0.25, "filters/before/truncated_share": 0.5, "filters/skipped_update": 0.0},
-        {"filters/before/truncated_share": 1.0, "filters/skipped_update": 1.0},
-        {"critic/score/mean": 0.375, "filters/before/truncated_share": 0.25, "filters/skipped_update": 0.0},
+        {REWARD: 0.25, TRUNCATED_SHARE: 0.5, "filters/skipped_update": 0.0},
+        {REWARD: 0.0, TRUNCATED_SHARE: 1.0, "filters/skipped_update": 1.0},
+        {REWARD: 0.375, TRUNCATED_SHARE: 0.25, "filters/skipped_update": 0.0},
     ]
     write_lines(run / "short" / "metrics.jsonl", ({"step": step, "data": row} for step, row in enumerate(steps, 1)))
     source = {"rows": 10, "left": 7, "stages": {"verify": {"came": 10, "went": 3}}, "origin": "a file"}

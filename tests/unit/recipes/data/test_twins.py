@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recipes.deepcoder.data import twins
@@ -15,7 +15,7 @@ from recipes.deepcoder.data.config import NearConfig, SourceConfig
 from recipes.deepcoder.data.deduplicate import groups_of
 from recipes.deepcoder.data.ingest import ingest, locate
 from recipes.deepcoder.data.records import Record
-from recipes.deepcoder.data.twins import Group, Index, agreement, jaccard, shingles_of, words_of
+from recipes.deepcoder.data.twins import Group, Index, agreement, bands_of, jaccard, shingles_of, words_of
 from tests.unit.recipes.data.mixture import story
 from verl_pipeline.evaluation.data import Finder
 from verl_pipeline.grading.readers import READERS
@@ -48,7 +48,15 @@ def sketches(texts):
     return [group.sketch(str(number), text, None) for number, text in enumerate(texts)]
 
 
+@given(st.floats(0.3, 0.95), st.sampled_from([64, 128, 256]))
+def test_a_pair_at_the_threshold_is_rarely_missed(threshold, permutations):
+    bands, rows = bands_of(threshold, permutations)
+    assert bands * rows <= permutations and bands > 1
+    assert (1 - threshold**rows) ** bands <= 0.01
+
+
 @settings(deadline=None, max_examples=30)
+@example(4739)
 @given(st.integers(0, 10**6))
 def test_a_text_with_two_other_words_in_ninety_is_near_and_another_text_is_not(seed):
     generator = random.Random(seed)

@@ -65,13 +65,9 @@ ONE = {"nodes": 1, "devices": 1}
         ),
         ({"overrides": ["trainer.v1.one_off_pipeline.stalenes=1"]}, "stalenes: unknown; did you mean staleness?"),
         ({"overrides": ["actor_rollout_ref.rollout.max_model_len=70"]}, "max_model_len=70: 80 are needed"),
-        (
-            {
-                "until": {"truncated_share": {"above": 0.5}},
-                "overrides": ["trainer.v1.one_off_pipeline.filters=[]"],
-            },
-            "is a metric of the filters, and there is none",
-        ),
+        ({"overrides": ["actor_rollout_ref.actor.optim.lr=1e-3"]}, "actor.optim.lr=0.001: 1e-06 in stage first"),
+        ({"overrides": ["data.seed=2"]}, "data.seed=2: 1 in stage first"),
+        ({"batch": 24, "mini_batch": 24}, "data.train_batch_size=24: data.train_files have 22 rows"),
     ],
 )
 def test_an_impossible_second_stage_is_refused_before_the_first_starts(settings, stages_with, second, message):

@@ -3,10 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.deepcoder.stages.config import Plateau, Pool, Pools, Stage, TruncatedShare, Until
-from recipes.deepcoder.stages.rules import TRUNCATED_SHARE, ended, needed
-
-REWARD = "critic/score/mean"
+from recipes.deepcoder.stages.config import (
+    REWARD,
+    TRUNCATED_SHARE,
+    Plateau,
+    Pool,
+    Pools,
+    Stage,
+    TruncatedShare,
+    Until,
+)
+from recipes.deepcoder.stages.rules import ended, needed
 
 
 def stage(last_step=100, **until):
@@ -67,7 +74,7 @@ def test_the_last_step_ends_it_in_any_case_and_first():
 
 def test_the_reason_has_the_numbers():
     reason = ended(stage(plateau=Plateau(0.1, window=1)), metrics(REWARD, [0.5, 0.55]), 0, 2)
-    assert reason == "plateau: critic/score/mean 0.5 -> 0.55, a gain below 0.1 (means of 1 steps)"
+    assert reason == "plateau: filters/before/reward_mean 0.5 -> 0.55, a gain below 0.1 (means of 1 steps)"
 
 
 def test_what_the_rules_read():
