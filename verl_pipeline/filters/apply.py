@@ -33,6 +33,11 @@ class Filtered:
     zeroed: np.ndarray
     metrics: dict[str, float]
 
+    @property
+    def trained_on(self) -> np.ndarray:
+        """int64, positions of the rows that stay with an advantage, in order."""
+        return self.kept[~self.zeroed[self.kept]]
+
 
 def _none(kept: np.ndarray) -> np.ndarray:
     return np.zeros(len(kept), dtype=bool)
@@ -67,8 +72,9 @@ def apply_filters(
     without_baseline = alone(kept)
     zeroed[kept[without_baseline]] = True
     metrics["filters/lone_survivors"] = float(without_baseline.sum())
-    metrics |= _summary("after", batch.select(kept[~zeroed[kept]]))
-    return Filtered(kept, zeroed, metrics)
+    filtered = Filtered(kept, zeroed, metrics)
+    metrics |= _summary("after", batch.select(filtered.trained_on))
+    return filtered
 
 
 def lone_survivors(sessions: Sequence[tuple[str, int]], group_sizes: dict[str, int]) -> np.ndarray:

@@ -106,11 +106,10 @@ class FilteringTrainer(PPOTrainer):
         sizes = self.group_sizes(batch, seen, metrics)
         judged = judge(batch, seen.view, self.filters, sizes, self.config.algorithm.adv_estimator)
         metrics.update(judged.metrics | {"filters/skipped_update": 0.0})
-        zeroed = judged.zeroed[judged.kept]
-        if not len(judged.kept) or (zeroed.all() and not self._learns_without_advantage):
+        if not len(judged.kept if self._learns_without_advantage else judged.trained_on):
             raise _NothingToLearn(batch)
+        self._zeroed = {batch.keys[row] for row in np.flatnonzero(judged.zeroed)}
         batch = keep(batch, judged.kept)
-        self._zeroed = {key for key, zero in zip(batch.keys, zeroed, strict=True) if zero}
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     @property

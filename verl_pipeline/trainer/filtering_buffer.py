@@ -79,7 +79,7 @@ class FilteringReplayBuffer(ReplayBuffer):
             seen = look_at(batch, self._limits)
             sizes = dict.fromkeys(seen.view.uids, self._sessions)
             judged = judge(batch, seen.view, self.filters, sizes, self._adv_estimator)
-            batch = keep(batch, judged.kept[~judged.zeroed])
+            batch = keep(batch, judged.trained_on)
             if batch.keys:
                 return batch, metrics | judged.metrics | {"filters/replaced_batches": float(replaced)}
             self.refill_fn(batch_size)

@@ -111,6 +111,7 @@ def test_what_has_no_baseline_left_is_not_trained_on():
 
     filtered = apply_filters(filters, rows, alone)
     assert filtered.kept.tolist() == [1, 2, 3] and filtered.zeroed.tolist() == [False, True, False, False]
+    assert filtered.trained_on.tolist() == [2, 3]
     assert filtered.metrics["filters/lone_survivors"] == 1
     assert filtered.metrics["filters/after/trajectories"] == 2
     assert filtered.metrics["filters/after/response_length_mean"] == 35
