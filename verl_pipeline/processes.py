@@ -1,4 +1,4 @@
-"""Child processes that do not outlive the one that started them, however that ends."""
+"""Ending in order: signals as exceptions, and children that do not outlive the process that started them."""
 
 import ctypes
 import signal
@@ -10,3 +10,9 @@ _PR_SET_PDEATHSIG = 1
 def end_with_parent() -> None:
     """``preexec_fn`` of ``subprocess``: the child gets SIGTERM when its parent ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def interruptible() -> None:
+    """SIGTERM and SIGINT raise ``KeyboardInterrupt``: a shell has SIGINT ignored by what it runs in the background."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)

@@ -27,6 +27,7 @@ from recipes.deepcoder.report import markdown, rows_of, write_report
 from recipes.deepcoder.stages.config import STAGES, load_hardware, load_runs, run_of
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.watch import Watch, evaluate_step
+from verl_pipeline.processes import end_with_parent, interruptible
 from verl_pipeline.quickstart.model import prepare_model
 
 HARDWARE = "cpu"
@@ -58,17 +59,24 @@ class StepFailed(Exception):
 
 
 def run_command(module: str, *arguments: str) -> None:
-    """Run ``python -m module arguments`` with its output on ours.
+    """Run ``python -m module arguments`` with its output on ours; it ends with us, by SIGTERM.
 
     Raises:
         StepFailed: it ended with another code than 0.
     """
-    with subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL) as process:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:  # the terminal has sent it to the command as well, which ends in order
-            process.wait()
-            raise
+    # In a session of its own, so that Ctrl-C reaches it once, through us.
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
     if code:
         raise StepFailed(code)
 
@@ -157,6 +165,7 @@ def show(report: dict[str, Any], output: Path, console: Console) -> None:
 
 def command(arms: dict[str, list[str]], output: Path, data: Path | None, sizes: Sizes, settings: list[str]) -> None:
     """What a script of this recipe does with the user's words: run, show, and end with the right exit code."""
+    interruptible()
     console = Console()
     try:
         show(demonstrate(output.resolve(), data, arms, sizes, settings, console), output, console)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.processes import interruptible
 
 
 def prepare(
@@ -65,5 +66,6 @@ def summary(report: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
+    interruptible()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else it warns of every fork of the sandbox
     typer.run(prepare)

@@ -12,7 +12,6 @@ that failed.
 
 import os
 import shlex
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +23,7 @@ from recipes.deepcoder.stages.child import TrainingFailed, command
 from recipes.deepcoder.stages.compose import Settings, place, split_words
 from recipes.deepcoder.stages.config import QUICKSTART, STAGES, Hardware, check_stage, load_hardware, load_runs, run_of
 from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.processes import interruptible
 
 EXIT_REFUSED, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
@@ -42,8 +42,7 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, print verl's resolved settings, stop.")] = False,
 ) -> None:
     """Train the stages of a run; the same command goes on where an earlier one stopped."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ctrl-C's way out, for the training to end with us
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interruptible()  # for the training to end with us
     console = Console(stderr=True)
     try:
         machine = load_hardware(hardware)

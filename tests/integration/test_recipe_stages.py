@@ -189,7 +189,7 @@ def test_stopped_in_each_stage_it_trains_the_same(signal_name, whole, directory)
 
 @pytest.mark.slow
 def test_a_rule_ends_a_stage_at_a_checkpoint(directory):
-    # Reward hardly rises within two steps: the first stage ends at step 2, or at the next checkpoint if that is complete
+    # Reward hardly rises within two steps: the first stage ends at step 2, or at the next checkpoint, if that is there
     # before the training has ended. What is sampled and not trained by then is sampled again by the second stage.
     arguments = write_run(directory, first={"plateau": {"gain": 2.0, "window": 1}})
     output = directory / "output-rule"
