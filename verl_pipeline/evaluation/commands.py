@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from verl_pipeline.evaluation.results import INCOMPLETE
+from verl_pipeline.processes import interruptible
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Further settings, as in engine.kind=server; all: docs/evaluation.md.")
@@ -33,6 +34,7 @@ def evaluate(
     if list_tasks:
         console.print(_task_table())
         return
+    interruptible()
     given = {
         "model": model,
         "tasks": tasks.split(",") if tasks else None,
