@@ -202,7 +202,10 @@ def test_a_rule_ends_a_stage_at_a_checkpoint(directory):
     ended = state["first"]["ended_at"]
     assert ended in (2, 4) and state["second"]["start"] == 4 * ended
     trained = {step: rows for step, rows in sampled(first.trajectories).items() if step <= ended}
-    assert trained | sampled(second.trajectories) == prompts_of_steps([(1, ended, 4), (ended + 1, 8, 6)])
+    expected = prompts_of_steps([(1, ended, 4), (ended + 1, 8, 6)])
+    # A batch across the border of two epochs may have a prompt twice, with the same sessions.
+    assert trained | sampled(second.trajectories) == {step: sorted(set(rows)) for step, rows in expected.items()}
+    assert len(second.trajectories) == 4 * 6 * (8 - ended)
 
 
 def start_and_stop(base: Path, arguments: list[str], stage: Path, step: int, signal_name: str) -> runs.Run:
