@@ -101,7 +101,7 @@ class Stage:
         pools: how the devices are split.
         temperature: of sampling; None: GRPO+'s.
         until: rules that end it earlier.
-        overrides: further settings of verl's, for this stage.
+        overrides: further settings of verl's, for this stage; not the optimizer's, which a checkpoint brings along.
     """
 
     last_step: int
