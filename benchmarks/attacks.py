@@ -1,12 +1,14 @@
-"""The attack corpus and right programs through verl's ``prime_code`` and ours: what each of them accepts.
+"""The attack corpus and right programs through verl's ``prime_code`` and ours: what each of them
+accepts.
 
-``python -m benchmarks.attacks [--output outputs/attacks.json] [--markdown docs/graders.md] [--only ours]``, from the
-repository's folder; about 7 minutes on two idle cores, one with ``--only ours``, Linux only. ``--markdown`` renews the
-tables in that file; ``--only ours`` takes prime_code's rows from the last report (``--saved``), as far as programs and
-tests are what they were.
+``python -m benchmarks.attacks [--output outputs/attacks.json] [--markdown docs/graders.md] [--only
+ours]``, from the repository's folder; about 7 minutes on two idle cores, one with ``--only ours``,
+Linux only. ``--markdown`` renews the tables in that file; ``--only ours`` takes prime_code's rows
+from the last report (``--saved``), as far as programs and tests are what they were.
 
 Invariants:
-* No program runs in this process: prime_code has its jail (:mod:`benchmarks.attacks_jail`), ours its sandbox.
+* No program runs in this process: prime_code has its jail (:mod:`benchmarks.attacks_jail`), ours
+  its sandbox.
 * The tables say nothing that is not in the report's rows.
 """
 
@@ -37,18 +39,28 @@ def ours(program: Program, sandbox: Sandbox) -> dict[str, Any]:
     """This project's grader on one program."""
     begin = time.monotonic()
     result = grade(program.problem, program.source, sandbox)
-    return {"end": str(result.verdict), "reason": result.reason, "seconds": time.monotonic() - begin}
+    return {
+        "end": str(result.verdict),
+        "reason": result.reason,
+        "seconds": time.monotonic() - begin,
+    }
 
 
-def all_of(grader: Callable[..., dict], what: str, chosen: Sequence[Program], places: Iterable[Any]) -> list[dict]:
-    """What ``grader`` says of each program, given a user or a sandbox of ``places``; ``AT_ONCE`` at a time."""
+def all_of(
+    grader: Callable[..., dict], what: str, chosen: Sequence[Program], places: Iterable[Any]
+) -> list[dict]:
+    """What ``grader`` says of each program, given a user or a sandbox of ``places``; ``AT_ONCE`` at
+    a time.
+    """
     with ThreadPoolExecutor(AT_ONCE) as threads:
         return list(track(threads.map(grader, chosen, places), what, total=len(chosen)))
 
 
 def counts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A line for each family of attacks, and their sum."""
-    families = {row["family"]: [other for other in rows if other["family"] == row["family"]] for row in rows}
+    families = {
+        row["family"]: [other for other in rows if other["family"] == row["family"]] for row in rows
+    }
     families.pop(RIGHT_PROGRAMS)
     families["all"] = [row for members in families.values() for row in members]
     return [
@@ -75,9 +87,13 @@ def markdown(rows: Sequence[dict[str, Any]], left_out: dict[str, int]) -> str:
     named: dict[str, list[str]] = {}
     for row in accepted:
         named.setdefault(row["family"], []).append(f"`{row['name']}`: {row['intent'].rstrip('.')}.")
-    slipped = [row for row in attacks if row["ours"]["end"] in (Verdict.ACCEPTED, Verdict.INFRASTRUCTURE)]
+    slipped = [
+        row for row in attacks if row["ours"]["end"] in (Verdict.ACCEPTED, Verdict.INFRASTRUCTURE)
+    ]
     by_ours = [f"`{row['family']}/{row['name']}` ({row['ours']['end']})" for row in slipped]
-    withheld = {by: [row for row in right if row[by]["end"] != "accepted"] for by in ("prime_code", "ours")}
+    withheld = {
+        by: [row for row in right if row[by]["end"] != "accepted"] for by in ("prime_code", "ours")
+    }
     # What both call right needs no line.
     differ = [row for row in right if any(row in refused for refused in withheld.values())]
     same = [f"`{row['name']}`" for row in right if row not in differ]
@@ -85,16 +101,26 @@ def markdown(rows: Sequence[dict[str, Any]], left_out: dict[str, int]) -> str:
         [
             *_lines(counts(rows)),
             "",
-            f"Attacks left out, by what they are about: {', '.join(f'{kind} {n}' for kind, n in left_out.items())}.",
+            (
+                "Attacks left out, by what they are about: "
+                f"{', '.join(f'{kind} {n}' for kind, n in left_out.items())}."
+            ),
             "",
             _wrapped(f"Ours accepts, or gives no verdict on: {', '.join(by_ours) or 'none'}."),
             "",
             f"The {len(accepted)} wrong programs with prime_code's full reward:",
             "",
-            *_lines([{"family": family, "programs": "<br>".join(texts)} for family, texts in named.items()]),
+            *_lines(
+                [
+                    {"family": family, "programs": "<br>".join(texts)}
+                    for family, texts in named.items()
+                ]
+            ),
             "",
-            f"Of {len(right)} right programs, prime_code withholds the reward, or a part of it, from "
-            f"{len(withheld['prime_code'])}, ours from {len(withheld['ours'])}:",
+            (
+                f"Of {len(right)} right programs, prime_code withholds the reward, or a part of it,"
+                f" from {len(withheld['prime_code'])}, ours from {len(withheld['ours'])}:"
+            ),
             "",
             *_lines([_right_row(row) for row in differ]),
             "",
@@ -107,7 +133,11 @@ def _right_row(row: dict[str, Any]) -> dict[str, Any]:
     found = row["prime_code"]
     return {
         "right program": f"`{row['name']}`: {row['intent']}",
-        "prime_code": f"reward {found['score']:.2g}" if found["end"] in ("refused", "in part") else found["end"],
+        "prime_code": (
+            f"reward {found['score']:.2g}"
+            if found["end"] in ("refused", "in part")
+            else found["end"]
+        ),
         "ours": row["ours"]["end"],
     }
 
@@ -131,18 +161,26 @@ def renew(path: Path, text: str) -> None:
     before, begin, rest = path.read_text().partition(MARKS[0])
     _old, end, after = rest.partition(MARKS[1])
     if not (begin and end):
-        raise ValueError(f"{path} has no lines {MARKS[0]!r} and {MARKS[1]!r} for the tables to come between")
+        raise ValueError(
+            f"{path} has no lines {MARKS[0]!r} and {MARKS[1]!r} for the tables to come between"
+        )
     path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def main(
     output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/attacks.json"),
-    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="File whose tables to renew.")] = None,
-    only: Annotated[Literal["ours"] | None, typer.Option(help="Run ours; prime_code where it has no row.")] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="File whose tables to renew.")
+    ] = None,
+    only: Annotated[
+        Literal["ours"] | None, typer.Option(help="Run ours; prime_code where it has no row.")
+    ] = None,
     saved: Annotated[Path, typer.Option(help="Report with prime_code's rows.")] = Path(
         "benchmarks/results/attacks.json"
     ),
-    match: Annotated[str, typer.Option(help="Only programs with this in family/name; for trying out.")] = "",
+    match: Annotated[
+        str, typer.Option(help="Only programs with this in family/name; for trying out.")
+    ] = "",
 ) -> None:
     """Send every program to both graders, and report."""
     chosen, left_out = programs()
@@ -168,7 +206,9 @@ def main(
         }
         for program, result in zip(chosen, graded, strict=True)
     ]
-    write_report(output, "attacks", {"only": only, "match": match}, {"left_out": left_out, "programs": rows})
+    write_report(
+        output, "attacks", {"only": only, "match": match}, {"left_out": left_out, "programs": rows}
+    )
     if match:
         table([{**row, "program": row["name"]} for row in rows], ["program", "prime_code", "ours"])
         return

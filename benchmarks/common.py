@@ -30,35 +30,57 @@ _STARTED = datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what is measured, as far as installed, and the repository's ``commit`` (``-dirty`` with changes)."""
+    """Versions of what is measured, as far as installed, and the repository's ``commit``
+    (``-dirty`` with changes).
+    """
     found = package_versions()
     describe = "git describe --always --dirty --abbrev=40 --exclude=*".split()
     # Without git, or outside a repository, there is no commit to name.
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        run = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
         found["commit"] = run.stdout.strip()
     return found
 
 
 def median_spread(values: Sequence[float]) -> dict[str, float]:
-    """``median``, ``min``, ``max``, ``q1``, ``q3`` (linear between repeats), in the unit of ``values``, and ``n``."""
+    """``median``, ``min``, ``max``, ``q1``, ``q3`` (linear between repeats), in the unit of
+    ``values``, and ``n``.
+    """
     ordered = sorted(values)
-    quartiles = statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else [ordered[0]] * 3
+    quartiles = (
+        statistics.quantiles(ordered, n=4, method="inclusive")
+        if len(ordered) > 1
+        else [ordered[0]] * 3
+    )
     q1, median, q3 = quartiles
-    return {"median": median, "min": ordered[0], "max": ordered[-1], "q1": q1, "q3": q3, "n": len(ordered)}
+    return {
+        "median": median,
+        "min": ordered[0],
+        "max": ordered[-1],
+        "q1": q1,
+        "q3": q3,
+        "n": len(ordered),
+    }
 
 
-def geometric_ratio(a: list[float], b: list[float], *, paired: bool = False) -> dict[str, float | None]:
+def geometric_ratio(
+    a: list[float], b: list[float], *, paired: bool = False
+) -> dict[str, float | None]:
     """Ratio of the geometric means of the repeats ``a`` and ``b``, with a 95 % interval.
 
-    With x = ln a, y = ln b, the interval is exp(d ± t se), t the 97.5 % quantile of Student's distribution:
+    With x = ln a, y = ln b, the interval is exp(d ± t se), t the 97.5 % quantile of Student's
+    distribution:
 
     * unpaired (Welch): d = mean x - mean y; se² = u + v, u = var x / n, v = var y / m;
       degrees of freedom (u + v)² / (u² / (n - 1) + v² / (m - 1));
-    * paired (a[i] measured beside b[i]): d = mean, se² = var / n of the differences x[i] - y[i]; n - 1 degrees.
+    * paired (a[i] measured beside b[i]): d = mean, se² = var / n of the differences x[i] - y[i]; n
+      - 1 degrees.
 
     Returns:
-        ``ratio``, ``low``, ``high`` (no unit); the last two are None where a single repeat allows no interval.
+        ``ratio``, ``low``, ``high`` (no unit); the last two are None where a single repeat allows
+        no interval.
     """
     x, y = [math.log(value) for value in a], [math.log(value) for value in b]
     if paired:
@@ -74,9 +96,15 @@ def geometric_ratio(a: list[float], b: list[float], *, paired: bool = False) -> 
     total = sum(squares)
     if total == 0.0:
         return {"ratio": math.exp(middle), "low": math.exp(middle), "high": math.exp(middle)}
-    freedom = total**2 / sum(square**2 / (n - 1) for square, (_values, n) in zip(squares, parts, strict=True))
+    freedom = total**2 / sum(
+        square**2 / (n - 1) for square, (_values, n) in zip(squares, parts, strict=True)
+    )
     half = student_t(freedom) * math.sqrt(total)
-    return {"ratio": math.exp(middle), "low": math.exp(middle - half), "high": math.exp(middle + half)}
+    return {
+        "ratio": math.exp(middle),
+        "low": math.exp(middle - half),
+        "high": math.exp(middle + half),
+    }
 
 
 def ratio_text(ratio: Mapping[str, float | None]) -> str:
@@ -106,10 +134,14 @@ def write_report(path: Path, name: str, arguments: Mapping[str, Any], results: A
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print ``rows`` under ``columns`` (keys of the rows); floats to three digits, what is missing as ``-``."""
+    """Print ``rows`` under ``columns`` (keys of the rows); floats to three digits, what is missing
+    as ``-``.
+    """
     shown = Table()
     for column in columns:
-        shown.add_column(column, justify="left" if column == columns[0] else "right", overflow="fold")
+        shown.add_column(
+            column, justify="left" if column == columns[0] else "right", overflow="fold"
+        )
     for row in rows:
         shown.add_row(*[_cell(row.get(column)) for column in columns])
     # Into a file, rich would fold the table to 80 columns.

@@ -1,13 +1,15 @@
 """What benchmarks plug into verl: responses of given lengths, and rewards of known duration.
 
-A row says in ``extra_info`` how many tokens each of its responses has (``lengths``, one a sample), and what its reward
-costs: ``reward_s`` seconds and ``reward_s_per_token`` more for each token asked for; ``reward_s`` None is no reward.
+A row says in ``extra_info`` how many tokens each of its responses has (``lengths``, one a sample),
+and what its reward costs: ``reward_s`` seconds and ``reward_s_per_token`` more for each token asked
+for; ``reward_s`` None is no reward.
 
 Invariants:
 * A trajectory has exactly the tokens its row asks for, whatever the model samples.
-* A reward waits and does not compute: graders have processors of their own where anyone trains, and here they would
-  take a core from one of the pools.
-* Each finished generation and each reward is one span that names its row, in a run that asks for spans.
+* A reward waits and does not compute: graders have processors of their own where anyone trains, and
+  here they would take a core from one of the pools.
+* Each finished generation and each reward is one span that names its row, in a run that asks for
+  spans.
 """
 
 import asyncio
@@ -27,7 +29,9 @@ NAME = "fixed_length"
 
 
 def overrides(directory: Path) -> list[str]:
-    """verl's overrides for this loop and its reward, in any trainer mode; writes a file into ``directory``."""
+    """verl's overrides for this loop and its reward, in any trainer mode; writes a file into
+    ``directory``.
+    """
     path = directory / "agent_loops.yaml"
     path.write_text(json.dumps([{"name": NAME, "_target_": f"{__name__}.FixedLengthAgentLoop"}]))
     agent = "actor_rollout_ref.rollout.agent"
@@ -47,10 +51,14 @@ class FixedLengthAgentLoop(SingleTurnAgentLoop):
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any):
         row = kwargs["extra_info"]
-        session = kwargs["session_id"] if "session_id" in kwargs else next(self._samples[row["index"]])
+        session = (
+            kwargs["session_id"] if "session_id" in kwargs else next(self._samples[row["index"]])
+        )
         length = int(row["lengths"][session])
         start, begin = time.time(), time.perf_counter()
-        output = await super().run({**sampling_params, "max_tokens": length, "ignore_eos": True}, **kwargs)
+        output = await super().run(
+            {**sampling_params, "max_tokens": length, "ignore_eos": True}, **kwargs
+        )
         versions = [output.extra_fields.get(f"{end}_global_steps") for end in ("min", "max")]
         spans.write(
             "generate",
@@ -68,11 +76,17 @@ class FixedLengthAgentLoop(SingleTurnAgentLoop):
         return output
 
 
-async def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_kwargs) -> float:
-    """A reward without meaning (0 or 1 by the text's hash, so that groups differ) that costs what the row says."""
+async def compute_score(
+    data_source, solution_str, ground_truth, extra_info=None, **_kwargs
+) -> float:
+    """A reward without meaning (0 or 1 by the text's hash, so that groups differ) that costs what
+    the row says.
+    """
     assert extra_info is not None
     start, begin = time.time(), time.perf_counter()
-    await asyncio.sleep(extra_info["reward_s"] + extra_info["reward_s_per_token"] * extra_info["asked"])
+    await asyncio.sleep(
+        extra_info["reward_s"] + extra_info["reward_s_per_token"] * extra_info["asked"]
+    )
     digest = hashlib.sha256(solution_str.encode()).digest()
     spans.write("reward", start, time.perf_counter() - begin, row=int(extra_info["index"]))
     return float(digest[0] % 2)

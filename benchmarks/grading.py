@@ -1,13 +1,16 @@
-"""What grading costs: ours at full isolation, verl's ``prime_code``, and a plain ``python3 -I`` for each test.
+"""What grading costs: ours at full isolation, verl's ``prime_code``, and a plain ``python3 -I`` for
+each test.
 
-``python -m benchmarks.grading [--quick] [--output results.json]``, from the repository's folder; about 10 minutes on
-two idle cores, 2 with ``--quick``.
+``python -m benchmarks.grading [--quick] [--output results.json]``, from the repository's folder;
+about 10 minutes on two idle cores, 2 with ``--quick``.
 
-Four mixes of right and wrong programs (``failing early``: wrong on the first of 15 tests). All graders get as many
-programs at a time as there are cores, from a process that has imported neither torch nor verl's trainers.
+Four mixes of right and wrong programs (``failing early``: wrong on the first of 15 tests). All
+graders get as many programs at a time as there are cores, from a process that has imported neither
+torch nor verl's trainers.
 
 Invariants:
-* A grader that calls a right program wrong, or a wrong one right, ends the benchmark: a fast wrong answer is none.
+* A grader that calls a right program wrong, or a wrong one right, ends the benchmark: a fast wrong
+  answer is none.
 * The graders take turns, round by round, on the same programs.
 """
 
@@ -38,7 +41,9 @@ GRADERS = (OURS, PRIME_CODE, PLAIN)
 _STDIN = "import sys\nnumbers = list(map(int, sys.stdin.read().split()))\nprint({answer})\n"
 _PRINT_CALL = "\nimport json, sys\nprint(json.dumps({name}(json.load(sys.stdin))))"
 # The system's, which starts fastest; never a shim.
-_PLAIN_PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else os.path.realpath(sys.executable)
+_PLAIN_PYTHON = (
+    "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else os.path.realpath(sys.executable)
+)
 _CALL = "def total(numbers):\n    return {answer}\n"
 
 
@@ -60,7 +65,10 @@ def mixes() -> list[Mix]:
         "outputs": [f"{sum(values)}\n" for values in numbers],
     }
     # As in PRIME's data: a line of JSON for each argument, the output as JSON.
-    texts = {"inputs": [json.dumps(values) for values in numbers], "outputs": [json.dumps(sum(v)) for v in numbers]}
+    texts = {
+        "inputs": [json.dumps(values) for values in numbers],
+        "outputs": [json.dumps(sum(v)) for v in numbers],
+    }
     calls = {"fn_name": "total", **texts}
     first = {key: values[:1] for key, values in stdin.items()}
     return [
@@ -73,7 +81,9 @@ def mixes() -> list[Mix]:
 
 @dataclass(frozen=True)
 class Graded:
-    """One program: the verdict, seconds, and CPU seconds of the program itself where the grader knows them."""
+    """One program: the verdict, seconds, and CPU seconds of the program itself where the grader
+    knows them.
+    """
 
     right: bool
     seconds: float
@@ -90,7 +100,9 @@ def prime_code(tests: dict[str, Any], program: str) -> Graded:
 
 
 def plain(tests: dict[str, Any], program: str) -> Graded:
-    """A new interpreter for each test, no isolation, the comparison outside; stops at the first wrong answer."""
+    """A new interpreter for each test, no isolation, the comparison outside; stops at the first
+    wrong answer.
+    """
     begin = time.perf_counter()
     right = True
     for given, wanted in zip(tests["inputs"], tests["outputs"], strict=True):
@@ -113,7 +125,9 @@ def ours(sandbox: Sandbox, problem: Problem, program: str) -> Graded:
 
 
 def _as_in_a_worker_of_ray() -> None:
-    """prime_code starts its processes in the default way, which a spawned process has inherited as "spawn"."""
+    """prime_code starts its processes in the default way, which a spawned process has inherited as
+    "spawn".
+    """
     set_start_method("fork", force=True)
 
 
@@ -156,11 +170,15 @@ def measure(submit: Submit, mix: Mix, count: int, nonce: int) -> dict[str, Any]:
         "latencies_s": [graded.seconds for graded in found],
     }
     if found[0].cpu_s is not None:
-        result["overheads_s"] = [graded.seconds - graded.cpu_s for graded in found if graded.cpu_s is not None]
+        result["overheads_s"] = [
+            graded.seconds - graded.cpu_s for graded in found if graded.cpu_s is not None
+        ]
     return result
 
 
-def summary(mix: Mix, grader: str, rounds: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(
+    mix: Mix, grader: str, rounds: list[dict[str, Any]], baseline: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Medians over rounds, quantiles over all programs, and the ratio to ``prime_code``."""
     latencies = sorted(value for round in rounds for value in round["latencies_s"])
     rates = [round["programs_per_s"] for round in rounds]
@@ -170,7 +188,9 @@ def summary(mix: Mix, grader: str, rounds: list[dict[str, Any]], baseline: list[
         "programs_per_s": median_spread(rates),
         "latency_p50_s": latencies[len(latencies) // 2],
         "latency_p95_s": latencies[int(len(latencies) * 0.95)],
-        "over_prime_code": geometric_ratio(rates, [round["programs_per_s"] for round in baseline], paired=True),
+        "over_prime_code": geometric_ratio(
+            rates, [round["programs_per_s"] for round in baseline], paired=True
+        ),
         "overhead_s": median_spread([v for round in rounds for v in round["overheads_s"]])
         if "overheads_s" in rounds[0]
         else None,
@@ -188,20 +208,29 @@ def row(result: dict[str, Any]) -> dict[str, Any]:
         "programs/s": f"{rate['median']:.1f} ({rate['min']:.1f} to {rate['max']:.1f})",
         "p50 ms": f"{result['latency_p50_s'] * 1e3:.1f}",
         "p95 ms": f"{result['latency_p95_s'] * 1e3:.1f}",
-        "overhead ms": "" if result["overhead_s"] is None else f"{result['overhead_s']['median'] * 1e3:.1f}",
+        "overhead ms": ""
+        if result["overhead_s"] is None
+        else f"{result['overhead_s']['median'] * 1e3:.1f}",
         "over prime_code": f"{ratio['ratio']:.1f}{interval}",
     }
 
 
 def further_test_s(results: list[dict[str, Any]]) -> float:
     """Ours: what 14 more stdin tests add to the median overhead, in seconds for each."""
-    medians = {result["mix"]: result["overhead_s"]["median"] for result in results if result["grader"] == OURS}
+    medians = {
+        result["mix"]: result["overhead_s"]["median"]
+        for result in results
+        if result["grader"] == OURS
+    }
     return (medians["15 stdin tests"] - medians["one stdin test"]) / 14
 
 
 def children_mb() -> float:
     """Resident memory of all processes below this one, in 1e6 bytes."""
-    return sum(process.memory_info().rss for process in psutil.Process().children(recursive=True)) / 1e6
+    return (
+        sum(process.memory_info().rss for process in psutil.Process().children(recursive=True))
+        / 1e6
+    )
 
 
 def main(
@@ -221,15 +250,20 @@ def main(
             memory[name] = children_mb() - before
         turns = [(n, mix, name) for n in range(rounds) for mix in mixes() for name in GRADERS]
         for number, mix, name in track(turns, "grading"):
-            found.setdefault((mix.name, name), []).append(measure(submits[name], mix, count, number))
+            found.setdefault((mix.name, name), []).append(
+                measure(submits[name], mix, count, number)
+            )
     results = [
-        summary(mix, name, found[mix.name, name], found[mix.name, PRIME_CODE]) for mix in mixes() for name in GRADERS
+        summary(mix, name, found[mix.name, name], found[mix.name, PRIME_CODE])
+        for mix in mixes()
+        for name in GRADERS
     ]
     further_s = further_test_s(results)
     report = {
         "cores": cores,
         "programs": count,
-        # Resident, of the processes that a grader keeps between programs; pages they share count for each.
+        # Resident, of the processes that a grader keeps between programs; pages they share count
+        # for each.
         "memory_mb": memory,
         "overhead_of_a_further_test_s": further_s,
         "results": results,

@@ -1,8 +1,9 @@
-"""The trainer modes that :mod:`benchmarks.pipeline` compares, as overrides of one common configuration.
+"""The trainer modes that :mod:`benchmarks.pipeline` compares, as overrides of one common
+configuration.
 
-Invariant: all modes compute the same: one update a batch from the rollout's own log-probs (bypass mode, as DeepCoder;
-it is what ``one_step_off_policy`` ships), no reference model, the same precision and micro-batches. What differs is who
-waits for whom.
+Invariant: all modes compute the same: one update a batch from the rollout's own log-probs (bypass
+mode, as DeepCoder; it is what ``one_step_off_policy`` ships), no reference model, the same
+precision and micro-batches. What differs is who waits for whom.
 """
 
 from dataclasses import dataclass
@@ -30,9 +31,12 @@ class Mode:
         module: what ``python -m`` runs.
         overrides: beside the common ones.
         pools: 2 for separate pools of one core each, 1 for one pool of both cores.
-        poll_s: pause between two looks of verl's replay buffer, in seconds; None where it is not used.
-        ahead: batches that are sampled ahead of the one that is trained: step k runs beside the sampling of k + ahead.
-        labels_ahead: how much higher the version is that the mode calls its weights than the updates they have seen.
+        poll_s: pause between two looks of verl's replay buffer, in seconds; None where it is not
+            used.
+        ahead: batches that are sampled ahead of the one that is trained: step k runs beside the
+            sampling of k + ahead.
+        labels_ahead: how much higher the version is that the mode calls its weights than the
+            updates they have seen.
     """
 
     name: str
@@ -47,7 +51,9 @@ class Mode:
 def _ours(staleness: int) -> Mode:
     overrides = (f"trainer.v1.one_off_pipeline.staleness={staleness}", f"{ROLLOUT}.nnodes=1")
     correction = "trainer.v1.one_off_pipeline.correction=as_configured"
-    return Mode(f"ours, staleness {staleness}", OURS, (*overrides, correction), 2, None, ahead=staleness)
+    return Mode(
+        f"ours, staleness {staleness}", OURS, (*overrides, correction), 2, None, ahead=staleness
+    )
 
 
 def _sync(poll_s: float, name: str) -> Mode:

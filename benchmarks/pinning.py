@@ -1,8 +1,10 @@
-"""Gives each pool its own cores, as GPUs would be separate: by the titles of the processes that compute.
+"""Gives each pool its own cores, as GPUs would be separate: by the titles of the processes that
+compute.
 
 Invariants:
-* Pinned are the processes that do a device's work: verl's trainer workers and vLLM's workers. Everything else (agent
-  loops, HTTP servers, TransferQueue, Ray) may run anywhere, as it would beside a GPU.
+* Pinned are the processes that do a device's work: verl's trainer workers and vLLM's workers.
+  Everything else (agent loops, HTTP servers, TransferQueue, Ray) may run anywhere, as it would
+  beside a GPU.
 * Every thread of a pinned process is pinned, also those it starts later (they inherit it).
 """
 
@@ -17,7 +19,9 @@ TRAINER, ROLLOUT = "ray::WorkerDict", "VLLM::Worker"
 
 
 def pin(processes: Iterable[psutil.Process], trainer: set[int], rollout: set[int]) -> None:
-    """Bind the workers among ``processes`` to the cores of their pool; cheap enough to repeat every second."""
+    """Bind the workers among ``processes`` to the cores of their pool; cheap enough to repeat every
+    second.
+    """
     for process in processes:
         # The kernel keeps 15 characters of a title in the name; the command line holds all of it.
         with contextlib.suppress(psutil.Error, OSError):

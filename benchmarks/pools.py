@@ -1,6 +1,8 @@
-"""Our trainer with both pools and nothing to train, for :mod:`benchmarks.rollout` and :mod:`benchmarks.weight_sync`.
+"""Our trainer with both pools and nothing to train, for :mod:`benchmarks.rollout` and
+:mod:`benchmarks.weight_sync`.
 
-Invariant: every process that :func:`pools` starts has ended when its block has, also after an error.
+Invariant: every process that :func:`pools` starts has ended when its block has, also after an
+error.
 """
 
 import tempfile
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 def pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
     """Start Ray, TransferQueue and both pools in this process, the weights sent once.
 
-    The CPU's environment (:func:`verl_pipeline.cpu.environment.set_environment`) must have been set before verl is
-    imported, which happens here.
+    The CPU's environment (:func:`verl_pipeline.cpu.environment.set_environment`) must have been set
+    before verl is imported, which happens here.
 
     Args:
         overrides: on top of the tiny run's (:mod:`verl_pipeline.testing.tiny`).
@@ -34,9 +36,15 @@ def pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
     from verl_pipeline.trainer.rollout_pool import end_engines
 
     with tempfile.TemporaryDirectory(prefix="verl-pools-") as directory:
-        common = ["actor_rollout_ref.rollout.nnodes=1", "trainer.total_training_steps=1", "transfer_queue.enable=True"]
+        common = [
+            "actor_rollout_ref.rollout.nnodes=1",
+            "trainer.total_training_steps=1",
+            "transfer_queue.enable=True",
+        ]
         with initialize_config_module("verl_pipeline.config", version_base=None):
-            config = compose("one_off_pipeline", [*tiny.overrides(Path(directory)), *common, *overrides])
+            config = compose(
+                "one_off_pipeline", [*tiny.overrides(Path(directory)), *common, *overrides]
+            )
         OmegaConf.resolve(config)
         ray.init(num_cpus=64, num_gpus=64, include_dashboard=False, log_to_driver=False)
         try:

@@ -1,9 +1,10 @@
-"""What waiting for a batch costs: the delay until a finished batch is seen, and the load of polling TransferQueue.
+"""What waiting for a batch costs: the delay until a finished batch is seen, and the load of polling
+TransferQueue.
 
 ``python -m benchmarks.replay_buffer [--output results.json]``; about three minutes on two cores.
 
-Two sizes, on real Ray and TransferQueue: 4 prompts x 4 trajectories, where the delay matters, and 1024 x 16, where the
-load matters. verl's own buffer polls every 2 s whatever the size.
+Two sizes, on real Ray and TransferQueue: 4 prompts x 4 trajectories, where the delay matters, and
+1024 x 16, where the load matters. verl's own buffer polls every 2 s whatever the size.
 """
 
 import statistics
@@ -26,18 +27,31 @@ SIZES = ((4, 4), (1024, 16))
 
 def submit(batch: int, count: int, sessions: int) -> list[str]:
     uids = [prompts.make_uid(batch, position) for position in range(count)]
-    tags = [{"is_prompt": True, "status": "running", "global_steps": batch, "sessions": sessions} for _ in uids]
+    tags = [
+        {"is_prompt": True, "status": "running", "global_steps": batch, "sessions": sessions}
+        for _ in uids
+    ]
     tq.kv_batch_put(keys=uids, partition_id="train", tags=tags)
     keys = [f"{uid}_{session}_0" for uid in uids for session in range(sessions)]
-    row = {"status": "success", "prompt_len": 100, "response_len": 100, "seq_len": 200, "global_steps": batch}
+    row = {
+        "status": "success",
+        "prompt_len": 100,
+        "response_len": 100,
+        "seq_len": 200,
+        "global_steps": batch,
+    }
     tags = [{**row, "min_global_steps": batch - 1, "max_global_steps": batch - 1} for _ in keys]
     for start in range(0, len(keys), 2048):
-        tq.kv_batch_put(keys=keys[start : start + 2048], partition_id="train", tags=tags[start : start + 2048])
+        tq.kv_batch_put(
+            keys=keys[start : start + 2048], partition_id="train", tags=tags[start : start + 2048]
+        )
     return uids
 
 
 def measure(count: int, sessions: int, repeats: int) -> dict:
-    """Delay between a batch's end and its being seen, and the share of the wait that is spent polling."""
+    """Delay between a batch's end and its being seen, and the share of the wait that is spent
+    polling.
+    """
     polls: list[float] = []
     original = replay_buffer._tags
 
@@ -57,7 +71,9 @@ def measure(count: int, sessions: int, repeats: int) -> dict:
         def end(uids=uids, ended=ended):
             # Half a second apart from the start of the wait, and never in step with the polls.
             time.sleep(3.0 + 0.37 * (len(delays) % 5))
-            tq.kv_batch_put(keys=uids, partition_id="train", tags=[{"status": "finished"} for _ in uids])
+            tq.kv_batch_put(
+                keys=uids, partition_id="train", tags=[{"status": "finished"} for _ in uids]
+            )
             ended.append(time.perf_counter())
 
         thread = threading.Thread(target=end)
@@ -84,13 +100,18 @@ def measure(count: int, sessions: int, repeats: int) -> dict:
 
 def main(
     repeats: Annotated[int, typer.Option(min=2, help="Batches of each size.")] = 10,
-    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/replay_buffer.json"),
+    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path(
+        "outputs/replay_buffer.json"
+    ),
 ) -> None:
     """Measure both sizes and report."""
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
     try:
         tq.init()
-        results = [measure(count, sessions, repeats) for count, sessions in track(SIZES, description="sizes")]
+        results = [
+            measure(count, sessions, repeats)
+            for count, sessions in track(SIZES, description="sizes")
+        ]
     finally:
         tq.close()
         ray.shutdown()

@@ -1,15 +1,18 @@
-"""What the rollout pool adds to its engine: tokens/s through verl's servers, against the same vLLM offline.
+"""What the rollout pool adds to its engine: tokens/s through verl's servers, against the same vLLM
+offline.
 
-``python -m benchmarks.rollout [--quick] [--output results.json]``, from the repository's folder; about 20 minutes on
-two cores, 6 with ``--quick``.
+``python -m benchmarks.rollout [--quick] [--output results.json]``, from the repository's folder;
+about 20 minutes on two cores, 6 with ``--quick``.
 
-One factor at a time is varied around a base case: what a training run does (one replica, agent loops, a trivial
-reward, prefix cache) with 4 prompts x 4 samples in flight, equal lengths. The reference is ``vllm.LLM.generate``, a
-process a replica, with the same prompts, lengths and engine settings. It gets whole prompts; verl's load balancer
-spreads the samples of a prompt over the replicas.
+One factor at a time is varied around a base case: what a training run does (one replica, agent
+loops, a trivial reward, prefix cache) with 4 prompts x 4 samples in flight, equal lengths. The
+reference is ``vllm.LLM.generate``, a process a replica, with the same prompts, lengths and engine
+settings. It gets whole prompts; verl's load balancer spreads the samples of a prompt over the
+replicas.
 
 Invariants:
-* Pool and reference are measured in turns, round by round, while the other idles; a ratio pairs the rounds.
+* Pool and reference are measured in turns, round by round, while the other idles; a ratio pairs the
+  rounds.
 * No two measurements share a prompt, so a prefix cache helps within a group only, as in training.
 * No wait without a deadline that names who is awaited; every process has ended when this one does.
 """
@@ -64,7 +67,9 @@ QUICK = [(Servers(), ONE_REPLICA[:-1])]
 
 
 class Child:
-    """A process that runs ``start(servers, model)`` and answers questions; its output goes to ``log``."""
+    """A process that runs ``start(servers, model)`` and answers questions; its output goes to
+    ``log``.
+    """
 
     def __init__(self, start: Callable, servers: Servers, model: str, who: str, log: Path):
         context = get_context("spawn")
@@ -80,16 +85,24 @@ class Child:
         self._pipe.send(question)
 
     def answer(self, seconds: float, what: str) -> dict[str, Any]:
-        """The answer, after at most ``seconds``; raises with the child's traceback, death or silence."""
+        """The answer, after at most ``seconds``; raises with the child's traceback, death or
+        silence.
+        """
         self._remember()
         try:
             if not self._pipe.poll(seconds):
-                raise TimeoutError(f"{self.who}: no answer for {seconds:g} s to: {what}; its output: {self.log}")
+                raise TimeoutError(
+                    f"{self.who}: no answer for {seconds:g} s to: {what}; its output: {self.log}"
+                )
             answer = self._pipe.recv()
         except (EOFError, ConnectionResetError) as error:
-            raise RuntimeError(f"{self.who} ended during: {what}; its output: {self.log}") from error
+            raise RuntimeError(
+                f"{self.who} ended during: {what}; its output: {self.log}"
+            ) from error
         if "error" in answer:
-            raise RuntimeError(f"{self.who} failed at: {what}; its output: {self.log}\n{answer['error']}")
+            raise RuntimeError(
+                f"{self.who} failed at: {what}; its output: {self.log}\n{answer['error']}"
+            )
         return answer
 
     def ask_to_end(self) -> None:
@@ -98,7 +111,9 @@ class Child:
         self._pipe.close()
 
     def end(self) -> None:
-        """Wait for its end; what is left of it and of what it started is killed, each by its process id."""
+        """Wait for its end; what is left of it and of what it started is killed, each by its
+        process id.
+        """
         self._remember()
         self._process.join(END_S)
         _gone, alive = psutil.wait_procs(self._started, timeout=KILL_S)
@@ -111,7 +126,9 @@ class Child:
     def _remember(self) -> None:
         """What it started: once it has died, nobody could tell any more."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            self._started = [*{*self._started, *psutil.Process(self._process.pid).children(recursive=True)}]
+            self._started = [
+                *{*self._started, *psutil.Process(self._process.pid).children(recursive=True)}
+            ]
 
 
 def _serve(pipe, start: Callable, servers: Servers, model: str, log: Path) -> None:
@@ -170,7 +187,9 @@ class Rounds:
         work = self._new(case, mean_tokens)
         for rank, child in enumerate(self.reference):
             child.send((work, rank))
-        return max(child.answer(MEASURE_S, f"work of '{case.name}'")["seconds"] for child in self.reference)
+        return max(
+            child.answer(MEASURE_S, f"work of '{case.name}'")["seconds"] for child in self.reference
+        )
 
     def pool_seconds(self, case: Case, mean_tokens: int) -> dict[str, float]:
         """``seconds`` of the pool for ``case``, and ``sync_seconds`` of them for the weights."""
@@ -178,7 +197,9 @@ class Rounds:
         return self.pool.answer(MEASURE_S, f"'{case.name}'")
 
     def warm_up(self, cases: list[Case]) -> None:
-        """Every path once, with short responses: first uses compile, pack weights and open connections."""
+        """Every path once, with short responses: first uses compile, pack weights and open
+        connections.
+        """
         work = {"name": "warm-up", "in_flight": BASE.in_flight, "tail": False}
         for case in dict.fromkeys(replace(case, **work) for case in cases):
             self.pool_seconds(case, WARM_UP_TOKENS)
@@ -193,11 +214,18 @@ class Rounds:
             if uses[work] % 2 == 0:
                 references[work] = self.offline_seconds(case, self.mean_tokens)
             uses[work] += 1
-            yield case, {**self.pool_seconds(case, self.mean_tokens), "offline_seconds": references[work]}
+            yield (
+                case,
+                {**self.pool_seconds(case, self.mean_tokens), "offline_seconds": references[work]},
+            )
 
 
-def summary(servers: Servers, case: Case, repeats: list[dict[str, float]], mean_tokens: int) -> dict[str, Any]:
-    """Rates of a case in tokens/s and trajectories/s, with the reference's, and the ratio pool / reference."""
+def summary(
+    servers: Servers, case: Case, repeats: list[dict[str, float]], mean_tokens: int
+) -> dict[str, Any]:
+    """Rates of a case in tokens/s and trajectories/s, with the reference's, and the ratio pool /
+    reference.
+    """
     tokens = case.in_flight * mean_tokens
     rates = [tokens / repeat["seconds"] for repeat in repeats]
     offline_rates = [tokens / repeat["offline_seconds"] for repeat in repeats]
@@ -206,7 +234,9 @@ def summary(servers: Servers, case: Case, repeats: list[dict[str, float]], mean_
         "case": asdict(case),
         "response_tokens": tokens,
         "tokens_per_s": common.median_spread(rates),
-        "trajectories_per_s": common.median_spread([case.in_flight / repeat["seconds"] for repeat in repeats]),
+        "trajectories_per_s": common.median_spread(
+            [case.in_flight / repeat["seconds"] for repeat in repeats]
+        ),
         "offline_tokens_per_s": common.median_spread(offline_rates),
         "pool_over_offline": common.geometric_ratio(rates, offline_rates, paired=True),
         "repeats": repeats,
@@ -229,7 +259,9 @@ def _spread(values: dict[str, float]) -> str:
     return f"{values['median']:,.0f} ({values['min']:,.0f} to {values['max']:,.0f})"
 
 
-def measure(plan: list, repeats: int, mean_tokens: int, model: str, logs: Path, progress: Progress) -> list[dict]:
+def measure(
+    plan: list, repeats: int, mean_tokens: int, model: str, logs: Path, progress: Progress
+) -> list[dict]:
     """Every case of ``plan``, ``repeats`` times."""
     results = []
     task = progress.add_task("", total=sum(1 + repeats * len(cases) for _servers, cases in plan))
@@ -242,17 +274,26 @@ def measure(plan: list, repeats: int, mean_tokens: int, model: str, logs: Path, 
             progress.advance(task)
             found: dict[Case, list[dict[str, float]]] = {case: [] for case in cases}
             for repeat in range(repeats):
-                # There and back, so that a drift of the machine does not look like a difference of cases.
+                # There and back, so that a drift of the machine does not look like a difference of
+                # cases.
                 for case, result in rounds.round(cases if repeat % 2 == 0 else cases[::-1]):
-                    progress.update(task, advance=1, description=f"{servers.name}: {case.name}, round {repeat + 1}")
+                    progress.update(
+                        task,
+                        advance=1,
+                        description=f"{servers.name}: {case.name}, round {repeat + 1}",
+                    )
                     found[case].append(result)
         results += [summary(servers, case, found[case], mean_tokens) for case in cases]
     return results
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="One configuration of servers, 3 rounds, short responses.")] = False,
-    model: Annotated[Path | None, typer.Option(help="Folder of a model; by default SmolLM2-135M-Instruct.")] = None,
+    quick: Annotated[
+        bool, typer.Option(help="One configuration of servers, 3 rounds, short responses.")
+    ] = False,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a model; by default SmolLM2-135M-Instruct.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/rollout.json"),
 ) -> None:
     """Measure every case in turn with its reference, and report."""

@@ -1,4 +1,5 @@
-"""The two sides of ``benchmarks.rollout``: verl's rollout pool and the same vLLM offline, each in its own process.
+"""The two sides of ``benchmarks.rollout``: verl's rollout pool and the same vLLM offline, each in
+its own process.
 
 Invariants:
 * Both sides get the same prompts, lengths, sampling and engine settings.
@@ -25,13 +26,17 @@ PROMPT_TOKENS, MAX_PROMPT_TOKENS, MAX_LENGTH = 96, 128, 80
 # Longest waits, in seconds: for both sides to be ready, and for one measurement.
 START_S, MEASURE_S = 420.0, 240.0
 
-Request = tuple[list[dict], list[int], list[int]]  # messages, their token ids, lengths of the samples
+Request = tuple[
+    list[dict], list[int], list[int]
+]  # messages, their token ids, lengths of the samples
 Answer = Callable[[Any], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Settings that need engines of their own; ``max_num_seqs`` sequences run at once on each of the replicas."""
+    """Settings that need engines of their own; ``max_num_seqs`` sequences run at once on each of
+    the replicas.
+    """
 
     name: str = "1 replica"
     replicas: int = 1
@@ -61,7 +66,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """Prompts and lengths, the same for pool and reference; ``nonce`` (6 digits) makes the prompts' first words new."""
+    """Prompts and lengths, the same for pool and reference; ``nonce`` (6 digits) makes the prompts'
+    first words new.
+    """
 
     in_flight: int
     tail: bool
@@ -81,14 +88,18 @@ def requests_of(work: Work, tokenizer) -> list[Request]:
         while len(ids) < PROMPT_TOKENS:
             text += " more about a cat and a dog"
             messages = [{"role": "user", "content": text}]
-            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+            ids = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=False
+            )
         found.append((messages, ids, work.lengths()))
     return found
 
 
 @contextmanager
 def offline(servers: Servers, model: str) -> Iterator[Answer]:
-    """vLLM without verl; answers (work, rank of this process) with the seconds for its share of the prompts."""
+    """vLLM without verl; answers (work, rank of this process) with the seconds for its share of the
+    prompts.
+    """
     from vllm import LLM, SamplingParams
 
     engine = LLM(
@@ -108,9 +119,14 @@ def offline(servers: Servers, model: str) -> Iterator[Answer]:
     def answer(question: tuple[Work, int]) -> dict[str, Any]:
         work, rank = question
         share = requests_of(work, tokenizer)[rank :: servers.replicas]
-        prompts = [{"prompt_token_ids": ids} for _messages, ids, lengths in share for _length in lengths]
+        prompts = [
+            {"prompt_token_ids": ids} for _messages, ids, lengths in share for _length in lengths
+        ]
         wanted = [length for _messages, _ids, lengths in share for length in lengths]
-        params = [SamplingParams(temperature=1.0, logprobs=0, max_tokens=n, ignore_eos=True) for n in wanted]
+        params = [
+            SamplingParams(temperature=1.0, logprobs=0, max_tokens=n, ignore_eos=True)
+            for n in wanted
+        ]
         start = time.perf_counter()
         outputs = engine.generate(prompts, params, use_tqdm=False)
         seconds = time.perf_counter() - start
@@ -125,7 +141,9 @@ def offline(servers: Servers, model: str) -> Iterator[Answer]:
 
 @contextmanager
 def pool(servers: Servers, model: str) -> Iterator[Answer]:
-    """verl's servers beside a trainer that the weights come from; answers (work, case) with seconds."""
+    """verl's servers beside a trainer that the weights come from; answers (work, case) with
+    seconds.
+    """
     from verl_pipeline.trainer.agent_loop import PipelineAgentLoopManager
 
     with tempfile.TemporaryDirectory(prefix="rollout-") as directory:
@@ -173,7 +191,11 @@ def _measure_pool(trainer, manager, question: tuple[Work, Case]) -> dict[str, An
     else:
         lengths = asyncio.run(_straight(trainer.get_llm_client(), requests))
     end = time.perf_counter()
-    _check(lengths, [length for *_prompt, wanted in requests for length in wanted], f"the rollout pool, {case.name}")
+    _check(
+        lengths,
+        [length for *_prompt, wanted in requests for length in wanted],
+        f"the rollout pool, {case.name}",
+    )
     return {"seconds": end - start, "sync_seconds": synced - start}
 
 
@@ -192,7 +214,12 @@ def _through_agent_loops(trainer, manager, batch: int, case: Case, requests) -> 
         "data_source": ["benchmark"] * len(requests),
         "reward_model": [{"ground_truth": ""}] * len(requests),
         "extra_info": [
-            {"index": index, "lengths": lengths, "reward_s": case.reward_s, "reward_s_per_token": 0.0}
+            {
+                "index": index,
+                "lengths": lengths,
+                "reward_s": case.reward_s,
+                "reward_s_per_token": 0.0,
+            }
             for index, (_messages, _ids, lengths) in enumerate(requests)
         ],
     }
@@ -202,7 +229,9 @@ def _through_agent_loops(trainer, manager, batch: int, case: Case, requests) -> 
     rows, _metrics = trainer.replay_buffer.sample(batch, "train", len(uids))
     lost = trainer.replay_buffer.losses.pop(batch)
     if lost.missing:
-        raise RuntimeError(f"{lost.missing} of {lost.expected} trajectories failed; the first:\n{lost.first_error}")
+        raise RuntimeError(
+            f"{lost.missing} of {lost.expected} trajectories failed; the first:\n{lost.first_error}"
+        )
     tq.kv_clear(keys=rows.keys, partition_id="train")
     expected = [len(ids) for _messages, ids, lengths in requests for _length in lengths]
     _check([tag["prompt_len"] for tag in rows.tags], expected, "prompts of the agent loops")
@@ -210,11 +239,19 @@ def _through_agent_loops(trainer, manager, batch: int, case: Case, requests) -> 
 
 
 async def _straight(client, requests) -> list[int]:
-    sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0, "logprobs": True}
+    sampling = {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": -1,
+        "repetition_penalty": 1.0,
+        "logprobs": True,
+    }
     sampling["ignore_eos"] = True
     outputs = await asyncio.gather(
         *[
-            client.generate(uuid4().hex, prompt_ids=ids, sampling_params={**sampling, "max_tokens": length})
+            client.generate(
+                uuid4().hex, prompt_ids=ids, sampling_params={**sampling, "max_tokens": length}
+            )
             for _messages, ids, lengths in requests
             for length in lengths
         ]
@@ -224,4 +261,6 @@ async def _straight(client, requests) -> list[int]:
 
 def _check(found: list[int], wanted: list[int], who: str) -> None:
     if found != wanted:
-        raise RuntimeError(f"{who}: lengths {found}, {wanted} expected; the figures would compare different work")
+        raise RuntimeError(
+            f"{who}: lengths {found}, {wanted} expected; the figures would compare different work"
+        )

@@ -1,10 +1,13 @@
-"""Who spends how long on what, inside a run's processes: ``VERL_USE_EXTERNAL_MODULES=benchmarks.spans``.
+"""Who spends how long on what, inside a run's processes:
+``VERL_USE_EXTERNAL_MODULES=benchmarks.spans``.
 
-Every process that imports verl loads this module. It times the functions below, wherever they are imported, and appends
-each call to ``$VERL_PIPELINE_SPANS`` as one JSON line: name, process, start (seconds since the epoch), seconds, and the
-processor seconds that other tenants of the machine have taken from it until then (``/proc/stat``'s steal).
+Every process that imports verl loads this module. It times the functions below, wherever they are
+imported, and appends each call to ``$VERL_PIPELINE_SPANS`` as one JSON line: name, process, start
+(seconds since the epoch), seconds, and the processor seconds that other tenants of the machine have
+taken from it until then (``/proc/stat``'s steal).
 
-With ``$VERL_PIPELINE_POLL_S`` it also changes how often verl's own replay buffer looks (2 s as shipped).
+With ``$VERL_PIPELINE_POLL_S`` it also changes how often verl's own replay buffer looks (2 s as
+shipped).
 
 Invariants:
 * Timed functions behave as before, also when they raise.
@@ -27,17 +30,26 @@ from wrapt import register_post_import_hook
 PATH = "VERL_PIPELINE_SPANS"
 POLL_S = "VERL_PIPELINE_POLL_S"
 
-# name -> (module, attribute): the stages of a weight sync that overlap or end late, and the end of a step.
+# name -> (module, attribute): the stages of a weight sync that overlap or end late, and the end of
+# a step.
 FUNCTIONS = {
     "network": ("verl_pipeline.weight_sync.gloo", "GlooCheckpointEngine._receive"),
-    "load": ("verl.workers.rollout.vllm_rollout.utils", "vLLMColocateWorkerExtension._update_weights"),
-    "vLLM": ("verl.workers.rollout.vllm_rollout.utils", "vLLMColocateWorkerExtension.update_weights_from_ipc"),
+    "load": (
+        "verl.workers.rollout.vllm_rollout.utils",
+        "vLLMColocateWorkerExtension._update_weights",
+    ),
+    "vLLM": (
+        "verl.workers.rollout.vllm_rollout.utils",
+        "vLLMColocateWorkerExtension.update_weights_from_ipc",
+    ),
     "repack": ("vllm._custom_ops", "create_onednn_mm"),
     # Every trainer logs once a step, as its last act.
     "step ends": ("verl.utils.tracking", "Tracking.log"),
 }
 # Functions whose first result is an iterator: the time inside it is recorded once it ends.
-ITERATORS = {"gather": ("verl.workers.engine.fsdp.transformer_impl", "FSDPEngine.get_per_tensor_param")}
+ITERATORS = {
+    "gather": ("verl.workers.engine.fsdp.transformer_impl", "FSDPEngine.get_per_tensor_param")
+}
 
 
 def write(name: str, start: float, seconds: float, **details: Any) -> None:
@@ -108,7 +120,9 @@ def _timed_iterator(name: str, function: Callable) -> Callable:
     return timed
 
 
-def _hook(name: str, attribute: str, wrap: Callable[[str, Callable], Callable]) -> Callable[[Any], None]:
+def _hook(
+    name: str, attribute: str, wrap: Callable[[str, Callable], Callable]
+) -> Callable[[Any], None]:
     def install(module: Any) -> None:
         owner = module
         *path, last = attribute.split(".")
@@ -121,7 +135,9 @@ def _hook(name: str, attribute: str, wrap: Callable[[str, Callable], Callable]) 
 
 def _poll_faster(module: Any) -> None:
     seconds = float(os.environ[POLL_S])
-    module.ReplayBuffer.__init__ = functools.partialmethod(module.ReplayBuffer.__init__, poll_interval=seconds)
+    module.ReplayBuffer.__init__ = functools.partialmethod(
+        module.ReplayBuffer.__init__, poll_interval=seconds
+    )
 
 
 if POLL_S in os.environ:

@@ -1,16 +1,19 @@
 """What a weight sync costs, item by item, beside a plain copy of as many bytes.
 
-``python -m benchmarks.weight_sync [--quick] [--output results.json]``, from the repository's folder.
+``python -m benchmarks.weight_sync [--quick] [--output results.json]``, from the repository's
+folder.
 
-Model sizes 0.1 M to 360 M parameters (fp32), trainer ranks, replicas; ``--quick`` is SmolLM2-135M with one of each. The
-models but SmolLM2 have random weights. Items overlap (a bucket travels while another is loaded): they do not add up.
+Model sizes 0.1 M to 360 M parameters (fp32), trainer ranks, replicas; ``--quick`` is SmolLM2-135M
+with one of each. The models but SmolLM2 have random weights. Items overlap (a bucket travels while
+another is loaded): they do not add up.
 
 * ``gather``: the trainer's iterator over full tensors; with several ranks, the sum over them;
 * ``network``: the rollout workers wait for and receive buckets, gathering and packing included;
 * ``load``: vLLM copies a bucket into its parameters;
-* ``control``: aborting what is not there, meeting, and what is left of the total beside vLLM's part;
-* ``repack``: vLLM packs weights for oneDNN. It is no part of the total: it happens in the first forward pass after the
-  sync, beside the trainer's work.
+* ``control``: aborting what is not there, meeting, and what is left of the total beside vLLM's
+  part;
+* ``repack``: vLLM packs weights for oneDNN. It is no part of the total: it happens in the first
+  forward pass after the sync, beside the trainer's work.
 """
 
 import json
@@ -36,7 +39,9 @@ CASES = (("135M", 1, 1), ("0.1M", 1, 1), ("360M", 1, 1), ("135M", 2, 1), ("135M"
 
 
 def write_360m(directory: Path) -> Path:
-    """A random Llama of SmolLM2-360M's shape (its model card on Hugging Face), with SmolLM2's tokenizer."""
+    """A random Llama of SmolLM2-360M's shape (its model card on Hugging Face), with SmolLM2's
+    tokenizer.
+    """
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -54,7 +59,8 @@ def write_360m(directory: Path) -> Path:
     return directory
 
 
-# By name: MiB of a bucket, which must exceed the embedding, the largest tensor; and what gives the model's folder.
+# By name: MiB of a bucket, which must exceed the embedding, the largest tensor; and what gives the
+# model's folder.
 MODELS = {
     "0.1M": (16, tiny.write_model),
     "135M": (128, lambda _directory: prepare_model()),
@@ -81,7 +87,10 @@ def run_case(model: str, ranks: int, replicas: int, repeats: int, scratch: Path)
     command = [sys.executable, "-m", "benchmarks.weight_sync_case", json.dumps(case)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CASE_S)
     if run.returncode != 0:
-        raise RuntimeError(f"{model}, {ranks} ranks, {replicas} replicas failed:\n{(run.stdout + run.stderr)[-3000:]}")
+        raise RuntimeError(
+            f"{model}, {ranks} ranks, {replicas} replicas "
+            f"failed:\n{(run.stdout + run.stderr)[-3000:]}"
+        )
     return {"model": model, "ranks": ranks, "replicas": replicas, **json.loads(output.read_text())}
 
 
@@ -107,14 +116,20 @@ def row(result: dict) -> dict:
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="SmolLM2-135M with one rank and one replica only.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="SmolLM2-135M with one rank and one replica only.")
+    ] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Syncs of each case.")] = 8,
-    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/weight_sync.json"),
+    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path(
+        "outputs/weight_sync.json"
+    ),
 ) -> None:
     """Run all cases, one after the other, and report."""
     results = []
     with tempfile.TemporaryDirectory(prefix="vpws") as scratch:
-        for model, ranks, replicas in track(CASES[: 1 if quick else None], description="weight sync"):
+        for model, ranks, replicas in track(
+            CASES[: 1 if quick else None], description="weight sync"
+        ):
             results.append(run_case(model, ranks, replicas, repeats, Path(scratch)))
             write_report(output, "weight_sync", {"quick": quick, "repeats": repeats}, results)
     rows = [row(result) for result in results]

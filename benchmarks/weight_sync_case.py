@@ -1,8 +1,11 @@
-"""One case of :mod:`benchmarks.weight_sync`: both pools with real engines, several weight syncs, nothing else.
+"""One case of :mod:`benchmarks.weight_sync`: both pools with real engines, several weight syncs,
+nothing else.
 
-``python -m benchmarks.weight_sync_case`` with one JSON argument; writes one JSON object to its ``output``.
+``python -m benchmarks.weight_sync_case`` with one JSON argument; writes one JSON object to its
+``output``.
 
-Invariant: a sync is measured on a quiet machine: Ray's own start-up has ended, and so has the generation before it.
+Invariant: a sync is measured on a quiet machine: Ray's own start-up has ended, and so has the
+generation before it.
 """
 
 import asyncio
@@ -36,8 +39,9 @@ def measure(case: dict) -> dict:
     """Build the trainer, sync ``case["repeats"]`` times with a short generation after each.
 
     Returns:
-        ``syncs``: for each the seconds in all and by item (summed over processes); ``bytes`` on the wire; ``copy_s``:
-        seconds of each of several plain copies of as many bytes, memory touched before.
+        ``syncs``: for each the seconds in all and by item (summed over processes); ``bytes`` on the
+        wire; ``copy_s``: seconds of each of several plain copies of as many bytes, memory touched
+        before.
     """
     path = Path(case["output"]).with_suffix(".spans.jsonl")
     path.unlink(missing_ok=True)
@@ -61,7 +65,9 @@ def _sync(trainer, version: int, path: Path) -> dict[str, float]:
     metrics = trainer.rollout_pool.send_weights(version, given_up=0)
     total = time.time() - start
     sampling = {"max_tokens": 4, "temperature": 1.0}
-    request = trainer.get_llm_client().generate(request_id=uuid4().hex, prompt_ids=[5, 6, 7], sampling_params=sampling)
+    request = trainer.get_llm_client().generate(
+        request_id=uuid4().hex, prompt_ids=[5, 6, 7], sampling_params=sampling
+    )
     asyncio.run(request)
     items: dict[str, float] = {}
     for span in spans.read(path):
@@ -77,7 +83,9 @@ def _wait_until_quiet() -> None:
     while quiet < QUIET_S:
         quiet = quiet + 1 if psutil.cpu_percent(1.0) < QUIET_PERCENT else 0
         if time.monotonic() > deadline:
-            raise RuntimeError(f"the machine is not quiet: over {QUIET_PERCENT:g} % busy for {LONGEST_S} s")
+            raise RuntimeError(
+                f"the machine is not quiet: over {QUIET_PERCENT:g} % busy for {LONGEST_S} s"
+            )
 
 
 def _copy(size: int) -> list[float]:

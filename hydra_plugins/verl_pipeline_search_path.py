@@ -1,4 +1,6 @@
-"""Hydra plugin: our overlays are known to every Hydra program, so ``+verl_pipeline=cpu`` works on verl's entry."""
+"""Hydra plugin: our overlays are known to every Hydra program, so ``+verl_pipeline=cpu`` works on
+verl's entry.
+"""
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin

@@ -1,1 +1,3 @@
-"""Recipes: whole training runs with verl_pipeline, run from a checkout as ``python -m recipes.<name>.<command>``."""
+"""Recipes: whole training runs with verl_pipeline, run from a checkout as ``python -m
+recipes.<name>.<command>``.
+"""

@@ -20,9 +20,13 @@ def _commands() -> None:
 
 @app.command()
 def doctor(
-    cpu: bool = typer.Option(False, "--cpu", help="Examine a run on CPUs (what +verl_pipeline=cpu would choose)."),
+    cpu: bool = typer.Option(
+        False, "--cpu", help="Examine a run on CPUs (what +verl_pipeline=cpu would choose)."
+    ),
 ) -> None:
-    """Show versions, platform, devices and which of our extensions verl sees; exit 1 with the fix if one is missing."""
+    """Show versions, platform, devices and which of our extensions verl sees; exit 1 with the fix
+    if one is missing.
+    """
     if cpu:
         from verl_pipeline.cpu.environment import set_environment
         from verl_pipeline.plugin import register
@@ -34,7 +38,12 @@ def doctor(
     findings = examine()
     table = Table("", "what", "found", "fix", show_lines=False)
     for finding in findings:
-        table.add_row("[green]ok[/]" if finding.ok else "[red]NO[/]", finding.topic, finding.detail, finding.fix)
+        table.add_row(
+            "[green]ok[/]" if finding.ok else "[red]NO[/]",
+            finding.topic,
+            finding.detail,
+            finding.fix,
+        )
     Console().print(table)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
@@ -42,14 +51,25 @@ def doctor(
 
 @app.command()
 def grade(
-    problems: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSONL: id, source, tests.")],
-    solutions: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSONL: id, and program or response.")],
-    output: Annotated[Path, typer.Option(help="Verdicts as JSONL; a second call grades what is missing.")] = Path(
-        "verdicts.jsonl"
-    ),
-    workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; one for each processor.")] = None,
-    tier: Annotated[str, typer.Option(help="Isolation: namespaces; by name, rlimits or remote.")] = "namespaces",
-    url: Annotated[str | None, typer.Option(help="Of a SandboxFusion server, for the tier remote.")] = None,
+    problems: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="JSONL: id, source, tests.")
+    ],
+    solutions: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="JSONL: id, and program or response."),
+    ],
+    output: Annotated[
+        Path, typer.Option(help="Verdicts as JSONL; a second call grades what is missing.")
+    ] = Path("verdicts.jsonl"),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Programs at a time; one for each processor.")
+    ] = None,
+    tier: Annotated[
+        str, typer.Option(help="Isolation: namespaces; by name, rlimits or remote.")
+    ] = "namespaces",
+    url: Annotated[
+        str | None, typer.Option(help="Of a SandboxFusion server, for the tier remote.")
+    ] = None,
 ) -> None:
     """Grade programs in the sandbox; exit 1 if a line was bad or a program could not be graded."""
     from rich.progress import track
@@ -70,7 +90,9 @@ def grade(
     found, bad_solutions = read_solutions(solutions, known)
     bad += bad_solutions
     before = {
-        row["digest"]: row for row in read_verdicts(output) if row.get("verdict") not in (None, Verdict.INFRASTRUCTURE)
+        row["digest"]: row
+        for row in read_verdicts(output)
+        if row.get("verdict") not in (None, Verdict.INFRASTRUCTURE)
     }
     missing = [solution for solution in found if solution.digest not in before]
     for line in bad:
@@ -85,7 +107,10 @@ def grade(
     table = Table("verdict", "programs", "share")
     for verdict, count in Counter(row["verdict"] for row in rows).most_common():
         table.add_row(verdict, str(count), f"{count / len(rows):.1%}")
-    console.print(table, f"verdicts: {output}; isolation: {tier}; calibration: {sandbox.calibration or 'unknown'}")
+    console.print(
+        table,
+        f"verdicts: {output}; isolation: {tier}; calibration: {sandbox.calibration or 'unknown'}",
+    )
     if bad or any(row["verdict"] == Verdict.INFRASTRUCTURE for row in rows):
         raise typer.Exit(1)
 

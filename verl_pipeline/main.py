@@ -1,9 +1,11 @@
-"""``python -m verl_pipeline.main <verl overrides>``: verl's entry point with one-off pipelining chosen.
+"""``python -m verl_pipeline.main <verl overrides>``: verl's entry point with one-off pipelining
+chosen.
 
 Invariants:
 * A setting that cannot work ends the command with one line and exit code 2, before Ray is started.
-* However the run ends (success, error, Ctrl-C, SIGTERM), every process it started has ended when this one does, and
-  the last checkpoint is left as it was written. Waiting for processes to end takes at most :data:`SHUTDOWN_S` seconds.
+* However the run ends (success, error, Ctrl-C, SIGTERM), every process it started has ended when
+  this one does, and the last checkpoint is left as it was written. Waiting for processes to end
+  takes at most :data:`SHUTDOWN_S` seconds.
 """
 
 import contextlib
@@ -29,7 +31,11 @@ from verl.utils.device import auto_set_device
 from verl_pipeline import shared_memory
 from verl_pipeline.plugin import FILTERED_SYNC_MODE, TRAINER_MODE
 from verl_pipeline.trainer.checks import check_config, check_mini_batches, check_trainer_mode
-from verl_pipeline.trainer.config import ConfigError, load_filtered_sync_config, load_pipeline_config
+from verl_pipeline.trainer.config import (
+    ConfigError,
+    load_filtered_sync_config,
+    load_pipeline_config,
+)
 from verl_pipeline.trainer.derive import derive
 from verl_pipeline.trainer.filtering_buffer import SAMPLER, FilteringReplayBuffer, dropping_filters
 
@@ -57,20 +63,27 @@ def check(config: DictConfig, skip: Collection[str] = ()) -> None:
     elif mode == FILTERED_SYNC_MODE:
         load_filtered_sync_config(config)
         check_mini_batches(config)
-    elif OmegaConf.select(config, f"{SAMPLER}.custom_sampler.name") == FilteringReplayBuffer.__name__:
+    elif (
+        OmegaConf.select(config, f"{SAMPLER}.custom_sampler.name") == FilteringReplayBuffer.__name__
+    ):
         dropping_filters(mode, OmegaConf.select(config, f"{SAMPLER}.sampler_kwargs"))
         check_mini_batches(config)
     try:
-        validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+        validate_config(
+            config,
+            use_reference_policy=need_reference_policy(config),
+            use_critic=need_critic(config),
+        )
     except (AssertionError, ValueError) as error:
         raise ConfigError(str(error).splitlines()[0]) from error
 
 
 def shut_down() -> None:
-    """End vLLM's engines, then Ray, then whatever is left below this process, each by its process id.
+    """End vLLM's engines, then Ray, then whatever is left below this process, each by its process
+    id.
 
-    Ray kills its actors outright: an engine that is still there by then would leave its shared memory behind. What an
-    engine that was killed has left is removed afterwards.
+    Ray kills its actors outright: an engine that is still there by then would leave its shared
+    memory behind. What an engine that was killed has left is removed afterwards.
     """
     descendants = psutil.Process().children(recursive=True)
     segments = {path for process in descendants for path in shared_memory.mapped(process)}
@@ -104,7 +117,9 @@ def _name(process: psutil.Process) -> str:
 
 
 def _remove_sockets() -> None:
-    """Remove this user's weight-transfer sockets that nobody listens to any more (verl leaves one a replica)."""
+    """Remove this user's weight-transfer sockets that nobody listens to any more (verl leaves one a
+    replica).
+    """
     bound = Path("/proc/net/unix").read_text() if Path("/proc/net/unix").exists() else ""
     for path in Path(tempfile.gettempdir()).glob("rl-colocate-zmq-*.sock"):
         with contextlib.suppress(FileNotFoundError):
@@ -124,16 +139,19 @@ def _ignore_signals() -> None:
 
 
 def _handle_signals() -> None:
-    """Also where the shell has set SIGINT to be ignored, as it does for a command in the background."""
+    """Also where the shell has set SIGINT to be ignored, as it does for a command in the
+    background.
+    """
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
 
 
 class _TaskRunner:
-    """verl's task runner, made right after ``ray.init``, whose SIGTERM handler would end us uncleaned.
+    """verl's task runner, made right after ``ray.init``, whose SIGTERM handler would end us
+    uncleaned.
 
-    It is kept: verl forgets it once it has run, and Ray then kills its actors, engines included, before
-    :func:`shut_down` can end these in order.
+    It is kept: verl forgets it once it has run, and Ray then kills its actors, engines included,
+    before :func:`shut_down` can end these in order.
     """
 
     kept: ClassVar[list] = []
@@ -145,7 +163,9 @@ class _TaskRunner:
     @classmethod
     def options(cls, *args, **kwargs):
         made = TaskRunnerV1.options(*args, **kwargs)
-        return SimpleNamespace(remote=lambda *args, **kwargs: cls._keep(made.remote(*args, **kwargs)))
+        return SimpleNamespace(
+            remote=lambda *args, **kwargs: cls._keep(made.remote(*args, **kwargs))
+        )
 
     @classmethod
     def _keep(cls, runner):
@@ -168,7 +188,8 @@ def main(config: DictConfig) -> None:
         run_ppo(config, task_runner_class=_TaskRunner)
     except KeyboardInterrupt:
         print(
-            "interrupted: shutting down; the last checkpoint stands, the same command resumes from it",
+            "interrupted: shutting down; the last checkpoint stands, the same command resumes "
+            "from it",
             file=sys.stderr,
         )
         sys.exit(EXIT_INTERRUPTED)

@@ -1,11 +1,12 @@
-"""What happens when verl loads us (entry point group ``verl.plugins``, run by every ``import verl``).
+"""What happens when verl loads us (entry point group ``verl.plugins``, run by every ``import
+verl``).
 
 Invariants:
-* Cheap: nothing of verl's trainer, vLLM or Ray is imported here. Registration waits for the module of
-  verl that it registers with (post-import hooks), so ``import verl`` stays as fast as it was.
-* The platform comes first: verl resolves its platform once, during the import that this entry point is
-  part of, so a CPU run must have been chosen by then (``VERL_PLATFORM=cpu`` or the overlay's word on the
-  command line).
+* Cheap: nothing of verl's trainer, vLLM or Ray is imported here. Registration waits for the module
+  of verl that it registers with (post-import hooks), so ``import verl`` stays as fast as it was.
+* The platform comes first: verl resolves its platform once, during the import that this entry point
+  is part of, so a CPU run must have been chosen by then (``VERL_PLATFORM=cpu`` or the overlay's
+  word on the command line).
 * Loud: verl hides an exception raised here at DEBUG level; ``verl-pipeline doctor`` and the trainer
   therefore ask :func:`active_seams` what really is in place.
 """
@@ -62,7 +63,8 @@ def active_seams() -> list[Seam]:
     """Import verl's trainer and report which of our extensions it knows.
 
     Returns:
-        One :class:`Seam` each for the trainer mode, the platform, and, on CPUs, the engine and the process group.
+        One :class:`Seam` each for the trainer mode, the platform, and, on CPUs, the engine and the
+        process group.
     """
     from verl.plugin.platform import get_platform
     from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
@@ -72,7 +74,8 @@ def active_seams() -> list[Seam]:
         Seam(
             f"trainer mode {TRAINER_MODE}",
             trainer is not None and trainer.__module__.startswith("verl_pipeline."),
-            f"verl's registry holds {trainer.__module__ + '.' + trainer.__qualname__ if trainer else 'nothing'}",
+            "verl's registry holds "
+            f"{trainer.__module__ + '.' + trainer.__qualname__ if trainer else 'nothing'}",
         )
     ]
     platform = get_platform()

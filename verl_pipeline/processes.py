@@ -1,4 +1,6 @@
-"""Ending in order: signals as exceptions, and children that do not outlive the process that started them."""
+"""Ending in order: signals as exceptions, and children that do not outlive the process that started
+them.
+"""
 
 import ctypes
 import signal
@@ -13,6 +15,8 @@ def end_with_parent() -> None:
 
 
 def interruptible() -> None:
-    """SIGTERM and SIGINT raise ``KeyboardInterrupt``: a shell has SIGINT ignored by what it runs in the background."""
+    """SIGTERM and SIGINT raise ``KeyboardInterrupt``: a shell has SIGINT ignored by what it runs in
+    the background.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

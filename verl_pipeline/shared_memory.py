@@ -1,7 +1,8 @@
-"""Shared memory of vLLM and verl below ``/dev/shm``, which a killed process leaves behind (hundreds of MB a replica).
+"""Shared memory of vLLM and verl below ``/dev/shm``, which a killed process leaves behind (hundreds
+of MB a replica).
 
-Invariant: called unused is only this user's memory that no process that can be looked at has mapped for
-:data:`GRACE_S` seconds since it was made.
+Invariant: called unused is only this user's memory that no process that can be looked at has mapped
+for :data:`GRACE_S` seconds since it was made.
 """
 
 import os

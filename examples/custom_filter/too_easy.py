@@ -25,5 +25,9 @@ class TooEasy:
         rewards: dict[str, list[float]] = defaultdict(list)
         for uid, reward in zip(batch.uids, batch.rewards, strict=True):
             rewards[uid].append(reward)
-        easy = {uid for uid, group in rewards.items() if sum(r >= self.right for r in group) > self.share * len(group)}
+        easy = {
+            uid
+            for uid, group in rewards.items()
+            if sum(r >= self.right for r in group) > self.share * len(group)
+        }
         return [Decision.DROP if uid in easy else Decision.KEEP for uid in batch.uids]

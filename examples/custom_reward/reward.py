@@ -1,4 +1,5 @@
-"""A reward of one's own: tests in a format of one's own, run in the sandbox, and a bonus for short programs.
+"""A reward of one's own: tests in a format of one's own, run in the sandbox, and a bonus for short
+programs.
 
     reward.custom_reward_function.path=examples/custom_reward/reward.py
 
@@ -6,7 +7,8 @@
 
 Invariants, which hold for any reward:
 * Every result has the same keys, of the same types: verl makes columns of them.
-* What is not the program's fault has the verdict ``infrastructure``, which the filter of that name drops.
+* What is not the program's fault has the verdict ``infrastructure``, which the filter of that name
+  drops.
 * The event loop is never blocked: other responses are generated and graded on it.
 """
 
@@ -39,7 +41,8 @@ async def compute_score(
     """
     problem = read_problem(ground_truth, str((extra_info or {}).get("index", "?")))
     result = await asyncio.to_thread(grade_response, problem, solution_str, sandbox(workers))
-    # An infrastructure verdict is dropped, not learned from: its score is there because verl wants a number.
+    # An infrastructure verdict is dropped, not learned from: its score is there because verl wants
+    # a number.
     right = result.verdict is Verdict.ACCEPTED
     return {
         "score": 1.0 + bonus * SHORT / (SHORT + len(solution_str)) if right else 0.0,
@@ -52,7 +55,9 @@ async def compute_score(
 
 
 def read_problem(text: str, name: str) -> Problem:
-    """The tests in ``text``; raises ``ValueError`` for what is none: a wrong data set is to be noticed at once."""
+    """The tests in ``text``; raises ``ValueError`` for what is none: a wrong data set is to be
+    noticed at once.
+    """
     tests = []
     for line in text.strip().splitlines():
         given, arrow, wanted = line.partition("=>")
@@ -64,11 +69,19 @@ def read_problem(text: str, name: str) -> Problem:
 
 @functools.cache
 def sandbox(workers: int) -> Sandbox:
-    """One for each process; its warm interpreters start when they are first needed and end with the process."""
+    """One for each process; its warm interpreters start when they are first needed and end with the
+    process.
+    """
     return Sandbox(workers)
 
 
 if __name__ == "__main__":
-    for program in ("print(sum(map(int, input().split())))", "print(3)", "import os; os.kill(1, 9)"):
+    for program in (
+        "print(sum(map(int, input().split())))",
+        "print(3)",
+        "import os; os.kill(1, 9)",
+    ):
         response = f"```python\n{program}\n```"
-        print(program, asyncio.run(compute_score("mine", response, "1 2 => 3\n3 4 => 7")), sep="\n  ")
+        print(
+            program, asyncio.run(compute_score("mine", response, "1 2 => 3\n3 4 => 7")), sep="\n  "
+        )

@@ -1,12 +1,22 @@
-"""``python -m recipes.deepcoder.ablation --data FOLDER``: the overlong filter on and off, all else equal.
+"""``python -m recipes.deepcoder.ablation --data FOLDER``: the overlong filter on and off, all else
+equal.
 
-Same data, same prompts in the same order, same stages; without the filter the training keeps what was cut off, with the
-reward it got. With the demo's ``--output`` the arm with the filter is the demo's own run, which is not run again.
+Same data, same prompts in the same order, same stages; without the filter the training keeps what
+was cut off, with the reward it got. With the demo's ``--output`` the arm with the filter is the
+demo's own run, which is not run again.
 """
 
 import typer
 
-from recipes.deepcoder.demo import OUTPUT, DataOption, OutputOption, SamplesOption, SettingsArgument, Sizes, command
+from recipes.deepcoder.demo import (
+    OUTPUT,
+    DataOption,
+    OutputOption,
+    SamplesOption,
+    SettingsArgument,
+    Sizes,
+    command,
+)
 
 ARMS = {
     "overlong": [],

@@ -1,7 +1,9 @@
-"""``python -m recipes.deepcoder.card RUN --evaluation FOLDER``: a model card that fills itself from what a run left.
+"""``python -m recipes.deepcoder.card RUN --evaluation FOLDER``: a model card that fills itself from
+what a run left.
 
 Invariants:
-* Every figure is read from a file of the run, of its data or of an evaluation; what is not there is said to be missing.
+* Every figure is read from a file of the run, of its data or of an evaluation; what is not there is
+  said to be missing.
 * A score stands beside its interval, its number of samples and how they were drawn.
 """
 
@@ -38,7 +40,9 @@ class NoRun(Refused):
     """A folder that is no run, data or evaluation of this recipe."""
 
 
-def card(run: Path, data: Path, evaluations: list[Path], name: str, base_model: str | None = None) -> ModelCard:
+def card(
+    run: Path, data: Path, evaluations: list[Path], name: str, base_model: str | None = None
+) -> ModelCard:
     """The card of the model that ``run`` has trained.
 
     Args:
@@ -158,12 +162,18 @@ def _scores(folder: Path) -> list[dict[str, Any]]:
 
 def main(
     run: Annotated[Path, typer.Argument(help="Folder of recipes.deepcoder.train.")],
-    data: Annotated[Path, typer.Option(help="Folder of recipes.deepcoder.prepare.")] = Path("outputs/deepcoder-data"),
+    data: Annotated[Path, typer.Option(help="Folder of recipes.deepcoder.prepare.")] = Path(
+        "outputs/deepcoder-data"
+    ),
     evaluation: Annotated[
         list[Path] | None, typer.Option(help="Folder of verl-pipeline eval; may be repeated.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name; by default the run's.")] = None,
-    base_model: Annotated[str | None, typer.Option(help="Hub name of the model it began with.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name; by default the run's.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Hub name of the model it began with.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="By default RUN/README.md.")] = None,
 ) -> None:
     """Write a model card from what a run, its data and its evaluations left."""

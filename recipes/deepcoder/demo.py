@@ -1,7 +1,8 @@
-"""``python -m recipes.deepcoder.demo --data FOLDER``: the whole recipe scaled down, on this machine, with real engines.
+"""``python -m recipes.deepcoder.demo --data FOLDER``: the whole recipe scaled down, on this
+machine, with real engines.
 
-Data is prepared, a model of 135M parameters is trained in two stages of growing context, and the model before training
-and after each stage is evaluated on problems held out from training.
+Data is prepared, a model of 135M parameters is trained in two stages of growing context, and the
+model before training and after each stage is evaluated on problems held out from training.
 
     OUTPUT/data                 what prepare wrote
     OUTPUT/base                 evaluation of the model before training
@@ -85,7 +86,9 @@ def prepare_data(output: Path, local: Path | None, settings: list[str]) -> Path:
     """The folder of prepared data."""
     data = output / "data"
     named = ["--data", str(local)] if local else []
-    run_command("recipes.deepcoder.prepare", "--config", "cpu", "--output", str(data), *named, *settings)
+    run_command(
+        "recipes.deepcoder.prepare", "--config", "cpu", "--output", str(data), *named, *settings
+    )
     return data
 
 
@@ -93,21 +96,45 @@ def evaluate_base(output: Path, sizes: Sizes) -> Path:
     """Evaluate the model before training; the evaluation's folder."""
     folder = output / "base"
     settings = _evaluation(output / "data", sizes)
-    run_command("verl_pipeline.cli", "eval", "--model", str(prepare_model()), "--output", str(folder), *settings)
+    run_command(
+        "verl_pipeline.cli",
+        "eval",
+        "--model",
+        str(prepare_model()),
+        "--output",
+        str(folder),
+        *settings,
+    )
     return folder
 
 
-def train_arm(output: Path, arm: str, sizes: Sizes, overrides: list[str], console: Console) -> dict[str, Path]:
-    """Train all stages below ``output/arm`` and evaluate the end of each; the evaluations' folders by stage."""
+def train_arm(
+    output: Path, arm: str, sizes: Sizes, overrides: list[str], console: Console
+) -> dict[str, Path]:
+    """Train all stages below ``output/arm`` and evaluate the end of each; the evaluations' folders
+    by stage.
+    """
     folder = output / arm
     run_command(
         "recipes.deepcoder.train",
-        *("--hardware", HARDWARE, "--data", str(output / "data"), "--output", str(folder), *overrides),
+        *(
+            "--hardware",
+            HARDWARE,
+            "--data",
+            str(output / "data"),
+            "--output",
+            str(folder),
+            *overrides,
+        ),
     )
     stages = json.loads((folder / "stages.json").read_text())["stages"]
     evaluations = {}
     for name, stage in stages.items():
-        watch = Watch(folder / name / "checkpoints", folder / "eval" / name, _evaluation(output / "data", sizes))
+        watch = Watch(
+            folder / name / "checkpoints",
+            folder / "eval" / name,
+            _evaluation(output / "data", sizes),
+        )
         evaluations[name] = watch.output / f"step_{stage['ended_at']}"
         if not (evaluations[name] / "results.json").is_file():
             evaluate_step(watch, stage["ended_at"], console)
@@ -134,7 +161,12 @@ def stage_limits() -> dict[str, int]:
 
 
 def demonstrate(
-    output: Path, local: Path | None, arms: dict[str, list[str]], sizes: Sizes, settings: list[str], console: Console
+    output: Path,
+    local: Path | None,
+    arms: dict[str, list[str]],
+    sizes: Sizes,
+    settings: list[str],
+    console: Console,
 ) -> dict[str, Any]:
     """Prepare, evaluate, train every arm; the report.
 
@@ -160,11 +192,17 @@ def show(report: dict[str, Any], output: Path, console: Console) -> None:
     from rich.markdown import Markdown
 
     console.print(Markdown(markdown(report)))
-    console.print(f"written: {output}/report.json, {output}/report.md", markup=False, soft_wrap=True)
+    console.print(
+        f"written: {output}/report.json, {output}/report.md", markup=False, soft_wrap=True
+    )
 
 
-def command(arms: dict[str, list[str]], output: Path, data: Path | None, sizes: Sizes, settings: list[str]) -> None:
-    """What a script of this recipe does with the user's words: run, show, and end with the right exit code."""
+def command(
+    arms: dict[str, list[str]], output: Path, data: Path | None, sizes: Sizes, settings: list[str]
+) -> None:
+    """What a script of this recipe does with the user's words: run, show, and end with the right
+    exit code.
+    """
     interruptible()
     console = Console()
     try:

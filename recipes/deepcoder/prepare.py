@@ -1,8 +1,10 @@
-"""Prepares training data: ``python -m recipes.deepcoder.prepare --config cpu``; the same command goes on after a stop.
+"""Prepares training data: ``python -m recipes.deepcoder.prepare --config cpu``; the same command
+goes on after a stop.
 
 Invariants:
 * One process at a time works in a folder.
-* What is refused is one line and exit code 2, a stop by the user 130; what is done is kept in either case.
+* What is refused is one line and exit code 2, a stop by the user 130; what is done is kept in
+  either case.
 """
 
 import os
@@ -24,9 +26,13 @@ def prepare(
     ] = None,
     config: Annotated[str | None, typer.Option(help="full, cpu, or a YAML file.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the parquet files and the report.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the parquet files and the report.")
+    ] = None,
 ) -> None:
-    """Ingest, check, de-duplicate, decontaminate and measure coding problems; write parquet files in verl's schema."""
+    """Ingest, check, de-duplicate, decontaminate and measure coding problems; write parquet files
+    in verl's schema.
+    """
     from recipes.deepcoder.data.pipeline import Pipeline
     from recipes.deepcoder.data.report import write_reports
     from recipes.deepcoder.data.settings import load_config
@@ -42,7 +48,10 @@ def prepare(
             outcome = Pipeline(chosen, console).run()
             report = write_reports(chosen, outcome)
     except KeyboardInterrupt:
-        print("stopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+        print(
+            "stopped; what is done is kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
         raise typer.Exit(130) from None
     except (Refused, SandboxError, ModelUnavailableError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -50,14 +59,19 @@ def prepare(
     console.print(summary(report))
     for warning in report["warnings"]:
         console.print(warning, style="yellow", markup=False, highlight=False)
-    written = [*(f"{chosen.output}/{name}" for name in report["outputs"]), f"{chosen.output}/report.html"]
+    written = [
+        *(f"{chosen.output}/{name}" for name in report["outputs"]),
+        f"{chosen.output}/report.html",
+    ]
     console.print(f"written: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def summary(report: dict[str, Any]) -> Table:
     """A row a source: what each stage removed."""
     stages = [stage for stage in report["stages"] if stage != "split"]
-    table = Table("source", "rows", *stages, "left", "train", "held out", caption="removed by each stage")
+    table = Table(
+        "source", "rows", *stages, "left", "train", "held out", caption="removed by each stage"
+    )
     for name, source in report["sources"].items():
         went = [str(-source["stages"][stage]["went"] or 0) for stage in stages]
         splits = [str(source["splits"].get(split, 0)) for split in ("train", "heldout")]
@@ -67,5 +81,7 @@ def summary(report: dict[str, Any]) -> Table:
 
 if __name__ == "__main__":
     interruptible()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else it warns of every fork of the sandbox
+    os.environ.setdefault(
+        "TOKENIZERS_PARALLELISM", "true"
+    )  # else it warns of every fork of the sandbox
     typer.run(prepare)

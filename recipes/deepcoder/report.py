@@ -1,8 +1,8 @@
 """The report of a scaled-down run: truncated share and score of each stage, with intervals.
 
 Invariants:
-* Intervals of held-out numbers are clustered by problem, those of training by step: neither samples of one problem nor
-  the groups of one batch are independent of each other.
+* Intervals of held-out numbers are clustered by problem, those of training by step: neither samples
+  of one problem nor the groups of one batch are independent of each other.
 * A gain is paired: the same problems before and after.
 * Numbers of samples and problems stand beside every share.
 """
@@ -22,7 +22,9 @@ TASK = "parquet"
 VERSION = 1
 
 
-def rows_of(folder: Path, limits: dict[str, int], base: Path, evaluations: dict[str, Path]) -> list[dict[str, Any]]:
+def rows_of(
+    folder: Path, limits: dict[str, int], base: Path, evaluations: dict[str, Path]
+) -> list[dict[str, Any]]:
     """A row a stage of the training in ``folder``.
 
     Args:
@@ -45,7 +47,11 @@ def rows_of(folder: Path, limits: dict[str, int], base: Path, evaluations: dict[
 
 def training(metrics: Path) -> dict[str, Any]:
     """What the filters saw and left, over the steps of a stage."""
-    steps = [record["data"] for record in read_lines(metrics) if "filters/before/trajectories" in record["data"]]
+    steps = [
+        record["data"]
+        for record in read_lines(metrics)
+        if "filters/before/trajectories" in record["data"]
+    ]
     counts = [step["filters/before/trajectories"] for step in steps]
     left = [step["filters/after/trajectories"] for step in steps]
     each = statistics.fmean(counts)
@@ -56,12 +62,18 @@ def training(metrics: Path) -> dict[str, Any]:
         "trained_on": int(sum(left)),
         "skipped_updates": int(sum(step["filters/skipped_update"] for step in steps)),
         "truncated": proportion_interval(shares, each).as_dict(),
-        "reward": proportion_interval([step["filters/before/reward_mean"] for step in steps], each).as_dict(),
+        "reward": (
+            proportion_interval(
+                [step["filters/before/reward_mean"] for step in steps], each
+            ).as_dict()
+        ),
     }
 
 
 def held_out(evaluation: Path, limit: int) -> dict[str, Any]:
-    """Score of an evaluation, and the share of its samples that are longer than ``limit`` tokens or were cut off."""
+    """Score of an evaluation, and the share of its samples that are longer than ``limit`` tokens or
+    were cut off.
+    """
     (task,) = [task for task in read_results(evaluation)["tasks"] if task["task"] == TASK]
     long: dict[str, list[float]] = defaultdict(list)
     for row in read_lines(evaluation / TASK / "samples.jsonl"):
@@ -72,7 +84,9 @@ def held_out(evaluation: Path, limit: int) -> dict[str, Any]:
         "samples": task["counts"]["samples"],
         "failed": task["counts"]["failed"] + task["counts"]["infrastructure"],
         "pass@1": task["pass@1"],
-        "beyond_limit": proportion_interval([statistics.fmean(values) for values in long.values()], n).as_dict(),
+        "beyond_limit": (
+            proportion_interval([statistics.fmean(values) for values in long.values()], n).as_dict()
+        ),
         "mean_tokens": task["lengths"]["mean"],
         "max_tokens": task["sampling"]["max_tokens"],
     }
@@ -81,7 +95,9 @@ def held_out(evaluation: Path, limit: int) -> dict[str, Any]:
 def gain(before: Path, after: Path) -> dict[str, Any]:
     """Paired gain in pass@1 of one evaluation over another."""
     (row,) = compare_folders(before, after)
-    return {key: row[key] for key in ("value", "low", "high", "better", "worse", "problems", "notes")}
+    return {
+        key: row[key] for key in ("value", "low", "high", "better", "worse", "problems", "notes")
+    }
 
 
 def write_report(output: Path, base: Path, arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -117,34 +133,47 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         "# DeepCoder's recipe, scaled down",
         "",
-        f"Held out: {base['problems']} problems, {base['samples']} samples each time, up to {base['max_tokens']} "
-        "tokens, asked as in training. Intervals are 95 %, clustered by problem (held out) or by step (training).",
+        (
+            f"Held out: {base['problems']} problems, {base['samples']} samples each time, up to "
+            f"{base['max_tokens']} tokens, asked as in training. Intervals are 95 %, clustered by "
+            "problem (held out) or by step (training)."
+        ),
         "",
-        f"Before training: pass@1 {_share(base['pass@1'])}, cut off {_share(base['beyond_limit'])}, "
-        f"{base['mean_tokens']:.0f} tokens on average.",
+        (
+            f"Before training: pass@1 {_share(base['pass@1'])}, cut off "
+            f"{_share(base['beyond_limit'])}, {base['mean_tokens']:.0f} tokens on average."
+        ),
     ]
     for arm, rows in report["arms"].items():
         lines += [
             "",
             f"## {arm}",
             "",
-            "| stage | limit | training: steps, trajectories, trained on | cut off in training | reward in training | "
-            "held out: beyond the stage's limit | held out: pass@1 | gain over before, paired |",
+            (
+                "| stage | limit | training: steps, trajectories, trained on | cut off in training "
+                "| reward in training | held out: beyond the stage's limit | held out: pass@1 | "
+                "gain over before, paired |"
+            ),
             "|---|---|---|---|---|---|---|---|",
             *map(_row, rows),
         ]
     for entry in report["between"]:
         lines += [
             "",
-            f"After stage {entry['stage']}, {entry['arm']} over {entry['over']}: {_points(entry)} "
-            f"({entry['better']} problems better, {entry['worse']} worse, of {entry['problems']}).",
+            (
+                f"After stage {entry['stage']}, {entry['arm']} over {entry['over']}: "
+                f"{_points(entry)} ({entry['better']} problems better, {entry['worse']} worse, of "
+                f"{entry['problems']})."
+            ),
         ]
     return "\n".join([*lines, ""])
 
 
 def _row(row: dict[str, Any]) -> str:
     trained, held = row["training"], row["held_out"]
-    skipped = f", {trained['skipped_updates']} updates skipped" if trained["skipped_updates"] else ""
+    skipped = (
+        f", {trained['skipped_updates']} updates skipped" if trained["skipped_updates"] else ""
+    )
     cells = (
         row["stage"],
         str(row["limit"]),

@@ -3,11 +3,11 @@
     python -m recipes.deepcoder.train --hardware cpu
     python -m recipes.deepcoder.train --hardware 32xH100 --dry-run
 
-The same command goes on where an earlier one stopped, however it stopped. Runs are in ``stages.yaml``, machines in
-``hardware/<name>.yaml``.
+The same command goes on where an earlier one stopped, however it stopped. Runs are in
+``stages.yaml``, machines in ``hardware/<name>.yaml``.
 
-Invariant: exit code 2 for what is refused, before anything is loaded, with one line; 130 for Ctrl-C; 1 for a training
-that failed.
+Invariant: exit code 2 for what is refused, before anything is loaded, with one line; 130 for
+Ctrl-C; 1 for a training that failed.
 """
 
 import os
@@ -21,7 +21,15 @@ from rich.console import Console
 
 from recipes.deepcoder.stages.child import TrainingFailed, command
 from recipes.deepcoder.stages.compose import Settings, place, split_words
-from recipes.deepcoder.stages.config import QUICKSTART, STAGES, Hardware, check_stage, load_hardware, load_runs, run_of
+from recipes.deepcoder.stages.config import (
+    QUICKSTART,
+    STAGES,
+    Hardware,
+    check_stage,
+    load_hardware,
+    load_runs,
+    run_of,
+)
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.processes import interruptible
 
@@ -30,16 +38,25 @@ EXIT_REFUSED, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
 def main(
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="verl's settings, for every stage; reproduce=released as well.")
+        list[str] | None,
+        typer.Argument(help="verl's settings, for every stage; reproduce=released as well."),
     ] = None,
     stages: Annotated[Path, typer.Option(help="File of runs and their stages.")] = STAGES,
     hardware: Annotated[str, typer.Option(help="32xH100, 8xA100, cpu, or a file.")] = "cpu",
-    run: Annotated[str | None, typer.Option(help="Run of the file; by default the hardware's.")] = None,
-    stage: Annotated[str | None, typer.Option(help="Only this stage; those before it must be done.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder that prepare has written; by default the run's.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Run of the file; by default the hardware's.")
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Only this stage; those before it must be done.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that prepare has written; by default the run's.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="By default outputs/deepcoder/<run>.")] = None,
     reproduce: Annotated[str, typer.Option(help="GRPO+ as ours, described or released.")] = "ours",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, print verl's resolved settings, stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, print verl's resolved settings, stop.")
+    ] = False,
 ) -> None:
     """Train the stages of a run; the same command goes on where an earlier one stopped."""
     interruptible()  # for the training to end with us
@@ -71,7 +88,10 @@ def main(
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt:
-        console.print("interrupted: the last checkpoint stands, the same command goes on from it", soft_wrap=True)
+        console.print(
+            "interrupted: the last checkpoint stands, the same command goes on from it",
+            soft_wrap=True,
+        )
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -102,7 +122,9 @@ def _choose_platform(hardware: Hardware, dry_run: bool) -> None:
 
 
 def _show(settings: Settings, only: str | None) -> None:
-    """Print each stage as a YAML document: the command and what was not checked as comments, then verl's settings."""
+    """Print each stage as a YAML document: the command and what was not checked as comments, then
+    verl's settings.
+    """
     from recipes.deepcoder.stages.checks import plan
 
     for planned in plan(settings, dry_run=True):
@@ -126,7 +148,8 @@ def _train(settings: Settings, only: str | None, console: Console) -> None:
         console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     run(settings, planned, only, console)
     console.print(
-        f"checkpoints are evaluated by: verl-pipeline eval-watch {settings.output}/<stage>/checkpoints",
+        "checkpoints are evaluated by: verl-pipeline eval-watch "
+        f"{settings.output}/<stage>/checkpoints",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -1,4 +1,6 @@
-"""One whole run: PPO with critic and reference model, two pools, validation, checkpoints, clean end."""
+"""One whole run: PPO with critic and reference model, two pools, validation, checkpoints, clean
+end.
+"""
 
 import pytest
 

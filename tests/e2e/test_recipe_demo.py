@@ -1,4 +1,6 @@
-"""DeepCoder's recipe as its README gives it: the demonstration and its ablation, about forty minutes on two cores."""
+"""DeepCoder's recipe as its README gives it: the demonstration and its ablation, about forty
+minutes on two cores.
+"""
 
 import json
 import os
@@ -14,23 +16,32 @@ STAGES = ["short", "long"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3 * 3600),
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"no data in {DATA}; name a folder with VERL_PIPELINE_DATA"),
+    pytest.mark.skipif(
+        not DATA.is_dir(), reason=f"no data in {DATA}; name a folder with VERL_PIPELINE_DATA"
+    ),
 ]
 
 
 def test_both_arms_are_prepared_trained_evaluated_and_reported(tmp_path):
     output = tmp_path / "demo"
     words = ["--data", str(DATA), "--output", str(output)]
-    run = subprocess.run([sys.executable, "-m", "recipes.deepcoder.ablation", *words], cwd=ROOT, capture_output=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "recipes.deepcoder.ablation", *words], cwd=ROOT, capture_output=True
+    )
     assert run.returncode == 0, run.stderr.decode()[-6000:]
     report = json.loads((output / "report.json").read_text())
     assert report["base"]["problems"] == 24
     for arm in ("overlong", "unfiltered"):
         rows = report["arms"][arm]
-        assert [row["stage"] for row in rows] == STAGES and [row["limit"] for row in rows] == [64, 128]
+        assert [row["stage"] for row in rows] == STAGES and [row["limit"] for row in rows] == [
+            64,
+            128,
+        ]
         for row in rows:
             trained, held_out = row["training"], row["held_out"]
-            assert trained["trajectories"] == 24 * trained["steps"] and held_out["samples"] == 24 * 8
+            assert (
+                trained["trajectories"] == 24 * trained["steps"] and held_out["samples"] == 24 * 8
+            )
             assert held_out["failed"] == 0
             for share in (trained["truncated"], held_out["pass@1"]):
                 assert 0 <= share["low"] <= share["value"] <= share["high"] <= 1

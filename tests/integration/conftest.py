@@ -1,4 +1,6 @@
-"""Real runs: Ray, vLLM, FSDP2 and TransferQueue on a tiny model. Each run takes one to three minutes on two cores."""
+"""Real runs: Ray, vLLM, FSDP2 and TransferQueue on a tiny model. Each run takes one to three
+minutes on two cores.
+"""
 
 import glob
 import os
@@ -11,7 +13,9 @@ from verl_pipeline.testing import equivalence, runs
 
 
 def check_clean(run: runs.Run) -> None:
-    """No process, shared memory or temporary file of the run is left (Ray's own session folder aside)."""
+    """No process, shared memory or temporary file of the run is left (Ray's own session folder
+    aside).
+    """
     assert run.survivors == []
     assert run.leftovers == []
     assert glob.glob("/tmp/rl-colocate-zmq-*") == []

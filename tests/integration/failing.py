@@ -25,7 +25,9 @@ class FailingWorker(SeededAgentLoopWorker):
         # All but one member of the group fail.
         if int(trajectory["sample_index"]) == BROKEN_GENERATION and session_id > 0:
             raise RuntimeError("planted: this generation fails")
-        return await super()._run_agent_loop(sampling_params, trajectory=trajectory, session_id=session_id, **kwargs)
+        return await super()._run_agent_loop(
+            sampling_params, trajectory=trajectory, session_id=session_id, **kwargs
+        )
 
 
 class FailingManager(SeededAgentLoopManager):

@@ -1,4 +1,6 @@
-"""A filter that empties a batch on purpose, and a reward of 0 or 1; imported by the runs' Ray workers."""
+"""A filter that empties a batch on purpose, and a reward of 0 or 1; imported by the runs' Ray
+workers.
+"""
 
 from verl_pipeline.filters import BatchView, Decision
 
@@ -18,5 +20,7 @@ class SecondBatchGone:
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_kwargs) -> float:
-    """1 for an answer with more than one of what is asked for: some long answers have it, some have not."""
+    """1 for an answer with more than one of what is asked for: some long answers have it, some have
+    not.
+    """
     return float(solution_str.count(ground_truth) > 1)

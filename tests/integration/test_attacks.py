@@ -1,7 +1,8 @@
 """Programs that are wrong on purpose (``tests/attacks``): what they try is in their second line.
 
-Most are right only if their attack works, so that "accepted" is the finding. None may be accepted, pass for a failure
-of the sandbox, disturb a right program beside or after it, or leave a process or a file.
+Most are right only if their attack works, so that "accepted" is the finding. None may be accepted,
+pass for a failure of the sandbox, disturb a right program beside or after it, or leave a process or
+a file.
 """
 
 import os
@@ -15,16 +16,28 @@ from pathlib import Path
 import psutil
 import pytest
 
-from verl_pipeline.grading import AssertTest, CallTest, Comparison, Problem, Result, StdinTest, Verdict, grade
+from verl_pipeline.grading import (
+    AssertTest,
+    CallTest,
+    Comparison,
+    Problem,
+    Result,
+    StdinTest,
+    Verdict,
+    grade,
+)
 from verl_pipeline.sandbox import Limits, Sandbox
 from verl_pipeline.sandbox.prelude import IMPORTS
 from verl_pipeline.sandbox.worker import Worker
 
 pytestmark = pytest.mark.timeout(120)
 
-NOT_AS_ROOT = pytest.mark.skipif(os.getuid() == 0, reason="refused to root; see test_ordinary_user.py")
+NOT_AS_ROOT = pytest.mark.skipif(
+    os.getuid() == 0, reason="refused to root; see test_ordinary_user.py"
+)
 FOLDER = Path(__file__).parents[1] / "attacks"
-# They burden the machine or their sandbox: a right program is graded at the same moment, and right after.
+# They burden the machine or their sandbox: a right program is graded at the same moment, and right
+# after.
 BURDENS = ("timeouts", "processes", "exhaustion", "races")
 # They leave something for others, or try to: a spy is run on the same worker.
 TRACES = ("patching", "reading", "memorised", "races")
@@ -87,7 +100,9 @@ PROBLEMS = {
             StdinTest("123456 654321\n", "777777"),
             StdinTest("123456789012345678901 1\n", "123456789012345678902"),
         ),
-        problem("yes_no", StdinTest("4\n", "YES"), StdinTest("7\n", "NO"), StdinTest("10\n", "YES")),
+        problem(
+            "yes_no", StdinTest("4\n", "YES"), StdinTest("7\n", "NO"), StdinTest("10\n", "YES")
+        ),
         problem(
             "names",
             StdinTest("2\nAda\nBea\n", "Ada\nBea"),
@@ -120,7 +135,10 @@ PROBLEMS = {
         problem("squares", AssertTest(CHECK_SQUARES, ("square",))),
         problem(
             "push",
-            AssertTest("assert push(Node(1), 2) == Node(2, Node(1))\nassert push(None, 3) == Node(3)", ("push",)),
+            AssertTest(
+                "assert push(Node(1), 2) == Node(2, Node(1))\nassert push(None, 3) == Node(3)",
+                ("push",),
+            ),
             prelude=NODE,
         ),
         problem(
@@ -169,22 +187,26 @@ RIGHT = {
     "half": "def half(x):\n    return x / 2",
     "squares": "def square(x):\n    return x * x",
     "push": "def push(node, value):\n    return Node(value, node)",
-    "roots": """
+    "roots": (
+        """
 from math import copysign, sqrt
 
 def roots(a, b, c):
     larger = -(b + copysign(sqrt(b * b - 4 * a * c), b)) / 2
     return sorted([larger / a, c / larger])
-""",
+"""
+    ),
     "mean": "numbers = list(map(float, input().split()))\nprint(sum(numbers) / len(numbers))",
-    "factors": """
+    "factors": (
+        """
 number, factor = int(input()), 2
 while number > 1:
     while number % factor == 0:
         print(factor)
         number //= factor
     factor += 1
-""",
+"""
+    ),
     "split": "print(1, int(input()) - 1)",
     "pair": "def pair(n):\n    return [1, n - 1]",
 }
@@ -264,8 +286,16 @@ def table(request) -> Iterator[list[tuple[str, Result]]]:
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print(f"\n{'attack':44}{'verdict':16}{'tier':12}{'cpu_s':>7}{'wall_s':>8}")
         for name, result in rows:
-            print(f"{name:44}{result.verdict:16}{result.tier or '':12}{result.cpu_s:7.2f}{result.wall_s:8.2f}")
-        print(*(f"{verdict}: {count}" for verdict, count in Counter(row[1].verdict for row in rows).items()), sep=", ")
+            print(
+                f"{name:44}{result.verdict:16}{result.tier or '':12}{result.cpu_s:7.2f}{result.wall_s:8.2f}"
+            )
+        print(
+            *(
+                f"{verdict}: {count}"
+                for verdict, count in Counter(row[1].verdict for row in rows).items()
+            ),
+            sep=", ",
+        )
 
 
 def workers(sandbox: Sandbox) -> set[int]:
@@ -296,7 +326,11 @@ def files() -> set[Path]:
     """What a program or a sandbox might have left on this machine; others work here too."""
     places = (Path(folder) for folder in ("/tmp", "/dev/shm", "/var/tmp", "/run"))
     found = (path for place in places if place.is_dir() for path in place.iterdir())
-    return {path for path in found if "attacker" in path.name or path.name.startswith("verl_pipeline_scratch_")}
+    return {
+        path
+        for path in found
+        if "attacker" in path.name or path.name.startswith("verl_pipeline_scratch_")
+    }
 
 
 def check_right(problem: Problem, program: str, sandbox: Sandbox) -> None:
@@ -336,7 +370,9 @@ def test_the_corpus_is_complete():
         assert attack.problem in PROBLEMS, attack.name
         assert attack.words[1:] in ([], ["tier: namespaces"]), attack.name
         assert attack.source.split("\n")[1].startswith("# "), attack.name
-        assert not attack.path.stem.startswith("test_") and not attack.path.stem.endswith("_test"), "pytest collects it"
+        assert not attack.path.stem.startswith("test_") and not attack.path.stem.endswith(
+            "_test"
+        ), "pytest collects it"
 
 
 @each()

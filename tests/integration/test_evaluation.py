@@ -1,4 +1,6 @@
-"""Evaluation with real engines: vLLM offline, killed in the middle; a server of vLLM's; checkpoints of a training."""
+"""Evaluation with real engines: vLLM offline, killed in the middle; a server of vLLM's; checkpoints
+of a training.
+"""
 
 import json
 import os
@@ -24,7 +26,12 @@ from verl_pipeline.testing import runs, tiny
 pytestmark = pytest.mark.timeout(900)
 
 ROWS, N = 6, 24
-SAMPLING = ["engine.concurrency=8", "sampling.max_tokens=160", "sampling.temperature=1.0", "sampling.top_p=0.95"]
+SAMPLING = [
+    "engine.concurrency=8",
+    "sampling.max_tokens=160",
+    "sampling.temperature=1.0",
+    "sampling.top_p=0.95",
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,13 @@ def model(tmp_path_factory):
 def settings(tmp_path_factory):
     """Tasks and data: prompts of verl's schema, answered by random text, graded as mathematics."""
     data = tiny.write_data(tmp_path_factory.mktemp("data") / "val.parquet", ROWS)
-    return ["--tasks", "parquet", f"options.parquet.file={data}", "options.parquet.grader=math", *SAMPLING]
+    return [
+        "--tasks",
+        "parquet",
+        f"options.parquet.file={data}",
+        "options.parquet.grader=math",
+        *SAMPLING,
+    ]
 
 
 def command(*words) -> list[str]:
@@ -53,11 +66,15 @@ def samples(output: Path) -> dict:
     return {(row["id"], row["sample"]): row for row in read_lines(output / "parquet/samples.jsonl")}
 
 
-def test_killed_in_the_middle_and_restarted_it_has_the_same_samples_and_result(tmp_path, model, settings):
+def test_killed_in_the_middle_and_restarted_it_has_the_same_samples_and_result(
+    tmp_path, model, settings
+):
     words = ["--model", model, "--n", N, *settings]
     evaluate(*words, "--output", tmp_path / "whole")
     killed = subprocess.Popen(
-        command(*words, "--output", tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(*words, "--output", tmp_path / "killed"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     path = tmp_path / "killed/parquet/samples.jsonl"
     deadline = time.monotonic() + 300
@@ -74,10 +91,17 @@ def test_killed_in_the_middle_and_restarted_it_has_the_same_samples_and_result(t
     assert sum(1 for _row in read_lines(path)) == ROWS * N, "no sample is drawn twice"
     assert before.items() <= samples(tmp_path / "killed").items()
     whole, again = samples(tmp_path / "whole"), samples(tmp_path / "killed")
-    assert {key: row["response"] for key, row in whole.items()} == {key: row["response"] for key, row in again.items()}
-    assert len({row["response"] for row in whole.values()}) > ROWS * N / 2, "samples differ from each other"
+    assert {key: row["response"] for key, row in whole.items()} == {
+        key: row["response"] for key, row in again.items()
+    }
+    assert len({row["response"] for row in whole.values()}) > ROWS * N / 2, (
+        "samples differ from each other"
+    )
     results = [read_results(tmp_path / name) for name in ("whole", "killed")]
-    scores = [[(task["pass@1"], task["verdicts"], task["counts"]) for task in result["tasks"]] for result in results]
+    scores = [
+        [(task["pass@1"], task["verdicts"], task["counts"]) for task in result["tasks"]]
+        for result in results
+    ]
     assert scores[0] == scores[1]
     assert results[0]["model"]["weights"] == weights_hash(model)
     assert all(row["mean_logprob"] < 0 for row in whole.values())
@@ -88,10 +112,20 @@ def test_a_server_gives_what_the_offline_engine_gives(tmp_path, model, settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = "--dtype float32 --max-model-len 256 --enforce-eager --no-enable-chunked-prefill".split()
+    words = (
+        "--dtype float32 --max-model-len 256 --enforce-eager --no-enable-chunked-prefill".split()
+    )
     with open(tmp_path / "server.log", "w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--port", str(port)]
+            [
+                sys.executable,
+                "-m",
+                "vllm.entrypoints.openai.api_server",
+                "--model",
+                str(model),
+                "--port",
+                str(port),
+            ]
             + ["--served-model-name", "tiny", "--host", "127.0.0.1", *words],
             stdout=log,
             stderr=log,
@@ -102,16 +136,25 @@ def test_a_server_gives_what_the_offline_engine_gives(tmp_path, model, settings)
     try:
         deadline = time.monotonic() + 300
         while True:
-            assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "server.log").read_text()
+            assert server.poll() is None and time.monotonic() < deadline, (
+                tmp_path / "server.log"
+            ).read_text()
             try:
                 urllib.request.urlopen(f"{url}/models", timeout=5).close()
                 break
             except OSError:
                 time.sleep(1)
-        both = [*settings, "--tasks", "parquet,tests.unit.evaluation.small", "options.small.programs=false"]
+        both = [
+            *settings,
+            "--tasks",
+            "parquet,tests.unit.evaluation.small",
+            "options.small.programs=false",
+        ]
         served = [*both, "engine.kind=server", f"engine.url={url}"]
         evaluate("--model", "tiny", "--n", 2, "--output", tmp_path / "served", *served)
-        assert "serves tiny" in evaluate("--model", "other", "--output", tmp_path / "other", *served, expected=2)
+        assert "serves tiny" in evaluate(
+            "--model", "other", "--output", tmp_path / "other", *served, expected=2
+        )
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(60)
@@ -159,10 +202,22 @@ def test_checkpoints_of_a_training_run_are_evaluated_beside_it(tmp_path, model, 
     for row in rows:
         merged = tmp_path / f"merged-{row['step']}"
         actor = run / f"global_step_{row['step']}" / "actor"
-        merge = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(actor)]
+        merge = [
+            sys.executable,
+            "-m",
+            "verl.model_merger",
+            "merge",
+            "--backend",
+            "fsdp",
+            "--local_dir",
+            str(actor),
+        ]
         subprocess.run([*merge, "--target_dir", str(merged)], check=True, capture_output=True)
         assert weights_hash(merged) == row["weights"]
-        assert row["tasks"]["parquet"]["split"] == "validation" and row["tasks"]["parquet"]["samples"] == ROWS * 4
+        assert (
+            row["tasks"]["parquet"]["split"] == "validation"
+            and row["tasks"]["parquet"]["samples"] == ROWS * 4
+        )
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in metrics] == [2, 4]
     assert metrics[0]["data"].keys() == watch.metrics_of(rows[0]).keys()

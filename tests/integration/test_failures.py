@@ -44,7 +44,8 @@ def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_dire
         kept = [record for record in run.trajectories if record["step"] == step]
         assert len(kept) == 16 - missing
         assert {record["index"] for record in kept} <= set(indices)
-        # All rewards are equal, so nothing is learned: a lone survivor's raw reward would be seen here.
+        # All rewards are equal, so nothing is learned: a lone survivor's raw reward would be seen
+        # here.
         assert metrics["critic/advantages/max"] == metrics["critic/advantages/min"] == 0
     check_clean(run)
 
@@ -53,13 +54,18 @@ def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_dire
 def test_too_many_failures_stop_the_run_with_the_first_traceback(runs_directory):
     run = runs.train(runs_directory / "too-many", overrides(runs_directory, share=0.1))
     assert run.returncode not in (0, None)
-    assert "is above trainer.v1.one_off_pipeline.max_infrastructure_share=0.1. First failure:" in run.output
+    assert (
+        "is above trainer.v1.one_off_pipeline.max_infrastructure_share=0.1. First failure:"
+        in run.output
+    )
     assert "planted: this" in run.output
     check_clean(run)
 
 
 def start_until_step(directory, settings, step):
-    """Start a run and wait until it has finished a step; returns the process and everything below it."""
+    """Start a run and wait until it has finished a step; returns the process and everything below
+    it.
+    """
     process = runs.start(directory, settings)
     deadline = time.monotonic() + 600
     metrics = directory / "metrics.jsonl"
@@ -98,7 +104,11 @@ def test_a_dead_replica_stops_the_run_by_name(runs_directory):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_everything_within_30_s_and_leaves_the_checkpoint(runs_directory, how):
     directory = runs_directory / f"interrupt-{how.name}"
-    settings = [*endless(runs_directory), "trainer.save_freq=2", f"trainer.default_local_dir={directory}/checkpoints"]
+    settings = [
+        *endless(runs_directory),
+        "trainer.save_freq=2",
+        f"trainer.default_local_dir={directory}/checkpoints",
+    ]
     process, below = start_until_step(directory, settings, 3)
     start = time.monotonic()
     process.send_signal(how)
@@ -107,5 +117,7 @@ def test_an_interrupt_ends_everything_within_30_s_and_leaves_the_checkpoint(runs
     run = runs.collect(directory, process, below)
     assert run.returncode == 130, tail(run)
     latest = int((directory / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
-    assert (directory / "checkpoints" / f"global_step_{latest}" / "transfer_queue" / "metadata.json").exists()
+    assert (
+        directory / "checkpoints" / f"global_step_{latest}" / "transfer_queue" / "metadata.json"
+    ).exists()
     check_clean(run)

@@ -1,4 +1,6 @@
-"""Filters in real runs: in our trainer, in verl's sync by configuration alone, and in the thin trainer for the rest."""
+"""Filters in real runs: in our trainer, in verl's sync by configuration alone, and in the thin
+trainer for the rest.
+"""
 
 import math
 
@@ -13,7 +15,8 @@ STEPS = 4
 
 
 def run(directory, *overrides, module=runs.OURS):
-    # A policy that stays nearly uniform over 45 tokens: of eight answers of up to 40, about half end by themselves.
+    # A policy that stays nearly uniform over 45 tokens: of eight answers of up to 40, about half
+    # end by themselves.
     settings = [
         *tiny.overrides(directory, n=8),
         "data.max_response_length=40",
@@ -26,7 +29,12 @@ def run(directory, *overrides, module=runs.OURS):
     if module == runs.OURS:  # verl's own entry leaves shared memory of its engines behind
         check_clean(finished)
     assert sorted(finished.metrics) == list(range(1, STEPS + 1))
-    assert not [name for step in finished.metrics.values() for name, value in step.items() if math.isnan(value)]
+    assert not [
+        name
+        for step in finished.metrics.values()
+        for name, value in step.items()
+        if math.isnan(value)
+    ]
     return finished.metrics
 
 
@@ -35,7 +43,9 @@ def check_overlong(metrics, step):
     found = metrics[step]
     assert 0 < found["filters/before/truncated_share"] <= 1
     assert found["filters/overlong/dropped"] > 0 and found["filters/after/truncated_share"] == 0
-    assert found["filters/after/response_length_mean"] < found["filters/before/response_length_mean"]
+    assert (
+        found["filters/after/response_length_mean"] < found["filters/before/response_length_mean"]
+    )
 
 
 @pytest.mark.parametrize("staleness", [1, pytest.param(0, marks=pytest.mark.slow)])
@@ -81,5 +91,11 @@ def test_the_thin_trainer_zeroes_advantages(tmp_path, tests_on_path):
     )
     assert [metrics[step]["filters/skipped_update"] for step in metrics] == [0, 1, 0, 0]
     for step in (1, 3, 4):
-        assert metrics[step]["filters/overlong/zero_advantage"] > 0 and metrics[step]["filters/overlong/dropped"] == 0
-        assert metrics[step]["filters/after/trajectories"] < metrics[step]["filters/before/trajectories"]
+        assert (
+            metrics[step]["filters/overlong/zero_advantage"] > 0
+            and metrics[step]["filters/overlong/dropped"] == 0
+        )
+        assert (
+            metrics[step]["filters/after/trajectories"]
+            < metrics[step]["filters/before/trajectories"]
+        )

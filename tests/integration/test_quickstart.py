@@ -17,11 +17,17 @@ def test_sigterm_while_the_held_out_set_is_sampled_leaves_nothing(tmp_path):
     before = shared_memory.unused()
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "verl_pipeline.quickstart", "--output", str(tmp_path)], stdout=log, stderr=log
+            [sys.executable, "-m", "verl_pipeline.quickstart", "--output", str(tmp_path)],
+            stdout=log,
+            stderr=log,
         )
     deadline = time.monotonic() + 600
-    while "input_processor" not in "".join(path.read_text() for path in tmp_path.glob("*/train.log")):
-        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+    while "input_processor" not in "".join(
+        path.read_text() for path in tmp_path.glob("*/train.log")
+    ):
+        assert process.poll() is None and time.monotonic() < deadline, (
+            tmp_path / "log"
+        ).read_text()
         time.sleep(1)
     time.sleep(5)
     below = psutil.Process(process.pid).children(recursive=True)

@@ -1,4 +1,6 @@
-"""The command as users run it: killed in the middle, stopped, without the hub; the difficulty of a real model."""
+"""The command as users run it: killed in the middle, stopped, without the hub; the difficulty of a
+real model.
+"""
 
 import json
 import os
@@ -26,7 +28,9 @@ def model(tmp_path_factory) -> Path:
     return write_model(tmp_path_factory.mktemp("model"))
 
 
-def start(model: Path, data: Path, output: Path, *settings: str, **environment: str) -> subprocess.Popen[str]:
+def start(
+    model: Path, data: Path, output: Path, *settings: str, **environment: str
+) -> subprocess.Popen[str]:
     given = [f"model={model}", "length.max_tokens=6000", *settings]
     command = [sys.executable, "-m", "recipes.deepcoder.prepare", *given]
     return subprocess.Popen(
@@ -83,7 +87,9 @@ def wait_until(condition, what: str) -> None:
         time.sleep(0.005)
 
 
-def test_killed_while_verifying_it_ends_with_the_same_bytes_and_the_next_run_does_nothing(model, tmp_path):
+def test_killed_while_verifying_it_ends_with_the_same_bytes_and_the_next_run_does_nothing(
+    model, tmp_path
+):
     data = planted_mixture(3, clean=60).write(tmp_path / "data")
     code, _, err = finish(start(model, data, tmp_path / "whole", *planted(data)))
     assert code == 0, err
@@ -91,23 +97,31 @@ def test_killed_while_verifying_it_ends_with_the_same_bytes_and_the_next_run_doe
     total = lines(tmp_path / "whole" / "work" / "verdicts.jsonl")
     for reached in (total // 4, total // 2):
         process = start(model, data, tmp_path / "killed", *planted(data))
-        wait_until(lambda: lines(store) >= reached or process.poll() is not None, f"{reached} verdicts")  # noqa: B023
+        wait_until(
+            lambda: lines(store) >= reached or process.poll() is not None, f"{reached} verdicts"
+        )  # noqa: B023
         os.killpg(process.pid, signal.SIGKILL)
         code, _, _ = finish(process)
         assert code == -signal.SIGKILL and reached <= lines(store) < total
-        wait_until(lambda: not list(children_of(process.pid)), "the sandbox to end with its process")  # noqa: B023
+        wait_until(
+            lambda: not list(children_of(process.pid)), "the sandbox to end with its process"
+        )  # noqa: B023
     before = store.read_bytes()
     code, _, err = finish(start(model, data, tmp_path / "killed", *planted(data)))
     assert code == 0, err
     assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
     # Nothing that had a verdict was graded again.
-    assert store.read_bytes().startswith(before[: before.rfind(b"\n") + 1]) and lines(store) == total
+    assert (
+        store.read_bytes().startswith(before[: before.rfind(b"\n") + 1]) and lines(store) == total
+    )
 
     kept = store.read_bytes()
     code, out, err = finish(start(model, data, tmp_path / "killed", *planted(data)))
     assert code == 0, err
     assert ": done" not in out and out.count(": cached") == 11
-    assert store.read_bytes() == kept and outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
+    assert store.read_bytes() == kept and outputs(tmp_path / "killed") == outputs(
+        tmp_path / "whole"
+    )
 
 
 def test_ctrl_c_keeps_what_is_done(model, tmp_path):
@@ -134,7 +148,11 @@ def test_a_hub_that_cannot_be_reached_names_the_local_files_that_would_do(model,
     )
     code, _, err = finish(process)
     assert code == 2 and "Traceback" not in err
-    assert "error: no data: " in err and "hub likaixin/TACO-verified: " in err and "Put taco.jsonl" in err
+    assert (
+        "error: no data: " in err
+        and "hub likaixin/TACO-verified: " in err
+        and "Put taco.jsonl" in err
+    )
 
 
 def test_what_is_refused_is_one_line_and_exit_code_2(model, tmp_path):
@@ -142,7 +160,9 @@ def test_what_is_refused_is_one_line_and_exit_code_2(model, tmp_path):
     (tmp_path / "data" / "taco.jsonl").write_text('{"text": "?"}\n')
     code, _, err = finish(start(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}"))
     assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
-    code, _, err = finish(start(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}", "test.min=3"))
+    code, _, err = finish(
+        start(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}", "test.min=3")
+    )
     assert code == 2 and "did you mean tests?" in err
 
 
@@ -161,16 +181,31 @@ def test_two_at_once_in_a_folder_are_refused(model, tmp_path):
 @pytest.mark.timeout(900)
 def test_difficulty_is_measured_by_the_quickstarts_model_and_kept(tmp_path):
     problems = load_problems()[:12]
-    settings = ["sources={quickstart: {limit: 12}}", "model=quickstart", "length.max_tokens=160", "hub=false"]
-    settings += ["difficulty.mode=measure", "difficulty.k=4", "difficulty.max_tokens=48", "difficulty.temperature=1.0"]
+    settings = [
+        "sources={quickstart: {limit: 12}}",
+        "model=quickstart",
+        "length.max_tokens=160",
+        "hub=false",
+    ]
+    settings += [
+        "difficulty.mode=measure",
+        "difficulty.k=4",
+        "difficulty.max_tokens=48",
+        "difficulty.temperature=1.0",
+    ]
     process = start(tmp_path, tmp_path, tmp_path / "out", *settings)
     out, err = process.communicate(timeout=800)
     assert process.returncode == 0, err
-    rates = [json.loads(line) for line in (tmp_path / "out" / "work" / "rates.jsonl").read_text().splitlines()]
+    rates = [
+        json.loads(line)
+        for line in (tmp_path / "out" / "work" / "rates.jsonl").read_text().splitlines()
+    ]
     assert {row["id"] for row in rates} == {f"quickstart/{problem.name}" for problem in problems}
     assert all(row["rate"] in (0, 0.25, 0.5, 0.75, 1) for row in rates)
     kept = {row["id"] for row in rates if 0 < row["rate"] < 1}
-    removed = {json.loads(line)["id"] for line in (tmp_path / "out/removed.jsonl").read_text().splitlines()}
+    removed = {
+        json.loads(line)["id"] for line in (tmp_path / "out/removed.jsonl").read_text().splitlines()
+    }
     assert removed == {row["id"] for row in rates} - kept and kept
     before = outputs(tmp_path / "out")
     code, again, _ = finish(start(tmp_path, tmp_path, tmp_path / "out", *settings))
@@ -184,7 +219,9 @@ def test_a_row_of_a_thousand_is_broken_and_the_rest_goes_on(model, tmp_path):
     (tmp_path / "data").mkdir()
     rows = [json.dumps(taco("good", question, tests, [program])), "\x00\xff not json"]
     (tmp_path / "data" / "taco.jsonl").write_bytes("\n".join(rows).encode("latin-1"))
-    code, _, err = finish(start(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}", "hub=false"))
+    code, _, err = finish(
+        start(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}", "hub=false")
+    )
     assert code == 0, err
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["broken"]["count"] == 1 and report["broken"]["rows"][0]["row"] == "taco.jsonl:2"

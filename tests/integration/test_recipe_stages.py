@@ -1,4 +1,6 @@
-"""The stage runner with real engines on a tiny model: stages that differ in batch and length, stopped anywhere."""
+"""The stage runner with real engines on a tiny model: stages that differ in batch and length,
+stopped anywhere.
+"""
 
 import json
 import time
@@ -21,7 +23,9 @@ STAGES = {"first": (4, 4, 8), "second": (8, 6, 16)}
 
 
 def write_run(directory: Path, **until: dict) -> list[str]:
-    """Write model, data, stages and hardware below ``directory``; the command's arguments but for ``--output``."""
+    """Write model, data, stages and hardware below ``directory``; the command's arguments but for
+    ``--output``.
+    """
     model, data = directory / "model", directory / "data"
     if not (model / "config.json").is_file():
         tiny.write_model(model)
@@ -79,7 +83,9 @@ def write_run(directory: Path, **until: dict) -> list[str]:
 
 def go(directory: Path, output: Path, arguments: list[str]) -> runs.Run:
     """Run the command to its end."""
-    return runs.train(directory, [*arguments, f"--output={output}"], module="recipes.deepcoder.train")
+    return runs.train(
+        directory, [*arguments, f"--output={output}"], module="recipes.deepcoder.train"
+    )
 
 
 def state_of(output: Path) -> dict:
@@ -92,7 +98,9 @@ def metrics_of(output: Path, stage: str) -> dict[int, dict[str, float]]:
 
 
 def prompts_of_steps(spans: list[tuple[int, int, int]]) -> dict[int, list[int]]:
-    """By step, the rows of the stream that it trains: ``spans`` of (first step, last step, batch), in order."""
+    """By step, the rows of the stream that it trains: ``spans`` of (first step, last step, batch),
+    in order.
+    """
     stream = [int(row) for epoch in range(4) for row in permutation(ROWS, SEED, epoch)]
     found, position = {}, 0
     for first, last, batch in spans:
@@ -107,7 +115,10 @@ def sampled(records: list[dict]) -> dict[int, list[int]]:
     sessions = defaultdict(set)
     for record in records:
         sessions[record["step"]].add((record["index"], record["session"]))
-    return {step: sorted(index for index, session in found if session == 0) for step, found in sorted(sessions.items())}
+    return {
+        step: sorted(index for index, session in found if session == 0)
+        for step, found in sorted(sessions.items())
+    }
 
 
 @pytest.fixture(scope="module")
@@ -129,15 +140,18 @@ def test_stages_share_steps_prompts_and_weights(whole, directory):
     check_clean(whole)
     output = directory / "output"
     state = state_of(output)
-    assert [(r["first_step"], r["ended_at"], r["start"]) for r in state.values()] == [(0, 4, 0), (4, 8, 16)]
+    assert [(r["first_step"], r["ended_at"], r["start"]) for r in state.values()] == [
+        (0, 4, 0),
+        (4, 8, 16),
+    ]
     # Four steps of 4 and four of 6 are 40 prompts: the second epoch begins within step 5.
     assert sampled(whole.trajectories) == prompts_of_steps([(1, 4, 4), (5, 8, 6)])
     lengths = defaultdict(int)
     for record in whole.trajectories:
         lengths[record["step"]] = max(lengths[record["step"]], len(record["response"]))
-    assert {step: length for step, length in lengths.items()} == dict.fromkeys(range(1, 5), 8) | dict.fromkeys(
-        range(5, 9), 16
-    )
+    assert {step: length for step, length in lengths.items()} == dict.fromkeys(
+        range(1, 5), 8
+    ) | dict.fromkeys(range(5, 9), 16)
     assert sorted(metrics_of(output, "first")) == [1, 2, 3, 4]
     assert sorted(metrics_of(output, "second")) == [5, 6, 7, 8]
     # The handed-over weights are what the second stage sampled its first batch with.
@@ -154,10 +168,15 @@ def test_a_finished_run_does_nothing_and_refuses_other_settings(whole, directory
     assert again.returncode == 0, tail(again)
     assert again.trajectories == [] and (directory / "output/stages.json").read_text() == before
     changed = go(
-        directory / "changed", directory / "output", [*write_run(directory), "actor_rollout_ref.actor.optim.lr=1e-6"]
+        directory / "changed",
+        directory / "output",
+        [*write_run(directory), "actor_rollout_ref.actor.optim.lr=1e-6"],
     )
     assert changed.returncode == 2
-    assert "actor_rollout_ref.actor.optim.lr: the run began with 0.005, now it is 1e-06" in changed.output
+    assert (
+        "actor_rollout_ref.actor.optim.lr: the run began with 0.005, now it is 1e-06"
+        in changed.output
+    )
 
 
 @pytest.mark.slow
@@ -173,24 +192,35 @@ def test_stopped_in_each_stage_it_trains_the_same(signal_name, whole, directory)
     finished = go(base, output, arguments[:-1])
     assert finished.returncode == 0, tail(finished)
     check_clean(finished)
-    assert {name: record["ended_at"] for name, record in state_of(output).items()} == {"first": 4, "second": 8}
-    # Its file has the trajectories of all calls: what was sampled twice is the same twice, and there is nothing else.
+    assert {name: record["ended_at"] for name, record in state_of(output).items()} == {
+        "first": 4,
+        "second": 8,
+    }
+    # Its file has the trajectories of all calls: what was sampled twice is the same twice, and
+    # there is nothing else.
     key = ("step", "index", "session", "prompt", "response", "versions")
-    rows = [{json.dumps([record[name] for name in key]) for record in run.trajectories} for run in (whole, finished)]
+    rows = [
+        {json.dumps([record[name] for name in key]) for record in run.trajectories}
+        for run in (whole, finished)
+    ]
     assert rows[0] == rows[1]
     for stage in STAGES:
         expected, found = metrics_of(directory / "output", stage), metrics_of(output, stage)
         for step in set(expected) & set(found):
             for name in ("critic/score/mean", "actor/grad_norm", "actor/pg_loss"):
-                assert found[step][name] == pytest.approx(expected[step][name], rel=1e-4, abs=1e-7), (step, name)
-        # A step whose checkpoint was complete and whose metrics were not yet written may be missing, no other.
+                assert found[step][name] == pytest.approx(
+                    expected[step][name], rel=1e-4, abs=1e-7
+                ), (step, name)
+        # A step whose checkpoint was complete and whose metrics were not yet written may be
+        # missing, no other.
         assert set(expected) - set(found) <= {2, 6}
 
 
 @pytest.mark.slow
 def test_a_rule_ends_a_stage_at_a_checkpoint(directory):
-    # Reward hardly rises within two steps: the first stage ends at step 2, or at the next checkpoint, if that is there
-    # before the training has ended. What is sampled and not trained by then is sampled again by the second stage.
+    # Reward hardly rises within two steps: the first stage ends at step 2, or at the next
+    # checkpoint, if that is there before the training has ended. What is sampled and not trained by
+    # then is sampled again by the second stage.
     arguments = write_run(directory, first={"plateau": {"gain": 2.0, "window": 1}})
     output = directory / "output-rule"
     first = go(directory / "rule", output, [*arguments, "--stage=first"])
@@ -204,12 +234,18 @@ def test_a_rule_ends_a_stage_at_a_checkpoint(directory):
     trained = {step: rows for step, rows in sampled(first.trajectories).items() if step <= ended}
     expected = prompts_of_steps([(1, ended, 4), (ended + 1, 8, 6)])
     # A batch across the border of two epochs may have a prompt twice, with the same sessions.
-    assert trained | sampled(second.trajectories) == {step: sorted(set(rows)) for step, rows in expected.items()}
+    assert trained | sampled(second.trajectories) == {
+        step: sorted(set(rows)) for step, rows in expected.items()
+    }
     assert len(second.trajectories) == 4 * 6 * (8 - ended)
 
 
-def start_and_stop(base: Path, arguments: list[str], stage: Path, step: int, signal_name: str) -> runs.Run:
-    """Start the command, and stop it (``kill``: the whole tree, at once) when ``step`` of the stage is logged."""
+def start_and_stop(
+    base: Path, arguments: list[str], stage: Path, step: int, signal_name: str
+) -> runs.Run:
+    """Start the command, and stop it (``kill``: the whole tree, at once) when ``step`` of the stage
+    is logged.
+    """
     process = runs.start(base, arguments, module="recipes.deepcoder.train")
     deadline = time.monotonic() + 600
     below: list[psutil.Process] = []

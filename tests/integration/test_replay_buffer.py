@@ -1,4 +1,6 @@
-"""The replay buffer on a real TransferQueue: order, losses, deadlines, a lost prompt, and what polling costs."""
+"""The replay buffer on a real TransferQueue: order, losses, deadlines, a lost prompt, and what
+polling costs.
+"""
 
 import threading
 import time
@@ -39,7 +41,10 @@ def buffer():
 
 def submit(batch, positions, sessions=N):
     uids = [prompts.make_uid(batch, position) for position in positions]
-    tags = [{"is_prompt": True, "status": "running", "global_steps": batch, "sessions": sessions} for _ in uids]
+    tags = [
+        {"is_prompt": True, "status": "running", "global_steps": batch, "sessions": sessions}
+        for _ in uids
+    ]
     tq.kv_batch_put(keys=uids, partition_id="train", tags=tags)
     return uids
 
@@ -61,7 +66,10 @@ def test_loader_order_whatever_finishes_first_and_batches_do_not_mix(buffer):
     batch, _metrics = buffer.sample(1, "train", 12)
     assert batch.keys == [f"{uid}_{session}_0" for uid in first for session in range(N)]
     assert buffer.losses.pop(1).missing == 0
-    assert buffer.held_batches().keys() == {1, 2}  # rows of batch 1 are cleared by the trainer, after training
+    assert buffer.held_batches().keys() == {
+        1,
+        2,
+    }  # rows of batch 1 are cleared by the trainer, after training
     batch, _metrics = buffer.sample(2, "train", 2)
     assert len(batch.keys) == 2 * N
 
@@ -93,7 +101,10 @@ def test_a_trained_batch_is_forgotten_with_its_padding(buffer):
         finish(uid)
     tq.kv_put(key="padab12_0_0", partition_id="train", tag={"is_padding": True})
     buffer.discard(1)
-    assert sorted(tq.kv_list("train")["train"]) == ["b2p0", *(f"b2p0_{session}_0" for session in range(N))]
+    assert sorted(tq.kv_list("train")["train"]) == [
+        "b2p0",
+        *(f"b2p0_{session}_0" for session in range(N)),
+    ]
 
 
 def test_a_dead_actor_is_named_without_waiting_for_the_living():
@@ -120,7 +131,9 @@ class _Actor:
 def test_a_lost_prompt_is_seen(buffer):
     (kept,) = submit(1, [0])
     finish(kept)
-    with pytest.raises(RuntimeError, match="batch 1: TransferQueue holds 1 prompts, 2 were submitted"):
+    with pytest.raises(
+        RuntimeError, match="batch 1: TransferQueue holds 1 prompts, 2 were submitted"
+    ):
         buffer.sample(1, "train", 2)
 
 
@@ -149,7 +162,9 @@ def test_the_watchdog_ends_a_wait_for_the_dead(buffer):
 
 
 def test_a_finished_batch_is_seen_soon(buffer, record_property):
-    """No assertion on time: the measured delay is recorded, the bound is on the number of polls a second."""
+    """No assertion on time: the measured delay is recorded, the bound is on the number of polls a
+    second.
+    """
     delays = []
     for batch in range(1, 11):
         uids = submit(batch, range(4), sessions=4)

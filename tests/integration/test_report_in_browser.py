@@ -1,4 +1,6 @@
-"""The page of results in a real browser: its numbers, its samples, and that nothing a model wrote ever runs."""
+"""The page of results in a real browser: its numbers, its samples, and that nothing a model wrote
+ever runs.
+"""
 
 import os
 import shutil
@@ -21,10 +23,16 @@ def browser():
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
-        pytest.skip(f"NOT TESTED in a browser: {error}; pip install playwright, which is in requirements/dev.lock")
+        pytest.skip(
+            f"NOT TESTED in a browser: {error}; pip install playwright, which is in "
+            "requirements/dev.lock"
+        )
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        pytest.skip(f"NOT TESTED in a browser: none of {', '.join(BROWSERS)} is on PATH; install Debian's chromium")
+        pytest.skip(
+            f"NOT TESTED in a browser: none of {', '.join(BROWSERS)} is on PATH; install Debian's "
+            "chromium"
+        )
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own refuses to run as root
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=sandbox)
@@ -45,7 +53,9 @@ def results(results_and_path):
 
 @pytest.fixture
 def opened(browser, results_and_path):
-    """Opens the page, with a fragment or not; in the end nothing else was requested, and nothing went wrong."""
+    """Opens the page, with a fragment or not; in the end nothing else was requested, and nothing
+    went wrong.
+    """
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(10_000)
     requested, trouble = [], []
@@ -77,7 +87,14 @@ def problems_listed(section):
 def test_the_header_and_the_table_have_the_numbers_of_the_results(opened, results):
     page = opened()
     head = page.locator("header").first.inner_text()
-    for text in (results["model"]["name"], WEIGHTS[:12], "kind vllm", "Seed\n17", "verl 0.9.1", *results["warnings"]):
+    for text in (
+        results["model"]["name"],
+        WEIGHTS[:12],
+        "kind vllm",
+        "Seed\n17",
+        "verl 0.9.1",
+        *results["warnings"],
+    ):
         assert text in head
     assert page.title() == f"Evaluation of {results['model']['name']}"
     rows = page.locator(".summary tr.ours")
@@ -105,26 +122,41 @@ def test_a_section_has_charts_notes_and_breakdowns(opened, results):
     page = opened()
     code, mathematics = page.locator(CODE), page.locator(MATHEMATICS)
     assert code.locator("figure h3").all_inner_texts() == [
-        *("Score by number of samples", "Score by length allowed", "Lengths of responses", "Verdicts"),
+        *(
+            "Score by number of samples",
+            "Score by length allowed",
+            "Lengths of responses",
+            "Verdicts",
+        ),
         *("By difficulty", "By month"),
     ]
     assert "Score by what it costs" in mathematics.locator("figure h3").all_inner_texts()
     cost = mathematics.locator("figure", has_text="Score by what it costs")
-    assert cost.locator(".legend span:not(.swatch)").all_inner_texts() == ["vote", "best", "one sample"]
+    assert cost.locator(".legend span:not(.swatch)").all_inner_texts() == [
+        "vote",
+        "best",
+        "one sample",
+    ]
     assert cost.locator("tbody tr").all_inner_texts()[0].startswith("vote of 1\t")
     assert "Problems that are in the training data: 2" in code.inner_text()
     assert "the <first> version of the data" in code.inner_text()
     assert "1,480 (1,390 – 1,570), 21 contests" in mathematics.inner_text()
     tooltips = code.locator("svg.chart title").all_text_contents()
     for point in results["tasks"][0]["pass@k"]:
-        assert any(text.startswith(f"pass@{point['k']}: {percent(point['value'])}") for text in tooltips)
+        assert any(
+            text.startswith(f"pass@{point['k']}: {percent(point['value'])}") for text in tooltips
+        )
     shares = dict(
-        row.split("\t")[:2] for row in code.locator("figure", has_text="Verdicts").locator("tbody tr").all_inner_texts()
+        row.split("\t")[:2]
+        for row in code.locator("figure", has_text="Verdicts").locator("tbody tr").all_inner_texts()
     )
-    assert shares == {name.replace("_", " "): str(n) for name, n in results["tasks"][0]["verdicts"].items()}
+    assert shares == {
+        name.replace("_", " "): str(n) for name, n in results["tasks"][0]["verdicts"].items()
+    }
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not page.evaluate(
-        "/NaN|undefined|Infinity|\\[object/.test(document.body.outerHTML.replace(/<script.*?<\\/script>/gs, ''))"
+        "/NaN|undefined|Infinity|\\[object/.test(document.body.outerHTML.replace(/<script.*?<\\/script>/gs,"
+        " ''))"
     )
 
 
@@ -140,7 +172,11 @@ def test_searching_filtering_selecting_and_turning_pages(opened):
     assert code.locator(".problem h3").inner_text() == "HumanEval/1"
     code.get_by_role("link", name="HumanEval/13").click()
     assert code.locator(".problem h3").inner_text() == "HumanEval/13"
-    assert code.locator(".problem details pre").inner_text().startswith("HumanEval/13\nComplete the function.")
+    assert (
+        code.locator(".problem details pre")
+        .inner_text()
+        .startswith("HumanEval/13\nComplete the function.")
+    )
     assert [text.split("\n")[0] for text in code.locator("article pre").all_inner_texts()] == [
         f"Sample {number} of HumanEval/13:" for number in range(5)
     ]
@@ -155,7 +191,9 @@ def test_searching_filtering_selecting_and_turning_pages(opened):
     verdicts = code.locator("article .verdict").all_inner_texts()
     assert verdicts and set(verdicts) == {"time limit"}
     search.fill("no problem has this id")
-    assert problems_listed(code) == [] and code.locator(".problem").inner_text() == "No such problem."
+    assert (
+        problems_listed(code) == [] and code.locator(".problem").inner_text() == "No such problem."
+    )
 
 
 def test_what_a_model_wrote_stays_text(opened):
@@ -170,7 +208,12 @@ def test_a_fragment_leads_to_its_problem(opened, fragment):
     page = opened(fragment)
     shown = page.locator(MATHEMATICS).locator(".problem h3")
     assert shown.inner_text() == "2024-II-30"
-    assert page.locator(MATHEMATICS).locator(".problems [aria-current]").inner_text().startswith("2024-II-30")
+    assert (
+        page.locator(MATHEMATICS)
+        .locator(".problems [aria-current]")
+        .inner_text()
+        .startswith("2024-II-30")
+    )
     assert 0 <= shown.bounding_box()["y"] < 900
     assert page.locator(CODE).locator(".problem h3").inner_text() == "HumanEval/0"
 

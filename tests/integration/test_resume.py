@@ -31,11 +31,19 @@ def test_a_resumed_run_is_the_uninterrupted_one(sync_run, runs_directory):
     assert max(first.metrics) < STOP + 1
     second = runs.train(directory, settings, module=runs.STOCK)
     assert second.returncode == 0, tail(second)
-    # Trajectories of both halves are in one file; metrics of step STOP were not written by the stopped half.
-    check_schedule(runs.Run(0, "", {**whole.metrics, **second.metrics}, second.trajectories, [], []), sync_run)
+    # Trajectories of both halves are in one file; metrics of step STOP were not written by the
+    # stopped half.
+    check_schedule(
+        runs.Run(0, "", {**whole.metrics, **second.metrics}, second.trajectories, [], []), sync_run
+    )
     key = ("step", "index", "session", "prompt", "response", "reward", "versions")
-    rows = [sorted([[record[name] for name in key] for record in run.trajectories]) for run in (whole, second)]
+    rows = [
+        sorted([[record[name] for name in key] for record in run.trajectories])
+        for run in (whole, second)
+    ]
     assert rows[0] == rows[1]
     for step in range(STOP + 1, equivalence.STEPS + 1):
         for name in equivalence.COMPARED:
-            assert second.metrics[step][name] == pytest.approx(whole.metrics[step][name], rel=1e-4), (step, name)
+            assert second.metrics[step][name] == pytest.approx(
+                whole.metrics[step][name], rel=1e-4
+            ), (step, name)

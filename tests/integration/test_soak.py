@@ -1,4 +1,6 @@
-"""Thousands of gradings leave the judge and its workers as they were: no memory, descriptor, process or file more."""
+"""Thousands of gradings leave the judge and its workers as they were: no memory, descriptor,
+process or file more.
+"""
 
 import os
 import time
@@ -14,8 +16,13 @@ from verl_pipeline.sandbox import Sandbox
 pytestmark = pytest.mark.timeout(1800)
 SUM = Problem("sum", "soak", (StdinTest("1 2", "3"), StdinTest("3 4", "7")), time_s=1.0)
 ADD = Problem("add", "soak", (CallTest((1, 2), 3),), entry_point="add", time_s=1.0)
-TWICE = Problem("twice", "soak", (AssertTest("assert twice([1]) == [1, 1]", ("twice",)),), time_s=1.0)
-FORKS = "import os\nfor _ in range(5):\n    if os.fork() == 0:\n        import time\n        time.sleep(30)\nprint(0)"
+TWICE = Problem(
+    "twice", "soak", (AssertTest("assert twice([1]) == [1, 1]", ("twice",)),), time_s=1.0
+)
+FORKS = (
+    "import os\nfor _ in range(5):\n    if os.fork() == 0:\n        import time\n       "
+    " time.sleep(30)\nprint(0)"
+)
 FILES = "for n in range(50):\n    open(f'{n}', 'w').write('x' * 10000)\nprint(0)"
 PROGRAMS = [
     (SUM, "print(sum(map(int, input().split())))", Verdict.ACCEPTED),
@@ -37,11 +44,18 @@ def state() -> dict[str, int]:
     """What could grow: of this process, and of everything below it."""
     me = psutil.Process()
     children = me.children(recursive=True)
-    files = {path for folder in ("/tmp", "/dev/shm") for path in Path(folder).iterdir() if "verl_pipeline" in path.name}
+    files = {
+        path
+        for folder in ("/tmp", "/dev/shm")
+        for path in Path(folder).iterdir()
+        if "verl_pipeline" in path.name
+    }
     return {
         "rss": me.memory_info().rss,
         "rss_of_workers": sum(child.memory_info().rss for child in children),
-        "descriptors": me.num_fds() + sum(child.num_fds() for child in children if os.getuid() == 0),
+        "descriptors": (
+            me.num_fds() + sum(child.num_fds() for child in children if os.getuid() == 0)
+        ),
         "processes": len(children),
         "threads": me.num_threads(),
         "files": len(files),

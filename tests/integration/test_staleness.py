@@ -1,4 +1,6 @@
-"""Staleness 1 with real engines, from verl's own entry point: versions, batches, nothing aborted, nothing left."""
+"""Staleness 1 with real engines, from verl's own entry point: versions, batches, nothing aborted,
+nothing left.
+"""
 
 import pytest
 
@@ -25,7 +27,9 @@ def overrides(directory, *, trainers=1, replicas=1):
 
 
 def check_schedule(run, sync_run, *, boundaries=()):
-    """Versions as the table says, batches as sync's; after a validation a batch may be sampled with newer weights."""
+    """Versions as the table says, batches as sync's; after a validation a batch may be sampled with
+    newer weights.
+    """
     steps = range(1, equivalence.STEPS + 1)
     assert sorted(run.metrics) == list(steps)
     for record in run.trajectories:
@@ -40,8 +44,8 @@ def check_schedule(run, sync_run, *, boundaries=()):
         assert metrics.get("pipeline/weight_sync/aborted_requests", 0) == 0
         assert metrics["training/off_policy/trajectory_spans/max"] == 1
         assert metrics["pipeline/infrastructure/share"] == 0
-    # Weights do arrive: sampler and trainer agree on fresh weights to rounding, and the importance weights are
-    # those of one update.
+    # Weights do arrive: sampler and trainer agree on fresh weights to rounding, and the importance
+    # weights are those of one update.
     assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-4
     assert all("rollout_corr/rollout_is_mean" in run.metrics[step] for step in steps)
 
@@ -62,7 +66,9 @@ def test_one_trainer_one_replica(sync_run, runs_directory):
 @pytest.mark.slow
 def test_two_trainer_ranks_two_replicas(sync_run, runs_directory):
     run = runs.train(
-        runs_directory / "staleness-2+2", overrides(runs_directory, trainers=2, replicas=2), module=runs.STOCK
+        runs_directory / "staleness-2+2",
+        overrides(runs_directory, trainers=2, replicas=2),
+        module=runs.STOCK,
     )
     assert run.returncode == 0, tail(run)
     check_schedule(run, sync_run)

@@ -22,7 +22,9 @@ def test_a_command_ends_with_its_script(number):
     script = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 60
-        while not (children := psutil.Process(script.pid).children()) and time.monotonic() < deadline:
+        while (
+            not (children := psutil.Process(script.pid).children()) and time.monotonic() < deadline
+        ):
             time.sleep(0.1)
         (child,) = children
         while not child.net_connections() and time.monotonic() < deadline:

@@ -23,7 +23,9 @@ def activate() -> None:
     register_post_import_hook(patches.patch_value_head_attention, "verl.utils.model")
     rollout = "verl.workers.rollout.vllm_rollout"
     register_post_import_hook(patches.hand_over_weights_in_place, f"{rollout}.vllm_rollout")
-    register_post_import_hook(patches.map_received_weights_once, f"{rollout}.bucketed_weight_transfer")
+    register_post_import_hook(
+        patches.map_received_weights_once, f"{rollout}.bucketed_weight_transfer"
+    )
     register_post_import_hook(register_engines, "verl.workers.engine.fsdp.transformer_impl")
 
 
@@ -38,10 +40,16 @@ def seams() -> list[tuple[str, bool, str]]:
     for model_type in ("language_model", "value_model"):
         engine = EngineRegistry._engines.get(model_type, {}).get("fsdp2", {}).get("cpu")
         found.append(
-            (f"CPU engine for {model_type}", engine is not None, f"{engine.__module__}" if engine else "not registered")
+            (
+                f"CPU engine for {model_type}",
+                engine is not None,
+                f"{engine.__module__}" if engine else "not registered",
+            )
         )
     init = engine_workers.initialize_global_process_group_ray
-    found.append(("gloo process group", init.__module__.startswith("verl_pipeline."), f"{init.__module__}"))
+    found.append(
+        ("gloo process group", init.__module__.startswith("verl_pipeline."), f"{init.__module__}")
+    )
     version = vllm_distribution.vllm_version()
     found.append(("vLLM for CPUs", version is not None and "cpu" in version, f"version {version}"))
     return found

@@ -10,7 +10,9 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDP
 
 
 class _CpuEngineMixin:
-    """Keeps parameters where they are: offload of a forward-only model would pin memory, which needs a GPU."""
+    """Keeps parameters where they are: offload of a forward-only model would pin memory, which
+    needs a GPU.
+    """
 
     def _build_fsdp_module(self, module):
         config = self.engine_config  # type: ignore[has-type]

@@ -1,7 +1,8 @@
-"""Environment of a CPU run: every variable that verl, vLLM, Ray and torch read before our code can speak to them.
+"""Environment of a CPU run: every variable that verl, vLLM, Ray and torch read before our code can
+speak to them.
 
-Invariant: what the user has set wins (``setdefault`` semantics). The processes of a Ray that this process starts
-inherit it; nodes of a Ray that runs already must have been started with it.
+Invariant: what the user has set wins (``setdefault`` semantics). The processes of a Ray that this
+process starts inherit it; nodes of a Ray that runs already must have been started with it.
 """
 
 import atexit
@@ -13,12 +14,14 @@ from pathlib import Path
 CPU_ENVIRONMENT: dict[str, str] = {
     # verl's platform registry; ours registers under this name.
     "VERL_PLATFORM": "cpu",
-    # One thread a process: two processes with two threads each on two cores run several times slower.
+    # One thread a process: two processes with two threads each on two cores run several times
+    # slower.
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     # GiB of KV cache per replica; vLLM would take half of the machine's memory.
     "VLLM_CPU_KVCACHE_SPACE": "1",
-    # The engine core is started with a clean interpreter: a fork of a process that holds Ray threads can hang.
+    # The engine core is started with a clean interpreter: a fork of a process that holds Ray
+    # threads can hang.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "TOKENIZERS_PARALLELISM": "false",
     # TransferQueue would set torch to 8 threads around each of its calls.
@@ -37,7 +40,8 @@ def set_environment() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "verl_pipeline"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "torchinductor"))
     if "VLLM_RPC_BASE_PATH" not in os.environ:
-        # vLLM never removes its sockets. The path must stay short: a Unix socket's is limited to 107 bytes.
+        # vLLM never removes its sockets. The path must stay short: a Unix socket's is limited to
+        # 107 bytes.
         sockets = tempfile.mkdtemp(prefix="verl-pipeline-")
         os.environ["VLLM_RPC_BASE_PATH"] = sockets
         atexit.register(shutil.rmtree, sockets, ignore_errors=True)

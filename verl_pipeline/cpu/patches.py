@@ -1,12 +1,13 @@
 """Monkey-patches for CPU runs: the places of verl 0.9.1 and vLLM 0.27.1 that offer no seam.
 
-Each patch says what breaks without it; ``tests/unit/cpu/test_patches.py`` fails when upstream changes the
-patched code, so that a patch is either still needed and right, or removed.
+Each patch says what breaks without it; ``tests/unit/cpu/test_patches.py`` fails when upstream
+changes the patched code, so that a patch is either still needed and right, or removed.
 """
 
 import functools
 
-# Long enough for an answer that is on its way already; a step of generation takes tens of milliseconds.
+# Long enough for an answer that is on its way already; a step of generation takes tens of
+# milliseconds.
 BUSY_LOOP_S = 0.001
 # What a lost notification costs; looking that often takes well below a percent of a core.
 RECHECK_MS = 5
@@ -15,8 +16,9 @@ RECHECK_MS = 5
 def patch_process_group_backend(module) -> None:
     """Open verl's process groups with gloo alone.
 
-    ``verl.utils.distributed.initialize_global_process_group_ray`` composes ``cpu:gloo,{device}:{backend}``; on a CPU
-    that names the device ``cpu`` twice, which torch refuses ("Duplicate device type cpu").
+    ``verl.utils.distributed.initialize_global_process_group_ray`` composes
+    ``cpu:gloo,{device}:{backend}``; on a CPU that names the device ``cpu`` twice, which torch
+    refuses ("Duplicate device type cpu").
 
     Args:
         module: the freshly imported ``verl.utils.distributed``.
@@ -32,9 +34,11 @@ def patch_process_group_backend(module) -> None:
 
 
 def patch_value_head_attention(module) -> None:
-    """Load critics with the attention that ``critic.model.override_config.attn_implementation`` names.
+    """Load critics with the attention that ``critic.model.override_config.attn_implementation``
+    names.
 
-    ``verl.utils.model.load_valuehead_model`` asks for ``flash_attention_2`` whatever is configured, which needs a GPU.
+    ``verl.utils.model.load_valuehead_model`` asks for ``flash_attention_2`` whatever is configured,
+    which needs a GPU.
 
     Args:
         module: the freshly imported ``verl.utils.model``.
@@ -57,7 +61,8 @@ def patch_value_head_attention(module) -> None:
 def hand_over_weights_in_place(module) -> None:
     """Let vLLM load weights out of the memory they were received in.
 
-    verl would copy them into a new shared-memory segment at each sync, most of whose cost is touching new memory.
+    verl would copy them into a new shared-memory segment at each sync, most of whose cost is
+    touching new memory.
 
     Args:
         module: the freshly imported ``verl.workers.rollout.vllm_rollout.vllm_rollout``.
@@ -68,7 +73,8 @@ def hand_over_weights_in_place(module) -> None:
 
 
 def map_received_weights_once(module) -> None:
-    """Let vLLM's worker keep the segment that weights are handed over in; verl's receiver maps it anew at each sync.
+    """Let vLLM's worker keep the segment that weights are handed over in; verl's receiver maps it
+    anew at each sync.
 
     Args:
         module: the freshly imported ``verl.workers.rollout.vllm_rollout.bucketed_weight_transfer``.
@@ -80,11 +86,13 @@ def map_received_weights_once(module) -> None:
 
 
 def pack_vllm_weights_at_first_use() -> None:
-    """Pack the weights of vLLM's Linear layers for oneDNN when a layer is first used after a load, and keep them.
+    """Pack the weights of vLLM's Linear layers for oneDNN when a layer is first used after a load,
+    and keep them.
 
-    vLLM packs while it loads and replaces the weights by an empty tensor, so the second weight sync fails ("load weight
-    [64, 128] into parameter [0]"). Packed later, they are kept; the trainer goes on meanwhile, and an embedding that no
-    layer multiplies with (a sixth of what vLLM packs of SmolLM2-135M) is never packed.
+    vLLM packs while it loads and replaces the weights by an empty tensor, so the second weight sync
+    fails ("load weight [64, 128] into parameter [0]"). Packed later, they are kept; the trainer
+    goes on meanwhile, and an embedding that no layer multiplies with (a sixth of what vLLM packs of
+    SmolLM2-135M) is never packed.
     """
     from vllm.model_executor.layers import utils
 
@@ -110,11 +118,13 @@ def pack_vllm_weights_at_first_use() -> None:
 def stop_vllm_busy_waiting() -> None:
     """Let vLLM's engine core sleep while its worker computes.
 
-    The reader of vLLM's shared-memory queue spins until nothing has arrived for a second, so for as long as anything is
-    generated. On a machine whose every core computes, that core is missing elsewhere: in the trainer.
+    The reader of vLLM's shared-memory queue spins until nothing has arrived for a second, so for as
+    long as anything is generated. On a machine whose every core computes, that core is missing
+    elsewhere: in the trainer.
 
-    A reader that sleeps depends on notifications, and vLLM's publisher drops those that follow each other closely
-    (``SNDHWM`` of 1); it looks again after 5 s only, which is too rare for a step of generation.
+    A reader that sleeps depends on notifications, and vLLM's publisher drops those that follow each
+    other closely (``SNDHWM`` of 1); it looks again after 5 s only, which is too rare for a step of
+    generation.
     """
     from vllm.distributed.device_communicators import shm_broadcast
 
@@ -122,4 +132,6 @@ def stop_vllm_busy_waiting() -> None:
 
     if not isinstance(shm_broadcast.SpinCondition.__init__, functools.partialmethod):
         original = shm_broadcast.SpinCondition.__init__
-        shm_broadcast.SpinCondition.__init__ = functools.partialmethod(original, busy_loop_s=BUSY_LOOP_S)
+        shm_broadcast.SpinCondition.__init__ = functools.partialmethod(
+            original, busy_loop_s=BUSY_LOOP_S
+        )

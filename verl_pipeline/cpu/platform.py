@@ -1,8 +1,10 @@
 """verl's platform ``cpu``.
 
 Invariants:
-* ``current_device()`` is the string ``"cpu"``: verl passes it to ``tensor.to``, where an integer means ``cuda:<n>``.
-* ``ray_resource_name()`` is ``"GPU"``: a worker takes one of Ray's logical slots, so pools are sized as on GPUs.
+* ``current_device()`` is the string ``"cpu"``: verl passes it to ``tensor.to``, where an integer
+  means ``cuda:<n>``.
+* ``ray_resource_name()`` is ``"GPU"``: a worker takes one of Ray's logical slots, so pools are
+  sized as on GPUs.
 * Memory calls report this process's resident memory and the machine's total, in bytes.
 """
 
@@ -32,7 +34,9 @@ def _nothing(*_args: Any, **_kwargs: Any) -> None:
 def _device_module() -> types.ModuleType:
     """``torch.cpu`` plus the calls verl makes on ``torch.cuda``, under their names there."""
     module = types.ModuleType("verl_pipeline.cpu.device")
-    module.__dict__.update({name: getattr(torch.cpu, name) for name in dir(torch.cpu) if not name.startswith("__")})
+    module.__dict__.update(
+        {name: getattr(torch.cpu, name) for name in dir(torch.cpu) if not name.startswith("__")}
+    )
     module.__dict__.update(
         is_available=lambda: True,
         current_device=lambda: "cpu",

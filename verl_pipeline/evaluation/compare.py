@@ -1,8 +1,10 @@
 """Compares two evaluations on the problems they share.
 
 Invariants:
-* Only the same data and the same way of asking are compared; anything else is refused, or noted where it is harmless.
-* The interval is that of the difference, problem by problem: two intervals that overlap say little of it.
+* Only the same data and the same way of asking are compared; anything else is refused, or noted
+  where it is harmless.
+* The interval is that of the difference, problem by problem: two intervals that overlap say little
+  of it.
 """
 
 import statistics
@@ -21,14 +23,18 @@ class NotComparable(Refused):
 
 
 def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
-    """A row for each task that both have: the mean gain in pass@1 and its interval, and how many problems changed.
+    """A row for each task that both have: the mean gain in pass@1 and its interval, and how many
+    problems changed.
 
     Raises:
         NotComparable: no common task, or other data.
         NoResults: a folder without results.
     """
     both = [read_results(folder) for folder in (before, after)]
-    tasks = [{task["task"]: task | {"engine": results["engine"]} for task in results["tasks"]} for results in both]
+    tasks = [
+        {task["task"]: task | {"engine": results["engine"]} for task in results["tasks"]}
+        for results in both
+    ]
     shared = [name for name in tasks[0] if name in tasks[1]]
     if not shared:
         raise NotComparable(f"no task in common: {', '.join(tasks[0])} and {', '.join(tasks[1])}")
@@ -38,13 +44,17 @@ def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
 def _compare(name: str, first: dict, second: dict, before: Path, after: Path) -> dict[str, Any]:
     if first["data"]["sha256"] != second["data"]["sha256"]:
         sides = " and ".join(
-            f"{side['data']['problems']} problems of {side['data']['origin']}" for side in (first, second)
+            f"{side['data']['problems']} problems of {side['data']['origin']}"
+            for side in (first, second)
         )
         raise NotComparable(
-            f"{name}: {sides}: problems, prompts or tests differ (limit, system and options change them); "
-            "evaluate both in the same way"
+            f"{name}: {sides}: problems, prompts or tests differ (limit, system and options change "
+            "them); evaluate both in the same way"
         )
-    means = [_means(folder / name, result["sampling"]["n"]) for folder, result in ((before, first), (after, second))]
+    means = [
+        _means(folder / name, result["sampling"]["n"])
+        for folder, result in ((before, first), (after, second))
+    ]
     common = means[0].keys() & means[1].keys()
     if not common:
         raise NotComparable(f"{name}: no problem that both have samples of")
@@ -76,4 +86,6 @@ def _means(folder: Path, n: int) -> dict[str, float]:
     verdicts = {(row["id"], row["sample"]): row for row in read_lines(folder / "verdicts.jsonl")}
     samples = (row for row in read_lines(folder / "samples.jsonl") if row["sample"] < n)
     graded = scores.join(samples, verdicts)
-    return {problem: statistics.fmean(rewards) for problem, rewards in scores.rewards_of(graded).items()}
+    return {
+        problem: statistics.fmean(rewards) for problem, rewards in scores.rewards_of(graded).items()
+    }

@@ -47,7 +47,8 @@ class EngineConfig:
         concurrency: requests under way at a time.
         timeout_s: longest time for one request to the server.
         tries: of one request, before it counts as failed.
-        dtype: of vLLM; ``auto`` is what the model was saved in, on CPUs without native bf16 float32.
+        dtype: of vLLM; ``auto`` is what the model was saved in, on CPUs without native bf16
+            float32.
         max_model_len: of vLLM; None: the longest prompt and ``sampling.max_tokens`` together.
         tensor_parallel_size, gpu_memory_utilization: of vLLM.
         threads: processor threads, on CPUs; None: one for each core.
@@ -55,7 +56,8 @@ class EngineConfig:
         chat_template_kwargs: arguments of the template, e.g. ``{enable_thinking: false}``.
         rope_parameters: position scaling, to evaluate beyond the model's positions, e.g.
             ``{rope_type: yarn, factor: 2.0, original_max_position_embeddings: 32768}``.
-        trained_length: longest response of the training, in tokens, if known; stated beside lengths beyond it.
+        trained_length: longest response of the training, in tokens, if known; stated beside lengths
+            beyond it.
     """
 
     kind: str = "vllm"
@@ -96,9 +98,10 @@ class RefineConfig:
 
     Attributes:
         n: samples of a second round for a problem whose samples disagree; 0: none.
-        agreement: a problem whose leading answer has less than this share of the votes' weight is refined.
-        confidence: so is one whose samples have a mean confidence (geometric mean of a sample's token probabilities)
-            below this; 0: none.
+        agreement: a problem whose leading answer has less than this share of the votes' weight is
+            refined.
+        confidence: so is one whose samples have a mean confidence (geometric mean of a sample's
+            token probabilities) below this; 0: none.
     """
 
     n: int = 0
@@ -111,20 +114,22 @@ class EvalConfig:
     """An evaluation.
 
     Attributes:
-        model: folder or name on the hub of a model in Hugging Face's format; ``canonical`` or ``empty`` for the data's
-            own solutions and for no answers, which must score 100 and 0 %; a JSONL file of answers of another engine.
+        model: folder or name on the hub of a model in Hugging Face's format; ``canonical`` or
+            ``empty`` for the data's own solutions and for no answers, which must score 100 and 0 %;
+            a JSONL file of answers of another engine.
         tasks: names (:mod:`verl_pipeline.evaluation.tasks`).
         output: folder of samples, verdicts, results and report.
         data: folder of local data files; None: ``$VERL_PIPELINE_DATA``.
         hub: whether data may be fetched from the hub.
-        style: ``chat``: the model answers from the start; ``prefill``: its message begins as the task says, for models
-            that do not think.
+        style: ``chat``: the model answers from the start; ``prefill``: its message begins as the
+            task says, for models that do not think.
         system: system prompt in front of every conversation; None: none.
         purpose: ``report``, or ``choose`` between checkpoints, for which a test split is marked.
         limit: the first so many problems of each task only; None: all.
-        train_data: parquet files in verl's schema that the model was trained on: problems that are in them are named.
-        scorer: best-of-n takes the sample with the highest ``mean_logprob``, the ``shortest``, or the highest value of
-            ``package.module.function`` of the sample's row.
+        train_data: parquet files in verl's schema that the model was trained on: problems that are
+            in them are named.
+        scorer: best-of-n takes the sample with the highest ``mean_logprob``, the ``shortest``, or
+            the highest value of ``package.module.function`` of the sample's row.
         options: of tasks, by the task's name.
     """
 
@@ -155,8 +160,11 @@ class BadSetting(Refused):
     """A setting that cannot be; the message names it and the fix."""
 
 
-def load_config(file: str | None, overrides: list[str], given: Mapping[str, Any] | None = None) -> EvalConfig:
-    """Defaults, then the file, then the overrides (``engine.kind=server``), then what is ``given`` as it is.
+def load_config(
+    file: str | None, overrides: list[str], given: Mapping[str, Any] | None = None
+) -> EvalConfig:
+    """Defaults, then the file, then the overrides (``engine.kind=server``), then what is ``given``
+    as it is.
 
     Raises:
         BadSetting: an unknown field, a value of the wrong type, or a contradiction.
@@ -164,7 +172,10 @@ def load_config(file: str | None, overrides: list[str], given: Mapping[str, Any]
     try:
         layers = [OmegaConf.load(file)] if file else []
         merged = OmegaConf.merge(
-            OmegaConf.structured(EvalConfig), *layers, OmegaConf.from_dotlist(overrides), dict(given or {})
+            OmegaConf.structured(EvalConfig),
+            *layers,
+            OmegaConf.from_dotlist(overrides),
+            dict(given or {}),
         )
         config = OmegaConf.to_object(merged)
     except (OSError, UnicodeDecodeError) as error:
@@ -193,7 +204,10 @@ def _check(config: EvalConfig) -> None:
         if value not in allowed:
             raise BadSetting(f"{name}={value!r}: must be one of {', '.join(allowed)}")
     if not config.model:
-        raise BadSetting("model: name a folder, a model of the hub, 'canonical', 'empty', or a JSONL file of answers")
+        raise BadSetting(
+            "model: name a folder, a model of the hub, 'canonical', 'empty', or a JSONL file of "
+            "answers"
+        )
     if not config.tasks:
         raise BadSetting("tasks: name at least one (verl-pipeline eval --list)")
     if (config.engine.kind == "server") != (config.engine.url is not None):
@@ -203,8 +217,13 @@ def _check(config: EvalConfig) -> None:
     if config.engine.kind == "server" and config.engine.rope_parameters:
         raise BadSetting("engine.rope_parameters: a server scales positions by its own settings")
     rope = config.engine.rope_parameters
-    if rope is not None and not ({"rope_type", "factor"} <= rope.keys() and isinstance(rope["factor"], int | float)):
-        raise BadSetting(f"engine.rope_parameters={rope}: rope_type (as in yarn) and factor (a number) are needed")
+    if rope is not None and not (
+        {"rope_type", "factor"} <= rope.keys() and isinstance(rope["factor"], int | float)
+    ):
+        raise BadSetting(
+            f"engine.rope_parameters={rope}: rope_type (as in yarn) and factor (a number) are "
+            "needed"
+        )
     least = {
         "engine.concurrency": config.engine.concurrency,
         "engine.tries": config.engine.tries,
@@ -222,6 +241,12 @@ def _check(config: EvalConfig) -> None:
         if not isinstance(options, dict):
             raise BadSetting(f"options.{name}={options!r}: option=value pairs are needed")
     if config.refine.n and given_answers(config.model):
-        raise BadSetting(f"refine.n: a second round needs a model that can be asked, not {config.model}")
-    if not 0 < config.refine.agreement <= 1 or not 0 <= config.refine.confidence < 1 or config.refine.n < 0:
+        raise BadSetting(
+            f"refine.n: a second round needs a model that can be asked, not {config.model}"
+        )
+    if (
+        not 0 < config.refine.agreement <= 1
+        or not 0 <= config.refine.confidence < 1
+        or config.refine.n < 0
+    ):
         raise BadSetting("refine: agreement must be in (0, 1], confidence in [0, 1), n at least 0")

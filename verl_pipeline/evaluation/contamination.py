@@ -1,7 +1,8 @@
 """Which problems of an evaluation are in the data that the model was trained on.
 
-A problem counts as seen if at least half of its 13-grams of words (GPT-3's length: Brown et al. 2020, appendix C) are
-in the training prompts. What most problems of the task have in common, the instructions, is left aside.
+A problem counts as seen if at least half of its 13-grams of words (GPT-3's length: Brown et al.
+2020, appendix C) are in the training prompts. What most problems of the task have in common, the
+instructions, is left aside.
 """
 
 import re
@@ -26,7 +27,11 @@ def seen(items: Sequence[Item], train_data: Iterable[str]) -> list[str]:
         return []
     own = {item.id: _grams(_text(item.messages)) for item in items}
     frequency = Counter(gram for grams in own.values() for gram in grams)
-    common = {gram for gram, count in frequency.items() if count > len(items) / 2} if len(items) > 2 else set()
+    common = (
+        {gram for gram, count in frequency.items() if count > len(items) / 2}
+        if len(items) > 2
+        else set()
+    )
     wanted = frequency.keys() - common
     found: set[str] = set()
     for file in files:
@@ -36,7 +41,9 @@ def seen(items: Sequence[Item], train_data: Iterable[str]) -> list[str]:
             try:
                 found |= _grams(_text(row["prompt"])) & wanted
             except (TypeError, KeyError) as error:
-                raise BadData(f"train_data={file}: prompt is no list of messages: {error!r}") from error
+                raise BadData(
+                    f"train_data={file}: prompt is no list of messages: {error!r}"
+                ) from error
     shares = {name: len(grams & found) / max(1, len(grams - common)) for name, grams in own.items()}
     return [name for name, share in shares.items() if share >= SHARE]
 

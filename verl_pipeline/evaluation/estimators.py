@@ -2,7 +2,8 @@
 
 Invariants:
 * A problem is the unit: its samples depend on each other, so every interval is over problems.
-* An interval of a proportion stays within [0, 1], and is never of width 0 because nothing, or everything, was right.
+* An interval of a proportion stays within [0, 1], and is never of width 0 because nothing, or
+  everything, was right.
 * pass@k and best@k are unbiased for k samples; no estimate uses more samples than it says.
 """
 
@@ -33,7 +34,9 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Mean of independent ``values`` and Student's interval, for quantities without bounds (gains, lengths)."""
+    """Mean of independent ``values`` and Student's interval, for quantities without bounds (gains,
+    lengths).
+    """
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Interval(mean)
@@ -48,29 +51,35 @@ def proportion_interval(means: Sequence[float], each: float = 1.0) -> Interval:
         means: of the problems.
         each: independent observations that a problem's mean rests on: samples / k.
 
-    Wilson's interval with the effective sample size p (1 - p) / se² in the place of the count, se the standard error
-    over problems, and Student's quantile: Korn and Graubard's idea (Survey Methodology 24, 1998), as Franco, Little,
-    Louis and Slud compare it (Journal of Survey Statistics and Methodology 7, 2019). Where nothing or everything is
-    right, se is 0 and says nothing: the effective size is the number of problems. It never exceeds that of independent
-    observations. Where a few problems differ much from all others and none of them is in the sample, no interval can
-    know it.
+    Wilson's interval with the effective sample size p (1 - p) / se² in the place of the count, se
+    the standard error over problems, and Student's quantile: Korn and Graubard's idea (Survey
+    Methodology 24, 1998), as Franco, Little, Louis and Slud compare it (Journal of Survey
+    Statistics and Methodology 7, 2019). Where nothing or everything is right, se is 0 and says
+    nothing: the effective size is the number of problems. It never exceeds that of independent
+    observations. Where a few problems differ much from all others and none of them is in the
+    sample, no interval can know it.
     """
     p, n = statistics.fmean(means), len(means)
     if n < 2:
         return Interval(p)
     squared_error = statistics.variance(means) / n
-    size = min(n * each, max(float(n), p * (1 - p) / squared_error)) if squared_error > 0 else float(n)
+    size = (
+        min(n * each, max(float(n), p * (1 - p) / squared_error)) if squared_error > 0 else float(n)
+    )
     t = student_t(n - 1)
     middle = (p + t * t / (2 * size)) / (1 + t * t / size)
     half = t / (1 + t * t / size) * math.sqrt(p * (1 - p) / size + t * t / (4 * size * size))
     return Interval(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)))
 
 
-def difference_interval(before: Mapping[str, float], after: Mapping[str, float], each: float = 1.0) -> Interval:
+def difference_interval(
+    before: Mapping[str, float], after: Mapping[str, float], each: float = 1.0
+) -> Interval:
     """Mean gain of ``after`` over ``before``, problem by problem, on the problems that both have.
 
-    Two problems are added with squared gains of together ``1 / each``: where hardly a problem changed, the plain
-    variance knows too little (Agresti and Min, Statistics in Medicine 24, 2005, for one sample a problem).
+    Two problems are added with squared gains of together ``1 / each``: where hardly a problem
+    changed, the plain variance knows too little (Agresti and Min, Statistics in Medicine 24, 2005,
+    for one sample a problem).
 
     Args:
         each: samples a problem.
@@ -103,7 +112,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def best_of_k(scored: Sequence[tuple[float, float]], k: int) -> float:
-    """Expected reward of the best-scored of k samples, over all subsets of k; ties count in the order given.
+    """Expected reward of the best-scored of k samples, over all subsets of k; ties count in the
+    order given.
 
     Args:
         scored: (score, reward) of each sample.
@@ -111,16 +121,21 @@ def best_of_k(scored: Sequence[tuple[float, float]], k: int) -> float:
     """
     ordered = sorted(scored, key=lambda pair: -pair[0])
     n = len(ordered)
-    # The sample of rank r is the best of a subset if the others are taken from the n - 1 - r behind it.
+    # The sample of rank r is the best of a subset if the others are taken from the n - 1 - r behind
+    # it.
     weights = (math.comb(n - 1 - rank, k - 1) for rank in range(n))
-    return sum(w * reward for w, (_score, reward) in zip(weights, ordered, strict=True)) / math.comb(n, k)
+    return sum(
+        w * reward for w, (_score, reward) in zip(weights, ordered, strict=True)
+    ) / math.comb(n, k)
 
 
 def vote(answers: Sequence[tuple[str | None, float]]) -> int:
-    """Index of the sample that stands for the heaviest answer; a tie goes to the answer that came first.
+    """Index of the sample that stands for the heaviest answer; a tie goes to the answer that came
+    first.
 
     Args:
-        answers: (answer, weight) of each sample, at least one; a missing answer (None) never wins over another.
+        answers: (answer, weight) of each sample, at least one; a missing answer (None) never wins
+            over another.
     """
     totals: dict[str, float] = {}
     for answer, weight in answers:
@@ -133,7 +148,9 @@ def vote(answers: Sequence[tuple[str | None, float]]) -> int:
 
 
 def over_subsets(n: int, k: int, measure: Callable[[Sequence[int]], float]) -> float:
-    """Mean of ``measure`` over the subsets of k of n indices (in order), or over :data:`VOTES` of them, by a seed."""
+    """Mean of ``measure`` over the subsets of k of n indices (in order), or over :data:`VOTES` of
+    them, by a seed.
+    """
     if math.comb(n, k) <= VOTES:
         return statistics.fmean(map(measure, itertools.combinations(range(n), k)))
     generator = random.Random(f"{n} {k}")
@@ -153,9 +170,11 @@ def powers_up_to(n: int) -> list[int]:
 
 @functools.cache
 def student_t(freedom: float) -> float:
-    """The two-sided 95 % quantile of Student's distribution (scipy is not among the locked packages).
+    """The two-sided 95 % quantile of Student's distribution (scipy is not among the locked
+    packages).
 
-    With t = sqrt(freedom) tan(angle), P(0 < T < t) is an integral of cos(angle)^(freedom - 1): Simpson and bisection.
+    With t = sqrt(freedom) tan(angle), P(0 < T < t) is an integral of cos(angle)^(freedom - 1):
+    Simpson and bisection.
     """
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
     low, high = 0.0, math.pi / 2
@@ -163,6 +182,8 @@ def student_t(freedom: float) -> float:
         angle = (low + high) / 2
         step = angle / 400
         weights = [1.0, *([4.0, 2.0] * 199), 4.0, 1.0]
-        area = sum(w * math.cos(i * step) ** (freedom - 1) for i, w in enumerate(weights)) * step / 3
+        area = (
+            sum(w * math.cos(i * step) ** (freedom - 1) for i, w in enumerate(weights)) * step / 3
+        )
         low, high = (angle, high) if scale * area < CONFIDENCE / 2 else (low, angle)
     return math.sqrt(freedom) * math.tan(low)

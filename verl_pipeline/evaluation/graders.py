@@ -2,7 +2,8 @@
 
 Invariants:
 * A grading that failed has no reward (None) and is done again by the next call of the evaluation.
-* What a vote may know of a sample (its answer) rests on what the prompt shows, never on a hidden test.
+* What a vote may know of a sample (its answer) rests on what the prompt shows, never on a hidden
+  test.
 """
 
 import ast
@@ -36,8 +37,9 @@ class Grader:
             pass
 
     def grade(self, item: Item, response: str) -> dict[str, Any]:
-        """``verdict``, ``reward`` (1.0, 0.0 or None), ``reason``, ``answer`` (by which samples vote, or None),
-        ``shown`` (whether the tests that the prompt shows passed; None without such) and ``tier``.
+        """``verdict``, ``reward`` (1.0, 0.0 or None), ``reason``, ``answer`` (by which samples
+        vote, or None), ``shown`` (whether the tests that the prompt shows passed; None without
+        such) and ``tier``.
         """
         if item.problem is None:
             return _mathematics(item, response, self.workers)
@@ -66,7 +68,9 @@ class Grader:
 
 
 def program_key(response: str) -> str | None:
-    """A digest that is the same for programs that differ in layout and comments only; None without a program."""
+    """A digest that is the same for programs that differ in layout and comments only; None without
+    a program.
+    """
     program = last_program(response)
     if program is None:
         return None
@@ -78,7 +82,9 @@ def program_key(response: str) -> str | None:
 
 
 def number_key(answer: str) -> str:
-    """A boxed answer as samples vote by it: whole numbers by value, everything else by its text without spaces."""
+    """A boxed answer as samples vote by it: whole numbers by value, everything else by its text
+    without spaces.
+    """
     text = re.sub(r"\\[,!;]|[\s$]", "", answer)
     match = re.fullmatch(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.0*)?", text)
     return str(int(match[1] + match[2].replace(",", ""))) if match else text

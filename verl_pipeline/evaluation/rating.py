@@ -1,11 +1,13 @@
 """A Codeforces rating by CodeElo's method (Quan et al. 2025, arXiv 2501.01257, section 3).
 
-For each contest, a model's samples count as its attempts, in order, until one is accepted; the points that gives (less
-a penalty for each failed attempt) are ranked among the humans' of that contest; the contest's rating is the one for
-which Elo's model expects that rank; the rating is the mean over contests.
+For each contest, a model's samples count as its attempts, in order, until one is accepted; the
+points that gives (less a penalty for each failed attempt) are ranked among the humans' of that
+contest; the contest's rating is the one for which Elo's model expects that rank; the rating is the
+mean over contests.
 
-The standings are those of Codeforces' own API, as files ``codeforces_contests/<contest>.standings.json`` (of
-``contest.standings``) and ``<contest>.ratingChanges.json`` (of ``contest.ratingChanges``) in the folder of local data.
+The standings are those of Codeforces' own API, as files
+``codeforces_contests/<contest>.standings.json`` (of ``contest.standings``) and
+``<contest>.ratingChanges.json`` (of ``contest.ratingChanges``) in the folder of local data.
 
 Invariant: a contest without standings is not rated, and the note says how many were.
 """
@@ -20,12 +22,14 @@ from typing import Any
 from verl_pipeline.evaluation.data import DataNotFound, Finder
 from verl_pipeline.evaluation.estimators import mean_interval
 
-# Of a failed attempt: points where problems have points, minutes of penalty where they count as one each.
+# Of a failed attempt: points where problems have points, minutes of penalty where they count as one
+# each.
 FAILED_POINTS, FAILED_MINUTES = 50, 10
 FOLDER = "codeforces_contests"
 _HOW = (
-    f"put {FOLDER}/<contest>.standings.json and {FOLDER}/<contest>.ratingChanges.json (answers of Codeforces' API "
-    "methods contest.standings and contest.ratingChanges) into the folder named by --data"
+    f"put {FOLDER}/<contest>.standings.json and {FOLDER}/<contest>.ratingChanges.json (answers of "
+    "Codeforces' API methods contest.standings and contest.ratingChanges) into the folder named "
+    "by --data"
 )
 
 
@@ -44,7 +48,9 @@ def rate(finder: Finder, rewards: Mapping[str, Sequence[float]]) -> dict[str, An
         if match := re.fullmatch(r"(\d+)([A-Z]\d?)", name):
             contests[match[1]][match[2]] = attempts
     if not contests:
-        raise DataNotFound("no rating: the problems have no ids like 2000A, so their contests are unknown")
+        raise DataNotFound(
+            "no rating: the problems have no ids like 2000A, so their contests are unknown"
+        )
     folder = (finder.local() or Path()) / FOLDER
     ratings = [
         contest_rating(*found, attempts)
@@ -58,9 +64,13 @@ def rate(finder: Finder, rewards: Mapping[str, Sequence[float]]) -> dict[str, An
 
 
 def contest_rating(
-    standings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], attempts: Mapping[str, Sequence[float]]
+    standings: Mapping[str, Any],
+    changes: Sequence[Mapping[str, Any]],
+    attempts: Mapping[str, Sequence[float]],
 ) -> float:
-    """The rating that expects the rank which ``attempts`` (by the problem's index) reach in one contest."""
+    """The rating that expects the rank which ``attempts`` (by the problem's index) reach in one
+    contest.
+    """
     points = penalty = 0.0
     for problem in standings["problems"]:
         tried = list(attempts.get(problem["index"], ()))
@@ -71,12 +81,16 @@ def contest_rating(
             points += max(0.0, problem["points"] - FAILED_POINTS * failed)
         else:
             points, penalty = points + 1, penalty + FAILED_MINUTES * failed
-    better = sum((-row["points"], row.get("penalty", 0)) < (-points, penalty) for row in standings["rows"])
+    better = sum(
+        (-row["points"], row.get("penalty", 0)) < (-points, penalty) for row in standings["rows"]
+    )
     return expected_rating(better + 1, [change["oldRating"] for change in changes])
 
 
 def expected_rating(rank: float, ratings: Sequence[float]) -> float:
-    """The r whose expected rank 1 + sum of 1 / (1 + 10^((r - r_i) / 400)) is ``rank``; between 0 and 4000."""
+    """The r whose expected rank 1 + sum of 1 / (1 + 10^((r - r_i) / 400)) is ``rank``; between 0
+    and 4000.
+    """
     low, high = 0.0, 4000.0
     for _ in range(50):
         middle = (low + high) / 2

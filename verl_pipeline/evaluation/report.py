@@ -1,12 +1,14 @@
-"""``report.html``: the results of an evaluation and its samples as one page that needs nothing but a browser.
+"""``report.html``: the results of an evaluation and its samples as one page that needs nothing but
+a browser.
 
 The page is report.html with the other report files beside it inlined, and all data as JSON.
 
 Invariants:
-* What a model wrote reaches the page as JSON without ``<``, ``>``, ``&``, and from there as text only: no markup of a
-  response is ever parsed. The page loads nothing, and its policy forbids it to.
-* At most :data:`MOST_SAMPLES` samples and :data:`MOST_CHARACTERS` of each text; what is left out is said on the page,
-  with the file that has it. Counts are of all samples all the same.
+* What a model wrote reaches the page as JSON without ``<``, ``>``, ``&``, and from there as text
+  only: no markup of a response is ever parsed. The page loads nothing, and its policy forbids it
+  to.
+* At most :data:`MOST_SAMPLES` samples and :data:`MOST_CHARACTERS` of each text; what is left out is
+  said on the page, with the file that has it. Counts are of all samples all the same.
 * The page is there as a whole or not at all.
 """
 
@@ -29,7 +31,9 @@ _PARTS = ("report.css", "report_charts.js", "report_samples.js", "report.js")
 
 @dataclass
 class _Problem:
-    """A problem as the page has it: ``verdicts`` counts all samples, ``samples`` are the first ``room`` of them."""
+    """A problem as the page has it: ``verdicts`` counts all samples, ``samples`` are the first
+    ``room`` of them.
+    """
 
     id: str
     prompt: list[str | int]
@@ -43,21 +47,28 @@ def write_report(output: Path) -> Path:
     """Write ``output/report.html`` from ``output/results.json`` and the files of each task.
 
     Raises:
-        ValueError: a line of a file, not a last one that was cut off, is no JSON; the message has its number.
+        ValueError: a line of a file, not a last one that was cut off, is no JSON; the message has
+            its number.
     """
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
     folders = [output / task["task"] for task in results["tasks"]]
-    problems = [[_problem(row) for row in read_lines(folder / "problems.jsonl")] for folder in folders]
+    problems = [
+        [_problem(row) for row in read_lines(folder / "problems.jsonl")] for folder in folders
+    ]
     _share_room([problem for group in problems for problem in group])
     counted = [task["sampling"]["n"] for task in results["tasks"]]
-    tasks = [_fill(folder, group, n) for folder, group, n in zip(folders, problems, counted, strict=True)]
+    tasks = [
+        _fill(folder, group, n) for folder, group, n in zip(folders, problems, counted, strict=True)
+    ]
     path = output / "report.html"
     write_text(path, _page({"results": results, "tasks": tasks}))
     return path
 
 
 def _page(data: Mapping[str, Any]) -> str:
-    """The template with its parts and ``data`` in it; the data last, so that nothing in it is taken for a place."""
+    """The template with its parts and ``data`` in it; the data last, so that nothing in it is taken
+    for a place.
+    """
     page = _part("report.html")
     for name in _PARTS:
         page = page.replace("{{" + name + "}}", _part(name))
@@ -69,7 +80,9 @@ def _part(name: str) -> str:
 
 
 def _embeddable(data: Mapping[str, Any]) -> str:
-    """JSON that cannot end the script element it stands in; ASCII, so U+2028 and lone surrogates are escaped too."""
+    """JSON that cannot end the script element it stands in; ASCII, so U+2028 and lone surrogates
+    are escaped too.
+    """
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -86,7 +99,9 @@ def _share_room(problems: list[_Problem]) -> None:
 
 
 def _fill(folder: Path, problems: list[_Problem], n: int) -> dict[str, Any]:
-    """A task's problems with their first ``n`` samples, which are those that count, and what to say of them."""
+    """A task's problems with their first ``n`` samples, which are those that count, and what to say
+    of them.
+    """
     by_id = {problem.id: problem for problem in problems}
     verdicts = {(row["id"], row["sample"]): row for row in read_lines(folder / "verdicts.jsonl")}
     for row in read_lines(folder / "samples.jsonl"):
@@ -98,7 +113,10 @@ def _fill(folder: Path, problems: list[_Problem], n: int) -> dict[str, Any]:
             problem.samples.append(_sample(row, verdict))
     for problem in problems:
         problem.samples.sort(key=lambda sample: sample["sample"])
-    return {"problems": [vars(problem) for problem in problems], "notes": _notes(folder.name, problems)}
+    return {
+        "problems": [vars(problem) for problem in problems],
+        "notes": _notes(folder.name, problems),
+    }
 
 
 def _sample(row: Row, verdict: Row) -> Row:
@@ -109,7 +127,9 @@ def _sample(row: Row, verdict: Row) -> Row:
         "facts": {
             "tokens": row.get("tokens"),
             "finish": row.get("finish"),
-            "mean logprob": None if logprob is None else f"{logprob:.3f}",  # text: it may be infinite
+            "mean logprob": (
+                None if logprob is None else f"{logprob:.3f}"
+            ),  # text: it may be infinite
             "seed": row.get("seed"),
         },
         "reason": _shortened(verdict.get("reason") or ""),
@@ -123,11 +143,14 @@ def _notes(folder: str, problems: list[_Problem]) -> list[str]:
     count = sum(problem.verdicts.total() for problem in problems)
     shown = sum(len(problem.samples) for problem in problems)
     cut_prompts = sum(len(problem.prompt) > 1 for problem in problems)
-    cut_responses = sum(len(sample["response"]) > 1 for problem in problems for sample in problem.samples)
+    cut_responses = sum(
+        len(sample["response"]) > 1 for problem in problems for sample in problem.samples
+    )
     notes = []
     if shown < count:
         notes.append(
-            f"{shown:,} of {count:,} samples are shown, the first of each problem; all: {folder}/samples.jsonl"
+            f"{shown:,} of {count:,} samples are shown, the first of each problem; all: "
+            f"{folder}/samples.jsonl"
         )
     if cut_responses:
         notes.append(f"{_shortest(cut_responses, 'response')}; whole: {folder}/samples.jsonl")
@@ -137,7 +160,10 @@ def _notes(folder: str, problems: list[_Problem]) -> list[str]:
 
 
 def _shortest(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count > 1)} longer than {MOST_CHARACTERS:,} characters without the middle"
+    return (
+        f"{count:,} {what}{'s' * (count > 1)} longer than {MOST_CHARACTERS:,} characters without "
+        "the middle"
+    )
 
 
 def _shortened(text: str) -> list[str | int]:

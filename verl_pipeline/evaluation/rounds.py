@@ -1,4 +1,5 @@
-"""One round: answers to all requests that have none yet, verdicts for all answers that have none yet.
+"""One round: answers to all requests that have none yet, verdicts for all answers that have none
+yet.
 
 Invariants:
 * A sample is stored when it comes, a verdict when it is known.
@@ -40,7 +41,9 @@ def ask_and_grade(
     answered = len(requests) - len(missing)
     with bars(console) as progress, ThreadPoolExecutor(grader.workers) as threads:
         answers = progress.add_task(f"{name}: answers", total=len(requests), completed=answered)
-        verdicts = progress.add_task(f"{name}: graded", total=len(requests), completed=answered - len(ungraded))
+        verdicts = progress.add_task(
+            f"{name}: graded", total=len(requests), completed=answered - len(ungraded)
+        )
         grading: dict[Future[dict[str, Any]], Row] = {}
 
         def submit(row: Row) -> None:

@@ -21,7 +21,16 @@ from verl_pipeline.evaluation.engines import Engine, Request
 from verl_pipeline.evaluation.engines.given import GivenEngine
 from verl_pipeline.evaluation.graders import Grader
 from verl_pipeline.evaluation.rounds import ask_and_grade
-from verl_pipeline.evaluation.store import Lines, Row, TaskStore, claim, read_lines, sole_owner, write_json, write_lines
+from verl_pipeline.evaluation.store import (
+    Lines,
+    Row,
+    TaskStore,
+    claim,
+    read_lines,
+    sole_owner,
+    write_json,
+    write_lines,
+)
 from verl_pipeline.evaluation.task import Item, Loaded, Sampling, Task
 from verl_pipeline.evaluation.tasks import task_of
 from verl_pipeline.machine import machine, package_versions
@@ -91,7 +100,11 @@ def evaluate(config: EvalConfig, console: Console, engine: Engine | None = None)
         whole = {
             "schema": results.SCHEMA,
             "model": model,
-            "engine": {**engine.settings(), "url": config.engine.url, "trained_length": config.engine.trained_length},
+            "engine": {
+                **engine.settings(),
+                "url": config.engine.url,
+                "trained_length": config.engine.trained_length,
+            },
             "purpose": config.purpose,
             "seed": work[0].sampling.seed,
             **calls[-1],
@@ -99,7 +112,11 @@ def evaluate(config: EvalConfig, console: Console, engine: Engine | None = None)
             "finished": _now(),
             "calls": len(calls),
             "warnings": [
-                *([] if model["weights"] or not config.engine.url else ["a server does not tell what weights it has"]),
+                *(
+                    []
+                    if model["weights"] or not config.engine.url
+                    else ["a server does not tell what weights it has"]
+                ),
                 *(
                     line
                     for one, result in zip(work, found, strict=True)
@@ -142,9 +159,14 @@ def _work(config: EvalConfig, task: Task, finder: Finder) -> Work:
     options = results.options_of(config, task)
     if unknown := options.keys() - task.options.keys():
         raise BadSetting(
-            f"options.{task.name}: no {', '.join(sorted(unknown))}; there are {', '.join(task.options) or 'none'}"
+            f"options.{task.name}: no {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(task.options) or 'none'}"
         )
-    chosen = {key: value for key, value in dataclasses.asdict(config.sampling).items() if value is not None}
+    chosen = {
+        key: value
+        for key, value in dataclasses.asdict(config.sampling).items()
+        if value is not None
+    }
     try:
         sampling = dataclasses.replace(task.sampling, **chosen)
     except ValueError as error:
@@ -152,11 +174,18 @@ def _work(config: EvalConfig, task: Task, finder: Finder) -> Work:
     loaded = task.load(finder, **options)
     if config.system is not None:
         system = {"role": "system", "content": config.system}
-        items = [dataclasses.replace(item, messages=(system, *item.messages)) for item in loaded.items]
+        items = [
+            dataclasses.replace(item, messages=(system, *item.messages)) for item in loaded.items
+        ]
         loaded = dataclasses.replace(loaded, items=items)
     if config.limit is not None and config.limit < len(loaded.items):
-        note = f"THE FIRST {config.limit} OF {len(loaded.items)} PROBLEMS (limit): comparable with nothing else"
-        loaded = dataclasses.replace(loaded, items=loaded.items[: config.limit], notes=[*loaded.notes, note])
+        note = (
+            f"THE FIRST {config.limit} OF {len(loaded.items)} PROBLEMS (limit): comparable with "
+            "nothing else"
+        )
+        loaded = dataclasses.replace(
+            loaded, items=loaded.items[: config.limit], notes=[*loaded.notes, note]
+        )
     if config.model == "canonical" and not all(item.canonical for item in loaded.items):
         raise BadSetting(f"model=canonical: the data of {task.name} has no solutions")
     return Work(task, loaded, sampling, contamination.seen(loaded.items, config.train_data))
@@ -175,7 +204,9 @@ def _claim(config: EvalConfig, work: list[Work], engine: Engine, model: dict[str
             "options": results.options_of(config, one.task),
             "style": config.style,
             "engine": engine.settings(),
-            "sampling": {key: value for key, value in dataclasses.asdict(one.sampling).items() if key != "n"},
+            "sampling": {
+                key: value for key, value in dataclasses.asdict(one.sampling).items() if key != "n"
+            },
         }
         claim(folder / "settings.json", settings, [folder])
 
@@ -206,11 +237,16 @@ class _Evaluation:
         asked = one.requests(self.config.style)
         samples, graded = self._round(one.task.name, one, folder, asked)
         write_lines(folder / "problems.jsonl", map(_problem_row, one.loaded.items))
-        result["counts"] = {"problems": len(one.loaded.items), **scores.counts(asked, samples, graded)}
+        result["counts"] = {
+            "problems": len(one.loaded.items),
+            **scores.counts(asked, samples, graded),
+        }
         result["problems_without_samples"] = len(one.loaded.items) - len(graded)
         result |= scores.scores(graded, one.loaded.items, self.scorer, self.config.scorer)
         result["verdicts"] = scores.verdict_counts(graded)
-        result["tier"] = ", ".join(sorted({row["tier"] for rows in graded.values() for row in rows}))
+        result["tier"] = ", ".join(
+            sorted({row["tier"] for rows in graded.values() for row in rows})
+        )
         result["tokens"] = {
             "prompt": sum(row["prompt_tokens"] for row in samples),
             "generated": sum(row["tokens"] for row in samples),
@@ -231,7 +267,9 @@ class _Evaluation:
     ) -> dict[str, Any]:
         """Adds its methods to ``methods``; its samples lie in a folder of what was asked."""
         refining, style = self.config.refine, self.config.style
-        asked = list(refine.requests(one.task.name, style, one.loaded.items, graded, refining, one.sampling))
+        asked = list(
+            refine.requests(one.task.name, style, one.loaded.items, graded, refining, one.sampling)
+        )
         folder = folder / f"second_round-{refine.digest(asked)}"
         samples, second = self._round(f"{one.task.name}, second round", one, folder, asked)
         methods.extend(refine.combined(graded, second))
@@ -242,12 +280,16 @@ class _Evaluation:
             "tokens": sum(row["tokens"] for row in samples),
         }
 
-    def _round(self, name: str, one: Work, folder: Path, asked: list[Request]) -> tuple[list[Row], scores.Graded]:
+    def _round(
+        self, name: str, one: Work, folder: Path, asked: list[Request]
+    ) -> tuple[list[Row], scores.Graded]:
         """The samples of what was asked, and those of them that are graded."""
         items = {item.id: item for item in one.loaded.items}
         wanted = {(request.id, request.sample) for request in asked}
         with contextlib.closing(TaskStore(folder)) as store:
-            ask_and_grade(name, items, asked, one.sampling, self.engine, self.grader, store, self.console)
+            ask_and_grade(
+                name, items, asked, one.sampling, self.engine, self.grader, store, self.console
+            )
             samples = [row for key, row in store.samples.items() if key in wanted]
             return samples, scores.join(samples, store.verdicts)
 

@@ -8,7 +8,8 @@
     OUTPUT/<task>/failures.jsonl   requests that brought no answer; they are asked again
 
 Invariants:
-* Samples of one model, one way of asking and one version of the data only: anything else is refused, by name.
+* Samples of one model, one way of asking and one version of the data only: anything else is
+  refused, by name.
 * A line is whole or it does not count: a cut-off last line is removed before the next is written.
 * A sample is drawn once: what is stored is not asked for again.
 """
@@ -67,7 +68,10 @@ def read_lines(path: Path) -> Iterator[Row]:
             except ValueError as error:  # UnicodeDecodeError is one
                 row = error
             if not isinstance(row, dict):
-                raise OtherRun(f"{path}:{number}: no JSON object ({row!r}); remove the line to have it made anew")
+                raise OtherRun(
+                    f"{path}:{number}: no JSON object ({row!r}); remove the line to have it made "
+                    "anew"
+                )
             yield row
 
 
@@ -111,14 +115,16 @@ def sole_owner(folder: Path) -> Iterator[None]:
 
 
 def claim(path: Path, content: Mapping[str, Any], folders: Iterable[Path]) -> None:
-    """Write ``content``; if there are samples in ``folders`` already, it must be what they were drawn with.
+    """Write ``content``; if there are samples in ``folders`` already, it must be what they were
+    drawn with.
 
     Raises:
         OtherRun: it is not; the message names each field.
     """
     content = json.loads(json.dumps(content))
     if not any(
-        (folder / "samples.jsonl").is_file() and (folder / "samples.jsonl").stat().st_size for folder in folders
+        (folder / "samples.jsonl").is_file() and (folder / "samples.jsonl").stat().st_size
+        for folder in folders
     ):
         write_json(path, content)
         return
@@ -136,7 +142,9 @@ def claim(path: Path, content: Mapping[str, Any], folders: Iterable[Path]) -> No
         if before.get(name) != content.get(name)
     ]
     if differences:
-        raise OtherRun(f"{path.parent} holds samples of another run ({'; '.join(differences)}): {advice}")
+        raise OtherRun(
+            f"{path.parent} holds samples of another run ({'; '.join(differences)}): {advice}"
+        )
 
 
 class TaskStore:
@@ -147,7 +155,9 @@ class TaskStore:
         verdicts = {_key(row): row for row in read_lines(folder / "verdicts.jsonl")}
         # What could not be graded is graded again; the last verdict of a sample counts.
         self.verdicts = {key: row for key, row in verdicts.items() if row["reward"] is not None}
-        self._files = {name: Lines(folder / f"{name}.jsonl") for name in ("samples", "verdicts", "failures")}
+        self._files = {
+            name: Lines(folder / f"{name}.jsonl") for name in ("samples", "verdicts", "failures")
+        }
 
     def add_sample(self, row: Row) -> None:
         self._files["samples"].add(row)

@@ -1,7 +1,9 @@
-"""What a task is: its problems, how they are asked and graded, and what others have published for it.
+"""What a task is: its problems, how they are asked and graded, and what others have published for
+it.
 
 Invariants:
-* A task is data: a module of :mod:`verl_pipeline.evaluation.tasks` (or any other) with a :class:`Task` named TASK.
+* A task is data: a module of :mod:`verl_pipeline.evaluation.tasks` (or any other) with a
+  :class:`Task` named TASK.
 * What a model is shown is in :attr:`Item.messages`; hidden tests and answers never are.
 * A row that cannot be read is listed, not left out in silence.
 """
@@ -26,7 +28,8 @@ class Sampling:
         n: samples a problem.
         temperature, top_p, top_k: as in vLLM; ``top_k`` -1 is all.
         max_tokens: longest response.
-        seed: of the whole evaluation; each sample's own is derived from it, the problem and the sample's number.
+        seed: of the whole evaluation; each sample's own is derived from it, the problem and the
+            sample's number.
     """
 
     n: int = 1
@@ -38,16 +41,23 @@ class Sampling:
 
     def __post_init__(self):
         if not all(map(math.isfinite, (self.temperature, self.top_p))) or self.top_k < -1:
-            raise ValueError("sampling.temperature and top_p must be numbers, sampling.top_k at least -1")
+            raise ValueError(
+                "sampling.temperature and top_p must be numbers, sampling.top_k at least -1"
+            )
         if self.n < 1 or self.max_tokens < 1:
-            raise ValueError(f"sampling.n and sampling.max_tokens must be at least 1, not {self.n}, {self.max_tokens}")
+            raise ValueError(
+                f"sampling.n and sampling.max_tokens must be at least 1, not {self.n}, "
+                f"{self.max_tokens}"
+            )
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ValueError(
-                f"sampling.temperature must be at least 0 and sampling.top_p in (0, 1], not {self.temperature}, "
-                f"{self.top_p}"
+                "sampling.temperature must be at least 0 and sampling.top_p in (0, 1], not "
+                f"{self.temperature}, {self.top_p}"
             )
         if self.temperature == 0 and self.n > 1:
-            raise ValueError("sampling.temperature=0 is greedy: every sample would be the same; set sampling.n=1")
+            raise ValueError(
+                "sampling.temperature=0 is greedy: every sample would be the same; set sampling.n=1"
+            )
 
     def seed_of(self, problem: str, sample: int) -> int:
         """Seed of one sample, below 2**31."""
@@ -70,7 +80,8 @@ class Item:
     Attributes:
         id: unique within the task, the same for every version of the data that has the problem.
         messages: the conversation, as chat templates take it.
-        prefill: how the assistant's message begins, if the style is ``prefill``; part of the response.
+        prefill: how the assistant's message begins, if the style is ``prefill``; part of the
+            response.
         canonical: a response that is right, where the data has one.
         tags: by which scores are broken down, like difficulty and month.
     """
@@ -116,7 +127,11 @@ class Loaded:
     def __post_init__(self):
         if not self.items:
             raise BadData(f"{self.origin}: no problem")
-        twice = [name for name, count in collections.Counter(item.id for item in self.items).items() if count > 1]
+        twice = [
+            name
+            for name, count in collections.Counter(item.id for item in self.items).items()
+            if count > 1
+        ]
         if twice:
             raise BadData(f"{self.origin}: several problems have one id: {', '.join(twice[:3])}")
 
@@ -135,10 +150,13 @@ class Task:
     """A benchmark.
 
     Attributes:
-        load: finds the data with a :class:`Finder` and makes items; takes the task's options by keyword.
+        load: finds the data with a :class:`Finder` and makes items; takes the task's options by
+            keyword.
         options: names and defaults of those.
-        split: ``test``: scores of it are reported, checkpoints are not chosen on it; ``validation``: they may be.
-        rate: a rating from (problem, rewards of its samples), where the task has one; raises DataNotFound.
+        split: ``test``: scores of it are reported, checkpoints are not chosen on it;
+            ``validation``: they may be.
+        rate: a rating from (problem, rewards of its samples), where the task has one; raises
+            DataNotFound.
     """
 
     name: str

@@ -2,13 +2,18 @@
 
     OUTPUT/step_<N>/            the evaluation of checkpoint N, as ``verl-pipeline eval`` leaves it
     OUTPUT/checkpoints.json     a row a checkpoint: step, hash of its weights, scores
-    OUTPUT/metrics.jsonl        the same as metrics ``eval/<task>/...``, beside verl's other trackers
+    OUTPUT/metrics.jsonl        the same as metrics ``eval/<task>/...``, beside verl's other
+    trackers
 
 Invariants:
-* A checkpoint is evaluated when verl has called it complete, once, in order of steps; its weights' hash is recorded.
-* The training is never asked anything: no rollout slot, no lock, only files that it has finished writing.
-* Waiting ends: after the last step, or when no checkpoint has come for ``idle_s``; the error says what is awaited.
-* Checkpoints are there to be chosen between: test splits are marked in every result (``purpose=choose``).
+* A checkpoint is evaluated when verl has called it complete, once, in order of steps; its weights'
+  hash is recorded.
+* The training is never asked anything: no rollout slot, no lock, only files that it has finished
+  writing.
+* Waiting ends: after the last step, or when no checkpoint has come for ``idle_s``; the error says
+  what is awaited.
+* Checkpoints are there to be chosen between: test splits are marked in every result
+  (``purpose=choose``).
 """
 
 import contextlib
@@ -40,7 +45,9 @@ COMPLETE = "latest_checkpointed_iteration.txt"
 
 
 class WatchError(Refused):
-    """Nothing to watch, nothing came, or an evaluation was refused; the message says which and what to do."""
+    """Nothing to watch, nothing came, or an evaluation was refused; the message says which and what
+    to do.
+    """
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ class Watch:
         settings: of ``verl-pipeline eval``, as on its command line; not model, output and purpose.
         last_step: ends after this one; None: with ``idle_s``.
         idle_s: longest wait for a checkpoint.
-        cores: processors to run on, by number; empty: all. With ``nice`` 10 in any case: the training goes first.
+        cores: processors to run on, by number; empty: all. With ``nice`` 10 in any case: the
+            training goes first.
         gpus: value of ``CUDA_VISIBLE_DEVICES`` for the evaluations; None: as it is.
         trackers: verl's names, like ``tensorboard`` and ``wandb``.
         project, experiment: for them.
@@ -74,7 +82,8 @@ def watch(config: Watch, console: Console) -> list[dict[str, Any]]:
     """Evaluate every checkpoint as it comes; the rows of ``checkpoints.json``.
 
     Raises:
-        Refused: settings that cannot be, an evaluation that was refused, or nothing came for ``idle_s``.
+        Refused: settings that cannot be, an evaluation that was refused, or nothing came for
+            ``idle_s``.
     """
     _check(config)
     summary = config.output / "checkpoints.json"
@@ -82,7 +91,11 @@ def watch(config: Watch, console: Console) -> list[dict[str, Any]]:
         rows = json.loads(summary.read_text()) if summary.is_file() else []
         done = {row["step"] for row in rows}
         if not config.checkpoints.is_dir():
-            console.print(f"{config.checkpoints} does not exist yet; waiting for it", markup=False, soft_wrap=True)
+            console.print(
+                f"{config.checkpoints} does not exist yet; waiting for it",
+                markup=False,
+                soft_wrap=True,
+            )
         tracking = _tracking(config)
         since = time.monotonic()
         try:
@@ -98,7 +111,10 @@ def watch(config: Watch, console: Console) -> list[dict[str, Any]]:
                 done.add(row["step"])
                 tracking.log(data=metrics_of(row), step=row["step"])
                 write_json(summary, rows)
-                write_lines(config.output / "metrics.jsonl", ({"step": r["step"], "data": metrics_of(r)} for r in rows))
+                write_lines(
+                    config.output / "metrics.jsonl",
+                    ({"step": r["step"], "data": metrics_of(r)} for r in rows),
+                )
                 since = time.monotonic()
         finally:
             tracking.finish()
@@ -118,11 +134,14 @@ def _check(config: Watch) -> None:
         raise WatchError(f"{sorted(own)[0]}: the watcher sets it itself")
     prepare(load_config(None, [*config.settings], {"model": "checkpoint"}))
     if unknown := set(config.trackers) - set(Tracking.supported_backend):
-        raise WatchError(f"--trackers {sorted(unknown)[0]!r}: verl has {', '.join(Tracking.supported_backend)}")
+        raise WatchError(
+            f"--trackers {sorted(unknown)[0]!r}: verl has {', '.join(Tracking.supported_backend)}"
+        )
     usable = os.sched_getaffinity(0)
     if not all(core.isdigit() and int(core) in usable for core in config.cores):
         raise WatchError(
-            f"--cores {','.join(config.cores)}: numbers among {', '.join(map(str, sorted(usable)))} are needed"
+            f"--cores {','.join(config.cores)}: numbers among {', '.join(map(str, sorted(usable)))}"
+            " are needed"
         )
 
 
@@ -133,7 +152,10 @@ def complete_steps(checkpoints: Path) -> list[int]:
         return []
     text = marker.read_text().strip()
     latest = int(text) if text.isdigit() else 0  # it is being written
-    matches = (re.fullmatch(r"global_step_(\d+)", folder.name) for folder in checkpoints.glob("global_step_*"))
+    matches = (
+        re.fullmatch(r"global_step_(\d+)", folder.name)
+        for folder in checkpoints.glob("global_step_*")
+    )
     return sorted(step for match in matches if match and (step := int(match[1])) <= latest)
 
 
@@ -150,7 +172,16 @@ def evaluate_step(config: Watch, step: int, console: Console) -> dict[str, Any]:
     model, made = _model(config, actor, output)
     try:
         (output / "results.json").unlink(missing_ok=True)  # of a call that was stopped
-        command = [sys.executable, "-m", "verl_pipeline.cli", "eval", "--model", str(model), "--output", str(output)]
+        command = [
+            sys.executable,
+            "-m",
+            "verl_pipeline.cli",
+            "eval",
+            "--model",
+            str(model),
+            "--output",
+            str(output),
+        ]
         code = _run([*command, "purpose=choose", *config.settings], output / "eval.log", config)
     finally:
         if made:
@@ -159,7 +190,9 @@ def evaluate_step(config: Watch, step: int, console: Console) -> dict[str, Any]:
         raise WatchError(f"step {step}: evaluation ended with {code}: {_tail(output / 'eval.log')}")
     results = read_results(output)
     for warning in results["warnings"]:
-        console.print(f"step {step}: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"step {step}: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
     return {
         "step": step,
         "weights": results["model"]["weights"],
@@ -188,12 +221,15 @@ def metrics_of(row: dict[str, Any]) -> dict[str, float]:
         found[f"eval/{name}/mean_tokens"] = task["mean_tokens"]
         found[f"eval/{name}/truncated_share"] = task["truncated"] / max(1, task["samples"])
         score = task["pass@1"] or {}
-        found |= {f"eval/{name}/pass@1/{key}": value for key, value in score.items() if value is not None}
+        found |= {
+            f"eval/{name}/pass@1/{key}": value for key, value in score.items() if value is not None
+        }
     return found
 
 
 def _model(config: Watch, actor: Path, output: Path) -> tuple[Path, bool]:
-    """A folder in Hugging Face's format, and whether it was made here: what verl saved so, or its shards merged.
+    """A folder in Hugging Face's format, and whether it was made here: what verl saved so, or its
+    shards merged.
 
     verl's merger writes bfloat16, whatever the trainer computes in.
     """
@@ -203,19 +239,28 @@ def _model(config: Watch, actor: Path, output: Path) -> tuple[Path, bool]:
     merged = output / "model"
     shutil.rmtree(merged, ignore_errors=True)  # of a merge that was stopped
     command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
-    code = _run([*command, "--local_dir", str(actor), "--target_dir", str(merged)], output / "merge.log", config)
+    code = _run(
+        [*command, "--local_dir", str(actor), "--target_dir", str(merged)],
+        output / "merge.log",
+        config,
+    )
     if code:
         raise WatchError(
-            f"{actor}: verl's model merger ended with {code}: {_tail(output / 'merge.log')}. Let verl save whole "
-            "models (actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]), and keep more "
-            "checkpoints if this one was removed meanwhile (trainer.max_actor_ckpt_to_keep)"
+            f"{actor}: verl's model merger ended with {code}: {_tail(output / 'merge.log')}. Let "
+            "verl save whole models "
+            "(actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]), "
+            "and keep more checkpoints if this one was removed meanwhile "
+            "(trainer.max_actor_ckpt_to_keep)"
         )
     return merged, True
 
 
 def _run(command: list[str], log: Path, config: Watch) -> int:
     """Run on the watcher's own resources; whatever ends us ends it too, kill -9 included."""
-    environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": config.gpus} if config.gpus is not None else {})}
+    environment = {
+        **os.environ,
+        **({"CUDA_VISIBLE_DEVICES": config.gpus} if config.gpus is not None else {}),
+    }
     with log.open("ab") as file:
         process = subprocess.Popen(
             command,
@@ -253,8 +298,8 @@ def _waited_enough(config: Watch, waited: float, done: set[int]) -> bool:
         return True
     what = f"step {config.last_step}" if config.last_step is not None else "a checkpoint"
     raise WatchError(
-        f"{what} has not come to {config.checkpoints} for {waited:.0f} s (evaluated: {sorted(done) or 'none'}); "
-        "does the training live, and does it save (trainer.save_freq)?"
+        f"{what} has not come to {config.checkpoints} for {waited:.0f} s (evaluated: "
+        f"{sorted(done) or 'none'}); does the training live, and does it save (trainer.save_freq)?"
     )
 
 

@@ -2,8 +2,9 @@
 
 Invariants:
 * Filters run in order; each sees what those before it kept.
-* A group that the drops leave with one member has no baseline: under a group-relative advantage its member gets
-  advantage 0 instead of its raw reward. A group that had one member from the start is left alone.
+* A group that the drops leave with one member has no baseline: under a group-relative advantage its
+  member gets advantage 0 instead of its raw reward. A group that had one member from the start is
+  left alone.
 """
 
 from collections import Counter
@@ -21,12 +22,13 @@ class Filtered:
 
     Attributes:
         kept: int64, positions of the rows that stay, in order.
-        zeroed: bool, shape (n,); rows whose advantage is to be 0, by a filter or for want of a baseline (those dropped
-            are False).
-        metrics: ``filters/<name>/...``: rows dropped and zeroed, their share of the tokens, their mean reward and
-            length; ``filters/lone_survivors``; and for the whole list ``filters/before/...`` and ``filters/after/...``:
-            number, mean reward, mean length and truncated share of all rows and of those that are trained on (neither
-            dropped nor zeroed).
+        zeroed: bool, shape (n,); rows whose advantage is to be 0, by a filter or for want of a
+            baseline (those dropped are False).
+        metrics: ``filters/<name>/...``: rows dropped and zeroed, their share of the tokens, their
+            mean reward and length; ``filters/lone_survivors``; and for the whole list
+            ``filters/before/...`` and ``filters/after/...``: number, mean reward, mean length and
+            truncated share of all rows and of those that are trained on (neither dropped nor
+            zeroed).
     """
 
     kept: np.ndarray
@@ -49,8 +51,8 @@ def apply_filters(
     """Apply ``filters`` to ``batch``.
 
     Args:
-        alone: of the rows that stay (int64 positions), which have no baseline left (bool): :func:`lone_survivors`
-            under a group-relative advantage, by default none.
+        alone: of the rows that stay (int64 positions), which have no baseline left (bool):
+            :func:`lone_survivors` under a group-relative advantage, by default none.
 
     Raises:
         ValueError: a filter returned another number of decisions than there are trajectories.
@@ -62,7 +64,9 @@ def apply_filters(
         view = batch.select(kept)
         decisions = entry.decide(view)
         if len(decisions) != len(view):
-            raise ValueError(f"filter {entry.name}: {len(decisions)} decisions for {len(view)} trajectories")
+            raise ValueError(
+                f"filter {entry.name}: {len(decisions)} decisions for {len(view)} trajectories"
+            )
         dropped = np.array([decision is Decision.DROP for decision in decisions], dtype=bool)
         zero = np.array([decision is Decision.ZERO_ADVANTAGE for decision in decisions], dtype=bool)
         metrics |= _metrics(entry.name, view, dropped, zero)
@@ -88,17 +92,23 @@ def lone_survivors(sessions: Sequence[tuple[str, int]], group_sizes: dict[str, i
         bool, shape (len(sessions),).
     """
     left = Counter(uid for uid, _session in set(sessions))
-    return np.array([left[uid] == 1 and group_sizes[uid] > 1 for uid, _session in sessions], dtype=bool)
+    return np.array(
+        [left[uid] == 1 and group_sizes[uid] > 1 for uid, _session in sessions], dtype=bool
+    )
 
 
-def _metrics(name: str, view: BatchView, dropped: np.ndarray, zeroed: np.ndarray) -> dict[str, float]:
+def _metrics(
+    name: str, view: BatchView, dropped: np.ndarray, zeroed: np.ndarray
+) -> dict[str, float]:
     prefix = f"filters/{name}"
     tokens = view.response_lengths.sum()
     affected = dropped | zeroed
     return {
         f"{prefix}/dropped": float(dropped.sum()),
         f"{prefix}/zero_advantage": float(zeroed.sum()),
-        f"{prefix}/share_of_tokens": float(view.response_lengths[affected].sum() / tokens) if tokens else 0.0,
+        f"{prefix}/share_of_tokens": float(view.response_lengths[affected].sum() / tokens)
+        if tokens
+        else 0.0,
         **_means(prefix, view.select(np.flatnonzero(affected))),
     }
 

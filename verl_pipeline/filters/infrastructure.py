@@ -14,4 +14,6 @@ class InfrastructureFilter:
     only_drops = True
 
     def decide(self, batch: BatchView) -> list[Decision]:
-        return [Decision.DROP if verdict == VERDICT else Decision.KEEP for verdict in batch.verdicts]
+        return [
+            Decision.DROP if verdict == VERDICT else Decision.KEEP for verdict in batch.verdicts
+        ]

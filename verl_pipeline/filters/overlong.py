@@ -1,12 +1,16 @@
-"""Responses that the length limit cut off: their reward says little about the policy, only that it ran out of room.
+"""Responses that the length limit cut off: their reward says little about the policy, only that it
+ran out of room.
 
-After DAPO (arXiv 2503.14476, section 3.4, "overlong filtering") and DeepCoder's blog post (April 2025). Three modes:
+After DAPO (arXiv 2503.14476, section 3.4, "overlong filtering") and DeepCoder's blog post (April
+2025). Three modes:
 
 * ``drop``: what was cut off leaves the batch, whatever its reward;
-* ``wrong_only``: what was cut off and has no reward leaves; what was right before it was cut off stays;
-* ``deepcoder``: what DeepCoder's released code did (``mask_truncated_samples``): a response without reward that fills
-  its limit gets advantage 0. It stays in its group's mean and standard deviation and in the loss's denominator, and it
-  is told by its length alone, so one that ends exactly at the limit counts as well.
+* ``wrong_only``: what was cut off and has no reward leaves; what was right before it was cut off
+  stays;
+* ``deepcoder``: what DeepCoder's released code did (``mask_truncated_samples``): a response without
+  reward that fills its limit gets advantage 0. It stays in its group's mean and standard deviation
+  and in the loss's denominator, and it is told by its length alone, so one that ends exactly at the
+  limit counts as well.
 """
 
 from typing import Literal, get_args

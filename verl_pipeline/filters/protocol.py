@@ -17,7 +17,8 @@ class Decision(Enum):
     """What becomes of a trajectory."""
 
     KEEP = "keep"
-    # The row leaves the batch: it counts in no mean, standard deviation or denominator, and costs no compute.
+    # The row leaves the batch: it counts in no mean, standard deviation or denominator, and costs
+    # no compute.
     DROP = "drop"
     # The row stays in statistics and denominators; its advantage is 0.
     ZERO_ADVANTAGE = "zero_advantage"
@@ -33,7 +34,8 @@ class BatchView:
         verdicts: verdict of the grader, or None where the reward function reports none.
         response_lengths: int64, shape (n,); tokens.
         limits: int64, shape (n,); tokens that the request of each could have generated.
-        truncated: bool, shape (n,); whether it was cut off (see :mod:`verl_pipeline.filters.truncation`).
+        truncated: bool, shape (n,); whether it was cut off (see
+            :mod:`verl_pipeline.filters.truncation`).
     """
 
     uids: list[str]
@@ -63,7 +65,8 @@ class Filter(Protocol):
 
     Attributes:
         name: for metrics and messages.
-        only_drops: whether it never asks for zero advantage; such a filter also works inside verl's replay buffer.
+        only_drops: whether it never asks for zero advantage; such a filter also works inside verl's
+            replay buffer.
     """
 
     name: str

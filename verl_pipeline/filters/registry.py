@@ -1,7 +1,8 @@
 """Filters by name or by class path, with their settings.
 
 One entry of the list in the configuration: ``overlong``, ``{name: overlong, mode: deepcoder}``,
-``my_package.filters.NoShortAnswers`` or ``{name: my_package.filters.NoShortAnswers, shortest: 20}``.
+``my_package.filters.NoShortAnswers`` or ``{name: my_package.filters.NoShortAnswers, shortest:
+20}``.
 """
 
 import difflib
@@ -46,7 +47,9 @@ def _load(entry: str | Mapping[str, Any]) -> Filter:
     settings: dict[Any, Any] = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
     name = settings.pop("name", None)
     if not isinstance(name, str):
-        raise ValueError(f"filter {entry!r}: a name is needed, as in {{name: overlong, mode: drop}}")
+        raise ValueError(
+            f"filter {entry!r}: a name is needed, as in {{name: overlong, mode: drop}}"
+        )
     cls = _class_of(name)
     try:
         return cls(**settings)
@@ -62,7 +65,9 @@ def _class_of(name: str) -> type:
     if not module:
         near = difflib.get_close_matches(name, _FILTERS, n=1)
         hint = (
-            f"did you mean {near[0]}?" if near else f"registered: {', '.join(sorted(_FILTERS))}, or give a class path"
+            f"did you mean {near[0]}?"
+            if near
+            else f"registered: {', '.join(sorted(_FILTERS))}, or give a class path"
         )
         raise ValueError(f"unknown filter {name!r}; {hint}")
     try:

@@ -1,8 +1,10 @@
-"""Which responses were cut off. Pure; what the rollout engine says of it does not reach verl's trainer.
+"""Which responses were cut off. Pure; what the rollout engine says of it does not reach verl's
+trainer.
 
-A generation ends by an end-of-sequence token or at its limit, and in no other way. So a response was cut off if it is
-at its limit and its last token ends no sequence; one that ends exactly at the limit was not. (vLLM's ``finish_reason``
-would say the same; verl 0.9.1 folds ``stop`` and ``length`` into ``completed``.)
+A generation ends by an end-of-sequence token or at its limit, and in no other way. So a response
+was cut off if it is at its limit and its last token ends no sequence; one that ends exactly at the
+limit was not. (vLLM's ``finish_reason`` would say the same; verl 0.9.1 folds ``stop`` and
+``length`` into ``completed``.)
 """
 
 from collections.abc import Sequence
@@ -28,11 +30,15 @@ class Limits:
     end_ids: frozenset[int]
 
     def of(self, prompt_lengths: np.ndarray) -> np.ndarray:
-        """Tokens that each request could have generated, int64, for prompts of these lengths (int64, shape (n,))."""
+        """Tokens that each request could have generated, int64, for prompts of these lengths
+        (int64, shape (n,)).
+        """
         total = min(self.prompt_length + self.response_length, self.max_model_len)
         return np.maximum(np.minimum(self.response_length, total - prompt_lengths), 1)
 
-    def truncated(self, lengths: np.ndarray, limits: np.ndarray, last_tokens: Sequence[int]) -> np.ndarray:
+    def truncated(
+        self, lengths: np.ndarray, limits: np.ndarray, last_tokens: Sequence[int]
+    ) -> np.ndarray:
         """bool, shape (n,): cut off.
 
         Args:
@@ -44,12 +50,18 @@ class Limits:
         return (lengths >= limits) & ~ended
 
 
-def end_of_sequence_ids(tokenizer: Any, model_path: str, *, trust_remote_code: bool = False) -> frozenset[int]:
-    """All tokens at which vLLM ends a sequence: the tokenizer's, the model's and those of its generation config."""
+def end_of_sequence_ids(
+    tokenizer: Any, model_path: str, *, trust_remote_code: bool = False
+) -> frozenset[int]:
+    """All tokens at which vLLM ends a sequence: the tokenizer's, the model's and those of its
+    generation config.
+    """
     from transformers import AutoConfig, GenerationConfig
 
     found: set[int] = set()
-    model = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code).get_text_config()
+    model = AutoConfig.from_pretrained(
+        model_path, trust_remote_code=trust_remote_code
+    ).get_text_config()
     try:
         generation = GenerationConfig.from_pretrained(model_path).eos_token_id
     except OSError:  # the model has none

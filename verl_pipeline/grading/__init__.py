@@ -1,4 +1,6 @@
-"""Problems, tests and verdicts; :func:`grade` runs a program in a sandbox and compares outside of it."""
+"""Problems, tests and verdicts; :func:`grade` runs a program in a sandbox and compares outside of
+it.
+"""
 
 from verl_pipeline.grading.judge import grade, grade_response
 from verl_pipeline.grading.problem import AssertTest, CallTest, Comparison, Problem, StdinTest

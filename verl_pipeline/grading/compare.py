@@ -1,7 +1,8 @@
 """Whether an output is the expected one. Pure: text or exact built-in values in, a bool out.
 
 Invariants:
-* No code of a candidate runs here: values of any other type than the built-in ones are refused, by exact type.
+* No code of a candidate runs here: values of any other type than the built-in ones are refused, by
+  exact type.
 * No tolerance, order or number format is forgiven that the problem does not declare.
 * Nothing recurses: a value may be as deep as it likes.
 """
@@ -24,15 +25,19 @@ _GAP = re.compile(f"[{_SPACE}]+")
 
 
 def text_matches(output: str, expected: str, comparison: Comparison = STRICT) -> bool:
-    """LiveCodeBench's rule: surrounding space aside, as many lines; each equal, or its tokens equal or equal numbers.
+    """LiveCodeBench's rule: surrounding space aside, as many lines; each equal, or its tokens equal
+    or equal numbers.
 
-    "Equal numbers" are equal exactly, as decimals: 0.5 and 0.50, not 0.333 and 0.3333 (``lcb_runner``'s
-    ``testing_util.py``). The other rules of ``comparison`` are applied where declared.
+    "Equal numbers" are equal exactly, as decimals: 0.5 and 0.50, not 0.333 and 0.3333
+    (``lcb_runner``'s ``testing_util.py``). The other rules of ``comparison`` are applied where
+    declared.
     """
     output, expected = _stripped(output), _stripped(expected)
     if output.count("\n") != expected.count("\n"):  # before a list of millions of lines is made
         return False
-    found, wanted = ([line.strip(_SPACE) for line in text.split("\n")] for text in (output, expected))
+    found, wanted = (
+        [line.strip(_SPACE) for line in text.split("\n")] for text in (output, expected)
+    )
     same = _close_tokens(comparison) if comparison.rule == "tolerance" else _same_token
     if comparison.rule == "any_order":
         return Counter(map(_canonical_line, found)) == Counter(map(_canonical_line, wanted))
@@ -75,13 +80,15 @@ def _close_tokens(comparison: Comparison) -> Callable[[str, str], bool]:
 
 
 def _close(found: Decimal, wanted: Decimal, comparison: Comparison) -> bool:
-    allowed = max(Decimal(comparison.absolute), Decimal(comparison.relative) * max(abs(found), abs(wanted)))
+    allowed = max(
+        Decimal(comparison.absolute), Decimal(comparison.relative) * max(abs(found), abs(wanted))
+    )
     return abs(found - wanted) <= allowed
 
 
 def value_matches(found: Any, wanted: Any, comparison: Comparison = STRICT) -> bool:
-    """Python's equality of built-in values; a tuple is as good as a list, and an integer key as its text, because JSON
-    knows no others; NaN equals NaN.
+    """Python's equality of built-in values; a tuple is as good as a list, and an integer key as its
+    text, because JSON knows no others; NaN equals NaN.
 
     ``tolerance`` holds for floats, at any depth; ``any_order`` for the outermost sequence.
     """
@@ -103,14 +110,22 @@ def value_matches(found: Any, wanted: Any, comparison: Comparison = STRICT) -> b
         elif _is_set(left) and _is_set(right):
             if left != right:
                 return False
-        elif type(left) not in _SCALARS or type(right) not in _SCALARS or not _same_scalar(left, right, comparison):
+        elif (
+            type(left) not in _SCALARS
+            or type(right) not in _SCALARS
+            or not _same_scalar(left, right, comparison)
+        ):
             return False
     return True
 
 
 def _text_keys(value: dict) -> dict:
     """Integer keys as JSON has written the expected ones."""
-    return {str(key): item for key, item in value.items()} if all(type(key) is int for key in value) else value
+    return (
+        {str(key): item for key, item in value.items()}
+        if all(type(key) is int for key in value)
+        else value
+    )
 
 
 def _is_sequence(value: Any) -> bool:
@@ -142,7 +157,9 @@ def _same_members(found: list, wanted: list) -> bool:
         return False
     rest = list(wanted)
     for member in found:
-        place = next((index for index, other in enumerate(rest) if value_matches(member, other)), None)
+        place = next(
+            (index for index, other in enumerate(rest) if value_matches(member, other)), None
+        )
         if place is None:
             return False
         del rest[place]

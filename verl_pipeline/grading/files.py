@@ -1,13 +1,14 @@
 """``verl-pipeline grade``: problems and solutions as JSONL in, verdicts as JSONL out.
 
-A problem: ``{"id": ..., "source": "taco", "tests": ...}`` and, where they differ from the source's, ``time_s``,
-``memory_bytes``, ``prelude``, ``entry_point``; ``tests`` is what the source publishes (:mod:`.readers`), or the whole
-row. A solution: ``{"id": ..., "program": "..."}`` or ``{"id": ..., "response": "..."}``; several may have one id.
+A problem: ``{"id": ..., "source": "taco", "tests": ...}`` and, where they differ from the source's,
+``time_s``, ``memory_bytes``, ``prelude``, ``entry_point``; ``tests`` is what the source publishes
+(:mod:`.readers`), or the whole row. A solution: ``{"id": ..., "program": "..."}`` or ``{"id": ...,
+"response": "..."}``; several may have one id.
 
 Invariants:
 * A line that cannot be read is reported with file and number; all others are graded.
-* A verdict is written as soon as it is known, with the number of its solution's line; a second call grades what is
-  missing.
+* A verdict is written as soon as it is known, with the number of its solution's line; a second call
+  grades what is missing.
 """
 
 import hashlib
@@ -77,19 +78,25 @@ def read_problems(path: Path) -> tuple[dict[str, Problem], list[BadLine]]:
     return problems, bad
 
 
-def read_solutions(path: Path, problems: dict[str, Problem]) -> tuple[list[Solution], list[BadLine]]:
+def read_solutions(
+    path: Path, problems: dict[str, Problem]
+) -> tuple[list[Solution], list[BadLine]]:
     """Solutions of known problems, and the lines that are none."""
     found: list[Solution] = []
     bad: list[BadLine] = []
     for number, row in _rows(path, bad):
         fields = [field for field in ("program", "response") if isinstance(row.get(field), str)]
         if "id" not in row or len(fields) != 1:
-            bad.append(BadLine(path, number, "an id and one of program and response, as text, are needed"))
+            bad.append(
+                BadLine(path, number, "an id and one of program and response, as text, are needed")
+            )
         elif str(row["id"]) not in problems:
             bad.append(BadLine(path, number, f"no problem with id {str(row['id'])!r}"))
         else:
             problem = problems[str(row["id"])]
-            found.append(Solution(number, str(row["id"]), row[fields[0]], fields[0] == "response", problem))
+            found.append(
+                Solution(number, str(row["id"]), row[fields[0]], fields[0] == "response", problem)
+            )
     return found, bad
 
 
@@ -98,8 +105,12 @@ def read_verdicts(path: Path) -> list[dict[str, Any]]:
     return [row for _number, row in _rows(path, [])] if path.is_file() else []
 
 
-def grade_all(solutions: Iterable[Solution], sandbox: AnySandbox, output: Path) -> Iterator[dict[str, Any]]:
-    """Grade in parallel; append each verdict to ``output`` and yield it, in the order they are known."""
+def grade_all(
+    solutions: Iterable[Solution], sandbox: AnySandbox, output: Path
+) -> Iterator[dict[str, Any]]:
+    """Grade in parallel; append each verdict to ``output`` and yield it, in the order they are
+    known.
+    """
     pending: dict[Future[Result], Solution] = {}
     todo = iter(solutions)
     if output.is_file():
@@ -143,4 +154,6 @@ def _rows(path: Path, bad: list[BadLine]) -> Iterator[tuple[int, dict[str, Any]]
             if isinstance(row, dict):
                 yield number, row
             else:
-                bad.append(BadLine(path, number, f"an object is expected, not {type(row).__name__}"))
+                bad.append(
+                    BadLine(path, number, f"an object is expected, not {type(row).__name__}")
+                )

@@ -1,10 +1,11 @@
 """Grades a program: runs its tests in the sandbox, one after another, and compares outside.
 
 Invariants:
-* No expected output enters a process of the program's; asserts run in a process and jail of their own.
+* No expected output enters a process of the program's; asserts run in a process and jail of their
+  own.
 * Grading stops at the first test that is not accepted; there is no partial credit.
-* A failure of the sandbox is graded once more on another worker, then ``infrastructure``. Nothing a program does inside
-  its jail leads there.
+* A failure of the sandbox is graded once more on another worker, then ``infrastructure``. Nothing a
+  program does inside its jail leads there.
 """
 
 import ast
@@ -59,7 +60,11 @@ def grade_response(problem: Problem, response: str, sandbox: AnySandbox) -> Resu
     """Grade what :func:`~verl_pipeline.grading.extract.last_program` finds in a model's response."""
     program = last_program(response)
     if program is None:
-        return Result(Verdict.NO_CODE, "no complete fenced block after the last </think>", total=len(problem.tests))
+        return Result(
+            Verdict.NO_CODE,
+            "no complete fenced block after the last </think>",
+            total=len(problem.tests),
+        )
     return grade(problem, program, sandbox)
 
 
@@ -90,12 +95,15 @@ class _Grading:
             for index, test in enumerate(self.problem.tests):
                 verdict, reason = self._judge(program, test)
                 if verdict is not Verdict.ACCEPTED:
-                    return replace(self.sums, verdict=verdict, reason=_readable(reason), failed_test=index)
+                    return replace(
+                        self.sums, verdict=verdict, reason=_readable(reason), failed_test=index
+                    )
                 self.sums = replace(self.sums, passed=index + 1)
         return self.sums
 
     def _all_right_at_once(self, program: Program | RemoteProgram) -> bool:
-        """Whether all call tests pass in one process: most programs are quick, and a process is not.
+        """Whether all call tests pass in one process: most programs are quick, and a process is
+        not.
 
         It calls nothing wrong: if it is not so, all of them are run one by one.
         """
@@ -107,9 +115,13 @@ class _Grading:
         if _failure(outcome) or outcome.result.count(b"\n") != len(tests):
             return False
         answers = zip(tests, outcome.result.split(b"\n"), strict=False)  # the last is empty
-        return all(self._compare(test, answer, _returned, value_matches) == _OK for test, answer in answers)
+        return all(
+            self._compare(test, answer, _returned, value_matches) == _OK for test, answer in answers
+        )
 
-    def _call(self, program: Program | RemoteProgram, tests: Sequence[CallTest], limits: Limits) -> Outcome:
+    def _call(
+        self, program: Program | RemoteProgram, tests: Sequence[CallTest], limits: Limits
+    ) -> Outcome:
         arguments = [values.encode(test.args) for test in tests]
         return self._count(program.call(self.problem.entry_point or "", arguments, limits))
 
@@ -118,7 +130,9 @@ class _Grading:
             return self._asserts(program, test)
         if isinstance(test, CallTest):
             outcome = self._call(program, [test], self.limits)
-            return _failure(outcome) or self._compare(test, outcome.result, _returned, value_matches)
+            return _failure(outcome) or self._compare(
+                test, outcome.result, _returned, value_matches
+            )
         outcome = self._count(program.run(test.input.encode(errors="surrogatepass"), self.limits))
         return _failure(outcome) or self._compare(test, outcome.stdout, _printed, text_matches)
 
@@ -131,7 +145,9 @@ class _Grading:
         )
         return outcome
 
-    def _compare(self, test: StdinTest | CallTest, output: bytes, read: Callable, matches: Callable) -> Judged:
+    def _compare(
+        self, test: StdinTest | CallTest, output: bytes, read: Callable, matches: Callable
+    ) -> Judged:
         try:
             found = read(output)
             if self.problem.comparison.rule == "checker":
@@ -145,7 +161,8 @@ class _Grading:
         return _OK if right else (Verdict.WRONG_ANSWER, "another output than expected")
 
     def _checker(self, test: StdinTest | CallTest, found: object) -> bool:
-        """Whether the problem's checker takes ``found``; what it fails on is wrong, if it can take what is expected.
+        """Whether the problem's checker takes ``found``; what it fails on is wrong, if it can take
+        what is expected.
 
         Raises:
             ValueRefused: ``found`` is too large to be given to it.
@@ -157,9 +174,13 @@ class _Grading:
         try:
             outcome = self._checked(test, test.output)
         except values.ValueRefused as error:
-            raise SandboxError(f"the test of {self.problem.source}/{self.problem.name}: {error}") from error
+            raise SandboxError(
+                f"the test of {self.problem.source}/{self.problem.name}: {error}"
+            ) from error
         if _failure(outcome):
-            raise SandboxError(f"the checker of {self.problem.source}/{self.problem.name} failed: {outcome.stderr}")
+            raise SandboxError(
+                f"the checker of {self.problem.source}/{self.problem.name} failed: {outcome.stderr}"
+            )
         return False
 
     def _checked(self, test: StdinTest | CallTest, output: object) -> Outcome:
@@ -169,7 +190,9 @@ class _Grading:
             return checker.call("check", [arguments], self.limits)
 
     def _asserts(self, program: Program | RemoteProgram, test: AssertTest) -> Judged:
-        """The tests in a jail of their own, the program's functions in another; a socket between them."""
+        """The tests in a jail of their own, the program's functions in another; a socket between
+        them.
+        """
         records = _classes(self.problem.prelude)
         mine, theirs = socket_pair(socket.SOCK_STREAM)
         # Each waits while the other computes; the tests may take as much CPU time as the program.
@@ -188,9 +211,16 @@ class _Grading:
             return _failure(served) or (_OK if asserted.exit_code == PASSED else ended_early)
         if asserted.exit_code == -signal.SIGKILL and (failure := _failure(served)):
             return failure
-        if asserted.exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE):  # nothing that an answer can do
-            raise SandboxError(f"the tests of {self.problem.source}/{self.problem.name} failed: {asserted.stderr}")
-        verdict = Verdict.RUNTIME_ERROR if asserted.exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER
+        if asserted.exit_code in (
+            -signal.SIGKILL,
+            TESTS_LACK_A_MODULE,
+        ):  # nothing that an answer can do
+            raise SandboxError(
+                f"the tests of {self.problem.source}/{self.problem.name} failed: {asserted.stderr}"
+            )
+        verdict = (
+            Verdict.RUNTIME_ERROR if asserted.exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER
+        )
         return verdict, _last_line(asserted.stderr)
 
 

@@ -1,8 +1,10 @@
-"""One schema for the problems of every source; what reads a source is in :mod:`verl_pipeline.grading.readers`.
+"""One schema for the problems of every source; what reads a source is in
+:mod:`verl_pipeline.grading.readers`.
 
 Invariants:
 * A problem's tests are all of one kind.
-* Values are exact built-in types (None, bool, int, float, str, bytes, list, tuple, set, frozenset, dict), nothing else.
+* Values are exact built-in types (None, bool, int, float, str, bytes, list, tuple, set, frozenset,
+  dict), nothing else.
 """
 
 import ast
@@ -21,10 +23,12 @@ class Comparison:
     """How an output is compared with the expected one.
 
     Attributes:
-        rule: ``strict``; ``tolerance``: numbers may differ by ``absolute`` or ``relative``; ``any_order``: lines (of
-            text) or elements (of a sequence) may come in any order; ``checker``: a program decides.
+        rule: ``strict``; ``tolerance``: numbers may differ by ``absolute`` or ``relative``;
+            ``any_order``: lines (of text) or elements (of a sequence) may come in any order;
+            ``checker``: a program decides.
         absolute, relative: as in ``math.isclose``.
-        checker: Python source with ``check(input, expected, output) -> bool``, run in a jail of its own.
+        checker: Python source with ``check(input, expected, output) -> bool``, run in a jail of its
+            own.
     """
 
     rule: Literal["strict", "tolerance", "any_order", "checker"] = "strict"
@@ -34,7 +38,9 @@ class Comparison:
 
     def __post_init__(self):
         if (self.rule == "checker") != (self.checker is not None):
-            raise ValueError(f"rule {self.rule!r} {'needs' if self.rule == 'checker' else 'takes no'} checker")
+            raise ValueError(
+                f"rule {self.rule!r} {'needs' if self.rule == 'checker' else 'takes no'} checker"
+            )
 
 
 STRICT = Comparison()
@@ -42,7 +48,9 @@ STRICT = Comparison()
 
 @dataclass(frozen=True)
 class StdinTest:
-    """The program is run with ``input`` on standard input; what it prints is compared with ``output``."""
+    """The program is run with ``input`` on standard input; what it prints is compared with
+    ``output``.
+    """
 
     input: str
     output: str
@@ -55,8 +63,8 @@ class StdinTest:
 
 @dataclass(frozen=True)
 class CallTest:
-    """The function is called with ``args``; what it returns is compared with ``output``, if ``boxed`` with a list of
-    that as well.
+    """The function is called with ``args``; what it returns is compared with ``output``, if
+    ``boxed`` with a list of that as well.
     """
 
     args: tuple[Any, ...]
@@ -71,13 +79,15 @@ class CallTest:
 
 @dataclass(frozen=True)
 class AssertTest:
-    """``source`` runs in the judge's own interpreter; the functions it names are calls into the candidate's.
+    """``source`` runs in the judge's own interpreter; the functions it names are calls into the
+    candidate's.
 
     Attributes:
         source: Python with asserts.
         names: what the candidate must define; ``Solution`` is instantiated by ``source``.
-        objects: functions and methods may return objects of the candidate's own classes, which answer for themselves
-            when ``source`` asks them; otherwise only calling a class gives one, and functions return values.
+        objects: functions and methods may return objects of the candidate's own classes, which
+            answer for themselves when ``source`` asks them; otherwise only calling a class gives
+            one, and functions return values.
     """
 
     source: str
@@ -102,7 +112,8 @@ class Problem:
         source: data set, for reports.
         tests: in the data set's order.
         entry_point: function, or method of ``class Solution``, that call tests call.
-        prelude: code that is put in front of the candidate's (HumanEval's prompt, imports a source promises).
+        prelude: code that is put in front of the candidate's (HumanEval's prompt, imports a source
+            promises).
         comparison: how outputs are compared.
         time_s: CPU seconds for each test.
         memory_bytes: for the candidate alone.
@@ -124,7 +135,10 @@ class Problem:
             raise ValueError(f"{self.source}/{self.name}: no tests")
         kinds = {type(test) for test in self.tests}
         if len(kinds) > 1:
-            raise ValueError(f"{self.source}/{self.name}: tests of several kinds: {sorted(k.__name__ for k in kinds)}")
+            raise ValueError(
+                f"{self.source}/{self.name}: tests of several kinds: "
+                f"{sorted(k.__name__ for k in kinds)}"
+            )
         if (error := syntax_error(self.prelude)) is not None:
             raise ValueError(f"{self.source}/{self.name}: the prelude is no Python: {error}")
         if kinds == {CallTest} and not self.entry_point:

@@ -1,8 +1,10 @@
 """What grading a program can end in.
 
 Invariants:
-* Exactly one verdict is a reward of 1 (``accepted``), exactly one is no reward at all (``infrastructure``).
-* Whatever a program does inside its own jail is its own failure; ``infrastructure`` is a failure of ours.
+* Exactly one verdict is a reward of 1 (``accepted``), exactly one is no reward at all
+  (``infrastructure``).
+* Whatever a program does inside its own jail is its own failure; ``infrastructure`` is a failure of
+  ours.
 """
 
 from dataclasses import dataclass
@@ -30,7 +32,8 @@ class Result:
     Attributes:
         verdict: of the first test that was not accepted, or ``accepted``.
         reason: one line for people; never an expected output.
-        passed, total: tests accepted, and tests asked for; grading stops at the first that is not accepted.
+        passed, total: tests accepted, and tests asked for; grading stops at the first that is not
+            accepted.
         failed_test: index of that test among those asked for, or None.
         cpu_s, wall_s: of all runs together, in seconds.
         memory_bytes: largest resident memory of a run.

@@ -1,9 +1,11 @@
-"""``python -m verl_pipeline.quickstart``: one-off pipelined GRPO on a real model and real programs, on a laptop CPU.
+"""``python -m verl_pipeline.quickstart``: one-off pipelined GRPO on a real model and real programs,
+on a laptop CPU.
 
-SmolLM2-135M-Instruct learns to write small Python functions; a held-out set is sampled before and after.
+SmolLM2-135M-Instruct learns to write small Python functions; a held-out set is sampled before and
+after.
 
-Invariant: what the run writes lies below ``--output``, but for the model and compiled kernels, which are cached between
-runs, and Ray's session folder.
+Invariant: what the run writes lies below ``--output``, but for the model and compiled kernels,
+which are cached between runs, and Ray's session folder.
 """
 
 import json
@@ -26,8 +28,8 @@ from verl_pipeline.quickstart.report import accuracy_table, pool_table
 
 PROMPTS, SAMPLES = 4, 6
 VALIDATION_SAMPLES = 8
-# Tokens are time here (about 13 ms each per update). Right answers to easy and medium problems take 20 to 40 tokens;
-# the hard ones take more, and the model solves none of them.
+# Tokens are time here (about 13 ms each per update). Right answers to easy and medium problems take
+# 20 to 40 tokens; the hard ones take more, and the model solves none of them.
 RESPONSE_LENGTH = 40
 DIFFICULTIES = ("easy", "medium")
 
@@ -61,7 +63,8 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
         f"{rollout}.val_kwargs.temperature=1.0",
         f"{rollout}.val_kwargs.do_sample=True",
         "algorithm.adv_estimator=grpo",
-        # The rollout's own log-probs as old_log_prob (as DeepCoder): saves a forward pass, a quarter of the step here.
+        # The rollout's own log-probs as old_log_prob (as DeepCoder): saves a forward pass, a
+        # quarter of the step here.
         "trainer.v1.one_off_pipeline.correction=as_configured",
         "algorithm.rollout_correction.bypass_mode=True",
         f"{rewards}.path=pkg://verl_pipeline.rewards.code",
@@ -98,11 +101,20 @@ def train(settings: list[str], output: Path, steps: int, console: Console) -> No
         typer.Exit: it failed; the end of its log has been shown.
     """
     log, metrics = output / "train.log", output / "metrics.jsonl"
-    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(metrics), "TENSORBOARD_DIR": str(output / "tensorboard")}
+    environment = {
+        **os.environ,
+        "VERL_FILE_LOGGER_PATH": str(metrics),
+        "TENSORBOARD_DIR": str(output / "tensorboard"),
+    }
     with open(log, "w") as file, bars(console) as progress:
         command = [sys.executable, "-u", "-m", "verl_pipeline.main", *settings]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=output
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=output,
         )
         task = progress.add_task("starting engines, sampling the held-out set", total=steps)
         try:
@@ -112,7 +124,9 @@ def train(settings: list[str], output: Path, steps: int, console: Console) -> No
                 trained = [record for record in records.values() if "critic/score/mean" in record]
                 if trained:
                     reward = trained[-1]["critic/score/mean"]
-                    progress.update(task, completed=len(trained), description=f"training, reward {reward:.2f}")
+                    progress.update(
+                        task, completed=len(trained), description=f"training, reward {reward:.2f}"
+                    )
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -135,8 +149,12 @@ def read_metrics(path: Path) -> dict[int, dict[str, float]]:
 
 
 def main(
-    steps: Annotated[int, typer.Option(min=1, help="Updates; 12 take about 18 minutes on 2 cores.")] = 12,
-    output: Annotated[Path, typer.Option(help="Where logs, samples and metrics go.")] = Path("outputs/quickstart"),
+    steps: Annotated[
+        int, typer.Option(min=1, help="Updates; 12 take about 18 minutes on 2 cores.")
+    ] = 12,
+    output: Annotated[Path, typer.Option(help="Where logs, samples and metrics go.")] = Path(
+        "outputs/quickstart"
+    ),
 ) -> None:
     """Train, then print what was gained on the held-out set and where the time of each pool went."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the training ends with us
@@ -147,13 +165,17 @@ def main(
     model = prepare_model()
     console.print(f"      {model}")
     console.print("[bold]2/3[/] problems")
-    write_parquet(output / "data", [problem for problem in load_problems() if problem.difficulty in DIFFICULTIES])
+    write_parquet(
+        output / "data",
+        [problem for problem in load_problems() if problem.difficulty in DIFFICULTIES],
+    )
     console.print(f"[bold]3/3[/] one-off pipelined GRPO; log: {output / 'train.log'}")
     train(overrides(model, output / "data", output, steps), output, steps, console)
     console.print(accuracy_table(output / "heldout", steps))
     console.print(pool_table(read_metrics(output / "metrics.jsonl")))
     console.print(
-        f"metrics: {output / 'metrics.jsonl'}, TensorBoard: {output / 'tensorboard'}, samples: {output / 'heldout'}"
+        f"metrics: {output / 'metrics.jsonl'}, TensorBoard: {output / 'tensorboard'}, samples: "
+        f"{output / 'heldout'}"
     )
 
 

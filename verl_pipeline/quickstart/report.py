@@ -1,8 +1,8 @@
 """The quickstart's two tables.
 
 Invariants:
-* An accuracy comes with its number of samples and a 95 % interval clustered by problem: samples of one problem are not
-  independent of each other.
+* An accuracy comes with its number of samples and a 95 % interval clustered by problem: samples of
+  one problem are not independent of each other.
 * A pool's shares add up to the time of its steps; what has no name is called "other".
 """
 
@@ -38,15 +38,28 @@ def read_scores(path: Path) -> dict[str, list[float]]:
 def accuracy_table(dumps: Path, steps: int) -> Table:
     """Held-out accuracy before and after, and the paired gain."""
     before, after = (read_scores(dumps / f"{step}.jsonl") for step in (0, steps))
-    table = Table(title="held-out problems, avg@n at temperature 1", caption="95 % intervals, clustered by problem")
+    table = Table(
+        title="held-out problems, avg@n at temperature 1",
+        caption="95 % intervals, clustered by problem",
+    )
     for column in ("", "problems", "samples", "pass rate"):
         table.add_column(column, justify="right" if column else "left")
     for name, scores in (("before", before), (f"after {steps} updates", after)):
         rate = proportion_interval(list(_means(scores).values()))
         samples = sum(len(values) for values in scores.values())
-        table.add_row(name, str(len(scores)), str(samples), f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]")
+        table.add_row(
+            name,
+            str(len(scores)),
+            str(samples),
+            f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]",
+        )
     gain = difference_interval(_means(before), _means(after))
-    table.add_row("gain, paired", str(len(before)), "", f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
+    table.add_row(
+        "gain, paired",
+        str(len(before)),
+        "",
+        f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
+    )
     return table
 
 
@@ -55,8 +68,8 @@ def _means(scores: dict[str, list[float]]) -> dict[str, float]:
 
 
 def pool_table(metrics: dict[int, dict[str, float]]) -> Table:
-    """Where the time of each pool went, over all steps but the first, which waits for its batch, and the last, which
-    samples none. Batch k+1 is sampled during step k."""
+    """Where the time of each pool went, over all steps but the first, which waits for its batch,
+    and the last, which samples none. Batch k+1 is sampled during step k."""
     inner = [step for step in sorted(metrics)[:-1] if step > 1]
     steps = [metrics[step] for step in inner]
     total = sum(record["timing_s/step"] for record in steps)
@@ -66,7 +79,8 @@ def pool_table(metrics: dict[int, dict[str, float]]) -> Table:
     if not total:
         return table
     spent = {
-        label: sum(record.get(f"timing_s/{key}", 0.0) for record in steps) for key, label in TRAINER_PHASES.items()
+        label: sum(record.get(f"timing_s/{key}", 0.0) for record in steps)
+        for key, label in TRAINER_PHASES.items()
     }
     spent["other"] = total - sum(spent.values())
     for label, seconds in spent.items():

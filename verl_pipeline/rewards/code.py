@@ -3,14 +3,18 @@
     reward.custom_reward_function.path=pkg://verl_pipeline.rewards.code
     +reward.custom_reward_function.reward_kwargs.workers=8        # and the other arguments of `compute_score`
 
-``reward_model.ground_truth`` is what the row's source calls its tests, ``data_source`` the name of its reader
-(:data:`verl_pipeline.grading.readers.READERS`), so DeepCoder's data sets need no conversion.
+``reward_model.ground_truth`` is what the row's source calls its tests, ``data_source`` the name of
+its reader (:data:`verl_pipeline.grading.readers.READERS`), so DeepCoder's data sets need no
+conversion.
 
 Invariants:
 * Every result has the same keys, of the same types.
-* A failure of ours has the verdict ``infrastructure``, which the filter of that name drops; its score is no judgement.
-* At most ``workers`` programs run at a time on a node, however many reward workers verl starts there.
-* The event loop is never blocked: grading happens in threads, each of which ends by the sandbox's own deadlines.
+* A failure of ours has the verdict ``infrastructure``, which the filter of that name drops; its
+  score is no judgement.
+* At most ``workers`` programs run at a time on a node, however many reward workers verl starts
+  there.
+* The event loop is never blocked: grading happens in threads, each of which ends by the sandbox's
+  own deadlines.
 """
 
 import asyncio
@@ -64,32 +68,42 @@ async def compute_score(
         extra_info: of verl's interface; ``name`` is used in messages.
         source: name of the reader of ``ground_truth``.
         workers: programs at a time on this node; by default one for each processor.
-        tier: isolation, see :mod:`verl_pipeline.sandbox.launch`; ``remote`` for a server of SandboxFusion's.
+        tier: isolation, see :mod:`verl_pipeline.sandbox.launch`; ``remote`` for a server of
+            SandboxFusion's.
         url: of that server.
-        selection: of the tests: ``deepcoder`` (the 15 longest inputs, all for LiveCodeBench: section "Reward" of the
-            DeepCoder blog post), ``all``, ``longest:N`` or ``sample:N:SEED``.
+        selection: of the tests: ``deepcoder`` (the 15 longest inputs, all for LiveCodeBench:
+            section "Reward" of the DeepCoder blog post), ``all``, ``longest:N`` or
+            ``sample:N:SEED``.
         partial_credit: score the share of tests passed before the first failure, instead of 0.
         format_penalty: taken off the score of a response without a complete block of code.
-        prefix: what the chat template begins the answer with, such as ``"<think>\\n"``; verl hands over what comes
-            behind it only, and without it a response cut off within its thoughts would be graded on a draft.
+        prefix: what the chat template begins the answer with, such as ``"<think>\\n"``; verl hands
+            over what comes behind it only, and without it a response cut off within its thoughts
+            would be graded on a draft.
         queue_s: longest time to wait for a place on this node.
-        deadline_s: longest time for queue and grading together; after it the verdict is ``infrastructure``.
+        deadline_s: longest time for queue and grading together; after it the verdict is
+            ``infrastructure``.
 
     Returns:
-        ``score`` and ``acc`` (1.0 if all tests pass), ``verdict``, ``reason``, ``tier``, and seconds: ``queue_s``,
-        ``grading_s``, ``cpu_s``; ``busy``: programs at that moment in this process; ``calibration``: how much slower
-        this processor ran Python than the one on which limits were tried (0 if nothing ran).
+        ``score`` and ``acc`` (1.0 if all tests pass), ``verdict``, ``reason``, ``tier``, and
+        seconds: ``queue_s``, ``grading_s``, ``cpu_s``; ``busy``: programs at that moment in this
+        process; ``calibration``: how much slower this processor ran Python than the one on which
+        limits were tried (0 if nothing ran).
 
     Raises:
-        ValueError: no reader for ``data_source``, tests that it cannot read, or no such ``selection``.
+        ValueError: no reader for ``data_source``, tests that it cannot read, or no such
+            ``selection``.
     """
-    problem = _problem(source or data_source, ground_truth, selection, str((extra_info or {}).get("name", "?")))
+    problem = _problem(
+        source or data_source, ground_truth, selection, str((extra_info or {}).get("name", "?"))
+    )
     count = workers or len(os.sched_getaffinity(0))
     begin = time.monotonic()
     sandbox = _sandbox(count, tier, url)
     loop = asyncio.get_running_loop()
     response = prefix + solution_str
-    work = loop.run_in_executor(_threads(count, os.getpid()), _grade, problem, response, sandbox, queue_s, begin)
+    work = loop.run_in_executor(
+        _threads(count, os.getpid()), _grade, problem, response, sandbox, queue_s, begin
+    )
     try:
         result, queued_s = await asyncio.wait_for(work, deadline_s)
     except TimeoutError as error:
@@ -130,7 +144,8 @@ def _grade(
 def _place_on_node(places: int, longest_s: float) -> Iterator[None]:
     """One of ``places``, shared by all processes of this user and network namespace.
 
-    A place is an abstract Unix address: free again the moment its holder ends, however it ends, and no file.
+    A place is an abstract Unix address: free again the moment its holder ends, however it ends, and
+    no file.
 
     Raises:
         TimeoutError: none was free in time.
@@ -147,7 +162,9 @@ def _place_on_node(places: int, longest_s: float) -> Iterator[None]:
                 yield
                 return
             if time.monotonic() > deadline:
-                raise TimeoutError(f"none of this node's {places} places for grading was free for {longest_s:g} s")
+                raise TimeoutError(
+                    f"none of this node's {places} places for grading was free for {longest_s:g} s"
+                )
             time.sleep(_LOOK_S)
 
 
@@ -174,7 +191,9 @@ def _selected(problem: Problem, selection: str) -> Problem:
             return longest_inputs(problem, int(count))
         case "sample", [count, seed] if count.isdigit() and seed.isdigit():
             return sample(problem, int(count), int(seed))
-    raise ValueError(f"selection={selection!r}: must be 'deepcoder', 'all', 'longest:N' or 'sample:N:SEED'")
+    raise ValueError(
+        f"selection={selection!r}: must be 'deepcoder', 'all', 'longest:N' or 'sample:N:SEED'"
+    )
 
 
 @functools.cache

@@ -1,16 +1,21 @@
-"""Reward for mathematics, for verl's reward loop: 1 if the last boxed answer equals the expected one, else 0.
+"""Reward for mathematics, for verl's reward loop: 1 if the last boxed answer equals the expected
+one, else 0.
 
     reward.custom_reward_function.path=pkg://verl_pipeline.rewards.math
 
-What equal means: :mod:`verl_pipeline.rewards.math_answer`, which runs in a process of its own, under limits.
+What equal means: :mod:`verl_pipeline.rewards.math_answer`, which runs in a process of its own,
+under limits.
 
 Invariants:
-* What comes before the last ``</think>`` is no answer; without ``\\boxed{...}`` there is none; the last box counts.
+* What comes before the last ``</think>`` is no answer; without ``\\boxed{...}`` there is none; the
+  last box counts.
 * Every result has the same keys, of the same types.
-* An answer that cannot be read, or not within its limits of CPU time and memory, or that ends two processes in a row,
-  is wrong. What no answer can bring about is ``infrastructure``: an expected answer that cannot be read, a process that
-  does not start, is killed from outside twice, or gets no CPU.
-* The event loop is never blocked. A process belongs to one thread and ends with it; nothing is shared across a fork.
+* An answer that cannot be read, or not within its limits of CPU time and memory, or that ends two
+  processes in a row, is wrong. What no answer can bring about is ``infrastructure``: an expected
+  answer that cannot be read, a process that does not start, is killed from outside twice, or gets
+  no CPU.
+* The event loop is never blocked. A process belongs to one thread and ends with it; nothing is
+  shared across a fork.
 """
 
 import asyncio
@@ -34,13 +39,21 @@ from verl_pipeline.grading.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
-# Of CPU for an answer; of wall time, with the start of a process, after which the machine is to blame.
+# Of CPU for an answer; of wall time, with the start of a process, after which the machine is to
+# blame.
 CPU_S, WALL_S = 10.0, 240.0
 # A final answer is short, and parsing is not linear.
 MOST_CHARACTERS = 2000
 
 _COMMAND = [sys.executable, "-c", "from verl_pipeline.rewards.math_answer import serve; serve()"]
-_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGXCPU}
+_CRASHES = {
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGABRT,
+    signal.SIGILL,
+    signal.SIGFPE,
+    signal.SIGXCPU,
+}
 
 Judged = tuple[Verdict, str]
 
@@ -69,18 +82,31 @@ async def compute_score(
     if answer is None:
         verdict, reason = Verdict.WRONG_ANSWER, "no \\boxed{} after the last </think>"
     elif len(answer) > MOST_CHARACTERS:
-        verdict, reason = Verdict.WRONG_ANSWER, f"an answer of more than {MOST_CHARACTERS} characters"
+        verdict, reason = (
+            Verdict.WRONG_ANSWER,
+            f"an answer of more than {MOST_CHARACTERS} characters",
+        )
     else:
         threads = _threads(workers, os.getpid())
-        verdict, reason = await asyncio.get_running_loop().run_in_executor(threads, _judge, str(ground_truth), answer)
+        verdict, reason = await asyncio.get_running_loop().run_in_executor(
+            threads, _judge, str(ground_truth), answer
+        )
     if verdict is Verdict.INFRASTRUCTURE:
         logger.error("an answer to be compared with %r could not be: %s", ground_truth, reason)
     score = float(verdict is Verdict.ACCEPTED)
-    return {"score": score, "acc": score, "grader": "math", "verdict": str(verdict), "reason": reason}
+    return {
+        "score": score,
+        "acc": score,
+        "grader": "math",
+        "verdict": str(verdict),
+        "reason": reason,
+    }
 
 
 def last_boxed(text: str) -> str | None:
-    """What the last ``\\boxed{...}`` holds, braces balanced; None if there is none, or it is never closed."""
+    """What the last ``\\boxed{...}`` holds, braces balanced; None if there is none, or it is never
+    closed.
+    """
     boxed = last_boxed_only_string(text)
     return None if boxed is None else remove_boxed(boxed)
 

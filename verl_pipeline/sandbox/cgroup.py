@@ -1,6 +1,8 @@
-"""Control groups of a worker: they bound what no limit of a process sees (socket buffers, pipes, files in memory).
+"""Control groups of a worker: they bound what no limit of a process sees (socket buffers, pipes,
+files in memory).
 
-Version 1 (one hierarchy for each controller) and version 2, at their usual places below ``/sys/fs/cgroup``.
+Version 1 (one hierarchy for each controller) and version 2, at their usual places below
+``/sys/fs/cgroup``.
 
 Invariants:
 * They are an addition: a judge who may make none has none, and all other limits hold as well.
@@ -17,11 +19,15 @@ import psutil
 
 ROOT = Path("/sys/fs/cgroup")
 _NAME = "verl_pipeline_{judge}_{number}"
-# What a run may write beside its memory (standard streams, scratch), and the kernel's own for its processes.
+# What a run may write beside its memory (standard streams, scratch), and the kernel's own for its
+# processes.
 BESIDE_BYTES = 512 << 20
 # Until the kernel has forgotten the processes of a jail that has ended.
 REMOVE_S = 2.0
-_JOIN = 'for group in $GROUPS; do echo $$ > "$group/cgroup.procs" || exit; done; unset GROUPS; exec "$@"'
+_JOIN = (
+    'for group in $GROUPS; do echo $$ > "$group/cgroup.procs" || exit; done; unset GROUPS; exec'
+    ' "$@"'
+)
 _numbers = itertools.count()
 
 
@@ -57,7 +63,11 @@ class Groups:
         limit = memory_bytes + BESIDE_BYTES
         folder = self._folders.get("memory")
         if folder is not None and limit != self._allowed:
-            name = "memory.limit_in_bytes" if (folder / "memory.limit_in_bytes").exists() else "memory.max"
+            name = (
+                "memory.limit_in_bytes"
+                if (folder / "memory.limit_in_bytes").exists()
+                else "memory.max"
+            )
             (folder / name).write_text(str(limit))
             self._allowed = limit
 

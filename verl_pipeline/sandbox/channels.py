@@ -1,6 +1,7 @@
 """What crosses between a judge and its jails: sockets, and files in memory.
 
-Invariant: a child that the judge forks holds no socket of its, so that the end of the judge ends its jails.
+Invariant: a child that the judge forks holds no socket of its, so that the end of the judge ends
+its jails.
 """
 
 import contextlib
@@ -15,7 +16,9 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 _sockets: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 
 
-def socket_pair(kind: socket.SocketKind = socket.SOCK_SEQPACKET) -> tuple[socket.socket, socket.socket]:
+def socket_pair(
+    kind: socket.SocketKind = socket.SOCK_SEQPACKET,
+) -> tuple[socket.socket, socket.socket]:
     """Two connected sockets."""
     pair = socket.socketpair(socket.AF_UNIX, kind)
     _sockets.update(pair)

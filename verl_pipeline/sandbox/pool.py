@@ -3,8 +3,8 @@
 Invariants:
 * No wait without a deadline; it names what is awaited.
 * A broken worker is replaced before it is lent again.
-* After :meth:`Sandbox.close`, and when the process ends in order, no process and no file of it is left; if the process
-  is killed, its workers end by themselves.
+* After :meth:`Sandbox.close`, and when the process ends in order, no process and no file of it is
+  left; if the process is killed, its workers end by themselves.
 * A forked child has none of its parent's workers: it starts its own.
 """
 
@@ -35,7 +35,9 @@ class Sandbox:
         ValueError: no such tier.
     """
 
-    def __init__(self, workers: int | None = None, tier: str = "namespaces", queue_s: float = 1800.0):
+    def __init__(
+        self, workers: int | None = None, tier: str = "namespaces", queue_s: float = 1800.0
+    ):
         if tier not in get_args(Tier):
             raise ValueError(f"no isolation tier {tier!r}; there are {', '.join(get_args(Tier))}")
         self.workers = workers or len(os.sched_getaffinity(0))
@@ -69,8 +71,8 @@ class Sandbox:
             worker = self._free.get(timeout=self.queue_s)
         except queue.Empty:
             raise SandboxError(
-                f"no sandbox worker was free for {time.monotonic() - begin:.0f} s ({self.workers} workers, all busy): "
-                "use more workers or fewer programs at a time"
+                f"no sandbox worker was free for {time.monotonic() - begin:.0f} s ({self.workers} "
+                "workers, all busy): use more workers or fewer programs at a time"
             ) from None
         try:
             if self._closed:

@@ -2,9 +2,10 @@
 
 API: https://bytedance.github.io/SandboxFusion/docs/api/run-code-run-code-post (``POST /run_code``).
 
-It has the same semantics as the local tiers, as far as that API reaches: the judge compares, a test that does not pass
-fails the program, and a failure of the server is a :class:`SandboxError`. The server limits wall-clock time only, and
-isolates as it is set up to. Assert-style tests need a channel between two programs, which it has not: they are refused.
+It has the same semantics as the local tiers, as far as that API reaches: the judge compares, a test
+that does not pass fails the program, and a failure of the server is a :class:`SandboxError`. The
+server limits wall-clock time only, and isolates as it is set up to. Assert-style tests need a
+channel between two programs, which it has not: they are refused.
 
 Invariant: no request without a deadline.
 """
@@ -21,7 +22,8 @@ from verl_pipeline.sandbox.launch import INSIDE
 from verl_pipeline.sandbox.outcome import Limits, Outcome, SandboxError
 
 TIER = "remote"
-# Tries of a request that the server answers with one of these (busy, restarting, behind a gateway that gave up).
+# Tries of a request that the server answers with one of these (busy, restarting, behind a gateway
+# that gave up).
 TRIES, PAUSE_S, RETRY_STATUS = 3, 1.0, (429, 502, 503, 504)
 # Beyond the run's own limit: for the server's queue and the network.
 QUEUE_S = 60.0
@@ -111,15 +113,21 @@ class RemoteProgram:
 
     def call(self, entry_point: str, arguments: Sequence[str], limits: Limits) -> Outcome:
         """Call a function with each of ``arguments`` (encoded sequences)."""
-        return self._run({"entry_point": entry_point, "arguments": list(arguments)}, "", [_RESULT], limits)
+        return self._run(
+            {"entry_point": entry_point, "arguments": list(arguments)}, "", [_RESULT], limits
+        )
 
     def begin_serving(self, *_arguments: object) -> Any:
         """Refused: raises SandboxError."""
-        raise SandboxError("the tier 'remote' cannot run assert-style tests; use 'namespaces' for them")
+        raise SandboxError(
+            "the tier 'remote' cannot run assert-style tests; use 'namespaces' for them"
+        )
 
     asserts = begin_serving
 
-    def _run(self, question: dict[str, Any], stdin: str, fetch: list[str], limits: Limits) -> Outcome:
+    def _run(
+        self, question: dict[str, Any], stdin: str, fetch: list[str], limits: Limits
+    ) -> Outcome:
         files = {name: (INSIDE / name).read_bytes() for name in _MODULES}
         files["verl_pipeline_question.json"] = json.dumps({**self._question, **question}).encode()
         body = {
@@ -139,13 +147,19 @@ class RemoteProgram:
             raise SandboxError(f"{self._url}: {answer.get('status')}: {answer.get('message')}")
         timed_out = run.get("status") == "TimeLimitExceeded"
         if not timed_out and run.get("return_code") is None:
-            raise SandboxError(f"{self._url}: the run ended with status {run.get('status')} and no exit code")
+            raise SandboxError(
+                f"{self._url}: the run ended with status {run.get('status')} and no exit code"
+            )
         stdout, stderr = ((run.get(name) or "") for name in ("stdout", "stderr"))
         seconds = float(run.get("execution_time") or 0.0)
         result = (answer.get("files") or {}).get(_RESULT, "")
         return Outcome(
             exit_code=run["return_code"] if not timed_out else -9,
-            exceeded="wall" if timed_out else "output" if len(stdout) >= limits.output_bytes else None,
+            exceeded="wall"
+            if timed_out
+            else "output"
+            if len(stdout) >= limits.output_bytes
+            else None,
             stdout=stdout.encode(),
             stderr=stderr[-4096:],
             result=base64.b64decode(result),
@@ -166,7 +180,9 @@ class RemoteProgram:
                 break
             time.sleep(PAUSE_S * attempt)
         if not answer.ok:
-            raise SandboxError(f"{self._url}: HTTP {answer.status_code} {answer.reason}: {answer.text[:300]}")
+            raise SandboxError(
+                f"{self._url}: HTTP {answer.status_code} {answer.reason}: {answer.text[:300]}"
+            )
         try:
             return answer.json()
         except ValueError as error:

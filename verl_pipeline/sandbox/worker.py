@@ -1,10 +1,11 @@
 """The judge's side of one warm interpreter.
 
 Invariants:
-* A worker runs one program at a time (and, in a jail beside it, the tests that ask it); what it leaves is gone before
-  the next (:mod:`.inside.supervisor`).
-* Every answer is awaited with a deadline beyond the program's own limits; when one passes, or the worker dies, that is
-  a :class:`SandboxError`, and the worker is broken: it is ended and never used again.
+* A worker runs one program at a time (and, in a jail beside it, the tests that ask it); what it
+  leaves is gone before the next (:mod:`.inside.supervisor`).
+* Every answer is awaited with a deadline beyond the program's own limits; when one passes, or the
+  worker dies, that is a :class:`SandboxError`, and the worker is broken: it is ended and never used
+  again.
 * What a program wrote is read once all its processes have ended.
 """
 
@@ -32,10 +33,11 @@ START_S = 120.0
 # Beyond a run's longest wall-clock time: for the supervisor to end it, on a busy machine.
 GRACE_S = 30.0
 END_S = 10.0
-# For a process of the jail to be reaped by its parent, which may be stopped, before that is killed too.
+# For a process of the jail to be reaped by its parent, which may be stopped, before that is killed
+# too.
 REAP_S = 1.0
-# CPU seconds of the jail's fixed loop (:func:`.inside.warm.loop_seconds`) where the limits of data sets were tried: the
-# fastest of 400 on an Intel Xeon at 2.5 GHz, CPython 3.11.
+# CPU seconds of the jail's fixed loop (:func:`.inside.warm.loop_seconds`) where the limits of data
+# sets were tried: the fastest of 400 on an Intel Xeon at 2.5 GHz, CPython 3.11.
 REFERENCE_LOOP_S = 0.0076
 # Of bubblewrap, the interpreter and two supervisors, with room.
 OWN_PROCESSES = 32
@@ -83,7 +85,8 @@ class Worker:
             self._inside = psutil.Process(self._process.pid).children(recursive=True)
             if self.description["missing"]:
                 logger.warning(
-                    "not installed, so programs that import it fail: %s", ", ".join(self.description["missing"])
+                    "not installed, so programs that import it fail: %s",
+                    ", ".join(self.description["missing"]),
                 )
         except psutil.NoSuchProcess as error:
             self.close()
@@ -99,7 +102,9 @@ class Worker:
 
     @property
     def calibration(self) -> float:
-        """How much longer this processor took for a fixed loop than the one on which limits were tried."""
+        """How much longer this processor took for a fixed loop than the one on which limits were
+        tried.
+        """
         return self.description["loop_s"] / REFERENCE_LOOP_S
 
     @property
@@ -109,7 +114,9 @@ class Worker:
 
     @contextmanager
     def program(self, source: str, prelude: str = "") -> Iterator["Program"]:
-        """A program, ready to be run; after each run all its processes are gone, and its files before the next."""
+        """A program, ready to be run; after each run all its processes are gone, and its files
+        before the next.
+        """
         control = self._supervisors.pop() if self._supervisors else self._supervisor()
         healthy = False
         self.programs += 1
@@ -178,7 +185,9 @@ class Worker:
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - 2000))
         said = self._log.read().decode(errors="replace").strip()
-        return SandboxError(f"the sandbox's worker {self._process.pid} could not {what}: {why}; its output: {said}")
+        return SandboxError(
+            f"the sandbox's worker {self._process.pid} could not {what}: {why}; its output: {said}"
+        )
 
 
 class Program:
@@ -193,27 +202,40 @@ class Program:
         return self._run({"kind": "stdin"}, limits, stdin)
 
     def call(self, entry_point: str, arguments: Sequence[str], limits: Limits) -> Outcome:
-        """Call a function, or a method of ``Solution``, with each of ``arguments`` (encoded sequences) in one process.
+        """Call a function, or a method of ``Solution``, with each of ``arguments`` (encoded
+        sequences) in one process.
 
         ``limits`` are for all calls together; ``Outcome.result`` has a line for each that returned.
         """
         with channels.file() as result:
             return self._run(
-                {"kind": "call", "entry_point": entry_point}, limits, "\n".join(arguments).encode(), result
+                {"kind": "call", "entry_point": entry_point},
+                limits,
+                "\n".join(arguments).encode(),
+                result,
             )
 
-    def begin_serving(self, channel: socket.socket, records: tuple[str, ...], limits: Limits) -> "Run":
+    def begin_serving(
+        self, channel: socket.socket, records: tuple[str, ...], limits: Limits
+    ) -> "Run":
         """Let it answer calls that come over ``channel``."""
         return Run(self, {"kind": "serve", "records": records}, limits, b"", channel.fileno())
 
     def asserts(
-        self, channel: socket.socket, names: tuple[str, ...], records: tuple[str, ...], objects: bool, limits: Limits
+        self,
+        channel: socket.socket,
+        names: tuple[str, ...],
+        records: tuple[str, ...],
+        objects: bool,
+        limits: Limits,
     ) -> Outcome:
         """Run it as trusted tests, in which ``names`` are answered over ``channel``."""
         request = {"kind": "asserts", "names": names, "records": records, "objects": objects}
         return self._run(request, limits, b"", channel.fileno())
 
-    def _run(self, request: dict[str, Any], limits: Limits, stdin: bytes, more: int | None = None) -> Outcome:
+    def _run(
+        self, request: dict[str, Any], limits: Limits, stdin: bytes, more: int | None = None
+    ) -> Outcome:
         with Run(self, request, limits, stdin, more) as run:
             return run.outcome()
 
@@ -221,7 +243,14 @@ class Program:
 class Run:
     """A run that has begun."""
 
-    def __init__(self, program: Program, request: dict[str, Any], limits: Limits, stdin: bytes, more: int | None):
+    def __init__(
+        self,
+        program: Program,
+        request: dict[str, Any],
+        limits: Limits,
+        stdin: bytes,
+        more: int | None,
+    ):
         self._program, self._limits, self._more = program, limits, more
         self._is_call = request["kind"] == "call"
         program._worker.groups.allow(program._worker.programs * limits.memory_bytes)
@@ -236,7 +265,9 @@ class Run:
         }
         program._has_run = True
         self._files = contextlib.ExitStack()
-        files = [self._files.enter_context(channels.file(content)) for content in (stdin, None, None)]
+        files = [
+            self._files.enter_context(channels.file(content)) for content in (stdin, None, None)
+        ]
         self._stdout, self._stderr = files[1:]
         descriptors = [program._source, *files] + ([] if more is None else [more])
         try:
@@ -251,17 +282,26 @@ class Run:
         ended = worker._receive(self._program._control, limits.wall_s + GRACE_S, "run a program")
         stdout = channels.content(self._stdout)
         exceeded = ended["why"]
-        if exceeded is None and max(map(channels.size, (self._stdout, self._stderr))) >= limits.output_bytes:
+        if (
+            exceeded is None
+            and max(map(channels.size, (self._stdout, self._stderr))) >= limits.output_bytes
+        ):
             exceeded = "output"
         stderr = channels.content(self._stderr, _STDERR_BYTES).decode(errors="replace")
-        if exceeded is None and ended["exit"] != 0 and "MemoryError" in stderr.rpartition("\n")[0].rpartition("\n")[2]:
+        if (
+            exceeded is None
+            and ended["exit"] != 0
+            and "MemoryError" in stderr.rpartition("\n")[0].rpartition("\n")[2]
+        ):
             exceeded = "memory"
         return Outcome(
             exit_code=ended["exit"],
             exceeded=exceeded,
             stdout=stdout,
             stderr=stderr,
-            result=channels.content(self._more) if self._is_call and self._more is not None else b"",
+            result=channels.content(self._more)
+            if self._is_call and self._more is not None
+            else b"",
             cpu_s=ended["cpu_s"],
             wall_s=ended["wall_s"],
             memory_bytes=ended["memory"],

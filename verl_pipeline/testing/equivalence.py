@@ -1,11 +1,13 @@
-"""``python -m verl_pipeline.testing.equivalence DIRECTORY``: staleness 0 against verl's own ``sync`` trainer.
+"""``python -m verl_pipeline.testing.equivalence DIRECTORY``: staleness 0 against verl's own
+``sync`` trainer.
 
-Both train a tiny model in fp32 with real vLLM and FSDP engines on one rank and one replica, one mini-batch a batch,
-each request seeded by (step, data index, session), over three epochs of a data set that is no multiple of the batch.
-Prompts, tokens and rewards must be equal; losses and gradient norms must agree within :data:`TOLERANCE`.
+Both train a tiny model in fp32 with real vLLM and FSDP engines on one rank and one replica, one
+mini-batch a batch, each request seeded by (step, data index, session), over three epochs of a data
+set that is no multiple of the batch. Prompts, tokens and rewards must be equal; losses and gradient
+norms must agree within :data:`TOLERANCE`.
 
-The tolerance is what ``sync`` differs from itself by (``--baseline``), times a margin: rows of a batch stand in another
-order each time, so sums in fp32 are rounded differently.
+The tolerance is what ``sync`` differs from itself by (``--baseline``), times a margin: rows of a
+batch stand in another order each time, so sums in fp32 are rounded differently.
 """
 
 import argparse
@@ -51,7 +53,11 @@ def overrides(directory: Path, mode: str) -> list[str]:
     ]
     if mode == "sync":
         return common
-    return [*common, "actor_rollout_ref.rollout.nnodes=1", "+trainer.v1.one_off_pipeline.staleness=0"]
+    return [
+        *common,
+        "actor_rollout_ref.rollout.nnodes=1",
+        "+trainer.v1.one_off_pipeline.staleness=0",
+    ]
 
 
 def run(directory: Path, mode: str) -> runs.Run:
@@ -68,18 +74,26 @@ def compare(one: runs.Run, other: runs.Run) -> Difference:
     left, right = _by_step(one), _by_step(other)
     for step in range(1, STEPS + 1):
         if left.get(step) != right.get(step):
-            same = sum(a == b for a, b in zip(left.get(step, []), right.get(step, []), strict=False))
-            discrete.append(f"step {step}: {same} of {len(left.get(step, []))} trajectories are the same")
+            same = sum(
+                a == b for a, b in zip(left.get(step, []), right.get(step, []), strict=False)
+            )
+            discrete.append(
+                f"step {step}: {same} of {len(left.get(step, []))} trajectories are the same"
+            )
     relative = {}
     for name in COMPARED:
-        pairs = [(one.metrics[step][name], other.metrics[step][name]) for step in range(1, STEPS + 1)]
+        pairs = [
+            (one.metrics[step][name], other.metrics[step][name]) for step in range(1, STEPS + 1)
+        ]
         relative[name] = max(abs(a - b) / max(abs(a), abs(b), 1e-6) for a, b in pairs)
     return Difference(discrete, relative)
 
 
 def _by_step(finished: runs.Run) -> dict[int, list[tuple]]:
     found: dict[int, list[tuple]] = {}
-    for record in sorted(finished.trajectories, key=lambda entry: (entry["step"], entry["index"], entry["session"])):
+    for record in sorted(
+        finished.trajectories, key=lambda entry: (entry["step"], entry["index"], entry["session"])
+    ):
         key = (record["index"], record["session"])
         row = (*key, tuple(record["prompt"]), tuple(record["response"]), record["reward"])
         found.setdefault(record["step"], []).append(row)
@@ -88,7 +102,9 @@ def _by_step(finished: runs.Run) -> dict[int, list[tuple]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run both and print how they differ; 0 if they are the same training."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("directory", type=Path, help="where models, data and logs go")
     parser.add_argument("--baseline", action="store_true", help="compare sync with itself instead")
     options = parser.parse_args(arguments)
@@ -96,7 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first = run(root / "one", "sync")
     second = run(root / "two", "sync" if options.baseline else "one_off_pipeline")
     difference = compare(first, second)
-    print(f"{STEPS} updates; prompts, tokens, rewards: {'equal' if not difference.discrete else 'DIFFERENT'}")
+    print(
+        f"{STEPS} updates; prompts, tokens, rewards: "
+        f"{'equal' if not difference.discrete else 'DIFFERENT'}"
+    )
     for line in difference.discrete:
         print(" ", line)
     for name, value in difference.relative.items():

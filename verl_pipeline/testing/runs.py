@@ -1,6 +1,7 @@
 """Training runs as child processes, with what they recorded.
 
-Invariant: a run's processes are gone when :func:`train` returns, also after a failure or a deadline.
+Invariant: a run's processes are gone when :func:`train` returns, also after a failure or a
+deadline.
 """
 
 import contextlib
@@ -68,11 +69,15 @@ def environment(directory: Path, **extra: str) -> dict[str, str]:
 
 
 def _temporary(directory: Path) -> Path:
-    """Temporary directory of the run that records in ``directory``; short, since Unix sockets are made in it."""
+    """Temporary directory of the run that records in ``directory``; short, since Unix sockets are
+    made in it.
+    """
     return Path("/tmp") / f"vp{zlib.crc32(str(directory).encode()):08x}"
 
 
-def start(directory: Path, overrides: list[str], *, module: str = OURS, **extra: str) -> subprocess.Popen:
+def start(
+    directory: Path, overrides: list[str], *, module: str = OURS, **extra: str
+) -> subprocess.Popen:
     """Start a run in a session of its own; its output goes to ``directory/output.log``."""
     directory.mkdir(parents=True, exist_ok=True)
     _temporary(directory).mkdir(exist_ok=True)
@@ -116,7 +121,9 @@ def train(
             seen.update({child.pid: child for child in _descendants(process.pid)})
             watch(seen.values())
             time.sleep(1.0)
-    except BaseException:  # Ctrl-C and a test's timeout too: the run has a session of its own and would go on
+    except (
+        BaseException
+    ):  # Ctrl-C and a test's timeout too: the run has a session of its own and would go on
         collect(directory, process, list(seen.values()))
         raise
     return collect(directory, process, list(seen.values()))
@@ -135,10 +142,14 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
     temporary = _temporary(directory)
     before = set(json.loads((directory / "shared-memory-before.json").read_text()))
     segments = {str(path) for path in shared_memory.unused()} - before
-    # Ray keeps its session folder, with its logs; verl an empty lock file for each checkpoint folder; torch's compiler
-    # its cache for all runs of a user.
+    # Ray keeps its session folder, with its logs; verl an empty lock file for each checkpoint
+    # folder; torch's compiler its cache for all runs of a user.
     names = {path.name for path in temporary.iterdir()} - {"ray"}
-    files = {str(temporary / name) for name in names if not re.fullmatch(r"ckpt_\w+\.lock|torchinductor_\w+", name)}
+    files = {
+        str(temporary / name)
+        for name in names
+        if not re.fullmatch(r"ckpt_\w+\.lock|torchinductor_\w+", name)
+    }
     leftovers = sorted(files | segments)
     shutil.rmtree(temporary)
     for segment in segments:

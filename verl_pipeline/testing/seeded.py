@@ -1,10 +1,13 @@
 """Agent loop workers that sample reproducibly and write down what they sampled.
 
 Invariants:
-* A request's seed depends on (training step, data index, session) only: not on timing, replica or trainer mode.
-* Each trajectory is one line of ``$VERL_PIPELINE_TRAJECTORIES`` (JSON), written once, when it is complete.
+* A request's seed depends on (training step, data index, session) only: not on timing, replica or
+  trainer mode.
+* Each trajectory is one line of ``$VERL_PIPELINE_TRAJECTORIES`` (JSON), written once, when it is
+  complete.
 
-``rollout.full_determinism`` of verl does not serve: it gives every request the same seed, so groups collapse.
+``rollout.full_determinism`` of verl does not serve: it gives every request the same seed, so groups
+collapse.
 """
 
 import json
@@ -30,7 +33,10 @@ class SeededAgentLoopWorker(PipelineAgentLoopWorker):
     async def _run_agent_loop(self, sampling_params, *, trajectory, session_id, **kwargs):
         seed = seed_of(int(trajectory["step"]), int(trajectory["sample_index"]), session_id)
         return await super()._run_agent_loop(
-            {**sampling_params, "seed": seed}, trajectory=trajectory, session_id=session_id, **kwargs
+            {**sampling_params, "seed": seed},
+            trajectory=trajectory,
+            session_id=session_id,
+            **kwargs,
         )
 
     async def _agent_loop_postprocess(self, output, validate, **kwargs) -> None:
@@ -43,7 +49,10 @@ class SeededAgentLoopWorker(PipelineAgentLoopWorker):
                 "prompt": output.prompt_ids,
                 "response": output.response_ids,
                 "reward": output.reward_score,
-                "versions": [output.extra_fields["min_global_steps"], output.extra_fields["max_global_steps"]],
+                "versions": [
+                    output.extra_fields["min_global_steps"],
+                    output.extra_fields["max_global_steps"],
+                ],
             }
             with open(os.environ[TRAJECTORIES], "a") as file:
                 file.write(json.dumps(record) + "\n")

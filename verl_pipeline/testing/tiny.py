@@ -1,8 +1,9 @@
-"""A model of 0.1 M parameters, a task it can learn in minutes, and the overrides that run both on a CPU.
+"""A model of 0.1 M parameters, a task it can learn in minutes, and the overrides that run both on a
+CPU.
 
 Invariants:
-* The tokenizer's vocabulary and the model's are equal: verl masks the difference in vLLM only, which would show as a
-  gap between the rollout's and the trainer's log-probs.
+* The tokenizer's vocabulary and the model's are equal: verl masks the difference in vLLM only,
+  which would show as a gap between the rollout's and the trainer's log-probs.
 * Every run starts from the same weights.
 """
 
@@ -19,8 +20,9 @@ _SPECIAL = ["<pad>", "<|im_start|>", "<|im_end|>"]
 _CHARACTERS = ["\u010a", "\u0120", *string.ascii_lowercase, *string.digits, *".,:;!?+-*/=()"]
 # ChatML, which verl's token builder for Qwen models expects.
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] +"
+    " '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% "
+    "endif %}"
 )
 
 
@@ -64,7 +66,9 @@ def write_model(directory: Path) -> Path:
 
 
 def write_data(path: Path, rows: int) -> Path:
-    """Write ``rows`` different prompts in verl's schema; the answer that pays is :data:`TARGET` over and over."""
+    """Write ``rows`` different prompts in verl's schema; the answer that pays is :data:`TARGET`
+    over and over.
+    """
     prompts = [f"row {index}: write {TARGET}" for index in range(rows)]
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
@@ -91,7 +95,8 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_k
 
 
 def overrides(directory: Path, *, rows: int = 22, batch: int = 4, n: int = 4) -> list[str]:
-    """Write model and data below ``directory`` (once) and return the overrides of a short GRPO run on them.
+    """Write model and data below ``directory`` (once) and return the overrides of a short GRPO run
+    on them.
 
     The run is in fp32, as the CPU overlay has it, and writes below ``directory/run``.
     """

@@ -1,1 +1,3 @@
-"""The pipelined trainer: schedule, its mapping onto verl's hooks, replay buffer, rollout pool, configuration."""
+"""The pipelined trainer: schedule, its mapping onto verl's hooks, replay buffer, rollout pool,
+configuration.
+"""

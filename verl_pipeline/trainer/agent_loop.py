@@ -1,10 +1,12 @@
 """verl's agent loop worker with deadlines, and with failures that the trainer can read.
 
 Invariants:
-* A trajectory ends within ``deadlines.trajectory_s``, its reward within ``deadlines.reward_s``; later it is a failure.
-* A failed trajectory leaves its siblings alone. Its traceback stands in the prompt's tag ``errors`` before the
-  prompt becomes terminal.
-* Training trajectories say when their generation ended (``extra_fields["generated_at"]``, seconds since the epoch).
+* A trajectory ends within ``deadlines.trajectory_s``, its reward within ``deadlines.reward_s``;
+  later it is a failure.
+* A failed trajectory leaves its siblings alone. Its traceback stands in the prompt's tag ``errors``
+  before the prompt becomes terminal.
+* Training trajectories say when their generation ended (``extra_fields["generated_at"]``, seconds
+  since the epoch).
 """
 
 import asyncio
@@ -47,7 +49,8 @@ class PipelineAgentLoopWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc
         except Exception as error:
             if scope.expired():
                 error.add_note(
-                    f"trajectory {uid}_{session_id}: not finished in {PREFIX}.deadlines.trajectory_s={seconds}"
+                    f"trajectory {uid}_{session_id}: not finished in "
+                    f"{PREFIX}.deadlines.trajectory_s={seconds}"
                 )
             await self._record(uid, session_id, error, "val" if trajectory["validate"] else "train")
             raise
@@ -61,13 +64,17 @@ class PipelineAgentLoopWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc
         except TimeoutError as error:
             if scope.expired():
                 name = f"{kwargs['uid']}_{kwargs['session_id']}"
-                error.add_note(f"reward of {name}: no answer in {PREFIX}.deadlines.reward_s={seconds}")
+                error.add_note(
+                    f"reward of {name}: no answer in {PREFIX}.deadlines.reward_s={seconds}"
+                )
             raise
 
     async def _record(self, uid: str, session_id: int, error: Exception, partition_id: str) -> None:
         async with self._tag_lock:
             self._errors[uid][str(session_id)] = "".join(traceback.format_exception(error))
-            await tq.async_kv_put(key=uid, partition_id=partition_id, tag={"errors": dict(self._errors[uid])})
+            await tq.async_kv_put(
+                key=uid, partition_id=partition_id, tag={"errors": dict(self._errors[uid])}
+            )
 
 
 class PipelineAgentLoopManager(AgentLoopManagerTQ):

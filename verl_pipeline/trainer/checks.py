@@ -10,7 +10,13 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.utils import need_critic
 
-from verl_pipeline.trainer.config import PREFIX, ROLLOUT, ConfigError, load_pipeline_config, make_filters
+from verl_pipeline.trainer.config import (
+    PREFIX,
+    ROLLOUT,
+    ConfigError,
+    load_pipeline_config,
+    make_filters,
+)
 
 ACTOR = "actor_rollout_ref.actor"
 
@@ -48,7 +54,9 @@ def check_trainer_mode(mode: str, known: list[str]) -> None:
 
 def _check_mode(config: DictConfig) -> None:
     if not config.trainer.use_v1:
-        raise ConfigError("trainer.use_v1=False: one-off pipelining is a v1 trainer; set trainer.use_v1=True")
+        raise ConfigError(
+            "trainer.use_v1=False: one-off pipelining is a v1 trainer; set trainer.use_v1=True"
+        )
 
 
 def _check_pools(config: DictConfig) -> None:
@@ -61,13 +69,20 @@ def _check_pools(config: DictConfig) -> None:
     }
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
-            raise ConfigError(f"{name}={size}: both pools need at least one device; set {name} to 1 or more")
-    parallel = rollout.tensor_model_parallel_size * rollout.data_parallel_size * rollout.pipeline_model_parallel_size
+            raise ConfigError(
+                f"{name}={size}: both pools need at least one device; set {name} to 1 or more"
+            )
+    parallel = (
+        rollout.tensor_model_parallel_size
+        * rollout.data_parallel_size
+        * rollout.pipeline_model_parallel_size
+    )
     devices = rollout.nnodes * rollout.n_gpus_per_node
     if devices % parallel:
         raise ConfigError(
-            f"{ROLLOUT}.tensor_model_parallel_size x data_parallel_size x pipeline_model_parallel_size={parallel}: "
-            f"does not divide the rollout pool of {devices}; change either"
+            f"{ROLLOUT}.tensor_model_parallel_size x data_parallel_size x "
+            f"pipeline_model_parallel_size={parallel}: does not divide the rollout pool of "
+            f"{devices}; change either"
         )
 
 
@@ -83,12 +98,19 @@ def check_cluster(config: DictConfig) -> None:
     resource = get_resource_name()
     have = int(ray.cluster_resources().get(resource, 0))
     rollout = config.actor_rollout_ref.rollout
-    train, sample = config.trainer.nnodes * config.trainer.n_gpus_per_node, rollout.nnodes * rollout.n_gpus_per_node
+    train, sample = (
+        config.trainer.nnodes * config.trainer.n_gpus_per_node,
+        rollout.nnodes * rollout.n_gpus_per_node,
+    )
     if train + sample > have:
         raise ConfigError(
-            f"trainer.nnodes x n_gpus_per_node + {ROLLOUT}.nnodes x n_gpus_per_node={train} + {sample}: Ray has {have} "
-            f"{resource}; make a pool smaller or start Ray with more"
-            + (" (on CPUs: ray_kwargs.ray_init.num_gpus are logical slots)" if config.trainer.device == "cpu" else "")
+            f"trainer.nnodes x n_gpus_per_node + {ROLLOUT}.nnodes x n_gpus_per_node={train} + "
+            f"{sample}: Ray has {have} {resource}; make a pool smaller or start Ray with more"
+            + (
+                " (on CPUs: ray_kwargs.ray_init.num_gpus are logical slots)"
+                if config.trainer.device == "cpu"
+                else ""
+            )
         )
 
 
@@ -100,15 +122,17 @@ def check_dataset(config: DictConfig, rows: int) -> None:
     """
     if rows < config.data.train_batch_size:
         raise ConfigError(
-            f"data.train_batch_size={config.data.train_batch_size}: the training set has {rows} prompts (after verl's "
-            "length filter); use a smaller batch or more data"
+            f"data.train_batch_size={config.data.train_batch_size}: the training set has {rows} "
+            "prompts (after verl's length filter); use a smaller batch or more data"
         )
 
 
 def _check_batches(config: DictConfig) -> None:
     batch, n = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    sections = [(f"{ACTOR}.ppo_mini_batch_size", config.actor_rollout_ref.actor.ppo_mini_batch_size)]
+    sections = [
+        (f"{ACTOR}.ppo_mini_batch_size", config.actor_rollout_ref.actor.ppo_mini_batch_size)
+    ]
     if need_critic(config):
         sections.append(("critic.ppo_mini_batch_size", config.critic.ppo_mini_batch_size))
     for name, mini_batch in sections:
@@ -116,29 +140,34 @@ def _check_batches(config: DictConfig) -> None:
             raise ConfigError(f"{name}={mini_batch}: must divide data.train_batch_size={batch}")
         if mini_batch * n % ranks:
             raise ConfigError(
-                f"{name}={mini_batch}: times {ROLLOUT}.n={n} is {mini_batch * n}, which {ranks} trainer ranks "
-                "(trainer.nnodes x n_gpus_per_node) cannot share evenly"
+                f"{name}={mini_batch}: times {ROLLOUT}.n={n} is {mini_batch * n}, which {ranks} "
+                "trainer ranks (trainer.nnodes x n_gpus_per_node) cannot share evenly"
             )
     check_mini_batches(config)
     _check_micro_batches(config, ranks)
     gen_batch = config.data.get("gen_batch_size", None)
     if gen_batch is not None and batch % gen_batch:
-        raise ConfigError(f"data.gen_batch_size={gen_batch}: must divide data.train_batch_size={batch}")
+        raise ConfigError(
+            f"data.gen_batch_size={gen_batch}: must divide data.train_batch_size={batch}"
+        )
 
 
 def check_mini_batches(config: DictConfig) -> None:
     """Refuse mini-batches of actor and critic that differ where rows may leave a batch.
 
-    verl pads what is left to a multiple of both: the smaller one's last mini-batch could be padding only, a mean over
-    no token.
+    verl pads what is left to a multiple of both: the smaller one's last mini-batch could be padding
+    only, a mean over no token.
     """
     if not need_critic(config):
         return
-    actor, critic = config.actor_rollout_ref.actor.ppo_mini_batch_size, config.critic.ppo_mini_batch_size
+    actor, critic = (
+        config.actor_rollout_ref.actor.ppo_mini_batch_size,
+        config.critic.ppo_mini_batch_size,
+    )
     if actor != critic:
         raise ConfigError(
-            f"critic.ppo_mini_batch_size={critic}: must be {ACTOR}.ppo_mini_batch_size={actor}, since trajectories may "
-            "leave a batch and a mini-batch of padding alone has no mean"
+            f"critic.ppo_mini_batch_size={critic}: must be {ACTOR}.ppo_mini_batch_size={actor}, "
+            "since trajectories may leave a batch and a mini-batch of padding alone has no mean"
         )
 
 
@@ -147,13 +176,18 @@ def _check_micro_batches(config: DictConfig, ranks: int) -> None:
         return
     n = config.actor_rollout_ref.rollout.n
     shares = {
-        f"{ACTOR}.ppo_micro_batch_size_per_gpu": config.actor_rollout_ref.actor.ppo_mini_batch_size * n // ranks,
+        f"{ACTOR}.ppo_micro_batch_size_per_gpu": (
+            config.actor_rollout_ref.actor.ppo_mini_batch_size * n // ranks
+        ),
         f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu": config.data.train_batch_size * n // ranks,
     }
     for name, share in shares.items():
         micro_batch = OmegaConf.select(config, name)
         if micro_batch is not None and share % micro_batch:
-            raise ConfigError(f"{name}={micro_batch}: must divide the {share} trajectories that each trainer rank gets")
+            raise ConfigError(
+                f"{name}={micro_batch}: must divide the {share} trajectories that each trainer rank"
+                " gets"
+            )
 
 
 def _local_path(value: str) -> Path | None:
@@ -171,8 +205,15 @@ def _check_files(config: DictConfig) -> None:
             if "://" not in path and not Path(path).expanduser().exists():
                 raise ConfigError(f"{name}={entry}: no such file")
     reward = config.reward.custom_reward_function.path
-    if reward is not None and not reward.startswith("pkg://") and not Path(reward.removeprefix("file://")).is_file():
-        raise ConfigError(f"reward.custom_reward_function.path={reward}: no such file (a module is given as pkg://a.b)")
+    if (
+        reward is not None
+        and not reward.startswith("pkg://")
+        and not Path(reward.removeprefix("file://")).is_file()
+    ):
+        raise ConfigError(
+            f"reward.custom_reward_function.path={reward}: no such file (a module is given as "
+            "pkg://a.b)"
+        )
 
 
 def _check_lengths(config: DictConfig) -> None:
@@ -191,17 +232,21 @@ def _check_lengths(config: DictConfig) -> None:
         raise ConfigError(f"{name}={path}: cannot be read: {str(error).splitlines()[0]}") from error
     rollout = config.actor_rollout_ref.rollout
     needed = rollout.prompt_length + rollout.response_length
-    override = OmegaConf.select(config, "actor_rollout_ref.model.override_config.max_position_embeddings")
+    override = OmegaConf.select(
+        config, "actor_rollout_ref.model.override_config.max_position_embeddings"
+    )
     text = model.get_text_config()
     limit = override or getattr(text, "max_position_embeddings", None)
     if limit is not None and needed > limit:
         raise ConfigError(
-            f"data.max_response_length={rollout.response_length}: with data.max_prompt_length={rollout.prompt_length} "
-            f"that is {needed} tokens, above the model's {limit} positions; shorten one of them"
+            f"data.max_response_length={rollout.response_length}: with "
+            f"data.max_prompt_length={rollout.prompt_length} that is {needed} tokens, above the "
+            f"model's {limit} positions; shorten one of them"
         )
     if rollout.max_model_len is not None and needed > rollout.max_model_len:
         raise ConfigError(
-            f"{ROLLOUT}.max_model_len={rollout.max_model_len}: {needed} are needed; raise it or leave it null"
+            f"{ROLLOUT}.max_model_len={rollout.max_model_len}: {needed} are needed; raise it or "
+            "leave it null"
         )
 
 
@@ -212,12 +257,20 @@ def _check_device(config: DictConfig) -> None:
     if device != actual:
         raise ConfigError(
             f"trainer.device={device}: verl's platform is {actual}; "
-            + ("add +verl_pipeline=cpu to run on CPUs" if device == "cpu" else f"set trainer.device={actual}")
+            + (
+                "add +verl_pipeline=cpu to run on CPUs"
+                if device == "cpu"
+                else f"set trainer.device={actual}"
+            )
         )
     if device != "cpu":
         return
     names = (f"{ACTOR}.fsdp_config", "actor_rollout_ref.ref.fsdp_config", "critic.fsdp")
-    sections = [(name, OmegaConf.select(config, name)) for name in names if OmegaConf.select(config, name) is not None]
+    sections = [
+        (name, OmegaConf.select(config, name))
+        for name in names
+        if OmegaConf.select(config, name) is not None
+    ]
     strategies = [
         (f"{ACTOR}.strategy", config.actor_rollout_ref.actor.strategy),
         ("critic.strategy", config.critic.strategy),
@@ -225,11 +278,15 @@ def _check_device(config: DictConfig) -> None:
     strategies += [(f"{name}.strategy", section.strategy) for name, section in sections]
     for name, strategy in strategies:
         if strategy != "fsdp2":
-            raise ConfigError(f"{name}={strategy}: CPUs need fsdp2; set {name}=fsdp2, or add +verl_pipeline=cpu")
+            raise ConfigError(
+                f"{name}={strategy}: CPUs need fsdp2; set {name}=fsdp2, or add +verl_pipeline=cpu"
+            )
     for name, section in sections:
         for offload in ("param_offload", "optimizer_offload", "offload_policy"):
             if section.get(offload, False):
-                raise ConfigError(f"{name}.{offload}=True: there is no device to offload from; set it False")
+                raise ConfigError(
+                    f"{name}.{offload}=True: there is no device to offload from; set it False"
+                )
 
 
 def _check_unsupported(config: DictConfig) -> None:
@@ -238,7 +295,10 @@ def _check_unsupported(config: DictConfig) -> None:
         (
             "algorithm.filter_groups.enable",
             bool(OmegaConf.select(config, "algorithm.filter_groups.enable")),
-            "it replaces prompts, one-off pipelining trains the data loader's batches; set it False",
+            (
+                "it replaces prompts, one-off pipelining trains the data loader's batches; set it "
+                "False"
+            ),
         ),
         (
             "trainer.v1.sampler.sync_refill_failed_groups",
@@ -252,10 +312,20 @@ def _check_unsupported(config: DictConfig) -> None:
         ),
         (
             "reward.reward_model.enable",
-            bool(config.reward.reward_model.enable and not config.reward.reward_model.enable_resource_pool),
-            "a colocated one needs a rollout pool that pauses; set reward.reward_model.enable_resource_pool=True",
+            bool(
+                config.reward.reward_model.enable
+                and not config.reward.reward_model.enable_resource_pool
+            ),
+            (
+                "a colocated one needs a rollout pool that pauses; set "
+                "reward.reward_model.enable_resource_pool=True"
+            ),
         ),
-        ("skip.rollout_tq.enable", bool(config.skip.rollout_tq.enable), "not supported with pipelining; set it False"),
+        (
+            "skip.rollout_tq.enable",
+            bool(config.skip.rollout_tq.enable),
+            "not supported with pipelining; set it False",
+        ),
     ]
     for name, refused, reason in refusals:
         if refused:

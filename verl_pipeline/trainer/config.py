@@ -1,8 +1,10 @@
 """Our configuration, ``trainer.v1.one_off_pipeline``.
 
 Invariants:
-* Every field is documented here and in ``verl_pipeline/config/one_off_pipeline.yaml``; a test compares the two.
-* Unknown keys, wrong types and values out of range are refused before anything is loaded, naming field, value and fix.
+* Every field is documented here and in ``verl_pipeline/config/one_off_pipeline.yaml``; a test
+  compares the two.
+* Unknown keys, wrong types and values out of range are refused before anything is loaded, naming
+  field, value and fix.
 """
 
 import difflib
@@ -31,13 +33,15 @@ class Deadlines:
     start_s: float = 3600.0
     # One batch, from the moment the trainer starts to wait for it.
     batch_s: float = 7200.0
-    # One trajectory, generation and reward together; a trajectory that takes longer counts as infrastructure.
+    # One trajectory, generation and reward together; a trajectory that takes longer counts as
+    # infrastructure.
     trajectory_s: float = 3600.0
     # One reward; a reward that takes longer counts as infrastructure.
     reward_s: float = 300.0
     # One weight sync, from the first call to the last replica's answer.
     weight_sync_s: float = 600.0
-    # Between two questions to each rollout server whether it is alive, while a batch or a weight sync is awaited.
+    # Between two questions to each rollout server whether it is alive, while a batch or a weight
+    # sync is awaited.
     health_check_every_s: float = 5.0
     # A rollout server's answer to that question.
     health_check_s: float = 20.0
@@ -47,16 +51,17 @@ class Deadlines:
 class OneOffPipelineConfig:
     """``trainer.v1.one_off_pipeline``."""
 
-    # Updates between the weights a batch is sampled with and the weights it updates: 0 or 1 (one-off pipelining).
+    # Updates between the weights a batch is sampled with and the weights it updates: 0 or 1
+    # (one-off pipelining).
     staleness: int = 1
     # Off-policy correction: "auto" (token-level importance weights at staleness 1, nothing at 0) or
     # "as_configured" (algorithm.rollout_correction as it stands).
     correction: str = "auto"
-    # Filters between reward and advantage, in this order: names of registered filters or class paths, or mappings of
-    # name and settings, as in {name: overlong, mode: drop}.
+    # Filters between reward and advantage, in this order: names of registered filters or class
+    # paths, or mappings of name and settings, as in {name: overlong, mode: drop}.
     filters: list[Any] = field(default_factory=lambda: ["infrastructure"])
-    # Share of a batch's trajectories that may be lost to infrastructure (failed generation, reward or grader)
-    # before the run stops with the first traceback.
+    # Share of a batch's trajectories that may be lost to infrastructure (failed generation, reward
+    # or grader) before the run stops with the first traceback.
     max_infrastructure_share: float = 0.25
     # Longest waits.
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -67,14 +72,17 @@ def _refuse_unknown_keys(given: Any, schema: type, prefix: str) -> None:
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {prefix}.{near[0]}?" if near else f"known keys: {', '.join(known)}"
+            hint = (
+                f"did you mean {prefix}.{near[0]}?" if near else f"known keys: {', '.join(known)}"
+            )
             raise ConfigError(f"{prefix}.{key}: unknown key; {hint}")
         if is_dataclass(known[key]) and OmegaConf.is_dict(given[key]):
             _refuse_unknown_keys(given[key], known[key], f"{prefix}.{key}")  # type: ignore[arg-type]
 
 
 def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
-    """Read ``trainer.v1.one_off_pipeline`` from verl's configuration; absent keys take their defaults.
+    """Read ``trainer.v1.one_off_pipeline`` from verl's configuration; absent keys take their
+    defaults.
 
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range.
@@ -112,9 +120,13 @@ def make_filters(entries: Any, name: str) -> list[Filter]:
     Raises:
         ConfigError: no list, or one of them cannot be made.
     """
-    plain = OmegaConf.to_container(entries, resolve=True) if OmegaConf.is_config(entries) else entries
+    plain = (
+        OmegaConf.to_container(entries, resolve=True) if OmegaConf.is_config(entries) else entries
+    )
     if not isinstance(plain, list):
-        raise ConfigError(f"{name}={plain}: must be a list, as in [infrastructure,{{name: overlong, mode: drop}}]")
+        raise ConfigError(
+            f"{name}={plain}: must be a list, as in [infrastructure,{{name: overlong, mode: drop}}]"
+        )
     try:
         return load_filters(plain)
     except ValueError as error:
@@ -124,14 +136,15 @@ def make_filters(entries: Any, name: str) -> list[Filter]:
 def _check_values(loaded: OneOffPipelineConfig) -> None:
     if loaded.staleness not in (0, 1):
         raise ConfigError(
-            f"{PREFIX}.staleness={loaded.staleness}: must be 0 or 1; the rollout pool drains at every weight sync, "
-            "so running further ahead would only make data older"
+            f"{PREFIX}.staleness={loaded.staleness}: must be 0 or 1; the rollout pool drains at "
+            "every weight sync, so running further ahead would only make data older"
         )
     if loaded.correction not in ("auto", "as_configured"):
         raise ConfigError(f"{PREFIX}.correction={loaded.correction}: must be auto or as_configured")
     if not 0.0 <= loaded.max_infrastructure_share <= 1.0:
         raise ConfigError(
-            f"{PREFIX}.max_infrastructure_share={loaded.max_infrastructure_share}: must lie between 0 and 1"
+            f"{PREFIX}.max_infrastructure_share={loaded.max_infrastructure_share}: must lie between"
+            " 0 and 1"
         )
     for entry in fields(Deadlines):
         value = getattr(loaded.deadlines, entry.name)

@@ -29,11 +29,13 @@ def run_with_deadline(
     Args:
         awaited: who is awaited, for the error ("weight sync of v_3 to 2 replicas ...").
         advice: what the user can do.
-        watchdog: called every ``watch_every_s`` seconds of the wait; raises if somebody awaited is dead.
+        watchdog: called every ``watch_every_s`` seconds of the wait; raises if somebody awaited is
+            dead.
         watch_every_s: see ``watchdog``.
 
     Raises:
-        DeadlineExceeded: after ``seconds``; the thread is left behind, and dies with the process that the error ends.
+        DeadlineExceeded: after ``seconds``; the thread is left behind, and dies with the process
+            that the error ends.
         Exception: what ``call`` or the watchdog raised.
     """
     outcome: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """verl's synchronous trainer with filters: ``trainer.v1.trainer_mode=sync_filtered``.
 
-For colocated training with any filter, those that set advantages to 0 included. Filters that only drop need no trainer
-of ours: see :mod:`verl_pipeline.trainer.filtering_buffer`.
+For colocated training with any filter, those that set advantages to 0 included. Filters that only
+drop need no trainer of ours: see :mod:`verl_pipeline.trainer.filtering_buffer`.
 """
 
 from omegaconf import DictConfig
@@ -16,7 +16,8 @@ from verl_pipeline.trainer.filtering import FilteringTrainer
 
 @register_trainer(FILTERED_SYNC_MODE)
 class FilteredSyncTrainer(FilteringTrainer, PPOTrainerSync):
-    """verl's ``sync`` with the filters of ``trainer.v1.sync_filtered.filters`` (default: ``[infrastructure]``).
+    """verl's ``sync`` with the filters of ``trainer.v1.sync_filtered.filters`` (default:
+    ``[infrastructure]``).
 
     Raises:
         ConfigError: a filter or a setting that cannot work, before anything is loaded.

@@ -4,12 +4,12 @@ Mixed into :class:`~verl_pipeline.trainer.one_off.OneOffPipelineTrainer` and
 :class:`~verl_pipeline.trainer.filtered_sync.FilteredSyncTrainer`, in front of verl's class.
 
 Invariants:
-* Filters run once a batch, before verl pads and balances it: no compute is spent on a dropped row, and no filter sees
-  padding.
-* A batch that leaves nothing to learn from makes no update: weights, optimizer and learning-rate schedule stay as they
-  are, the step is counted (``filters/skipped_update``) and the run goes on.
-* No mini-batch consists of dropped rows only: verl pads what is left to whole mini-batches, with less than one
-  mini-batch of padding.
+* Filters run once a batch, before verl pads and balances it: no compute is spent on a dropped row,
+  and no filter sees padding.
+* A batch that leaves nothing to learn from makes no update: weights, optimizer and learning-rate
+  schedule stay as they are, the step is counted (``filters/skipped_update``) and the run goes on.
+* No mini-batch consists of dropped rows only: verl pads what is left to whole mini-batches, with
+  less than one mini-batch of padding.
 """
 
 from collections.abc import Mapping
@@ -44,16 +44,23 @@ GROUP_RELATIVE = {
 
 
 class _NothingToLearn(Exception):
-    """The filters left nothing of ``batch``, which verl's loop clears from TransferQueue at the end of the step."""
+    """The filters left nothing of ``batch``, which verl's loop clears from TransferQueue at the end
+    of the step.
+    """
 
     def __init__(self, batch: KVBatchMeta):
         self.batch = batch
 
 
 def judge(
-    batch: KVBatchMeta, view: BatchView, filters: list[Filter], group_sizes: dict[str, int], adv_estimator: str
+    batch: KVBatchMeta,
+    view: BatchView,
+    filters: list[Filter],
+    group_sizes: dict[str, int],
+    adv_estimator: str,
 ) -> Filtered:
-    """Apply ``filters``, and look for lone survivors under a group-relative advantage; changes nothing.
+    """Apply ``filters``, and look for lone survivors under a group-relative advantage; changes
+    nothing.
 
     Args:
         group_sizes: sessions that were asked for, by prompt.
@@ -61,7 +68,9 @@ def judge(
 
     def alone(kept: np.ndarray) -> np.ndarray:
         keys = [batch.keys[row] for row in kept]
-        found = lone_survivors([(prompts.prompt_of(key), prompts.session_of(key)) for key in keys], group_sizes)
+        found = lone_survivors(
+            [(prompts.prompt_of(key), prompts.session_of(key)) for key in keys], group_sizes
+        )
         return found & np.array(adv_estimator in GROUP_RELATIVE)
 
     return apply_filters(filters, view, alone)
@@ -74,7 +83,9 @@ def limits_of(rollout: Mapping[str, Any], model: Mapping[str, Any]) -> Limits:
     """
     loaded = omega_conf_to_dataclass(model)
     longest = rollout["max_model_len"] or get_max_position_embeddings(loaded.hf_config)
-    ends = end_of_sequence_ids(loaded.tokenizer, loaded.local_path, trust_remote_code=loaded.trust_remote_code)
+    ends = end_of_sequence_ids(
+        loaded.tokenizer, loaded.local_path, trust_remote_code=loaded.trust_remote_code
+    )
     return Limits(rollout["prompt_length"], rollout["response_length"], longest, ends)
 
 
@@ -91,7 +102,9 @@ class FilteringTrainer(PPOTrainer):
 
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()
-        self._limits = limits_of(self.config.actor_rollout_ref.rollout, self.config.actor_rollout_ref.model)
+        self._limits = limits_of(
+            self.config.actor_rollout_ref.rollout, self.config.actor_rollout_ref.model
+        )
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         try:
@@ -114,7 +127,9 @@ class FilteringTrainer(PPOTrainer):
 
     @property
     def _learns_without_advantage(self) -> bool:
-        """Whether the loss has another term, so that a batch of rows without advantage still is something to learn."""
+        """Whether the loss has another term, so that a batch of rows without advantage still is
+        something to learn.
+        """
         actor = self.config.actor_rollout_ref.actor
         return bool(self.use_critic or actor.use_kl_loss or actor.entropy_coeff)
 
@@ -123,7 +138,9 @@ class FilteringTrainer(PPOTrainer):
         zero_advantages(batch, self._zeroed)
         return batch
 
-    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int):
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ):
         if not metrics["filters/skipped_update"]:
             return super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         metrics.update({"training/global_step": global_steps, "training/epoch": epoch})

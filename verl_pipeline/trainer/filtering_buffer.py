@@ -1,14 +1,17 @@
-"""Filters inside verl's own ``sync`` trainer, by configuration alone: a replay buffer that drops what they drop.
+"""Filters inside verl's own ``sync`` trainer, by configuration alone: a replay buffer that drops
+what they drop.
 
     +sync_filters=overlong         # config/sync_filters/overlong.yaml: everything below, as one word
 
-It sits at verl's seam ``trainer.v1.sampler.custom_sampler``, where rewards are known and nothing is padded yet.
+It sits at verl's seam ``trainer.v1.sampler.custom_sampler``, where rewards are known and nothing is
+padded yet.
 
 Invariants:
 * Only filters that drop are accepted; advantages are computed later, where a buffer has no say.
-* The lone survivor of a group leaves too, under a group-relative advantage: its advantage would be its raw reward.
-* A batch of which nothing is left is replaced by the data loader's next one; after :data:`MOST_REPLACED` in a row the
-  run stops, naming the filters.
+* The lone survivor of a group leaves too, under a group-relative advantage: its advantage would be
+  its raw reward.
+* A batch of which nothing is left is replaced by the data loader's next one; after
+  :data:`MOST_REPLACED` in a row the run stops, naming the filters.
 """
 
 from collections.abc import Mapping
@@ -31,19 +34,25 @@ def dropping_filters(trainer_mode: str, sampler_kwargs: Mapping[str, Any]) -> li
     """The filters of ``sampler_kwargs``.
 
     Raises:
-        ConfigError: another mode than ``sync``, a setting missing or unknown, or a filter that cannot work here.
+        ConfigError: another mode than ``sync``, a setting missing or unknown, or a filter that
+            cannot work here.
     """
     if trainer_mode != "sync":
-        raise ConfigError(f"{SAMPLER}.custom_sampler: works in trainer_mode=sync, not in {trainer_mode}")
+        raise ConfigError(
+            f"{SAMPLER}.custom_sampler: works in trainer_mode=sync, not in {trainer_mode}"
+        )
     if set(sampler_kwargs) != set(SETTINGS):
         wrong = ", ".join(sorted(set(sampler_kwargs) ^ set(SETTINGS)))
-        raise ConfigError(f"{SAMPLER}.sampler_kwargs: missing or unknown: {wrong}; +sync_filters=overlong sets all")
+        raise ConfigError(
+            f"{SAMPLER}.sampler_kwargs: missing or unknown: {wrong}; +sync_filters=overlong "
+            "sets all"
+        )
     filters = make_filters(sampler_kwargs["filters"], f"{SAMPLER}.sampler_kwargs.filters")
     for entry in filters:
         if not getattr(entry, "only_drops", False):
             raise ConfigError(
-                f"{SAMPLER}.sampler_kwargs.filters: {entry.name} sets advantages to 0, which a replay buffer "
-                "cannot; use trainer.v1.trainer_mode=sync_filtered"
+                f"{SAMPLER}.sampler_kwargs.filters: {entry.name} sets advantages to 0, which a "
+                "replay buffer cannot; use trainer.v1.trainer_mode=sync_filtered"
             )
     return filters
 
@@ -52,21 +61,25 @@ class FilteringReplayBuffer(ReplayBuffer):
     """verl's replay buffer with filters.
 
     Args:
-        sampler_kwargs: ``filters`` as in ``trainer.v1.one_off_pipeline.filters``; the others of :data:`SETTINGS` are
-            the run's own values, which the overlay fills in.
+        sampler_kwargs: ``filters`` as in ``trainer.v1.one_off_pipeline.filters``; the others of
+            :data:`SETTINGS` are the run's own values, which the overlay fills in.
 
     Raises:
         ConfigError: as :func:`dropping_filters`.
     """
 
-    def __init__(self, *args: Any, trainer_mode: str, sampler_kwargs: Mapping[str, Any], **kwargs: Any):
+    def __init__(
+        self, *args: Any, trainer_mode: str, sampler_kwargs: Mapping[str, Any], **kwargs: Any
+    ):
         super().__init__(*args, trainer_mode=trainer_mode, sampler_kwargs=sampler_kwargs, **kwargs)
         self.filters = dropping_filters(trainer_mode, sampler_kwargs)
         self._adv_estimator = sampler_kwargs["adv_estimator"]
         self._sessions = sampler_kwargs["rollout"]["n"]
         self._limits = limits_of(sampler_kwargs["rollout"], sampler_kwargs["model"])
 
-    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
+    def sample(
+        self, global_steps: int, partition_id: str, batch_size: int
+    ) -> tuple[KVBatchMeta, dict]:
         """verl's batch, filtered; validation as it is.
 
         Raises:
@@ -81,10 +94,12 @@ class FilteringReplayBuffer(ReplayBuffer):
             judged = judge(batch, seen.view, self.filters, sizes, self._adv_estimator)
             batch = keep(batch, judged.trained_on)
             if batch.keys:
-                return batch, metrics | judged.metrics | {"filters/replaced_batches": float(replaced)}
+                return batch, metrics | judged.metrics | {
+                    "filters/replaced_batches": float(replaced)
+                }
             self.refill_fn(batch_size)
         names = ", ".join(entry.name for entry in self.filters)
         raise RuntimeError(
-            f"step {global_steps}: {MOST_REPLACED + 1} batches in a row were filtered away whole, by {names}; look at "
-            "filters/before/* and the response length"
+            f"step {global_steps}: {MOST_REPLACED + 1} batches in a row were filtered away whole, "
+            f"by {names}; look at filters/before/* and the response length"
         )

@@ -1,10 +1,14 @@
-"""verl's trainer under the one-off pipelined schedule: ``trainer.v1.trainer_mode=one_off_pipeline``.
+"""verl's trainer under the one-off pipelined schedule:
+``trainer.v1.trainer_mode=one_off_pipeline``.
 
-The order of events is in :mod:`verl_pipeline.trainer.schedule`; this file says what each event means in verl.
+The order of events is in :mod:`verl_pipeline.trainer.schedule`; this file says what each event
+means in verl.
 
 Invariants:
-* verl's own methods do the training; overridden is only where verl's order of events differs from the schedule's.
-* Every batch that is trained was sampled by the one version the schedule gives (checked, batch by batch).
+* verl's own methods do the training; overridden is only where verl's order of events differs from
+  the schedule's.
+* Every batch that is trained was sampled by the one version the schedule gives (checked, batch by
+  batch).
 * Prompts come as in verl's ``sync`` mode, batch by batch, whatever the size of the data set.
 """
 
@@ -43,8 +47,9 @@ logger = logging.getLogger(__name__)
 class OneOffPipelineTrainer(FilteringTrainer):
     """PPO and GRPO with sampling of batch n+1 beside the update on batch n.
 
-    Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x rollout.n_gpus_per_node``
-    samples. Method after DeepCoder's one-off pipelining (Agentica and Together AI, April 2025).
+    Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x
+    rollout.n_gpus_per_node`` samples. Method after DeepCoder's one-off pipelining (Agentica and
+    Together AI, April 2025).
 
     Args:
         config: verl's configuration; completed in place (see :mod:`verl_pipeline.trainer.derive`).
@@ -78,13 +83,14 @@ class OneOffPipelineTrainer(FilteringTrainer):
             print(f"[{TRAINER_MODE}] derived {derived}", flush=True)
         trainer, rollout = self.config.trainer, self.config.actor_rollout_ref.rollout
         print(
-            f"[{TRAINER_MODE}] staleness {self.pipeline.staleness}; pools: "
-            f"{trainer.nnodes} x {trainer.n_gpus_per_node} train, {rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
-            f"correction {self.pipeline.correction}: {effective_correction(self.config)}",
+            f"[{TRAINER_MODE}] staleness {self.pipeline.staleness}; pools: {trainer.nnodes} x "
+            f"{trainer.n_gpus_per_node} train, {rollout.nnodes} x {rollout.n_gpus_per_node} "
+            f"sample; correction {self.pipeline.correction}: {effective_correction(self.config)}",
             flush=True,
         )
 
-    # ---- set-up: verl's hooks -------------------------------------------------------------------------------------
+    # ---- set-up: verl's hooks
+    # -------------------------------------------------------------------------------------
 
     def _build_replay_buffer(self) -> InOrderReplayBuffer:
         deadlines = self.pipeline.deadlines
@@ -101,23 +107,29 @@ class OneOffPipelineTrainer(FilteringTrainer):
         self._asked = ask_actors(workers, self._asked, "agent loop worker")
 
     def _init_dataloader(self) -> None:
-        # verl forces single-prompt fetches on every mode but sync, to be able to refill; we never refill, and with
-        # single fetches the batches of the second epoch would differ from sync's.
+        # verl forces single-prompt fetches on every mode but sync, to be able to refill; we never
+        # refill, and with single fetches the batches of the second epoch would differ from sync's.
         with self._as_sync():
             super()._init_dataloader()
         check_dataset(self.config, len(self.train_dataset))
-        self.last_step = min(self.total_training_steps, self.steps_per_epoch * self.config.trainer.total_epochs)
+        self.last_step = min(
+            self.total_training_steps, self.steps_per_epoch * self.config.trainer.total_epochs
+        )
 
     def _init_resource_pool_mgr(self) -> None:
         # The pools share no process, so their engines start side by side.
-        self._servers = ThreadPoolExecutor(max_workers=1).submit(LLMServerManager.create, config=self.config)
+        self._servers = ThreadPoolExecutor(max_workers=1).submit(
+            LLMServerManager.create, config=self.config
+        )
         super()._init_resource_pool_mgr()
 
     def _setup(self) -> None:
         with self._servers_end_on_error():
             super()._setup()
             manager = self._started_servers()
-        self.rollout_pool = RolloutPool(self.config, manager, self.actor_rollout_wg, self.pipeline.deadlines)
+        self.rollout_pool = RolloutPool(
+            self.config, manager, self.actor_rollout_wg, self.pipeline.deadlines
+        )
 
     def _started_servers(self) -> LLMServerManager:
         assert self._servers is not None
@@ -126,13 +138,16 @@ class OneOffPipelineTrainer(FilteringTrainer):
             return self._servers.result(timeout=seconds)
         except FutureTimeout as error:
             raise DeadlineExceeded(
-                f"start of the rollout servers: not ready {seconds:g} s after the trainer was; look at the logs of the "
-                f"vLLM servers in Ray's session folder, or raise {PREFIX}.deadlines.start_s for a large model"
+                f"start of the rollout servers: not ready {seconds:g} s after the trainer was; look"
+                " at the logs of the vLLM servers in Ray's session folder, or raise "
+                f"{PREFIX}.deadlines.start_s for a large model"
             ) from error
 
     @contextmanager
     def _servers_end_on_error(self):
-        """Any error ends the servers first (Ray kills them, and their shared memory would stay), and is then raised."""
+        """Any error ends the servers first (Ray kills them, and their shared memory would stay),
+        and is then raised.
+        """
         try:
             yield
         except BaseException:
@@ -161,7 +176,9 @@ class OneOffPipelineTrainer(FilteringTrainer):
         """Called by verl with ``global_steps`` at the first step to come."""
         trained = self.global_steps - 1
         held = self._take_over_held_batches(trained)
-        schedule.fill(self, trained=trained, held=held, staleness=self.pipeline.staleness, last=self.last_step)
+        schedule.fill(
+            self, trained=trained, held=held, staleness=self.pipeline.staleness, last=self.last_step
+        )
 
     def _take_over_held_batches(self, trained: int) -> set[int]:
         """Batches that a checkpoint of v_trained brought along, sampled and not yet trained."""
@@ -172,19 +189,23 @@ class OneOffPipelineTrainer(FilteringTrainer):
             oldest = min(versions, default=trained)
             if oldest < batch - 1 - self.pipeline.staleness:
                 raise ConfigError(
-                    f"{PREFIX}.staleness={self.pipeline.staleness}: the checkpoint holds batch {batch}, sampled with "
-                    f"v_{oldest}, which is older than this allows; resume with the staleness it was written with"
+                    f"{PREFIX}.staleness={self.pipeline.staleness}: the checkpoint holds batch "
+                    f"{batch}, sampled with v_{oldest}, which is older than this allows; resume "
+                    "with the staleness it was written with"
                 )
             self._sampled_with[batch] = oldest
         return set(self._sampled_with)
 
-    # ---- the schedule's events ------------------------------------------------------------------------------------
+    # ---- the schedule's events
+    # ------------------------------------------------------------------------------------
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         """Step ``global_steps`` of verl's fit loop."""
         self._metrics = metrics
         try:
-            schedule.step(self, self.global_steps, staleness=self.pipeline.staleness, last=self.last_step)
+            schedule.step(
+                self, self.global_steps, staleness=self.pipeline.staleness, last=self.last_step
+            )
         except Exception:
             # Who died shows first as whatever it broke: name it, if that is the cause.
             self._check_awaited()
@@ -222,14 +243,17 @@ class OneOffPipelineTrainer(FilteringTrainer):
         self.agent_loop_manager.generate_sequences(rows)
 
     def train(self, batch: int) -> None:
-        self._batch = self._step_once(self._metrics, self._timing, self.config.data.train_batch_size)
+        self._batch = self._step_once(
+            self._metrics, self._timing, self.config.data.train_batch_size
+        )
 
     @property
     def _timing(self) -> dict:
         """The current step's timers; before the first step there is nobody to read them."""
         return getattr(self, "timing_raw", {})
 
-    # ---- boundaries -----------------------------------------------------------------------------------------------
+    # ---- boundaries
+    # -----------------------------------------------------------------------------------------------
 
     def on_sample_end(self) -> None:
         return None
@@ -245,10 +269,13 @@ class OneOffPipelineTrainer(FilteringTrainer):
         schedule.before_checkpoint(self)
         super()._save_checkpoint()
 
-    # ---- batch: checks -------------------------------------------------------------------------------------------
+    # ---- batch: checks
+    # -------------------------------------------------------------------------------------------
 
     def group_sizes(self, batch: KVBatchMeta, seen: Seen, metrics: dict) -> dict[str, int]:
-        """Check that the batch was sampled as it should be; returns the sessions that were asked for, by prompt."""
+        """Check that the batch was sampled as it should be; returns the sessions that were asked
+        for, by prompt.
+        """
         k = self.global_steps
         expected = self._sampled_with.pop(k)
         check_versions(batch, k, expected, self.pipeline.staleness)

@@ -1,7 +1,9 @@
-"""Names of prompts and trajectories: where a row stands in the data loader's order can be read off its name.
+"""Names of prompts and trajectories: where a row stands in the data loader's order can be read off
+its name.
 
 Invariants:
-* The prompt at position p of batch k is ``b<k>p<p>``; verl names its trajectories ``<prompt>_<session>_<index>``.
+* The prompt at position p of batch k is ``b<k>p<p>``; verl names its trajectories
+  ``<prompt>_<session>_<index>``.
 * Sorting by :func:`order` gives the data loader's order, whatever finished first.
 * Names are equal in a resumed and an uninterrupted run.
 """
@@ -17,7 +19,9 @@ def make_uid(batch: int, position: int) -> str:
 
 
 def batch_of(key: str) -> int | None:
-    """The batch that a prompt or trajectory belongs to; None for names that are not ours (validation)."""
+    """The batch that a prompt or trajectory belongs to; None for names that are not ours
+    (validation).
+    """
     match = _UID.fullmatch(prompt_of(key))
     return int(match.group(1)) if match else None
 
@@ -33,7 +37,9 @@ def session_of(key: str) -> int:
 
 
 def order(key: str) -> tuple:
-    """Sort key of trajectories: position of the prompt, then session, then index within the session."""
+    """Sort key of trajectories: position of the prompt, then session, then index within the
+    session.
+    """
     uid, session, index = key.rsplit("_", 2)
     match = _UID.fullmatch(uid)
     prompt = (int(match.group(1)), int(match.group(2))) if match else (uid,)

@@ -1,10 +1,13 @@
-"""Waits for trajectories and hands them to the trainer, batch by batch and in the data loader's order.
+"""Waits for trajectories and hands them to the trainer, batch by batch and in the data loader's
+order.
 
 Invariants:
-* Batch k is exactly the prompts submitted as batch k: nothing is refilled, evicted or taken from another batch.
-* A prompt whose trajectories failed keeps those that did not; what is missing is counted, with its first cause.
-* Polling takes a tenth of TransferQueue's time or one poll in :data:`MAX_POLL_S`, whichever is more; it adds at most
-  that pause and one poll to a wait.
+* Batch k is exactly the prompts submitted as batch k: nothing is refilled, evicted or taken from
+  another batch.
+* A prompt whose trajectories failed keeps those that did not; what is missing is counted, with its
+  first cause.
+* Polling takes a tenth of TransferQueue's time or one poll in :data:`MAX_POLL_S`, whichever is
+  more; it adds at most that pause and one poll to a wait.
 * No wait without a deadline; the watchdog is asked meanwhile whether anything awaited has died.
 """
 
@@ -19,7 +22,8 @@ from verl_pipeline.trainer import prompts
 from verl_pipeline.trainer.deadline import DeadlineExceeded
 
 TERMINAL = ("finished", "failure")
-# A poll lists every key of the partition; its cost grows with the batch, so the pause between polls does too.
+# A poll lists every key of the partition; its cost grows with the batch, so the pause between polls
+# does too.
 MIN_POLL_S = 0.02
 MAX_POLL_S = 1.0
 POLL_DUTY = 0.1
@@ -50,7 +54,8 @@ class InOrderReplayBuffer:
 
     Args:
         deadline_s: longest wait for a batch, in seconds.
-        watchdog: called every ``watch_every_s`` seconds of a wait; raises if something awaited is dead.
+        watchdog: called every ``watch_every_s`` seconds of a wait; raises if something awaited is
+            dead.
         watch_every_s: see ``watchdog``.
     """
 
@@ -60,7 +65,8 @@ class InOrderReplayBuffer:
         self.watch_every_s = watch_every_s
         # By batch, from sample() until the trainer has taken it.
         self.losses: dict[int, Losses] = {}
-        # Trajectories given up, prompt and session; their requests may run on until the next weight sync.
+        # Trajectories given up, prompt and session; their requests may run on until the next weight
+        # sync.
         self.given_up: set[tuple[str, int]] = set()
         self._ever_given_up: set[tuple[str, int]] = set()
 
@@ -75,7 +81,9 @@ class InOrderReplayBuffer:
         self._give_up(_missing(tags))
 
     def held_batches(self) -> dict[int, set[int]]:
-        """Batches in TransferQueue, each with the weight versions its trajectories were sampled with."""
+        """Batches in TransferQueue, each with the weight versions its trajectories were sampled
+        with.
+        """
         tags = _tags("train")
         held: dict[int, set[int]] = {}
         for key, tag in tags.items():
@@ -87,13 +95,21 @@ class InOrderReplayBuffer:
         return held
 
     def discard(self, batch: int) -> None:
-        """Forget everything of a batch that a checkpoint holds although it was trained, verl's padding included."""
+        """Forget everything of a batch that a checkpoint holds although it was trained, verl's
+        padding included.
+        """
         tags = _tags("train")
-        keys = [key for key, tag in tags.items() if tag.get("is_padding", False) or prompts.batch_of(key) == batch]
+        keys = [
+            key
+            for key, tag in tags.items()
+            if tag.get("is_padding", False) or prompts.batch_of(key) == batch
+        ]
         if keys:
             tq.kv_clear(keys=keys, partition_id="train")
 
-    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
+    def sample(
+        self, global_steps: int, partition_id: str, batch_size: int
+    ) -> tuple[KVBatchMeta, dict]:
         """Take a batch out of the queue, once all of it is terminal.
 
         Args:
@@ -106,7 +122,8 @@ class InOrderReplayBuffer:
 
         Raises:
             DeadlineExceeded: some prompts were not terminal in time; they are named.
-            RuntimeError: the queue does not hold the prompts expected, or not one trajectory of them.
+            RuntimeError: the queue does not hold the prompts expected, or not one trajectory of
+                them.
         """
         validation = partition_id == "val"
 
@@ -117,30 +134,42 @@ class InOrderReplayBuffer:
         uids = [key for key, tag in tags.items() if tag.get("is_prompt", False) and awaited(key)]
         what = "validation" if validation else f"batch {global_steps}"
         if len(uids) != batch_size:
-            raise RuntimeError(f"{what}: TransferQueue holds {len(uids)} prompts, {batch_size} were submitted")
+            raise RuntimeError(
+                f"{what}: TransferQueue holds {len(uids)} prompts, {batch_size} were submitted"
+            )
         chosen = set(uids)
         keys = [
-            key for key, tag in tags.items() if not tag.get("is_prompt", False) and prompts.prompt_of(key) in chosen
+            key
+            for key, tag in tags.items()
+            if not tag.get("is_prompt", False) and prompts.prompt_of(key) in chosen
         ]
         keys.sort(key=prompts.order)
         missing = _missing({key: tags[key] for key in [*uids, *keys]})
         self._give_up(missing)
         errors = [error for uid in uids for error in tags[uid].get("errors", {}).values()]
         losses = Losses(
-            {uid: tags[uid].get("sessions", 0) for uid in uids}, len(missing), errors[0] if errors else None
+            {uid: tags[uid].get("sessions", 0) for uid in uids},
+            len(missing),
+            errors[0] if errors else None,
         )
         if not validation:
             self.losses[global_steps] = losses
         if not keys:
             raise RuntimeError(
-                f"{what}: not one of {losses.expected} trajectories could be generated and rewarded; first failure:\n"
+                f"{what}: not one of {losses.expected} trajectories could be generated and "
+                "rewarded; first failure:\n"
                 f"{losses.first_error or '(recorded in the log of the agent loop workers)'}"
             )
         tq.kv_clear(keys=uids, partition_id=partition_id)
-        return KVBatchMeta(partition_id=partition_id, keys=keys, tags=[tags[key] for key in keys]), {}
+        return (
+            KVBatchMeta(partition_id=partition_id, keys=keys, tags=[tags[key] for key in keys]),
+            {},
+        )
 
     def _wait(self, partition_id: str, awaited: Callable[[str], bool]) -> dict[str, dict]:
-        """Poll until no awaited prompt is pending or running; returns the partition's tags at that moment."""
+        """Poll until no awaited prompt is pending or running; returns the partition's tags at that
+        moment.
+        """
         start = checked = time.monotonic()
         while True:
             asked = time.monotonic()
@@ -168,7 +197,8 @@ def _tags(partition_id: str) -> dict[str, dict]:
 def _missing(tags: dict[str, dict]) -> set[tuple[str, int]]:
     """Sessions of the prompts in ``tags`` that have no trajectory in ``tags``.
 
-    A validation prompt does not say how many sessions were asked for; those whose failure was recorded count.
+    A validation prompt does not say how many sessions were asked for; those whose failure was
+    recorded count.
     """
     asked, present = set(), set()
     for key, tag in tags.items():
@@ -180,11 +210,15 @@ def _missing(tags: dict[str, dict]) -> set[tuple[str, int]]:
     return asked - present
 
 
-def _overdue(partition_id: str, open_prompts: list[str], tags: dict[str, dict], waited: float) -> str:
+def _overdue(
+    partition_id: str, open_prompts: list[str], tags: dict[str, dict], waited: float
+) -> str:
     shown = ", ".join(f"{uid} ({tags[uid]['status']})" for uid in sorted(open_prompts)[:8])
     more = f" and {len(open_prompts) - 8} more" if len(open_prompts) > 8 else ""
     return (
-        f"waited {waited:.0f} s for {len(open_prompts)} prompts of partition {partition_id}: {shown}{more}; "
-        "the rollout servers answer, so generation or a reward is slower than deadlines.batch_s, or an agent loop "
-        "hangs: raise trainer.v1.one_off_pipeline.deadlines.batch_s, or lower deadlines.trajectory_s to lose only those"
+        f"waited {waited:.0f} s for {len(open_prompts)} prompts of partition {partition_id}: "
+        f"{shown}{more}; the rollout servers answer, so generation or a reward is slower than "
+        "deadlines.batch_s, or an agent loop hangs: raise "
+        "trainer.v1.one_off_pipeline.deadlines.batch_s, or lower deadlines.trajectory_s to lose "
+        "only those"
     )

@@ -2,8 +2,8 @@
 
 Invariants:
 * ``version`` is what every replica holds; it changes in :meth:`RolloutPool.send_weights` only.
-* A weight sync finds a drained pool. A request that it aborts belonged to a trajectory that was already given up
-  (its deadline passed); any other is an error.
+* A weight sync finds a drained pool. A request that it aborts belonged to a trajectory that was
+  already given up (its deadline passed); any other is an error.
 * A dead replica is named within one health check and its timeout.
 """
 
@@ -17,7 +17,11 @@ import requests
 from omegaconf import DictConfig
 from verl.checkpoint_engine import CheckpointEngineManager
 from verl.utils.config import omega_conf_to_dataclass
-from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient, LLMServerManager
+from verl.workers.rollout.llm_server import (
+    FullyAsyncLLMServerClient,
+    LLMServerClient,
+    LLMServerManager,
+)
 from verl.workers.rollout.utils import update_prometheus_config
 
 from verl_pipeline.trainer.config import PREFIX, Deadlines
@@ -62,13 +66,17 @@ class RolloutPool:
         deadlines: longest waits.
     """
 
-    def __init__(self, config: DictConfig, manager: LLMServerManager, actor_wg: Any, deadlines: Deadlines):
+    def __init__(
+        self, config: DictConfig, manager: LLMServerManager, actor_wg: Any, deadlines: Deadlines
+    ):
         self.manager = manager
         self.deadlines = deadlines
         self.version: int | None = None
         rollout = config.actor_rollout_ref.rollout
         if rollout.prometheus.enable:
-            update_prometheus_config(rollout.prometheus, self.manager.server_addresses, rollout.name)
+            update_prometheus_config(
+                rollout.prometheus, self.manager.server_addresses, rollout.name
+            )
         self._checkpoints = _CountingCheckpointManager(
             config=omega_conf_to_dataclass(rollout.checkpoint_engine),
             actor_wg=actor_wg,
@@ -88,10 +96,12 @@ class RolloutPool:
         """Bring the actor's weights, which are v_version, to every replica.
 
         Args:
-            given_up: trajectories of the drained batches that were given up, whose requests may still run.
+            given_up: trajectories of the drained batches that were given up, whose requests may
+                still run.
 
         Returns:
-            ``pipeline/weight_sync/*`` metrics: seconds, aborted requests, and what the engine reports.
+            ``pipeline/weight_sync/*`` metrics: seconds, aborted requests, and what the engine
+                reports.
 
         Raises:
             UnexpectedAbort: more requests were aborted than trajectories had been given up.
@@ -103,15 +113,17 @@ class RolloutPool:
             lambda: self._checkpoints.update_weights(version),
             self.deadlines.weight_sync_s,
             f"weight sync of v_{version} from the trainer to replicas {', '.join(self.addresses)}",
-            f"look at the logs of these servers, or raise {PREFIX}.deadlines.weight_sync_s for a slow network",
+            f"look at the logs of these servers, or raise {PREFIX}.deadlines.weight_sync_s for a "
+            "slow network",
             watchdog=self.check_health,
             watch_every_s=self.deadlines.health_check_every_s,
         )
         aborted = self._checkpoints.aborted_requests
         if aborted > given_up:
             raise UnexpectedAbort(
-                f"sending v_{version} aborted {aborted} requests of {given_up} trajectories given up: the pool had not "
-                "drained. Requests of your own to the rollout servers must end before a batch does"
+                f"sending v_{version} aborted {aborted} requests of {given_up} trajectories given "
+                "up: the pool had not drained. Requests of your own to the rollout servers must "
+                "end before a batch does"
             )
         self.version = version
         return {
@@ -135,19 +147,24 @@ class RolloutPool:
         try:
             answer = requests.get(f"http://{address}/health", timeout=self.deadlines.health_check_s)
         except requests.RequestException as error:
-            raise RolloutServerDead(f"{_name(rank, address)} does not answer: {error}. {_ADVICE}") from error
+            raise RolloutServerDead(
+                f"{_name(rank, address)} does not answer: {error}. {_ADVICE}"
+            ) from error
         if answer.status_code != 200:
-            raise RolloutServerDead(f"{_name(rank, address)} answers {answer.status_code}: its engine died. {_ADVICE}")
+            raise RolloutServerDead(
+                f"{_name(rank, address)} answers {answer.status_code}: its engine died. {_ADVICE}"
+            )
 
 
 _ADVICE = (
-    "Its log is in Ray's session folder (worker-*.err of the vLLM server); a common cause is memory. "
-    "Resume from the last checkpoint with the same command"
+    "Its log is in Ray's session folder (worker-*.err of the vLLM server); a common cause is "
+    "memory. Resume from the last checkpoint with the same command"
 )
 
 
 def ask_actors(actors: list[Any], asked: list[ray.ObjectRef], what: str) -> list[ray.ObjectRef]:
-    """Look at the answers to the last question whether these actors live, and ask again; waits for nobody.
+    """Look at the answers to the last question whether these actors live, and ask again; waits for
+    nobody.
 
     Args:
         asked: what the last call returned.
@@ -161,8 +178,9 @@ def ask_actors(actors: list[Any], asked: list[ray.ObjectRef], what: str) -> list
         ray.get(done)
     except ray.exceptions.RayActorError as error:
         raise WorkerDead(
-            f"{what} died: {str(error).splitlines()[0]} Its log is in Ray's session folder (worker-*.err); a common "
-            "cause is memory. Resume from the last checkpoint with the same command"
+            f"{what} died: {str(error).splitlines()[0]} Its log is in Ray's session folder "
+            "(worker-*.err); a common cause is memory. Resume from the last checkpoint with the "
+            "same command"
         ) from error
     return [actor.__ray_ready__.remote() for actor in actors]
 
@@ -170,7 +188,8 @@ def ask_actors(actors: list[Any], asked: list[ray.ObjectRef], what: str) -> list
 def end_engines(manager: LLMServerManager) -> None:
     """End the inference engines in order, so that they free what they share with their workers.
 
-    Ray kills a server and what it started; vLLM's shared memory (hundreds of MB a replica) would stay behind.
+    Ray kills a server and what it started; vLLM's shared memory (hundreds of MB a replica) would
+    stay behind.
     """
     servers = [server for replica in manager.get_replicas() for server in replica.servers]
     ended = [server.__ray_call__.remote(_end_engine) for server in servers]

@@ -1,4 +1,5 @@
-"""The schedule: who may sample, train and send weights, and when. Pure; imports nothing of verl, Ray or torch.
+"""The schedule: who may sample, train and send weights, and when. Pure; imports nothing of verl,
+Ray or torch.
 
 v_k are the weights after k updates; batch k is what update k trains on (k counts from 1).
 
@@ -8,12 +9,14 @@ v_k are the weights after k updates; batch k is what update k trains on (k count
     1         | v_{max(k-2, 0)}         | one-off pipelining: batch k+1 is sampled while update k runs
 
 Invariants:
-* Weights are sent, and validation or a checkpoint begins, only when the rollout pool has drained: a trajectory is
-  sampled by one version.
-* Batches are submitted in order, each once, none past the last step; nothing generated is thrown away.
+* Weights are sent, and validation or a checkpoint begins, only when the rollout pool has drained: a
+  trajectory is sampled by one version.
+* Batches are submitted in order, each once, none past the last step; nothing generated is thrown
+  away.
 * At staleness s, batch k is never sampled with anything older than v_{k-1-s}.
 
-With a drained pool a staleness above 1 buys nothing (sampling cannot start earlier than the drain), so it is refused.
+With a drained pool a staleness above 1 buys nothing (sampling cannot start earlier than the drain),
+so it is refused.
 """
 
 from typing import Protocol
@@ -41,7 +44,9 @@ def sampling_version(batch: int, staleness: int) -> int:
 
 
 def fill(pipeline: Pipeline, *, trained: int, held: set[int], staleness: int, last: int) -> None:
-    """Before the first step after v_trained: submit what the pipeline runs ahead by, except what a checkpoint held."""
+    """Before the first step after v_trained: submit what the pipeline runs ahead by, except what a
+    checkpoint held.
+    """
     pipeline.send_weights(trained)
     for batch in range(trained + 1, min(trained + staleness, last) + 1):
         if batch not in held:
@@ -64,5 +69,7 @@ def before_validation(pipeline: Pipeline, k: int) -> None:
 
 
 def before_checkpoint(pipeline: Pipeline) -> None:
-    """Boundary after step k: a checkpoint holds v_k and complete batches only, so a resumed run samples none again."""
+    """Boundary after step k: a checkpoint holds v_k and complete batches only, so a resumed run
+    samples none again.
+    """
     pipeline.drain()

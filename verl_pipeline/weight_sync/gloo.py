@@ -1,15 +1,16 @@
-"""verl checkpoint engine ``gloo``: bucketed broadcast from actor rank 0 to every rollout worker, on CPUs.
+"""verl checkpoint engine ``gloo``: bucketed broadcast from actor rank 0 to every rollout worker, on
+CPUs.
 
 The CPU twin of verl's ``nccl`` engine. verl loads it in the processes that need it through
 ``rollout.checkpoint_engine.custom_backend_module``.
 
 Invariants:
-* One broadcast group: rank 0 is actor rank 0, ranks 1.. are the rollout workers. Other actor ranks only walk the
-  generator, since gathering a sharded tensor is collective among the actor ranks.
-* The group is private (its own TCP store): it shares nothing with the default group of either side. It is built at
-  the first sync and kept.
-* The two buckets of a rank are kept as well: the first touch of new memory costs more than the copy into it. Those of a
-  rollout worker lie in one shared-memory segment, out of which vLLM loads
+* One broadcast group: rank 0 is actor rank 0, ranks 1.. are the rollout workers. Other actor ranks
+  only walk the generator, since gathering a sharded tensor is collective among the actor ranks.
+* The group is private (its own TCP store): it shares nothing with the default group of either side.
+  It is built at the first sync and kept.
+* The two buckets of a rank are kept as well: the first touch of new memory costs more than the copy
+  into it. Those of a rollout worker lie in one shared-memory segment, out of which vLLM loads
   (:mod:`verl_pipeline.weight_sync.hand_over`).
 * Every wait ends after ``timeout_s``.
 * Tensors travel whole, in ``rollout_dtype`` when one is given; integer tensors as they are.
@@ -27,7 +28,14 @@ from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegist
 
 from verl_pipeline.weight_sync import segment
 from verl_pipeline.weight_sync.segment import Segment
-from verl_pipeline.weight_sync.wire import ALIGNMENT, Bucket, Entry, Rendezvous, WeightSyncError, crc32
+from verl_pipeline.weight_sync.wire import (
+    ALIGNMENT,
+    Bucket,
+    Entry,
+    Rendezvous,
+    WeightSyncError,
+    crc32,
+)
 
 
 @CheckpointEngineRegistry.register("gloo")
@@ -35,15 +43,18 @@ class GlooCheckpointEngine(CheckpointEngine):
     """Broadcasts weights in buckets of ``bucket_size`` bytes; two buckets are held at a time.
 
     Args:
-        bucket_size: bytes of one bucket (``rollout.checkpoint_engine.update_weights_bucket_megabytes``).
+        bucket_size: bytes of one bucket
+            (``rollout.checkpoint_engine.update_weights_bucket_megabytes``).
         is_master: whether this process is actor rank 0.
-        rollout_dtype: torch dtype name that floating-point tensors travel in ("bfloat16"), or None to send them as
-            the trainer holds them.
-        checksum: verify a CRC-32 of every tensor on arrival (for tests; costs about a second per 2 GB on one core).
+        rollout_dtype: torch dtype name that floating-point tensors travel in ("bfloat16"), or None
+            to send them as the trainer holds them.
+        checksum: verify a CRC-32 of every tensor on arrival (for tests; costs about a second per 2
+            GB on one core).
         timeout_s: seconds after which a wait for the other side fails.
 
     Raises:
-        WeightSyncError: a tensor is larger than a bucket; a checksum or the number of tensors differs.
+        WeightSyncError: a tensor is larger than a bucket; a checksum or the number of tensors
+            differs.
     """
 
     def __init__(
@@ -68,7 +79,9 @@ class GlooCheckpointEngine(CheckpointEngine):
         self._buckets: tuple[torch.Tensor, ...] = ()
         if is_master:
             self._host = ray.util.get_node_ip_address().strip("[]")
-            self._store = TCPStore(self._host, 0, is_master=True, wait_for_workers=False, timeout=self.timeout)
+            self._store = TCPStore(
+                self._host, 0, is_master=True, wait_for_workers=False, timeout=self.timeout
+            )
 
     def prepare(self) -> Rendezvous | None:
         """The sender tells where to meet."""
@@ -92,16 +105,22 @@ class GlooCheckpointEngine(CheckpointEngine):
         return actor, rollout
 
     def init_process_group(self, rank: int, world_size: int, rendezvous: Rendezvous) -> None:
-        """Join the broadcast group and allocate the buckets at the first sync; later syncs find both as they are.
+        """Join the broadcast group and allocate the buckets at the first sync; later syncs find
+        both as they are.
 
         Raises:
-            WeightSyncError: the pools are not those of the first sync, or ``/dev/shm`` is too small.
+            WeightSyncError: the pools are not those of the first sync, or ``/dev/shm`` is too
+                small.
         """
         membership = (rank, world_size, rendezvous)
         if self._membership is not None and membership != self._membership:
-            raise WeightSyncError(f"the pools changed from {self._membership} to {membership} during the run")
+            raise WeightSyncError(
+                f"the pools changed from {self._membership} to {membership} during the run"
+            )
         if self._membership is None and rank >= 0:
-            store = self._store or TCPStore(rendezvous.host, rendezvous.port, is_master=False, timeout=self.timeout)
+            store = self._store or TCPStore(
+                rendezvous.host, rendezvous.port, is_master=False, timeout=self.timeout
+            )
             self._group = ProcessGroupGloo(store, rank, world_size, self.timeout)
             size = 2 * self.bucket_size
             self.segment = segment.create(size, self) if rank > 0 else None
@@ -129,7 +148,8 @@ class GlooCheckpointEngine(CheckpointEngine):
             global_steps: version of the weights (the rollout server is told by verl).
 
         Returns:
-            ``weight_sync/bytes`` and ``weight_sync/tensors`` from actor rank 0; nothing from the others.
+            ``weight_sync/bytes`` and ``weight_sync/tensors`` from actor rank 0; nothing from the
+            others.
         """
         if self.rank is None or self.rank < 0:
             for _name, _weight in weights:
@@ -143,12 +163,15 @@ class GlooCheckpointEngine(CheckpointEngine):
         async def flush(is_last: bool) -> None:
             nonlocal bucket, spare, entries, offset, under_way
             header = torch.frombuffer(
-                bytearray(pickle.dumps(Bucket(entries, offset, is_last, tensors))), dtype=torch.uint8
+                bytearray(pickle.dumps(Bucket(entries, offset, is_last, tensors))),
+                dtype=torch.uint8,
             )
             size = torch.tensor([header.numel()], dtype=torch.int64)
             await _wait(under_way)  # the spare bucket is free only after its own broadcast
             # the work objects do not own their tensors: keep them until the wait
-            under_way = [(self._broadcast(tensor), tensor) for tensor in (size, header, bucket[:offset])]
+            under_way = [
+                (self._broadcast(tensor), tensor) for tensor in (size, header, bucket[:offset])
+            ]
             bucket, spare = spare, bucket
             entries, offset = [], 0
 
@@ -157,7 +180,8 @@ class GlooCheckpointEngine(CheckpointEngine):
                 weight = weight.to(self.dtype)
             if weight.nbytes > self.bucket_size:
                 raise WeightSyncError(
-                    f"{name} has {weight.nbytes / 2**20:.0f} MiB, more than a bucket: raise actor_rollout_ref.rollout."
+                    f"{name} has {weight.nbytes / 2**20:.0f} MiB, more than a bucket: raise "
+                    "actor_rollout_ref.rollout."
                     f"checkpoint_engine.update_weights_bucket_megabytes={self.bucket_size >> 20}"
                 )
             if offset + weight.nbytes > self.bucket_size:
@@ -180,7 +204,8 @@ class GlooCheckpointEngine(CheckpointEngine):
         """Receive bucket by bucket; the next one travels while the current one is consumed.
 
         Yields:
-            The bucket's header, and which of the two buckets it came in; valid until the next one is asked for.
+            The bucket's header, and which of the two buckets it came in; valid until the next one
+            is asked for.
         """
         current = 0
         bucket = await self._receive(self._buckets[current])
@@ -207,16 +232,19 @@ class GlooCheckpointEngine(CheckpointEngine):
 
 
 class ReceivedWeights:
-    """The weights of one sync at a rollout worker: an async iterable of name and tensor, as verl asks for.
+    """The weights of one sync at a rollout worker: an async iterable of name and tensor, as verl
+    asks for.
 
     A tensor is valid until the next one is asked for.
 
     Attributes:
-        segment: the shared memory they come in; its first half is one bucket, the second half the other.
+        segment: the shared memory they come in; its first half is one bucket, the second half the
+            other.
         timeout_s: seconds to wait for whoever loads them.
 
     Raises:
-        WeightSyncError: the number of tensors or, with ``checksum``, a tensor differs from what was sent.
+        WeightSyncError: the number of tensors or, with ``checksum``, a tensor differs from what was
+            sent.
     """
 
     def __init__(self, engine: GlooCheckpointEngine, version: int | None):
@@ -229,14 +257,20 @@ class ReceivedWeights:
     async def __aiter__(self) -> AsyncIterator[tuple[str, torch.Tensor]]:
         async for bucket, which in self.buckets():
             for entry in bucket.entries:
-                yield entry.name, self._engine.payload(entry, which).view(entry.dtype).view(entry.shape)
+                yield (
+                    entry.name,
+                    self._engine.payload(entry, which).view(entry.dtype).view(entry.shape),
+                )
 
     async def buckets(self) -> AsyncIterator[tuple[Bucket, int]]:
         """Checked buckets, each with the half of the segment (0 or 1) that it lies in."""
         received = 0
         async for bucket, which in self._engine.receive_buckets():
             for entry in bucket.entries:
-                if entry.checksum is not None and crc32(self._engine.payload(entry, which)) != entry.checksum:
+                if (
+                    entry.checksum is not None
+                    and crc32(self._engine.payload(entry, which)) != entry.checksum
+                ):
                     raise WeightSyncError(f"{self._where}: {entry.name} arrived damaged")
             received += len(bucket.entries)
             if received != bucket.tensors:

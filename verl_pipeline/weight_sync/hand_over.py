@@ -1,11 +1,13 @@
-"""Hands received weights to vLLM where they lie, instead of copying them into shared memory once more.
+"""Hands received weights to vLLM where they lie, instead of copying them into shared memory once
+more.
 
-verl's sender fills a new shared-memory segment at each sync; here the segment that the network wrote into is named to
-verl's receiver, which maps it at the first sync and keeps it.
+verl's sender fills a new shared-memory segment at each sync; here the segment that the network
+wrote into is named to verl's receiver, which maps it at the first sync and keeps it.
 
 Invariants:
 * Anything but :class:`ReceivedWeights` (verl's own modes, other engines) goes verl's way.
-* A bucket is not overwritten before vLLM has loaded it: verl's receiver acknowledges each, or the sync fails.
+* A bucket is not overwritten before vLLM has loaded it: verl's receiver acknowledges each, or the
+  sync fails.
 """
 
 import asyncio
@@ -28,7 +30,11 @@ class InPlaceWeightSender(BucketedWeightSender):
             self._init_socket()
             # Also sending waits, for as long as vLLM's worker has not connected.
             timeout_ms = round(weights.timeout_s * 1000)
-            for option, value in ((zmq.SNDTIMEO, timeout_ms), (zmq.RCVTIMEO, timeout_ms), (zmq.LINGER, 0)):
+            for option, value in (
+                (zmq.SNDTIMEO, timeout_ms),
+                (zmq.RCVTIMEO, timeout_ms),
+                (zmq.LINGER, 0),
+            ):
                 self.socket.setsockopt(option, value)
             segment = weights.segment
             size = segment.memory.numel()
@@ -51,13 +57,16 @@ class InPlaceWeightSender(BucketedWeightSender):
             self._cleanup()
 
     async def _ask(self, message: dict) -> None:
-        """Send and wait for the acknowledgement, in a thread: the next bucket is received meanwhile."""
+        """Send and wait for the acknowledgement, in a thread: the next bucket is received
+        meanwhile.
+        """
         try:
             await asyncio.to_thread(self._exchange, message)
         except zmq.Again as error:
             raise WeightSyncError(
                 f"vLLM's worker at {self.zmq_handle} did not take weights in "
-                f"{self.socket.getsockopt(zmq.RCVTIMEO) / 1000:g} s; its log is in Ray's session folder"
+                f"{self.socket.getsockopt(zmq.RCVTIMEO) / 1000:g} s; its log is in Ray's session "
+                "folder"
             ) from error
 
     def _exchange(self, message: dict) -> None:

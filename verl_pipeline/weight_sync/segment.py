@@ -1,7 +1,9 @@
-"""The shared memory that a rollout worker receives weights into and vLLM's worker, another process, loads them from.
+"""The shared memory that a rollout worker receives weights into and vLLM's worker, another process,
+loads them from.
 
 Invariants:
-* A segment has a name only until vLLM's worker has mapped it: from then on not even a kill can leave it behind.
+* A segment has a name only until vLLM's worker has mapped it: from then on not even a kill can
+  leave it behind.
 * Both processes map it once: the first touch of memory costs more than a copy.
 """
 
@@ -22,7 +24,9 @@ PREFIX = "verl_weights_kept_"
 
 @dataclass(frozen=True)
 class Segment:
-    """Its name below ``/dev/shm``, its bytes (uint8), and what removes the name, at the latest with the owner."""
+    """Its name below ``/dev/shm``, its bytes (uint8), and what removes the name, at the latest with
+    the owner.
+    """
 
     name: str
     memory: torch.Tensor
@@ -33,7 +37,8 @@ def create(size: int, owner: object) -> Segment:
     """A segment of ``size`` bytes, all of them taken.
 
     Raises:
-        WeightSyncError: ``/dev/shm`` has no room for it; unchecked, the first write would kill the process.
+        WeightSyncError: ``/dev/shm`` has no room for it; unchecked, the first write would kill the
+            process.
     """
     shared = SharedMemory(f"{PREFIX}{uuid4().hex}", create=True, size=size)
     forget_name = weakref.finalize(owner, shared.unlink)
@@ -44,8 +49,9 @@ def create(size: int, owner: object) -> Segment:
     except OSError as error:
         forget_name()
         raise WeightSyncError(
-            f"/dev/shm has no room for {size >> 20} MiB ({error}): enlarge it, or lower actor_rollout_ref.rollout."
-            "checkpoint_engine.update_weights_bucket_megabytes, of which it holds two"
+            f"/dev/shm has no room for {size >> 20} MiB ({error}): enlarge it, or lower "
+            "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes, of "
+            "which it holds two"
         ) from error
     finally:
         os.close(descriptor)
@@ -62,7 +68,9 @@ class _Kept:
 
 
 def keep_mapped(rebuild: Callable) -> Callable:
-    """verl's ``rebuild_shared_memory(name, size, dtype)``, which keeps what it has mapped of these segments."""
+    """verl's ``rebuild_shared_memory(name, size, dtype)``, which keeps what it has mapped of these
+    segments.
+    """
     mapped: dict[str, torch.Tensor] = {}
 
     @functools.wraps(rebuild)
@@ -70,7 +78,9 @@ def keep_mapped(rebuild: Callable) -> Callable:
         if not name.startswith(PREFIX):
             return rebuild(name, size, dtype)
         if name not in mapped:
-            mapped[name] = torch.from_file(f"/dev/shm/{name}", shared=True, size=size, dtype=torch.uint8)
+            mapped[name] = torch.from_file(
+                f"/dev/shm/{name}", shared=True, size=size, dtype=torch.uint8
+            )
         return mapped[name].view(dtype), _Kept()
 
     return rebuild_shared_memory

@@ -1,6 +1,8 @@
-"""What travels between the two sides of a weight sync: buckets of whole tensors, each behind a header.
+"""What travels between the two sides of a weight sync: buckets of whole tensors, each behind a
+header.
 
-Invariant: a header is written by our own sender within the same job; it is the only thing that is unpickled.
+Invariant: a header is written by our own sender within the same job; it is the only thing that is
+unpickled.
 """
 
 import zlib

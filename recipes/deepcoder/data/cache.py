@@ -1,4 +1,5 @@
-"""What the stages have done, kept in ``work``: a stage whose settings and inputs are the same is not run again.
+"""What the stages have done, kept in ``work``: a stage whose settings and inputs are the same is
+not run again.
 
     WORK/<stage>-<key>/kept.jsonl      records or decisions, a line each
     WORK/<stage>-<key>/removed.jsonl   what the stage removed, and why
@@ -8,7 +9,8 @@ The key is a hash of the stage's version, its settings and the hash of what it w
 
 Invariants:
 * A stage is done or not there: files appear by renames, ``done.json`` last.
-* A stage whose outcome is that of a failing machine (:attr:`Removed.passing`) is run again by the next call.
+* A stage whose outcome is that of a failing machine (:attr:`Removed.passing`) is run again by the
+  next call.
 """
 
 import dataclasses
@@ -100,7 +102,10 @@ def run_stage(
         for path in scratch:
             path.unlink(missing_ok=True)
     counts = {"kept": kept, "removed": removed, "digest": digest.hexdigest(), "complete": complete}
-    write_json(marker, {"stage": stage, "version": version, "settings": _json(settings), "given": given, **counts})
+    write_json(
+        marker,
+        {"stage": stage, "version": version, "settings": _json(settings), "given": given, **counts},
+    )
     return Done(stage, folder, digest.hexdigest(), kept, removed, False, complete)
 
 

@@ -1,4 +1,5 @@
-"""Settings of the preparation: every field, with its default and its meaning; :mod:`.settings` reads them.
+"""Settings of the preparation: every field, with its default and its meaning; :mod:`.settings`
+reads them.
 
 Invariant: ``prepare-full.yaml`` shows the same fields.
 """
@@ -15,9 +16,11 @@ class SourceConfig:
 
     Attributes:
         file: data file to read instead of looking for the source's own.
-        start, end: rows of ``start`` <= date < ``end`` only (ISO dates), of a source whose rows have a date.
+        start, end: rows of ``start`` <= date < ``end`` only (ISO dates), of a source whose rows
+            have a date.
         limit: the first so many rows; None: all.
-        without_solution: for rows without an official solution; None: as ``verify.without_solution``.
+        without_solution: for rows without an official solution; None: as
+            ``verify.without_solution``.
     """
 
     file: str | None = None
@@ -32,8 +35,9 @@ class PromptConfig:
     """What a model is shown.
 
     Attributes:
-        style: ``instructed``: LiveCodeBench's words around the problem, with the names that its tests call;
-            ``released``: the bare problem, as in DeepCoder's released data (LiveCodeBench's problems in its words).
+        style: ``instructed``: LiveCodeBench's words around the problem, with the names that its
+            tests call; ``released``: the bare problem, as in DeepCoder's released data
+            (LiveCodeBench's problems in its words).
         system: system message in front; None: none, and the chat template may add its own.
     """
 
@@ -46,8 +50,8 @@ class TestsConfig:
     """How many tests a problem must have.
 
     Attributes:
-        min: tests, or asserts where tests are Python; fewer invite answers that are printed from memory (5: section
-            "Dataset" of the DeepCoder blog post).
+        min: tests, or asserts where tests are Python; fewer invite answers that are printed from
+            memory (5: section "Dataset" of the DeepCoder blog post).
     """
 
     min: int = 5
@@ -58,8 +62,8 @@ class LengthConfig:
     """How long a prompt may be.
 
     Attributes:
-        max_tokens: of the prompt with its chat template, by the tokenizer of ``model``; longer ones are removed, not
-            cut (2048: data.max_prompt_length of DeepCoder's scripts).
+        max_tokens: of the prompt with its chat template, by the tokenizer of ``model``; longer ones
+            are removed, not cut (2048: data.max_prompt_length of DeepCoder's scripts).
     """
 
     max_tokens: int = 2048
@@ -72,7 +76,8 @@ class ContaminationConfig:
     Attributes:
         tasks: names of :mod:`verl_pipeline.evaluation.tasks`.
         options: of tasks, by the task's name.
-        missing: for a task whose data is nowhere to be found: ``refuse``, or ``warn`` and go on without.
+        missing: for a task whose data is nowhere to be found: ``refuse``, or ``warn`` and go on
+            without.
         threshold: Jaccard similarity of shingles from which two texts are one problem.
         agreeing: the same, where at least half of the tests compared are the same.
         gram: words in a row; of GPT-3's length (Brown et al. 2020, appendix C).
@@ -94,9 +99,10 @@ class VerifyConfig:
 
     Attributes:
         solutions: at most so many of a problem, the first that are Python 3.
-        on_disagreement: one is accepted, another gives a wrong answer, or the source declares a checker: ``drop``, or
-            ``mark`` the row as one of several right answers.
-        without_solution: ``drop`` rows without an official solution, or ``keep`` them as not verified.
+        on_disagreement: one is accepted, another gives a wrong answer, or the source declares a
+            checker: ``drop``, or ``mark`` the row as one of several right answers.
+        without_solution: ``drop`` rows without an official solution, or ``keep`` them as not
+            verified.
     """
 
     solutions: int = 3
@@ -111,7 +117,8 @@ class NearConfig:
     Attributes:
         words: in a shingle.
         permutations: of MinHash.
-        threshold: Jaccard similarity of shingles from which two texts are one problem, unless their tests contradict.
+        threshold: Jaccard similarity of shingles from which two texts are one problem, unless their
+            tests contradict.
         agreeing: the same, where at least half of the tests compared are the same.
     """
 
@@ -163,8 +170,8 @@ class PrepareConfig:
     """A preparation.
 
     Attributes:
-        sources: by name (:data:`recipes.deepcoder.data.sources.SOURCES`); of two twins, that of the earlier source
-            stays.
+        sources: by name (:data:`recipes.deepcoder.data.sources.SOURCES`); of two twins, that of the
+            earlier source stays.
         model: whose tokenizer counts prompt tokens: a folder, a name of the hub, or ``quickstart``.
         output: folder of the parquet files and the report.
         work: folder of what the stages keep; None: ``work`` in ``output``.

@@ -1,10 +1,11 @@
 """Stage ``decontaminate``: what an evaluation asks is not trained on.
 
-A row goes if its text is that of an evaluation's problem, exactly or nearly, or if it holds at least a share of the
-problem's n-grams of words, which is by what :mod:`verl_pipeline.evaluation.contamination` counts a problem as seen.
+A row goes if its text is that of an evaluation's problem, exactly or nearly, or if it holds at
+least a share of the problem's n-grams of words, which is by what
+:mod:`verl_pipeline.evaluation.contamination` counts a problem as seen.
 
-Invariant: an evaluation whose data cannot be found is refused, or, if the settings say so, warned of; never left out in
-silence.
+Invariant: an evaluation whose data cannot be found is refused, or, if the settings say so, warned
+of; never left out in silence.
 """
 
 from collections import Counter
@@ -14,7 +15,14 @@ from dataclasses import dataclass
 from recipes.deepcoder.data.config import ContaminationConfig, NearConfig
 from recipes.deepcoder.data.deduplicate import groups_of
 from recipes.deepcoder.data.records import Decision, Kept, Records, Removed
-from recipes.deepcoder.data.twins import COMMON_NUMBER, COMMON_SHARE, Group, Index, shingles_of, words_of
+from recipes.deepcoder.data.twins import (
+    COMMON_NUMBER,
+    COMMON_SHARE,
+    Group,
+    Index,
+    shingles_of,
+    words_of,
+)
 from verl_pipeline.evaluation.config import BadSetting
 from verl_pipeline.evaluation.data import DataNotFound, Finder
 from verl_pipeline.evaluation.task import Loaded
@@ -43,19 +51,24 @@ def load_evaluations(config: ContaminationConfig, finder: Finder) -> Evaluations
     loaded: dict[str, Loaded] = {}
     warnings: list[str] = []
     if others := config.options.keys() - set(config.tasks):
-        raise BadSetting(f"contamination.options.{sorted(others)[0]}: not one of contamination.tasks")
+        raise BadSetting(
+            f"contamination.options.{sorted(others)[0]}: not one of contamination.tasks"
+        )
     for name in config.tasks:
         task = task_of(name)
         options = {**task.options, **(config.options.get(name) or {})}
         if unknown := options.keys() - task.options.keys():
-            raise BadSetting(f"contamination.options.{name}.{sorted(unknown)[0]}: {name} has no such option")
+            raise BadSetting(
+                f"contamination.options.{name}.{sorted(unknown)[0]}: {name} has no such option"
+            )
         try:
             loaded[name] = task.load(finder, **options)
         except DataNotFound as error:
             if config.missing == "refuse":
                 raise DataNotFound(
-                    f"contamination.tasks: {name}: {error}. Without it rows that {name} asks cannot be removed: leave "
-                    "it out of contamination.tasks, or set contamination.missing=warn"
+                    f"contamination.tasks: {name}: {error}. Without it rows that {name} asks cannot"
+                    " be removed: leave it out of contamination.tasks, or set "
+                    "contamination.missing=warn"
                 ) from error
             warnings.append(f"NOT DECONTAMINATED against {name}: {error}")
     return Evaluations(loaded, tuple(warnings))
@@ -69,7 +82,9 @@ def decontaminate(
     grams: dict[int, list[int]] = {}
     asked: list[tuple[str, int]] = []
     for task, loaded in evaluations.loaded.items():
-        texts = [" \n".join(message["content"] for message in item.messages) for item in loaded.items]
+        texts = [
+            " \n".join(message["content"] for message in item.messages) for item in loaded.items
+        ]
         group = Group(list(dict.fromkeys(texts)), near.words)
         own = [shingles_of(words_of(text), config.gram).tolist() for text in texts]
         common = _common(own)
@@ -82,11 +97,19 @@ def decontaminate(
             asked.append((key, len(distinct)))
     groups = groups_of(records, near.words)
     for record in records:
-        twin = index.twin(groups[record.source].sketch(record.id, record.question, record.problem()))
+        twin = index.twin(
+            groups[record.source].sketch(record.id, record.question, record.problem())
+        )
         if twin:
-            near_text = f"words: similarity {twin.similarity:.2f}" if twin.kind == "near" else "the same words"
+            near_text = (
+                f"words: similarity {twin.similarity:.2f}"
+                if twin.kind == "near"
+                else "the same words"
+            )
             reason = f"{twin.kind} twin of an evaluation"
-            yield Removed(record.id, record.source, reason, near_text, twin.key, round(twin.similarity, 4))
+            yield Removed(
+                record.id, record.source, reason, near_text, twin.key, round(twin.similarity, 4)
+            )
             continue
         text_grams = shingles_of(words_of(record.question), config.gram)
         held = Counter(number for gram in text_grams.tolist() for number in grams.get(gram, ()))
@@ -97,7 +120,12 @@ def decontaminate(
             continue
         detail = f"holds {share:.0%} of the problem's {config.gram}-grams"
         yield Removed(
-            record.id, record.source, "contains an evaluation's problem", detail, asked[-number][0], round(share, 4)
+            record.id,
+            record.source,
+            "contains an evaluation's problem",
+            detail,
+            asked[-number][0],
+            round(share, 4),
         )
 
 

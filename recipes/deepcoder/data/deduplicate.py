@@ -1,6 +1,7 @@
 """Stage ``deduplicate``: one of several twins stays, within and across sources.
 
-Invariant: the twin that stays is the first, in the order of the sources in the settings, then of the rows.
+Invariant: the twin that stays is the first, in the order of the sources in the settings, then of
+the rows.
 """
 
 from collections.abc import Iterator
@@ -29,5 +30,14 @@ def deduplicate(records: Records, config: NearConfig) -> Iterator[Decision]:
             index.add(sketch)
             yield Kept(record.id, record.source)
             continue
-        near = f"words: similarity {twin.similarity:.2f}" if twin.kind == "near" else "the same words"
-        yield Removed(record.id, record.source, f"{twin.kind} duplicate", near, twin.key, round(twin.similarity, 4))
+        near = (
+            f"words: similarity {twin.similarity:.2f}" if twin.kind == "near" else "the same words"
+        )
+        yield Removed(
+            record.id,
+            record.source,
+            f"{twin.kind} duplicate",
+            near,
+            twin.key,
+            round(twin.similarity, 4),
+        )

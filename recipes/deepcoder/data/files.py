@@ -1,8 +1,8 @@
 """Rows of data files as users have them: a broken row costs itself, not the file.
 
 Invariants:
-* Rows come in the file's order with their number from 1, one at a time; a file is never in memory as a whole but for
-  ``.json`` and ``.arrow``.
+* Rows come in the file's order with their number from 1, one at a time; a file is never in memory
+  as a whole but for ``.json`` and ``.arrow``.
 * Nothing of downloaded data is executed or unpickled.
 """
 
@@ -55,7 +55,10 @@ def _values(path: Path) -> Iterator[Any]:
     elif path.name.endswith(".json"):
         rows = _json(path.read_bytes())
         if not isinstance(rows, list):
-            raise BadData(f"{path}: a list of rows is expected, not {rows if isinstance(rows, BadRow) else type(rows)}")
+            raise BadData(
+                f"{path}: a list of rows is expected, not "
+                f"{rows if isinstance(rows, BadRow) else type(rows)}"
+            )
         yield from rows
     elif path.name.endswith(".parquet"):
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_BATCH):

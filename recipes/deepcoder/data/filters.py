@@ -1,6 +1,8 @@
-"""The stages that look at one record at a time: ``language``, ``tests``, and the choice of the held-out part.
+"""The stages that look at one record at a time: ``language``, ``tests``, and the choice of the
+held-out part.
 
-Invariant: what is decided of a record depends on that record and the settings, for ``split`` also on the ids beside it.
+Invariant: what is decided of a record depends on that record and the settings, for ``split`` also
+on the ids beside it.
 """
 
 import hashlib
@@ -29,7 +31,10 @@ def tests(records: Records, config: TestsConfig) -> Iterator[Decision]:
             yield Kept(record.id, record.source)
         else:
             yield Removed(
-                record.id, record.source, f"fewer than {config.min} tests", f"{record.test_count} (tests.min)"
+                record.id,
+                record.source,
+                f"fewer than {config.min} tests",
+                f"{record.test_count} (tests.min)",
             )
 
 
@@ -41,10 +46,14 @@ def split(records: Records, config: SplitConfig, seed: int) -> Iterator[Decision
     """
     if config.heldout >= len(records):
         raise BadSetting(
-            f"split.heldout={config.heldout}: {len(records)} problems are left, so none would be left to train on; "
-            "set it lower"
+            f"split.heldout={config.heldout}: {len(records)} problems are left, so none would be "
+            "left to train on; set it lower"
         )
-    order = sorted(records.kept, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
+    order = sorted(
+        records.kept, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+    )
     heldout = set(order[: config.heldout])
     for record in records:
-        yield Kept(record.id, record.source, {"split": "heldout" if record.id in heldout else "train"})
+        yield Kept(
+            record.id, record.source, {"split": "heldout" if record.id in heldout else "train"}
+        )

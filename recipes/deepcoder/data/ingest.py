@@ -1,9 +1,11 @@
 """Stage ``ingest``: rows of one source's files to records.
 
 Invariants:
-* Every row is a record, or is listed with the reason, its file and its number; none is lost in silence.
+* Every row is a record, or is listed with the reason, its file and its number; none is lost in
+  silence.
 * A file of which no row has the fields of a known shape is refused, naming the fields it lacks.
-* A record's tests have been read by its reader: what later stages and the reward read is what was read here.
+* A record's tests have been read by its reader: what later stages and the reward read is what was
+  read here.
 """
 
 import ast
@@ -22,7 +24,8 @@ from verl_pipeline.evaluation.data import BadData, Finder, Row
 from verl_pipeline.grading import AssertTest, Problem, StdinTest
 from verl_pipeline.grading.readers import READERS, BadRow
 
-# Official solutions kept of a problem: some sources have hundreds, of which only a few are ever run.
+# Official solutions kept of a problem: some sources have hundreds, of which only a few are ever
+# run.
 MOST_SOLUTIONS = 16
 BROKEN = "broken row"
 
@@ -68,8 +71,18 @@ def ingest(
                     raise BadRow(_lacks(row, source))
                 fitting += 1
                 found = _record(name, source, shape.read(row), origin, config)
-            except (BadRow, KeyError, ValueError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
-                why = str(error) if isinstance(error, BadRow) else f"{type(error).__name__}: {error}"
+            except (
+                BadRow,
+                KeyError,
+                ValueError,
+                TypeError,
+                AttributeError,
+                SyntaxError,
+                RecursionError,
+            ) as error:
+                why = (
+                    str(error) if isinstance(error, BadRow) else f"{type(error).__name__}: {error}"
+                )
                 found = Removed(f"{name}/{origin}", name, BROKEN, why[:300])
             if isinstance(found, Record):
                 if found.id in ids:
@@ -87,15 +100,27 @@ def _shape_of(row: Row, source: Source) -> Shape | None:
 def _lacks(row: Row, source: Source) -> str:
     """The fields that the row lacks of each shape."""
     lacking = [", ".join(sorted(shape.required - row.keys())) for shape in source.shapes]
-    return f"no field {' (or, of another shape, '.join(lacking)}{')' * (len(lacking) - 1)}; it has {', '.join(row)}"
+    return (
+        f"no field {' (or, of another shape, '.join(lacking)}{')' * (len(lacking) - 1)}; it has "
+        f"{', '.join(row)}"
+    )
 
 
-def _record(name: str, source: Source, raw: Raw, origin: str, config: SourceConfig) -> Record | Removed:
+def _record(
+    name: str, source: Source, raw: Raw, origin: str, config: SourceConfig
+) -> Record | Removed:
     identity = f"{name}/{raw.id or origin}"
     if raw.skip:
         return Removed(identity, name, raw.skip.partition(":")[0], raw.skip)
-    if (config.start or config.end) and not (config.start or "") <= (raw.date or "") < (config.end or "9999"):
-        return Removed(identity, name, "outside the window", f"{raw.date}; kept: {config.start} to before {config.end}")
+    if (config.start or config.end) and not (config.start or "") <= (raw.date or "") < (
+        config.end or "9999"
+    ):
+        return Removed(
+            identity,
+            name,
+            "outside the window",
+            f"{raw.date}; kept: {config.start} to before {config.end}",
+        )
     if not isinstance(raw.question, str) or not raw.question.strip():
         raise BadRow("no question")
     tests = raw.tests if isinstance(raw.tests, str) else json.dumps(raw.tests)
@@ -127,7 +152,13 @@ def _check_text(record: Record) -> None:
     Raises:
         BadRow: a text has half of a surrogate pair.
     """
-    texts: tuple[Any, ...] = (record.id, record.question, record.tests, record.starter, *record.solutions)
+    texts: tuple[Any, ...] = (
+        record.id,
+        record.question,
+        record.tests,
+        record.starter,
+        *record.solutions,
+    )
     for text in texts:
         if not isinstance(text, str):
             raise BadRow(f"text is expected, not {type(text).__name__}")
@@ -141,7 +172,11 @@ def _count(problem: Problem) -> int:
     """Tests, or different asserts where tests are Python: tests of one file share its text."""
     sources = [test.source for test in problem.tests if isinstance(test, AssertTest)]
     nodes = (node for source in dict.fromkeys(sources) for node in ast.walk(ast.parse(source)))
-    return len({ast.unparse(node) for node in nodes if isinstance(node, ast.Assert)}) if sources else len(problem.tests)
+    return (
+        len({ast.unparse(node) for node in nodes if isinstance(node, ast.Assert)})
+        if sources
+        else len(problem.tests)
+    )
 
 
 def _calls(problem: Problem) -> tuple[str, ...]:

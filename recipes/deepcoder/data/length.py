@@ -30,7 +30,9 @@ class Tokenizer(Protocol):
 def length(
     records: Records, tokenizer: Tokenizer, config: LengthConfig, prompt_config: PromptConfig
 ) -> Iterator[Decision]:
-    """At most ``length.max_tokens`` tokens, with the chat template and up to where the model goes on."""
+    """At most ``length.max_tokens`` tokens, with the chat template and up to where the model goes
+    on.
+    """
     for batch in _batched(records):
         prompts = [prompt_of(record, prompt_config) for record in batch]
         for record, prompt, count in zip(batch, prompts, _counts(tokenizer, prompts), strict=True):
@@ -38,7 +40,9 @@ def length(
                 yield Kept(record.id, record.source, {"prompt": prompt, "prompt_tokens": count})
             else:
                 reason = f"prompt of more than {config.max_tokens} tokens"
-                yield Removed(record.id, record.source, reason, f"{count} tokens (length.max_tokens)")
+                yield Removed(
+                    record.id, record.source, reason, f"{count} tokens (length.max_tokens)"
+                )
 
 
 def prompt_of(record: Record, config: PromptConfig) -> list[Message]:
@@ -47,7 +51,9 @@ def prompt_of(record: Record, config: PromptConfig) -> list[Message]:
         return [dict(message) for message in record.prompt]
     text = record.question
     if config.style == "instructed" or record.source == "livecodebench":
-        text = f"{EXPERT}### Question:\n{record.question.strip()}\n\n{_format(record)}{USE_BACKTICKS}"
+        text = (
+            f"{EXPERT}### Question:\n{record.question.strip()}\n\n{_format(record)}{USE_BACKTICKS}"
+        )
     system = [] if config.system is None else [{"role": "system", "content": config.system}]
     return [*system, {"role": "user", "content": text}]
 
@@ -55,11 +61,15 @@ def prompt_of(record: Record, config: PromptConfig) -> list[Message]:
 def _format(record: Record) -> str:
     if not record.calls:
         return FROM_STDIN
-    return WITH_STARTER.format(starter=record.starter.rstrip() or starter_of(record.calls, record.solutions))
+    return WITH_STARTER.format(
+        starter=record.starter.rstrip() or starter_of(record.calls, record.solutions)
+    )
 
 
 def starter_of(names: Sequence[str], solutions: Sequence[str]) -> str:
-    """The heads of what the tests call, as the first solution that has them defines them; without one, bare names."""
+    """The heads of what the tests call, as the first solution that has them defines them; without
+    one, bare names.
+    """
     for program in solutions:
         if syntax_error(program) is None and (heads := _heads(names, ast.parse(program))):
             return "\n\n".join(heads)
@@ -78,21 +88,33 @@ def _heads(names: Sequence[str], program: ast.Module) -> list[str] | None:
     return heads
 
 
-def _definitions(program: ast.Module) -> Iterator[tuple[str | None, ast.FunctionDef | ast.ClassDef]]:
-    """Functions and classes of the program, and the methods of ``class Solution``, with their class."""
+def _definitions(
+    program: ast.Module,
+) -> Iterator[tuple[str | None, ast.FunctionDef | ast.ClassDef]]:
+    """Functions and classes of the program, and the methods of ``class Solution``, with their
+    class.
+    """
     for node in program.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield None, node
     for node in program.body:
         if isinstance(node, ast.ClassDef) and node.name == "Solution":
-            yield from ((node.name, method) for method in node.body if isinstance(method, ast.FunctionDef))
+            yield from (
+                (node.name, method) for method in node.body if isinstance(method, ast.FunctionDef)
+            )
 
 
 def _head(owner: str | None, node: ast.FunctionDef | ast.ClassDef) -> str:
     if isinstance(node, ast.ClassDef):
         methods = [method for method in node.body if isinstance(method, ast.FunctionDef)]
-        public = [method for method in methods if method.name == "__init__" or not method.name.startswith("_")]
-        return "\n".join([f"class {node.name}:", *(f"    {_signature(method)}" for method in public)])
+        public = [
+            method
+            for method in methods
+            if method.name == "__init__" or not method.name.startswith("_")
+        ]
+        return "\n".join(
+            [f"class {node.name}:", *(f"    {_signature(method)}" for method in public)]
+        )
     return f"class {owner}:\n    {_signature(node)}" if owner else _signature(node)
 
 
@@ -102,7 +124,10 @@ def _signature(node: ast.FunctionDef) -> str:
 
 
 def _counts(tokenizer: Tokenizer, prompts: Sequence[Sequence[Message]]) -> list[int]:
-    texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
+    texts = [
+        tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+        for prompt in prompts
+    ]
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 

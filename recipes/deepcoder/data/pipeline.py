@@ -1,11 +1,13 @@
 """The stages in their order, and what each depends on.
 
-    ingest (a source) -> language -> tests -> length -> decontaminate -> verify -> deduplicate -> difficulty -> split
+    ingest (a source) -> language -> tests -> length -> decontaminate -> verify -> deduplicate ->
+    difficulty -> split
 
 Twins are removed after ``verify``, so that the one that stays is one that is right.
 
 Invariants:
-* A stage depends on its own settings and on what it is given, on nothing else; what is done is not done again.
+* A stage depends on its own settings and on what it is given, on nothing else; what is done is not
+  done again.
 * A stage that leaves nothing ends the preparation with its name and its setting.
 """
 
@@ -76,7 +78,8 @@ class Outcome:
         records: those that are left.
         evaluations: what was decontaminated against.
         outputs: of each file written, its rows and SHA-256.
-        versions: of packages, as they are before a stage loads vLLM: a CPU build is then known by another name.
+        versions: of packages, as they are before a stage loads vLLM: a CPU build is then known by
+            another name.
     """
 
     sources: dict[str, Done] = field(default_factory=dict)
@@ -114,7 +117,9 @@ class Pipeline:
         self._stage("language", None, filters.language)
         self._stage("tests", config.tests, lambda records: filters.tests(records, config.tests))
         prompts = Prompts(folder, EngineConfig())
-        tokens = cache.key_of(prompts.tokenizer.backend_tokenizer.to_str(), prompts.tokenizer.chat_template)
+        tokens = cache.key_of(
+            prompts.tokenizer.backend_tokenizer.to_str(), prompts.tokenizer.chat_template
+        )
         self._stage(
             "length",
             [config.length, config.prompt, tokens],
@@ -122,29 +127,48 @@ class Pipeline:
         )
         self._stage(
             "decontaminate",
-            [config.contamination, config.near.words, config.near.permutations, evaluations.settings()],
+            [
+                config.contamination,
+                config.near.words,
+                config.near.permutations,
+                evaluations.settings(),
+            ],
             lambda records: decontaminate(records, evaluations, config.contamination, config.near),
         )
         without = {name: source.without_solution for name, source in config.sources.items()}
         self._stage("verify", [config.verify, without], self._verify)
-        self._stage("deduplicate", config.near, lambda records: deduplicate.deduplicate(records, config.near))
+        self._stage(
+            "deduplicate",
+            config.near,
+            lambda records: deduplicate.deduplicate(records, config.near),
+        )
         if config.difficulty.mode != "none":
             self._difficulty()
         self._stage(
-            "split", [config.split, config.seed], lambda records: filters.split(records, config.split, config.seed)
+            "split",
+            [config.split, config.seed],
+            lambda records: filters.split(records, config.split, config.seed),
         )
         settings = cache.key_of(settings_of(config))
         output = Path(config.output)
-        self.outcome.outputs, cached = write(self.outcome.records, self._digest, output, self.work, settings)
+        self.outcome.outputs, cached = write(
+            self.outcome.records, self._digest, output, self.work, settings
+        )
         self.console.print(f"write: {'cached' if cached else 'done'}", highlight=False)
         return self.outcome
 
     def _ingest(self) -> None:
-        found = {name: ingest.locate(name, source, self.finder) for name, source in self.config.sources.items()}
+        found = {
+            name: ingest.locate(name, source, self.finder)
+            for name, source in self.config.sources.items()
+        }
         for name, (files, origin) in found.items():
             source, hashes = self.config.sources[name], {file.name: sha256(file) for file in files}
             local = any(str(file) in origin for file in files)  # where they lie changes nothing
-            self.outcome.inputs[name] = {"origin": "local files" if local else origin, "files": hashes}
+            self.outcome.inputs[name] = {
+                "origin": "local files" if local else origin,
+                "files": hashes,
+            }
             settings = [name, source.start, source.end, source.limit]
 
             def rows(name: str = name, files: list[Path] = files) -> Iterator[Record | Removed]:
@@ -154,17 +178,26 @@ class Pipeline:
                     yield from ingest.ingest(name, source, files, lambda: progress.advance(bar))
 
             done = cache.run_stage(
-                self.work, f"ingest-{name}", VERSIONS["ingest"], settings, sorted(hashes.items()), rows
+                self.work,
+                f"ingest-{name}",
+                VERSIONS["ingest"],
+                settings,
+                sorted(hashes.items()),
+                rows,
             )
             self.outcome.sources[name] = done
             self._say(done)
         sources = self.outcome.sources.values()
-        kept: dict[str, dict[str, Any]] = {row["id"]: {} for done in sources for row in cache.read_lines(done.file)}
+        kept: dict[str, dict[str, Any]] = {
+            row["id"]: {} for done in sources for row in cache.read_lines(done.file)
+        }
         self.outcome.records = Records([done.file for done in sources], kept)
         self._digest = cache.key_of([done.digest for done in sources])
         self._check_left("ingest")
 
-    def _stage(self, name: str, settings: Any, decide: Callable[[Records], Iterator[Decision]]) -> None:
+    def _stage(
+        self, name: str, settings: Any, decide: Callable[[Records], Iterator[Decision]]
+    ) -> None:
         records = self.outcome.records
 
         def rows() -> Iterator[Decision]:
@@ -178,7 +211,8 @@ class Pipeline:
         done = cache.run_stage(self.work, name, VERSIONS[name], settings, self._digest, rows)
         decided = cache.decisions(done)
         self.outcome.records = Records(
-            records.files, {name: {**records.kept[name], **fields} for name, fields in decided.items()}
+            records.files,
+            {name: {**records.kept[name], **fields} for name, fields in decided.items()},
         )
         self._digest = cache.key_of([self._digest, done.digest])
         self.outcome.stages.append(done)
@@ -195,7 +229,9 @@ class Pipeline:
         ):
             with sandbox.worker():  # learn at once whether programs can be isolated here
                 bar = progress.add_task("official solutions", total=total)
-            verdicts = verify.grade_missing(records, store, config.verify, sandbox, lambda: progress.advance(bar))
+            verdicts = verify.grade_missing(
+                records, store, config.verify, sandbox, lambda: progress.advance(bar)
+            )
         return verify.verify(records, verdicts, config)
 
     def _difficulty(self) -> None:
@@ -203,14 +239,20 @@ class Pipeline:
         if config.difficulty.mode == "given":
             rates = difficulty.read_rates(config.difficulty.rates or "")
             settings: Any = [config.difficulty.low, config.difficulty.high, cache.key_of(rates)]
-            self._stage("difficulty", settings, lambda rows: difficulty.difficulty(rows, rates, config.difficulty))
+            self._stage(
+                "difficulty",
+                settings,
+                lambda rows: difficulty.difficulty(rows, rates, config.difficulty),
+            )
             return
         folder = model_of(config.difficulty.model or config.model)
         weights = weights_hash(folder)
         bounds = [config.difficulty.low, config.difficulty.high]
 
         def decide(records: Records) -> Iterator[Decision]:
-            rates = difficulty.measure(records, config, str(folder), weights, self.work, self.console)
+            rates = difficulty.measure(
+                records, config, str(folder), weights, self.work, self.console
+            )
             return difficulty.difficulty(records, rates, config.difficulty)
 
         self._stage("difficulty", [bounds, difficulty.sampling_of(config, weights)], decide)
@@ -227,13 +269,17 @@ class Pipeline:
         state = "cached" if done.cached else "done"
         again = "" if done.complete else "; infrastructure failed, the next run tries those again"
         self.console.print(
-            f"{done.stage}: {state}, {done.kept:,} kept, {done.removed:,} removed{again}", highlight=False, markup=False
+            f"{done.stage}: {state}, {done.kept:,} kept, {done.removed:,} removed{again}",
+            highlight=False,
+            markup=False,
         )
 
     def _check_left(self, stage: str) -> None:
         if len(self.outcome.records):
             return
-        done = self.outcome.stages[-1:] if self.outcome.stages else list(self.outcome.sources.values())
+        done = (
+            self.outcome.stages[-1:] if self.outcome.stages else list(self.outcome.sources.values())
+        )
         removals = itertools.chain.from_iterable(one.removals() for one in done)
         first = next(removals, None)
         example = f"; the first: {first.id}: {first.reason} ({first.detail})" if first else ""
@@ -252,6 +298,13 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
         del settings[name]
     for source in settings["sources"].values():
         del source["file"]
-    for name in ("concurrency", "timeout_s", "tries", "threads", "tensor_parallel_size", "gpu_memory_utilization"):
+    for name in (
+        "concurrency",
+        "timeout_s",
+        "tries",
+        "threads",
+        "tensor_parallel_size",
+        "gpu_memory_utilization",
+    ):
         del settings["difficulty"]["engine"][name]
     return settings

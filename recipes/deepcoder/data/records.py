@@ -1,8 +1,10 @@
 """A problem on its way through the stages, and what a stage decides about it.
 
 Invariants:
-* Records are written once, by ingest; later stages keep ids and what they add, so that tests are not copied.
-* A stage decides about every record it is given, in the order it is given them, and says why it removes one.
+* Records are written once, by ingest; later stages keep ids and what they add, so that tests are
+  not copied.
+* A stage decides about every record it is given, in the order it is given them, and says why it
+  removes one.
 """
 
 import dataclasses
@@ -71,7 +73,9 @@ class Record:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Record":
         """Of a row of JSON; its lists become tuples."""
-        fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
+        }
         return cls(**fields)
 
 

@@ -1,9 +1,12 @@
-"""``report.json`` and ``report.html``: what came, what went, and why; ``removed.jsonl``: every row that went.
+"""``report.json`` and ``report.html``: what came, what went, and why; ``removed.jsonl``: every row
+that went.
 
 Invariants:
-* The files follow from the settings, the inputs and the outcome: no time is in them, and no place of a data file.
+* The files follow from the settings, the inputs and the outcome: no time is in them, and no place
+  of a data file.
 * What a source or a model wrote reaches the page escaped; the page loads nothing and runs nothing.
-* Every row that was read is counted: of each source, what is left and what was removed add up to it.
+* Every row that was read is counted: of each source, what is left and what was removed add up to
+  it.
 """
 
 import html
@@ -44,7 +47,10 @@ def write_reports(config: PrepareConfig, outcome: Outcome) -> dict[str, Any]:
     """Write the three files into ``config.output``; returns what ``report.json`` holds."""
     output = Path(config.output)
     report = report_of(config, outcome)
-    write_lines(output / "removed.jsonl", ({"stage": stage, **asdict(row)} for stage, row in _removals(outcome)))
+    write_lines(
+        output / "removed.jsonl",
+        ({"stage": stage, **asdict(row)} for stage, row in _removals(outcome)),
+    )
     write_json(output / "report.json", report)
     write_text(output / "report.html", _page(report))
     return report
@@ -61,7 +67,9 @@ def report_of(config: PrepareConfig, outcome: Outcome) -> dict[str, Any]:
     for stage, row in _removals(outcome):
         reasons[row.source][stage][row.reason] += 1
         if row.reason == BROKEN:
-            broken.append({"source": row.source, "row": row.id.partition("/")[2], "why": row.detail})
+            broken.append(
+                {"source": row.source, "row": row.id.partition("/")[2], "why": row.detail}
+            )
         elif len(chosen := picked.setdefault((stage, row.source, row.reason), [])) < EXAMPLES:
             chosen.append(row)
     splits: dict[str, Counter[str]] = {name: Counter() for name in outcome.sources}
@@ -72,7 +80,11 @@ def report_of(config: PrepareConfig, outcome: Outcome) -> dict[str, Any]:
         left, steps = done.kept + done.removed, {}
         for stage in stages:
             went = reasons[name][stage].total()
-            steps[stage] = {"came": left, "went": went, "reasons": dict(sorted(reasons[name][stage].items()))}
+            steps[stage] = {
+                "came": left,
+                "went": went,
+                "reasons": dict(sorted(reasons[name][stage].items())),
+            }
             left -= went
         rows = done.kept + done.removed
         sources[name] = {
@@ -84,7 +96,12 @@ def report_of(config: PrepareConfig, outcome: Outcome) -> dict[str, Any]:
         }
     texts = _texts(outcome, [row for rows in picked.values() for row in rows])
     examples = [
-        {"stage": stage, **asdict(row), "text": texts.get(row.id, ""), "twin_text": texts.get(row.twin or "", "")}
+        {
+            "stage": stage,
+            **asdict(row),
+            "text": texts.get(row.id, ""),
+            "twin_text": texts.get(row.twin or "", ""),
+        }
         for (stage, _, _), rows in picked.items()
         for row in rows
     ]
@@ -94,7 +111,11 @@ def report_of(config: PrepareConfig, outcome: Outcome) -> dict[str, Any]:
         "settings": settings_of(config),
         "versions": outcome.versions,
         "evaluations": {
-            name: {"problems": len(loaded.items), "sha256": loaded.digest, "bad_rows": len(loaded.bad_rows)}
+            name: {
+                "problems": len(loaded.items),
+                "sha256": loaded.digest,
+                "bad_rows": len(loaded.bad_rows),
+            }
             for name, loaded in outcome.evaluations.loaded.items()
         },
         "warnings": outcome.warnings,
@@ -123,12 +144,20 @@ def _texts(outcome: Outcome, rows: Iterable[Removed]) -> dict[str, str]:
         if f"{task}/{item.id}" in wanted
     }
     for done in outcome.sources.values():
-        texts |= {row["id"]: row["question"] for row in read_lines(done.file) if row["id"] in wanted}
-    return {name: text[:MOST_TEXT] + " ..." * (len(text) > MOST_TEXT) for name, text in texts.items()}
+        texts |= {
+            row["id"]: row["question"] for row in read_lines(done.file) if row["id"] in wanted
+        }
+    return {
+        name: text[:MOST_TEXT] + " ..." * (len(text) > MOST_TEXT) for name, text in texts.items()
+    }
 
 
 def _page(report: Mapping[str, Any]) -> str:
-    style = resources.files("verl_pipeline.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+    style = (
+        resources.files("verl_pipeline.evaluation")
+        .joinpath("report.css")
+        .read_text(encoding="utf-8")
+    )
     total = sum(source["left"] for source in report["sources"].values())
     warnings = "".join(f"<li>{_escape(text)}</li>" for text in report["warnings"])
     body = [
@@ -143,13 +172,16 @@ def _page(report: Mapping[str, Any]) -> str:
         "<h2>Inputs and outputs</h2>",
         _files(report),
         "<h2>Settings and versions</h2>",
-        f"<pre>{_escape(json.dumps({key: report[key] for key in ('settings', 'versions')}, indent=2))}</pre>",
+        (
+            f"<pre>{_escape(json.dumps({key: report[key] for key in ('settings', 'versions')}, indent=2))}</pre>"
+        ),
     ]
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Prepared data</title>\n<style>\n{style}\n</style>\n</head>\n<body>\n<main>\n"
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta'
+        ' http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src'
+        ' \'unsafe-inline\'">\n<meta name="viewport" content="width=device-width,'
+        ' initial-scale=1">\n<title>Prepared'
+        f" data</title>\n<style>\n{style}\n</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(filter(None, body))
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -174,14 +206,24 @@ def _stage(stage: str, report: Mapping[str, Any]) -> str:
     if not counts:
         return ""
     shown = [example for example in report["examples"] if example["stage"] == stage]
-    examples = f"<details><summary>{len(shown)} examples</summary>{''.join(map(_example, shown))}</details>"
+    examples = (
+        f"<details><summary>{len(shown)} "
+        f"examples</summary>{''.join(map(_example, shown))}</details>"
+    )
     table = _table(["source", "reason", "went", "of"], counts, numbers=range(2, 4))
-    return f"<h3>{_escape(stage)}: {_escape(_CAPTIONS[stage])}</h3>{table}{examples if shown else ''}"
+    return (
+        f"<h3>{_escape(stage)}: {_escape(_CAPTIONS[stage])}</h3>{table}{examples if shown else ''}"
+    )
 
 
 def _example(example: Mapping[str, Any]) -> str:
-    similarity = "" if example["similarity"] is None else f" (similarity {example['similarity']:.2f})"
-    twin = f"<p>twin: {_escape(example['twin'])}{similarity}</p><pre>{_escape(example['twin_text'])}</pre>"
+    similarity = (
+        "" if example["similarity"] is None else f" (similarity {example['similarity']:.2f})"
+    )
+    twin = (
+        "<p>twin: "
+        f"{_escape(example['twin'])}{similarity}</p><pre>{_escape(example['twin_text'])}</pre>"
+    )
     text = f"<pre>{_escape(example['text'])}</pre>" if example["text"] else ""
     head = f"<header><strong>{_escape(example['id'])}</strong><span>{_escape(example['reason'])}</span></header>"
     return f"<article>{head}<p>{_escape(example['detail'])}</p>{text}{twin if example['twin'] else ''}</article>"
@@ -202,17 +244,26 @@ def _files(report: Mapping[str, Any]) -> str:
         for name, source in report["sources"].items()
         for file, digest in source["files"].items()
     ]
-    evaluations = [[name, "evaluation", "", loaded["sha256"]] for name, loaded in report["evaluations"].items()]
-    outputs = [["output", f"{file['rows']:,} rows", name, file["sha256"]] for name, file in report["outputs"].items()]
+    evaluations = [
+        [name, "evaluation", "", loaded["sha256"]] for name, loaded in report["evaluations"].items()
+    ]
+    outputs = [
+        ["output", f"{file['rows']:,} rows", name, file["sha256"]]
+        for name, file in report["outputs"].items()
+    ]
     return _table(["what", "from", "file", "SHA-256"], [*inputs, *evaluations, *outputs])
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]], numbers: Iterable[int] = ()) -> str:
+def _table(
+    header: Iterable[str], rows: Iterable[Iterable[str]], numbers: Iterable[int] = ()
+) -> str:
     right = set(numbers)
 
     def cells(row: Iterable[str], tag: str) -> str:
         marks = (' class="number"' if number in right else "" for number in range(1000))
-        return "".join(f"<{tag}{mark}>{_escape(cell)}</{tag}>" for mark, cell in zip(marks, row, strict=False))
+        return "".join(
+            f"<{tag}{mark}>{_escape(cell)}</{tag}>" for mark, cell in zip(marks, row, strict=False)
+        )
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{cells(header, "th")}</tr>{body}</table></div>'

@@ -1,9 +1,12 @@
-"""The prepared data: parquet files in verl's schema, with a mark that says which version of the recipe wrote them.
+"""The prepared data: parquet files in verl's schema, with a mark that says which version of the
+recipe wrote them.
 
 Invariants:
-* The bytes of a file follow from its rows, the hash of the settings and the version of pyarrow, from nothing else.
+* The bytes of a file follow from its rows, the hash of the settings and the version of pyarrow,
+  from nothing else.
 * A file appears under its name by one rename, whole or not at all.
-* A file that another version of the recipe wrote is refused; one that the recipe did not write is not.
+* A file that another version of the recipe wrote is refused; one that the recipe did not write is
+  not.
 """
 
 import json
@@ -24,7 +27,12 @@ MARK = b"verl_pipeline.deepcoder"
 SCHEMA = pyarrow.schema(
     [
         ("data_source", pyarrow.string()),
-        ("prompt", pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))),
+        (
+            "prompt",
+            pyarrow.list_(
+                pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+            ),
+        ),
         ("ability", pyarrow.string()),
         (
             "reward_model",
@@ -72,7 +80,9 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path, config_hash: st
         pyarrow.ArrowInvalid: a value is not of its column's type.
     """
     mark = json.dumps({"schema_version": SCHEMA_VERSION, "config": config_hash})
-    table = pyarrow.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata({MARK: mark.encode()}))
+    table = pyarrow.Table.from_pylist(
+        list(rows), schema=SCHEMA.with_metadata({MARK: mark.encode()})
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -102,20 +112,31 @@ def check_parquet(path: Path) -> str | None:
     if text is not None:
         written = _version(text, path)
         if written != SCHEMA_VERSION:
-            advice = "run prepare again" if written < SCHEMA_VERSION else "update the recipe, or run prepare again"
+            advice = (
+                "run prepare again"
+                if written < SCHEMA_VERSION
+                else "update the recipe, or run prepare again"
+            )
             raise OtherVersion(
-                f"{path} was written by version {written} of the recipe, this is {SCHEMA_VERSION}: {advice}"
+                f"{path} was written by version {written} of the recipe, this is {SCHEMA_VERSION}: "
+                f"{advice}"
             )
     if missing := [name for name in COLUMNS if name not in schema.names]:
         raise BadParquet(
-            f"{path}: no column {', '.join(missing)}; verl's schema is needed: {', '.join(COLUMNS)} "
-            "(python -m recipes.deepcoder.prepare writes it)"
+            f"{path}: no column {', '.join(missing)}; verl's schema is needed: {', '.join(COLUMNS)}"
+            " (python -m recipes.deepcoder.prepare writes it)"
         )
-    return None if text is not None else f"{path} was not written by the recipe: nothing is known of how it was made"
+    return (
+        None
+        if text is not None
+        else f"{path} was not written by the recipe: nothing is known of how it was made"
+    )
 
 
 def _version(mark: bytes, path: Path) -> int:
     try:
         return int(json.loads(mark)["schema_version"])
     except (ValueError, TypeError, KeyError) as error:
-        raise BadParquet(f"{path}: its mark {MARK.decode()} cannot be read ({error!r}); run prepare again") from error
+        raise BadParquet(
+            f"{path}: its mark {MARK.decode()} cannot be read ({error!r}); run prepare again"
+        ) from error

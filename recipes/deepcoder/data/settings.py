@@ -1,4 +1,5 @@
-"""Reads the settings of a preparation, from a file (``--config``) and ``key=value`` behind the command.
+"""Reads the settings of a preparation, from a file (``--config``) and ``key=value`` behind the
+command.
 
 Invariants:
 * An unknown setting, source or profile is refused with the nearest name.
@@ -24,14 +25,17 @@ PROFILES = Path(__file__).parents[1] / "config"
 
 
 def load_config(file: str | None, overrides: list[str]) -> PrepareConfig:
-    """Defaults, then the file or the profile of that name, then the overrides (``length.max_tokens=1024``).
+    """Defaults, then the file or the profile of that name, then the overrides
+    (``length.max_tokens=1024``).
 
     Raises:
         BadSetting: no such file, an unknown field, a value of the wrong type, or a contradiction.
     """
     try:
         layers = [OmegaConf.load(profile(file))] if file else []
-        merged = OmegaConf.merge(OmegaConf.structured(PrepareConfig), *layers, OmegaConf.from_dotlist(overrides))
+        merged = OmegaConf.merge(
+            OmegaConf.structured(PrepareConfig), *layers, OmegaConf.from_dotlist(overrides)
+        )
         config = OmegaConf.to_object(merged)
     except OSError as error:
         raise BadSetting(f"--config {file}: {error}") from error
@@ -52,7 +56,9 @@ def profile(name: str) -> Path:
     Raises:
         BadSetting: neither is there.
     """
-    built_in = {path.stem.removeprefix("prepare-"): path for path in sorted(PROFILES.glob("prepare-*.yaml"))}
+    built_in = {
+        path.stem.removeprefix("prepare-"): path for path in sorted(PROFILES.glob("prepare-*.yaml"))
+    }
     if name in built_in:
         return built_in[name]
     if not Path(name).is_file():
@@ -82,9 +88,13 @@ def _check(config: PrepareConfig) -> None:
         if name not in SOURCES:
             raise BadSetting(f"sources.{name}: no such source{_nearest(name, SOURCES)}")
     if not config.sources:
-        raise BadSetting(f"sources: name at least one, as in --config cpu; there are {', '.join(SOURCES)}")
+        raise BadSetting(
+            f"sources: name at least one, as in --config cpu; there are {', '.join(SOURCES)}"
+        )
     if not config.model:
-        raise BadSetting("model: name a folder, a model of the hub, or 'quickstart'; its tokenizer counts tokens")
+        raise BadSetting(
+            "model: name a folder, a model of the hub, or 'quickstart'; its tokenizer counts tokens"
+        )
     one_of: dict[str, tuple[str | None, tuple[str | None, ...]]] = {
         "prompt.style": (config.prompt.style, ("instructed", "released")),
         "contamination.missing": (config.contamination.missing, ("refuse", "warn")),
@@ -125,9 +135,13 @@ def _check(config: PrepareConfig) -> None:
         if not 0 < share <= 1:
             raise BadSetting(f"{name}={share}: must be above 0 and at most 1")
     if not config.difficulty.low < config.difficulty.high:
-        raise BadSetting(f"difficulty.low={config.difficulty.low} must be below high={config.difficulty.high}")
+        raise BadSetting(
+            f"difficulty.low={config.difficulty.low} must be below high={config.difficulty.high}"
+        )
     if (config.difficulty.mode == "given") != (config.difficulty.rates is not None):
-        raise BadSetting("difficulty.rates: name a file of rates with difficulty.mode=given, and only with it")
+        raise BadSetting(
+            "difficulty.rates: name a file of rates with difficulty.mode=given, and only with it"
+        )
     for name, source in config.sources.items():
         for key in ("start", "end"):
             _date(f"sources.{name}.{key}", getattr(source, key))

@@ -1,9 +1,11 @@
 """What of a row is what, in each shape that a source's rows come in.
 
-Shapes are those of the hub, as their cards describe them (checked November 2026), and rLLM's (``problem``, ``tests``).
+Shapes are those of the hub, as their cards describe them (checked November 2026), and rLLM's
+(``problem``, ``tests``).
 
 Invariants:
-* A row is translated, never interpreted: no test is chosen, dropped or changed, no solution is repaired.
+* A row is translated, never interpreted: no test is chosen, dropped or changed, no solution is
+  repaired.
 * Programs are official solutions for Python 3 as far as the source names their language.
 """
 
@@ -24,7 +26,15 @@ from verl_pipeline.quickstart.problems import Case, Problem
 # deepmind/code_contests, `solutions.language`: 0 unknown, 1 Python 2, 2 C++, 3 Python 3, 4 Java.
 _PYTHON3 = 3
 # The same card, `difficulty`.
-_CODE_CONTESTS_LEVELS = {0: "", 1: "easy", 2: "medium", 3: "hard", 4: "harder", 5: "hardest", 6: "external"}
+_CODE_CONTESTS_LEVELS = {
+    0: "",
+    1: "easy",
+    2: "medium",
+    3: "hard",
+    4: "harder",
+    5: "hardest",
+    6: "external",
+}
 _RLLM_LEETCODE = re.compile(
     r"^(?:Please solve the programming task below[^\n]*\n+)?(?P<question>.*?)\n+"
     r"Please complete the following python code precisely:\n```python\n(?P<starter>.*?)\n?```\s*$",
@@ -87,7 +97,9 @@ def rllm(row: Row) -> Raw:
 
 
 def primeintellect(row: Row) -> Raw:
-    """``verification_info`` and ``gold_standard_solution`` of verifiable-coding-problems, or of all of SYNTHETIC-1."""
+    """``verification_info`` and ``gold_standard_solution`` of verifiable-coding-problems, or of all
+    of SYNTHETIC-1.
+    """
     identity = str(row["problem_id"]) if row.get("problem_id") else None
     task = row.get("task_type")
     if task not in (None, "verifiable_code"):
@@ -109,14 +121,21 @@ def primeintellect(row: Row) -> Raw:
 def rllm_primeintellect(row: Row) -> Raw:
     raw = rllm(row)
     programs = [last_program(text) or text for text in raw.solutions]
-    return Raw(question=raw.question, tests=raw.tests, solutions=programs, language=row.get("language"))
+    return Raw(
+        question=raw.question, tests=raw.tests, solutions=programs, language=row.get("language")
+    )
 
 
 def livecodebench(row: Row) -> Raw:
     """Tests as rLLM keeps them: a list with the function's name in each, private ones unpacked."""
     metadata = from_json(row.get("metadata") or "{}")
-    cases = [*from_json(row["public_test_cases"]), *decode_private(row["private_test_cases"] or "[]")]
-    function = {"metadata": {"func_name": metadata["func_name"]}} if metadata.get("func_name") else {}
+    cases = [
+        *from_json(row["public_test_cases"]),
+        *decode_private(row["private_test_cases"] or "[]"),
+    ]
+    function = (
+        {"metadata": {"func_name": metadata["func_name"]}} if metadata.get("func_name") else {}
+    )
     try:
         day = datetime.datetime.fromisoformat(str(row["contest_date"])).date().isoformat()
     except ValueError as error:
@@ -124,7 +143,10 @@ def livecodebench(row: Row) -> Raw:
     return Raw(
         id=str(row["question_id"]),
         question=row["question_content"],
-        tests=[{**{key: case[key] for key in ("input", "output", "testtype")}, **function} for case in cases],
+        tests=[
+            {**{key: case[key] for key in ("input", "output", "testtype")}, **function}
+            for case in cases
+        ],
         starter=row.get("starter_code") or "",
         date=day,
         difficulty=str(row.get("difficulty") or ""),
@@ -132,7 +154,9 @@ def livecodebench(row: Row) -> Raw:
 
 
 def codeforces(row: Row) -> Raw:
-    """open-r1/codeforces; its checkers are not graded with, so such a problem counts as one of several answers."""
+    """open-r1/codeforces; its checkers are not graded with, so such a problem counts as one of
+    several answers.
+    """
     skip = None
     if row.get("interaction_format"):
         skip = "interactive"
@@ -150,8 +174,13 @@ def codeforces(row: Row) -> Raw:
     return Raw(
         id=str(row["id"]),
         question="\n\n".join(map(str, parts)),
-        tests=[{"input": test["input"], "output": test["output"]} for test in row["official_tests"] or []],
-        date=datetime.datetime.fromtimestamp(int(year), datetime.UTC).date().isoformat() if year else None,
+        tests=[
+            {"input": test["input"], "output": test["output"]}
+            for test in row["official_tests"] or []
+        ],
+        date=datetime.datetime.fromtimestamp(int(year), datetime.UTC).date().isoformat()
+        if year
+        else None,
         difficulty=str(row.get("rating") or ""),
         multi_answer=bool(row.get("generated_checker")),
         skip=skip,
@@ -171,14 +200,18 @@ def code_contests(row: Row) -> Raw:
         id=str(row["name"]),
         question=row["description"],
         tests=tests,
-        solutions=[text for text, code in zip(programs, languages, strict=True) if code == _PYTHON3],
+        solutions=[
+            text for text, code in zip(programs, languages, strict=True) if code == _PYTHON3
+        ],
         difficulty=_CODE_CONTESTS_LEVELS.get(row.get("difficulty") or 0, ""),
         skip="reads or writes a file" if reads_file else None,
     )
 
 
 def leetcode(row: Row) -> Raw:
-    """newfacade/LeetCodeDataset: ``prompt`` holds imports and helpers, ``test`` calls what ``entry_point`` says."""
+    """newfacade/LeetCodeDataset: ``prompt`` holds imports and helpers, ``test`` calls what
+    ``entry_point`` says.
+    """
     if lists := sorted({name for name in ("list_node", "tree_node") if f"{name}(" in row["test"]}):
         why = f"tests build nodes: with {', '.join(lists)}, which cannot be handed over"
         return Raw(question="", tests="", id=str(row["task_id"]), skip=why)
@@ -195,12 +228,22 @@ def leetcode(row: Row) -> Raw:
 
 def rllm_leetcode(row: Row) -> Raw:
     raw, parts = rllm(row), _RLLM_LEETCODE.match(row["problem"])
-    question, starter = (parts["question"], parts["starter"]) if parts else (raw.question, raw.starter)
-    return Raw(question=question, tests=raw.tests, solutions=raw.solutions, starter=starter, difficulty=raw.difficulty)
+    question, starter = (
+        (parts["question"], parts["starter"]) if parts else (raw.question, raw.starter)
+    )
+    return Raw(
+        question=question,
+        tests=raw.tests,
+        solutions=raw.solutions,
+        starter=starter,
+        difficulty=raw.difficulty,
+    )
 
 
 def kodcode(row: Row) -> Raw:
-    """Version 1 and 1.1; the style ``complete`` asks to continue code, whose beginning the question shows."""
+    """Version 1 and 1.1; the style ``complete`` asks to continue code, whose beginning the question
+    shows.
+    """
     identity = row.get("question_id") or row.get("conversation_id")
     return Raw(
         id=str(identity) if identity else None,
@@ -229,6 +272,7 @@ def quickstart(row: Row) -> Raw:
         tests=json.loads(problem.ground_truth()),
         solutions=[problem.reference],
         difficulty=problem.difficulty,
-        # The empty system message keeps SmolLM2's chat template from adding its own, 16 tokens a sample.
+        # The empty system message keeps SmolLM2's chat template from adding its own, 16 tokens a
+        # sample.
         prompt=({"role": "system", "content": ""}, {"role": "user", "content": problem.prompt}),
     )

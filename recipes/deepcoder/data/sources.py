@@ -1,6 +1,7 @@
 """The sources: where each is found, and in which shapes its rows come.
 
-A shape is known by the fields it requires; a row is read by the first shape of its source whose fields it has.
+A shape is known by the fields it requires; a row is read by the first shape of its source whose
+fields it has.
 """
 
 from collections.abc import Callable, Mapping
@@ -74,7 +75,10 @@ SOURCES: Mapping[str, Source] = {
         ("livecodebench_v5", "livecodebench"),
         # Release v5; each release is the one before and a file more.
         parts=tuple(f"livecodebench/test{number}" for number in ("", 2, 3, 4, 5)),
-        hub=Hub("livecodebench/code_generation_lite", tuple(f"test{number}.jsonl" for number in ("", 2, 3, 4, 5))),
+        hub=Hub(
+            "livecodebench/code_generation_lite",
+            tuple(f"test{number}.jsonl" for number in ("", 2, 3, 4, 5)),
+        ),
         dated=True,
     ),
     "codeforces": Source(
@@ -91,7 +95,13 @@ SOURCES: Mapping[str, Source] = {
     ),
     "code_contests": Source(
         "code_contests",
-        (_shape("name description public_tests private_tests generated_tests solutions", shapes.code_contests), _RLLM),
+        (
+            _shape(
+                "name description public_tests private_tests generated_tests solutions",
+                shapes.code_contests,
+            ),
+            _RLLM,
+        ),
         ("code_contests_train", "code_contests", "code_contests_test"),
         hub=Hub("deepmind/code_contests", ("data/train-*.parquet",)),
     ),

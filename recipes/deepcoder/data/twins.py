@@ -1,13 +1,16 @@
-"""Which texts are the same problem: exactly, after normalisation, or nearly, by MinHash and LSH (datasketch).
+"""Which texts are the same problem: exactly, after normalisation, or nearly, by MinHash and LSH
+(datasketch).
 
-A text is a list of words (NFKC, case folded, punctuation left out); near is Jaccard similarity of its shingles, runs of
-``words`` words. What many texts of a group have in common, whole lines and shingles of instructions, is left aside.
+A text is a list of words (NFKC, case folded, punctuation left out); near is Jaccard similarity of
+its shingles, runs of ``words`` words. What many texts of a group have in common, whole lines and
+shingles of instructions, is left aside.
 
 Invariants:
-* LSH only proposes: every pair is confirmed by the true Jaccard similarity of its shingles. It misses a pair that is
-  just at the threshold once in a hundred times, a more similar one more rarely.
-* Two problems whose tests expect different outputs for one input are not twins, however alike their texts, unless these
-  are equal with their punctuation.
+* LSH only proposes: every pair is confirmed by the true Jaccard similarity of its shingles. It
+  misses a pair that is just at the threshold once in a hundred times, a more similar one more
+  rarely.
+* Two problems whose tests expect different outputs for one input are not twins, however alike their
+  texts, unless these are equal with their punctuation.
 * The outcome depends on the order of what is added and asked, on nothing else.
 """
 
@@ -26,11 +29,14 @@ from verl_pipeline.grading import AssertTest, CallTest, Problem
 
 # Texts of a group that are looked at to learn what its texts have in common.
 SAMPLE = 2000
-# What is common to more texts than both this number and this share of a group is instruction, not problem.
+# What is common to more texts than both this number and this share of a group is instruction, not
+# problem.
 COMMON_NUMBER, COMMON_SHARE = 20, 0.1
-# Share of the pairs at the threshold that LSH may fail to propose: one missed is lost, one too many only looked at.
+# Share of the pairs at the threshold that LSH may fail to propose: one missed is lost, one too many
+# only looked at.
 MOST_MISSED = 0.01
-# Tests of a problem that are compared: those with the smallest hashes of their inputs, so of twins the same ones.
+# Tests of a problem that are compared: those with the smallest hashes of their inputs, so of twins
+# the same ones.
 COMPARED = 64
 
 Shingles = numpy.ndarray  # sorted 64-bit hashes, each once
@@ -77,9 +83,13 @@ class Group:
         step = max(1, len(texts) // SAMPLE)
         sample = texts[::step]
         limit = max(COMMON_NUMBER, COMMON_SHARE * len(sample))
-        lines = Counter(line for text in sample for line in {_folded(line) for line in text.splitlines()})
+        lines = Counter(
+            line for text in sample for line in {_folded(line) for line in text.splitlines()}
+        )
         self._lines = {line for line, count in lines.items() if line and count > limit}
-        shingles = Counter(int(one) for text in sample for one in shingles_of(self._own_words(text), words))
+        shingles = Counter(
+            int(one) for text in sample for one in shingles_of(self._own_words(text), words)
+        )
         common = sorted(one for one, count in shingles.items() if count > limit)
         self._shingles = numpy.array(common, dtype=numpy.uint64)
 
@@ -94,13 +104,19 @@ class Group:
     def _without_frame(self, text: str) -> list[str]:
         """Words without the common lines that it begins and ends with."""
         lines = text.splitlines()
-        own = [number for number, line in enumerate(lines) if line.strip() and _folded(line) not in self._lines]
+        own = [
+            number
+            for number, line in enumerate(lines)
+            if line.strip() and _folded(line) not in self._lines
+        ]
         return words_of("\n".join(lines[own[0] : own[-1] + 1])) if own else []
 
     def _own_words(self, text: str) -> list[str]:
         """Words of the lines that are not common, and no asserts."""
         lines = (line for line in text.splitlines() if _folded(line) not in self._lines)
-        return words_of("\n".join(line for line in lines if not line.lstrip().startswith("assert ")))
+        return words_of(
+            "\n".join(line for line in lines if not line.lstrip().startswith("assert "))
+        )
 
 
 class Index:
@@ -129,9 +145,14 @@ class Index:
 
     def twin(self, sketch: Sketch) -> Twin | None:
         """The first exact twin, else the most similar near one; None: neither."""
-        for number in sorted({number for text in sketch.texts for number in self._exact.get(text, ())}):
+        for number in sorted(
+            {number for text in sketch.texts for number in self._exact.get(text, ())}
+        ):
             other = self._sketches[number]
-            if sketch.verbatim == other.verbatim or agreement(sketch.tests, other.tests) is not False:
+            if (
+                sketch.verbatim == other.verbatim
+                or agreement(sketch.tests, other.tests) is not False
+            ):
                 return Twin(other.key, "exact", 1.0)
         if not len(sketch.shingles):
             return None
@@ -140,7 +161,9 @@ class Index:
             other = self._sketches[number]
             similarity = jaccard(sketch.shingles, other.shingles)
             agree = agreement(sketch.tests, other.tests)
-            enough = agree is not False and similarity >= (self._agreeing if agree else self._threshold)
+            enough = agree is not False and similarity >= (
+                self._agreeing if agree else self._threshold
+            )
             if enough and (best is None or similarity > best.similarity):
                 best = Twin(other.key, "near", similarity)
         return best
@@ -183,7 +206,9 @@ def jaccard(one: Shingles, other: Shingles) -> float:
 
 
 def agreement(one: Mapping[int, int], other: Mapping[int, int]) -> bool | None:
-    """Whether at least half of the tests are the same; False: one contradicts; None: they say nothing."""
+    """Whether at least half of the tests are the same; False: one contradicts; None: they say
+    nothing.
+    """
     shared = one.keys() & other.keys()
     if any(one[key] != other[key] for key in shared):
         return False
@@ -201,8 +226,13 @@ def _pairs(test: object) -> Iterable[tuple[str, str]]:
     if isinstance(test, AssertTest):
         for node in ast.walk(ast.parse(test.source)):
             match node:
-                case ast.Assert(test=ast.Compare(left=ast.Call() as call, ops=[ast.Eq()], comparators=[wanted])):
-                    yield ", ".join(ast.unparse(part) for part in (*call.args, *call.keywords)), ast.unparse(wanted)
+                case ast.Assert(
+                    test=ast.Compare(left=ast.Call() as call, ops=[ast.Eq()], comparators=[wanted])
+                ):
+                    yield (
+                        ", ".join(ast.unparse(part) for part in (*call.args, *call.keywords)),
+                        ast.unparse(wanted),
+                    )
     elif isinstance(test, CallTest):
         yield ", ".join(map(repr, test.args)), repr(test.output)
     else:
@@ -214,7 +244,9 @@ def _folded(text: str) -> str:
 
 
 def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    )
 
 
 def _lower_half(value: int) -> int:

@@ -1,7 +1,9 @@
-"""The last stage: ``train.parquet`` and, with a held-out part, ``heldout.parquet``, in verl's schema.
+"""The last stage: ``train.parquet`` and, with a held-out part, ``heldout.parquet``, in verl's
+schema.
 
 Invariants:
-* Rows are in the order of the sources in the settings, then of their files; ``index`` counts them in each parquet file.
+* Rows are in the order of the sources in the settings, then of their files; ``index`` counts them
+  in each parquet file.
 * Files that are there already, with the content they had, are not written again.
 """
 
@@ -41,7 +43,9 @@ def row_of(record: Record, index: int) -> dict[str, Any]:
     }
 
 
-def write(records: Records, digest: str, output: Path, work: Path, config_hash: str) -> tuple[dict[str, Any], bool]:
+def write(
+    records: Records, digest: str, output: Path, work: Path, config_hash: str
+) -> tuple[dict[str, Any], bool]:
     """Write the records' rows.
 
     Args:
@@ -54,7 +58,9 @@ def write(records: Records, digest: str, output: Path, work: Path, config_hash: 
     marker = work / "written.json"
     key = [SCHEMA_VERSION, digest, config_hash]
     before = json.loads(marker.read_text()) if marker.is_file() else {}
-    if before.get("key") == key and all(_is(output / name, file) for name, file in before["files"].items()):
+    if before.get("key") == key and all(
+        _is(output / name, file) for name, file in before["files"].items()
+    ):
         return before["files"], True
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for record in records:

@@ -1,8 +1,10 @@
-"""What refuses a run before anything is loaded: every stage is composed and checked before the first one starts.
+"""What refuses a run before anything is loaded: every stage is composed and checked before the
+first one starts.
 
 Invariants:
 * Each refusal is one line that names the stage, the setting, its value and what to change.
-* What is checked are the values verl will see, whoever set them: file, hardware profile or override.
+* What is checked are the values verl will see, whoever set them: file, hardware profile or
+  override.
 * A check is left out only in a dry run, only for what is not on this machine, and is then named.
 """
 
@@ -63,20 +65,24 @@ def plan(settings: Settings, *, dry_run: bool = False) -> list[Planned]:
         before, now = _trainers(first.config), _trainers(stage.config)
         if before != now:
             raise BadStage(
-                f"stage {stage.name}: trainer.nnodes x n_gpus_per_node={now}: {before} in stage {first.name}; a "
-                "checkpoint is in as many shards as there were trainers, so make them equal"
+                f"stage {stage.name}: trainer.nnodes x n_gpus_per_node={now}: {before} in stage "
+                f"{first.name}; a checkpoint is in as many shards as there were trainers, so make "
+                "them equal"
             )
         for key, value in _fixed(stage.config).items():
             if fixed.get(key) != value:
                 raise BadStage(
-                    f"stage {stage.name}: {key}={value}: {fixed.get(key)} in stage {first.name}; stages share it, "
-                    "since the next one goes on with the checkpoint and in the prompts of the one before"
+                    f"stage {stage.name}: {key}={value}: {fixed.get(key)} in stage {first.name}; "
+                    "stages share it, since the next one goes on with the checkpoint and in the "
+                    "prompts of the one before"
                 )
     return planned
 
 
 def _fixed(config: DictConfig) -> dict[str, Any]:
-    return constants_of(config) | {"data.train_files": [str(file) for file in files_of(config, "train")]}
+    return constants_of(config) | {
+        "data.train_files": [str(file) for file in files_of(config, "train")]
+    }
 
 
 def files_of(config: DictConfig, split: str) -> list[Path]:
@@ -121,13 +127,18 @@ def _absent(config: DictConfig) -> dict[str, str]:
         found["device"] = "trainer.device=cuda: there is no CUDA device here"
     missing = [path for split in SPLITS for path in files_of(config, split) if not path.exists()]
     if missing:
-        found["files"] = f"data: {missing[0]} is not there yet (python -m recipes.deepcoder.prepare)"
+        found["files"] = (
+            f"data: {missing[0]} is not there yet (python -m recipes.deepcoder.prepare)"
+        )
     model = config.actor_rollout_ref.model.path
     try:
         if not Path(model).is_absolute():
             AutoConfig.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError):
-        found["lengths"] = f"actor_rollout_ref.model.path={model}: not on this machine, so its positions are unknown"
+        found["lengths"] = (
+            f"actor_rollout_ref.model.path={model}: not on this machine, so its positions are "
+            "unknown"
+        )
     return found
 
 
@@ -137,7 +148,9 @@ def _check_data(config: DictConfig) -> list[str]:
     rows = sum(pyarrow.parquet.read_metadata(path).num_rows for path in files_of(config, "train"))
     batch = config.data.train_batch_size
     if rows < batch:
-        raise BadStage(f"data.train_batch_size={batch}: data.train_files have {rows} rows; use a smaller batch")
+        raise BadStage(
+            f"data.train_batch_size={batch}: data.train_files have {rows} rows; use a smaller batch"
+        )
     return [note for note in notes if note]
 
 
@@ -157,18 +170,21 @@ def _check_capacity(config: DictConfig, hardware: Hardware) -> None:
     have = hardware.nodes * hardware.devices
     if train + sample > have:
         raise BadStage(
-            f"pools: {train} devices train and {sample} sample, {train + sample} together; the hardware has {have}: "
-            "make a pool smaller, or choose another --hardware"
+            f"pools: {train} devices train and {sample} sample, {train + sample} together; the "
+            f"hardware has {have}: make a pool smaller, or choose another --hardware"
         )
 
 
 def _check_tokens(config: DictConfig) -> None:
-    """verl packs a micro-batch of up to tokens x sequence parallel size, and fails on a sequence that exceeds it."""
+    """verl packs a micro-batch of up to tokens x sequence parallel size, and fails on a sequence
+    that exceeds it.
+    """
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     parallel = actor.ulysses_sequence_parallel_size
     if _trainers(config) % parallel:
         raise BadStage(
-            f"{ACTOR}.ulysses_sequence_parallel_size={parallel}: must divide the {_trainers(config)} trainers"
+            f"{ACTOR}.ulysses_sequence_parallel_size={parallel}: must divide the "
+            f"{_trainers(config)} trainers"
         )
     if not actor.use_dynamic_bsz:
         return
@@ -179,8 +195,9 @@ def _check_tokens(config: DictConfig) -> None:
     ):
         if tokens * parallel < needed_tokens:
             raise BadStage(
-                f"{name}={tokens}: x {parallel} devices a sequence is {tokens * parallel}, below prompt + response of "
-                f"{needed_tokens} tokens; set it to {-(-needed_tokens // parallel)} or more"
+                f"{name}={tokens}: x {parallel} devices a sequence is {tokens * parallel}, below "
+                f"prompt + response of {needed_tokens} tokens; set it to "
+                f"{-(-needed_tokens // parallel)} or more"
             )
 
 
@@ -188,13 +205,22 @@ def _check_running(config: DictConfig) -> None:
     """What the runner itself rests on."""
     if config.trainer.save_freq < 1:
         raise BadStage(
-            f"trainer.save_freq={config.trainer.save_freq}: a stage hands its checkpoint on; set it to 1 or more"
+            f"trainer.save_freq={config.trainer.save_freq}: a stage hands its checkpoint on; set it"
+            " to 1 or more"
         )
     if config.actor_rollout_ref.actor.checkpoint.async_save:
         raise BadStage(
-            f"{ACTOR}.checkpoint.async_save=True: a checkpoint must be complete when verl says so; set it False"
+            f"{ACTOR}.checkpoint.async_save=True: a checkpoint must be complete when verl says so; "
+            "set it False"
         )
     if "file" not in config.trainer.logger:
-        raise BadStage(f"trainer.logger={list(config.trainer.logger)}: progress is read from 'file'; add it")
-    if lacks := {"model", "optimizer"} - set(config.actor_rollout_ref.actor.checkpoint.save_contents):
-        raise BadStage(f"{ACTOR}.checkpoint.save_contents: lacks {sorted(lacks)[0]}, without which nothing can resume")
+        raise BadStage(
+            f"trainer.logger={list(config.trainer.logger)}: progress is read from 'file'; add it"
+        )
+    if lacks := {"model", "optimizer"} - set(
+        config.actor_rollout_ref.actor.checkpoint.save_contents
+    ):
+        raise BadStage(
+            f"{ACTOR}.checkpoint.save_contents: lacks {sorted(lacks)[0]}, without which nothing can"
+            " resume"
+        )

@@ -1,7 +1,8 @@
 """One training process, and everything below it.
 
 Invariants:
-* It ends when the runner ends, however that ends: by SIGTERM, on which ``verl_pipeline.main`` ends in order.
+* It ends when the runner ends, however that ends: by SIGTERM, on which ``verl_pipeline.main`` ends
+  in order.
 * After :meth:`Training.stop` nothing of it is left, within :data:`STOP_S` seconds.
 """
 
@@ -34,7 +35,8 @@ class Training:
 
     Args:
         overrides: of ``verl_pipeline.main``.
-        folder: log, metrics and hydra's files are written there; the working directory stays the caller's.
+        folder: log, metrics and hydra's files are written there; the working directory stays the
+            caller's.
         tensorboard: folder of its events.
         lock: kept open by the process, so that the lock lasts as long as it does.
     """
@@ -42,9 +44,13 @@ class Training:
     def __init__(self, overrides: Sequence[str], folder: Path, tensorboard: Path, lock: IO[str]):
         self.log, self._metrics = folder / "train.log", folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        # verl tracks in a process of Ray, which a Ray that runs already does not start with our environment.
+        # verl tracks in a process of Ray, which a Ray that runs already does not start with our
+        # environment.
         variables = {"VERL_FILE_LOGGER_PATH": self._metrics, "TENSORBOARD_DIR": tensorboard}
-        tracking = [f"+ray_kwargs.ray_init.runtime_env.env_vars.{name}={path}" for name, path in variables.items()]
+        tracking = [
+            f"+ray_kwargs.ray_init.runtime_env.env_vars.{name}={path}"
+            for name, path in variables.items()
+        ]
         with open(self.log, "w") as file:
             self._process = subprocess.Popen(
                 command([*overrides, *tracking, f"hydra.run.dir={folder}"]),
@@ -85,4 +91,11 @@ class Training:
     def refusal(self) -> str | None:
         """The line with which it refused its settings."""
         lines = self.log.read_text(errors="replace").splitlines()
-        return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+        return next(
+            (
+                line.removeprefix("error: ")
+                for line in reversed(lines)
+                if line.startswith("error: ")
+            ),
+            None,
+        )

@@ -1,8 +1,10 @@
 """verl's configuration of a stage: the words of its command line, and what verl makes of them.
 
 Invariants:
-* Later words win: overlays, hardware, run, stage, the user's, then those that the runner alone sets.
-* What is composed here is what the child composes: the same words over the same primary configuration.
+* Later words win: overlays, hardware, run, stage, the user's, then those that the runner alone
+  sets.
+* What is composed here is what the child composes: the same words over the same primary
+  configuration.
 """
 
 import re
@@ -62,7 +64,8 @@ class Settings:
 
 
 def split_words(words: Iterable[str], reproduce: str) -> tuple[str, list[str]]:
-    """The variant of GRPO+, which ``reproduce=<variant>`` among the user's words may name as well, and the others.
+    """The variant of GRPO+, which ``reproduce=<variant>`` among the user's words may name as well,
+    and the others.
 
     Raises:
         BadOverride: an unknown variant, or a word that is the runner's to set.
@@ -78,7 +81,10 @@ def split_words(words: Iterable[str], reproduce: str) -> tuple[str, list[str]]:
         if not equals and not word.startswith("~"):
             raise BadOverride(f"{word}: settings have the form key=value")
         if owner := next((own for own in OWNED if key == own or key.startswith(f"{own}.")), None):
-            raise BadOverride(f"{word}: the stage runner sets {owner} itself; see --output, --data and stages.yaml")
+            raise BadOverride(
+                f"{word}: the stage runner sets {owner} itself; see --output, --data and "
+                "stages.yaml"
+            )
         kept.append(word)
     if reproduce not in REPRODUCE:
         raise BadOverride(f"reproduce={reproduce}: unknown; {nearest(reproduce, REPRODUCE)}")
@@ -161,14 +167,18 @@ def _stage_words(run: Run, stage: Stage) -> list[str]:
         f"{rollout}.n_gpus_per_node={stage.pools.rollout.devices}",
     ]
     if stage.tokens_per_device is not None:
-        found += [f"{actor}.use_dynamic_bsz=True", f"{actor}.ppo_max_token_len_per_gpu={stage.tokens_per_device}"]
+        found += [
+            f"{actor}.use_dynamic_bsz=True",
+            f"{actor}.ppo_max_token_len_per_gpu={stage.tokens_per_device}",
+        ]
     if stage.temperature is not None:
         found.append(f"{rollout}.temperature={stage.temperature}")
     return found
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
-    """verl's configuration as ``python -m verl_pipeline.main`` composes it, every interpolation checked.
+    """verl's configuration as ``python -m verl_pipeline.main`` composes it, every interpolation
+    checked.
 
     Raises:
         BadOverride: hydra refuses one, or one cannot be resolved.
@@ -180,7 +190,9 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         text = " ".join(str(error).split())
         unknown = _UNKNOWN.match(text)
-        raise BadOverride(f"{unknown[1]}: unknown; {_hint(unknown[1])}" if unknown else text) from error
+        raise BadOverride(
+            f"{unknown[1]}: unknown; {_hint(unknown[1])}" if unknown else text
+        ) from error
     return config
 
 
@@ -188,6 +200,13 @@ def _hint(key: str) -> str:
     """What a key that does not exist may have meant, among those that stand where it would."""
     parent, _, name = key.rpartition(".")
     with initialize_config_module("verl_pipeline.config", version_base=None):
-        beside = OmegaConf.select(compose("one_off_pipeline"), parent) if parent else compose("one_off_pipeline")
+        beside = (
+            OmegaConf.select(compose("one_off_pipeline"), parent)
+            if parent
+            else compose("one_off_pipeline")
+        )
     known = list(beside) if OmegaConf.is_dict(beside) else []
-    return f"{nearest(name, map(str, known))} A key that verl has no default for is given as +{key}=..."
+    return (
+        f"{nearest(name, map(str, known))} A key that verl has no default for is given as "
+        f"+{key}=..."
+    )

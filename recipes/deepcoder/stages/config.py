@@ -1,9 +1,10 @@
-"""A run's stages and the hardware they run on, read from ``stages.yaml`` and ``hardware/<name>.yaml``.
+"""A run's stages and the hardware they run on, read from ``stages.yaml`` and
+``hardware/<name>.yaml``.
 
 Invariants:
 * Every field is here, with its meaning; an unknown one is refused with the nearest name.
-* What contradicts itself within the files is found here, before verl is imported. What needs verl's configuration, a
-  model or data is found in :mod:`recipes.deepcoder.stages.checks`.
+* What contradicts itself within the files is found here, before verl is imported. What needs verl's
+  configuration, a model or data is found in :mod:`recipes.deepcoder.stages.checks`.
 """
 
 import difflib
@@ -49,7 +50,8 @@ class TruncatedShare:
 
 @dataclass
 class Plateau:
-    """Ends a stage when the mean of a metric over a window exceeds the window before by less than ``gain``.
+    """Ends a stage when the mean of a metric over a window exceeds the window before by less than
+    ``gain``.
 
     Attributes:
         metric: a name in ``metrics.jsonl``.
@@ -64,7 +66,9 @@ class Plateau:
 
 @dataclass
 class Until:
-    """Rules that end a stage before its last step, looked at whenever a checkpoint is complete; the first wins."""
+    """Rules that end a stage before its last step, looked at whenever a checkpoint is complete; the
+    first wins.
+    """
 
     truncated_share: TruncatedShare | None = None
     plateau: Plateau | None = None
@@ -96,12 +100,14 @@ class Stage:
         batch: prompts a step.
         mini_batch: prompts an update.
         samples: responses a prompt.
-        tokens_per_device: longest micro-batch of an update, tokens on each device; with sequence parallelism a
-            sequence may be as many times longer. None: micro-batches of a fixed number of rows.
+        tokens_per_device: longest micro-batch of an update, tokens on each device; with sequence
+            parallelism a sequence may be as many times longer. None: micro-batches of a fixed
+            number of rows.
         pools: how the devices are split.
         temperature: of sampling; None: GRPO+'s.
         until: rules that end it earlier.
-        overrides: further settings of verl's, for this stage; not the optimizer's, which a checkpoint brings along.
+        overrides: further settings of verl's, for this stage; not the optimizer's, which a
+            checkpoint brings along.
     """
 
     last_step: int
@@ -124,7 +130,8 @@ class Run:
         model: folder or hub name of the model to start from; ``quickstart``: SmolLM2-135M-Instruct.
         data: folder of ``train.parquet`` and ``heldout.parquet``, unless the command names one.
         prompt_length: longest prompt, tokens; longer ones are left out.
-        answer_prefix: what the model's chat template begins an answer with, see :mod:`verl_pipeline.rewards.code`.
+        answer_prefix: what the model's chat template begins an answer with, see
+            :mod:`verl_pipeline.rewards.code`.
         seed: of the prompts' order.
         learning_rate: constant.
         save_every, validate_every: steps; validate_every -1: never.
@@ -198,7 +205,9 @@ def load_hardware(name: str) -> Hardware:
     hardware = _read(Hardware, _load(path), str(path))
     if hardware.device not in ("cuda", "cpu"):
         raise BadStages(f"{path}: device={hardware.device}: must be cuda or cpu")
-    _check_positive(hardware, ("nodes", "devices", "tensor_parallel", "sequence_parallel"), str(path))
+    _check_positive(
+        hardware, ("nodes", "devices", "tensor_parallel", "sequence_parallel"), str(path)
+    )
     return hardware
 
 
@@ -232,18 +241,26 @@ def _load(path: Path) -> dict[str, Any]:
 def _read(schema: type, given: Any, where: str) -> Any:
     _check_keys(schema, given, where)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(given)))
+        return OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(given))
+        )
     except OmegaConfBaseException as error:
         raise BadStages(f"{where}: {error.full_key}: {str(error).splitlines()[0]}") from error
 
 
 def _check_keys(kind: Any, given: Any, where: str) -> None:
-    """Unknown and missing fields, at every depth; OmegaConf names neither the file nor a better name."""
+    """Unknown and missing fields, at every depth; OmegaConf names neither the file nor a better
+    name.
+    """
     if get_origin(kind) is dict and isinstance(given, dict):
         for name, value in given.items():
             _check_keys(get_args(kind)[1], value, f"{where}.{name}")
     schema = next((one for one in (kind, *get_args(kind)) if is_dataclass(one)), None)
-    if schema is None or get_origin(kind) is dict or (given is None and type(None) in get_args(kind)):
+    if (
+        schema is None
+        or get_origin(kind) is dict
+        or (given is None and type(None) in get_args(kind))
+    ):
         return
     hints = get_type_hints(schema)
     if not isinstance(given, dict):
@@ -253,8 +270,14 @@ def _check_keys(kind: Any, given: Any, where: str) -> None:
             raise BadStages(f"{where}.{key}: unknown field; {nearest(str(key), hints)}")
         _check_keys(hints[key], value, f"{where}.{key}")
     for entry in fields(schema):
-        if entry.name not in given and entry.default is MISSING and entry.default_factory is MISSING:
-            raise BadStages(f"{where}.{entry.name}: is missing; its meaning is in {Path(__file__).name}")
+        if (
+            entry.name not in given
+            and entry.default is MISSING
+            and entry.default_factory is MISSING
+        ):
+            raise BadStages(
+                f"{where}.{entry.name}: is missing; its meaning is in {Path(__file__).name}"
+            )
 
 
 def _check_positive(record: Any, names: Iterable[str], where: str) -> None:
@@ -274,12 +297,19 @@ def _check_run(run: Run, where: str) -> None:
         if not name or "/" in name or name.startswith("."):
             raise BadStages(f"{here}: the name of a stage is that of its folder")
         _check_positive(
-            stage, ("last_step", "response_length", "batch", "mini_batch", "samples", "tokens_per_device"), here
+            stage,
+            ("last_step", "response_length", "batch", "mini_batch", "samples", "tokens_per_device"),
+            here,
         )
         for pool in ("train", "rollout"):
-            _check_positive(getattr(stage.pools, pool), ("nodes", "devices"), f"{here}.pools.{pool}")
+            _check_positive(
+                getattr(stage.pools, pool), ("nodes", "devices"), f"{here}.pools.{pool}"
+            )
         if stage.last_step <= before:
-            raise BadStages(f"{here}: last_step={stage.last_step}: must exceed {before}, where the stage before ends")
+            raise BadStages(
+                f"{here}: last_step={stage.last_step}: must exceed {before}, where the stage before"
+                " ends"
+            )
         before = stage.last_step
         _check_until(stage.until, here)
 

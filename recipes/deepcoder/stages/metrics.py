@@ -1,10 +1,11 @@
 """The metrics of a stage, of all its attempts together.
 
-    <stage>/attempts/<n>/metrics.jsonl    of verl's file logger, which empties its file when it starts
-    <stage>/metrics.jsonl                 the same, merged: ``{"step": k, "data": {...}}`` by step
+    <stage>/attempts/<n>/metrics.jsonl    of verl's file logger, which empties its file when it
+    starts <stage>/metrics.jsonl                 the same, merged: ``{"step": k, "data": {...}}`` by
+    step
 
-Invariant: a step's metrics are those of the attempt that the later ones go on from. Steps that an attempt trained and
-that were lost with it are in its own file only.
+Invariant: a step's metrics are those of the attempt that the later ones go on from. Steps that an
+attempt trained and that were lost with it are in its own file only.
 """
 
 import json
@@ -35,7 +36,9 @@ def merged(stage: Path, attempts: Iterable[Attempt]) -> Metrics:
 
 def write_merged(stage: Path, metrics: Metrics) -> None:
     """Write ``metrics.jsonl`` atomically."""
-    write_lines(stage / "metrics.jsonl", ({"step": step, "data": data} for step, data in metrics.items()))
+    write_lines(
+        stage / "metrics.jsonl", ({"step": step, "data": data} for step, data in metrics.items())
+    )
 
 
 def _read(path: Path) -> list[tuple[int, dict[str, float]]]:

@@ -1,8 +1,10 @@
 """When a stage ends. Pure: steps and metrics go in, a reason comes out.
 
 Invariants:
-* Only steps of the stage itself count, and only when it has trained as many as the rule's windows need.
-* A step whose metrics a kill has lost is left out of its window's mean; a window without any decides nothing.
+* Only steps of the stage itself count, and only when it has trained as many as the rule's windows
+  need.
+* A step whose metrics a kill has lost is left out of its window's mean; a window without any
+  decides nothing.
 """
 
 from collections.abc import Mapping
@@ -48,7 +50,9 @@ def needed(stage: Stage) -> list[str]:
 
 
 def _mean(metrics: Metrics, name: str, first_step: int, step: int, window: int) -> float | None:
-    """Mean over steps ``step - window + 1`` to ``step``; None if the stage has not trained them all."""
+    """Mean over steps ``step - window + 1`` to ``step``; None if the stage has not trained them
+    all.
+    """
     if step - window < first_step:
         return None
     steps = range(step - window + 1, step + 1)

@@ -1,4 +1,5 @@
-"""Goes through the stages: each trains in a child process, hands its last checkpoint on, and can be stopped anywhere.
+"""Goes through the stages: each trains in a child process, hands its last checkpoint on, and can be
+stopped anywhere.
 
     <output>/stages.json                      what was done (recipes.deepcoder.stages.state)
     <output>/<stage>/checkpoints              verl's
@@ -6,9 +7,10 @@
     <output>/<stage>/metrics.jsonl            the same, merged; tensorboard/ beside it
 
 Invariants:
-* Everything that decides what comes next is on disk before it is acted on, so a restart after a kill at any moment goes
-  on as if there had been none.
-* A stage ends at a complete checkpoint. What was trained or sampled beyond it is trained again, from the same prompts.
+* Everything that decides what comes next is on disk before it is acted on, so a restart after a
+  kill at any moment goes on as if there had been none.
+* A stage ends at a complete checkpoint. What was trained or sampled beyond it is trained again,
+  from the same prompts.
 """
 
 import time
@@ -43,7 +45,9 @@ from verl_pipeline.progress import bars
 LOOK_S = 0.5
 
 
-def run(settings: Settings, planned: Sequence[Planned], only: str | None, console: Console) -> State:
+def run(
+    settings: Settings, planned: Sequence[Planned], only: str | None, console: Console
+) -> State:
     """Train every stage, or ``only`` one, from where an earlier call stopped.
 
     Raises:
@@ -57,7 +61,9 @@ def run(settings: Settings, planned: Sequence[Planned], only: str | None, consol
 class _Runner:
     """A call of :func:`run`."""
 
-    def __init__(self, settings: Settings, planned: Sequence[Planned], console: Console, lock: IO[str]):
+    def __init__(
+        self, settings: Settings, planned: Sequence[Planned], console: Console, lock: IO[str]
+    ):
         self.settings, self.console, self.lock = settings, console, lock
         self.planned = {stage.name: stage for stage in planned}
         self.path = settings.output / "stages.json"
@@ -77,24 +83,33 @@ class _Runner:
                 self._train_stage(name)
             else:
                 raise BadStage(
-                    f"--stage {only}: stage {name} before it is not done; run it first, or take it out of the file"
+                    f"--stage {only}: stage {name} before it is not done; run it first, or take it "
+                    "out of the file"
                 )
             if name == only:
                 break
         return self.state
 
-    # ---- one stage ------------------------------------------------------------------------------------------------
+    # ---- one stage
+    # ------------------------------------------------------------------------------------------------
 
     def _train_stage(self, name: str) -> None:
         names = list(self.planned)
-        if later := next((other for other in names[names.index(name) + 1 :] if other in self.state.stages), None):
-            raise BadStage(f"stage {name}: stage {later} behind it has begun without it; choose another --output")
+        if later := next(
+            (other for other in names[names.index(name) + 1 :] if other in self.state.stages), None
+        ):
+            raise BadStage(
+                f"stage {name}: stage {later} behind it has begun without it; choose another "
+                "--output"
+            )
         self._begin(name)
         stage, record = self.settings.run.stages[name], self.state.stages[name]
         folder = self.settings.output / name
         why: str | None = None
         with bars(self.console) as progress:
-            bar = progress.add_task(f"{name}: starting engines", total=stage.last_step - record.first_step)
+            bar = progress.add_task(
+                f"{name}: starting engines", total=stage.last_step - record.first_step
+            )
             while why is None:
                 step = self._reached(name)
                 self._show(progress, bar, name)
@@ -119,18 +134,22 @@ class _Runner:
             record = Record(first, start, batch, {})
         elif checkpoints.latest(folder) not in (None, record.first_step) and record.batch != batch:
             raise BadStage(
-                f"stage {name}: data.train_batch_size={batch}: it is under way with {record.batch}, by which its "
-                "prompts are counted; put it back, or choose another --output"
+                f"stage {name}: data.train_batch_size={batch}: it is under way with {record.batch},"
+                " by which its prompts are counted; put it back, or choose another --output"
             )
         self._keep(name, replace(record, batch=batch, settings=by_key(planned.overrides)))
         folder.mkdir(parents=True, exist_ok=True)
         if before and checkpoints.latest(folder) is None:
-            checkpoints.hand_over(self.settings.output / before[0] / "checkpoints", folder, record.first_step)
+            checkpoints.hand_over(
+                self.settings.output / before[0] / "checkpoints", folder, record.first_step
+            )
         step = checkpoints.latest(folder)
         if step is not None:
             checkpoints.check_checkpoint(checkpoints.folder_of(folder, step), planned.config)
 
-    def _attempt(self, name: str, stage: Stage, step: int, progress: Progress, bar: TaskID) -> str | None:
+    def _attempt(
+        self, name: str, stage: Stage, step: int, progress: Progress, bar: TaskID
+    ) -> str | None:
         """One training process; why the stage ends with it, None if its last step has to tell.
 
         Raises:
@@ -142,10 +161,13 @@ class _Runner:
         folder = self.settings.output / name
         overrides = [*self.planned[name].overrides, *place(record.start)]
         self._say(
-            f"stage {name}: from step {step} to at most {stage.last_step}, from prompt {record.consumed(step)} of the "
-            f"stream on; log: {attempt_folder(folder, attempt.number) / 'train.log'}"
+            f"stage {name}: from step {step} to at most {stage.last_step}, from prompt "
+            f"{record.consumed(step)} of the stream on; log: "
+            f"{attempt_folder(folder, attempt.number) / 'train.log'}"
         )
-        training = Training(overrides, attempt_folder(folder, attempt.number), folder / "tensorboard", self.lock)
+        training = Training(
+            overrides, attempt_folder(folder, attempt.number), folder / "tensorboard", self.lock
+        )
         looked_at, size, why = step, 0, None
         metrics: Metrics = {}
         try:
@@ -159,23 +181,32 @@ class _Runner:
                     if looked_at == step:
                         self._warn_of_missing(stage, metrics, name)
                     looked_at = reached
-                    why = ended(stage, metrics, record.first_step, reached) if reached < stage.last_step else None
+                    why = (
+                        ended(stage, metrics, record.first_step, reached)
+                        if reached < stage.last_step
+                        else None
+                    )
         finally:
             code = training.stop()
             checkpoints.repair(folder / "checkpoints")
             record = self.state.stages[name]
-            self._keep(name, replace(record, attempts=(*record.attempts[:-1], replace(attempt, exit_code=code))))
+            self._keep(
+                name,
+                replace(record, attempts=(*record.attempts[:-1], replace(attempt, exit_code=code))),
+            )
             self._merge(name)
         if why is not None or self._reached(name) >= stage.last_step:
             return why
         if code == EXIT_BAD_CONFIG and (refusal := training.refusal()):
             raise BadStage(f"stage {name}: {refusal}")
         raise TrainingFailed(
-            f"{training.end_of_log(30)}\nstage {name}: the training ended with {code}, its last checkpoint is of step "
-            f"{self._reached(name)}, from which the same command goes on; the whole log: {training.log}"
+            f"{training.end_of_log(30)}\nstage {name}: the training ended with {code}, its last "
+            f"checkpoint is of step {self._reached(name)}, from which the same command goes on; "
+            f"the whole log: {training.log}"
         )
 
-    # ---- what is on disk ------------------------------------------------------------------------------------------
+    # ---- what is on disk
+    # ------------------------------------------------------------------------------------------
 
     def _before(self, name: str) -> tuple[str, Record] | None:
         names = list(self.planned)
@@ -197,7 +228,8 @@ class _Runner:
         write_merged(folder, metrics)
         return metrics
 
-    # ---- what is shown --------------------------------------------------------------------------------------------
+    # ---- what is shown
+    # --------------------------------------------------------------------------------------------
 
     def _show(self, progress: Progress, bar: TaskID, name: str) -> Metrics:
         record = self.state.stages[name]
@@ -205,7 +237,10 @@ class _Runner:
         trained = [step for step, data in metrics.items() if REWARD in data]
         if trained:
             last = metrics[trained[-1]]
-            text = f"{name}: step {trained[-1]}, reward {last[REWARD]:.2f}, truncated {last[TRUNCATED_SHARE]:.0%}"
+            text = (
+                f"{name}: step {trained[-1]}, reward {last[REWARD]:.2f}, truncated "
+                f"{last[TRUNCATED_SHARE]:.0%}"
+            )
             progress.update(bar, completed=trained[-1] - record.first_step, description=text)
         return metrics
 
@@ -215,7 +250,8 @@ class _Runner:
         for metric in needed(stage):
             if metric not in known:
                 self._say(
-                    f"stage {name}: until: no step has a metric {metric} so far; {nearest(metric, sorted(known))}"
+                    f"stage {name}: until: no step has a metric {metric} so far; "
+                    f"{nearest(metric, sorted(known))}"
                 )
 
     def _say(self, text: str) -> None:

@@ -2,9 +2,10 @@
 
 Invariants:
 * The file is whole at every moment, and one runner at a time writes it.
-* ``start`` of a stage plus ``batch`` times its steps is ``start`` of the next: no prompt of the stream is left out or
-  trained twice.
-* What cannot change under a run (model, prompts and their order) is compared by content, and refused by name.
+* ``start`` of a stage plus ``batch`` times its steps is ``start`` of the next: no prompt of the
+  stream is left out or trained twice.
+* What cannot change under a run (model, prompts and their order) is compared by content, and
+  refused by name.
 """
 
 import contextlib
@@ -27,9 +28,20 @@ VERSION = 1
 # A training that lost its runner needs up to 25 s (verl_pipeline.main.SHUTDOWN_S) to end.
 OWNER_S = 60.0
 # What decides which prompts there are, and their order.
-DATA = ("data.max_prompt_length", "data.filter_overlong_prompts", "data.train_max_samples", "data.seed")
-# Settings that say where things are; output and data may be moved, and data are compared by content.
-PLACES = ("trainer.default_local_dir", "trainer.experiment_name", "data.train_files", "data.val_files")
+DATA = (
+    "data.max_prompt_length",
+    "data.filter_overlong_prompts",
+    "data.train_max_samples",
+    "data.seed",
+)
+# Settings that say where things are; output and data may be moved, and data are compared by
+# content.
+PLACES = (
+    "trainer.default_local_dir",
+    "trainer.experiment_name",
+    "data.train_files",
+    "data.val_files",
+)
 
 
 class OtherRun(Refused):
@@ -96,7 +108,10 @@ class State:
 
     def save(self, path: Path) -> None:
         """Write it atomically."""
-        stages = {name: {**asdict(record), "status": record.status} for name, record in self.stages.items()}
+        stages = {
+            name: {**asdict(record), "status": record.status}
+            for name, record in self.stages.items()
+        }
         write_json(path, {"version": VERSION, "identity": self.identity, "stages": stages})
 
 
@@ -112,26 +127,38 @@ def load(path: Path) -> State | None:
         content = json.loads(path.read_text())
         version = content["version"]
         if version == VERSION:
-            return State(content["identity"], {name: _record(given) for name, given in content["stages"].items()})
+            return State(
+                content["identity"],
+                {name: _record(given) for name, given in content["stages"].items()},
+            )
     except (ValueError, KeyError, TypeError) as error:
-        raise OtherRun(f"{path} cannot be read ({error!r}): restore it, or choose another --output") from error
+        raise OtherRun(
+            f"{path} cannot be read ({error!r}): restore it, or choose another --output"
+        ) from error
     raise OtherRun(f"{path} is of version {version}, this is {VERSION}: choose another --output")
 
 
 def _record(given: dict[str, Any]) -> Record:
     known = {key: value for key, value in given.items() if key != "status"}
-    return Record(**{**known, "attempts": tuple(Attempt(**attempt) for attempt in given["attempts"])})
+    return Record(
+        **{**known, "attempts": tuple(Attempt(**attempt) for attempt in given["attempts"])}
+    )
 
 
 def constants_of(config: DictConfig) -> dict[str, Any]:
-    """Settings that may not change under a run nor between its stages, by key: whose weights are trained, what decides
-    the stream of prompts, and what a checkpoint brings along (verl restores the optimizer's and schedule's settings).
+    """Settings that may not change under a run nor between its stages, by key: whose weights are
+    trained, what decides the stream of prompts, and what a checkpoint brings along (verl restores
+    the optimizer's and schedule's settings).
     """
     optimizer = config.actor_rollout_ref.actor.optim
     keys = [
         "actor_rollout_ref.model.path",
         *DATA,
-        *(f"actor_rollout_ref.actor.optim.{name}" for name in optimizer if name != "total_training_steps"),
+        *(
+            f"actor_rollout_ref.actor.optim.{name}"
+            for name in optimizer
+            if name != "total_training_steps"
+        ),
     ]
     found = {key: OmegaConf.select(config, key) for key in keys}
     return OmegaConf.to_container(OmegaConf.create(found), resolve=True)  # type: ignore[return-value]
@@ -143,7 +170,10 @@ def identity_of(config: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
     Args:
         files: of training prompts; their content counts, not their place.
     """
-    return {"content of data.train_files": [_digest(path) for path in files], **constants_of(config)}
+    return {
+        "content of data.train_files": [_digest(path) for path in files],
+        **constants_of(config),
+    }
 
 
 def check_identity(state: State, identity: Mapping[str, Any]) -> None:
@@ -152,7 +182,8 @@ def check_identity(state: State, identity: Mapping[str, Any]) -> None:
         before = state.identity.get(name)
         if state.stages and before != value:
             raise OtherRun(
-                f"{name}: the run began with {before}, now it is {value}; put it back, or choose another --output"
+                f"{name}: the run began with {before}, now it is {value}; put it back, or choose "
+                "another --output"
             )
 
 
@@ -168,8 +199,8 @@ def check_settings(name: str, record: Record, settings: Mapping[str, str]) -> No
         before, now = record.settings.get(key), settings.get(key)
         if before != now:
             raise OtherRun(
-                f"{key}: stage {name} is done, with {_given(before)}, now it is {_given(now)}; put it back, choose the "
-                "stage to run with --stage, or another --output"
+                f"{key}: stage {name} is done, with {_given(before)}, now it is {_given(now)}; put "
+                "it back, choose the stage to run with --stage, or another --output"
             )
 
 
@@ -198,10 +229,15 @@ def sole_runner(output: Path, console: Console) -> Iterator[IO[str]]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise OtherRun(
-                        f"{output}: another run is writing there; end it, or choose another --output"
+                        f"{output}: another run is writing there; end it, or choose another "
+                        "--output"
                     ) from None
             if not said:
-                console.print(f"{output} is in use; waiting up to {OWNER_S:.0f} s for it", markup=False, soft_wrap=True)
+                console.print(
+                    f"{output} is in use; waiting up to {OWNER_S:.0f} s for it",
+                    markup=False,
+                    soft_wrap=True,
+                )
                 said = True
             time.sleep(0.5)
         yield lock

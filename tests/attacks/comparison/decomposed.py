@@ -2,4 +2,7 @@
 # The right names with accents as characters of their own.
 import unicodedata
 
-print(*[unicodedata.normalize("NFD", name) for name in sorted(input() for _ in range(int(input())))], sep="\n")
+print(
+    *[unicodedata.normalize("NFD", name) for name in sorted(input() for _ in range(int(input())))],
+    sep="\n",
+)

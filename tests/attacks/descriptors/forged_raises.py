@@ -4,7 +4,16 @@ import json
 import socket
 import struct
 
-NAMES = ["SystemExit", "KeyboardInterrupt", "__import__", "exit", "UnicodeDecodeError", "__debug__", None, 3]
+NAMES = [
+    "SystemExit",
+    "KeyboardInterrupt",
+    "__import__",
+    "exit",
+    "UnicodeDecodeError",
+    "__debug__",
+    None,
+    3,
+]
 
 
 def twice(x):

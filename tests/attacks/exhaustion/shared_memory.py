@@ -4,7 +4,15 @@ import glob
 import os
 
 won = False
-folders = ("/dev/shm", "/dev", "/run", "/var/tmp", "/dev/mqueue", "/sys/fs/cgroup", *glob.glob("/run/user/*"))
+folders = (
+    "/dev/shm",
+    "/dev",
+    "/run",
+    "/var/tmp",
+    "/dev/mqueue",
+    "/sys/fs/cgroup",
+    *glob.glob("/run/user/*"),
+)
 for folder in folders:
     path = os.path.join(folder, "attacker")
     try:

@@ -14,7 +14,10 @@ for _ in range(100):
     for end in pair:
         end.setblocking(False)
         try:
-            end.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [end.fileno()] * 100))])
+            end.sendmsg(
+                [b"x"],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [end.fileno()] * 100))],
+            )
             while True:
                 os.write(end.fileno(), bytes(65536))
         except OSError:

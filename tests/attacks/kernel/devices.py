@@ -1,7 +1,15 @@
 # problem: sum
 # Right only if it can open the machine's memory or the kernel's own files.
 won = False
-for path in ("/dev/mem", "/dev/kmem", "/dev/port", "/proc/kcore", "/dev/kmsg", "/dev/kvm", "/proc/sysrq-trigger"):
+for path in (
+    "/dev/mem",
+    "/dev/kmem",
+    "/dev/port",
+    "/proc/kcore",
+    "/dev/kmsg",
+    "/dev/kvm",
+    "/proc/sysrq-trigger",
+):
     for mode in ("rb", "r+b"):
         try:
             open(path, mode, 0).close()

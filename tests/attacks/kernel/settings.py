@@ -2,7 +2,13 @@
 # Right only if it can change the kernel's settings or its own standing with the memory killer.
 import os
 
-SETTINGS = ("kernel/ns_last_pid", "kernel/pid_max", "kernel/core_pattern", "net/ipv4/ip_forward", "fs/nr_open")
+SETTINGS = (
+    "kernel/ns_last_pid",
+    "kernel/pid_max",
+    "kernel/core_pattern",
+    "net/ipv4/ip_forward",
+    "fs/nr_open",
+)
 won = False
 for path in SETTINGS:
     try:

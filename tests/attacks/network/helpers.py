@@ -4,7 +4,11 @@ import os
 import subprocess
 
 won = False
-COMMANDS = (["ping", "-c1", "-W1", "127.0.0.1"], ["curl", "-m1", "http://127.0.0.1:9"], ["nc", "-z", "127.0.0.1", "22"])
+COMMANDS = (
+    ["ping", "-c1", "-W1", "127.0.0.1"],
+    ["curl", "-m1", "http://127.0.0.1:9"],
+    ["nc", "-z", "127.0.0.1", "22"],
+)
 for words in COMMANDS:
     for folder in ("/usr/bin", "/bin", "/sbin"):
         if os.path.exists(f"{folder}/{words[0]}"):

@@ -11,5 +11,17 @@ class Equal:
         return lambda *arguments, **keywords: Equal()
 
 
-for name in ("str", "len", "map", "zip", "all", "sorted", "compile", "exec", "open", "isinstance", "type"):
+for name in (
+    "str",
+    "len",
+    "map",
+    "zip",
+    "all",
+    "sorted",
+    "compile",
+    "exec",
+    "open",
+    "isinstance",
+    "type",
+):
     setattr(builtins, name, Equal())

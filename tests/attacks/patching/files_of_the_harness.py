@@ -3,7 +3,13 @@
 import os
 
 won = False
-for path in ("/inside/candidate.py", "/inside/values.py", os.__file__, "/packages/attacker.py", "/python/attacker.py"):
+for path in (
+    "/inside/candidate.py",
+    "/inside/values.py",
+    os.__file__,
+    "/packages/attacker.py",
+    "/python/attacker.py",
+):
     for way in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_CREAT | os.O_EXCL):
         try:
             os.close(os.open(path, way))

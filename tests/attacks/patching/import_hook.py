@@ -15,7 +15,13 @@ class Hook:
 sys.meta_path.insert(0, Hook())
 sys.path_hooks.clear()
 sys.path_importer_cache.clear()
-for name in ("values", "candidate", "warm", "verl_pipeline.grading.judge", "verl_pipeline.grading.compare"):
+for name in (
+    "values",
+    "candidate",
+    "warm",
+    "verl_pipeline.grading.judge",
+    "verl_pipeline.grading.compare",
+):
     try:
         __import__(name)
     except ImportError:

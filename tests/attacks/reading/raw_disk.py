@@ -5,7 +5,12 @@ import os
 import stat
 
 won = False
-paths = glob.glob("/dev/[vsn][dv]*") + glob.glob("/dev/loop*") + glob.glob("/dev/dm-*") + glob.glob("/dev/nvme*n*")
+paths = (
+    glob.glob("/dev/[vsn][dv]*")
+    + glob.glob("/dev/loop*")
+    + glob.glob("/dev/dm-*")
+    + glob.glob("/dev/nvme*n*")
+)
 try:
     with open("/proc/partitions") as file:
         for line in file.read().splitlines()[2:5]:

@@ -4,7 +4,20 @@ import os
 
 won = False
 for pid in {1, os.getppid()}:
-    for name in ("mem", "maps", "environ", "auxv", "stack", "io", "fd", "map_files", "cwd", "root", "exe", "ns"):
+    for name in (
+        "mem",
+        "maps",
+        "environ",
+        "auxv",
+        "stack",
+        "io",
+        "fd",
+        "map_files",
+        "cwd",
+        "root",
+        "exe",
+        "ns",
+    ):
         path = f"/proc/{pid}/{name}"
         try:
             if name in ("fd", "map_files"):

@@ -11,7 +11,11 @@ while todo and seen < 30_000:
             for entry in entries:
                 seen += 1
                 won |= entry.name in WANTED and "/lib" not in folder
-                if entry.is_dir(follow_symlinks=False) and entry.name not in ("proc", "usr", "python"):
+                if entry.is_dir(follow_symlinks=False) and entry.name not in (
+                    "proc",
+                    "usr",
+                    "python",
+                ):
                     todo.append(entry.path)
     except OSError:
         continue

@@ -4,7 +4,12 @@ import contextlib
 import resource
 import time
 
-for limit in (resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE):
+for limit in (
+    resource.RLIMIT_CPU,
+    resource.RLIMIT_AS,
+    resource.RLIMIT_NPROC,
+    resource.RLIMIT_FSIZE,
+):
     for value in (resource.RLIM_INFINITY, 10**6):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (value, value))

@@ -9,7 +9,8 @@ from benchmarks import common
 
 
 def test_paired_ratio_ignores_what_both_sides_share():
-    # Twice as fast in each pair, however the machine's speed changes between pairs: the factor's spread alone remains.
+    # Twice as fast in each pair, however the machine's speed changes between pairs: the factor's
+    # spread alone remains.
     slow, fast = [10.0, 20.0, 40.0], [20.2, 39.6, 80.0]
     paired = common.geometric_ratio(fast, slow, paired=True)
     unpaired = common.geometric_ratio(fast, slow)
@@ -19,7 +20,8 @@ def test_paired_ratio_ignores_what_both_sides_share():
 
 
 def test_interval_of_a_known_sample():
-    # ln: 0, 1, 2 against 0: mean 1, standard error 1/sqrt(3), Student's t with 2 degrees of freedom 4.3027.
+    # ln: 0, 1, 2 against 0: mean 1, standard error 1/sqrt(3), Student's t with 2 degrees of freedom
+    # 4.3027.
     found = common.geometric_ratio([1.0, math.e, math.e**2], [1.0, 1.0, 1.0], paired=True)
     assert math.log(found["high"]) == pytest.approx(1 + 4.3027 / math.sqrt(3), abs=1e-3)
     # Welch, the second side without spread: the same degrees of freedom.
@@ -27,7 +29,11 @@ def test_interval_of_a_known_sample():
 
 
 def test_one_repeat_allows_no_interval():
-    assert common.geometric_ratio([3.0], [2.0]) == {"ratio": pytest.approx(1.5), "low": None, "high": None}
+    assert common.geometric_ratio([3.0], [2.0]) == {
+        "ratio": pytest.approx(1.5),
+        "low": None,
+        "high": None,
+    }
     with pytest.raises(ValueError):
         common.geometric_ratio([1.0, 2.0], [1.0], paired=True)
 

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks import pinning
 
-# A process that calls itself what vLLM's workers do, with one more thread; it ends with its standard input.
+# A process that calls itself what vLLM's workers do, with one more thread; it ends with its
+# standard input.
 CHILD = """
 import sys, threading
 threading.Thread(target=threading.Event().wait, daemon=True).start()
@@ -19,7 +20,9 @@ sys.stdin.read()
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
-@pytest.mark.parametrize(("title", "place"), [("VLLM::Worker", 1), ("ray::WorkerDict.update", 0), ("ray::IDLE", None)])
+@pytest.mark.parametrize(
+    ("title", "place"), [("VLLM::Worker", 1), ("ray::WorkerDict.update", 0), ("ray::IDLE", None)]
+)
 def test_workers_of_both_pools_are_pinned_and_nobody_else(title, place):
     cores = sorted(os.sched_getaffinity(0))[:2]
     command = [title, "-c", CHILD]

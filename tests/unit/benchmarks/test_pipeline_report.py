@@ -6,7 +6,15 @@ from rich.console import Console
 from benchmarks.common import write_report
 from benchmarks.modes import MODES, Mode
 from benchmarks.pipeline import measured_before
-from benchmarks.pipeline_report import BASELINE, OURS, WARM_UP, markdown, rows, summarise, write_plot
+from benchmarks.pipeline_report import (
+    BASELINE,
+    OURS,
+    WARM_UP,
+    markdown,
+    rows,
+    summarise,
+    write_plot,
+)
 from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, Workload
 
 WORKLOAD = Workload("even", ((2, 2), (2, 2)))
@@ -20,11 +28,20 @@ def run(step_s: float, sampling_s: float, version=lambda batch: (batch - 2, batc
     spans: list[dict] = []
     for batch in range(1, WARM_UP + BATCHES + 1):
         end = 100 + batch * step_s
-        spans.append({"name": "step ends", "start": end - 0.25, "seconds": 0.25, "stolen": 7.0 + 0.5 * batch})
+        spans.append(
+            {"name": "step ends", "start": end - 0.25, "seconds": 0.25, "stolen": 7.0 + 0.5 * batch}
+        )
         for row in (2 * batch - 2, 2 * batch - 1):
             generated = {"name": "generate", "start": end, "seconds": sampling_s - 1, "row": row}
             spans += [{**generated, "tokens": 2, "versions": list(version(batch))}] * 2
-            spans.append({"name": "reward", "start": end + sampling_s - 1, "seconds": 1.0 + batch / 100, "row": row})
+            spans.append(
+                {
+                    "name": "reward",
+                    "start": end + sampling_s - 1,
+                    "seconds": 1.0 + batch / 100,
+                    "row": row,
+                }
+            )
     timing = {
         "gen": 0.5,
         "wait_rollout": 1.5,
@@ -33,8 +50,14 @@ def run(step_s: float, sampling_s: float, version=lambda batch: (batch - 2, batc
         "adv": 0.25,
         "update_actor": 6,
     }
-    metrics = {f"timing_s/{name}": value for name, value in timing.items()} | {"response_length/mean": 2.0}
-    return {"start": 90.0, "spans": spans, "metrics": dict.fromkeys(range(1, WARM_UP + BATCHES + 1), metrics)}
+    metrics = {f"timing_s/{name}": value for name, value in timing.items()} | {
+        "response_length/mean": 2.0
+    }
+    return {
+        "start": 90.0,
+        "spans": spans,
+        "metrics": dict.fromkeys(range(1, WARM_UP + BATCHES + 1), metrics),
+    }
 
 
 def summary(mode: Mode, *arguments, repeat: int = 0, **version) -> dict:
@@ -47,7 +70,9 @@ def test_a_run_is_taken_apart():
     # Step 1 is the warm-up batch, 2 the workload's first, 6 its last.
     assert [step["step"] for step in found["steps"]] == [3, 4, 5]
     step = found["steps"][0]
-    assert step["seconds"] == pytest.approx(10.0) and sum(step["phases"].values()) == pytest.approx(10.0)
+    assert step["seconds"] == pytest.approx(10.0) and sum(step["phases"].values()) == pytest.approx(
+        10.0
+    )
     assert step["stolen_s"] == pytest.approx(0.5)
     assert step["phases"]["wait"] == 2.0 and step["phases"]["other"] == pytest.approx(0.5)
 
@@ -58,7 +83,11 @@ def test_a_pipelined_step_is_compared_with_the_sampling_beside_it():
 
 
 def lose_a_trajectory(found: dict) -> None:
-    place = next(i for i, span in enumerate(found["spans"]) if span["name"] == "generate" and span["row"] == 6)
+    place = next(
+        i
+        for i, span in enumerate(found["spans"])
+        if span["name"] == "generate" and span["row"] == 6
+    )
     del found["spans"][place]
 
 
@@ -85,7 +114,10 @@ def test_gain_overhead_and_versions_of_a_mode():
     slow, fast = rows({"runs": repeats}, "even")
     assert slow["gain"] == fast["times ours"] == {"ratio": 1.0, "low": None, "high": None}
     gain = fast["gain"]
-    assert gain["ratio"] == pytest.approx((2.0 * 2.2) ** 0.5) and gain["low"] < gain["ratio"] < gain["high"]
+    assert (
+        gain["ratio"] == pytest.approx((2.0 * 2.2) ** 0.5)
+        and gain["low"] < gain["ratio"] < gain["high"]
+    )
     assert slow["times ours"] == gain
     # 10 s less training (6.5 s, which is more than sampling) and the weight sync (1 s).
     assert fast["overhead"] == pytest.approx(0.25)
@@ -97,7 +129,9 @@ def test_gain_overhead_and_versions_of_a_mode():
 
 
 def test_a_wait_belongs_to_the_cycle_of_the_step_before():
-    """A step that ends early leaves its successor waiting for the same sampling: nothing is lost by that."""
+    """A step that ends early leaves its successor waiting for the same sampling: nothing is lost by
+    that.
+    """
     run = summary(MODE, 10.0, 4.0)
     first, second, _third = run["steps"]
     first["seconds"] -= 1
@@ -124,10 +158,14 @@ def test_the_table_has_a_line_for_every_mode():
     runs = [summary(SERIAL, 20.0, 4.0), summary(MODE, 10.0, 4.0)]
     lines = markdown({"workloads": [{"name": "even", "tokens": 8}], "runs": runs}).splitlines()
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
-    assert lines[-1].startswith(f"| {OURS} | 10.0 (10.0 to 10.0) | 2.00 [2.00, 2.00] | 1.00 | 0.8 |")
+    assert lines[-1].startswith(
+        f"| {OURS} | 10.0 (10.0 to 10.0) | 2.00 [2.00, 2.00] | 1.00 | 0.8 |"
+    )
 
 
-def test_results_of_other_code_are_moved_aside_and_those_of_this_code_continued(tmp_path, monkeypatch):
+def test_results_of_other_code_are_moved_aside_and_those_of_this_code_continued(
+    tmp_path, monkeypatch
+):
     path, console = tmp_path / "pipeline.json", Console(quiet=True)
     arguments, workloads = {"quick": False}, [WORKLOAD.describe()]
     write_report(path, "pipeline", arguments, {"workloads": workloads, "runs": [{"mode": "ours"}]})

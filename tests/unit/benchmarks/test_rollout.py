@@ -1,4 +1,6 @@
-"""The rollout benchmark's plan and its child processes; the engines themselves run in the benchmark only."""
+"""The rollout benchmark's plan and its child processes; the engines themselves run in the benchmark
+only.
+"""
 
 import contextlib
 
@@ -31,10 +33,16 @@ def test_each_measurement_has_prompts_of_its_own_and_of_one_length():
 
 def test_cases_vary_one_factor():
     for servers, cases in rollout.FULL:
-        changed = [name for name, value in vars(servers).items() if value != vars(Servers())[name] and name != "name"]
+        changed = [
+            name
+            for name, value in vars(servers).items()
+            if value != vars(Servers())[name] and name != "name"
+        ]
         assert len(changed) <= 1
         for case in cases:
-            factors = {name for name, value in vars(case).items() if value != vars(rollout.BASE)[name]} - {"name"}
+            factors = {
+                name for name, value in vars(case).items() if value != vars(rollout.BASE)[name]
+            } - {"name"}
             # Straight to the client there is nobody who would ask for a reward.
             assert len(factors - ({"reward_s"} if not case.agent_loop else set())) <= 1
 
@@ -57,9 +65,13 @@ def test_a_child_that_fails_or_keeps_silent_is_named_and_ends(tmp_path):
     # nullcontext takes one argument: whatever is to be started with two fails.
     child = rollout.Child(contextlib.nullcontext, Servers(), "model", "the pool", tmp_path / "log")
     try:
-        with pytest.raises(TimeoutError, match=r"the pool \(1 replica\): no answer for 0 s to: start"):
+        with pytest.raises(
+            TimeoutError, match=r"the pool \(1 replica\): no answer for 0 s to: start"
+        ):
             child.answer(0.0, "start")
-        with pytest.raises(RuntimeError, match=r"(?s)the pool \(1 replica\) failed at: start.*TypeError"):
+        with pytest.raises(
+            RuntimeError, match=r"(?s)the pool \(1 replica\) failed at: start.*TypeError"
+        ):
             child.answer(60.0, "start")
         with pytest.raises(RuntimeError, match="ended during: more"):
             child.answer(60.0, "more")

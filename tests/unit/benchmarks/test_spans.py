@@ -1,4 +1,6 @@
-"""Timed functions behave as before, in a process that asked for spans; and verl still has what is timed."""
+"""Timed functions behave as before, in a process that asked for spans; and verl still has what is
+timed.
+"""
 
 import asyncio
 import importlib
@@ -43,7 +45,12 @@ def test_what_is_timed_exists(target):
     module, attribute = target
     spec = importlib.machinery.PathFinder.find_spec(module.split(".")[0])
     assert spec is not None and spec.submodule_search_locations
-    source = Path(spec.submodule_search_locations[0]).joinpath(*module.split(".")[1:]).with_suffix(".py").read_text()
+    source = (
+        Path(spec.submodule_search_locations[0])
+        .joinpath(*module.split(".")[1:])
+        .with_suffix(".py")
+        .read_text()
+    )
     for part in attribute.split("."):
         assert f"def {part}(" in source or f"class {part}" in source, part
 

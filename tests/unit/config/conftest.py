@@ -20,6 +20,9 @@ def composed(tiny_directory):
 
     def make(*overrides, primary="one_off_pipeline"):
         with initialize_config_module("verl_pipeline.config", version_base=None):
-            return compose(primary, [*tiny.overrides(tiny_directory), "actor_rollout_ref.rollout.nnodes=1", *overrides])
+            return compose(
+                primary,
+                [*tiny.overrides(tiny_directory), "actor_rollout_ref.rollout.nnodes=1", *overrides],
+            )
 
     return make

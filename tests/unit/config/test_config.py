@@ -27,7 +27,9 @@ def test_every_field_of_the_yaml_is_explained():
         .read_text()
         .splitlines()
     )
-    for name in [entry.name for schema in (OneOffPipelineConfig, Deadlines) for entry in fields(schema)]:
+    for name in [
+        entry.name for schema in (OneOffPipelineConfig, Deadlines) for entry in fields(schema)
+    ]:
         (row,) = [index for index, line in enumerate(lines) if line.strip().startswith(f"{name}:")]
         assert lines[row - 1].strip().startswith("#"), name
 
@@ -39,13 +41,22 @@ def test_without_a_block_the_defaults_hold():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+{}.stalenes=0", "stalenes: unknown key; did you mean trainer.v1.one_off_pipeline.staleness?"),
-        ("+{}.deadlines.batch=3", "deadlines.batch: unknown key; did you mean .*deadlines.batch_s?"),
+        (
+            "+{}.stalenes=0",
+            "stalenes: unknown key; did you mean trainer.v1.one_off_pipeline.staleness?",
+        ),
+        (
+            "+{}.deadlines.batch=3",
+            "deadlines.batch: unknown key; did you mean .*deadlines.batch_s?",
+        ),
         ("+{}.zzz=3", "zzz: unknown key; known keys: staleness"),
         ("{}.staleness=2", "staleness=2: must be 0 or 1"),
         ("{}.staleness=fast", "staleness: .*fast"),
         ("{}.correction=none", "correction=none: must be auto or as_configured"),
-        ("{}.max_infrastructure_share=1.5", "max_infrastructure_share=1.5: must lie between 0 and 1"),
+        (
+            "{}.max_infrastructure_share=1.5",
+            "max_infrastructure_share=1.5: must lie between 0 and 1",
+        ),
         ("{}.deadlines.reward_s=0", "deadlines.reward_s=0.0: must be positive"),
     ],
 )

@@ -4,7 +4,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from verl_pipeline.trainer.config import ConfigError, load_pipeline_config
-from verl_pipeline.trainer.derive import AGENT_LOOP_MANAGER, GLOO_MODULE, derive, effective_correction
+from verl_pipeline.trainer.derive import (
+    AGENT_LOOP_MANAGER,
+    GLOO_MODULE,
+    derive,
+    effective_correction,
+)
 
 ROLLOUT = "actor_rollout_ref.rollout"
 FIELDS = "trainer.v1.one_off_pipeline"
@@ -34,12 +39,16 @@ def test_on_gpus_the_backend_is_nccl_and_gloo_stays_away(composed):
 
 def test_what_the_user_chose_stands(composed):
     config = composed(
-        f"{ROLLOUT}.checkpoint_engine.backend=nixl", f"+{ROLLOUT}.agent.agent_loop_manager_class=mine.Manager"
+        f"{ROLLOUT}.checkpoint_engine.backend=nixl",
+        f"+{ROLLOUT}.agent.agent_loop_manager_class=mine.Manager",
     )
     found = derived(config)
     assert config.actor_rollout_ref.rollout.checkpoint_engine.backend == "nixl"
     assert config.actor_rollout_ref.rollout.agent.agent_loop_manager_class == "mine.Manager"
-    assert set(found) == {"actor_rollout_ref.hybrid_engine", "algorithm.rollout_correction.rollout_is"}
+    assert set(found) == {
+        "actor_rollout_ref.hybrid_engine",
+        "algorithm.rollout_correction.rollout_is",
+    }
 
 
 @pytest.mark.parametrize(("staleness", "rollout_is"), [(0, None), (1, "token")])
@@ -61,7 +70,9 @@ def test_auto_beside_a_correction_of_ones_own_is_refused(composed):
 
 
 def test_as_configured_leaves_the_correction_alone(composed):
-    config = composed(f"{FIELDS}.correction=as_configured", "algorithm.rollout_correction.bypass_mode=True")
+    config = composed(
+        f"{FIELDS}.correction=as_configured", "algorithm.rollout_correction.bypass_mode=True"
+    )
     derived(config)
     assert config.algorithm.rollout_correction.rollout_is is None
     assert effective_correction(config).startswith("bypass")

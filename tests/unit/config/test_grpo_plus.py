@@ -24,7 +24,9 @@ def actors():
     """verl's actor configuration by variant."""
     fixed = ["actor_rollout_ref.actor.use_dynamic_bsz=True"]
     return {
-        variant: omega_conf_to_dataclass(composed("one_off_pipeline", variant, *fixed).actor_rollout_ref.actor)
+        variant: omega_conf_to_dataclass(
+            composed("one_off_pipeline", variant, *fixed).actor_rollout_ref.actor
+        )
         for variant in ("ours", "described", "released")
     }
 
@@ -32,19 +34,28 @@ def actors():
 def loss_of(config, log_ratios, advantages):
     log_ratios = torch.tensor([log_ratios])
     value, _metrics = compute_policy_loss_vanilla(
-        torch.zeros_like(log_ratios), log_ratios, torch.tensor([advantages]), torch.ones_like(log_ratios), config=config
+        torch.zeros_like(log_ratios),
+        log_ratios,
+        torch.tensor([advantages]),
+        torch.ones_like(log_ratios),
+        config=config,
     )
     return float(value)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-@pytest.mark.parametrize(("variant", "mode"), [("ours", "drop"), ("described", "drop"), ("released", "deepcoder")])
+@pytest.mark.parametrize(
+    ("variant", "mode"), [("ours", "drop"), ("described", "drop"), ("released", "deepcoder")]
+)
 def test_the_same_from_both_entry_points(entry, variant, mode):
     config = composed(entry, variant)
     actor = config.actor_rollout_ref.actor
     assert (config.algorithm.adv_estimator, config.algorithm.use_kl_in_reward) == ("grpo", False)
     assert (actor.use_kl_loss, actor.entropy_coeff, actor.loss_agg_mode) == (False, 0, "token-mean")
-    assert (config.actor_rollout_ref.rollout.temperature, config.actor_rollout_ref.rollout.top_p) == (0.6, 1)
+    assert (
+        config.actor_rollout_ref.rollout.temperature,
+        config.actor_rollout_ref.rollout.top_p,
+    ) == (0.6, 1)
     filters = OmegaConf.to_container(config.trainer.v1.one_off_pipeline.filters)
     assert [entry.name for entry in load_filters(filters)] == ["infrastructure", "overlong"]
     assert filters[1] == {"name": "overlong", "mode": mode}
@@ -63,18 +74,26 @@ ratios = st.lists(st.floats(-30, 30), min_size=1, max_size=8)
 def test_released_does_not_clip_at_all(actors, log_ratios, sign):
     # verl itself clamps the log-ratio to +-20.
     expected = -sign * torch.exp(torch.tensor(log_ratios).clamp(-20, 20)).mean()
-    assert loss_of(actors["released"], log_ratios, [sign] * len(log_ratios)) == pytest.approx(float(expected), rel=1e-5)
+    assert loss_of(actors["released"], log_ratios, [sign] * len(log_ratios)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
 
 
 @given(log_ratio=st.floats(-3, 3))
 def test_described_clips_at_0_8_and_1_28_and_nowhere_else(actors, log_ratio):
     ratio = float(torch.exp(torch.tensor(log_ratio)))
-    assert loss_of(actors["described"], [log_ratio], [1.0]) == pytest.approx(-min(ratio, 1.28), rel=1e-5)
-    assert loss_of(actors["described"], [log_ratio], [-1.0]) == pytest.approx(max(ratio, 0.8), rel=1e-5)
+    assert loss_of(actors["described"], [log_ratio], [1.0]) == pytest.approx(
+        -min(ratio, 1.28), rel=1e-5
+    )
+    assert loss_of(actors["described"], [log_ratio], [-1.0]) == pytest.approx(
+        max(ratio, 0.8), rel=1e-5
+    )
 
 
 @given(log_ratio=st.floats(-3, 3))
 def test_ours_bounds_the_loss_of_a_wrong_answer_as_well(actors, log_ratio):
     ratio = float(torch.exp(torch.tensor(log_ratio)))
     assert loss_of(actors["ours"], [log_ratio], [1.0]) == pytest.approx(-min(ratio, 1.28), rel=1e-5)
-    assert loss_of(actors["ours"], [log_ratio], [-1.0]) == pytest.approx(min(max(ratio, 0.8), 3.0), rel=1e-5)
+    assert loss_of(actors["ours"], [log_ratio], [-1.0]) == pytest.approx(
+        min(max(ratio, 0.8), 3.0), rel=1e-5
+    )

@@ -1,4 +1,6 @@
-"""Every monkey-patch is still needed and still fits: these tests fail when upstream changes what is patched."""
+"""Every monkey-patch is still needed and still fits: these tests fail when upstream changes what is
+patched.
+"""
 
 import inspect
 import threading
@@ -15,7 +17,9 @@ def test_verl_still_names_the_cpu_twice():
 
     original = inspect.unwrap(distributed.initialize_global_process_group_ray)
     assert list(inspect.signature(original).parameters) == ["timeout_second", "backend"]
-    assert 'backend or f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"' in inspect.getsource(original)
+    assert 'backend or f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"' in inspect.getsource(
+        original
+    )
 
 
 def test_the_patched_process_group_is_gloo_alone():
@@ -55,7 +59,9 @@ def test_vllm_packs_at_first_use_and_again_after_a_load(monkeypatch):
     packed = []
     original = utils.dispatch_cpu_unquantized_gemm
     monkeypatch.setattr(
-        utils, "dispatch_cpu_unquantized_gemm", lambda layer, remove_weight: (packed.append(1), original(layer, False))
+        utils,
+        "dispatch_cpu_unquantized_gemm",
+        lambda layer, remove_weight: (packed.append(1), original(layer, False)),
     )
     patches.pack_vllm_weights_at_first_use()
     patches.pack_vllm_weights_at_first_use()
@@ -65,20 +71,32 @@ def test_vllm_packs_at_first_use_and_again_after_a_load(monkeypatch):
         utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
         assert len(packed) == load and layer.weight.shape == (64, 64)
         for _ in range(2):
-            torch.testing.assert_close(utils.cpu_unquantized_gemm(layer, x, layer.weight), x @ layer.weight.T)
+            torch.testing.assert_close(
+                utils.cpu_unquantized_gemm(layer, x, layer.weight), x @ layer.weight.T
+            )
         assert len(packed) == load + 1
 
 
 def test_verls_receiver_still_takes_a_named_segment_and_offsets():
-    """What InPlaceWeightSender speaks: the name and size, then buckets of offsets, each acknowledged."""
+    """What InPlaceWeightSender speaks: the name and size, then buckets of offsets, each
+    acknowledged.
+    """
     import verl
 
-    folder = Path(verl.__file__).parent / "workers" / "rollout" / "vllm_rollout"  # importing it needs a platform
+    folder = (
+        Path(verl.__file__).parent / "workers" / "rollout" / "vllm_rollout"
+    )  # importing it needs a platform
     transfer = (folder / "bucketed_weight_transfer.py").read_text()
-    assert 'shm_name = comm_metadata["name"]' in transfer and 'shm_size = comm_metadata["size"]' in transfer
+    assert (
+        'shm_name = comm_metadata["name"]' in transfer
+        and 'shm_size = comm_metadata["size"]' in transfer
+    )
     assert "self.buffer[offset : offset + size].view(dtype=dtype).view(shape)" in transfer
     assert "buffer, shm = rebuild_shared_memory(shm_name, shm_size, dtype=torch.uint8)" in transfer
-    assert all(name in transfer for name in ("def _init_socket(self)", "def _cleanup(self)", '"bucket_meta": bucket_'))
+    assert all(
+        name in transfer
+        for name in ("def _init_socket(self)", "def _cleanup(self)", '"bucket_meta": bucket_')
+    )
     assert "        sender = BucketedWeightSender(\n" in (folder / "vllm_rollout.py").read_text()
 
 
@@ -102,7 +120,9 @@ def patched_queue(monkeypatch):
     shm_broadcast = pytest.importorskip("vllm.distributed.device_communicators.shm_broadcast")
     name = "SHM_READER_RECHECK_INTERVAL_MS"
     monkeypatch.setattr(shm_broadcast, name, getattr(shm_broadcast, name))
-    monkeypatch.setattr(shm_broadcast.SpinCondition, "__init__", shm_broadcast.SpinCondition.__init__)
+    monkeypatch.setattr(
+        shm_broadcast.SpinCondition, "__init__", shm_broadcast.SpinCondition.__init__
+    )
     patches.stop_vllm_busy_waiting()
     patches.stop_vllm_busy_waiting()
     writer = shm_broadcast.MessageQueue(1, 1, max_chunk_bytes=1024, max_chunks=2)
@@ -119,7 +139,9 @@ def test_a_lost_notification_costs_milliseconds_after_the_patch(patched_queue, m
     writer, reader = patched_queue
     monkeypatch.setattr(writer._spin_condition, "notify", lambda: None)
     received = []
-    reading = threading.Thread(target=lambda: received.append(reader.dequeue(timeout=60)), daemon=True)
+    reading = threading.Thread(
+        target=lambda: received.append(reader.dequeue(timeout=60)), daemon=True
+    )
     reading.start()
     time.sleep(0.2)  # the reader is asleep
     writer.enqueue("message")

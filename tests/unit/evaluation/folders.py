@@ -1,4 +1,6 @@
-"""A folder of results as an evaluation leaves it, made up: a task of programs and one of mathematics."""
+"""A folder of results as an evaluation leaves it, made up: a task of programs and one of
+mathematics.
+"""
 
 import json
 import random
@@ -32,14 +34,26 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[str, Any]:
     """Write ``results.json`` and both tasks' rows below ``output``; the results."""
     code = _task(
-        output, "humaneval", "HumanEval", [f"HumanEval/{i}" for i in range(problems - 1)] + [HOSTILE_ID], samples
+        output,
+        "humaneval",
+        "HumanEval",
+        [f"HumanEval/{i}" for i in range(problems - 1)] + [HOSTILE_ID],
+        samples,
     )
     code |= {
         "grader": "code",
         "tier": "namespaces",
         "published": [
-            _published("Qwen2.5-Coder-1.5B-Instruct", 70.7, "pass@1", "technical report", "greedy, one sample"),
-            _published("DeepCoder-14B-Preview", 92.6, "pass@1", "DeepCoder blog post", "<b>HumanEval+</b>"),
+            _published(
+                "Qwen2.5-Coder-1.5B-Instruct",
+                70.7,
+                "pass@1",
+                "technical report",
+                "greedy, one sample",
+            ),
+            _published(
+                "DeepCoder-14B-Preview", 92.6, "pass@1", "DeepCoder blog post", "<b>HumanEval+</b>"
+            ),
         ],
     }
     names = [f"2024-{part}-{i}" for part in ("I", "II") for i in range(1, problems // 2 + 1)]
@@ -47,11 +61,29 @@ def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[st
     mathematics |= {
         "grader": "math",
         "tier": "-",
-        "rating": {"value": 1480.0, "low": 1390.0, "high": 1570.0, "contests": 21, "note": "21 of 24 contests"},
+        "rating": {
+            "value": 1480.0,
+            "low": 1390.0,
+            "high": 1570.0,
+            "contests": 21,
+            "note": "21 of 24 contests",
+        },
         "cons@k": _curve(mathematics, 0.04, tokens=mathematics["lengths"]["mean"]),
         "published": [
-            _published("DeepSeek-R1-Distill-Qwen-1.5B", 28.9, "pass@1", "README of DeepSeek-R1", "64 samples"),
-            _published("DeepSeek-R1-Distill-Qwen-1.5B", 52.7, "cons@64", "README of DeepSeek-R1", "64 samples"),
+            _published(
+                "DeepSeek-R1-Distill-Qwen-1.5B",
+                28.9,
+                "pass@1",
+                "README of DeepSeek-R1",
+                "64 samples",
+            ),
+            _published(
+                "DeepSeek-R1-Distill-Qwen-1.5B",
+                52.7,
+                "cons@64",
+                "README of DeepSeek-R1",
+                "64 samples",
+            ),
             _published("o1-mini", 1578, "rating", "CodeElo, table 1", ""),
         ],
     }
@@ -61,7 +93,11 @@ def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[st
             {**row, "name": f"best of {row['k']}", "value": row["value"] - 0.03}
             for row in _curve(mathematics, 0.02, tokens=mathematics["lengths"]["mean"])
         ),
-        {**mathematics["pass@1"], "name": "one sample", "tokens_per_problem": mathematics["lengths"]["mean"]},
+        {
+            **mathematics["pass@1"],
+            "name": "one sample",
+            "tokens_per_problem": mathematics["lengths"]["mean"],
+        },
     ]
     results = {
         "schema": 1,
@@ -77,7 +113,10 @@ def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[st
         "machine": {"cpu": "AMD EPYC 7B13", "cores": 2, "memory_gb": 16},
         "started": "2026-03-01T10:00:00+00:00",
         "finished": "2026-03-01T11:42:10+00:00",
-        "warnings": ["humaneval: 1 sample could not be graded", "the split <test> is not for choosing checkpoints"],
+        "warnings": [
+            "humaneval: 1 sample could not be graded",
+            "the split <test> is not for choosing checkpoints",
+        ],
         "tasks": [code, mathematics],
     }
     (output / "results.json").write_text(json.dumps(results))
@@ -94,7 +133,10 @@ def _curve(task: dict[str, Any], gain: float, tokens: float) -> list[dict[str, A
     return [
         {
             "k": k,
-            **{name: None if bound is None else min(1.0, bound + gain * i) for name, bound in score.items()},
+            **{
+                name: None if bound is None else min(1.0, bound + gain * i)
+                for name, bound in score.items()
+            },
             "tokens_per_problem": k * tokens,
         }
         for i, k in enumerate(powers_up_to(task["sampling"]["n"]))
@@ -106,7 +148,10 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
     drawn = random.Random(name)
     chances = {identity: drawn.betavariate(0.8, 1.2) for identity in ids}
     tags = {
-        identity: {"difficulty": ["hard", "medium", "easy"][int(3 * chance)], "month": f"2024-{1 + i % 6:02}"}
+        identity: {
+            "difficulty": ["hard", "medium", "easy"][int(3 * chance)],
+            "month": f"2024-{1 + i % 6:02}",
+        }
         for i, (identity, chance) in enumerate(chances.items())
     }
     samples, verdicts = [], []
@@ -115,7 +160,8 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
             right = drawn.random() < chances[identity]
             tokens = min(1024, int(drawn.lognormvariate(5.5 if right else 6.0, 0.6)))
             response = (
-                f"Sample {number} of {identity}:\n\n```python\ndef f(n):\n    return n * {number}\n```\n" + HOSTILE
+                f"Sample {number} of {identity}:\n\n```python\ndef f(n):\n    return n * "
+                f"{number}\n```\n" + HOSTILE
             )
             samples.append(
                 {
@@ -141,8 +187,14 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
                 }
             )
     folder = output / name
-    prompt = "Complete the function.\n\ndef f(n: int) -> int:\n    '''n times a constant, if n < 10 & n > 2.'''\n"
-    write_rows(folder / "problems.jsonl", [{"id": i, "prompt": f"{i}\n{prompt}", "tags": tags[i]} for i in ids])
+    prompt = (
+        "Complete the function.\n\ndef f(n: int) -> int:\n    '''n times a constant, if n < 10 & n "
+        "> 2.'''\n"
+    )
+    write_rows(
+        folder / "problems.jsonl",
+        [{"id": i, "prompt": f"{i}\n{prompt}", "tags": tags[i]} for i in ids],
+    )
     write_rows(folder / "samples.jsonl", samples)
     write_rows(folder / "verdicts.jsonl", verdicts)
     right_by_id = {i: sum(row["reward"] for row in verdicts if row["id"] == i) for i in ids}
@@ -152,12 +204,21 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
         return proportion_interval([right_by_id[i] / n for i in chosen]).as_dict()
 
     def within(limit: int) -> dict[str, Any]:
-        kept = Counter(s["id"] for s, v in zip(samples, verdicts, strict=True) if v["reward"] and s["tokens"] <= limit)
+        kept = Counter(
+            s["id"]
+            for s, v in zip(samples, verdicts, strict=True)
+            if v["reward"] and s["tokens"] <= limit
+        )
         return proportion_interval([kept[i] / n for i in ids]).as_dict()
 
     def bin_of(low: int, high: int) -> dict[str, int]:
         inside = [v for s, v in zip(samples, verdicts, strict=True) if low <= s["tokens"] < high]
-        return {"low": low, "high": high, "count": len(inside), "accepted": sum(v["reward"] > 0 for v in inside)}
+        return {
+            "low": low,
+            "high": high,
+            "count": len(inside),
+            "accepted": sum(v["reward"] > 0 for v in inside),
+        }
 
     return {
         "task": name,
@@ -168,12 +229,22 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
             "sha256": "ab" * 32,
             "problems": len(ids),
             "bad_rows": ["row 7: no tests <u>"],
-            "notes": ["graded as published: two problems have wrong tests", "the <first> version of the data"],
+            "notes": [
+                "graded as published: two problems have wrong tests",
+                "the <first> version of the data",
+            ],
             "seen_in_training": ids[:2],
         },
         "options": {"version": "v1"},
         "style": "chat",
-        "sampling": {"n": n, "temperature": 0.6, "top_p": 0.95, "top_k": -1, "max_tokens": 1024, "seed": 17},
+        "sampling": {
+            "n": n,
+            "temperature": 0.6,
+            "top_p": 0.95,
+            "top_k": -1,
+            "max_tokens": 1024,
+            "seed": 17,
+        },
         "counts": {
             "problems": len(ids),
             "samples": len(samples),
@@ -184,14 +255,23 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
         },
         "pass@1": score(ids),
         "pass@k": [
-            {"k": k, **proportion_interval([pass_at_k(n, int(right_by_id[i]), k) for i in ids]).as_dict()}
+            {
+                "k": k,
+                **proportion_interval(
+                    [pass_at_k(n, int(right_by_id[i]), k) for i in ids]
+                ).as_dict(),
+            }
             for k in powers_up_to(n)
         ],
         "cons@k": [],
         "budget": [{"tokens": limit, **within(limit)} for limit in (64, 128, 256, 512, 1024)],
         "methods": [],
         "lengths": {
-            **{"mean": mean_interval(lengths).value, "median": median(lengths), "p95": quantile(lengths, 0.95)},
+            **{
+                "mean": mean_interval(lengths).value,
+                "median": median(lengths),
+                "p95": quantile(lengths, 0.95),
+            },
             "max": max(lengths),
             "histogram": [bin_of(low, low + 64) for low in range(0, 1088, 64)],
         },

@@ -89,7 +89,10 @@ def test_evaluate_by_a_file_of_settings_and_compare(tmp_path):
 
 
 def test_problems_of_the_training_data_are_named(tmp_path):
-    frame = "You will be given a question and will generate a correct program that passes all of its tests. "
+    frame = (
+        "You will be given a question and will generate a correct program that passes all of its "
+        "tests. "
+    )
     texts = [" ".join(f"word{number}x{i}" for i in range(40)) for number in range(5)]
     items = [Item(str(number), asked(frame + text)) for number, text in enumerate(texts)]
     path = tmp_path / "train.jsonl"
@@ -134,13 +137,19 @@ def test_waiting_for_a_checkpoint_ends_and_says_for_what(tmp_path):
         (["--tasks", "parquet"], "options.parquet.file"),
     ]:
         result = invoke("eval-watch", *small, *words)
-        assert result.exit_code == 2 and why in result.output and "Traceback" not in result.output, (
+        assert (
+            result.exit_code == 2 and why in result.output and "Traceback" not in result.output
+        ), (
             words,
             result.output,
         )
     result = invoke("eval-watch", str(tmp_path / "run"), "--tasks", SMALL, "--output", str(tmp_path / "out"),
                     "--idle-s", "1", "--last-step", "8")  # fmt: skip
-    assert result.exit_code == 2 and "step 8 has not come" in result.output and "save_freq" in result.output
+    assert (
+        result.exit_code == 2
+        and "step 8 has not come" in result.output
+        and "save_freq" in result.output
+    )
 
 
 def test_the_documentation_has_every_setting_with_its_default():
@@ -152,6 +161,10 @@ def test_the_documentation_has_every_setting_with_its_default():
             if dataclasses.is_dataclass(value):
                 yield from fields(value, f"{field.name}.")
             else:
-                yield f"| `{prefix}{field.name}` |" + ("" if value in (None, "") else f" `{value}`") + " |"
+                yield (
+                    f"| `{prefix}{field.name}` |"
+                    + ("" if value in (None, "") else f" `{value}`")
+                    + " |"
+                )
 
     assert [row for row in fields(EvalConfig()) if row not in text] == []

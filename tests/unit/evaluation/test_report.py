@@ -66,16 +66,23 @@ def test_nothing_of_a_response_is_markup(output):
     assert data.isascii() and not set("<>&") & set(data)
     assert "\\u2028" in data and "\\u003c/script" in data
     code = Page(page).scripts[1]
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|DOMParser", code)
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|DOMParser", code
+    )
 
 
 def test_the_page_loads_nothing(output):
     page = written(output)
     loading = [
-        value for _, attributes in Page(page).elements for name, value in attributes.items() if name in ("src", "href")
+        value
+        for _, attributes in Page(page).elements
+        for name, value in attributes.items()
+        if name in ("src", "href")
     ]
     assert loading == ["data:,"]
-    style_and_code = re.sub(r'<script type="application/json".*?</script>', "", page, flags=re.DOTALL)
+    style_and_code = re.sub(
+        r'<script type="application/json".*?</script>', "", page, flags=re.DOTALL
+    )
     assert set(re.findall(r"https?:[^\"'\s]*", style_and_code)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|import\(", style_and_code)
     assert "default-src 'none'" in page
@@ -101,14 +108,25 @@ def test_fewer_samples_than_problems_still_fit(output, monkeypatch):
 
 def test_long_texts_lose_their_middle_and_that_is_said(output, monkeypatch):
     monkeypatch.setattr(report, "MOST_CHARACTERS", 10)
-    row = {"id": "a", "sample": 0, "response": "x" * 5 + "y" * 7 + "z" * 5, "tokens": 3, "finish": "stop"}
+    row = {
+        "id": "a",
+        "sample": 0,
+        "response": "x" * 5 + "y" * 7 + "z" * 5,
+        "tokens": 3,
+        "finish": "stop",
+    }
     short = row | {"sample": 1, "response": "0123456789"}
-    write_rows(output / "humaneval" / "problems.jsonl", [{"id": "a", "prompt": "p" * 11, "tags": {}}])
+    write_rows(
+        output / "humaneval" / "problems.jsonl", [{"id": "a", "prompt": "p" * 11, "tags": {}}]
+    )
     write_rows(output / "humaneval" / "samples.jsonl", [row, short])
     data = embedded(written(output))
     found = problem(data, 0, 0)
     assert found["prompt"] == ["ppppp", 1, "ppppp"]
-    assert [sample["response"] for sample in found["samples"]] == [["xxxxx", 7, "zzzzz"], ["0123456789"]]
+    assert [sample["response"] for sample in found["samples"]] == [
+        ["xxxxx", 7, "zzzzz"],
+        ["0123456789"],
+    ]
     assert data["tasks"][0]["notes"] == [
         "1 response longer than 10 characters without the middle; whole: humaneval/samples.jsonl",
         "1 prompt longer than 10 characters without the middle; whole: humaneval/problems.jsonl",
@@ -119,7 +137,10 @@ def test_a_sample_without_verdict_is_ungraded(output):
     path = output / "humaneval" / "verdicts.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     first = problem(embedded(written(output)), 0, 0)
-    assert first["samples"][0]["verdict"] == report.UNGRADED and first["verdicts"][report.UNGRADED] == 1
+    assert (
+        first["samples"][0]["verdict"] == report.UNGRADED
+        and first["verdicts"][report.UNGRADED] == 1
+    )
     assert first["samples"][0]["reason"] == first["samples"][0]["answer"] == [""]
 
 
@@ -147,7 +168,9 @@ def test_another_line_that_is_cut_off_is_named(output):
 
 def test_an_infinite_likelihood_does_not_spoil_the_page(output):
     path = output / "humaneval" / "samples.jsonl"
-    rows = [json.loads(line) | {"mean_logprob": float("-inf")} for line in path.read_text().splitlines()]
+    rows = [
+        json.loads(line) | {"mean_logprob": float("-inf")} for line in path.read_text().splitlines()
+    ]
     write_rows(path, rows)
     assert problem(embedded(written(output)), 0, 0)["samples"][0]["facts"]["mean logprob"] == "-inf"
 

@@ -17,13 +17,20 @@ QUIET = Console(quiet=True)
 
 
 def evaluate(output, model="canonical", *settings, engine=None, programs=False):
-    given = [f"model={model}", f"tasks=[{SMALL}]", f"output={output}", f"options.small.programs={programs}"]
+    given = [
+        f"model={model}",
+        f"tasks=[{SMALL}]",
+        f"output={output}",
+        f"options.small.programs={programs}",
+    ]
     config = load_config(None, [*given, *settings])
     return run.evaluate(config, QUIET, engine)["tasks"][0]
 
 
 class Faulty(GivenEngine):
-    """Answers rightly, but fails the first ``failures`` times that a sample of ``double`` is asked for."""
+    """Answers rightly, but fails the first ``failures`` times that a sample of ``double`` is asked
+    for.
+    """
 
     def __init__(self, failures: int):
         super().__init__("canonical")
@@ -67,7 +74,10 @@ def test_canonical_solutions_score_100_and_empty_answers_0(tmp_path):
         ("stdin", 2),
     ]
     empty = evaluate(tmp_path / "empty", "empty", programs=True)
-    assert empty["pass@1"]["value"] == 0.0 and empty["verdicts"] == {"no_code": 6, "wrong_answer": 2}
+    assert empty["pass@1"]["value"] == 0.0 and empty["verdicts"] == {
+        "no_code": 6,
+        "wrong_answer": 2,
+    }
     assert read_results(tmp_path / "empty")["model"]["name"] == "empty"
 
 
@@ -81,10 +91,15 @@ def test_failed_requests_are_asked_again_and_never_scored(tmp_path):
     assert result["pass@1"]["value"] == 1.0, "of the samples that there are"
     warnings = read_results(tmp_path / "always")["warnings"]
     assert "2 of 8 samples failed" in warnings[0] and "1 problems have no sample" in warnings[1]
-    assert [row["reason"] for row in read_lines(tmp_path / "always/small/failures.jsonl")] == ["planted"] * 4
+    assert [row["reason"] for row in read_lines(tmp_path / "always/small/failures.jsonl")] == [
+        "planted"
+    ] * 4
     engine = Faulty(failures=0)
     assert evaluate(tmp_path / "always", engine=engine)["counts"]["failed"] == 0
-    assert sorted(engine.asked) == [("double", 0), ("double", 1)], "only what is missing is asked for"
+    assert sorted(engine.asked) == [
+        ("double", 0),
+        ("double", 1),
+    ], "only what is missing is asked for"
 
 
 def test_a_stopped_evaluation_goes_on_with_the_same_result(tmp_path):
@@ -93,11 +108,16 @@ def test_a_stopped_evaluation_goes_on_with_the_same_result(tmp_path):
         evaluate(tmp_path / "stopped", engine=Stopping("canonical"))
     samples = tmp_path / "stopped/small/samples.jsonl"
     assert len(list(read_lines(samples))) == 3
-    samples.write_bytes(samples.read_bytes() + b'{"id": "f", "sample": 0, "resp')  # killed while it wrote
+    samples.write_bytes(
+        samples.read_bytes() + b'{"id": "f", "sample": 0, "resp'
+    )  # killed while it wrote
     assert evaluate(tmp_path / "stopped") == whole
     assert read_results(tmp_path / "stopped")["calls"] == 2
     by_key = [
-        {(row["id"], row["sample"]): row for row in read_lines(tmp_path / name / "small/samples.jsonl")}
+        {
+            (row["id"], row["sample"]): row
+            for row in read_lines(tmp_path / name / "small/samples.jsonl")
+        }
         for name in ("whole", "stopped")
     ]
     assert by_key[0] == by_key[1]
@@ -113,7 +133,10 @@ def test_more_samples_are_added_and_fewer_are_counted(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "why"),
-    [(["model=empty"], "name: 'canonical' there, 'empty' now"), (["sampling.temperature=0.9"], "temperature")],
+    [
+        (["model=empty"], "name: 'canonical' there, 'empty' now"),
+        (["sampling.temperature=0.9"], "temperature"),
+    ],
 )
 def test_results_of_others_are_never_mixed_in(tmp_path, settings, why):
     evaluate(tmp_path)
@@ -141,13 +164,18 @@ def test_a_degraded_tier_is_marked(tmp_path):
     config = load_config(None, ["model=canonical", f"tasks=[{SMALL}]"])
     work = run.prepare(config)[1][0]
     assert results.warnings_of(config, work.task, work.sampling, result) == []
-    [line] = results.warnings_of(config, work.task, work.sampling, {**result, "tier": "namespaces, rlimits"})
+    [line] = results.warnings_of(
+        config, work.task, work.sampling, {**result, "tier": "namespaces, rlimits"}
+    )
     assert "DEGRADED tier rlimits" in line
 
 
 def test_answers_of_another_engine(tmp_path):
     answers = tmp_path / "answers.jsonl"
-    rows = [{"id": "number", "response": "\\boxed{204}"}, {"id": "number", "response": "\\boxed{7}", "task": "small"}]
+    rows = [
+        {"id": "number", "response": "\\boxed{204}"},
+        {"id": "number", "response": "\\boxed{7}", "task": "small"},
+    ]
     answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = evaluate(tmp_path / "out", str(answers))
     assert result["counts"]["samples"] == 1 and result["counts"]["failed"] == 7
@@ -190,18 +218,29 @@ def test_a_second_round_counts_for_what_it_was_asked_only(tmp_path):
     result = evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=engine)
     assert result["refinement"]["samples"] == 12 and result["refinement"]["problems"] == 4
     [vote, weighted] = [row for row in result["methods"] if "second round" in row["name"]]
-    assert vote["value"] == weighted["value"] == 1.0 and vote["tokens_per_problem"] == 2 * 10 + 3 * 20
-    assert evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=Guessing()) == result
+    assert (
+        vote["value"] == weighted["value"] == 1.0 and vote["tokens_per_problem"] == 2 * 10 + 3 * 20
+    )
+    assert (
+        evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=Guessing()) == result
+    )
     more = Guessing()
-    result = evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", "sampling.n=4", engine=more)
+    result = evaluate(
+        tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", "sampling.n=4", engine=more
+    )
     assert result["refinement"]["samples"] == 12
     assert len(more.asked) == 8 + 12, "the attempts are others: a second round of its own"
 
 
 def test_a_second_round_that_failed_is_said(tmp_path):
-    result = evaluate(tmp_path, "m.x", "refine.n=2", "refine.agreement=0.9", engine=Guessing(fails=True))
+    result = evaluate(
+        tmp_path, "m.x", "refine.n=2", "refine.agreement=0.9", engine=Guessing(fails=True)
+    )
     assert result["refinement"]["failed"] == 8
-    assert any("8 samples of the second round failed" in line for line in read_results(tmp_path)["warnings"])
+    assert any(
+        "8 samples of the second round failed" in line
+        for line in read_results(tmp_path)["warnings"]
+    )
 
 
 def test_a_system_prompt_is_part_of_what_is_asked(tmp_path):

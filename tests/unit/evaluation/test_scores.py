@@ -11,7 +11,11 @@ from verl_pipeline.evaluation.task import Item, Sampling, asked
 
 
 def row(answer, reward, tokens=100, logprob=-1.0, shown=None, sample=0, **fields):
-    fields = {"verdict": "accepted" if reward else "wrong_answer", "reason": "hidden test 7", **fields}
+    fields = {
+        "verdict": "accepted" if reward else "wrong_answer",
+        "reason": "hidden test 7",
+        **fields,
+    }
     return {
         "id": "a",
         "sample": sample,
@@ -52,13 +56,18 @@ def test_scores_by_hand():
         (256, pytest.approx((0.5 + 0.25) / 2)),
         (512, pytest.approx((0.5 + 0.25) / 2)),
     ]
-    assert [(entry["name"], entry["value"]) for entry in found["breakdown"]["level"]] == [("easy", 0.5), ("hard", 0.25)]
+    assert [(entry["name"], entry["value"]) for entry in found["breakdown"]["level"]] == [
+        ("easy", 0.5),
+        ("hard", 0.25),
+    ]
     assert sum(entry["count"] for entry in found["lengths"]["histogram"]) == 8
     assert sum(entry["accepted"] for entry in found["lengths"]["histogram"]) == 3
 
 
 def test_confidence_turns_a_vote():
-    graded = {"a": [row("2", 0.0, logprob=-3.0), row("2", 0.0, logprob=-3.0), row("1", 1.0, logprob=-0.1)]}
+    graded = {
+        "a": [row("2", 0.0, logprob=-3.0), row("2", 0.0, logprob=-3.0), row("1", 1.0, logprob=-0.1)]
+    }
     graded["b"] = graded["a"]
     assert scores.voted(graded, 3, lambda _row: 1.0)["value"] == 0.0
     assert scores.voted(graded, 3, scores.confidence)["value"] == 1.0
@@ -66,14 +75,18 @@ def test_confidence_turns_a_vote():
 
 
 def test_the_best_of_k_comes_after_the_shown_tests():
-    graded = {"a": [row("x", 0.0, logprob=-0.1, shown=False), row("y", 1.0, logprob=-2.0, shown=True)]}
+    graded = {
+        "a": [row("x", 0.0, logprob=-0.1, shown=False), row("y", 1.0, logprob=-2.0, shown=True)]
+    }
     assert scores.best(graded, 2, CONFIDENT)["value"] == 1.0
     assert scores.best(graded, 2, scores.scorer_of("shortest"))["value"] == 1.0
 
 
 def test_scorers():
     assert scores.scorer_of("shortest")(row("1", 1.0, tokens=5)) == -5
-    assert scores.scorer_of("tests.unit.evaluation.small.longest")(row("1", 1.0)) == len("\\boxed{1}")
+    assert scores.scorer_of("tests.unit.evaluation.small.longest")(row("1", 1.0)) == len(
+        "\\boxed{1}"
+    )
     for name in ("nope", "math.sqrt", "os.path", "..x"):
         with pytest.raises(BadSetting, match=f"scorer='{name}'"):
             scores.scorer_of(name)
@@ -92,9 +105,15 @@ def test_a_scorer_does_not_see_grades():
 def test_all_figures_rest_on_the_same_problems():
     graded = {"a": [row("1", 0.0)] * 7, "b": [row("1", 1.0)] * 8}
     found = scores.scores(graded, ITEMS, CONFIDENT, "x")
-    assert max(entry["k"] for entry in found["pass@k"]) == 7 == max(entry["k"] for entry in found["cons@k"])
+    assert (
+        max(entry["k"] for entry in found["pass@k"])
+        == 7
+        == max(entry["k"] for entry in found["cons@k"])
+    )
     assert found["methods"][0]["tokens_per_problem"] == 100
-    assert not any("best" in entry["name"] for entry in found["methods"]), "all samples have one score"
+    assert not any("best" in entry["name"] for entry in found["methods"]), (
+        "all samples have one score"
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,14 +142,24 @@ def test_no_sample_no_score():
 
 def test_a_second_round_asks_where_samples_disagree():
     config = RefineConfig(n=3, agreement=0.6)
-    graded = {"a": [row("1", 1.0), row("2", 0.0), row(None, 0.0)], "b": [row("9", 0.0), row("9", 0.0)]}
-    assert refine.agreement(graded["a"]) == pytest.approx(1 / 3) and refine.agreement(graded["b"]) == 1.0
+    graded = {
+        "a": [row("1", 1.0), row("2", 0.0), row(None, 0.0)],
+        "b": [row("9", 0.0), row("9", 0.0)],
+    }
+    assert (
+        refine.agreement(graded["a"]) == pytest.approx(1 / 3)
+        and refine.agreement(graded["b"]) == 1.0
+    )
     assert refine.agreement([row(None, 0.0)]) == 0.0
     unsure = RefineConfig(n=1, agreement=0.1, confidence=0.5)
     assert refine.uncertain({"b": [row("9", 0.0, logprob=math.log(0.4))]}, unsure) == ["b"]
     assert refine.uncertain({"b": [row("9", 0.0, logprob=math.log(0.6))]}, unsure) == []
     asked_again = list(refine.requests("t", "chat", ITEMS, graded, config, Sampling()))
-    assert [(request.id, request.sample) for request in asked_again] == [("a", 0), ("a", 1), ("a", 2)]
+    assert [(request.id, request.sample) for request in asked_again] == [
+        ("a", 0),
+        ("a", 1),
+        ("a", 2),
+    ]
     assert len({request.seed for request in asked_again}) == 3
     first = asked_again[0].messages
     assert [message["role"] for message in first] == ["user", "assistant", "user"]
@@ -140,13 +169,18 @@ def test_a_second_round_asks_where_samples_disagree():
 @pytest.mark.parametrize(("shown", "tells"), [(False, True), (True, False), (None, False)])
 def test_a_second_round_never_tells_of_hidden_tests(shown, tells):
     graded = {"a": [row("1", 0.0, shown=shown), row("2", 0.0, shown=shown)]}
-    for request in refine.requests("t", "chat", ITEMS, graded, RefineConfig(n=2, agreement=0.9), Sampling()):
+    for request in refine.requests(
+        "t", "chat", ITEMS, graded, RefineConfig(n=2, agreement=0.9), Sampling()
+    ):
         text = request.messages[-1]["content"]
         assert ("hidden test 7" in text) == tells and ("wrong_answer" in text) == tells
 
 
 def test_both_rounds_vote_and_cost():
-    graded = {"a": [row("1", 1.0, 100), row("2", 0.0, 100)], "b": [row("9", 0.0, 100), row("9", 0.0, 100)]}
+    graded = {
+        "a": [row("1", 1.0, 100), row("2", 0.0, 100)],
+        "b": [row("9", 0.0, 100), row("9", 0.0, 100)],
+    }
     second = {"a": [row("2", 0.0, 50), row("1", 1.0, 50), row("1", 1.0, 50)]}
     plain, weighted = refine.combined(graded, second)
     assert plain["value"] == weighted["value"] == 0.5

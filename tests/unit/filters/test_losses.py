@@ -1,4 +1,5 @@
-"""What the filters do to verl's GRPO advantages and to each of its loss modes, against numbers worked out by hand.
+"""What the filters do to verl's GRPO advantages and to each of its loss modes, against numbers
+worked out by hand.
 
 One prompt, four trajectories, limit 4 tokens:
 
@@ -8,9 +9,9 @@ One prompt, four trajectories, limit 4 tokens:
     2    0       4       yes
     3    1       4       yes
 
-At a ratio of 1 the loss of a token is minus its advantage. verl divides by the tokens of the mini-batch's ``loss_mask``
-(token-mean) or by the fixed ppo_mini_batch_size x rollout.n, here 4 (the sequence means); seq-mean-token-sum-norm also
-by the padded response length, here 4.
+At a ratio of 1 the loss of a token is minus its advantage. verl divides by the tokens of the
+mini-batch's ``loss_mask`` (token-mean) or by the fixed ppo_mini_batch_size x rollout.n, here 4 (the
+sequence means); seq-mean-token-sum-norm also by the padded response length, here 4.
 """
 
 import math
@@ -38,7 +39,9 @@ LOSS_MODES = ("token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-me
 
 
 def train_on(rows, filters, mini_batch=4):
-    """Filters, verl's padding, verl's advantages, our zeros: rows left with their positions, advantages, masks."""
+    """Filters, verl's padding, verl's advantages, our zeros: rows left with their positions,
+    advantages, masks.
+    """
     view = BatchView(
         uids=[row[0] for row in rows],
         rewards=np.array([row[1] for row in rows]),
@@ -55,26 +58,38 @@ def train_on(rows, filters, mini_batch=4):
     if not left:  # an update that the trainer skips
         return filtered.kept, torch.zeros(0, LIMIT), torch.zeros(0, LIMIT)
     padded = left + [PADDING] * (-len(left) % mini_batch)
-    mask = torch.tensor([[float(token < max(row[2], 1)) for token in range(LIMIT)] for row in padded])
+    mask = torch.tensor(
+        [[float(token < max(row[2], 1)) for token in range(LIMIT)] for row in padded]
+    )
     mask[len(left) :] = 0
     scores = torch.zeros(len(padded), LIMIT)
     for row, (_uid, reward, length, _cut) in enumerate(padded):
         scores[row, max(length, 1) - 1] = reward
     data = DataProto(
-        batch=TensorDict({"token_level_rewards": scores, "response_mask": mask}, batch_size=len(padded)),
+        batch=TensorDict(
+            {"token_level_rewards": scores, "response_mask": mask}, batch_size=len(padded)
+        ),
         non_tensor_batch={"uid": np.array([row[0] for row in padded], dtype=object)},
     )
     keys = [f"{row[0]}_{position}_0" for position, row in enumerate(padded)]
-    advantages = compute_advantage_for_multi_trajectories(data, keys, adv_estimator="grpo").batch["advantages"]
+    advantages = compute_advantage_for_multi_trajectories(data, keys, adv_estimator="grpo").batch[
+        "advantages"
+    ]
     advantages[: len(left)][torch.from_numpy(zeroed)] = 0
     return filtered.kept, advantages, mask
 
 
 def loss_of(advantages, mask, loss_mode, mini_batch=4):
     config = FSDPActorConfig(
-        strategy="fsdp2", rollout_n=4, ppo_mini_batch_size=1, ppo_micro_batch_size_per_gpu=1, loss_agg_mode=loss_mode
+        strategy="fsdp2",
+        rollout_n=4,
+        ppo_mini_batch_size=1,
+        ppo_micro_batch_size_per_gpu=1,
+        loss_agg_mode=loss_mode,
     )
-    config.global_batch_info.update(dp_size=1, batch_num_tokens=mask.sum(), global_batch_size=mini_batch)
+    config.global_batch_info.update(
+        dp_size=1, batch_num_tokens=mask.sum(), global_batch_size=mini_batch
+    )
     log_prob = torch.zeros_like(mask)
     loss, _metrics = get_policy_loss_fn("vanilla")(
         old_log_prob=log_prob,
@@ -87,7 +102,8 @@ def loss_of(advantages, mask, loss_mode, mini_batch=4):
     return float(loss)
 
 
-# Standard deviations are unbiased: of 1, 0, 0, 1 it is sqrt(1/3); of 1, 0 sqrt(1/2); of 1, 0, 1 sqrt(1/3) around 2/3.
+# Standard deviations are unbiased: of 1, 0, 0, 1 it is sqrt(1/3); of 1, 0 sqrt(1/2); of 1, 0, 1
+# sqrt(1/3) around 2/3.
 A, B = 0.5 / math.sqrt(1 / 3), 0.5 / math.sqrt(1 / 2)
 C, D = (1 / 3) / math.sqrt(1 / 3), (-2 / 3) / math.sqrt(1 / 3)
 GOLDEN = {
@@ -110,7 +126,8 @@ BY_HAND = {
     ("wrong_only", "seq-mean-token-sum"): -(2 * C + 4 * D + 4 * C) / 4,
     ("wrong_only", "seq-mean-token-mean"): -(C + D + C) / 4,
     ("wrong_only", "seq-mean-token-sum-norm"): -(2 * C + 4 * D + 4 * C) / 4 / 4,
-    # Row 1 is no less at its limit than row 2, and has no reward either: by length alone both are masked.
+    # Row 1 is no less at its limit than row 2, and has no reward either: by length alone both are
+    # masked.
     ("deepcoder", "token-mean"): -(2 * A + 4 * A) / 14,
     ("deepcoder", "seq-mean-token-sum"): -(2 * A + 4 * A) / 4,
     ("deepcoder", "seq-mean-token-mean"): -(A + A) / 4,
@@ -127,14 +144,18 @@ def test_advantages_and_losses_by_hand(case):
     assert advantages[: len(kept), 0].tolist() == pytest.approx(by_hand, rel=1e-5)
     assert mask.sum() == tokens and not advantages[len(kept) :].any()
     for loss_mode in LOSS_MODES:
-        assert loss_of(advantages, mask, loss_mode) == pytest.approx(BY_HAND[case, loss_mode], rel=1e-5, abs=1e-7)
+        assert loss_of(advantages, mask, loss_mode) == pytest.approx(
+            BY_HAND[case, loss_mode], rel=1e-5, abs=1e-7
+        )
 
 
 def test_zero_variance_leaves_the_others_alone():
     flat = [("q", 1.0, 3, False)] * 4
     kept, advantages, mask = train_on([*flat, *ROWS], ["zero_variance"])
     assert kept.tolist() == [4, 5, 6, 7]
-    assert loss_of(advantages, mask, "token-mean") == pytest.approx(BY_HAND["none", "token-mean"], rel=1e-5)
+    assert loss_of(advantages, mask, "token-mean") == pytest.approx(
+        BY_HAND["none", "token-mean"], rel=1e-5
+    )
 
 
 def test_the_lone_survivor_of_a_group_is_not_rewarded_for_surviving():
@@ -144,9 +165,12 @@ def test_the_lone_survivor_of_a_group_is_not_rewarded_for_surviving():
 
 
 trajectories = st.lists(
-    st.tuples(st.sampled_from(["p", "q", "r"]), st.sampled_from([0.0, 1.0]), st.integers(1, LIMIT), st.booleans()).map(
-        lambda row: (*row[:3], row[3] and row[2] == LIMIT)
-    ),
+    st.tuples(
+        st.sampled_from(["p", "q", "r"]),
+        st.sampled_from([0.0, 1.0]),
+        st.integers(1, LIMIT),
+        st.booleans(),
+    ).map(lambda row: (*row[:3], row[3] and row[2] == LIMIT)),
     min_size=1,
     max_size=10,
 )
@@ -163,7 +187,9 @@ def test_the_order_of_trajectories_changes_nothing(rows, mode, random):
     kept_shuffled, shuffled, mask_shuffled = train_on([rows[row] for row in order], filters)
     assert sorted(order[row] for row in kept_shuffled) == kept.tolist()
     for position, row in enumerate(kept_shuffled):
-        assert torch.allclose(shuffled[position], advantages[kept.tolist().index(order[row])], atol=1e-5)
+        assert torch.allclose(
+            shuffled[position], advantages[kept.tolist().index(order[row])], atol=1e-5
+        )
     if len(kept):
         for loss_mode in LOSS_MODES:
             assert loss_of(shuffled, mask_shuffled, loss_mode) == pytest.approx(
@@ -174,7 +200,9 @@ def test_the_order_of_trajectories_changes_nothing(rows, mode, random):
 @settings(deadline=None)
 @given(trajectories, st.integers(1, 5), st.randoms(use_true_random=False))
 def test_trajectories_that_are_dropped_leave_no_trace(rows, more, random):
-    """They are other members of groups that have two or more survivors, or whole groups of their own."""
+    """They are other members of groups that have two or more survivors, or whole groups of their
+    own.
+    """
     survivors = [row[0] for row in rows if not row[3]]
     groups = ["new", *sorted({uid for uid in survivors if survivors.count(uid) > 1})]
     cut_off = [(random.choice(groups), random.choice([0.0, 1.0]), LIMIT, True) for _ in range(more)]
@@ -185,11 +213,14 @@ def test_trajectories_that_are_dropped_leave_no_trace(rows, more, random):
 
 @given(ranks=st.sampled_from([1, 2, 4]), per_rank=st.integers(1, 6), n=st.integers(1, 8))
 def test_verl_pads_to_whole_mini_batches_and_no_further(ranks, per_rank, n):
-    """So there is less than one mini-batch of padding: with a row left, no mini-batch is without one, no mean 0/0."""
+    """So there is less than one mini-batch of padding: with a row left, no mini-batch is without
+    one, no mean 0/0.
+    """
     actor = SimpleNamespace(ppo_mini_batch_size=per_rank * ranks)
     rollout = SimpleNamespace(n=n)
     config = SimpleNamespace(
-        trainer=SimpleNamespace(critic_warmup=0), actor_rollout_ref=SimpleNamespace(actor=actor, rollout=rollout)
+        trainer=SimpleNamespace(critic_warmup=0),
+        actor_rollout_ref=SimpleNamespace(actor=actor, rollout=rollout),
     )
     trainer = SimpleNamespace(use_critic=False, global_steps=1, config=config)
     assert PPOTrainer._get_required_batch_multiple(trainer, ranks) == per_rank * ranks * n

@@ -11,11 +11,15 @@ from verl_pipeline.filters.truncation import Limits, end_of_sequence_ids
 from verl_pipeline.testing import tiny
 
 EOS, OTHER_EOS, WORD = 2, 7, 11
-LIMITS = Limits(prompt_length=8, response_length=16, max_model_len=20, end_ids=frozenset({EOS, OTHER_EOS}))
+LIMITS = Limits(
+    prompt_length=8, response_length=16, max_model_len=20, end_ids=frozenset({EOS, OTHER_EOS})
+)
 
 
 def test_the_requests_own_limit_is_what_verls_server_allows():
-    """min(response_length, prompt_length + response_length - prompt, max_model_len - prompt), at least 1."""
+    """min(response_length, prompt_length + response_length - prompt, max_model_len - prompt), at
+    least 1.
+    """
     assert LIMITS.of(np.array([1, 4, 5, 8, 30])).tolist() == [16, 16, 15, 12, 1]
     wide = Limits(8, 16, 256, frozenset())
     assert wide.of(np.array([1, 8, 10])).tolist() == [16, 16, 14]
@@ -72,13 +76,18 @@ def test_modes(mode, dropped, zeroed):
     (entry,) = load_filters([{"name": "overlong", "mode": mode}])
     decisions = entry.decide(KINDS)
     assert [row for row, decision in enumerate(decisions) if decision is Decision.DROP] == dropped
-    assert [row for row, decision in enumerate(decisions) if decision is Decision.ZERO_ADVANTAGE] == zeroed
+    assert [
+        row for row, decision in enumerate(decisions) if decision is Decision.ZERO_ADVANTAGE
+    ] == zeroed
     assert entry.only_drops == (mode != "deepcoder")
 
 
 def test_reports_truncation_before_and_after():
     found = apply_filters(load_filters(["overlong"]), KINDS).metrics
-    assert found["filters/before/truncated_share"] == 0.4 and found["filters/after/truncated_share"] == 0.0
+    assert (
+        found["filters/before/truncated_share"] == 0.4
+        and found["filters/after/truncated_share"] == 0.0
+    )
     assert found["filters/overlong/dropped"] == 2 and found["filters/overlong/reward_mean"] == 0.5
 
 

@@ -85,7 +85,14 @@ def test_every_value_is_itself(value):
 
 @pytest.mark.parametrize(
     ("found", "wanted"),
-    [((1, [2]), [1, (2,)]), (1, 1.0), (True, 1), ({1: "a"}, {1: "a"}), ({1, 2}, {2, 1}), (math.nan, math.nan)],
+    [
+        ((1, [2]), [1, (2,)]),
+        (1, 1.0),
+        (True, 1),
+        ({1: "a"}, {1: "a"}),
+        ({1, 2}, {2, 1}),
+        (math.nan, math.nan),
+    ],
 )
 def test_the_same_value(found, wanted):
     assert value_matches(found, wanted)

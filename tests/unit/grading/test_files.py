@@ -9,21 +9,37 @@ from verl_pipeline.cli import app
 from verl_pipeline.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(120)
-PROBLEM = {"id": 1, "source": "taco", "tests": {"inputs": ["1 2\n"], "outputs": ["3\n"]}, "time_s": 1.0}
+PROBLEM = {
+    "id": 1,
+    "source": "taco",
+    "tests": {"inputs": ["1 2\n"], "outputs": ["3\n"]},
+    "time_s": 1.0,
+}
 RIGHT = {"id": 1, "program": "print(sum(map(int, input().split())))"}
 WRONG = {"id": "1", "response": "```python\nprint(4)\n```"}
 
 
 def write(path, rows):
-    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+    path.write_text(
+        "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
+    )
     return str(path)
 
 
 def call(tmp_path, problems, solutions, *more):
-    arguments = [write(tmp_path / "p.jsonl", problems), write(tmp_path / "s.jsonl", solutions), "--workers", "1"]
-    run = CliRunner().invoke(app, ["grade", *arguments, "--output", str(tmp_path / "v.jsonl"), *more])
+    arguments = [
+        write(tmp_path / "p.jsonl", problems),
+        write(tmp_path / "s.jsonl", solutions),
+        "--workers",
+        "1",
+    ]
+    run = CliRunner().invoke(
+        app, ["grade", *arguments, "--output", str(tmp_path / "v.jsonl"), *more]
+    )
     path = tmp_path / "v.jsonl"
-    return run, [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return run, [
+        json.loads(line) for line in path.read_text().splitlines()
+    ] if path.exists() else []
 
 
 def test_verdicts_and_a_table(tmp_path):
@@ -44,7 +60,13 @@ def test_bad_lines_are_named_and_the_rest_is_graded(tmp_path):
         {"source": "taco"},
         {"id": 3, "source": "taco", "tests": {}},
     ]
-    solutions = [RIGHT, "[]\n", {"id": 9, "program": ""}, {"id": 1}, {"id": 1, "program": "x", "response": "y"}]
+    solutions = [
+        RIGHT,
+        "[]\n",
+        {"id": 9, "program": ""},
+        {"id": 1},
+        {"id": 1, "program": "x", "response": "y"},
+    ]
     run, verdicts = call(tmp_path, problems, solutions)
     assert run.exit_code == 1 and [row["verdict"] for row in verdicts] == ["accepted"]
     for name, lines in (("p.jsonl", (2, 3, 4, 5)), ("s.jsonl", (2, 3, 4, 5))):

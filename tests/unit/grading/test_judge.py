@@ -5,19 +5,39 @@ from dataclasses import replace
 
 import pytest
 
-from verl_pipeline.grading import AssertTest, CallTest, Comparison, Problem, StdinTest, Verdict, grade, grade_response
+from verl_pipeline.grading import (
+    AssertTest,
+    CallTest,
+    Comparison,
+    Problem,
+    StdinTest,
+    Verdict,
+    grade,
+    grade_response,
+)
 from verl_pipeline.grading.readers import read_humaneval, read_kodcode
 from verl_pipeline.sandbox import Sandbox, SandboxError
 from verl_pipeline.sandbox.prelude import IMPORTS
 
 pytestmark = pytest.mark.timeout(120)
-ADD = Problem("add", "test", (CallTest((1, 2), 3), CallTest((5, 5), 10)), entry_point="add", time_s=1.0)
+ADD = Problem(
+    "add", "test", (CallTest((1, 2), 3), CallTest((5, 5), 10)), entry_point="add", time_s=1.0
+)
 LENT = replace(ADD, prelude=IMPORTS)
-ECHO = Problem("echo", "test", (StdinTest("a\n", "a\n"), StdinTest("b\n", "b\n"), StdinTest("c\n", "c\n")), time_s=1.0)
+ECHO = Problem(
+    "echo",
+    "test",
+    (StdinTest("a\n", "a\n"), StdinTest("b\n", "b\n"), StdinTest("c\n", "c\n")),
+    time_s=1.0,
+)
 CHECK = Problem(
     "check",
     "test",
-    (AssertTest("def check(f):\n    assert f(1) == 2\n    assert f(n=2) == 4\ncheck(twice)", ("twice",)),),
+    (
+        AssertTest(
+            "def check(f):\n    assert f(1) == 2\n    assert f(n=2) == 4\ncheck(twice)", ("twice",)
+        ),
+    ),
     time_s=1.0,
 )
 
@@ -32,33 +52,81 @@ def sandbox():
     ("problem", "program", "verdict", "failed", "reason"),
     [
         (ADD, "def add(a, b):\n    return a + b", Verdict.ACCEPTED, None, ""),
-        (ADD, "class Solution:\n    def add(self, a, b):\n        return a + b", Verdict.ACCEPTED, None, ""),
+        (
+            ADD,
+            "class Solution:\n    def add(self, a, b):\n        return a + b",
+            Verdict.ACCEPTED,
+            None,
+            "",
+        ),
         (ADD, "def add(a, b):\n    return 3", Verdict.WRONG_ANSWER, 1, "another output"),
         (ADD, "def add(a, b):\n    return a + c", Verdict.RUNTIME_ERROR, 0, "NameError"),
         (ADD, "def other(): pass", Verdict.RUNTIME_ERROR, 0, "no function 'add'"),
         (ADD, "def add(a, b)\n    return 1", Verdict.COMPILE_ERROR, 0, "SyntaxError"),
-        (ADD, "def add(a, b):\n    return object()", Verdict.WRONG_ANSWER, 0, "a value of type builtins.object"),
+        (
+            ADD,
+            "def add(a, b):\n    return object()",
+            Verdict.WRONG_ANSWER,
+            0,
+            "a value of type builtins.object",
+        ),
         (ADD, "def add(a, b):\n    while True: pass", Verdict.TIME_LIMIT, 0, "CPU time"),
         (ADD, "import sys\ndef add(a, b):\n    sys.exit(0)", Verdict.RUNTIME_ERROR, 0, ""),
-        (ADD, "import os\ndef add(a, b):\n    os._exit(0)", Verdict.WRONG_ANSWER, 0, "nothing that can be compared"),
+        (
+            ADD,
+            "import os\ndef add(a, b):\n    os._exit(0)",
+            Verdict.WRONG_ANSWER,
+            0,
+            "nothing that can be compared",
+        ),
         # What the imports in front lend has the name that is asked for: it is not the program's.
         (LENT, "def nothing(): pass", Verdict.RUNTIME_ERROR, 0, "no function 'add'"),
         (LENT, "x = add(1, 2)", Verdict.RUNTIME_ERROR, 0, "no function 'add'"),
-        (LENT, "class Solution:\n    def add(self, a, b):\n        return 77", Verdict.WRONG_ANSWER, 0, ""),
-        (LENT, "class Solution:\n    def add(self, a, b):\n        return add(a, b)", Verdict.ACCEPTED, None, ""),
+        (
+            LENT,
+            "class Solution:\n    def add(self, a, b):\n        return 77",
+            Verdict.WRONG_ANSWER,
+            0,
+            "",
+        ),
+        (
+            LENT,
+            "class Solution:\n    def add(self, a, b):\n        return add(a, b)",
+            Verdict.ACCEPTED,
+            None,
+            "",
+        ),
         (LENT, "def add(a, b):\n    return a + b", Verdict.ACCEPTED, None, ""),
         (LENT, "from operator import add", Verdict.ACCEPTED, None, ""),
         (LENT, "import operator\nadd = operator.add", Verdict.ACCEPTED, None, ""),
         (ECHO, "print(input())", Verdict.ACCEPTED, None, ""),
         (ECHO, "print('a')", Verdict.WRONG_ANSWER, 1, "another output"),
-        (ECHO, "x = input()\nprint(x)\nassert x != 'c'", Verdict.RUNTIME_ERROR, 2, "AssertionError"),
+        (
+            ECHO,
+            "x = input()\nprint(x)\nassert x != 'c'",
+            Verdict.RUNTIME_ERROR,
+            2,
+            "AssertionError",
+        ),
         (ECHO, "x = [0] * 10**12", Verdict.MEMORY_LIMIT, 0, "memory"),
         (CHECK, "def twice(n):\n    return 2 * n", Verdict.ACCEPTED, None, ""),
         (CHECK, "def twice(n):\n    return 2", Verdict.WRONG_ANSWER, 0, "AssertionError"),
         (CHECK, "def twice(n):\n    return 1 / 0", Verdict.RUNTIME_ERROR, 0, "ZeroDivisionError"),
         (CHECK, "def twice(n):\n    while True: pass", Verdict.TIME_LIMIT, 0, "CPU time"),
-        (CHECK, "import os\ndef twice(n):\n    os._exit(0)", Verdict.RUNTIME_ERROR, 0, "ended before it had answered"),
-        (CHECK, "def thrice(n):\n    return 2 * n", Verdict.RUNTIME_ERROR, 0, "name 'twice' is not defined"),
+        (
+            CHECK,
+            "import os\ndef twice(n):\n    os._exit(0)",
+            Verdict.RUNTIME_ERROR,
+            0,
+            "ended before it had answered",
+        ),
+        (
+            CHECK,
+            "def thrice(n):\n    return 2 * n",
+            Verdict.RUNTIME_ERROR,
+            0,
+            "name 'twice' is not defined",
+        ),
         (CHECK, "def twice(n)", Verdict.COMPILE_ERROR, 0, "SyntaxError"),
     ],
 )
@@ -77,13 +145,18 @@ def test_the_expected_output_is_in_no_reason(sandbox):
 
 def test_keys_that_all_hash_alike_cost_the_judge_nothing(sandbox):
     collide = (
-        "import json, os\nparts = [['s', 10**5]] + [['i', hex(n * (2**61 - 1))] for n in range(10**5)]\n"
-        "os.write(3, json.dumps(parts).encode())\nos._exit(0)"
+        "import json, os\nparts = [['s', 10**5]] + [['i', hex(n * (2**61 - 1))] for n in "
+        "range(10**5)]\nos.write(3, json.dumps(parts).encode())\nos._exit(0)"
     )
     result = grade(ADD, collide, sandbox)
     assert result.verdict is Verdict.WRONG_ANSWER and "equal hashes" in result.reason
-    pairs = Problem("pairs", "test", (CallTest((), {1: "a", 2: {3, 4}}),), entry_point="pairs", time_s=1.0)
-    assert grade(pairs, "def pairs():\n    return {2: {4, 3}, 1: 'a'}", sandbox).verdict is Verdict.ACCEPTED
+    pairs = Problem(
+        "pairs", "test", (CallTest((), {1: "a", 2: {3, 4}}),), entry_point="pairs", time_s=1.0
+    )
+    assert (
+        grade(pairs, "def pairs():\n    return {2: {4, 3}, 1: 'a'}", sandbox).verdict
+        is Verdict.ACCEPTED
+    )
 
 
 def test_millions_of_lines_and_of_words_cost_the_judge_little(sandbox):
@@ -93,22 +166,29 @@ def test_millions_of_lines_and_of_words_cost_the_judge_little(sandbox):
 
 def test_responses(sandbox):
     fence = "```python\nprint(input())\n```"
-    assert grade_response(ECHO, f"<think>{fence}</think> nothing", sandbox).verdict is Verdict.NO_CODE
+    assert (
+        grade_response(ECHO, f"<think>{fence}</think> nothing", sandbox).verdict is Verdict.NO_CODE
+    )
     assert grade_response(ECHO, f"<think>no</think>\n{fence}", sandbox).verdict is Verdict.ACCEPTED
 
 
 def test_records_cross_and_lists_are_changed_in_place(sandbox):
-    prelude = "class ListNode:\n    def __init__(self, val=0, next=None):\n        self.val, self.next = val, next\n"
-    tests = (
-        "def check(f):\n    found = f(ListNode(1, ListNode(2)))\n    assert (found.val, found.next.val) == (2, 1)\n"
-        "check(Solution().reverse)\n"
-        "numbers = [3, 1, 2]\nassert Solution().sort(numbers) is None\nassert numbers == [1, 2, 3]"
+    prelude = (
+        "class ListNode:\n    def __init__(self, val=0, next=None):\n        self.val, self.next = "
+        "val, next\n"
     )
-    problem = Problem("records", "test", (AssertTest(tests, ("Solution",)),), prelude=prelude, time_s=1.0)
+    tests = (
+        "def check(f):\n    found = f(ListNode(1, ListNode(2)))\n    assert (found.val, "
+        "found.next.val) == (2, 1)\ncheck(Solution().reverse)\nnumbers = [3, 1, 2]\nassert "
+        "Solution().sort(numbers) is None\nassert numbers == [1, 2, 3]"
+    )
+    problem = Problem(
+        "records", "test", (AssertTest(tests, ("Solution",)),), prelude=prelude, time_s=1.0
+    )
     program = (
-        "class Solution:\n    def reverse(self, head):\n        before = None\n        while head:\n"
-        "            head.next, before, head = before, head, head.next\n        return before\n"
-        "    def sort(self, numbers):\n        numbers.sort()\n"
+        "class Solution:\n    def reverse(self, head):\n        before = None\n        while "
+        "head:\n            head.next, before, head = before, head, head.next\n        return "
+        "before\n    def sort(self, numbers):\n        numbers.sort()\n"
     )
     assert grade(problem, program, sandbox).verdict is Verdict.ACCEPTED
 
@@ -116,7 +196,9 @@ def test_records_cross_and_lists_are_changed_in_place(sandbox):
 def test_a_declared_checker_decides(sandbox):
     checker = "def check(input, expected, output):\n    return int(output) ** 2 == int(input)"
     tests = (StdinTest("49\n", "7"), StdinTest("25\n", "5"))
-    problem = Problem("root", "test", tests, comparison=Comparison("checker", checker=checker), time_s=1.0)
+    problem = Problem(
+        "root", "test", tests, comparison=Comparison("checker", checker=checker), time_s=1.0
+    )
     assert grade(problem, "print(-round(int(input()) ** 0.5))", sandbox).verdict is Verdict.ACCEPTED
     assert grade(problem, "print(7)", sandbox).verdict is Verdict.WRONG_ANSWER
 
@@ -124,12 +206,20 @@ def test_a_declared_checker_decides(sandbox):
 def test_a_list_of_one_may_be_the_value_or_around_it(sandbox):
     boxed = Problem("boxed", "test", (CallTest((2,), 4, boxed=True),), entry_point="f", time_s=1.0)
     verdicts = [
-        grade(boxed, f"def f(x):\n    return {text}", sandbox).verdict for text in ("4", "[4]", "[[4]]", "[4, 4]")
+        grade(boxed, f"def f(x):\n    return {text}", sandbox).verdict
+        for text in ("4", "[4]", "[[4]]", "[4, 4]")
     ]
-    assert verdicts == [Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.WRONG_ANSWER, Verdict.WRONG_ANSWER]
+    assert verdicts == [
+        Verdict.ACCEPTED,
+        Verdict.ACCEPTED,
+        Verdict.WRONG_ANSWER,
+        Verdict.WRONG_ANSWER,
+    ]
 
 
-COUNT = Problem("count", "test", tuple(CallTest((n,), n + 1) for n in range(5)), entry_point="f", time_s=2.0)
+COUNT = Problem(
+    "count", "test", tuple(CallTest((n,), n + 1) for n in range(5)), entry_point="f", time_s=2.0
+)
 
 
 @pytest.mark.parametrize(
@@ -138,16 +228,31 @@ COUNT = Problem("count", "test", tuple(CallTest((n,), n + 1) for n in range(5)),
         ("def f(n):\n    return n + 1", Verdict.ACCEPTED, None),
         ("def f(n):\n    return n + (n != 3)", Verdict.WRONG_ANSWER, 3),
         ("def f(n):\n    return 1 // (n != 3) + n", Verdict.RUNTIME_ERROR, 3),
-        # Together too slow, each of them quick enough; right in processes of their own, or only in one of all.
+        # Together too slow, each of them quick enough; right in processes of their own, or only in
+        # one of all.
         (
-            "import time\ndef f(n):\n    t = time.process_time()\n"
-            "    while time.process_time() < t + 0.4:\n        pass\n    return n + 1",
+            (
+                "import time\ndef f(n):\n    t = time.process_time()\n"
+                "    while time.process_time() < t + 0.4:\n        pass\n    return n + 1"
+            ),
             Verdict.ACCEPTED,
             None,
         ),
-        ("seen = []\ndef f(n):\n    seen.append(n)\n    return n + len(seen)", Verdict.ACCEPTED, None),
-        ("calls = 0\ndef f(n):\n    global calls\n    calls += 1\n    return calls", Verdict.ACCEPTED, None),
-        ("import os\nos.write(3, b'[1]\\n[2]\\n[3]\\n[4]\\n[5]\\n[6]\\n')\nos._exit(0)", Verdict.WRONG_ANSWER, 0),
+        (
+            "seen = []\ndef f(n):\n    seen.append(n)\n    return n + len(seen)",
+            Verdict.ACCEPTED,
+            None,
+        ),
+        (
+            "calls = 0\ndef f(n):\n    global calls\n    calls += 1\n    return calls",
+            Verdict.ACCEPTED,
+            None,
+        ),
+        (
+            "import os\nos.write(3, b'[1]\\n[2]\\n[3]\\n[4]\\n[5]\\n[6]\\n')\nos._exit(0)",
+            Verdict.WRONG_ANSWER,
+            0,
+        ),
         ("import os\nos.write(3, b'[1]\\n')\nos._exit(0)", Verdict.WRONG_ANSWER, 1),
     ],
 )
@@ -159,17 +264,22 @@ def test_calls_in_one_process_and_one_by_one(sandbox, program, verdict, failed):
 
 def test_kodcode_may_use_pytest(sandbox):
     tests = (
-        "import pytest\nfrom solution import root\n\ndef test_root():\n    assert root(4.0) == pytest.approx(2.0)\n"
-        "    with pytest.raises(ValueError, match='negative'):\n        root(-1)\n"
+        "import pytest\nfrom solution import root\n\ndef test_root():\n    assert root(4.0) == "
+        "pytest.approx(2.0)\n    with pytest.raises(ValueError, match='negative'):\n       "
+        " root(-1)\n"
     )
     problem = read_kodcode(tests, name="root", time_s=2.0)
     right = "def root(x):\n    if x < 0:\n        raise ValueError('negative')\n    return x ** 0.5"
     assert grade(problem, right, sandbox).verdict is Verdict.ACCEPTED
-    assert grade(problem, "def root(x):\n    return x ** 0.5", sandbox).verdict is Verdict.WRONG_ANSWER
+    assert (
+        grade(problem, "def root(x):\n    return x ** 0.5", sandbox).verdict is Verdict.WRONG_ANSWER
+    )
 
 
 def test_tests_that_lack_a_module_are_infrastructure(sandbox):
-    problem = Problem("lacks", "test", (AssertTest("import not_there\nassert f(1) == 1", ("f",)),), time_s=1.0)
+    problem = Problem(
+        "lacks", "test", (AssertTest("import not_there\nassert f(1) == 1", ("f",)),), time_s=1.0
+    )
     result = grade(problem, "def f(x):\n    return x", sandbox)
     assert result.verdict is Verdict.INFRASTRUCTURE and "not_there" in result.reason
 
@@ -187,8 +297,14 @@ def test_tests_that_lack_a_module_are_infrastructure(sandbox):
     [
         "import os\ndef f(x):\n    os._exit(0)",
         "def f(x):\n    return [0] * 2_000_000",
-        "import os, struct\ndef f(x):\n    os.write(3, struct.pack('<Q', 2) + b'[]')\n    os._exit(0)",
-        "class Seven:\n    def issubset(self, other):\n        return True\ndef f(x):\n    return Seven()",
+        (
+            "import os, struct\ndef f(x):\n    os.write(3, struct.pack('<Q', 2) + b'[]')\n   "
+            " os._exit(0)"
+        ),
+        (
+            "class Seven:\n    def issubset(self, other):\n        return True\ndef f(x):\n   "
+            " return Seven()"
+        ),
     ],
 )
 def test_no_answer_decides_whatever_the_tests_make_of_it(sandbox, tests, program):
@@ -239,7 +355,12 @@ def check(candidate):
     ],
 )
 def test_the_tolerance_of_humaneval_plus(sandbox, returned, verdict):
-    row = {"task_id": "HumanEval/2", "prompt": "def halve(x):\n", "entry_point": "halve", "test": PLUS}
+    row = {
+        "task_id": "HumanEval/2",
+        "prompt": "def halve(x):\n",
+        "entry_point": "halve",
+        "test": PLUS,
+    }
     problem = read_humaneval(row, source="humanevalplus", time_s=2.0)
     result = grade(problem, f"def halve(x):\n    return {returned}", sandbox)
     assert result.verdict is verdict, result
@@ -260,12 +381,20 @@ def test_an_import_error_of_the_program_is_its_own(sandbox):
     [
         (
             "assert f() == (1, 2)",
-            "from typing import NamedTuple\nclass Q(NamedTuple):\n    a: int = 1\n    b: int = 2\n"
-            "def f():\n    return Q()",
+            (
+                "from typing import NamedTuple\nclass Q(NamedTuple):\n    a: int = 1\n    b: int = "
+                "2\ndef f():\n    return Q()"
+            ),
         ),
-        ("assert f() == 1", "from enum import IntEnum\nclass Q(IntEnum):\n    A = 1\ndef f():\n    return Q.A"),
+        (
+            "assert f() == 1",
+            "from enum import IntEnum\nclass Q(IntEnum):\n    A = 1\ndef f():\n    return Q.A",
+        ),
         ("assert f() == {1: 2}", "class D(dict):\n    pass\ndef f():\n    return D({1: 2})"),
-        ("try:\n    f()\nexcept KeyError as error:\n    assert error.args == ('k',)", "def f():\n    return {}['k']"),
+        (
+            "try:\n    f()\nexcept KeyError as error:\n    assert error.args == ('k',)",
+            "def f():\n    return {}['k']",
+        ),
         ("try:\n    f()\nexcept UnicodeError:\n    pass", "def f():\n    return b'\\xff'.decode()"),
     ],
 )
@@ -277,7 +406,13 @@ def test_values_and_errors_of_the_programs_own_classes_cross(sandbox, tests, pro
 
 def test_classes_of_the_prelude_have_their_module(sandbox):
     prelude = "import pickle\nclass Node:\n    def __init__(self, v):\n        self.v = v"
-    problem = Problem("node", "test", (AssertTest("assert f(Node(3)).v == 3", ("f",)),), prelude=prelude, time_s=1.0)
+    problem = Problem(
+        "node",
+        "test",
+        (AssertTest("assert f(Node(3)).v == 3", ("f",)),),
+        prelude=prelude,
+        time_s=1.0,
+    )
     program = "def f(node):\n    return pickle.loads(pickle.dumps(node))"
     assert grade(problem, program, sandbox).verdict is Verdict.ACCEPTED
 
@@ -298,7 +433,8 @@ def test_iteration_that_stops_in_the_program_ends_no_loop_of_the_tests(sandbox):
 
 def test_deep_members_cost_the_judge_no_stack(sandbox):
     deep = (
-        "import json, os\nos.write(3, json.dumps([['s', 1]] + [['t', 1]] * 900_000 + [['t', 0]]).encode())\nos._exit(0)"
+        "import json, os\nos.write(3, json.dumps([['s', 1]] + [['t', 1]] * 900_000 + [['t', "
+        "0]]).encode())\nos._exit(0)"
     )
     result = grade(ADD, f"def add(a, b):\n    pass\n{deep}", sandbox)
     assert result.verdict is Verdict.WRONG_ANSWER and "levels deep" in result.reason
@@ -309,7 +445,9 @@ def test_numbers_that_cannot_be_compared_are_wrong(sandbox):
     problem = Problem("large", "test", (StdinTest("", "1.5"),), comparison=loose, time_s=1.0)
     assert grade(problem, "print('9' * 2_000_000)", sandbox).verdict is Verdict.WRONG_ANSWER
     keys = Problem("keys", "test", (CallTest((), {"a": 1}),), entry_point="f", time_s=1.0)
-    assert grade(keys, "def f():\n    return {10**5000: 1}", sandbox).verdict is Verdict.WRONG_ANSWER
+    assert (
+        grade(keys, "def f():\n    return {10**5000: 1}", sandbox).verdict is Verdict.WRONG_ANSWER
+    )
 
 
 def test_an_operating_system_error_is_infrastructure(sandbox, monkeypatch):
@@ -322,10 +460,14 @@ def test_an_operating_system_error_is_infrastructure(sandbox, monkeypatch):
 
 
 def test_a_failing_checker_is_infrastructure(sandbox):
-    comparison = Comparison("checker", checker="def check(input, expected, output):\n    return nothing")
+    comparison = Comparison(
+        "checker", checker="def check(input, expected, output):\n    return nothing"
+    )
     problem = Problem("root", "test", (StdinTest("1", "1"),), comparison=comparison, time_s=1.0)
     result = grade(problem, "print(1)", sandbox)
-    assert result.verdict is Verdict.INFRASTRUCTURE and "checker of test/root failed" in result.reason
+    assert (
+        result.verdict is Verdict.INFRASTRUCTURE and "checker of test/root failed" in result.reason
+    )
     assert result.reward is None
 
 
@@ -342,14 +484,21 @@ def test_a_failure_of_the_sandbox_is_tried_again_and_then_infrastructure(sandbox
     assert grade(ECHO, "print(input())", sandbox).verdict is Verdict.ACCEPTED
     failures = iter([SandboxError("planted")] * 2)
     result = grade(ECHO, "print(input())", sandbox)
-    assert (result.verdict, result.reason, result.reward) == (Verdict.INFRASTRUCTURE, "planted", None)
+    assert (result.verdict, result.reason, result.reward) == (
+        Verdict.INFRASTRUCTURE,
+        "planted",
+        None,
+    )
 
 
 @pytest.mark.parametrize(
     ("tests", "program"),
     [
         ("assert list(f(3)) == [0, 1, 2]", "def f(n):\n    yield from range(n)"),
-        ("assert next(f(3)) == 0 and next(zip(f(1), 'a')) == (0, 'a')", "def f(n):\n    return iter(range(n))"),
+        (
+            "assert next(f(3)) == 0 and next(zip(f(1), 'a')) == (0, 'a')",
+            "def f(n):\n    return iter(range(n))",
+        ),
         ("assert f(2) == range(2)", "def f(n):\n    return range(n)"),
         ("assert f(1j, int) == (1 - 1j, int)", "def f(z, kind):\n    return 1 - z, kind"),
         ("assert f('ab') and not f('b')", "import re\ndef f(s):\n    return re.match('a', s)"),

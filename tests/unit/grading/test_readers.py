@@ -13,7 +13,9 @@ from verl_pipeline.grading.readers import BadRow
 
 
 def test_taco_stdin_as_text_and_as_lines():
-    problem = readers.read_taco('{"inputs": ["1\\n", ["2", "3"]], "outputs": ["a\\n", ["b", "c"]]}', name="1")
+    problem = readers.read_taco(
+        '{"inputs": ["1\\n", ["2", "3"]], "outputs": ["a\\n", ["b", "c"]]}', name="1"
+    )
     assert problem.tests == (StdinTest("1\n", "a\n"), StdinTest("2\n3", "b\nc"))
     assert problem.entry_point is None and problem.source == "taco"
 
@@ -24,7 +26,11 @@ def test_taco_calls_with_arguments_as_lists_or_json_lines_and_outputs_wrapped_or
         CallTest(("a", 1), True, boxed=True),
         CallTest(("b", 2), False, boxed=True),
     )
-    texts = {"fn_name": "f", "inputs": [[1], [2]], "outputs": ["12", "[3]"]}  # no JSON where arguments are none
+    texts = {
+        "fn_name": "f",
+        "inputs": [[1], [2]],
+        "outputs": ["12", "[3]"],
+    }  # no JSON where arguments are none
     assert [test.output for test in readers.read_taco(texts, name="1").tests] == ["12", "[3]"]
     lines = {"fn_name": "f", "inputs": ['[1, 2]\n"x"'], "outputs": ["[1, 2]"]}
     problem = readers.read_taco(lines, name="1")
@@ -36,14 +42,16 @@ def test_taco_calls_with_arguments_as_lists_or_json_lines_and_outputs_wrapped_or
 
 def test_integer_keys_come_back_as_integers():
     row = {"fn_name": "f", "inputs": [[{"1": "a", "-2": "b"}]], "outputs": [[{"x": 1}]]}
-    assert readers.read_taco(row, name="1").tests == (CallTest(({1: "a", -2: "b"},), {"x": 1}, boxed=True),)
+    assert readers.read_taco(row, name="1").tests == (
+        CallTest(({1: "a", -2: "b"},), {"x": 1}, boxed=True),
+    )
 
 
 def test_primeintellect():
     stdin = [{"type": "stdin_stdout", "input": "3\n", "output": "YES\n", "fn_name": None}]
-    assert readers.read_primeintellect({"language": "python", "test_cases": stdin}, name="1").tests == (
-        StdinTest("3\n", "YES\n"),
-    )
+    assert readers.read_primeintellect(
+        {"language": "python", "test_cases": stdin}, name="1"
+    ).tests == (StdinTest("3\n", "YES\n"),)
     calls = [{"type": "function_call", "fn_name": "f", "input": [[3, 2, 3]], "output": 3}]
     problem = readers.read_primeintellect(json.dumps(calls), name="1")
     assert problem.tests == (CallTest(([3, 2, 3],), 3),) and problem.entry_point == "f"
@@ -57,14 +65,25 @@ def test_livecodebench_public_and_packed_private_tests():
     public = [{"input": "1\n", "output": "2\n", "testtype": "stdin"}]
     private = [{"input": "3\n", "output": "4\n", "testtype": "stdin"}]
     for stored in (json.dumps(private), packed(json.dumps(private))):
-        row = {"public_test_cases": json.dumps(public), "private_test_cases": stored, "metadata": "{}"}
+        row = {
+            "public_test_cases": json.dumps(public),
+            "private_test_cases": stored,
+            "metadata": "{}",
+        }
         problem = readers.read_livecodebench(row, name="1")
         assert problem.tests == (StdinTest("1\n", "2\n"), StdinTest("3\n", "4\n"))
         assert problem.public == 1 and problem.time_s == LIVECODEBENCH_TIME_S
 
 
 def test_livecodebench_functional():
-    tests = [{"input": "[5, 3]\n5", "output": "3", "testtype": "functional", "metadata": {"func_name": "count"}}]
+    tests = [
+        {
+            "input": "[5, 3]\n5",
+            "output": "3",
+            "testtype": "functional",
+            "metadata": {"func_name": "count"},
+        }
+    ]
     problem = readers.read_livecodebench(json.dumps(tests), name="1")
     assert problem.tests == (CallTest(([5, 3], 5), 3),) and problem.entry_point == "count"
 
@@ -83,12 +102,20 @@ def test_a_pickle_of_anything_but_text_is_refused_and_runs_nothing(value, capsys
 
 
 def test_codeforces():
-    assert readers.read_codeforces([{"input": "1", "output": "2"}], name="1").tests == (StdinTest("1", "2"),)
+    assert readers.read_codeforces([{"input": "1", "output": "2"}], name="1").tests == (
+        StdinTest("1", "2"),
+    )
 
 
-@pytest.mark.parametrize("prompt", ["def f(x):", "def f(x):\n    # doubles\n", 'def f(x):\n    """Doubles."""\n\n'])
+@pytest.mark.parametrize(
+    "prompt", ["def f(x):", "def f(x):\n    # doubles\n", 'def f(x):\n    """Doubles."""\n\n']
+)
 def test_a_prompt_need_not_have_a_body(prompt):
-    row = {"prompt": prompt, "entry_point": "f", "test": "def check(candidate):\n    assert candidate(1) == 2\n"}
+    row = {
+        "prompt": prompt,
+        "entry_point": "f",
+        "test": "def check(candidate):\n    assert candidate(1) == 2\n",
+    }
     compile(readers.read_humaneval(row, name="1").prelude, "prelude", "exec")
     with pytest.raises(ValueError, match="humaneval/1: the prelude is no Python"):
         readers.read_humaneval({**row, "prompt": "def f("}, name="1")
@@ -96,16 +123,24 @@ def test_a_prompt_need_not_have_a_body(prompt):
 
 def test_humaneval_mbpp_leetcode_kodcode():
     row = {"task_id": "HumanEval/0", "prompt": "def g(): ...\ndef f(x):\n", "entry_point": "f"}
-    problem = readers.read_humaneval({**row, "test": "def check(candidate):\n    assert candidate(1) == 1\n"})
+    problem = readers.read_humaneval(
+        {**row, "test": "def check(candidate):\n    assert candidate(1) == 1\n"}
+    )
     (test,) = problem.tests
-    assert isinstance(test, AssertTest) and test.source.endswith("check(f)\n") and test.names == ("f",)
-    mbpp = readers.read_mbpp({"task_id": 2, "test_list": ["assert set(f(1)) == set((4,))", "assert f(2) == 3"]})
+    assert (
+        isinstance(test, AssertTest) and test.source.endswith("check(f)\n") and test.names == ("f",)
+    )
+    mbpp = readers.read_mbpp(
+        {"task_id": 2, "test_list": ["assert set(f(1)) == set((4,))", "assert f(2) == 3"]}
+    )
     assert [test.names for test in mbpp.tests] == [("f",), ("f",)] and mbpp.name == "2"
     leetcode = readers.read_leetcode(
         {"functional": "def check(c):\n    assert c(1) == 1\ncheck(Solution().m)"}, name="1"
     )
     assert leetcode.tests[0].names == ("Solution",)
-    kodcode = readers.read_kodcode("from solution import f, g\n\ndef test_a():\n    assert f() == g()\n", name="1")
+    kodcode = readers.read_kodcode(
+        "from solution import f, g\n\ndef test_a():\n    assert f() == g()\n", name="1"
+    )
     assert kodcode.tests[0].names == ("f", "g") and kodcode.tests[0].source.endswith("test_a()\n")
 
 
@@ -115,9 +150,17 @@ def test_humaneval_mbpp_leetcode_kodcode():
         (readers.read_taco, {"inputs": ["1"], "outputs": []}, "1 inputs and 0 outputs"),
         (readers.read_taco, "{", "no JSON"),
         (readers.read_taco, [], "inputs and outputs is expected, not list"),
-        (readers.read_primeintellect, [{"type": "function_call", "input": [], "output": 1}], "one of each"),
+        (
+            readers.read_primeintellect,
+            [{"type": "function_call", "input": [], "output": 1}],
+            "one of each",
+        ),
         (readers.read_livecodebench, [], "no tests"),
-        (readers.read_livecodebench, [{"testtype": "functional", "input": "1", "output": "1"}], "func_name"),
+        (
+            readers.read_livecodebench,
+            [{"testtype": "functional", "input": "1", "output": "1"}],
+            "func_name",
+        ),
         (readers.read_codeforces, {"a": 1}, "list of input and output"),
         (readers.read_leetcode, {}, "no functional tests"),
         (readers.read_leetcode, {"functional": "def"}, "no Python"),

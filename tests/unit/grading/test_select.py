@@ -4,7 +4,11 @@ from verl_pipeline.grading.problem import CallTest, Problem
 from verl_pipeline.grading.select import longest_inputs, sample
 
 PROBLEM = Problem(
-    "p", "taco", tuple(CallTest(("x" * (index % 7),), index) for index in range(40)), entry_point="f", public=3
+    "p",
+    "taco",
+    tuple(CallTest(("x" * (index % 7),), index) for index in range(40)),
+    entry_point="f",
+    public=3,
 )
 
 

@@ -1,4 +1,6 @@
-"""The lock files, the metadata in pyproject.toml and the wheel agree with each other and with what is promised."""
+"""The lock files, the metadata in pyproject.toml and the wheel agree with each other and with what
+is promised.
+"""
 
 import configparser
 import fnmatch
@@ -48,7 +50,9 @@ REGISTRY_HOSTS = [
 @pytest.fixture(scope="module")
 def lock():
     """The module requirements/lock.py."""
-    spec = importlib.util.spec_from_file_location("verl_pipeline_lock", ROOT / "requirements" / "lock.py")
+    spec = importlib.util.spec_from_file_location(
+        "verl_pipeline_lock", ROOT / "requirements" / "lock.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -62,7 +66,9 @@ def repository_files() -> list[Path]:
     """Tracked files and new ones that are not ignored."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
-        listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        listing = subprocess.run(
+            command, cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"not a git checkout: {error}")
     paths = [ROOT / name for name in listing.split("\0") if name]
@@ -93,7 +99,9 @@ def test_cuda_and_superfluous_packages_stay_out_of_the_locks(lock):
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
 def test_a_lock_says_why_packages_are_absent_and_how_it_is_made(path, lock):
-    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    header = "".join(
+        line for line in path.read_text().splitlines(keepends=True) if line.startswith("#")
+    )
     assert all(f"#   {name}: {why}\n" in header for name, why in lock.ABSENT.items())
     assert "make lock" in header and "--no-deps" in header
 
@@ -101,7 +109,9 @@ def test_a_lock_says_why_packages_are_absent_and_how_it_is_made(path, lock):
 def test_the_locks_meet_pyproject(lock):
     pins = {name: version for names in lock.read().values() for name, version in names.items()}
     for requirement in (requirement for group in lock.roots().values() for requirement in group):
-        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), (
+            requirement
+        )
 
 
 def test_the_locks_are_the_closure_of_what_is_installed(lock):
@@ -130,14 +140,20 @@ def test_closure_follows_extras_and_stops_at_absent_packages(lock):
 
 def test_the_gpu_extra_brings_the_pins_that_are_documented():
     extra = Requirement(PYPROJECT["project"]["optional-dependencies"]["gpu"][0])
-    verl = next(Requirement(line) for line in PYPROJECT["project"]["dependencies"] if line.startswith("verl"))
+    verl = next(
+        Requirement(line)
+        for line in PYPROJECT["project"]["dependencies"]
+        if line.startswith("verl")
+    )
     assert (extra.name, extra.extras, extra.specifier) == ("verl", {"vllm", "fsdp"}, verl.specifier)
 
     pins = {}
     extras = ["vllm", "fsdp", "flash-attn-cu130torch211"]
     for line in importlib.metadata.requires("verl"):
         requirement = Requirement(line)
-        if any(requirement.marker and requirement.marker.evaluate({"extra": name}) for name in extras):
+        if any(
+            requirement.marker and requirement.marker.evaluate({"extra": name}) for name in extras
+        ):
             pins.setdefault(requirement.name, set()).add(str(requirement.specifier))
     assert pins["vllm"] == {"==0.24.0"} and pins["flash-attn"] == {"==2.8.3"}
     for line in lock_lines(ROOT / "requirements" / "gpu.txt"):
@@ -160,30 +176,46 @@ def test_verl_takes_every_python_that_is_promised():
 
 
 def test_every_entry_point_loads():
-    code = "import sys; from importlib.metadata import EntryPoint; [EntryPoint('', v, '').load() for v in sys.argv[1:]]"
+    code = (
+        "import sys; from importlib.metadata import EntryPoint; [EntryPoint('', v, '').load() for v"
+        " in sys.argv[1:]]"
+    )
     targets = [target for group in ENTRY_POINTS.values() for target in group.values()]
-    run = subprocess.run([sys.executable, "-c", code, *targets], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, *targets], cwd=ROOT, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
 
 
 def test_setup_py_only_calls_setup():
-    code = [line for line in (ROOT / "setup.py").read_text().splitlines() if line and not line.startswith('"""')]
+    code = [
+        line
+        for line in (ROOT / "setup.py").read_text().splitlines()
+        if line and not line.startswith('"""')
+    ]
     assert code == ["from setuptools import setup", "setup()"]
 
 
 def test_hydra_plugins_stays_a_namespace_package():
-    assert [path.name for path in (ROOT / "hydra_plugins").glob("*.py")] == ["verl_pipeline_search_path.py"]
+    assert [path.name for path in (ROOT / "hydra_plugins").glob("*.py")] == [
+        "verl_pipeline_search_path.py"
+    ]
 
 
 def test_every_data_file_of_the_package_gets_into_the_wheel():
     globs = PYPROJECT["tool"]["setuptools"]["package-data"]["verl_pipeline"]
     package = ROOT / "verl_pipeline"
-    files = [path.relative_to(package).as_posix() for path in repository_files() if path.is_relative_to(package)]
+    files = [
+        path.relative_to(package).as_posix()
+        for path in repository_files()
+        if path.is_relative_to(package)
+    ]
     patterns = [pattern.replace("**/", "*") for pattern in globs]
     left_out = [
         name
         for name in files
-        if not name.endswith(".py") and not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+        if not name.endswith(".py")
+        and not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
     ]
     assert left_out == [], "add them to [tool.setuptools.package-data] in pyproject.toml"
 
@@ -210,7 +242,16 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
         shutil.copy(ROOT / name, checkout)
     for name in ("verl_pipeline", "hydra_plugins", "tests"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(checkout)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(checkout),
+    ]
     build = subprocess.run(command, capture_output=True, text=True)
     assert build.returncode == 0, build.stdout + build.stderr
 
@@ -219,12 +260,23 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
         names = archive.namelist()
         entry_points = configparser.ConfigParser(delimiters=("=",))
         entry_points.optionxform = str
-        entry_points.read_string(archive.read(next(n for n in names if n.endswith("/entry_points.txt"))).decode())
+        entry_points.read_string(
+            archive.read(next(n for n in names if n.endswith("/entry_points.txt"))).decode()
+        )
     assert {group: dict(entry_points[group]) for group in entry_points.sections()} == ENTRY_POINTS
 
-    kinds = ("config/**/*.yaml", "evaluation/*.css", "evaluation/*.html", "evaluation/*.js", "quickstart/*.jsonl")
+    kinds = (
+        "config/**/*.yaml",
+        "evaluation/*.css",
+        "evaluation/*.html",
+        "evaluation/*.js",
+        "quickstart/*.jsonl",
+    )
     data = [path for kind in kinds for path in (ROOT / "verl_pipeline").glob(kind)]
-    expected = {path.relative_to(ROOT).as_posix() for path in [*(ROOT / "verl_pipeline").rglob("*.py"), *data]}
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for path in [*(ROOT / "verl_pipeline").rglob("*.py"), *data]
+    }
     packaged = {name for name in names if ".dist-info/" not in name}
     assert packaged == expected | {"hydra_plugins/verl_pipeline_search_path.py"}
     assert any(name.endswith("licenses/LICENSE") for name in names)

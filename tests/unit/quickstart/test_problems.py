@@ -1,4 +1,6 @@
-"""The quickstart's problems: right references, discriminating tests, disjoint splits, rows that verl reads."""
+"""The quickstart's problems: right references, discriminating tests, disjoint splits, rows that
+verl reads.
+"""
 
 import json
 import sys
@@ -13,7 +15,13 @@ import pytest
 
 from verl_pipeline.grading import grade
 from verl_pipeline.grading.readers import READERS
-from verl_pipeline.quickstart.problems import TESTS_SOURCE, Case, Problem, load_problems, write_parquet
+from verl_pipeline.quickstart.problems import (
+    TESTS_SOURCE,
+    Case,
+    Problem,
+    load_problems,
+    write_parquet,
+)
 from verl_pipeline.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(120)
@@ -27,7 +35,9 @@ def verdict():
     with Sandbox(1) as sandbox:
         yield (
             lambda problem, code: (
-                grade(READERS[TESTS_SOURCE](problem.ground_truth(), name=problem.name), code, sandbox).verdict
+                grade(
+                    READERS[TESTS_SOURCE](problem.ground_truth(), name=problem.name), code, sandbox
+                ).verdict
             )
         )
 
@@ -48,7 +58,9 @@ def test_counts():
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 def test_form(problem):
     assert problem.entry_point == problem.name
-    assert f"`{problem.name}(" in problem.prompt and problem.prompt.endswith("in a ```python code block.")
+    assert f"`{problem.name}(" in problem.prompt and problem.prompt.endswith(
+        "in a ```python code block."
+    )
     assert 6 <= len(problem.tests) <= 8
     assert {len(case.args) for case in problem.tests} == {arity(problem)}
     assert len({json.dumps(case.args) for case in problem.tests}) == len(problem.tests)
@@ -66,7 +78,8 @@ def test_the_reference_is_accepted(problem, verdict):
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 def test_trivial_functions_are_rejected(problem, verdict):
-    # As JSON text, in which True differs from 1 and 1 from 1.0: no constant can equal two different texts.
+    # As JSON text, in which True differs from 1 and 1 from 1.0: no constant can equal two different
+    # texts.
     assert len({json.dumps(case.expected) for case in problem.tests}) >= 2
     for position in range(arity(problem)):
         code = f"def {problem.name}(*arguments):\n    return arguments[{position}]"
@@ -91,8 +104,12 @@ def test_splits_share_no_behaviour():
 
 
 def test_behaviour_is_seen():
-    first, second = (next(p for p in PROBLEMS if p.name == name) for name in ("first_element", "first_character"))
-    assert solves(reference_function(first), second.tests) and solves(reference_function(second), first.tests)
+    first, second = (
+        next(p for p in PROBLEMS if p.name == name) for name in ("first_element", "first_character")
+    )
+    assert solves(reference_function(first), second.tests) and solves(
+        reference_function(second), first.tests
+    )
 
 
 def reference_function(problem: Problem) -> Callable[..., Any]:
@@ -108,7 +125,9 @@ def solves(function: Callable[..., Any], tests: tuple[Case, ...]) -> bool:
             result = call_bounded(function, json.loads(json.dumps(case.args)))
         except Exception:
             return False
-        if json.dumps(result, default=repr, sort_keys=True) != json.dumps(case.expected, sort_keys=True):
+        if json.dumps(result, default=repr, sort_keys=True) != json.dumps(
+            case.expected, sort_keys=True
+        ):
             return False
     return True
 
@@ -147,10 +166,17 @@ def test_parquet_rows(tmp_path):
             truth = row["reward_model"].pop("ground_truth")
             assert row == {
                 "data_source": "verl_pipeline_quickstart",
-                "prompt": [{"role": "system", "content": ""}, {"role": "user", "content": problem.prompt}],
+                "prompt": [
+                    {"role": "system", "content": ""},
+                    {"role": "user", "content": problem.prompt},
+                ],
                 "ability": "code",
                 "reward_model": {"style": "rule"},
-                "extra_info": {"index": index, "name": problem.name, "difficulty": problem.difficulty},
+                "extra_info": {
+                    "index": index,
+                    "name": problem.name,
+                    "difficulty": problem.difficulty,
+                },
             }
             assert truth == problem.ground_truth()
             assert problem.reference not in truth
@@ -158,6 +184,8 @@ def test_parquet_rows(tmp_path):
 
 def test_parquet_of_a_selection(tmp_path):
     paths = write_parquet(tmp_path, [TRAIN[0], HELDOUT[0], TRAIN[1]])
-    assert [pyarrow.parquet.read_table(paths[split]).num_rows for split in ("train", "heldout")] == [2, 1]
+    assert [
+        pyarrow.parquet.read_table(paths[split]).num_rows for split in ("train", "heldout")
+    ] == [2, 1]
     with pytest.raises(ValueError, match="heldout"):
         write_parquet(tmp_path, TRAIN[:1])

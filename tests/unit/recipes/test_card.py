@@ -16,19 +16,45 @@ INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
 def folders(tmp_path):
     run, data, evaluation = tmp_path / "run", tmp_path / "data", tmp_path / "eval"
     settings = {"data.max_response_length": "64", "data.train_batch_size": "4", "grpo_plus": "ours"}
-    stage = {"first_step": 0, "start": 0, "batch": 4, "settings": settings, "attempts": [{}], "why": "last step"}
+    stage = {
+        "first_step": 0,
+        "start": 0,
+        "batch": 4,
+        "settings": settings,
+        "attempts": [{}],
+        "why": "last step",
+    }
     for folder in (run / "short", data, evaluation):
         folder.mkdir(parents=True)
-    stages = {"short": {**stage, "ended_at": 3}, "long": {**stage, "first_step": 3, "ended_at": None, "why": None}}
-    write_json(run / "stages.json", {"identity": {"actor_rollout_ref.model.path": "org/base"}, "stages": stages})
+    stages = {
+        "short": {**stage, "ended_at": 3},
+        "long": {**stage, "first_step": 3, "ended_at": None, "why": None},
+    }
+    write_json(
+        run / "stages.json",
+        {"identity": {"actor_rollout_ref.model.path": "org/base"}, "stages": stages},
+    )
     steps = [
         {REWARD: 0.25, TRUNCATED_SHARE: 0.5, "filters/skipped_update": 0.0},
         {REWARD: 0.0, TRUNCATED_SHARE: 1.0, "filters/skipped_update": 1.0},
         {REWARD: 0.375, TRUNCATED_SHARE: 0.25, "filters/skipped_update": 0.0},
     ]
-    write_lines(run / "short" / "metrics.jsonl", ({"step": step, "data": row} for step, row in enumerate(steps, 1)))
-    source = {"rows": 10, "left": 7, "stages": {"verify": {"came": 10, "went": 3}}, "origin": "a file"}
-    report = {"sources": {"taco": source}, "stages": ["verify"], "evaluations": {"humaneval": {}}, "warnings": ["odd"]}
+    write_lines(
+        run / "short" / "metrics.jsonl",
+        ({"step": step, "data": row} for step, row in enumerate(steps, 1)),
+    )
+    source = {
+        "rows": 10,
+        "left": 7,
+        "stages": {"verify": {"came": 10, "went": 3}},
+        "origin": "a file",
+    }
+    report = {
+        "sources": {"taco": source},
+        "stages": ["verify"],
+        "evaluations": {"humaneval": {}},
+        "warnings": ["odd"],
+    }
     write_json(data / "report.json", report)
     task = {
         "task": "humaneval",
@@ -37,9 +63,13 @@ def folders(tmp_path):
         "data": {"problems": 164},
         "counts": {"samples": 328, "truncated": 5},
         "sampling": {"n": 2, "temperature": 0.6, "top_p": 1.0, "max_tokens": 128},
-        "published": [{"model": "M", "value": 92.6, "measure": "pass@1", "source": "a paper", "note": ""}],
+        "published": [
+            {"model": "M", "value": 92.6, "measure": "pass@1", "source": "a paper", "note": ""}
+        ],
     }
-    write_json(evaluation / "results.json", {"schema": 1, "warnings": ["few samples"], "tasks": [task]})
+    write_json(
+        evaluation / "results.json", {"schema": 1, "warnings": ["few samples"], "tasks": [task]}
+    )
     return run, data, evaluation
 
 
@@ -52,7 +82,9 @@ def test_the_card_has_the_figures_of_the_run(folders):
     assert "| long | 3 to ? |" in text and "**Unfinished**: stage long had not ended" in text
     assert "| taco | 10 | 7 | 3 | a file |" in text and "humaneval" in text and "* odd" in text
     assert (
-        "12.5 % [5.0, 25.0] | 164, 328 | 5 |" in text and "M 92.6 (pass@1; a paper)" in text and "few samples" in text
+        "12.5 % [5.0, 25.0] | 164, 328 | 5 |" in text
+        and "M 92.6 (pass@1; a paper)" in text
+        and "few samples" in text
     )
     header = yaml.safe_load(text.split("---")[1])
     assert header["base_model"] == "org/base"

@@ -14,7 +14,15 @@ def evaluation(folder, right, tokens, n=2):
         for sample in range(n):
             key = {"id": f"p{problem}", "sample": sample}
             finish = "length" if lengths[sample] == 128 else "stop"
-            rows.append({**key, "tokens": lengths[sample], "finish": finish, "response": "", "prompt_tokens": 1})
+            rows.append(
+                {
+                    **key,
+                    "tokens": lengths[sample],
+                    "finish": finish,
+                    "response": "",
+                    "prompt_tokens": 1,
+                }
+            )
             verdicts.append({**key, "reward": scores[sample], "verdict": "accepted"})
     (folder / "parquet").mkdir(parents=True)
     write_lines(folder / "parquet" / "samples.jsonl", rows)
@@ -29,7 +37,9 @@ def evaluation(folder, right, tokens, n=2):
         "style": "chat",
         "tier": "namespaces",
     }
-    write_json(folder / "results.json", {"schema": 1, "engine": "vllm", "warnings": [], "tasks": [task]})
+    write_json(
+        folder / "results.json", {"schema": 1, "engine": "vllm", "warnings": [], "tasks": [task]}
+    )
     return folder
 
 
@@ -39,7 +49,10 @@ def stage(folder, shares):
     for step, share in enumerate(shares, 1):
         side = {"trajectories": 24.0, "truncated_share": share, "reward_mean": 0.25}
         data = {f"filters/before/{key}": value for key, value in side.items()}
-        data |= {"filters/after/trajectories": 24.0 * (1 - share), "filters/skipped_update": float(share == 1)}
+        data |= {
+            "filters/after/trajectories": 24.0 * (1 - share),
+            "filters/skipped_update": float(share == 1),
+        }
         rows.append({"step": step, "data": data})
     write_lines(folder / "metrics.jsonl", rows)
 
@@ -65,16 +78,28 @@ def test_arms_are_compared_problem_by_problem(tmp_path):
         stage(tmp_path / arm / "long", [0.5])
     base = evaluation(tmp_path / "base", [[0, 0], [0, 1], [0, 0]], [[9, 9]] * 3)
     ends = {
-        "overlong": evaluation(tmp_path / "overlong/eval/long/step_5", [[1, 1], [0, 1], [0, 1]], [[9, 9]] * 3),
-        "unfiltered": evaluation(tmp_path / "unfiltered/eval/long/step_5", [[1, 0], [0, 0], [0, 1]], [[9, 9]] * 3),
+        "overlong": evaluation(
+            tmp_path / "overlong/eval/long/step_5", [[1, 1], [0, 1], [0, 1]], [[9, 9]] * 3
+        ),
+        "unfiltered": evaluation(
+            tmp_path / "unfiltered/eval/long/step_5", [[1, 0], [0, 0], [0, 1]], [[9, 9]] * 3
+        ),
     }
     (tmp_path / "data").mkdir()
     write_json(tmp_path / "data" / "report.json", {"outputs": {}})
-    arms = {arm: report.rows_of(tmp_path / arm, {"long": 128}, base, {"long": end}) for arm, end in ends.items()}
+    arms = {
+        arm: report.rows_of(tmp_path / arm, {"long": 128}, base, {"long": end})
+        for arm, end in ends.items()
+    }
     found = report.write_report(tmp_path, base, arms)
     assert arms["overlong"][0]["gain"]["value"] == pytest.approx(0.5)
     (between,) = found["between"]
     assert (between["arm"], between["over"]) == ("overlong", "unfiltered")
-    assert between["value"] == pytest.approx(1 / 3) and (between["better"], between["worse"]) == (2, 0)
+    assert between["value"] == pytest.approx(1 / 3) and (between["better"], between["worse"]) == (
+        2,
+        0,
+    )
     text = (tmp_path / "report.md").read_text()
-    assert "overlong over unfiltered: +33.3" in text and "| long | 128 | 1, 24, 12 | 50.0% |" in text
+    assert (
+        "overlong over unfiltered: +33.3" in text and "| long | 128 | 1, 24, 12 | 50.0% |" in text
+    )

@@ -33,7 +33,10 @@ def test_scores_and_keys_are_the_same_for_every_verdict():
 
 
 def test_partial_credit_and_format_penalty_on_request_only():
-    assert score(HALF, partial_credit=True)["score"] == 0.5 and score(HALF, partial_credit=True)["acc"] == 0.0
+    assert (
+        score(HALF, partial_credit=True)["score"] == 0.5
+        and score(HALF, partial_credit=True)["acc"] == 0.0
+    )
     assert score("no code", format_penalty=0.25)["score"] == -0.25
 
 
@@ -58,7 +61,9 @@ def test_a_deadline_is_infrastructure_and_the_loop_goes_on():
         return await code.compute_score("taco", sleeper, TESTS, workers=1, deadline_s=0.2)
 
     result = asyncio.run(slow())
-    assert (result["verdict"], result["score"]) == ("infrastructure", 0.0) and "0.2 s" in result["reason"]
+    assert (result["verdict"], result["score"]) == ("infrastructure", 0.0) and "0.2 s" in result[
+        "reason"
+    ]
 
 
 def test_a_broken_sandbox_is_infrastructure(monkeypatch):
@@ -85,7 +90,10 @@ def test_wrong_settings_are_refused(arguments, message):
 
 def test_selections():
     tests = json.dumps({"inputs": [str(10**n) for n in range(20)], "outputs": ["1"] * 20})
-    chosen = {name: len(code._problem("taco", tests, name, "x").tests) for name in ("deepcoder", "all", "longest:3")}
+    chosen = {
+        name: len(code._problem("taco", tests, name, "x").tests)
+        for name in ("deepcoder", "all", "longest:3")
+    }
     assert chosen == {"deepcoder": 15, "all": 20, "longest:3": 3}
     assert len(code._problem("taco", tests, "sample:4:1", "x").tests) == 4
 

@@ -29,7 +29,12 @@ def reward():
 def score(reward, response, tests="1 2 => 3\n3 4 => 7"):
     # As verl.experimental.reward_loop calls it.
     return asyncio.run(
-        reward(data_source="mine", solution_str=response, ground_truth=tests, extra_info={"index": 7, "num_turns": 2})
+        reward(
+            data_source="mine",
+            solution_str=response,
+            ground_truth=tests,
+            extra_info={"index": 7, "num_turns": 2},
+        )
     )
 
 
@@ -38,9 +43,19 @@ def test_verl_awaits_it(reward):
 
 
 def test_right_and_wrong_programs_in_the_sandbox(reward, monkeypatch):
-    results = [score(reward, response) for response in (RIGHT, WRONG, "no code", RIGHT + " " * 1000)]
-    assert [result["verdict"] for result in results] == ["accepted", "wrong_answer", "no_code", "accepted"]
-    assert 1.1 > results[0]["score"] > results[3]["score"] > 1.0 and results[1]["score"] == results[2]["score"] == 0.0
+    results = [
+        score(reward, response) for response in (RIGHT, WRONG, "no code", RIGHT + " " * 1000)
+    ]
+    assert [result["verdict"] for result in results] == [
+        "accepted",
+        "wrong_answer",
+        "no_code",
+        "accepted",
+    ]
+    assert (
+        1.1 > results[0]["score"] > results[3]["score"] > 1.0
+        and results[1]["score"] == results[2]["score"] == 0.0
+    )
 
     def stopped(self):
         raise SandboxError("planted: stopped")
@@ -49,7 +64,9 @@ def test_right_and_wrong_programs_in_the_sandbox(reward, monkeypatch):
     results.append(score(reward, RIGHT))
     assert (results[-1]["verdict"], results[-1]["score"]) == ("infrastructure", 0.0)
     assert "planted" in results[-1]["reason"]
-    assert len({tuple((key, type(value)) for key, value in result.items()) for result in results}) == 1
+    assert (
+        len({tuple((key, type(value)) for key, value in result.items()) for result in results}) == 1
+    )
 
     seen = BatchView(
         uids=["a"] * len(results),

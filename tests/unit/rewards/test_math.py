@@ -39,7 +39,9 @@ def verifiers(process=None):
 
 @pytest.fixture(autouse=True, scope="module")
 def none_of_other_tests():
-    """Other tests of this process have had answers compared: their threads end, and the processes with them."""
+    """Other tests of this process have had answers compared: their threads end, and the processes
+    with them.
+    """
     rewards._threads.cache_clear()
     deadline = time.monotonic() + 30
     while verifiers() and time.monotonic() < deadline:
@@ -89,14 +91,45 @@ def test_right_answers(response, expected):
 )
 def test_wrong_answers(response, expected, reason):
     result = score(response, expected)
-    assert (result["verdict"], result["score"]) == ("wrong_answer", 0.0) and reason in result["reason"]
+    assert (result["verdict"], result["score"]) == ("wrong_answer", 0.0) and reason in result[
+        "reason"
+    ]
 
 
 @pytest.mark.parametrize(
     "answer",
-    ["5.", "5.0", "+5", "005", "(5)", "\\{5\\}", "5, 5", "\\sqrt{25}", "\\frac{10}{2}", "\\binom{5}{1}", "\\text{5}"]
-    + ["x=5", "x_1 = 5", "AB = 5", "\\angle ABC = 5", "f(2) = 5", "\\text{Area} = 5", "x \\in \\{5\\}"]
-    + ["5 cm", "5\\text{ cm}", "5~\\mathrm{cm}^2", "5\\ \\text{m/s}", "\\$5", "5^\\circ", "5\\%", "5 percent"],
+    [
+        "5.",
+        "5.0",
+        "+5",
+        "005",
+        "(5)",
+        "\\{5\\}",
+        "5, 5",
+        "\\sqrt{25}",
+        "\\frac{10}{2}",
+        "\\binom{5}{1}",
+        "\\text{5}",
+    ]
+    + [
+        "x=5",
+        "x_1 = 5",
+        "AB = 5",
+        "\\angle ABC = 5",
+        "f(2) = 5",
+        "\\text{Area} = 5",
+        "x \\in \\{5\\}",
+    ]
+    + [
+        "5 cm",
+        "5\\text{ cm}",
+        "5~\\mathrm{cm}^2",
+        "5\\ \\text{m/s}",
+        "\\$5",
+        "5^\\circ",
+        "5\\%",
+        "5 percent",
+    ],
 )
 def test_ways_to_say_five(answer):
     assert verdict(answer, "5") == "accepted"
@@ -104,12 +137,70 @@ def test_ways_to_say_five(answer):
 
 @pytest.mark.parametrize(
     "answer",
-    ["6=5", "5=6", "5=5", "x=6=5", "x=5=6", "6=x=5", "x+y=5", "\\neq 5", "x \\neq 5", "x<5", "x \\le 5", "1<5"]
-    + ["6 \\approx 5", "5 \\approx 6", "x \\approx 5", "6 ≈ 5", "5 \\equiv 6", "6=5, 6=5", "x \\notin \\{5\\}"]
-    + ["5, 6", "5 or 6", "5 \\text{ or } 6", "5\\text{ or else }\\frac{6}{1}", "\\{5,6\\}", "(5,6)", "[5,6]", "5; 6"]
-    + ["\\pm 5", "5 \\pm 1", "5 6", "2 \\quad 3", "\\garbage 5", "\\sum_{n=5}^{9} @", "\\text{June 5}", "\\text{five}"]
-    + ["5.0000001", "5.00000000000000000000000001", "5+10^{-30}", "\\sqrt{25+10^{-40}}", "4.99999999999999999999999"]
-    + ["５", "٥", "5\u200b6", "S", "\\text{S}", "5!", "-5", "5\\text{s}6", "\\text{5 or 6}", "", " ", "\\text{}"],
+    [
+        "6=5",
+        "5=6",
+        "5=5",
+        "x=6=5",
+        "x=5=6",
+        "6=x=5",
+        "x+y=5",
+        "\\neq 5",
+        "x \\neq 5",
+        "x<5",
+        "x \\le 5",
+        "1<5",
+    ]
+    + [
+        "6 \\approx 5",
+        "5 \\approx 6",
+        "x \\approx 5",
+        "6 ≈ 5",
+        "5 \\equiv 6",
+        "6=5, 6=5",
+        "x \\notin \\{5\\}",
+    ]
+    + [
+        "5, 6",
+        "5 or 6",
+        "5 \\text{ or } 6",
+        "5\\text{ or else }\\frac{6}{1}",
+        "\\{5,6\\}",
+        "(5,6)",
+        "[5,6]",
+        "5; 6",
+    ]
+    + [
+        "\\pm 5",
+        "5 \\pm 1",
+        "5 6",
+        "2 \\quad 3",
+        "\\garbage 5",
+        "\\sum_{n=5}^{9} @",
+        "\\text{June 5}",
+        "\\text{five}",
+    ]
+    + [
+        "5.0000001",
+        "5.00000000000000000000000001",
+        "5+10^{-30}",
+        "\\sqrt{25+10^{-40}}",
+        "4.99999999999999999999999",
+    ]
+    + [
+        "５",
+        "٥",
+        "5\u200b6",
+        "S",
+        "\\text{S}",
+        "5!",
+        "-5",
+        "5\\text{s}6",
+        "\\text{5 or 6}",
+        "",
+        " ",
+        "\\text{}",
+    ],
 )
 def test_no_way_to_say_five(answer):
     assert verdict(answer, "5") == "wrong_answer"
@@ -171,18 +262,38 @@ def test_an_expected_answer_nobody_can_read_is_infrastructure(expected):
     assert verdict("1", expected) == "infrastructure"
 
 
-@pytest.mark.parametrize("answer", [ENDLESS, ENDLESS_IN_C, "(10^{10})!", "2^{2^{34}}", "(" * 990 + "5" + ")" * 990])
+@pytest.mark.parametrize(
+    "answer", [ENDLESS, ENDLESS_IN_C, "(10^{10})!", "2^{2^{34}}", "(" * 990 + "5" + ")" * 990]
+)
 def test_an_answer_that_takes_too_much_cpu_is_wrong(monkeypatch, answer):
     monkeypatch.setattr(rewards, "CPU_S", 0.5)
     result = score(f"\\boxed{{{answer}}}", "5")
-    assert (result["verdict"], result["reason"]) == ("wrong_answer", "not compared within 0.5 s of CPU time")
+    assert (result["verdict"], result["reason"]) == (
+        "wrong_answer",
+        "not compared within 0.5 s of CPU time",
+    )
 
 
 @pytest.mark.parametrize(
     "answer",
-    ["{" * 990 + "5" + "}" * 990, "\\sqrt{" * 280 + "5" + "}" * 280, "\\frac{" * 240 + "5" + "}{1}" * 240]
-    + ["-" * 1990 + "5", "1+" * 990 + "1", "2^{" * 490 + "5" + "}" * 490, "x" * 1990, "9" * 1990, "5" + "!" * 900]
-    + ["\\begin{pmatrix}" + "1&" * 900 + "1\\end{pmatrix}", "\\operatorname{zeros}(10^{5},10^{5})", "|" * 1990],
+    [
+        "{" * 990 + "5" + "}" * 990,
+        "\\sqrt{" * 280 + "5" + "}" * 280,
+        "\\frac{" * 240 + "5" + "}{1}" * 240,
+    ]
+    + [
+        "-" * 1990 + "5",
+        "1+" * 990 + "1",
+        "2^{" * 490 + "5" + "}" * 490,
+        "x" * 1990,
+        "9" * 1990,
+        "5" + "!" * 900,
+    ]
+    + [
+        "\\begin{pmatrix}" + "1&" * 900 + "1\\end{pmatrix}",
+        "\\operatorname{zeros}(10^{5},10^{5})",
+        "|" * 1990,
+    ],
 )
 def test_an_answer_that_is_too_much_is_wrong(monkeypatch, answer):
     monkeypatch.setattr(rewards, "CPU_S", 1.0)
@@ -293,7 +404,9 @@ print(mine, *theirs)
 
 
 def test_a_fork_has_its_own_and_none_outlives_its_interpreter():
-    ended = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=120
+    )
     assert ended.returncode == 0, ended.stderr
     pids = [int(pid) for pid in ended.stdout.split()]
     deadline = time.monotonic() + 10
@@ -312,13 +425,21 @@ def test_a_process_ends_with_its_parent_whatever_that_does():
     assert psutil.wait_procs(found, timeout=10)[1] == []
 
 
-# With math-verify alone, all of these run what stands in \text{}: sympy prints the sum's term into a lambda.
-CODE = ["[[0\x0cfor\x0cexit.__class__.__getitem__\x0cin[print]],exit[7],5][2]", "exit.__class__", "1\rimport\x0cthis"]
+# With math-verify alone, all of these run what stands in \text{}: sympy prints the sum's term into
+# a lambda.
+CODE = [
+    "[[0\x0cfor\x0cexit.__class__.__getitem__\x0cin[print]],exit[7],5][2]",
+    "exit.__class__",
+    "1\rimport\x0cthis",
+]
 
 
 @pytest.mark.parametrize("name", CODE)
 def test_names_in_an_answer_are_no_code(name):
-    assert verdict(f"\\sum_{{n=0}}^{{\\infty}} \\frac{{\\text{{{name}}}^n}}{{n!}}+0", "\\pi") == "wrong_answer"
+    assert (
+        verdict(f"\\sum_{{n=0}}^{{\\infty}} \\frac{{\\text{{{name}}}^n}}{{n!}}+0", "\\pi")
+        == "wrong_answer"
+    )
 
 
 NO_CODE = """
@@ -348,8 +469,13 @@ print([source for source in compiled if "exit" in source or "this" in source])
 
 
 def test_sympy_makes_no_code_of_text():
-    answers = [f"\\sum_{{n=0}}^{{\\infty}} \\frac{{\\text{{{name}}}^n}}{{n!}}+0" for name in ["exit", *CODE]]
-    ended = subprocess.run([sys.executable, "-c", NO_CODE, *answers], capture_output=True, text=True, timeout=120)
+    answers = [
+        f"\\sum_{{n=0}}^{{\\infty}} \\frac{{\\text{{{name}}}^n}}{{n!}}+0"
+        for name in ["exit", *CODE]
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-c", NO_CODE, *answers], capture_output=True, text=True, timeout=120
+    )
     assert ended.stdout.split() == ["wrong_answer"] * 4 + ["[]"], ended.stderr
 
 
@@ -358,13 +484,21 @@ def test_no_verdict_depends_on_those_before_it_or_on_chance():
     assert {verdict("2 \\cdot +\\infty", "5") for _ in range(300)} == {"wrong_answer"}
     for _ in range(2):
         assert verdict("x", "x = 5") == "wrong_answer" and verdict("x=6", "6") == "accepted"
-        assert verdict("x \\approx 6", "6") == "wrong_answer" and verdict("x", "6") == "wrong_answer"
+        assert (
+            verdict("x \\approx 6", "6") == "wrong_answer" and verdict("x", "6") == "wrong_answer"
+        )
     assert len(verifiers()) == 1
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("\\boxed{a{b}c}", "a{b}c"), ("\\boxed{a}\\boxed{b}", "b"), ("\\boxed{a", None), ("", None), ("\\boxed{}", "")],
+    [
+        ("\\boxed{a{b}c}", "a{b}c"),
+        ("\\boxed{a}\\boxed{b}", "b"),
+        ("\\boxed{a", None),
+        ("", None),
+        ("\\boxed{}", ""),
+    ],
 )
 def test_last_boxed(text, found):
     assert rewards.last_boxed(text) == found

@@ -10,9 +10,9 @@ from verl_pipeline.sandbox import Limits, Sandbox, cgroup
 
 pytestmark = pytest.mark.timeout(60)
 SOCKETS = (
-    "import socket\nkept = []\nfor _ in range(40):\n    a, b = socket.socketpair()\n    kept += [a, b]\n"
-    "    a.setblocking(False)\n    try:\n        while True:\n            a.send(b'x' * 30000)\n"
-    "    except BlockingIOError:\n        pass\nprint('full')"
+    "import socket\nkept = []\nfor _ in range(40):\n    a, b = socket.socketpair()\n    kept += [a,"
+    " b]\n    a.setblocking(False)\n    try:\n        while True:\n            a.send(b'x' * "
+    "30000)\n    except BlockingIOError:\n        pass\nprint('full')"
 )
 
 

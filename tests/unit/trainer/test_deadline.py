@@ -17,7 +17,9 @@ def test_a_value_and_an_error_come_through():
 
 def test_an_overlong_wait_ends_with_the_culprit_and_the_next_step():
     release = threading.Event()
-    with pytest.raises(DeadlineExceeded, match=r"weight sync of v_3: no answer for 0.05 s; look there"):
+    with pytest.raises(
+        DeadlineExceeded, match=r"weight sync of v_3: no answer for 0.05 s; look there"
+    ):
         run_with_deadline(release.wait, 0.05, "weight sync of v_3", "look there", **WATCH)
     release.set()
 

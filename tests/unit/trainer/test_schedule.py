@@ -1,4 +1,6 @@
-"""The schedule's invariants, on a simulated pipeline; and that each check fails when its invariant is broken."""
+"""The schedule's invariants, on a simulated pipeline; and that each check fails when its invariant
+is broken.
+"""
 
 from dataclasses import dataclass, field
 
@@ -59,7 +61,9 @@ def run(staleness, last, *, boundaries=(), pipeline=None, step=schedule.step):
 
 
 def violations(pipeline, staleness, last, *, fresher=False):
-    """Sentences about every broken invariant; ``fresher``: validation and resume may sample with newer weights."""
+    """Sentences about every broken invariant; ``fresher``: validation and resume may sample with
+    newer weights.
+    """
     found = []
     for batch in range(1, last + 1):
         span = pipeline.spans.get(batch, set())
@@ -77,7 +81,11 @@ def violations(pipeline, staleness, last, *, fresher=False):
     return found
 
 
-@given(staleness=st.sampled_from([0, 1]), last=st.integers(0, 12), boundaries=st.sets(st.integers(1, 12)))
+@given(
+    staleness=st.sampled_from([0, 1]),
+    last=st.integers(0, 12),
+    boundaries=st.sets(st.integers(1, 12)),
+)
 def test_versions_batches_and_order_are_those_of_the_table(staleness, last, boundaries):
     pipeline = run(staleness, last, boundaries=boundaries)
     assert violations(pipeline, staleness, last) == []
@@ -91,9 +99,14 @@ def test_table_of_the_design(staleness):
 
 
 @given(
-    staleness=st.sampled_from([0, 1]), last=st.integers(1, 10), stop=st.integers(1, 10), resumed_last=st.integers(1, 14)
+    staleness=st.sampled_from([0, 1]),
+    last=st.integers(1, 10),
+    stop=st.integers(1, 10),
+    resumed_last=st.integers(1, 14),
 )
-def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(staleness, last, stop, resumed_last):
+def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(
+    staleness, last, stop, resumed_last
+):
     """Stop after a checkpoint; go on to the same or to a later last step."""
     stop = min(stop, last)
     resumed_last = max(resumed_last, last)
@@ -149,7 +162,9 @@ def planted_overrun(pipeline, k, *, staleness, last):
     pipeline.train(k)
 
 
-@pytest.mark.parametrize("planted", [planted_early_sync, planted_late_sync, planted_swap, planted_overrun])
+@pytest.mark.parametrize(
+    "planted", [planted_early_sync, planted_late_sync, planted_swap, planted_overrun]
+)
 def test_a_broken_schedule_is_seen(planted):
     assert violations(run(1, 6, step=planted), 1, 6) != []
 

@@ -1,4 +1,6 @@
-"""The stream of prompts against a plain model of it, through verl's factories and torchdata's real loader."""
+"""The stream of prompts against a plain model of it, through verl's factories and torchdata's real
+loader.
+"""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -84,10 +86,16 @@ def model(seed, epochs):
     return [int(row) for epoch in range(epochs) for row in permutation(ROWS, seed, epoch)]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     seed=st.integers(0, 2),
-    parts=st.lists(st.tuples(st.integers(1, ROWS), st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=4),
+    parts=st.lists(
+        st.tuples(st.integers(1, ROWS), st.integers(0, 4), st.integers(0, 4)),
+        min_size=1,
+        max_size=4,
+    ),
 )
 def test_runs_that_follow_each_other_share_one_stream(data_set, seed, parts):
     """Each part is a run of its own batch size, saved after some batches and resumed for some more."""
@@ -137,7 +145,10 @@ def test_validation_files_are_an_ordinary_data_set(files, tokenizer):
         ({"shuffle": True}, r"data\.shuffle=True"),
         ({"seed": None}, r"data\.seed=None"),
         ({"stream_start": -1}, r"data\.stream_start=-1"),
-        ({"train_batch_size": ROWS + 1}, rf"data\.train_batch_size={ROWS + 1}: the training set has {ROWS} prompts"),
+        (
+            {"train_batch_size": ROWS + 1},
+            rf"data\.train_batch_size={ROWS + 1}: the training set has {ROWS} prompts",
+        ),
     ],
 )
 def test_what_contradicts_the_stream_is_refused(data_set, given, message):

@@ -1,4 +1,6 @@
-"""Weights from a gloo sender through our hand-over into verl's own receiver; run by test_hand_over.py."""
+"""Weights from a gloo sender through our hand-over into verl's own receiver; run by
+test_hand_over.py.
+"""
 
 import asyncio
 import threading
@@ -41,9 +43,15 @@ def test_what_arrives_is_what_was_sent_sync_after_sync(handle):
     for version in range(3):
         connect(engines, 1)
         weights = {f"w{i}": torch.randn(100) for i in range(9)} | {"version": torch.tensor(version)}
-        send = threading.Thread(target=lambda weights=weights: asyncio.run(sender.send_weights(iter(weights.items()))))
+        send = threading.Thread(
+            target=lambda weights=weights: asyncio.run(sender.send_weights(iter(weights.items())))
+        )
         send.start()
-        asyncio.run(InPlaceWeightSender(handle, use_shm=True).async_send_weights(receiver.receive_weights(version)))
+        asyncio.run(
+            InPlaceWeightSender(handle, use_shm=True).async_send_weights(
+                receiver.receive_weights(version)
+            )
+        )
         send.join(30)
         # Mapped at the first sync, nameless since.
         assert not Path("/dev/shm", receiver.segment.name).exists()
@@ -62,7 +70,9 @@ def test_a_bucket_stays_until_it_is_loaded(handle):
     weights = {f"w{i}": torch.full((200,), float(i)) for i in range(10)}
     send = threading.Thread(target=lambda: asyncio.run(sender.send_weights(iter(weights.items()))))
     send.start()
-    asyncio.run(InPlaceWeightSender(handle, use_shm=True).async_send_weights(receiver.receive_weights(1)))
+    asyncio.run(
+        InPlaceWeightSender(handle, use_shm=True).async_send_weights(receiver.receive_weights(1))
+    )
     send.join(30)
     vllm.join(30)
     assert all(torch.equal(results[0][name], weights[name]) for name in weights)

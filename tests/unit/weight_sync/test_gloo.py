@@ -22,13 +22,22 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8
 
 
 def connect(engines, actors):
-    """What verl's manager does at each sync: prepare all, build the topology, join the group together."""
+    """What verl's manager does at each sync: prepare all, build the topology, join the group
+    together.
+    """
     metadata = [engine.prepare() for engine in engines]
     actor, rollout = GlooCheckpointEngine.build_topology(actors, len(engines) - actors, metadata)
     arguments = [{key: actor[key][rank] for key in actor} for rank in range(actors)]
-    arguments += [{key: rollout[key][rank] for key in rollout} for rank in range(len(engines) - actors)]
+    arguments += [
+        {key: rollout[key][rank] for key in rollout} for rank in range(len(engines) - actors)
+    ]
     with ThreadPoolExecutor(len(engines)) as pool:
-        list(pool.map(lambda pair: pair[0].init_process_group(**pair[1]), zip(engines, arguments, strict=True)))
+        list(
+            pool.map(
+                lambda pair: pair[0].init_process_group(**pair[1]),
+                zip(engines, arguments, strict=True),
+            )
+        )
 
 
 async def _collect(engine):
@@ -40,10 +49,15 @@ def sync(engines, actors, weights):
     connect(engines, actors)
     with ThreadPoolExecutor(len(engines)) as pool:
         sent = [
-            pool.submit(lambda engine=engine: asyncio.run(engine.send_weights(iter(weights.items()))))
+            pool.submit(
+                lambda engine=engine: asyncio.run(engine.send_weights(iter(weights.items())))
+            )
             for engine in engines[:actors]
         ]
-        received = [pool.submit(lambda engine=engine: asyncio.run(_collect(engine))) for engine in engines[actors:]]
+        received = [
+            pool.submit(lambda engine=engine: asyncio.run(_collect(engine)))
+            for engine in engines[actors:]
+        ]
         results = [future.result(60) for future in [*sent, *received]]
     for engine in engines:
         engine.finalize()
@@ -52,18 +66,25 @@ def sync(engines, actors, weights):
 
 def make(actors, rollouts, **kwargs):
     kwargs = {"bucket_size": 1024, "timeout_s": 30.0, "checksum": True, **kwargs}
-    return [GlooCheckpointEngine(is_master=rank == 0, **kwargs) for rank in range(actors + rollouts)]
+    return [
+        GlooCheckpointEngine(is_master=rank == 0, **kwargs) for rank in range(actors + rollouts)
+    ]
 
 
 def random_weights(shapes):
     torch.manual_seed(0)
-    return {f"layer.{index}": (torch.randn(shape) * 50).to(DTYPES[kind]) for index, (shape, kind) in enumerate(shapes)}
+    return {
+        f"layer.{index}": (torch.randn(shape) * 50).to(DTYPES[kind])
+        for index, (shape, kind) in enumerate(shapes)
+    }
 
 
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.lists(st.integers(0, 11), min_size=0, max_size=2), st.integers(0, len(DTYPES) - 1)),
+        st.tuples(
+            st.lists(st.integers(0, 11), min_size=0, max_size=2), st.integers(0, len(DTYPES) - 1)
+        ),
         min_size=1,
         max_size=24,
     )
@@ -92,7 +113,9 @@ def test_trainer_ranks_that_do_not_send_hold_no_buckets_and_rollout_workers_shar
     connect(engines, 2)
     assert [len(engine._buckets) for engine in engines] == [2, 0, 2]
     path = Path("/dev/shm") / receiver.segment.name
-    assert path.stat().st_size == 2 * receiver.bucket_size and sender.segment is idle.segment is None
+    assert (
+        path.stat().st_size == 2 * receiver.bucket_size and sender.segment is idle.segment is None
+    )
     del engines, receiver
     gc.collect()
     assert not path.exists()
@@ -100,7 +123,9 @@ def test_trainer_ranks_that_do_not_send_hold_no_buckets_and_rollout_workers_shar
 
 def test_no_room_in_shared_memory_is_said_before_it_kills():
     room = os.statvfs("/dev/shm")
-    with pytest.raises(WeightSyncError, match="/dev/shm has no room for .*update_weights_bucket_megabytes"):
+    with pytest.raises(
+        WeightSyncError, match="/dev/shm has no room for .*update_weights_bucket_megabytes"
+    ):
         # More than all of it: refused before a page is taken.
         segment.create((room.f_blocks + 1) * room.f_frsize, owner=set())
 
@@ -150,7 +175,9 @@ class Losing(GlooCheckpointEngine):
         return bucket
 
 
-@pytest.mark.parametrize(("planted", "message"), [(Damaging, "w arrived damaged"), (Losing, "got 1 of 2 tensors")])
+@pytest.mark.parametrize(
+    ("planted", "message"), [(Damaging, "w arrived damaged"), (Losing, "got 1 of 2 tensors")]
+)
 def test_a_damaged_or_lost_tensor_is_an_error(planted, message):
     engines = [*make(1, 0), planted(bucket_size=1024, timeout_s=30.0, checksum=True)]
     with pytest.raises(WeightSyncError, match=message):

@@ -1,4 +1,6 @@
-"""The hand-over to vLLM: verl fixes its platform at import, so these tests run in a process that chose the CPU."""
+"""The hand-over to vLLM: verl fixes its platform at import, so these tests run in a process that
+chose the CPU.
+"""
 
 import os
 import subprocess

@@ -45,7 +45,8 @@ class Generation:
         response: text, with the prefill.
         prompt_tokens, tokens: of the prompt, and generated.
         finish: ``length`` if it was cut off.
-        mean_logprob: of the generated tokens under the model's own distribution (temperature 1), if the engine tells.
+        mean_logprob: of the generated tokens under the model's own distribution (temperature 1), if
+            the engine tells.
     """
 
     response: str
@@ -70,13 +71,16 @@ class Engine(Protocol):
     """See the module's invariants."""
 
     def identity(self) -> dict[str, Any]:
-        """What the samples belong to: ``name``, ``weights`` (SHA-256 or None), and what else tells models apart."""
+        """What the samples belong to: ``name``, ``weights`` (SHA-256 or None), and what else tells
+        models apart.
+        """
 
     def settings(self) -> dict[str, Any]:
         """How it generates, for the record: ``kind``, limits, position scaling."""
 
     def check_lengths(self, requests: Iterable[Request], sampling: Sampling, more: int = 0) -> None:
-        """Refuse before anything is loaded what the model cannot hold; ``more``: tokens by which prompts may grow.
+        """Refuse before anything is loaded what the model cannot hold; ``more``: tokens by which
+        prompts may grow.
 
         Raises:
             EngineError: a prompt and ``max_tokens`` together are longer than the model's limit.

@@ -2,8 +2,8 @@
 
 The first two check the graders: ``canonical`` must score exactly 100 %, ``empty`` exactly 0 %.
 
-A line of a file holds ``id`` and ``response``, and with several tasks ``task``; several lines of one problem are its
-samples, in order.
+A line of a file holds ``id`` and ``response``, and with several tasks ``task``; several lines of
+one problem are its samples, in order.
 """
 
 import collections
@@ -36,7 +36,9 @@ class GivenEngine:
                 for row in read_rows(Path(name)):
                     self._answers[row.get("task"), str(row["id"])].append(str(row["response"]))
             except (OSError, BadData, KeyError) as error:
-                raise EngineError(f"answers of {name}: {error!r}; lines with id and response are needed") from error
+                raise EngineError(
+                    f"answers of {name}: {error!r}; lines with id and response are needed"
+                ) from error
 
     def identity(self) -> dict[str, Any]:
         path = Path(self.name)
@@ -52,7 +54,9 @@ class GivenEngine:
         asked = {(task, request.id) for request in requests for task in (request.task, None)}
         if not asked & self._answers.keys():
             some = ", ".join(sorted({name for _task, name in asked})[:2])
-            raise EngineError(f"{self.name}: no answer to any problem of the task; its ids are like {some}")
+            raise EngineError(
+                f"{self.name}: no answer to any problem of the task; its ids are like {some}"
+            )
 
     def generate(
         self, requests: Iterable[Request], sampling: Sampling
@@ -69,7 +73,9 @@ class GivenEngine:
             return ""
         if self.name == "canonical":
             return request.canonical
-        answers = self._answers.get((request.task, request.id)) or self._answers.get((None, request.id), [])
+        answers = self._answers.get((request.task, request.id)) or self._answers.get(
+            (None, request.id), []
+        )
         return answers[request.sample] if request.sample < len(answers) else None
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Any OpenAI-compatible server, through the ``openai`` client.
 
 Invariants:
-* A request has a deadline and a limited number of tries; then it is :class:`Failed`, with the server's own words.
+* A request has a deadline and a limited number of tries; then it is :class:`Failed`, with the
+  server's own words.
 * The answer of a server that separates thoughts is put together again, with its ``<think>``.
 * When the evaluation stops, what is under way is cancelled, not waited for.
 """
@@ -44,7 +45,9 @@ class ServerEngine:
         )
         served = self._loop.run_until_complete(self._models())
         if name not in served:
-            raise EngineError(f"model={name}: {config.url} serves {', '.join(sorted(served)) or 'nothing'}")
+            raise EngineError(
+                f"model={name}: {config.url} serves {', '.join(sorted(served)) or 'nothing'}"
+            )
         # vLLM tells its limit and where the weights come from; others do not.
         self.limit: int | None = getattr(served[name], "max_model_len", None)
         self.root: str | None = getattr(served[name], "root", None)
@@ -54,7 +57,11 @@ class ServerEngine:
 
         try:
             return {model.id: model async for model in self._client.models.list(timeout=30)}
-        except (openai.OpenAIError, ValueError, AttributeError) as error:  # the last two: it is no such server
+        except (
+            openai.OpenAIError,
+            ValueError,
+            AttributeError,
+        ) as error:  # the last two: it is no such server
             raise EngineError(
                 f"engine.url={self.config.url}: {error}; is the server up, and the key in "
                 f"${self.config.api_key_variable}?"
@@ -70,8 +77,8 @@ class ServerEngine:
     def check_lengths(self, requests: Iterable[Request], sampling: Sampling, more: int = 0) -> None:
         if self.limit is not None and sampling.max_tokens >= self.limit:
             raise EngineError(
-                f"sampling.max_tokens={sampling.max_tokens}, but {self.config.url} holds {self.limit} tokens with the "
-                "prompt: set it lower"
+                f"sampling.max_tokens={sampling.max_tokens}, but {self.config.url} holds "
+                f"{self.limit} tokens with the prompt: set it lower"
             )
 
     def generate(
@@ -143,4 +150,10 @@ def _generation(request: Request, answer: Any) -> Generation | Failed:
     text = (f"<think>{thought}{closing}" if thought else "") + (message.content or "")
     logprobs = [token.logprob for token in (choice.logprobs and choice.logprobs.content) or []]
     mean = sum(logprobs) / len(logprobs) if logprobs else None
-    return Generation(request.prefill + text, usage.prompt_tokens, usage.completion_tokens, choice.finish_reason, mean)
+    return Generation(
+        request.prefill + text,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        choice.finish_reason,
+        mean,
+    )

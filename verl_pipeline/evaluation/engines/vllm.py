@@ -45,17 +45,23 @@ class VllmEngine:
             "position_limit_rests_on": self.positions.rests_on,
             "rope_parameters": self.positions.rope_parameters,
             "chat_template_kwargs": self.config.chat_template_kwargs,
-            "chat_template": hashlib.sha256(self.prompts.tokenizer.chat_template.encode()).hexdigest(),
+            "chat_template": (
+                hashlib.sha256(self.prompts.tokenizer.chat_template.encode()).hexdigest()
+            ),
         }
 
     def check_lengths(self, requests: Iterable[Request], sampling: Sampling, more: int = 0) -> None:
-        longest = max((len(self.prompts.tokens(request)) for request in requests), default=0) + sampling.max_tokens
+        longest = (
+            max((len(self.prompts.tokens(request)) for request in requests), default=0)
+            + sampling.max_tokens
+        )
         limit = min(self.positions.limit, self.config.max_model_len or self.positions.limit)
         if longest > limit:
             raise EngineError(
-                f"sampling.max_tokens={sampling.max_tokens} and the longest prompt make {longest} tokens, but the "
-                f"model holds {limit} ({self.positions.rests_on}): set sampling.max_tokens to at most "
-                f"{limit - longest + sampling.max_tokens}, or scale its positions with engine.rope_parameters"
+                f"sampling.max_tokens={sampling.max_tokens} and the longest prompt make {longest} "
+                f"tokens, but the model holds {limit} ({self.positions.rests_on}): set "
+                f"sampling.max_tokens to at most {limit - longest + sampling.max_tokens}, or scale "
+                "its positions with engine.rope_parameters"
             )
         self._longest = max(self._longest, min(longest + more, limit))
 
@@ -121,7 +127,11 @@ class VllmEngine:
                 max_num_seqs=self.config.concurrency,
                 tensor_parallel_size=self.config.tensor_parallel_size,
                 gpu_memory_utilization=self.config.gpu_memory_utilization,
-                hf_overrides={"rope_parameters": scaled} if (scaled := self.positions.rope_parameters) else {},
+                hf_overrides=(
+                    {"rope_parameters": scaled}
+                    if (scaled := self.positions.rope_parameters)
+                    else {}
+                ),
                 enable_prefix_caching=True,  # the samples of a problem share its prompt
                 seed=0,
                 **(_on_cpu(length) if on_cpu else {}),
@@ -143,21 +153,33 @@ def _without_gpu() -> bool:
 
 def _prepare() -> bool:
     """Environment of a vLLM in this process; whether it is a CPU's."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # no process of its own, which a kill would leave
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = (
+        "0"  # no process of its own, which a kill would leave
+    )
     if not _without_gpu():
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         return False
     from verl_pipeline.cpu.environment import set_environment
 
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its warnings are about what a CPU has not
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")  # GiB; nothing else of a run needs memory here
+    os.environ.setdefault(
+        "VLLM_LOGGING_LEVEL", "ERROR"
+    )  # its warnings are about what a CPU has not
+    os.environ.setdefault(
+        "VLLM_CPU_KVCACHE_SPACE", "4"
+    )  # GiB; nothing else of a run needs memory here
     set_environment()
     return True
 
 
 def _on_cpu(length: int) -> dict[str, Any]:
-    """vLLM 0.27.1 rewinds the generator of a sample whose prompt it reads in parts; a CPU's generator cannot."""
-    return {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": max(length, 8192)}
+    """vLLM 0.27.1 rewinds the generator of a sample whose prompt it reads in parts; a CPU's
+    generator cannot.
+    """
+    return {
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(length, 8192),
+    }
 
 
 def _generation(opening: str, output: Any) -> Generation | Failed:
@@ -165,5 +187,11 @@ def _generation(opening: str, output: Any) -> Generation | Failed:
     if answer.finish_reason not in ("stop", "length"):
         return Failed(f"vLLM ended it with {answer.finish_reason!r}")
     count = len(answer.token_ids)
-    mean = answer.cumulative_logprob / count if count and answer.cumulative_logprob is not None else None
-    return Generation(opening + answer.text, len(output.prompt_token_ids), count, answer.finish_reason, mean)
+    mean = (
+        answer.cumulative_logprob / count
+        if count and answer.cumulative_logprob is not None
+        else None
+    )
+    return Generation(
+        opening + answer.text, len(output.prompt_token_ids), count, answer.finish_reason, mean
+    )

@@ -1,6 +1,7 @@
 """One file a task; ``--tasks`` takes the names below, or the path of any module that has a TASK.
 
-To add one: a module with ``TASK = Task(...)`` and the function that loads its items; it is found by itself.
+To add one: a module with ``TASK = Task(...)`` and the function that loads its items; it is found by
+itself.
 """
 
 import difflib
@@ -17,7 +18,9 @@ class UnknownTask(Refused):
 
 def names() -> list[str]:
     """The tasks of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted(
+        module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
+    )
 
 
 def task_of(name: str) -> Task:
@@ -30,7 +33,10 @@ def task_of(name: str) -> Task:
     if "." not in name and name not in names():
         near = difflib.get_close_matches(name, names(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UnknownTask(f"no task {name!r}{hint} There are: {', '.join(names())}; or the path of a module with TASK")
+        raise UnknownTask(
+            f"no task {name!r}{hint} There are: {', '.join(names())}; or the path of a module with "
+            "TASK"
+        )
     try:
         task = importlib.import_module(path).TASK
     except (ImportError, AttributeError, TypeError, ValueError) as error:

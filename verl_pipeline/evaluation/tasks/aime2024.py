@@ -17,7 +17,8 @@ def load(finder: Finder) -> Loaded:
     )
     loaded = read_all(rows, origin, _item)
     loaded.notes.append(
-        f"{len(loaded.items)} problems: more samples do not narrow the interval below what so few problems allow"
+        f"{len(loaded.items)} problems: more samples do not narrow the interval below what so few "
+        "problems allow"
     )
     return loaded
 
@@ -25,7 +26,11 @@ def load(finder: Finder) -> Loaded:
 def _item(number: int, row: Row) -> Item:
     numbered = row.get("aime_number") and row.get("problem_number")
     return Item(
-        id=f"2024-{'I' * int(row['aime_number'])}-{row['problem_number']}" if numbered else str(row.get("id", number)),
+        id=(
+            f"2024-{'I' * int(row['aime_number'])}-{row['problem_number']}"
+            if numbered
+            else str(row.get("id", number))
+        ),
         messages=asked(f"{row['problem']}{BOXED}"),
         answer=str(int(row["answer"])),
         canonical=f"\\boxed{{{int(row['answer'])}}}",
@@ -38,13 +43,31 @@ TASK = Task(
     load=load,
     sampling=dataclasses.replace(REASONING, n=64),
     published=(
-        Published("DeepCoder-14B-Preview", 73.8, "pass@1", "DeepCoder blog post", "number of samples not stated"),
+        Published(
+            "DeepCoder-14B-Preview",
+            73.8,
+            "pass@1",
+            "DeepCoder blog post",
+            "number of samples not stated",
+        ),
         Published("DeepSeek-R1", 79.8, "pass@1", _R1, _R1_NOTE),
         Published("DeepSeek-R1-Distill-Qwen-14B", 69.7, "pass@1", _R1, _R1_NOTE),
         Published("DeepSeek-R1-Distill-Qwen-14B", 80.0, "cons@64", _R1, _R1_NOTE),
-        Published("DeepSeek-R1-Distill-Qwen-14B, rerun", 65.9, "pass@1", "open-r1 (LightEval)", "64 samples"),
+        Published(
+            "DeepSeek-R1-Distill-Qwen-14B, rerun",
+            65.9,
+            "pass@1",
+            "open-r1 (LightEval)",
+            "64 samples",
+        ),
         Published("DeepSeek-R1-Distill-Qwen-1.5B", 28.9, "pass@1", _R1, _R1_NOTE),
         Published("DeepSeek-R1-Distill-Qwen-1.5B", 52.7, "cons@64", _R1, _R1_NOTE),
-        Published("DeepSeek-R1-Distill-Qwen-1.5B, rerun", 30.7, "pass@1", "open-r1 (LightEval)", "64 samples"),
+        Published(
+            "DeepSeek-R1-Distill-Qwen-1.5B, rerun",
+            30.7,
+            "pass@1",
+            "open-r1 (LightEval)",
+            "64 samples",
+        ),
     ),
 )

@@ -11,7 +11,9 @@ from verl_pipeline.grading.readers import BadRow
 def load(finder: Finder) -> Loaded:
     """The test split."""
     rows, origin = finder.find(
-        ["gsm8k_test", "gsm8k"], hub=Hub("openai/gsm8k", ("main/test-*.parquet",)), parts=["gsm8k/test"]
+        ["gsm8k_test", "gsm8k"],
+        hub=Hub("openai/gsm8k", ("main/test-*.parquet",)),
+        parts=["gsm8k/test"],
     )
     return read_all(rows, origin, _item)
 
@@ -21,7 +23,12 @@ def _item(number: int, row: Row) -> Item:
     if not mark:
         raise BadRow("answer has no ####")
     answer = answer.strip().replace(",", "")
-    return Item(f"test-{number}", asked(f"{row['question']}{BOXED}"), answer=answer, canonical=f"\\boxed{{{answer}}}")
+    return Item(
+        f"test-{number}",
+        asked(f"{row['question']}{BOXED}"),
+        answer=answer,
+        canonical=f"\\boxed{{{answer}}}",
+    )
 
 
 TASK = Task(

@@ -2,7 +2,12 @@
 
 from verl_pipeline.evaluation.data import Finder, Hub, Package, Row
 from verl_pipeline.evaluation.task import Item, Loaded, Sampling, Task, asked
-from verl_pipeline.evaluation.tasks._reading import SELF_CONTAINED, SELF_CONTAINED_PREFILL, fenced, read_all
+from verl_pipeline.evaluation.tasks._reading import (
+    SELF_CONTAINED,
+    SELF_CONTAINED_PREFILL,
+    fenced,
+    read_all,
+)
 from verl_pipeline.grading.readers import read_humaneval
 
 
@@ -13,7 +18,9 @@ def item_of(row: Row, source: str) -> Item:
         messages=asked(f"{SELF_CONTAINED}\n```\n{row['prompt'].strip()}\n```\n"),
         problem=read_humaneval(row, source=source),
         prefill=SELF_CONTAINED_PREFILL,
-        canonical=fenced(row["prompt"] + row["canonical_solution"]) if row.get("canonical_solution") else None,
+        canonical=fenced(row["prompt"] + row["canonical_solution"])
+        if row.get("canonical_solution")
+        else None,
     )
 
 

@@ -12,7 +12,8 @@ _NOTE = "number of samples not stated; rLLM's grader, which a program can end wi
 def load(finder: Finder) -> Loaded:
     """All problems, with ``test`` as the hub's form has it (EvalPlus's own release file lacks it)."""
     rows, origin = finder.find(
-        ["humanevalplus", "HumanEvalPlus", "humaneval_plus"], hub=Hub("evalplus/humanevalplus", ("data/*.parquet",))
+        ["humanevalplus", "HumanEvalPlus", "humaneval_plus"],
+        hub=Hub("evalplus/humanevalplus", ("data/*.parquet",)),
     )
     return read_all(rows, origin, lambda _number, row: item_of(row, "humanevalplus"))
 

@@ -1,8 +1,15 @@
-"""MBPP (Austin et al. 2021), test split (task ids 11 to 510); the prompt shows the first of three asserts."""
+"""MBPP (Austin et al. 2021), test split (task ids 11 to 510); the prompt shows the first of three
+asserts.
+"""
 
 from verl_pipeline.evaluation.data import Finder, Hub, Row
 from verl_pipeline.evaluation.task import Item, Loaded, Sampling, Task, asked
-from verl_pipeline.evaluation.tasks._reading import SELF_CONTAINED, SELF_CONTAINED_PREFILL, fenced, read_all
+from verl_pipeline.evaluation.tasks._reading import (
+    SELF_CONTAINED,
+    SELF_CONTAINED_PREFILL,
+    fenced,
+    read_all,
+)
 from verl_pipeline.grading import Problem
 from verl_pipeline.grading.readers import read_mbpp
 

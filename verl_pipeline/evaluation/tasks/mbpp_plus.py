@@ -9,7 +9,9 @@ from verl_pipeline.grading.readers import read_mbpp_plus
 
 def load(finder: Finder) -> Loaded:
     """All problems, in the hub's form."""
-    rows, origin = finder.find(["mbppplus", "mbpp_plus"], hub=Hub("evalplus/mbppplus", ("data/*.parquet",)))
+    rows, origin = finder.find(
+        ["mbppplus", "mbpp_plus"], hub=Hub("evalplus/mbppplus", ("data/*.parquet",))
+    )
 
     def read(_number: int, row: Row) -> Item:
         return item_of(row, read_mbpp_plus(row))

@@ -1,4 +1,6 @@
-"""MBPP's own validation split (task ids 511 to 600): to choose checkpoints on, without touching the test split."""
+"""MBPP's own validation split (task ids 511 to 600): to choose checkpoints on, without touching the
+test split.
+"""
 
 from verl_pipeline.evaluation.data import Finder
 from verl_pipeline.evaluation.task import Loaded, Sampling, Task

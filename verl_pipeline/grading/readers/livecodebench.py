@@ -1,6 +1,7 @@
 """LiveCodeBench: public tests as JSON, private ones as JSON or as base64(zlib(pickle(JSON text))).
 
-Invariant: the pickle of downloaded data may make one thing only, a str; anything else is refused before it is made.
+Invariant: the pickle of downloaded data may make one thing only, a str; anything else is refused
+before it is made.
 """
 
 import base64
@@ -16,7 +17,8 @@ from verl_pipeline.grading.readers.errors import BadRow
 from verl_pipeline.grading.readers.pairs import from_json
 from verl_pipeline.sandbox.prelude import IMPORTS
 
-# Unpacked size at which a test file is no test file any more; the largest of release v6 is below 300 MB.
+# Unpacked size at which a test file is no test file any more; the largest of release v6 is below
+# 300 MB.
 MOST_BYTES = 1 << 30
 
 
@@ -53,7 +55,9 @@ def decode_private(text: str) -> list[dict]:
         raise BadRow(f"private tests cannot be decoded: {error}") from error
 
 
-def read_livecodebench(row: Any, *, name: str, source: str = "livecodebench", **settings: Any) -> Problem:
+def read_livecodebench(
+    row: Any, *, name: str, source: str = "livecodebench", **settings: Any
+) -> Problem:
     """A row of LiveCodeBench, or its list of tests as rLLM stores it (``metadata`` in each test)."""
     if isinstance(row, Mapping):
         public = from_json(row.get("public_test_cases") or "[]")

@@ -1,12 +1,15 @@
-"""Sources whose tests are pairs of input and output: TACO, APPS and CodeContests, PrimeIntellect, Codeforces.
+"""Sources whose tests are pairs of input and output: TACO, APPS and CodeContests, PrimeIntellect,
+Codeforces.
 
 Shapes as published:
 
-* TACO, APPS, CodeContests: ``{"inputs": [...], "outputs": [...], "fn_name"?: str}``, or that as JSON text;
+* TACO, APPS, CodeContests: ``{"inputs": [...], "outputs": [...], "fn_name"?: str}``, or that as
+  JSON text;
 * PrimeIntellect, SYNTHETIC-1: ``[{"type": "stdin_stdout" | "function_call", "input", "output", "fn_name"}, ...]``;
 * Codeforces, CodeElo: ``[{"input", "output"}, ...]``.
 
-With ``fn_name``, arguments are a list, or text with one JSON value a line; in the second case the output is JSON text.
+With ``fn_name``, arguments are a list, or text with one JSON value a line; in the second case the
+output is JSON text.
 """
 
 import json
@@ -22,7 +25,10 @@ def read_taco(tests: Any, *, name: str, source: str = "taco", **settings: Any) -
     """A problem of TACO, APPS or CodeContests; ``settings`` are further fields of :class:`Problem`."""
     fields = from_json(tests)
     if not isinstance(fields, Mapping) or not {"inputs", "outputs"} <= fields.keys():
-        raise BadRow(f"{source}/{name}: an object with inputs and outputs is expected, not {type(fields).__name__}")
+        raise BadRow(
+            f"{source}/{name}: an object with inputs and outputs is expected, not "
+            f"{type(fields).__name__}"
+        )
     settings.setdefault("prelude", IMPORTS)
     inputs, outputs = fields["inputs"], fields["outputs"]
     if len(inputs) != len(outputs) or not inputs:
@@ -35,7 +41,9 @@ def read_taco(tests: Any, *, name: str, source: str = "taco", **settings: Any) -
     return Problem(name, source, _calls(inputs, outputs), entry_point=entry_point, **settings)
 
 
-def read_primeintellect(tests: Any, *, name: str, source: str = "primeintellect", **settings: Any) -> Problem:
+def read_primeintellect(
+    tests: Any, *, name: str, source: str = "primeintellect", **settings: Any
+) -> Problem:
     """A problem of PrimeIntellect's SYNTHETIC-1 (``verification_info`` or its ``test_cases``)."""
     cases = from_json(tests)
     if isinstance(cases, Mapping):
@@ -50,13 +58,16 @@ def read_primeintellect(tests: Any, *, name: str, source: str = "primeintellect"
     names = {case.get("fn_name") for case in cases}
     if kinds != {"function_call"} or len(names) != 1 or not all(names):
         raise BadRow(
-            f"{source}/{name}: types {sorted(map(str, kinds))}, functions {sorted(map(str, names))}: one of each"
+            f"{source}/{name}: types {sorted(map(str, kinds))}, functions "
+            f"{sorted(map(str, names))}: one of each"
         )
     calls = _calls([case["input"] for case in cases], [case["output"] for case in cases])
     return Problem(name, source, calls, entry_point=names.pop(), **settings)
 
 
-def read_codeforces(tests: Any, *, name: str, source: str = "codeforces", **settings: Any) -> Problem:
+def read_codeforces(
+    tests: Any, *, name: str, source: str = "codeforces", **settings: Any
+) -> Problem:
     """A problem of Codeforces or CodeElo."""
     cases = from_json(tests)
     if not isinstance(cases, list) or not all(isinstance(case, Mapping) for case in cases):
@@ -90,8 +101,13 @@ def _text(value: Any) -> str:
 
 
 def _calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[CallTest, ...]:
-    """Where every output is a list of one, and no text, the row does not say whether that is the value or around it."""
-    values = [_value(output, isinstance(given, str)) for given, output in zip(inputs, outputs, strict=True)]
+    """Where every output is a list of one, and no text, the row does not say whether that is the
+    value or around it.
+    """
+    values = [
+        _value(output, isinstance(given, str))
+        for given, output in zip(inputs, outputs, strict=True)
+    ]
     boxed = all(isinstance(output, list) and len(output) == 1 for output in outputs)
     return tuple(
         CallTest(_arguments(given), value[0] if boxed else value, boxed)
@@ -114,14 +130,18 @@ def _arguments(given: Any) -> tuple[Any, ...]:
     if isinstance(given, str):
         given = [from_json(line) for line in given.splitlines() if line.strip()]
     if not isinstance(given, list):
-        raise BadRow(f"arguments are expected as a list or as lines of JSON, not {type(given).__name__}")
+        raise BadRow(
+            f"arguments are expected as a list or as lines of JSON, not {type(given).__name__}"
+        )
     return tuple(map(integer_keys, given))
 
 
 def integer_keys(value: Any) -> Any:
-    """An argument's integer keys, which JSON has turned into text: turned back where all of them are integers.
+    """An argument's integer keys, which JSON has turned into text: turned back where all of them
+    are integers.
 
-    (In an expected output they stay text; :func:`~verl_pipeline.grading.compare.value_matches` knows both.)
+    (In an expected output they stay text; :func:`~verl_pipeline.grading.compare.value_matches`
+    knows both.)
     """
     if isinstance(value, dict) and value and all(_is_integer(key) for key in value):
         return {int(key): item for key, item in value.items()}
@@ -129,4 +149,6 @@ def integer_keys(value: Any) -> Any:
 
 
 def _is_integer(key: Any) -> bool:
-    return isinstance(key, str) and key.removeprefix("-").isascii() and key.removeprefix("-").isdigit()
+    return (
+        isinstance(key, str) and key.removeprefix("-").isascii() and key.removeprefix("-").isdigit()
+    )

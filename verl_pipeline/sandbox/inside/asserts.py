@@ -1,10 +1,13 @@
-"""What runs in the process of assert-style tests: trusted code, which reaches the program over a socket only.
+"""What runs in the process of assert-style tests: trusted code, which reaches the program over a
+socket only.
 
 Invariants:
-* Nothing of the program's runs here: its functions are stand-ins that send arguments and get exact built-in values.
-* The exit code is therefore the verdict of these tests. One answer that is missing or refused decides it, whatever the
-  tests do with the exception.
-* Only where tests expect them do objects of the program's own classes come as an answer: they answer for themselves.
+* Nothing of the program's runs here: its functions are stand-ins that send arguments and get exact
+  built-in values.
+* The exit code is therefore the verdict of these tests. One answer that is missing or refused
+  decides it, whatever the tests do with the exception.
+* Only where tests expect them do objects of the program's own classes come as an answer: they
+  answer for themselves.
 """
 
 import builtins
@@ -33,8 +36,8 @@ class NoAnswer(BaseException):
 class Program:
     """Asks the program's process.
 
-    ``objects``: any answer may be an object of the program's own classes; otherwise only what calling a class gives.
-    ``no_answer``: exit code that one missing or refused answer has decided.
+    ``objects``: any answer may be an object of the program's own classes; otherwise only what
+    calling a class gives. ``no_answer``: exit code that one missing or refused answer has decided.
     """
 
     def __init__(self, descriptor, record_names, objects):
@@ -46,7 +49,9 @@ class Program:
         self.no_answer = None
 
     def call(self, owner, name, arguments, keywords):
-        """Returns what the program's function returned, and changes ``arguments`` in place as it did."""
+        """Returns what the program's function returned, and changes ``arguments`` in place as it
+        did.
+        """
         returned, after = self.ask("call", owner, name, list(arguments), keywords)
         for mine, theirs in zip(arguments, after, strict=False):
             _copy_into(mine, theirs)
@@ -57,14 +62,20 @@ class Program:
         asked, owner, name, *_rest = question
         objects = self.objects or (owner is None and name[:1].isupper())
         try:
-            messages.send(self.channel, values.encode(list(question), self.record_names, _reference))
+            messages.send(
+                self.channel, values.encode(list(question), self.record_names, _reference)
+            )
             answer = messages.receive(self.channel)
             if answer is None:
                 raise NoAnswer
-            kind, *rest = values.decode(answer, self.records, functools.partial(self.stand_in, new=objects))
+            kind, *rest = values.decode(
+                answer, self.records, functools.partial(self.stand_in, new=objects)
+            )
             if kind == "refused":
                 raise values.ValueRefused(*rest)
-            if kind not in _ANSWERS[asked] or (kind == "value" and (len(rest) != 2 or type(rest[1]) is not list)):
+            if kind not in _ANSWERS[asked] or (
+                kind == "value" and (len(rest) != 2 or type(rest[1]) is not list)
+            ):
                 raise values.ValueRefused(f"an answer {kind!r} to {asked!r}")
             error = _error(*rest) if kind == "raised" else None
         except (OSError, NoAnswer):
@@ -79,7 +90,9 @@ class Program:
         return rest
 
     def stand_in(self, reference, new):
-        """For an iterator, or an object of the program's: only ``new`` objects may be unknown so far."""
+        """For an iterator, or an object of the program's: only ``new`` objects may be unknown so
+        far.
+        """
         kind, number = reference
         if type(number) is not int or not (new or kind == "iterator" or number in self.known):
             raise values.ValueRefused("an object where a value is expected")
@@ -180,13 +193,17 @@ def run(prelude, source, descriptor, names, records, objects):
 
 
 def _nothing_is_close_to_something():
-    """numpy stretches an empty answer to any shape, and all of nothing is close: HumanEval+ would accept ``[]``."""
+    """numpy stretches an empty answer to any shape, and all of nothing is close: HumanEval+ would
+    accept ``[]``.
+    """
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         close = numpy.allclose
 
         def allclose(a, b, *arguments, **keywords):
-            return bool(numpy.size(a)) == bool(numpy.size(b)) and close(a, b, *arguments, **keywords)
+            return bool(numpy.size(a)) == bool(numpy.size(b)) and close(
+                a, b, *arguments, **keywords
+            )
 
         numpy.allclose = allclose
 

@@ -1,12 +1,13 @@
 """What runs in a program's own process: the program as ``__main__``, or calls into it.
 
-Nothing here can be trusted once the program has started: it shares this process. What it writes is data to the judge,
-and its exit code decides no verdict alone.
+Nothing here can be trusted once the program has started: it shares this process. What it writes is
+data to the judge, and its exit code decides no verdict alone.
 
 Invariants:
-* The program sees what it would see as ``python3 solution.py``: ``__main__``, standard streams on files, no modules of
-  the jail.
-* A program ends as Python ends one: threads are waited for, exit functions run, streams are flushed.
+* The program sees what it would see as ``python3 solution.py``: ``__main__``, standard streams on
+  files, no modules of the jail.
+* A program ends as Python ends one: threads are waited for, exit functions run, streams are
+  flushed.
 """
 
 import atexit
@@ -27,7 +28,8 @@ import values
 from exits import NO_FUNCTION, NO_SYNTAX, NO_VALUE, RAISED
 from messages import receive, send
 
-# No descriptor of a process that is about to become a program has this number, and its limit allows it.
+# No descriptor of a process that is about to become a program has this number, and its limit allows
+# it.
 _ABOVE = 100
 _ready: dict = {}
 
@@ -45,7 +47,8 @@ def run(prelude, source):
 
 
 def call(prelude, source, entry_point, arguments, result):
-    """``entry_point(*arguments)`` for each of ``arguments``, one after another; returns the exit code.
+    """``entry_point(*arguments)`` for each of ``arguments``, one after another; returns the exit
+    code.
 
     What each returns goes to descriptor ``result`` when it is known, encoded, as a line.
     """
@@ -74,7 +77,9 @@ def call(prelude, source, entry_point, arguments, result):
 
 
 def serve(prelude, source, channel, records):
-    """Questions that come over ``channel`` (a socket's descriptor), one after another, until it ends."""
+    """Questions that come over ``channel`` (a socket's descriptor), one after another, until it
+    ends.
+    """
     code = 0
     try:
         program = Program(prelude, source)
@@ -92,7 +97,9 @@ def serve(prelude, source, channel, records):
 
 
 class Answers:
-    """Answers what tests ask; objects of the program's own classes stay here, the tests know their numbers."""
+    """Answers what tests ask; objects of the program's own classes stay here, the tests know their
+    numbers.
+    """
 
     def __init__(self, program, records):
         self.program, self.records = program, records
@@ -100,9 +107,10 @@ class Answers:
         self.numbers = {}
 
     def to(self, question):
-        """Questions: ``["call", object or None, name, args, kwargs]``, ``["get", object, name]``, ``["set", object,
-        name, value]``, ``["next", iterator, ""]``; answers: ``["value", returned, args as they are now]``,
-        ``["callable"]``, ``["stopped"]``, ``["raised", type, text]``, ``["refused", text]``: what may not cross.
+        """Questions: ``["call", object or None, name, args, kwargs]``, ``["get", object, name]``,
+        ``["set", object, name, value]``, ``["next", iterator, ""]``; answers: ``["value", returned,
+        args as they are now]``, ``["callable"]``, ``["stopped"]``, ``["raised", type, text]``,
+        ``["refused", text]``: what may not cross.
         """
         try:
             kind, owner, name, *rest = values.decode(question, self.records, self.referred)
@@ -127,9 +135,17 @@ class Answers:
             return values.encode(["refused", str(error)])
         except Exception as error:
             # An error class of the program's own is sent as the built-in one it is based on.
-            names = [base.__name__ for base in type(error).__mro__ if getattr(builtins, base.__name__, None) is base]
-            plain = len(error.args) == 1 and type(error.args[0]) is str  # str() of a KeyError quotes it
-            return values.encode(["raised", names[0], (error.args[0] if plain else str(error))[:1000]])
+            names = [
+                base.__name__
+                for base in type(error).__mro__
+                if getattr(builtins, base.__name__, None) is base
+            ]
+            plain = (
+                len(error.args) == 1 and type(error.args[0]) is str
+            )  # str() of a KeyError quotes it
+            return values.encode(
+                ["raised", names[0], (error.args[0] if plain else str(error))[:1000]]
+            )
 
     def encoded(self, answer):
         return values.encode(answer, self.records, self.reference, opaque=True)
@@ -141,7 +157,8 @@ class Answers:
     def reference(self, item):
         """``[kind, number]`` of an iterator, or of an object of the program's own classes.
 
-        What is based on a built-in type (a named tuple, an IntEnum) is a value, unless the tests made it.
+        What is based on a built-in type (a named tuple, an IntEnum) is a value, unless the tests
+        made it.
         """
         own = type(item).__module__ == self.program.module.__name__
         if own and isinstance(item, values.BASES):
@@ -155,7 +172,9 @@ class Answers:
 
 
 def have_ready(prelude):
-    """Run ``prelude`` in a module that the one program of this process will be; it may set the limit of recursion."""
+    """Run ``prelude`` in a module that the one program of this process will be; it may set the
+    limit of recursion.
+    """
     limit = sys.getrecursionlimit()
     _ready[prelude] = _begun(prelude, "__main__"), sys.getrecursionlimit()
     sys.setrecursionlimit(limit)
@@ -170,7 +189,8 @@ def _begun(prelude, name):
 
 
 def _execute(prelude, source, name="__main__"):
-    """A module of ``prelude``, then ``source``: apart, so that the program may begin with ``from __future__``.
+    """A module of ``prelude``, then ``source``: apart, so that the program may begin with ``from
+    __future__``.
 
     Returns the module, and what the prelude had put into it.
     """
@@ -188,9 +208,11 @@ def _execute(prelude, source, name="__main__"):
 
 
 class Program:
-    """A program whose functions are asked for: those it has itself, none that the prelude has lent it.
+    """A program whose functions are asked for: those it has itself, none that the prelude has lent
+    it.
 
-    With ``from operator import *`` in front, a program without ``add`` would otherwise pass tests of ``add``.
+    With ``from operator import *`` in front, a program without ``add`` would otherwise pass tests
+    of ``add``.
     """
 
     def __init__(self, prelude, source):
@@ -207,7 +229,9 @@ class Program:
         return found if callable(found) else None
 
     def _binds(self, name):
-        """Whether the source itself gives something this name, as with ``from operator import add``."""
+        """Whether the source itself gives something this name, as with ``from operator import
+        add``.
+        """
         table = symtable.symtable(self.source, "solution.py", "exec")
         if name not in table.get_identifiers():
             return False
@@ -244,7 +268,8 @@ def _end(code):
 
 
 def prepare(stdin, stdout, stderr, keep, ready):
-    """Descriptors and streams of a new Python process; of all other descriptors ``keep`` stays, as number 3.
+    """Descriptors and streams of a new Python process; of all other descriptors ``keep`` stays, as
+    number 3.
 
     Returns ``ready`` under its new number, to be closed before the program starts.
     """
@@ -259,7 +284,9 @@ def prepare(stdin, stdout, stderr, keep, ready):
     os.closerange(ready + 1, 1 << 20)
     sys.stdin = open(0, encoding="utf-8", closefd=False)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = io.TextIOWrapper(open(2, "wb", 0, closefd=False), "utf-8", "backslashreplace", write_through=True)
+    sys.stderr = io.TextIOWrapper(
+        open(2, "wb", 0, closefd=False), "utf-8", "backslashreplace", write_through=True
+    )
     vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
     sys.argv = ["solution.py"]
     gc.enable()

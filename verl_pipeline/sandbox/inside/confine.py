@@ -1,6 +1,8 @@
-"""Linux calls that confine a program: namespaces and mounts of its own, Landlock, limits. By ctypes, no package.
+"""Linux calls that confine a program: namespaces and mounts of its own, Landlock, limits. By
+ctypes, no package.
 
-Loaded inside the jail only. Every call that fails raises: a program that cannot be confined does not run.
+Loaded inside the jail only. Every call that fails raises: a program that cannot be confined does
+not run.
 """
 
 import contextlib
@@ -38,10 +40,11 @@ def _check(result, what):
 
 
 def fork_into_namespaces():
-    """Like :func:`os.fork`; the child is process 1 in user, pid and mount namespaces of its own, its ids stay the same.
+    """Like :func:`os.fork`; the child is process 1 in user, pid and mount namespaces of its own,
+    its ids stay the same.
 
-    One process less than by unshare(2), which leaves the caller outside of the pid namespace. The jail's IPC namespace
-    is shared: seccomp refuses all that is in it.
+    One process less than by unshare(2), which leaves the caller outside of the pid namespace. The
+    jail's IPC namespace is shared: seccomp refuses all that is in it.
     """
     uid, gid = os.getuid(), os.getgid()
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | signal.SIGCHLD
@@ -51,7 +54,11 @@ def fork_into_namespaces():
         ctypes.pythonapi.PyOS_AfterFork_Parent()
         return _check(child, "clone")
     ctypes.pythonapi.PyOS_AfterFork_Child()
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
         write(f"/proc/self/{name}", text)
     return 0
 
@@ -66,17 +73,25 @@ def write(path, text):
 def mount_proc():
     """``/proc`` of this pid namespace."""
     _check(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount / private")
-    _check(_libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None), "mount /proc")
+    _check(
+        _libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None),
+        "mount /proc",
+    )
 
 
 def mount_scratch(path, size, inodes):
     """A new, empty tmpfs at ``path`` of ``size`` bytes and ``inodes`` files."""
     options = f"size={size},nr_inodes={inodes},mode=700".encode()
-    _check(_libc.mount(b"tmpfs", path.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOATIME, options), f"mount {path}")
+    _check(
+        _libc.mount(b"tmpfs", path.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOATIME, options),
+        f"mount {path}",
+    )
 
 
 def begin_process_ids():
-    """The next process id of this namespace is the first again, where the kernel allows it: they would count runs."""
+    """The next process id of this namespace is the first again, where the kernel allows it: they
+    would count runs.
+    """
     with contextlib.suppress(OSError):
         write("/proc/sys/kernel/ns_last_pid", "1")
 
@@ -103,25 +118,37 @@ def die_with_parent():
 
 def landlock_abi():
     """Version of Landlock, 0 where there is none."""
-    return max(0, _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION))
+    return max(
+        0, _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
+    )
 
 
 def landlock_rules(abi, readable, writable):
-    """Read below ``readable`` and write below ``writable`` only; no signals and sockets to the outside.
+    """Read below ``readable`` and write below ``writable`` only; no signals and sockets to the
+    outside.
 
-    Each argument is a list of paths that exist; what is mounted below one later belongs to it. Returns a descriptor for
-    :func:`landlock`.
+    Each argument is a list of paths that exist; what is mounted below one later belongs to it.
+    Returns a descriptor for :func:`landlock`.
     """
-    rights = (1 << (13 + (abi > 1) + (abi > 2) + (abi > 4))) - 1  # 13, 14 (refer), 15 (truncate), 16 (device ioctl)
+    rights = (
+        1 << (13 + (abi > 1) + (abi > 2) + (abi > 4))
+    ) - 1  # 13, 14 (refer), 15 (truncate), 16 (device ioctl)
     scopes = _SCOPES if abi > 5 else 0
     attribute = struct.pack("=QQQ", rights, 0, scopes)[: 8 if abi < 4 else 16 if abi < 6 else 24]
-    ruleset = _check(_libc.syscall(SYS_LANDLOCK_CREATE_RULESET, attribute, len(attribute), 0), "landlock")
+    ruleset = _check(
+        _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, attribute, len(attribute), 0), "landlock"
+    )
     for paths, allowed in ((readable, _READ), (writable, rights)):
         for path in paths:
             beneath = os.open(path, os.O_PATH)
-            here = allowed if os.path.isdir(path) else allowed & (1 << 0 | 1 << 1 | 1 << 2 | 1 << 14)
+            here = (
+                allowed if os.path.isdir(path) else allowed & (1 << 0 | 1 << 1 | 1 << 2 | 1 << 14)
+            )
             rule = struct.pack("=Qi", here & rights, beneath)
-            _check(_libc.syscall(SYS_LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, rule, 0), f"rule {path}")
+            _check(
+                _libc.syscall(SYS_LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, rule, 0),
+                f"rule {path}",
+            )
             os.close(beneath)
     return ruleset
 
@@ -143,7 +170,9 @@ def drop_capabilities():
 
 
 def seccomp(program):
-    """Install a compiled filter: ``struct sock_filter`` records, for this process and all it starts."""
+    """Install a compiled filter: ``struct sock_filter`` records, for this process and all it
+    starts.
+    """
     buffer = ctypes.create_string_buffer(program, len(program))
 
     class Fprog(ctypes.Structure):
@@ -154,7 +183,8 @@ def seccomp(program):
 
 
 def limits(cpu_s, memory, output, processes, files):
-    """Hard limits: whole CPU seconds, bytes of address space and of a file, processes of this user, descriptors.
+    """Hard limits: whole CPU seconds, bytes of address space and of a file, processes of this user,
+    descriptors.
 
     ``memory`` is the program's own: what the warm interpreter has mapped already is added.
     """
@@ -201,16 +231,28 @@ def descendants(pid):
 
 
 def remove_below(folder):
-    """Without a mount namespace: empty ``folder``, of locked folders too, and of those too deep for any path."""
+    """Without a mount namespace: empty ``folder``, of locked folders too, and of those too deep for
+    any path.
+    """
     os.chmod(folder, 0o700)
     if os.listdir(folder):
-        unlock = ["-type", "d", "-execdir", "/bin/chmod", "700", "{}", ";"]  # before find(1) goes in
+        unlock = [
+            "-type",
+            "d",
+            "-execdir",
+            "/bin/chmod",
+            "700",
+            "{}",
+            ";",
+        ]  # before find(1) goes in
         subprocess.run(["/usr/bin/find", folder, "-mindepth", "1", *unlock], check=False)
         subprocess.run(["/usr/bin/find", folder, "-mindepth", "1", "-delete"], check=True)
 
 
 def threads_of_user():
-    """All threads of this user on the machine: without a user namespace the limit of processes counts them."""
+    """All threads of this user on the machine: without a user namespace the limit of processes
+    counts them.
+    """
     count = 0
     for name in os.listdir("/proc"):
         if name.isdigit():

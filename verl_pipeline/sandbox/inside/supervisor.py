@@ -1,9 +1,10 @@
-"""Runs programs, one after another, watches each run and ends all of it; process 1 of their namespaces.
+"""Runs programs, one after another, watches each run and ends all of it; process 1 of their
+namespaces.
 
 Invariants:
 * Nothing of the program's runs in this process, which the program can neither trace nor signal.
-* After a run none of its processes is left: as process 1 it kills all others, and waits until it has no child. A run
-  begins with an empty scratch folder.
+* After a run none of its processes is left: as process 1 it kills all others, and waits until it
+  has no child. A run begins with an empty scratch folder.
 * A failure before the program's first instruction is told apart from all that a program can do.
 * When the judge closes the socket, or no run is to come, it ends.
 """
@@ -25,8 +26,11 @@ import exits
 import usage
 
 PACKET = 1 << 16
-MODULES_OF_THE_JAIL = "asserts candidate confine exits messages supervisor syscalls usage values warm".split()
-# Seconds between two looks at a running program; the first comes this late as well, most programs have ended by then.
+MODULES_OF_THE_JAIL = (
+    "asserts candidate confine exits messages supervisor syscalls usage values warm".split()
+)
+# Seconds between two looks at a running program; the first comes this late as well, most programs
+# have ended by then.
 LOOK_S = 0.05
 _READY = b"confined"
 
@@ -34,9 +38,9 @@ _READY = b"confined"
 class Supervisor:
     """Answers requests to run the program; one at a time.
 
-    A request has ``kind`` (``stdin``, ``call``, ``serve`` or ``asserts``), ``fresh`` (a program's first run),
-    ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``, ``output``, and descriptors: source, standard input, output and
-    error, and for all but ``stdin`` one more.
+    A request has ``kind`` (``stdin``, ``call``, ``serve`` or ``asserts``), ``fresh`` (a program's
+    first run), ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``, ``output``, and descriptors: source,
+    standard input, output and error, and for all but ``stdin`` one more.
     """
 
     def __init__(self, control, settings):
@@ -83,10 +87,19 @@ class Supervisor:
         if why == "gone":
             return None
         if why == "busy":
-            return {"error": f"the machine was too busy: {cpu:.1f} s of CPU in {wall:.0f} s, {meter.idle_s:.1f} s idle"}
+            return {
+                "error": (
+                    f"the machine was too busy: {cpu:.1f} s of CPU in {wall:.0f} s, "
+                    f"{meter.idle_s:.1f} s idle"
+                )
+            }
         head, _space, before = said.partition(b" ")
         if head != _READY:
-            return {"error": f"the program could not be confined: {said.decode(errors='replace') or status}"}
+            return {
+                "error": (
+                    f"the program could not be confined: {said.decode(errors='replace') or status}"
+                )
+            }
         cpu = max(0.0, cpu - float(before))  # what confining it took is not its own
         if why is None and cpu > request["cpu_s"]:
             why = "cpu"
@@ -96,11 +109,16 @@ class Supervisor:
         """``fresh``: for another program, which shall not see how much others have written."""
         if not self.settings["namespaces"]:
             confine.remove_below(self.scratch)
-        elif fresh or os.stat(self.scratch).st_ctime_ns != self.untouched or os.listdir(self.scratch):
-            # The time of its last change, which nobody can set, says that most programs write nothing: mounts are slow.
+        elif (
+            fresh or os.stat(self.scratch).st_ctime_ns != self.untouched or os.listdir(self.scratch)
+        ):
+            # The time of its last change, which nobody can set, says that most programs write
+            # nothing: mounts are slow.
             if self.untouched is not None:
                 confine.unmount(self.scratch)
-            confine.mount_scratch(self.scratch, self.settings["scratch_bytes"], self.settings["scratch_files"])
+            confine.mount_scratch(
+                self.scratch, self.settings["scratch_bytes"], self.settings["scratch_files"]
+            )
             self.untouched = os.stat(self.scratch).st_ctime_ns
 
     def become(self, request, descriptors, ready):
@@ -154,10 +172,14 @@ class Supervisor:
             return candidate.call(prelude, source, request["entry_point"], arguments, 3)
         if kind == "serve":
             return candidate.serve(prelude, source, 3, request["records"])
-        return asserts.run(prelude, source, 3, request["names"], request["records"], request["objects"])
+        return asserts.run(
+            prelude, source, 3, request["names"], request["records"], request["objects"]
+        )
 
     def watch(self, meter, watched, request):
-        """Wait for the program's end; what it exceeded, ``gone`` if the judge has closed, ``busy``, or None."""
+        """Wait for the program's end; what it exceeded, ``gone`` if the judge has closed, ``busy``,
+        or None.
+        """
         poll = select.poll()
         poll.register(watched, select.POLLIN)
         poll.register(self.control, select.POLLIN | select.POLLHUP | select.POLLRDHUP)
@@ -183,7 +205,9 @@ class Supervisor:
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
 
     def end_all(self, program):
-        """Kill what is left and reap it: exit code (negative: a signal), CPU seconds, largest resident bytes."""
+        """Kill what is left and reap it: exit code (negative: a signal), CPU seconds, largest
+        resident bytes.
+        """
         status, cpu, memory = None, 0.0, 0
         self.kill_all()
         while True:

@@ -1,9 +1,9 @@
 """The system calls a program may not make, as a compiled seccomp filter.
 
-A list of what is refused, not of what is allowed: interpreters and numpy use many calls, and namespaces, Landlock and
-the missing rights already stand behind most of these. Refused calls fail with EPERM, as they do for a user without
-rights; those that libc tries before an older one, and all that are newer than this list, fail with ENOSYS, so that the
-older one is taken.
+A list of what is refused, not of what is allowed: interpreters and numpy use many calls, and
+namespaces, Landlock and the missing rights already stand behind most of these. Refused calls fail
+with EPERM, as they do for a user without rights; those that libc tries before an older one, and all
+that are newer than this list, fail with ENOSYS, so that the older one is taken.
 
 Numbers: Linux ``unistd_64.h`` of x86_64 and the generic table of aarch64.
 """
@@ -86,7 +86,8 @@ REFUSED = {
     "modify_ldt": (154, None),
     "personality": (135, 92),
     "seccomp": (317, 277),
-    # more of the processors than its share; less of them would make its slowness look like the machine's
+    # more of the processors than its share; less of them would make its slowness look like the
+    # machine's
     "sched_setattr": (314, 274),
     "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118),
@@ -98,7 +99,8 @@ REFUSED = {
 }
 # Allowed if the first argument is 0, which means the caller: setrlimit is this call.
 FOR_ITSELF = {"prlimit64": (302, 261)}
-# Of sockets that can send to any address, as those of datagrams, not even pairs: second argument SOCK_DGRAM.
+# Of sockets that can send to any address, as those of datagrams, not even pairs: second argument
+# SOCK_DGRAM.
 SOCKET_PAIR, _DATAGRAM, _KIND_BITS = (53, 199), 2, 0xF
 NOT_THERE = {"clone3": (435, 435)}
 # Linux 6.10 (mseal): calls that came later have not been looked at.
@@ -107,7 +109,9 @@ CLONE = {"x86_64": 56, "aarch64": 220}
 # AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64 (include/uapi/linux/audit.h)
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # CLONE_NEW*: TIME, NS, CGROUP, UTS, IPC, USER, PID, NET
-_NEW_NAMESPACES = 0x80 | 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
+_NEW_NAMESPACES = (
+    0x80 | 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
+)
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _AND = 0x54
@@ -126,7 +130,9 @@ def compiled(machine=None):
     """
     machine = machine or os.uname().machine
     if machine not in ARCHITECTURES:
-        raise RuntimeError(f"no seccomp filter for {machine}; there is one for {', '.join(ARCHITECTURES)}")
+        raise RuntimeError(
+            f"no seccomp filter for {machine}; there is one for {', '.join(ARCHITECTURES)}"
+        )
     column = list(ARCHITECTURES).index(machine)
     program = [
         _instruction(_LOAD, _ARCHITECTURE),
@@ -139,7 +145,10 @@ def compiled(machine=None):
     for table, error in ((REFUSED, errno.EPERM), (NOT_THERE, errno.ENOSYS)):
         for numbers in table.values():
             if numbers[column] is not None:
-                program += [_instruction(_EQUAL, numbers[column], 0, 1), _instruction(_RETURN, _ERRNO | error)]
+                program += [
+                    _instruction(_EQUAL, numbers[column], 0, 1),
+                    _instruction(_RETURN, _ERRNO | error),
+                ]
     program += [
         _instruction(_AT_LEAST, NEWEST + 1, 0, 1),
         _instruction(_RETURN, _ERRNO | errno.ENOSYS),

@@ -1,10 +1,13 @@
-"""What a run has used so far, from ``/proc`` and processors' clocks: computing, waiting for a processor, memory.
+"""What a run has used so far, from ``/proc`` and processors' clocks: computing, waiting for a
+processor, memory.
 
 Invariants:
-* What a thread or process has used stays in the sum when it has ended; what ended between two looks unseen is missing.
-* Time in which something of the run computed or waited for a processor is not idle: a busy machine makes no run idle.
-* Waiting is summed over all threads, so that many which wait a little at once can hide idle time; what is idle for sure
-  is known as well, and decides when a run is given up.
+* What a thread or process has used stays in the sum when it has ended; what ended between two looks
+  unseen is missing.
+* Time in which something of the run computed or waited for a processor is not idle: a busy machine
+  makes no run idle.
+* Waiting is summed over all threads, so that many which wait a little at once can hide idle time;
+  what is idle for sure is known as well, and decides when a run is given up.
 """
 
 import contextlib
@@ -19,7 +22,8 @@ class Meter:
 
     Attributes:
         cpu_s: of all its processes so far.
-        idle_s, surely_idle_s, wall_s: seconds since ``start``; the second counts one thread's longest wait a look only.
+        idle_s, surely_idle_s, wall_s: seconds since ``start``; the second counts one thread's
+            longest wait a look only.
         memory: resident bytes at the last look, of all processes together.
     """
 
@@ -55,10 +59,15 @@ class Meter:
 
 
 def _clock_of(pid):
-    """CPU clock of a process: all its threads, ended ones included (``CPUCLOCK_SCHED``, posix-timers_types.h)."""
+    """CPU clock of a process: all its threads, ended ones included (``CPUCLOCK_SCHED``,
+    posix-timers_types.h).
+    """
     return ~pid << 3 | 2
 
 
 def _increases(now, before):
     # A process id that is in use again counts from zero.
-    return [value - before.get(key, 0.0) if value >= before.get(key, 0.0) else value for key, value in now.items()]
+    return [
+        value - before.get(key, 0.0) if value >= before.get(key, 0.0) else value
+        for key, value in now.items()
+    ]

@@ -1,15 +1,19 @@
 """Values that cross between a program and its judge: exact built-in types, as flat JSON.
 
-Both sides load this file: the judge as part of the package, the jail by itself; it imports the standard library only.
+Both sides load this file: the judge as part of the package, the jail by itself; it imports the
+standard library only.
 
-A value is a list of its parts in preorder. A scalar is itself, or a tagged pair where JSON has no type for it; a
-container is a tag and a length, followed by its members (of a dict: key, value, key, value ...).
+A value is a list of its parts in preorder. A scalar is itself, or a tagged pair where JSON has no
+type for it; a container is a tag and a length, followed by its members (of a dict: key, value, key,
+value ...).
 
 Invariants:
-* :func:`decode` makes nothing but None, bool, int, float, complex, str, bytes, range, list, tuple, set, frozenset,
-  dict, their types and, where the caller allows them, plain records and references; it calls no method of what it made.
-* Nothing recurses: a value may be as deep as it likes, up to the sizes below; but what is hashed (members of sets, keys
-  of dicts) is shallow, because Python's hashing recurses, and does not collide.
+* :func:`decode` makes nothing but None, bool, int, float, complex, str, bytes, range, list, tuple,
+  set, frozenset, dict, their types and, where the caller allows them, plain records and references;
+  it calls no method of what it made.
+* Nothing recurses: a value may be as deep as it likes, up to the sizes below; but what is hashed
+  (members of sets, keys of dicts) is shallow, because Python's hashing recurses, and does not
+  collide.
 """
 
 import json
@@ -24,7 +28,10 @@ MOST_COLLISIONS = 1000
 MOST_CHARACTERS = 16 << 20
 _TAGS = {list: "l", tuple: "t", set: "s", frozenset: "f", dict: "d"}
 # Types as values: an argument such as ``int``.
-_TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)}
+_TYPES = {
+    kind.__name__: kind
+    for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
+}
 BASES = (bool, int, float, str, bytes, list, tuple, set, frozenset, dict)
 
 
@@ -39,9 +46,10 @@ class Opaque:
 def encode(value, records=(), refer=None, opaque=False):
     """``value`` as JSON text.
 
-    Instances of subclasses (a ``defaultdict``, an ``IntEnum``, a named tuple) cross as what they are based on, and
-    numpy's scalars as Python's; instances of classes named in ``records`` as their attributes; objects for which
-    ``refer(object)`` is a reference (any JSON), as that. With ``opaque``, all others cross as :class:`Opaque`.
+    Instances of subclasses (a ``defaultdict``, an ``IntEnum``, a named tuple) cross as what they
+    are based on, and numpy's scalars as Python's; instances of classes named in ``records`` as
+    their attributes; objects for which ``refer(object)`` is a reference (any JSON), as that. With
+    ``opaque``, all others cross as :class:`Opaque`.
 
     Raises:
         ValueRefused: any other type, or more than :data:`MOST_PARTS` parts.
@@ -93,7 +101,9 @@ def _as_builtin(item, kind):
     for base in BASES:
         if isinstance(item, base):
             # The base's own methods: an overridden one could run for ever.
-            return dict(dict.items(item)) if base is dict else base.__new__(base, _plain(item, base))
+            return (
+                dict(dict.items(item)) if base is dict else base.__new__(base, _plain(item, base))
+            )
     if kind.__module__ == "numpy" and hasattr(item, "item") and not getattr(item, "ndim", 1):
         return item.item()
     return item

@@ -1,18 +1,19 @@
 """A warm interpreter: forks a supervisor, which forks one process for each run of a program.
 
-    server (imports done once, runs no program)
-      `- supervisor     process 1 in user, pid and mount namespaces of its own (one for programs, one for the tests that
+    server (imports done once, runs no program) `- supervisor     process 1 in user, pid and mount
+      namespaces of its own (one for programs, one for the tests that
            |            ask them); mounts /proc and the scratch folder, counts time and memory, kills
            `- program   Landlock, seccomp, limits; new for each run
 
-Loaded inside the jail, as ``python -I -S warm.py <descriptor> <settings as JSON>``. The judge asks the server over the
-descriptor (a Unix socket of packets) and each supervisor over a socket of its own that comes with the question.
+Loaded inside the jail, as ``python -I -S warm.py <descriptor> <settings as JSON>``. The judge asks
+the server over the descriptor (a Unix socket of packets) and each supervisor over a socket of its
+own that comes with the question.
 
 Invariants:
-* Server and supervisor execute nothing of a program's; a program reaches neither: their processes are outside its pid
-  namespace or undumpable, and it holds no descriptor of theirs.
-* When the judge closes a supervisor's socket, the supervisor ends, and with it all processes of its namespaces; when it
-  closes the server's, the server ends.
+* Server and supervisor execute nothing of a program's; a program reaches neither: their processes
+  are outside its pid namespace or undumpable, and it holds no descriptor of theirs.
+* When the judge closes a supervisor's socket, the supervisor ends, and with it all processes of its
+  namespaces; when it closes the server's, the server ends.
 """
 
 import contextlib
@@ -35,8 +36,8 @@ import syscalls  # noqa: E402
 from supervisor import Supervisor, receive, reply  # noqa: E402
 
 NO_SCOPES = (
-    "the tier 'rlimits' needs Landlock with scopes (ABI 6, Linux 6.12): without it a program can signal its judge, and "
-    "below ABI 1 read its memory; use the tier 'namespaces' or 'remote'"
+    "the tier 'rlimits' needs Landlock with scopes (ABI 6, Linux 6.12): without it a program can "
+    "signal its judge, and below ABI 1 read its memory; use the tier 'namespaces' or 'remote'"
 )
 
 
@@ -45,7 +46,9 @@ def main():
     settings = json.loads(sys.argv[2])
     sys.path += settings["packages"]
     sys.argv[1:] = []
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a handler could be reached from inside a pid namespace
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a handler could be reached from inside a pid namespace
     settings["readable"] = [path for path in settings["readable"] if os.path.exists(path)]
     missing = preload(settings["imports"])
     site.setquit()  # exit() and quit(), which -S leaves out

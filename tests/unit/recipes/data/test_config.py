@@ -25,7 +25,11 @@ def names(config: type, prefix: str = "") -> set[str]:
     found = set()
     for field in fields(config):
         part = parts(config).get(field.name)
-        found |= names(part, f"{prefix}{field.name}.") if part and part not in LEAVES else {prefix + field.name}
+        found |= (
+            names(part, f"{prefix}{field.name}.")
+            if part and part not in LEAVES
+            else {prefix + field.name}
+        )
     return found
 
 
@@ -33,7 +37,11 @@ def test_the_full_profile_shows_every_setting():
     def given(node, prefix=""):
         for key, value in node.items():
             name = prefix + key
-            yield from given(value, f"{name}.") if isinstance(value, dict) and value and key != "sources" else [name]
+            yield from (
+                given(value, f"{name}.")
+                if isinstance(value, dict) and value and key != "sources"
+                else [name]
+            )
 
     shown = yaml.safe_load((PROFILES / "prepare-full.yaml").read_text())
     assert set(given(shown)) == names(PrepareConfig)
@@ -65,7 +73,10 @@ def test_the_full_profile_is_deepcoders():
     config = load_config("full", [])
     assert list(config.sources) == ["taco", "primeintellect", "livecodebench"]
     assert (config.tests.min, config.length.max_tokens) == (5, 2048)
-    assert (config.sources["livecodebench"].start, config.sources["livecodebench"].end) == ("2023-05-01", "2024-08-01")
+    assert (config.sources["livecodebench"].start, config.sources["livecodebench"].end) == (
+        "2023-05-01",
+        "2024-08-01",
+    )
     assert config.split.heldout  # the stages validate on heldout.parquet
     defaults = PrepareConfig()
     for name in ("prompt", "tests", "length", "verify", "near", "difficulty", "grader"):
@@ -82,12 +93,21 @@ GOOD = ("sources.taco.limit=5", "model=quickstart")
         (["length.max_token=5"], r"length.max_token: no such setting; did you mean max_tokens\?"),
         (["sources.taco.limits=5"], r"sources.taco.limits: no such setting; did you mean limit\?"),
         (["sources.tacos.limit=5"], r"sources.tacos: no such source; did you mean taco\?"),
-        (["difficulty.engine.dtyp=x"], r"difficulty.engine.dtyp: no such setting; did you mean dtype\?"),
+        (
+            ["difficulty.engine.dtyp=x"],
+            r"difficulty.engine.dtyp: no such setting; did you mean dtype\?",
+        ),
         (["length.max_tokens=many"], r"length.max_tokens: "),
         (["length.max_tokens=0"], r"length.max_tokens=0: must be at least 1"),
-        (["verify.on_disagreement=keep"], r"verify.on_disagreement='keep': must be one of drop, mark"),
+        (
+            ["verify.on_disagreement=keep"],
+            r"verify.on_disagreement='keep': must be one of drop, mark",
+        ),
         (["near.threshold=1.5"], r"near.threshold=1.5: must be above 0 and at most 1"),
-        (["difficulty.low=0.9", "difficulty.high=0.1"], r"difficulty.low=0.9 must be below high=0.1"),
+        (
+            ["difficulty.low=0.9", "difficulty.high=0.1"],
+            r"difficulty.low=0.9 must be below high=0.1",
+        ),
         (["difficulty.mode=given"], r"difficulty.rates: name a file"),
         (["sources.taco.start=2020-01-01"], r"sources.taco.start, end: its rows have no date"),
         (["sources.livecodebench.start=May"], r"sources.livecodebench.start='May': an ISO date"),
@@ -102,7 +122,9 @@ def test_what_cannot_be_is_refused_by_name(settings, message):
 def test_no_source_and_no_file_are_refused(tmp_path):
     with pytest.raises(BadSetting, match="sources: name at least one"):
         load_config(None, ["model=quickstart"])
-    with pytest.raises(BadSetting, match=r"--config cpus: no such file, and no profile; did you mean cpu\?"):
+    with pytest.raises(
+        BadSetting, match=r"--config cpus: no such file, and no profile; did you mean cpu\?"
+    ):
         load_config("cpus", [])
     broken = tmp_path / "broken.yaml"
     broken.write_text("sources: [")

@@ -38,19 +38,28 @@ def test_every_planted_fault_is_found_and_no_clean_row_is_lost(prepare, tmp_path
 
     outcome = prepare(*settings(data), data=data)
 
-    rows = [json.loads(line) for line in (tmp_path / "out" / "removed.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "out" / "removed.jsonl").read_text().splitlines()
+    ]
     removed = {row["id"]: (row["stage"], row["reason"], row["twin"]) for row in rows}
     assert removed == mixture.planted
     table = pyarrow.parquet.read_table(tmp_path / "out" / "train.parquet").to_pylist()
-    assert {row["extra_info"]["name"] for row in table} == mixture.clean == set(outcome.records.kept)
-    assert all(row["extra_info"]["verified"] and not row["extra_info"]["multi_answer"] for row in table)
+    assert (
+        {row["extra_info"]["name"] for row in table} == mixture.clean == set(outcome.records.kept)
+    )
+    assert all(
+        row["extra_info"]["verified"] and not row["extra_info"]["multi_answer"] for row in table
+    )
     assert all(0 < row["similarity"] <= 1 for row in rows if row["twin"])
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     for source, lines in mixture.rows.items():
         counted = report["sources"][source]
         assert counted["rows"] == len(lines)
         assert counted["left"] == sum(name.startswith(f"{source}/") for name in mixture.clean)
-        assert sum(stage["went"] for stage in counted["stages"].values()) == counted["rows"] - counted["left"]
+        assert (
+            sum(stage["went"] for stage in counted["stages"].values())
+            == counted["rows"] - counted["left"]
+        )
 
 
 def test_the_files_are_what_training_and_evaluation_read(prepare, tmp_path):
@@ -61,7 +70,9 @@ def test_the_files_are_what_training_and_evaluation_read(prepare, tmp_path):
         path = tmp_path / "out" / f"{split}.parquet"
         assert check_parquet(path) is None
         loaded = TASK.load(None, file=str(path))
-        assert not loaded.bad_rows and all(item.problem and item.problem.tests for item in loaded.items)
+        assert not loaded.bad_rows and all(
+            item.problem and item.problem.tests for item in loaded.items
+        )
         names |= {item.id for item in loaded.items}
         rows = pyarrow.parquet.read_table(path).to_pylist()
         assert [row["extra_info"]["index"] for row in rows] == list(range(len(rows)))
@@ -72,7 +83,10 @@ def test_the_files_are_what_training_and_evaluation_read(prepare, tmp_path):
 def test_a_second_run_does_no_work_and_changes_no_byte(prepare, tmp_path):
     data = planted_mixture(0, clean=8).write(tmp_path / "data")
     first = prepare(*settings(data), data=data)
-    before, verdicts = files(tmp_path / "out"), (tmp_path / "out" / "work" / "verdicts.jsonl").read_bytes()
+    before, verdicts = (
+        files(tmp_path / "out"),
+        (tmp_path / "out" / "work" / "verdicts.jsonl").read_bytes(),
+    )
     assert not any(done.cached for done in [*first.sources.values(), *first.stages]) and verdicts
     written = (tmp_path / "out" / "train.parquet").stat().st_mtime_ns
 
@@ -106,7 +120,9 @@ def prepared(prepare_in, tmp_path_factory) -> Path:
         ("split.heldout=2", "split"),
     ],
 )
-def test_a_changed_setting_invalidates_nothing_before_it(prepare, prepared, tmp_path, setting, first):
+def test_a_changed_setting_invalidates_nothing_before_it(
+    prepare, prepared, tmp_path, setting, first
+):
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     verdicts = (tmp_path / "out" / "work" / "verdicts.jsonl").read_bytes()
     again = prepare(*settings(prepared / "data", setting), data=prepared / "data")
@@ -142,7 +158,10 @@ def test_a_cut_off_verdict_is_graded_again_and_nothing_else(prepare, tmp_path):
     prepare(*settings(data), data=data)
     assert files(tmp_path / "out") == before
     again = store.read_bytes().splitlines(keepends=True)
-    assert again[:-1] == lines[:-1] and json.loads(again[-1])["digest"] == json.loads(lines[-1])["digest"]
+    assert (
+        again[:-1] == lines[:-1]
+        and json.loads(again[-1])["digest"] == json.loads(lines[-1])["digest"]
+    )
 
 
 def test_solutions_that_disagree_may_be_marked(prepare, tmp_path):
@@ -150,7 +169,9 @@ def test_solutions_that_disagree_may_be_marked(prepare, tmp_path):
     data = mixture.write(tmp_path / "data")
     prepare(*settings(data, "verify.on_disagreement=mark"), data=data)
     rows = pyarrow.parquet.read_table(tmp_path / "out" / "train.parquet").to_pylist()
-    assert {row["extra_info"]["name"] for row in rows if row["extra_info"]["multi_answer"]} == {"taco/multi"}
+    assert {row["extra_info"]["name"] for row in rows if row["extra_info"]["multi_answer"]} == {
+        "taco/multi"
+    }
     assert {row["extra_info"]["name"] for row in rows} == mixture.clean | {"taco/multi"}
 
 
@@ -159,7 +180,9 @@ def test_rows_without_solution_may_be_kept_for_a_source(prepare, tmp_path):
     data = mixture.write(tmp_path / "data")
     prepare(*settings(data, "sources.taco.without_solution=keep"), data=data)
     rows = pyarrow.parquet.read_table(tmp_path / "out" / "train.parquet").to_pylist()
-    assert {row["extra_info"]["name"] for row in rows if not row["extra_info"]["verified"]} == {"taco/unsolved"}
+    assert {row["extra_info"]["name"] for row in rows if not row["extra_info"]["verified"]} == {
+        "taco/unsolved"
+    }
 
 
 def write(folder: Path, *rows: dict) -> Path:
@@ -170,30 +193,44 @@ def write(folder: Path, *rows: dict) -> Path:
 
 def test_a_file_of_another_schema_is_refused_with_the_missing_fields(prepare, tmp_path):
     data = write(tmp_path / "data", {"text": "?", "answer": 1}, {"text": "!", "answer": 2})
-    with pytest.raises(BadData, match=r"taco.jsonl: no row has the shape of taco: no field input_output, question"):
+    with pytest.raises(
+        BadData, match=r"taco.jsonl: no row has the shape of taco: no field input_output, question"
+    ):
         prepare("sources={taco: {}}", data=data)
 
 
 def test_data_that_is_not_there_names_what_would_do(prepare, tmp_path):
     (tmp_path / "data").mkdir()
-    with pytest.raises(DataNotFound, match=r"TACO-verified with a suffix.*Put taco.jsonl .*likaixin/TACO-verified"):
+    with pytest.raises(
+        DataNotFound, match=r"TACO-verified with a suffix.*Put taco.jsonl .*likaixin/TACO-verified"
+    ):
         prepare("sources={taco: {}}", data=tmp_path / "data")
 
 
 def test_an_evaluation_that_is_not_there_is_refused_or_warned_of(prepare, tmp_path):
     data = planted_mixture(0, clean=4).write(tmp_path / "data")
     missing = settings(data, "contamination.tasks=[humaneval,livecodebench]")
-    with pytest.raises(DataNotFound, match="contamination.tasks: livecodebench: .*contamination.missing=warn"):
+    with pytest.raises(
+        DataNotFound, match="contamination.tasks: livecodebench: .*contamination.missing=warn"
+    ):
         prepare(*missing, data=data)
     outcome = prepare(*missing, "contamination.missing=warn", data=data)
-    assert [warning for warning in outcome.warnings if "NOT DECONTAMINATED against livecodebench" in warning]
+    assert [
+        warning
+        for warning in outcome.warnings
+        if "NOT DECONTAMINATED against livecodebench" in warning
+    ]
 
 
-@pytest.mark.parametrize("setting, stage", [("tests.min=50", "tests"), ("length.max_tokens=1", "length")])
+@pytest.mark.parametrize(
+    "setting, stage", [("tests.min=50", "tests"), ("length.max_tokens=1", "length")]
+)
 def test_a_stage_that_leaves_nothing_is_named_with_its_setting(prepare, tmp_path, setting, stage):
     question, tests, program = story(random.Random(0))
     data = write(tmp_path / "data", taco("one", question, tests, [program]))
-    with pytest.raises(NothingLeft, match=rf"stage {stage} leaves no problem; look at {setting.split('=')[0]}"):
+    with pytest.raises(
+        NothingLeft, match=rf"stage {stage} leaves no problem; look at {setting.split('=')[0]}"
+    ):
         prepare("sources={taco: {}}", setting, data=data)
 
 

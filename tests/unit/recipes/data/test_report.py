@@ -46,7 +46,9 @@ def test_the_page_shows_hostile_text_as_text(prepare, tmp_path):
     page = Page((tmp_path / "out" / "report.html").read_text())
     assert not page.open
     assert {"script", "img"}.isdisjoint(tag for tag, _ in page.tags)
-    assert not any(name in attributes for _, attributes in page.tags for name in ("src", "href", "onerror"))
+    assert not any(
+        name in attributes for _, attributes in page.tags for name in ("src", "href", "onerror")
+    )
     shown = "".join(page.text)
     assert shown.count(HOSTILE) >= 3  # a question, an id, a broken row
     assert "default-src 'none'" in str(page.tags)
@@ -59,8 +61,16 @@ def test_the_report_counts_every_row_and_is_the_same_elsewhere(prepare, tmp_path
         data = mixture.write(tmp_path / name)
         rates = tmp_path / "rates.jsonl"
         rates.write_bytes((data / "rates.jsonl").read_bytes())
-        given = ["sources={taco: {}, primeintellect: {}}", "difficulty.mode=given", f"difficulty.rates={rates}"]
-        given += ["length.max_tokens=6000", "contamination.tasks=[humaneval]", f"output={tmp_path / name / 'out'}"]
+        given = [
+            "sources={taco: {}, primeintellect: {}}",
+            "difficulty.mode=given",
+            f"difficulty.rates={rates}",
+        ]
+        given += [
+            "length.max_tokens=6000",
+            "contamination.tasks=[humaneval]",
+            f"output={tmp_path / name / 'out'}",
+        ]
         prepare(*given, data=data)
         out = tmp_path / name / "out"
         pages.append({file.name: file.read_bytes() for file in out.iterdir() if file.is_file()})

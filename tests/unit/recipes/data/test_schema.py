@@ -7,14 +7,23 @@ import pyarrow.parquet
 import pytest
 
 from recipes.deepcoder.data import schema
-from recipes.deepcoder.data.schema import MARK, SCHEMA, BadParquet, OtherVersion, check_parquet, write_parquet
+from recipes.deepcoder.data.schema import (
+    MARK,
+    SCHEMA,
+    BadParquet,
+    OtherVersion,
+    check_parquet,
+    write_parquet,
+)
 
 ROW = {
     "data_source": "taco",
     "prompt": [{"role": "user", "content": "?"}],
     "ability": "code",
     "reward_model": {"style": "rule", "ground_truth": "{}"},
-    "extra_info": {name: None for name in (field.name for field in SCHEMA.field("extra_info").type)},
+    "extra_info": {
+        name: None for name in (field.name for field in SCHEMA.field("extra_info").type)
+    },
 }
 
 
@@ -41,7 +50,9 @@ def test_a_file_of_another_version_is_refused_by_its_number(tmp_path, monkeypatc
     monkeypatch.setattr(schema, "SCHEMA_VERSION", written)
     write_parquet([ROW], path, "settings")
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-    with pytest.raises(OtherVersion, match=f"was written by version {written} of the recipe, this is 2: {advice}"):
+    with pytest.raises(
+        OtherVersion, match=f"was written by version {written} of the recipe, this is 2: {advice}"
+    ):
         check_parquet(path)
 
 
@@ -56,7 +67,9 @@ def test_missing_columns_are_named(tmp_path, marked):
     path = tmp_path / "own.parquet"
     table = pyarrow.Table.from_pylist([{"data_source": "taco", "prompt": ROW["prompt"]}])
     if marked:
-        table = table.replace_schema_metadata({MARK: json.dumps({"schema_version": schema.SCHEMA_VERSION})})
+        table = table.replace_schema_metadata(
+            {MARK: json.dumps({"schema_version": schema.SCHEMA_VERSION})}
+        )
     pyarrow.parquet.write_table(table, path)
     with pytest.raises(BadParquet, match="no column ability, reward_model, extra_info"):
         check_parquet(path)

@@ -1,4 +1,6 @@
-"""Small rows of every source, in the shapes of the hub and of rLLM: what becomes of them, and that it is gradable."""
+"""Small rows of every source, in the shapes of the hub and of rLLM: what becomes of them, and that
+it is gradable.
+"""
 
 import base64
 import json
@@ -37,7 +39,10 @@ TACO = {
 PRIME = {
     "problem_id": "vfc_1",
     "task_type": "verifiable_code",
-    "prompt": "Solve the following coding problem using the programming language python:\n\nAdd two numbers.",
+    "prompt": (
+        "Solve the following coding problem using the programming language python:\n\nAdd two "
+        "numbers."
+    ),
     "gold_standard_solution": f"```python\n{ADD}```",
     "verification_info": json.dumps(
         {
@@ -118,7 +123,10 @@ LEETCODE = {
     "prompt": "from typing import *\n",
     "completion": CALL,
     "entry_point": "Solution().add_two",
-    "test": "def check(candidate):\n    assert candidate(a = 1, b = 2) == 3\n    assert candidate(a = 3, b = 4) == 7\n",
+    "test": (
+        "def check(candidate):\n    assert candidate(a = 1, b = 2) == 3\n    assert candidate(a = "
+        "3, b = 4) == 7\n"
+    ),
 }
 KODCODE = {
     "version": "v1.1",
@@ -127,8 +135,10 @@ KODCODE = {
     "question_id": "Prefill_1_I",
     "question": "Add two numbers.",
     "solution": "def add_two(a, b):\n    return a + b\n",
-    "test": "from solution import add_two\n\ndef test_one():\n    assert add_two(1, 2) == 3\n\n"
-    "def test_two():\n    assert add_two(3, 4) == 7\n",
+    "test": (
+        "from solution import add_two\n\ndef test_one():\n    assert add_two(1, 2) == 3\n\n"
+        "def test_two():\n    assert add_two(3, 4) == 7\n"
+    ),
     "gpt_difficulty": "easy",
 }
 MBPP = {
@@ -136,12 +146,19 @@ MBPP = {
     "prompt": "Write a function to add two numbers.",
     "code": "def add_two(a, b):\n    return a + b",
     "test_imports": [],
-    "test_list": ["assert add_two(1, 2) == 3", "assert add_two(3, 4) == 7", "assert add_two(0, 0) == 0"],
+    "test_list": [
+        "assert add_two(1, 2) == 3",
+        "assert add_two(3, 4) == 7",
+        "assert add_two(0, 0) == 0",
+    ],
 }
 RLLM_LEETCODE = {
-    "problem": "Please solve the programming task below using a self-contained code snippet in a markdown code "
-    "block.\n\nAdd two numbers.\n\nPlease complete the following python code precisely:\n```python\nclass Solution:\n"
-    "    def add_two(self, a: int, b: int) -> int:\n```",
+    "problem": (
+        "Please solve the programming task below using a self-contained code snippet in a markdown "
+        "code block.\n\nAdd two numbers.\n\nPlease complete the following python code "
+        "precisely:\n```python\nclass Solution:\n    def add_two(self, a: int, b: int) -> "
+        "int:\n```"
+    ),
     "solutions": CALL,
     "tests": {"functional": f"{LEETCODE['test']}\n\ncheck(Solution().add_two)"},
 }
@@ -170,7 +187,14 @@ HUB = [
     ("quickstart", QUICKSTART, "quickstart/add", 2, 1, None),
     # rLLM's
     ("taco", {"problem": "Add.", "tests": STDIN}, "taco/rows.jsonl:1", 2, 0, ADD),
-    ("code_contests", {"problem": "Add.", "tests": json.dumps(STDIN)}, "code_contests/rows.jsonl:1", 2, 0, ADD),
+    (
+        "code_contests",
+        {"problem": "Add.", "tests": json.dumps(STDIN)},
+        "code_contests/rows.jsonl:1",
+        2,
+        0,
+        ADD,
+    ),
     ("leetcode", RLLM_LEETCODE, "leetcode/rows.jsonl:1", 2, 1, None),
     (
         "codeforces",
@@ -182,7 +206,11 @@ HUB = [
     ),
     (
         "primeintellect",
-        {"problem": "Add.", "tests": json.loads(PRIME["verification_info"])["test_cases"], "solutions": [ADD]},
+        {
+            "problem": "Add.",
+            "tests": json.loads(PRIME["verification_info"])["test_cases"],
+            "solutions": [ADD],
+        },
         "primeintellect/rows.jsonl:1",
         2,
         1,
@@ -242,7 +270,10 @@ def test_a_row_is_the_same_in_every_format(tmp_path, source, row, suffix):
     elif suffix == "parquet":
         pyarrow.parquet.write_table(table, path)
     else:
-        with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        with (
+            pyarrow.OSFile(str(path), "wb") as sink,
+            pyarrow.ipc.new_stream(sink, table.schema) as writer,
+        ):
             writer.write_table(table)
     [record] = read(source, path)
     folder = tmp_path / "plain"
@@ -264,9 +295,17 @@ def test_only_contests_of_the_window_are_taken(tmp_path):
     [
         ("primeintellect", {**PRIME, "task_type": "verifiable_math"}, "task_type verifiable_math"),
         ("codeforces", {**CODEFORCES, "interaction_format": "Ask."}, "interactive"),
-        ("codeforces", {**CODEFORCES, "official_tests_complete": False}, "official tests cut by the source"),
+        (
+            "codeforces",
+            {**CODEFORCES, "official_tests_complete": False},
+            "official tests cut by the source",
+        ),
         ("code_contests", {**CODE_CONTESTS, "input_file": "in.txt"}, "reads or writes a file"),
-        ("leetcode", {**LEETCODE, "test": "def check(c):\n    c(list_node([1]))\n"}, "tests build nodes"),
+        (
+            "leetcode",
+            {**LEETCODE, "test": "def check(c):\n    c(list_node([1]))\n"},
+            "tests build nodes",
+        ),
         ("taco", {**TACO, "input_output": "{"}, "broken row"),
         ("taco", {**TACO, "input_output": json.dumps({"inputs": [], "outputs": []})}, "broken row"),
         ("taco", {**TACO, "question": "  "}, "broken row"),
@@ -296,7 +335,9 @@ def test_a_pickle_with_more_than_text_is_refused_and_never_run(tmp_path):
 
 
 def test_a_checker_makes_a_problem_one_of_several_answers(tmp_path):
-    [record] = read("codeforces", jsonl(tmp_path, {**CODEFORCES, "generated_checker": "def check(): ..."}))
+    [record] = read(
+        "codeforces", jsonl(tmp_path, {**CODEFORCES, "generated_checker": "def check(): ..."})
+    )
     assert isinstance(record, Record) and record.multi_answer
 
 
@@ -307,14 +348,19 @@ def test_two_rows_of_one_id_are_two_records(tmp_path):
 
 @pytest.mark.parametrize("source", [name for name in SOURCES if name != "quickstart"])
 def test_another_schema_is_refused_naming_the_fields(tmp_path, source):
-    with pytest.raises(BadData, match=rf"rows.jsonl: no row has the shape of {source}: no field .*it has text, label"):
+    with pytest.raises(
+        BadData,
+        match=rf"rows.jsonl: no row has the shape of {source}: no field .*it has text, label",
+    ):
         read(source, jsonl(tmp_path, {"text": "?", "label": 1}))
 
 
 @pytest.mark.parametrize("source", [name for name in SOURCES if name != "quickstart"])
 def test_data_that_is_nowhere_names_the_local_files_that_would_do(tmp_path, source):
     finder = Finder(tmp_path, hub=False)
-    with pytest.raises(DataNotFound, match=rf"Put {SOURCES[source].stems[0]}.jsonl .*it is what .*publishes"):
+    with pytest.raises(
+        DataNotFound, match=rf"Put {SOURCES[source].stems[0]}.jsonl .*it is what .*publishes"
+    ):
         locate(source, SourceConfig(), finder)
 
 
@@ -323,14 +369,27 @@ def test_the_packages_own_problems_need_no_file():
     found = list(ingest("quickstart", SourceConfig(), files, lambda: None))
     assert len(found) == 275 and all(isinstance(row, Record) for row in found)
     # As it is, with its empty system message.
-    assert [message["role"] for message in prompt_of(found[0], PromptConfig(system="x"))] == ["system", "user"]
+    assert [message["role"] for message in prompt_of(found[0], PromptConfig(system="x"))] == [
+        "system",
+        "user",
+    ]
 
 
 def test_a_starter_shows_the_heads_and_nothing_of_the_bodies():
-    assert starter_of(["add_two"], [CALL]) == "class Solution:\n    def add_two(self, a: int, b: int) -> int:"
-    assert starter_of(["f"], ["def f(x, *y, z=1):\n    secret = 1\n    return secret"]) == "def f(x, *y, z=1):"
+    assert (
+        starter_of(["add_two"], [CALL])
+        == "class Solution:\n    def add_two(self, a: int, b: int) -> int:"
+    )
+    assert (
+        starter_of(["f"], ["def f(x, *y, z=1):\n    secret = 1\n    return secret"])
+        == "def f(x, *y, z=1):"
+    )
     assert starter_of(["f"], ["no python(", "def g(): pass"]) == "def f(...):"
     queue = (
-        "class Queue:\n    def __init__(self): self.a = []\n    def _hidden(self): pass\n    def pop(self): return 1"
+        "class Queue:\n    def __init__(self): self.a = []\n    def _hidden(self): pass\n    def "
+        "pop(self): return 1"
     )
-    assert starter_of(["Queue"], [queue]) == "class Queue:\n    def __init__(self):\n    def pop(self):"
+    assert (
+        starter_of(["Queue"], [queue])
+        == "class Queue:\n    def __init__(self):\n    def pop(self):"
+    )

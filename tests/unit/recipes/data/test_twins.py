@@ -15,25 +15,43 @@ from recipes.deepcoder.data.config import NearConfig, SourceConfig
 from recipes.deepcoder.data.deduplicate import groups_of
 from recipes.deepcoder.data.ingest import ingest, locate
 from recipes.deepcoder.data.records import Record
-from recipes.deepcoder.data.twins import Group, Index, agreement, bands_of, jaccard, shingles_of, words_of
+from recipes.deepcoder.data.twins import (
+    Group,
+    Index,
+    agreement,
+    bands_of,
+    jaccard,
+    shingles_of,
+    words_of,
+)
 from tests.unit.recipes.data.mixture import story
 from verl_pipeline.evaluation.data import Finder
 from verl_pipeline.grading.readers import READERS
 
-DATA = Path(os.environ.get("VERL_PIPELINE_DATA", Path(__file__).parents[4].parent / "shared" / "data"))
-words = st.lists(st.sampled_from("alpha beta gamma delta epsilon zeta eta theta".split()), max_size=40)
+DATA = Path(
+    os.environ.get("VERL_PIPELINE_DATA", Path(__file__).parents[4].parent / "shared" / "data")
+)
+words = st.lists(
+    st.sampled_from("alpha beta gamma delta epsilon zeta eta theta".split()), max_size=40
+)
 
 
 @settings(deadline=None)
 @given(words, words, st.integers(1, 6))
 def test_jaccard_is_that_of_the_sets_of_runs(one, other, length):
     def runs(text):
-        return {tuple(text[i : i + length]) for i in range(max(1, len(text) - length + 1))} if text else set()
+        return (
+            {tuple(text[i : i + length]) for i in range(max(1, len(text) - length + 1))}
+            if text
+            else set()
+        )
 
     left, right = runs(one), runs(other)
     if left | right:
         expected = len(left & right) / len(left | right)
-        assert jaccard(shingles_of(one, length), shingles_of(other, length)) == pytest.approx(expected)
+        assert jaccard(shingles_of(one, length), shingles_of(other, length)) == pytest.approx(
+            expected
+        )
 
 
 @settings(deadline=None)
@@ -74,10 +92,12 @@ def test_a_text_with_two_other_words_in_ninety_is_near_and_another_text_is_not(s
 
 def test_the_instructions_of_a_source_make_no_twins():
     instruction = (
-        "Write a program. Read the input as described below, compute the answer, and print it on one line. " * 3
+        "Write a program. Read the input as described below, compute the answer, and print it on "
+        "one line. " * 3
     )
     texts = [
-        f"{instruction}\nThe {number}th {word} of {number * 7}." for number, word in enumerate(["apple", "pear"] * 30)
+        f"{instruction}\nThe {number}th {word} of {number * 7}."
+        for number, word in enumerate(["apple", "pear"] * 30)
     ]
     index = Index(0.8, 0.5)
     for sketch in sketches(texts):
@@ -87,10 +107,13 @@ def test_the_instructions_of_a_source_make_no_twins():
 
 def test_tests_decide_between_alike_texts():
     def stdin(outputs):
-        return READERS["taco"](json.dumps({"inputs": ["1", "2", "3"], "outputs": outputs}), name="x")
+        return READERS["taco"](
+            json.dumps({"inputs": ["1", "2", "3"], "outputs": outputs}), name="x"
+        )
 
     base, same, other = (
-        twins.tests_of(stdin(outputs)) for outputs in (["1", "4", "9"], ["1", "4", "9"], ["1", "4", "8"])
+        twins.tests_of(stdin(outputs))
+        for outputs in (["1", "4", "9"], ["1", "4", "9"], ["1", "4", "8"])
     )
     assert agreement(base, same) is True
     assert agreement(base, other) is False
@@ -99,8 +122,12 @@ def test_tests_decide_between_alike_texts():
 
 
 def test_calls_and_asserts_of_the_same_arguments_are_compared():
-    calls = READERS["taco"](json.dumps({"fn_name": "f", "inputs": [[1, [2]]], "outputs": [[3]]}), name="x")
-    asserts = READERS["mbpp"]({"test_list": ["assert g(1, [2]) == 3"], "code": "def g(a, b): pass"}, name="x")
+    calls = READERS["taco"](
+        json.dumps({"fn_name": "f", "inputs": [[1, [2]]], "outputs": [[3]]}), name="x"
+    )
+    asserts = READERS["mbpp"](
+        {"test_list": ["assert g(1, [2]) == 3"], "code": "def g(a, b): pass"}, name="x"
+    )
     assert twins.tests_of(calls) == twins.tests_of(asserts) and twins.tests_of(calls)
 
 
@@ -120,12 +147,18 @@ def test_the_order_of_a_set_does_not_show():
 
 
 def records(source: str) -> list[Record]:
-    files, _ = locate(source, SourceConfig(), Finder(DATA if source != "quickstart" else None, hub=False))
-    return [row for row in ingest(source, SourceConfig(), files, lambda: None) if isinstance(row, Record)]
+    files, _ = locate(
+        source, SourceConfig(), Finder(DATA if source != "quickstart" else None, hub=False)
+    )
+    return [
+        row
+        for row in ingest(source, SourceConfig(), files, lambda: None)
+        if isinstance(row, Record)
+    ]
 
 
-# Pairs that are the same problem, looked at one by one: rows 141 and 569 of MBPP repeat the words of 71 and 104; 756 is
-# 434 with a link behind it, and most tests are the same.
+# Pairs that are the same problem, looked at one by one: rows 141 and 569 of MBPP repeat the words
+# of 71 and 104; 756 is 434 with a link behind it, and most tests are the same.
 REAL = {"quickstart": set(), "mbpp": {"mbpp/141", "mbpp/569", "mbpp/756"}}
 
 
@@ -148,4 +181,8 @@ def test_no_clean_row_of_real_data_has_a_twin(source):
 
 def test_shingles_are_sorted_and_each_once():
     found = shingles_of(words_of("a b a b a b"), 2)
-    assert list(found) == sorted(set(found.tolist())) and found.dtype == numpy.uint64 and len(found) == 2
+    assert (
+        list(found) == sorted(set(found.tolist()))
+        and found.dtype == numpy.uint64
+        and len(found) == 2
+    )

@@ -23,19 +23,25 @@ def data(folder: Path, count: int, solutions=None) -> Path:
     rows = []
     for number in range(count):
         question, tests, program = story(random.Random(number))
-        rows.append(taco(str(number), question, tests, solutions(program) if solutions else [program]))
+        rows.append(
+            taco(str(number), question, tests, solutions(program) if solutions else [program])
+        )
     (folder / "taco.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
 class Failing(Sandbox):
-    """A real sandbox whose workers are not to be had for the first ``failures`` programs after the start."""
+    """A real sandbox whose workers are not to be had for the first ``failures`` programs after the
+    start.
+    """
 
     failures = 0
 
     @contextmanager
     def worker(self):
-        if self.busy == 0 and self.asked > 0 and type(self).failures > 0:  # the first only learns whether one starts
+        if (
+            self.busy == 0 and self.asked > 0 and type(self).failures > 0
+        ):  # the first only learns whether one starts
             type(self).failures -= 1
             raise SandboxError("planted")
         self.asked += 1
@@ -61,7 +67,9 @@ def test_a_program_whose_grading_failed_is_graded_again_in_the_same_run(prepare,
 def test_infrastructure_is_no_wrong_answer_and_the_next_run_tries_again(prepare, tmp_path, failing):
     failing.failures = 4 * 3  # all tries of all programs
     folder = data(tmp_path / "data", 3)
-    with pytest.raises(pipeline.NothingLeft, match=r"stage verify leaves no problem.*infrastructure \(planted\)"):
+    with pytest.raises(
+        pipeline.NothingLeft, match=r"stage verify leaves no problem.*infrastructure \(planted\)"
+    ):
         prepare(*SETTINGS, data=folder)
     failing.failures = 0
     outcome = prepare(*SETTINGS, data=folder)

@@ -89,6 +89,9 @@ def stages_with():
     """The stages with changes to some of them: ``stages_with(second={"batch": 5})``."""
 
     def make(**changes):
-        return {name: {**copy.deepcopy(stage), **changes.get(name, {})} for name, stage in STAGES.items()}
+        return {
+            name: {**copy.deepcopy(stage), **changes.get(name, {})}
+            for name, stage in STAGES.items()
+        }
 
     return make

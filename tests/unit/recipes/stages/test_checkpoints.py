@@ -14,7 +14,9 @@ from verl_pipeline.testing import tiny
 
 @pytest.fixture
 def first(tmp_path, tiny_folder):
-    """Checkpoints of steps 2 and 4 of the first stage, as verl lays them out, and half a one of step 6."""
+    """Checkpoints of steps 2 and 4 of the first stage, as verl lays them out, and half a one of
+    step 6.
+    """
     folder = tmp_path / "first" / "checkpoints"
     for step in (2, 4, 6):
         actor = folder / f"global_step_{step}" / "actor"
@@ -29,7 +31,10 @@ def first(tmp_path, tiny_folder):
 
 def config_of(model, trainers=1):
     return OmegaConf.create(
-        {"actor_rollout_ref": {"model": {"path": str(model)}}, "trainer": {"nnodes": 1, "n_gpus_per_node": trainers}}
+        {
+            "actor_rollout_ref": {"model": {"path": str(model)}},
+            "trainer": {"nnodes": 1, "n_gpus_per_node": trainers},
+        }
     )
 
 
@@ -84,15 +89,21 @@ def test_the_checkpoint_of_another_model_is_refused(first, tiny_folder, tmp_path
     other = tiny.write_model(tmp_path / "other")
     published = json.loads((other / "config.json").read_text())
     for field, value in (("num_hidden_layers", 1), ("hidden_size", 32), ("vocab_size", 99)):
-        layers = {"layer_types": published["layer_types"][:1]} if field == "num_hidden_layers" else {}
+        layers = (
+            {"layer_types": published["layer_types"][:1]} if field == "num_hidden_layers" else {}
+        )
         (other / "config.json").write_text(json.dumps({**published, field: value, **layers}))
         with pytest.raises(BadCheckpoint, match=rf"another model: {field}=\d+ there, {value} in"):
             checkpoints.check_checkpoint(folder, config_of(other))
 
 
 def test_the_checkpoint_of_another_number_of_trainers_is_refused(first, tiny_folder):
-    with pytest.raises(BadCheckpoint, match="written by 1 trainers, which trainer.nnodes x n_gpus_per_node=2"):
-        checkpoints.check_checkpoint(checkpoints.folder_of(first, 4), config_of(tiny_folder / "model", trainers=2))
+    with pytest.raises(
+        BadCheckpoint, match="written by 1 trainers, which trainer.nnodes x n_gpus_per_node=2"
+    ):
+        checkpoints.check_checkpoint(
+            checkpoints.folder_of(first, 4), config_of(tiny_folder / "model", trainers=2)
+        )
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path, tiny_folder):

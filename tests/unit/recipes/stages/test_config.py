@@ -20,7 +20,10 @@ def test_the_shipped_runs_are_deepcoders():
         "16k": (180, 16384),
         "32k": (650, 32768),
     }
-    assert [(stage.batch, stage.mini_batch, stage.samples) for stage in stages.values()] == [(32, 16, 8), (128, 64, 8)]
+    assert [(stage.batch, stage.mini_batch, stage.samples) for stage in stages.values()] == [
+        (32, 16, 8),
+        (128, 64, 8),
+    ]
     assert [stage.tokens_per_device for stage in stages.values()] == [20000, 24000]
     assert list(runs["deepcoder-1.5b"].stages) == ["32k"]
 
@@ -36,15 +39,24 @@ def test_every_shipped_hardware_names_a_shipped_run():
 @pytest.mark.parametrize(
     ("first", "message"),
     [
-        ({"last_stepp": 3}, r"tiny\.stages\.first\.last_stepp: unknown field; did you mean last_step\?"),
+        (
+            {"last_stepp": 3},
+            r"tiny\.stages\.first\.last_stepp: unknown field; did you mean last_step\?",
+        ),
         ({"batch": "many"}, r"stages\.first\.batch: Value 'many'"),
         ({"batch": 0}, r"first: batch=0: must be at least 1"),
         ({"last_step": 8}, r"second: last_step=8: must exceed 8, where the stage before ends"),
         ({"until": {"platau": {}}}, r"until\.platau: unknown field; did you mean plateau\?"),
         ({"until": {"plateau": {"window": 3}}}, r"until\.plateau\.gain: is missing"),
         ({"until": {"truncated_share": {"window": 3}}}, r"give one of above and below"),
-        ({"until": {"truncated_share": {"above": 0.1, "below": 0.2}}}, r"give one of above and below"),
-        ({"pools": {"train": {"nodes": 1, "devices": 0}, "rollout": {"nodes": 1, "devices": 1}}}, r"devices=0"),
+        (
+            {"until": {"truncated_share": {"above": 0.1, "below": 0.2}}},
+            r"give one of above and below",
+        ),
+        (
+            {"pools": {"train": {"nodes": 1, "devices": 0}, "rollout": {"nodes": 1, "devices": 1}}},
+            r"devices=0",
+        ),
         ({"pools": 3}, r"pools=3: must be a mapping of train, rollout"),
     ],
 )

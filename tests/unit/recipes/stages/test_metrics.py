@@ -23,7 +23,11 @@ def test_later_attempts_win_from_where_they_resumed(tmp_path_factory, attempts):
     expected, records, reached = {}, [], 0
     for number, (back, steps) in enumerate(attempts, start=1):
         resumed = max(0, reached - back)
-        log(stage, number, [(step, {"attempt": number}) for step in range(resumed + 1, resumed + steps + 1)])
+        log(
+            stage,
+            number,
+            [(step, {"attempt": number}) for step in range(resumed + 1, resumed + steps + 1)],
+        )
         records.append(Attempt(number, resumed))
         expected = {step: value for step, value in expected.items() if step <= resumed}
         expected |= {step: {"attempt": number} for step in range(resumed + 1, resumed + steps + 1)}

@@ -27,7 +27,9 @@ def metrics(name, values, first_step=0):
 shares = st.lists(st.floats(0, 1), max_size=12)
 
 
-@given(values=shares, window=st.integers(1, 6), limit=st.floats(0, 1), first_step=st.integers(0, 50))
+@given(
+    values=shares, window=st.integers(1, 6), limit=st.floats(0, 1), first_step=st.integers(0, 50)
+)
 def test_truncated_share_is_the_mean_of_the_last_window(values, window, limit, first_step):
     step = first_step + len(values)
     rule = stage(truncated_share=TruncatedShare(above=limit, window=window))
@@ -46,7 +48,9 @@ def test_below_is_for_a_stage_that_makes_responses_shorter():
 
 @given(values=shares, window=st.integers(1, 5), gain=st.floats(-0.5, 0.5))
 def test_plateau_compares_two_windows(values, window, gain):
-    found = ended(stage(plateau=Plateau(gain, window=window)), metrics(REWARD, values), 0, len(values))
+    found = ended(
+        stage(plateau=Plateau(gain, window=window)), metrics(REWARD, values), 0, len(values)
+    )
     if len(values) < 2 * window:
         assert found is None
     else:
@@ -74,9 +78,15 @@ def test_the_last_step_ends_it_in_any_case_and_first():
 
 def test_the_reason_has_the_numbers():
     reason = ended(stage(plateau=Plateau(0.1, window=1)), metrics(REWARD, [0.5, 0.55]), 0, 2)
-    assert reason == "plateau: filters/before/reward_mean 0.5 -> 0.55, a gain below 0.1 (means of 1 steps)"
+    assert (
+        reason
+        == "plateau: filters/before/reward_mean 0.5 -> 0.55, a gain below 0.1 (means of 1 steps)"
+    )
 
 
 def test_what_the_rules_read():
     assert needed(stage()) == []
-    assert needed(stage(truncated_share=TruncatedShare(above=0.5), plateau=Plateau(0.1))) == [TRUNCATED_SHARE, REWARD]
+    assert needed(stage(truncated_share=TruncatedShare(above=0.5), plateau=Plateau(0.1))) == [
+        TRUNCATED_SHARE,
+        REWARD,
+    ]

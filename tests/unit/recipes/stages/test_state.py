@@ -31,14 +31,20 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     assert state.load(path) is None
     attempts = (Attempt(1, 0, -9), Attempt(2, 4))
     saved = State(
-        {"data.seed": 1}, {"a": Record(0, 0, 4, {"x": "1"}, attempts), "b": Record(4, 16, 6, {}, (), 9, "rule")}
+        {"data.seed": 1},
+        {"a": Record(0, 0, 4, {"x": "1"}, attempts), "b": Record(4, 16, 6, {}, (), 9, "rule")},
     )
     saved.save(path)
     assert state.load(path) == saved
-    assert [entry["status"] for entry in json.loads(path.read_text())["stages"].values()] == ["running", "done"]
+    assert [entry["status"] for entry in json.loads(path.read_text())["stages"].values()] == [
+        "running",
+        "done",
+    ]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', '{"version": 99, "identity": {}, "stages": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": 1}', '{"version": 99, "identity": {}, "stages": {}}']
+)
 def test_a_file_that_cannot_be_read_is_refused_and_kept(tmp_path, text):
     path = tmp_path / "stages.json"
     path.write_text(text)
@@ -50,7 +56,9 @@ def test_a_file_that_cannot_be_read_is_refused_and_kept(tmp_path, text):
 
 
 def config_with(**changes):
-    """verl's settings as far as they are compared, with changes by key, dots written as two underscores."""
+    """verl's settings as far as they are compared, with changes by key, dots written as two
+    underscores.
+    """
     config = OmegaConf.create(
         {
             "actor_rollout_ref": {
@@ -78,7 +86,8 @@ def config_with(**changes):
         ({"data__seed": 2}, "data.seed"),
         ({"data__train_max_samples": 10}, "data.train_max_samples"),
         ({"data__filter_overlong_prompts": False}, "data.filter_overlong_prompts"),
-        # verl restores it from the checkpoint, so that a change would be recorded and not be in force
+        # verl restores it from the checkpoint, so that a change would be recorded and not be in
+        # force
         ({"actor_rollout_ref__actor__optim__lr": 1e-5}, "actor_rollout_ref.actor.optim.lr"),
     ],
 )

@@ -1,4 +1,6 @@
-"""The command itself, as a process: dry runs of every shipped profile, and how it ends for bad input."""
+"""The command itself, as a process: dry runs of every shipped profile, and how it ends for bad
+input.
+"""
 
 import json
 import os
@@ -16,7 +18,9 @@ def train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     environment.pop("VERL_PLATFORM", None)
     command = [sys.executable, "-m", "recipes.deepcoder.train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240
+    )
 
 
 def documents(run: subprocess.CompletedProcess) -> list[dict]:
@@ -32,17 +36,38 @@ def test_the_originals_command_lines_resolve(tmp_path):
         (short, 32, 16, 16384, 20000, 180),
         (long, 128, 64, 32768, 24000, 650),
     ):
-        actor, rollout = config["actor_rollout_ref"]["actor"], config["actor_rollout_ref"]["rollout"]
-        assert (config["data"]["train_batch_size"], actor["ppo_mini_batch_size"], rollout["n"]) == (batch, mini, 8)
-        assert (config["data"]["max_response_length"], actor["ppo_max_token_len_per_gpu"]) == (response, tokens)
+        actor, rollout = (
+            config["actor_rollout_ref"]["actor"],
+            config["actor_rollout_ref"]["rollout"],
+        )
+        assert (config["data"]["train_batch_size"], actor["ppo_mini_batch_size"], rollout["n"]) == (
+            batch,
+            mini,
+            8,
+        )
+        assert (config["data"]["max_response_length"], actor["ppo_max_token_len_per_gpu"]) == (
+            response,
+            tokens,
+        )
         assert config["trainer"]["total_training_steps"] == last
-        assert (actor["clip_ratio_low"], actor["clip_ratio_high"], actor["optim"]["lr"]) == (0.2, 0.28, 1e-6)
-        assert (actor["ulysses_sequence_parallel_size"], rollout["tensor_model_parallel_size"]) == (2, 2)
-        assert config["reward"]["custom_reward_function"]["reward_kwargs"] == {"prefix": "<think>\n"}
+        assert (actor["clip_ratio_low"], actor["clip_ratio_high"], actor["optim"]["lr"]) == (
+            0.2,
+            0.28,
+            1e-6,
+        )
+        assert (actor["ulysses_sequence_parallel_size"], rollout["tensor_model_parallel_size"]) == (
+            2,
+            2,
+        )
+        assert config["reward"]["custom_reward_function"]["reward_kwargs"] == {
+            "prefix": "<think>\n"
+        }
         train_pool = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
         assert train_pool + rollout["nnodes"] * rollout["n_gpus_per_node"] == 32
     lines = run.stdout.splitlines()
-    assert any(line.startswith("# ") and "-m verl_pipeline.main +grpo_plus=ours" in line for line in lines)
+    assert any(
+        line.startswith("# ") and "-m verl_pipeline.main +grpo_plus=ours" in line for line in lines
+    )
     # What this machine cannot tell is said.
     assert any(line.startswith("# not checked: data") for line in lines)
 
@@ -50,17 +75,28 @@ def test_the_originals_command_lines_resolve(tmp_path):
 def test_the_printed_command_is_a_shells(tmp_path):
     run = train("--hardware=8xA100", "--dry-run", "reproduce=released", cwd=tmp_path)
     (config,) = documents(run)
-    assert config["trainer"]["v1"]["one_off_pipeline"]["filters"][1] == {"name": "overlong", "mode": "deepcoder"}
-    assert (config["trainer"]["n_gpus_per_node"], config["actor_rollout_ref"]["rollout"]["n_gpus_per_node"]) == (4, 4)
+    assert config["trainer"]["v1"]["one_off_pipeline"]["filters"][1] == {
+        "name": "overlong",
+        "mode": "deepcoder",
+    }
+    assert (
+        config["trainer"]["n_gpus_per_node"],
+        config["actor_rollout_ref"]["rollout"]["n_gpus_per_node"],
+    ) == (4, 4)
     line = next(line[2:] for line in run.stdout.splitlines() if "-m verl_pipeline.main" in line)
-    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True).stdout.split("\0")
+    words = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True
+    ).stdout.split("\0")
     assert '+reward.custom_reward_function.reward_kwargs.prefix="<think>\n"' in words
 
 
 def test_the_cpu_profile_resolves(tmp_path):
     short, long = documents(train("--dry-run", cwd=tmp_path))
     assert [config["data"]["max_response_length"] for config in (short, long)] == [64, 128]
-    assert (short["trainer"]["device"], short["algorithm"]["rollout_correction"]["bypass_mode"]) == ("cpu", True)
+    assert (
+        short["trainer"]["device"],
+        short["algorithm"]["rollout_correction"]["bypass_mode"],
+    ) == ("cpu", True)
 
 
 def test_one_stage_can_be_shown(write, tmp_path):
@@ -90,7 +126,13 @@ def test_bad_input_ends_with_one_line_and_2(write, tmp_path):
 def test_a_later_stage_alone_needs_the_ones_before(write, tmp_path):
     stages, hardware = write()
     output = tmp_path / "run"
-    run = train(f"--stages={stages}", f"--hardware={hardware}", f"--output={output}", "--stage=second", cwd=tmp_path)
+    run = train(
+        f"--stages={stages}",
+        f"--hardware={hardware}",
+        f"--output={output}",
+        "--stage=second",
+        cwd=tmp_path,
+    )
     assert run.returncode == 2
     assert "--stage second: stage first before it is not done" in run.stderr
 
