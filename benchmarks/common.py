@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from verl_pipeline.evaluation.estimators import student_t
-from verl_pipeline.machine import machine, package_versions
+from verl_pipeline.machine import describe_machine, read_package_versions
 
 # When the process began to measure: the report is written at its end.
 _STARTED = datetime.now(UTC).isoformat(timespec="seconds")
@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
     """Versions of what is measured, as far as installed, and the repository's ``commit``
     (``-dirty`` with changes).
     """
-    found = package_versions()
+    found = read_package_versions()
     describe = "git describe --always --dirty --abbrev=40 --exclude=*".split()
     # Without git, or outside a repository, there is no commit to name.
     with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -119,7 +119,7 @@ def write_report(path: Path, name: str, arguments: Mapping[str, Any], results: A
         "benchmark": name,
         "started": _STARTED,
         "arguments": dict(arguments),
-        "machine": machine(),
+        "machine": describe_machine(),
         "versions": versions(),
         "results": results,
     }

@@ -34,11 +34,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import pinning, spans
-from benchmarks.common import machine, versions, write_report
+from benchmarks.common import versions, write_report
 from benchmarks.modes import MODES, Mode, common
 from benchmarks.pipeline_report import WARM_UP, markdown, summarise, write_plot
 from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, quickstart_prompts, write_data
-from verl_pipeline.progress import bars
+from verl_pipeline.machine import describe_machine
+from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import runs, tiny
 
@@ -153,7 +154,7 @@ def main(
     missing = [
         (n, mode) for n in range(repeats) for mode in modes if (mode.name, n) not in measured
     ]
-    with bars(console) as progress:
+    with make_progress_bars(console) as progress:
         runs_done = progress.add_task("runs", total=len(missing))
         for repeat, mode in missing:
             directory = output / "runs" / f"{mode.name.replace(' ', '-').replace(',', '')}-{repeat}"
@@ -187,7 +188,7 @@ def measured_before(
         before["machine"],
         before["versions"],
     )
-    if found == (arguments, workloads, machine(), versions()):
+    if found == (arguments, workloads, describe_machine(), versions()):
         return before["results"]["runs"]
     aside = path.with_name(f"pipeline-{before['started'].replace(':', '')}.json")
     path.rename(aside)

@@ -38,7 +38,7 @@ from rich.progress import Progress
 from benchmarks import common
 from benchmarks.rollout_engines import MEASURE_S, START_S, Case, Servers, Work, offline, pool
 from verl_pipeline.cpu.environment import set_environment
-from verl_pipeline.progress import bars
+from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
 
 WARM_UP_TOKENS = 8
@@ -304,7 +304,7 @@ def main(
     name = str(model or prepare_model())
     plan, repeats, mean_tokens = (QUICK, 3, 16) if quick else (FULL, 4, 28)
     logs = Path(tempfile.mkdtemp(prefix="rollout-logs-"))
-    with bars(Console()) as progress:
+    with make_progress_bars(Console()) as progress:
         progress.console.print(f"logs: {logs}")
         results = measure(plan, repeats, mean_tokens, name, logs, progress)
     # After an error they stay, as the error names them.

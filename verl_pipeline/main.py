@@ -86,7 +86,9 @@ def shut_down() -> None:
     memory behind. What an engine that was killed has left is removed afterwards.
     """
     descendants = psutil.Process().children(recursive=True)
-    segments = {path for process in descendants for path in shared_memory.mapped(process)}
+    segments = {
+        path for process in descendants for path in shared_memory.find_mapped_segments(process)
+    }
     engines = [process for process in descendants if _name(process).startswith("VLLM::Engine")]
     _signal(engines, signal.SIGTERM)
     psutil.wait_procs(engines, timeout=SHUTDOWN_S / 3)

@@ -14,7 +14,7 @@ def end_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def interruptible() -> None:
+def raise_on_signals() -> None:
     """SIGTERM and SIGINT raise ``KeyboardInterrupt``: a shell has SIGINT ignored by what it runs in
     the background.
     """

@@ -12,7 +12,9 @@ from rich.progress import (
 )
 
 
-def bars(console: Console, *, transient: bool = False, disable: bool = False) -> Progress:
+def make_progress_bars(
+    console: Console, *, transient: bool = False, disable: bool = False
+) -> Progress:
     """What is done, how much of it, since when, and for how long still; the settings are rich's."""
     return Progress(
         SpinnerColumn(),

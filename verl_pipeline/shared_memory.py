@@ -18,7 +18,7 @@ _DIRECTORY = Path("/dev/shm")
 _NAMES = re.compile(r"/dev/shm/((?:psm_|verl_weights_|sem\.mp-)\w+)")
 
 
-def mapped(process: psutil.Process) -> set[Path]:
+def find_mapped_segments(process: psutil.Process) -> set[Path]:
     """Segments that a process has mapped; none if it has ended or may not be looked at."""
     try:
         maps = Path(f"/proc/{process.pid}/maps").read_text()
@@ -27,13 +27,19 @@ def mapped(process: psutil.Process) -> set[Path]:
     return {_DIRECTORY / name for name in _NAMES.findall(maps)}
 
 
-def unused() -> set[Path]:
+def find_unused_segments() -> set[Path]:
     """This user's segments that no process has mapped."""
-    ours = {path for path in _DIRECTORY.glob("*") if _NAMES.fullmatch(str(path)) and _is_ours(path)}
-    return ours - {path for process in psutil.process_iter() for path in mapped(process)}
+    ours = {
+        path
+        for path in _DIRECTORY.glob("*")
+        if _NAMES.fullmatch(str(path)) and _belongs_to_user(path)
+    }
+    return ours - {
+        path for process in psutil.process_iter() for path in find_mapped_segments(process)
+    }
 
 
-def _is_ours(path: Path) -> bool:
+def _belongs_to_user(path: Path) -> bool:
     try:
         status = path.stat()
     except FileNotFoundError:

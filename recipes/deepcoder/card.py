@@ -20,7 +20,7 @@ from recipes.deepcoder.stages.config import REWARD, TRUNCATED_SHARE
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import write_text
-from verl_pipeline.machine import package_versions
+from verl_pipeline.machine import read_package_versions
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 MODEL = "actor_rollout_ref.model.path"
@@ -91,7 +91,7 @@ def card(
         contamination=sorted(report["evaluations"]),
         data_warnings=report["warnings"],
         scores=scores,
-        versions=package_versions(),
+        versions=read_package_versions(),
     )
 
 

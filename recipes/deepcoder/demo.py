@@ -28,7 +28,7 @@ from recipes.deepcoder.report import markdown, rows_of, write_report
 from recipes.deepcoder.stages.config import STAGES, load_hardware, load_runs, run_of
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.watch import Watch, evaluate_step
-from verl_pipeline.processes import end_with_parent, interruptible
+from verl_pipeline.processes import end_with_parent, raise_on_signals
 from verl_pipeline.quickstart.model import prepare_model
 
 HARDWARE = "cpu"
@@ -203,7 +203,7 @@ def command(
     """What a script of this recipe does with the user's words: run, show, and end with the right
     exit code.
     """
-    interruptible()
+    raise_on_signals()
     console = Console()
     try:
         show(demonstrate(output.resolve(), data, arms, sizes, settings, console), output, console)

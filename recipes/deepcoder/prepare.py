@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from verl_pipeline.evaluation.errors import Refused
-from verl_pipeline.processes import interruptible
+from verl_pipeline.processes import raise_on_signals
 
 
 def prepare(
@@ -80,7 +80,7 @@ def summary(report: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    interruptible()
+    raise_on_signals()
     os.environ.setdefault(
         "TOKENIZERS_PARALLELISM", "true"
     )  # else it warns of every fork of the sandbox

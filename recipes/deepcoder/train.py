@@ -31,7 +31,7 @@ from recipes.deepcoder.stages.config import (
     run_of,
 )
 from verl_pipeline.evaluation.errors import Refused
-from verl_pipeline.processes import interruptible
+from verl_pipeline.processes import raise_on_signals
 
 EXIT_REFUSED, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
@@ -59,7 +59,7 @@ def main(
     ] = False,
 ) -> None:
     """Train the stages of a run; the same command goes on where an earlier one stopped."""
-    interruptible()  # for the training to end with us
+    raise_on_signals()  # for the training to end with us
     console = Console(stderr=True)
     try:
         machine = load_hardware(hardware)

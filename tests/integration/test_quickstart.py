@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
 def test_sigterm_while_the_held_out_set_is_sampled_leaves_nothing(tmp_path):
-    before = shared_memory.unused()
+    before = shared_memory.find_unused_segments()
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "verl_pipeline.quickstart", "--output", str(tmp_path)],
@@ -35,4 +35,4 @@ def test_sigterm_while_the_held_out_set_is_sampled_leaves_nothing(tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
     assert psutil.wait_procs(below, timeout=5)[1] == []
-    assert shared_memory.unused() <= before
+    assert shared_memory.find_unused_segments() <= before

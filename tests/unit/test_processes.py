@@ -10,9 +10,9 @@ import pytest
 
 SCRIPT = """
 from recipes.deepcoder.demo import run_command
-from verl_pipeline.processes import interruptible
+from verl_pipeline.processes import raise_on_signals
 
-interruptible()
+raise_on_signals()
 run_command("http.server", "0", "--bind", "127.0.0.1")
 """
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from verl_pipeline.evaluation.results import INCOMPLETE
-from verl_pipeline.processes import interruptible
+from verl_pipeline.processes import raise_on_signals
 
 Overrides = Annotated[
     list[str] | None,
@@ -41,7 +41,7 @@ def evaluate(
     if list_tasks:
         console.print(_task_table())
         return
-    interruptible()
+    raise_on_signals()
     given = {
         "model": model,
         "tasks": tasks.split(",") if tasks else None,

@@ -18,7 +18,7 @@ from verl_pipeline.evaluation.engines import Engine, Failed, Generation, Request
 from verl_pipeline.evaluation.graders import Grader
 from verl_pipeline.evaluation.store import Row, TaskStore
 from verl_pipeline.evaluation.task import Item, Sampling
-from verl_pipeline.progress import bars
+from verl_pipeline.progress import make_progress_bars
 
 # Of a request, each time with the engine's own tries.
 TRIES = 2
@@ -39,7 +39,7 @@ def ask_and_grade(
     wanted = {(request.id, request.sample) for request in requests}
     ungraded = [row for row in store.ungraded() if (row["id"], row["sample"]) in wanted]
     answered = len(requests) - len(missing)
-    with bars(console) as progress, ThreadPoolExecutor(grader.workers) as threads:
+    with make_progress_bars(console) as progress, ThreadPoolExecutor(grader.workers) as threads:
         answers = progress.add_task(f"{name}: answers", total=len(requests), completed=answered)
         verdicts = progress.add_task(
             f"{name}: graded", total=len(requests), completed=answered - len(ungraded)

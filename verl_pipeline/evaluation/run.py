@@ -33,7 +33,7 @@ from verl_pipeline.evaluation.store import (
 )
 from verl_pipeline.evaluation.task import Item, Loaded, Sampling, Task
 from verl_pipeline.evaluation.tasks import task_of
-from verl_pipeline.machine import machine, package_versions
+from verl_pipeline.machine import describe_machine, read_package_versions
 
 
 @dataclass
@@ -215,7 +215,9 @@ def _calls(output: Path) -> list[dict[str, Any]]:
     """What each call of this evaluation ran on, this one last."""
     path = output / "calls.jsonl"
     with contextlib.closing(Lines(path)) as calls:
-        calls.add({"started": _now(), "versions": package_versions(), "machine": machine()})
+        calls.add(
+            {"started": _now(), "versions": read_package_versions(), "machine": describe_machine()}
+        )
     return list(read_lines(path))
 
 

@@ -20,8 +20,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from verl_pipeline.machine import bf16_flags
-from verl_pipeline.progress import bars
+from verl_pipeline.machine import list_bf16_flags
+from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
 from verl_pipeline.quickstart.report import accuracy_table, pool_table
@@ -86,7 +86,7 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
 
 def dtype_overrides() -> list[str]:
     """bf16 where the CPU multiplies it natively; elsewhere the overlay's fp32."""
-    if not bf16_flags():
+    if not list_bf16_flags():
         return []
     return [
         "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16",
@@ -106,7 +106,7 @@ def train(settings: list[str], output: Path, steps: int, console: Console) -> No
         "VERL_FILE_LOGGER_PATH": str(metrics),
         "TENSORBOARD_DIR": str(output / "tensorboard"),
     }
-    with open(log, "w") as file, bars(console) as progress:
+    with open(log, "w") as file, make_progress_bars(console) as progress:
         command = [sys.executable, "-u", "-m", "verl_pipeline.main", *settings]
         process = subprocess.Popen(
             command,

@@ -81,7 +81,7 @@ def start(
     """Start a run in a session of its own; its output goes to ``directory/output.log``."""
     directory.mkdir(parents=True, exist_ok=True)
     _temporary(directory).mkdir(exist_ok=True)
-    before = sorted(map(str, shared_memory.unused()))
+    before = sorted(map(str, shared_memory.find_unused_segments()))
     (directory / "shared-memory-before.json").write_text(json.dumps(before))
     with open(directory / "output.log", "w") as log:
         return subprocess.Popen(
@@ -141,7 +141,7 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
             child.kill()
     temporary = _temporary(directory)
     before = set(json.loads((directory / "shared-memory-before.json").read_text()))
-    segments = {str(path) for path in shared_memory.unused()} - before
+    segments = {str(path) for path in shared_memory.find_unused_segments()} - before
     # Ray keeps its session folder, with its logs; verl an empty lock file for each checkpoint
     # folder; torch's compiler its cache for all runs of a user.
     names = {path.name for path in temporary.iterdir()} - {"ray"}

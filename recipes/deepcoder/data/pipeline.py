@@ -31,8 +31,8 @@ from verl_pipeline.evaluation.config import EngineConfig
 from verl_pipeline.evaluation.data import Finder
 from verl_pipeline.evaluation.engines.tokens import Prompts, model_folder, weights_hash
 from verl_pipeline.evaluation.errors import Refused
-from verl_pipeline.machine import package_versions
-from verl_pipeline.progress import bars
+from verl_pipeline.machine import read_package_versions
+from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.sandbox import sandbox_of
 
@@ -89,7 +89,7 @@ class Outcome:
     records: Records = field(default_factory=lambda: Records([], {}))
     evaluations: Evaluations = field(default_factory=lambda: Evaluations({}, ()))
     outputs: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=package_versions)
+    versions: dict[str, str] = field(default_factory=read_package_versions)
 
 
 class Pipeline:
@@ -263,7 +263,9 @@ class Pipeline:
 
     def _bars(self) -> Progress:
         """Into a file they would be empty lines."""
-        return bars(self.console, transient=True, disable=not self.console.is_terminal)
+        return make_progress_bars(
+            self.console, transient=True, disable=not self.console.is_terminal
+        )
 
     def _say(self, done: Done) -> None:
         state = "cached" if done.cached else "done"

@@ -40,7 +40,7 @@ from recipes.deepcoder.stages.state import (
     sole_runner,
 )
 from verl_pipeline.main import EXIT_BAD_CONFIG
-from verl_pipeline.progress import bars
+from verl_pipeline.progress import make_progress_bars
 
 LOOK_S = 0.5
 
@@ -106,7 +106,7 @@ class _Runner:
         stage, record = self.settings.run.stages[name], self.state.stages[name]
         folder = self.settings.output / name
         why: str | None = None
-        with bars(self.console) as progress:
+        with make_progress_bars(self.console) as progress:
             bar = progress.add_task(
                 f"{name}: starting engines", total=stage.last_step - record.first_step
             )

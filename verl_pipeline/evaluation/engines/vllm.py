@@ -16,7 +16,7 @@ from verl_pipeline.evaluation.config import EngineConfig
 from verl_pipeline.evaluation.engines import PREFILL_STOP, EngineError, Failed, Generation, Request
 from verl_pipeline.evaluation.engines.tokens import Prompts, model_folder, positions, weights_hash
 from verl_pipeline.evaluation.task import Sampling
-from verl_pipeline.machine import bf16_flags
+from verl_pipeline.machine import list_bf16_flags
 
 
 class VllmEngine:
@@ -141,7 +141,7 @@ class VllmEngine:
     def _dtype(self) -> str:
         if self.config.dtype != "auto" or not _without_gpu():
             return self.config.dtype
-        return "bfloat16" if bf16_flags() else "float32"
+        return "bfloat16" if list_bf16_flags() else "float32"
 
 
 def _without_gpu() -> bool:
