@@ -13,10 +13,10 @@ INSTALLED := $(VENV)/.stamp-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all lint lock lock-check quickstart doctor wheel clean distclean
+.PHONY: help venv test test-all lint lock lock-check upstream-check quickstart doctor wheel clean distclean
 
 help: ## this list
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-11s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 venv: $(INSTALLED) ## .venv with the locked CPU environment and this checkout, editable
 
@@ -82,6 +82,9 @@ lock: venv ## resolve pyproject.toml afresh into requirements/*.lock (downloads 
 
 lock-check: venv ## the locks agree with pyproject.toml and with what is installed
 	$(PY) requirements/lock.py check
+
+upstream-check: venv ## what another verl changes of the names we use: make upstream-check VERL=x.y.z
+	$(PY) requirements/upstream_check.py $(VERL)
 
 wheel: venv ## dist/*.whl
 	$(PY) -m build --wheel --no-isolation

@@ -17,7 +17,7 @@ ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"
 _SEPARATE = (
     f"{ROLLOUT}.checkpoint_engine.backend=gloo",
-    f"{ROLLOUT}.checkpoint_engine.custom_backend_module=verl_pipeline.weight_sync.gloo",
+    f"{ROLLOUT}.checkpoint_engine.custom_backend_module=verl_pipeline.weight_sync.gloo_broadcast",
     f"+{ROLLOUT}.checkpoint_engine.engine_kwargs.gloo.rollout_dtype=float32",
 )
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from verl_pipeline.trainer.one_off import OneOffPipelineTrainer
+    from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
 
 
 @contextmanager
 def pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
     """Start Ray, TransferQueue and both pools in this process, the weights sent once.
 
-    The CPU's environment (:func:`verl_pipeline.cpu.environment.set_environment`) must have been set
+    The CPU's environment (:func:`verl_pipeline.verl_adapter.cpu.environment.set_environment`) must have been set
     before verl is imported, which happens here.
 
     Args:
@@ -30,10 +30,10 @@ def pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
-    from verl_pipeline.main import shut_down
+    from verl_pipeline.main import end_run
     from verl_pipeline.testing import tiny
-    from verl_pipeline.trainer.one_off import OneOffPipelineTrainer
-    from verl_pipeline.trainer.rollout_pool import end_engines
+    from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
+    from verl_pipeline.verl_adapter.rollout_servers import end_engines
 
     with tempfile.TemporaryDirectory(prefix="verl-pools-") as directory:
         common = [
@@ -56,4 +56,4 @@ def pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
             finally:
                 end_engines(trainer.rollout_pool.manager)
         finally:
-            shut_down()
+            end_run()

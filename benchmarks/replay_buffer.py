@@ -20,7 +20,7 @@ from rich.progress import track
 
 from benchmarks.common import table, write_report
 from verl_pipeline.trainer import prompts, replay_buffer
-from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
 
 SIZES = ((4, 4), (1024, 16))
 

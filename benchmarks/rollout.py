@@ -37,9 +37,9 @@ from rich.progress import Progress
 
 from benchmarks import common
 from benchmarks.rollout_engines import MEASURE_S, START_S, Case, Servers, Work, offline, pool
-from verl_pipeline.cpu.environment import set_environment
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
+from verl_pipeline.verl_adapter.cpu.environment import set_environment
 
 WARM_UP_TOKENS = 8
 # Longest time for a child to end what it started, in seconds.

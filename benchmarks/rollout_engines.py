@@ -144,7 +144,7 @@ def pool(servers: Servers, model: str) -> Iterator[Answer]:
     """verl's servers beside a trainer that the weights come from; answers (work, case) with
     seconds.
     """
-    from verl_pipeline.trainer.agent_loop import PipelineAgentLoopManager
+    from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopManager
 
     with tempfile.TemporaryDirectory(prefix="rollout-") as directory:
         with pools(_overrides(Path(directory), servers, model)) as trainer:

@@ -33,7 +33,7 @@ POLL_S = "VERL_PIPELINE_POLL_S"
 # name -> (module, attribute): the stages of a weight sync that overlap or end late, and the end of
 # a step.
 FUNCTIONS = {
-    "network": ("verl_pipeline.weight_sync.gloo", "GlooCheckpointEngine._receive"),
+    "network": ("verl_pipeline.weight_sync.gloo_broadcast", "GlooBroadcast._receive_bucket"),
     "load": (
         "verl.workers.rollout.vllm_rollout.utils",
         "vLLMColocateWorkerExtension._update_weights",

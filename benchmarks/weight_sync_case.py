@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from benchmarks import spans
 from benchmarks.pools import pools
-from verl_pipeline.cpu.environment import set_environment
+from verl_pipeline.verl_adapter.cpu.environment import set_environment
 
 ROOT = Path(__file__).parents[1]
 QUIET_PERCENT, QUIET_S, LONGEST_S = 25.0, 3, 90

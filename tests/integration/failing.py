@@ -2,8 +2,6 @@
 
 import time
 
-import ray
-
 from verl_pipeline.testing.seeded import SeededAgentLoopManager, SeededAgentLoopWorker
 
 RAISING, HANGING, BROKEN_GRADER, BROKEN_GENERATION = 1, 3, 5, 7
@@ -21,16 +19,12 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_k
 
 
 class FailingWorker(SeededAgentLoopWorker):
-    async def _run_agent_loop(self, sampling_params, *, trajectory, session_id, **kwargs):
+    def choose_sampling_params(self, sampling_params, *, step, row, session):
         # All but one member of the group fail.
-        if int(trajectory["sample_index"]) == BROKEN_GENERATION and session_id > 0:
+        if int(row) == BROKEN_GENERATION and session > 0:
             raise RuntimeError("planted: this generation fails")
-        return await super()._run_agent_loop(
-            sampling_params, trajectory=trajectory, session_id=session_id, **kwargs
-        )
+        return super().choose_sampling_params(sampling_params, step=step, row=row, session=session)
 
 
 class FailingManager(SeededAgentLoopManager):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.agent_loop_workers_class = ray.remote(FailingWorker)
+    worker_class = FailingWorker

@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from tests.integration.conftest import check_clean, tail
-from verl_pipeline.cpu.environment import CPU_ENVIRONMENT
 from verl_pipeline.evaluation import watch
 from verl_pipeline.evaluation.engines.tokens import weights_hash
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import read_lines
 from verl_pipeline.testing import runs, tiny
+from verl_pipeline.verl_adapter.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -13,7 +13,7 @@ import yaml
 
 from tests.integration.conftest import check_clean, tail
 from verl_pipeline.testing import runs, seeded, tiny
-from verl_pipeline.trainer.stream import permutation
+from verl_pipeline.verl_adapter.prompt_stream import permutation
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.usefixtures("tests_on_path")]
 

@@ -1,6 +1,4 @@
-"""The replay buffer on a real TransferQueue: order, losses, deadlines, a lost prompt, and what
-polling costs.
-"""
+"""The replay buffer on a real TransferQueue: order, failures, deadlines, lost prompts, delays."""
 
 import threading
 import time
@@ -11,10 +9,10 @@ import torch
 import transfer_queue as tq
 from tensordict import TensorDict
 
-from verl_pipeline.trainer import prompts
-from verl_pipeline.trainer.deadline import DeadlineExceeded
-from verl_pipeline.trainer.replay_buffer import InOrderReplayBuffer
-from verl_pipeline.trainer.rollout_pool import WorkerDead, ask_actors
+from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.trainer.deadlines import DeadlineExceeded
+from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.rollout_pool import WorkerDead, check_actors
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -40,7 +38,7 @@ def buffer():
 
 
 def submit(batch, positions, sessions=N):
-    uids = [prompts.make_uid(batch, position) for position in positions]
+    uids = [make_prompt_key(batch, position) for position in positions]
     tags = [
         {"is_prompt": True, "status": "running", "global_steps": batch, "sessions": sessions}
         for _ in uids
@@ -65,11 +63,9 @@ def test_loader_order_whatever_finishes_first_and_batches_do_not_mix(buffer):
         finish(uid, sessions=reversed(range(N)))
     batch, _metrics = buffer.sample(1, "train", 12)
     assert batch.keys == [f"{uid}_{session}_0" for uid in first for session in range(N)]
-    assert buffer.losses.pop(1).missing == 0
-    assert buffer.held_batches().keys() == {
-        1,
-        2,
-    }  # rows of batch 1 are cleared by the trainer, after training
+    assert buffer.reports.pop(1).missing == 0
+    # The trainer removes the rows of batch 1 after training.
+    assert buffer.find_held_batches().keys() == {1, 2}
     batch, _metrics = buffer.sample(2, "train", 2)
     assert len(batch.keys) == 2 * N
 
@@ -78,29 +74,29 @@ def test_failed_trajectories_are_missing_and_their_siblings_stay(buffer):
     one, two = submit(1, range(2))
     finish(one, sessions=[0, 2], status="failure", errors={"1": "Traceback ... planted"})
     finish(two)
-    buffer.drain()
-    assert buffer.given_up == {(one, 1)}
+    buffer.drain_rollout()
+    assert buffer.abandoned == {(one, 1)}
     batch, _metrics = buffer.sample(1, "train", 2)
-    losses = buffer.losses[1]
-    assert (losses.expected, losses.missing) == (2 * N, 1)
-    assert losses.first_error == "Traceback ... planted"
+    report = buffer.reports[1]
+    assert (report.requested, report.missing) == (2 * N, 1)
+    assert report.first_error == "Traceback ... planted"
     assert f"{one}_0_0" in batch.keys and f"{one}_2_0" in batch.keys
 
 
-def test_a_trajectory_is_given_up_once(buffer):
+def test_a_trajectory_is_abandoned_once(buffer):
     (uid,) = submit(1, [0])
     finish(uid, sessions=[0, 2], status="failure", errors={"1": "planted"})
-    buffer.drain()
-    buffer.given_up.clear()  # as a weight sync does
+    buffer.drain_rollout()
+    buffer.abandoned.clear()  # as a weight sync does
     buffer.sample(1, "train", 1)
-    assert buffer.given_up == set()
+    assert buffer.abandoned == set()
 
 
 def test_a_trained_batch_is_forgotten_with_its_padding(buffer):
     for uid in [*submit(1, [0]), *submit(2, [0])]:
         finish(uid)
     tq.kv_put(key="padab12_0_0", partition_id="train", tag={"is_padding": True})
-    buffer.discard(1)
+    buffer.discard_batch(1)
     assert sorted(tq.kv_list("train")["train"]) == [
         "b2p0",
         *(f"b2p0_{session}_0" for session in range(N)),
@@ -109,14 +105,14 @@ def test_a_trained_batch_is_forgotten_with_its_padding(buffer):
 
 def test_a_dead_actor_is_named_without_waiting_for_the_living():
     actors = [_Actor.remote(), _Actor.remote()]
-    asked = ask_actors(actors, [], "agent loop worker")
-    ray.get(asked)
-    asked = ask_actors(actors, asked, "agent loop worker")
+    probes = check_actors(actors, [], "agent loop worker")
+    ray.get(probes)
+    probes = check_actors(actors, probes, "agent loop worker")
     busy = actors[0].sleep.remote(60)
     ray.kill(actors[1])
     with pytest.raises(WorkerDead, match="agent loop worker died"):
         for _ in range(100):
-            asked = ask_actors(actors, asked, "agent loop worker")
+            probes = check_actors(actors, probes, "agent loop worker")
             time.sleep(0.1)
     ray.kill(actors[0])
     del busy
@@ -140,7 +136,7 @@ def test_a_lost_prompt_is_seen(buffer):
 def test_a_batch_without_one_trajectory_shows_the_first_traceback(buffer):
     (uid,) = submit(1, [0])
     finish(uid, sessions=[], status="failure", errors={"0": "Traceback ... planted"})
-    with pytest.raises(RuntimeError, match="not one of 3 trajectories.*\n.*planted"):
+    with pytest.raises(RuntimeError, match="all 3 trajectories failed.*\n.*planted"):
         buffer.sample(1, "train", 1)
 
 
@@ -158,13 +154,11 @@ def test_the_watchdog_ends_a_wait_for_the_dead(buffer):
     buffer.watchdog = dead
     submit(1, [0])
     with pytest.raises(ConnectionError, match="replica 0 is dead"):
-        buffer.drain()
+        buffer.drain_rollout()
 
 
 def test_a_finished_batch_is_seen_soon(buffer, record_property):
-    """No assertion on time: the measured delay is recorded, the bound is on the number of polls a
-    second.
-    """
+    """Records the measured delay; asserts nothing about time."""
     delays = []
     for batch in range(1, 11):
         uids = submit(batch, range(4), sessions=4)
@@ -178,10 +172,10 @@ def test_a_finished_batch_is_seen_soon(buffer, record_property):
 
         thread = threading.Thread(target=end)
         thread.start()
-        buffer.drain()
+        buffer.drain_rollout()
         seen = time.monotonic()
         thread.join()
         delays.append(seen - ended[0])
-        buffer.discard(batch)
+        buffer.discard_batch(batch)
     record_property("median_delay_s", sorted(delays)[5])
     print(f"median delay {sorted(delays)[5] * 1000:.0f} ms, largest {max(delays) * 1000:.0f} ms")

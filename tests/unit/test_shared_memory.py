@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from verl_pipeline.shared_memory import mapped, unused
+from verl_pipeline.shared_memory import find_mapped_segments, find_unused_segments
 
 CHILD = """
 import signal
@@ -24,23 +24,23 @@ def test_a_killed_process_leaves_an_unused_segment():
     path = Path("/dev/shm") / child.stdout.readline().strip()
     os.utime(path, (0, 0))
     try:
-        assert mapped(psutil.Process(child.pid)) == {path}
-        assert path not in unused()
+        assert find_mapped_segments(psutil.Process(child.pid)) == {path}
+        assert path not in find_unused_segments()
         child.kill()
         child.wait()
-        assert path in unused()
+        assert path in find_unused_segments()
         os.utime(path)  # as if it had just been made
-        assert path not in unused()
+        assert path not in find_unused_segments()
     finally:
         child.kill()
         child.wait()
         child.stdout.close()
         path.unlink(missing_ok=True)
-    assert path not in unused()
+    assert path not in find_unused_segments()
 
 
 def test_a_process_that_has_ended_maps_nothing():
     child = subprocess.Popen([sys.executable, "-c", ""])
     process = psutil.Process(child.pid)
     child.wait()
-    assert mapped(process) == set()
+    assert find_mapped_segments(process) == set()

@@ -1,7 +1,6 @@
 """Batch filters: what happens to trajectories between reward and advantage.
 
-A third party adds one by class path in the list of filters, or under a name of its own with
-:func:`register_filter`.
+Add your own by class path in the list of filters, or by name with :func:`register_filter`.
 """
 
 from verl_pipeline.filters.infrastructure import InfrastructureFilter

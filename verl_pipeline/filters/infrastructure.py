@@ -8,7 +8,7 @@ VERDICT = "infrastructure"
 
 @register_filter("infrastructure")
 class InfrastructureFilter:
-    """Drops what carries the verdict ``infrastructure``."""
+    """Drops every trajectory with the verdict ``infrastructure``."""
 
     name = "infrastructure"
     only_drops = True

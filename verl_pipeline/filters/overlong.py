@@ -1,16 +1,14 @@
-"""Responses that the length limit cut off: their reward says little about the policy, only that it
-ran out of room.
+"""Truncated responses: their reward says that they ran out of room, and little about the policy.
 
 After DAPO (arXiv 2503.14476, section 3.4, "overlong filtering") and DeepCoder's blog post (April
 2025). Three modes:
 
-* ``drop``: what was cut off leaves the batch, whatever its reward;
-* ``wrong_only``: what was cut off and has no reward leaves; what was right before it was cut off
-  stays;
-* ``deepcoder``: what DeepCoder's released code did (``mask_truncated_samples``): a response without
-  reward that fills its limit gets advantage 0. It stays in its group's mean and standard deviation
-  and in the loss's denominator, and it is told by its length alone, so one that ends exactly at the
-  limit counts as well.
+* ``drop``: drops every truncated response, whatever its reward.
+* ``wrong_only``: drops truncated responses without a reward; keeps those that were already right.
+* ``deepcoder``: does what DeepCoder's released code did (``mask_truncated_samples``). A response
+  without a reward that fills its limit gets advantage 0 but stays in its group's mean and standard
+  deviation and in the loss's denominator. Only the length counts, so a response that ends exactly
+  at the limit is affected too.
 """
 
 from typing import Literal, get_args
@@ -25,10 +23,10 @@ Mode = Literal["drop", "deepcoder", "wrong_only"]
 
 @register_filter("overlong")
 class OverlongFilter:
-    """See the module; ``mode`` is one of its three.
+    """Handles truncated responses as ``mode`` says (see the module).
 
     Raises:
-        ValueError: no such mode.
+        ValueError: unknown mode.
     """
 
     name = "overlong"

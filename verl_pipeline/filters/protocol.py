@@ -1,9 +1,9 @@
 """What a filter sees and what it may decide.
 
 Invariants:
-* A filter decides per trajectory and changes nothing itself.
-* A trajectory that a filter drops is not shown to the filters behind it.
-* Applied once per batch: after rewards, before the batch is balanced over the trainer's ranks.
+* A filter decides about each trajectory and changes nothing itself.
+* A trajectory that one filter drops is not shown to the filters behind it.
+* Filters run once a batch: after rewards, before the batch is balanced over the trainer's ranks.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Decision(Enum):
-    """What becomes of a trajectory."""
+    """What happens to a trajectory."""
 
     KEEP = "keep"
     # The row leaves the batch: it counts in no mean, standard deviation or denominator, and costs
@@ -48,8 +48,8 @@ class BatchView:
     def __len__(self) -> int:
         return len(self.uids)
 
-    def select(self, rows: np.ndarray) -> "BatchView":
-        """The view of the given rows (int64 positions)."""
+    def select_rows(self, rows: np.ndarray) -> "BatchView":
+        """View of these rows only (int64 positions, in order)."""
         return BatchView(
             [self.uids[row] for row in rows],
             self.rewards[rows],

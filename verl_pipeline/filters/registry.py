@@ -40,17 +40,17 @@ def load_filters(entries: Sequence[str | Mapping[str, Any]]) -> list[Filter]:
     Raises:
         ValueError: a name is neither registered nor importable, or a setting is unknown or wrong.
     """
-    return [_load(entry) for entry in entries]
+    return [_make_filter(entry) for entry in entries]
 
 
-def _load(entry: str | Mapping[str, Any]) -> Filter:
+def _make_filter(entry: str | Mapping[str, Any]) -> Filter:
     settings: dict[Any, Any] = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
     name = settings.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(
             f"filter {entry!r}: a name is needed, as in {{name: overlong, mode: drop}}"
         )
-    cls = _class_of(name)
+    cls = _find_class(name)
     try:
         return cls(**settings)
     except TypeError as error:  # an unknown setting, or one of the wrong type
@@ -58,7 +58,7 @@ def _load(entry: str | Mapping[str, Any]) -> Filter:
         raise ValueError(f"filter {name}: {error}; it takes {takes}") from error
 
 
-def _class_of(name: str) -> type:
+def _find_class(name: str) -> type:
     if name in _FILTERS:
         return _FILTERS[name]
     module, _, attribute = name.rpartition(".")

@@ -1,7 +1,7 @@
-"""Drops groups without a signal: all rewards equal, so every group-relative advantage is 0.
+"""Drops groups without a signal: if all rewards are equal, every group-relative advantage is 0.
 
-Without it such rows cost a forward and a backward pass and stand in the loss's denominator. (verl's
-``algorithm.filter_groups`` replaces such prompts by others; this does not.)
+Such rows would still cost a forward and a backward pass and count in the loss's denominator. verl's
+``algorithm.filter_groups`` replaces such prompts with others; this filter does not.
 """
 
 from collections import defaultdict

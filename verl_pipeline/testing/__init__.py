@@ -1,1 +1,1 @@
-"""What tests, examples and benchmarks share: a tiny model with real engines, and seeded sampling."""
+"""For tests and checks: a tiny model, seeded runs, equivalence with verl's ``sync``."""

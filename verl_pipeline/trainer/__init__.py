@@ -1,3 +1,1 @@
-"""The pipelined trainer: schedule, its mapping onto verl's hooks, replay buffer, rollout pool,
-configuration.
-"""
+"""Decisions of the pipelined trainer: schedule, keys, batch checks, filters, settings. No verl."""

@@ -1,190 +1,175 @@
-"""One complete batch between replay buffer and update: was it sampled as it should be, and which
-rows are trained on.
+"""One complete batch between sampling and update: was it sampled as it should be, which rows train?
 
 Invariants:
-* Every row was sampled by the one version the schedule gave its batch.
-* A dropped row is gone from TransferQueue; a row with zero advantage stays.
+* One weight version, the one the schedule gave the batch, sampled every trajectory.
+* A missing trajectory or a failed grader is counted as infrastructure, never as a reward of 0.
+* Nothing here changes a batch: the caller drops rows and zeroes advantages.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import transfer_queue as tq
-from tensordict import TensorDict
-from transfer_queue import KVBatchMeta
 
-from verl_pipeline.filters import BatchView
+from verl_pipeline.filters import BatchView, Filter
+from verl_pipeline.filters.apply import FilteredBatch, apply_filters, find_lone_survivors
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
-from verl_pipeline.filters.truncation import Limits
-from verl_pipeline.trainer import prompts
-from verl_pipeline.trainer.config import PREFIX
-from verl_pipeline.trainer.replay_buffer import Losses
+from verl_pipeline.trainer.pipeline_config import PREFIX
 from verl_pipeline.trainer.schedule import sampling_version
+from verl_pipeline.trainer.trajectory_keys import parse_prompt, parse_session
+
+# Advantage estimators of verl that subtract a baseline made of the group's other members.
+GROUP_RELATIVE = {
+    "grpo",
+    "grpo_passk",
+    "grpo_vectorized",
+    "gdpo",
+    "rloo",
+    "rloo_vectorized",
+    "reinforce_plus_plus_baseline",
+    "opo",
+    "gpg",
+    "optimal_token_baseline",
+    "tir_optimal_token_baseline",
+}
 
 
 class StalenessViolation(RuntimeError):
-    """A batch was not sampled by the version that the schedule gives."""
+    """A batch was not sampled by the version that the schedule gives it."""
 
 
 class TooManyFailures(RuntimeError):
-    """More of a batch was lost to infrastructure than the user allows."""
+    """Infrastructure lost more of a batch than the user allows."""
 
 
-def check_versions(batch: KVBatchMeta, k: int, expected: int, staleness: int) -> None:
-    """Compare each trajectory's first and last version with ``expected``, and that with the
-    schedule's bound.
+@dataclass(frozen=True)
+class TrajectoryBatch:
+    """A complete batch of n trajectories, in the data loader's order.
+
+    Attributes:
+        keys: names of the trajectories (:mod:`verl_pipeline.trainer.trajectory_keys`).
+        version_spans: int64, shape (n, 2); weight version at the first and at the last token.
+        view: what the filters see.
+        reward_reports: what the reward function reported beside its score, one dict a trajectory.
+        generated_at: end of the last generation, seconds since the epoch; 0 if unknown.
+    """
+
+    keys: list[str]
+    version_spans: np.ndarray
+    view: BatchView
+    reward_reports: list[dict]
+    generated_at: float
+
+
+@dataclass(frozen=True)
+class SamplingReport:
+    """How the sampling of one batch ended.
+
+    Attributes:
+        group_sizes: trajectories requested, by prompt.
+        missing: how many of them failed and have no row.
+        first_error: traceback of the first failure, if a worker recorded one.
+    """
+
+    group_sizes: dict[str, int]
+    missing: int
+    first_error: str | None
+
+    @property
+    def requested(self) -> int:
+        """Trajectories requested."""
+        return sum(self.group_sizes.values())
+
+
+def check_versions(batch: TrajectoryBatch, k: int, expected: int, staleness: int) -> None:
+    """Compare each trajectory's versions with ``expected``, and that with the staleness bound.
 
     Args:
-        expected: version that the pool held when batch k was submitted; newer than the table's
-            after a validation.
+        expected: version that the pool held when batch k was submitted. After a validation it may
+            be newer than the table of the schedule says.
 
     Raises:
         StalenessViolation: naming the first trajectory that differs, or the bound.
     """
     if not sampling_version(k, staleness) <= expected < k:
         raise StalenessViolation(
-            f"batch {k} was submitted with v_{expected}, outside staleness {staleness}"
+            f"batch {k} was submitted with v_{expected}, which violates staleness {staleness}"
         )
-    for key, tag in zip(batch.keys, batch.tags, strict=True):
-        span = (tag["min_global_steps"], tag["max_global_steps"])
-        if span != (expected, expected):
+    for key, (first, last) in zip(batch.keys, batch.version_spans.tolist(), strict=True):
+        if (first, last) != (expected, expected):
             raise StalenessViolation(
-                f"batch {k}: {key} was sampled with v_{span[0]}..v_{span[1]}, not v_{expected}"
+                f"batch {k}: {key} was sampled with v_{first}..v_{last}, not v_{expected}"
             )
 
 
-@dataclass(frozen=True)
-class Seen:
-    """One batch as it came from the agent loops.
-
-    Attributes:
-        view: what the filters see.
-        reported: what the reward function reported beside its score, by trajectory.
-        generated_at: when the last generation ended, seconds since the epoch; 0 if unknown.
-    """
-
-    view: BatchView
-    reported: list[dict]
-    generated_at: float
-
-
-def look_at(batch: KVBatchMeta, limits: Limits) -> Seen:
-    """Read from TransferQueue what is needed to judge ``batch``, which has at least one row.
-
-    An agent loop that sets a ``max_tokens`` of its own says so in ``extra_fields["max_tokens"]``.
-    """
-    data = tq.kv_batch_get(
-        keys=batch.keys,
-        partition_id=batch.partition_id,
-        select_fields=["rm_scores", "extra_fields"],
-    )
-    extra = [getattr(fields, "data", fields) for fields in data["extra_fields"]]
-    reported = [fields.get("reward_extra_info") or {} for fields in extra]
-    lengths = np.array([tag["response_len"] for tag in batch.tags], dtype=np.int64)
-    allowed = limits.of(np.array([tag["prompt_len"] for tag in batch.tags], dtype=np.int64))
-    allowed = np.minimum(
-        allowed, [fields.get("max_tokens") or limits.response_length for fields in extra]
-    )
-    seen = BatchView(
-        uids=[prompts.prompt_of(key) for key in batch.keys],
-        rewards=np.array([float(scores.sum()) for scores in data["rm_scores"].unbind()]),
-        verdicts=[fields.get("verdict") for fields in reported],
-        response_lengths=lengths,
-        limits=allowed,
-        truncated=limits.truncated(lengths, allowed, _last_tokens(batch, lengths >= allowed)),
-    )
-    return Seen(seen, reported, max(fields.get("generated_at", 0.0) for fields in extra))
-
-
-def _last_tokens(batch: KVBatchMeta, wanted: np.ndarray) -> list[int]:
-    """Last tokens of the ``wanted`` responses (bool, one a row), -1 of the others: only long ones
-    are fetched.
-    """
-    last = [-1] * len(batch.keys)
-    rows = np.flatnonzero(wanted)
-    if len(rows):
-        data = tq.kv_batch_get(
-            keys=[batch.keys[row] for row in rows],
-            partition_id=batch.partition_id,
-            select_fields=["responses"],
-        )
-        for row, response in zip(rows, data["responses"].unbind(), strict=True):
-            last[row] = int(response[-1])
-    return last
-
-
-def reward_metrics(reported: list[dict]) -> dict[str, float]:
-    """What graders that give their name (``grader``) reported of a batch.
-
-    Returns:
-        ``reward/<grader>/verdict/<verdict>`` and ``.../tier/<isolation tier>`` (shares of its
-        trajectories), and for each of its numbers of seconds (``..._s``), ``busy`` (programs at a
-        time) and ``calibration`` (how much slower than the reference a processor was) ``.../p50``
-        and ``.../p95``.
-    """
-    metrics: dict[str, float] = {}
-    for grader in sorted({fields["grader"] for fields in reported if "grader" in fields}):
-        rows = [fields for fields in reported if fields.get("grader") == grader]
-        prefix = f"reward/{grader}"
-        for kind in ("verdict", "tier"):
-            for value, count in Counter(fields[kind] for fields in rows if kind in fields).items():
-                metrics[f"{prefix}/{kind}/{value}"] = count / len(rows)
-        for name in (
-            key for key in rows[0] if key.endswith("_s") or key in ("busy", "calibration")
-        ):
-            p50, p95 = np.percentile([fields[name] for fields in rows], [50, 95])
-            metrics |= {f"{prefix}/{name}/p50": float(p50), f"{prefix}/{name}/p95": float(p95)}
-    return metrics
-
-
-def check_failures(k: int, losses: Losses, seen: BatchView, allowed: float) -> dict[str, float]:
-    """Count what infrastructure cost: trajectories that are missing and those a grader could not
-    judge.
+def check_failures(
+    k: int, report: SamplingReport, view: BatchView, max_share: float
+) -> dict[str, float]:
+    """Count what infrastructure cost: missing trajectories and those that no grader could judge.
 
     Returns:
         ``pipeline/infrastructure/*`` metrics.
 
     Raises:
-        TooManyFailures: their share is above ``allowed``; the first traceback is shown.
+        TooManyFailures: their share is above ``max_share``; the first traceback is shown.
     """
-    graded = sum(verdict == INFRASTRUCTURE for verdict in seen.verdicts)
-    share = (losses.missing + graded) / losses.expected if losses.expected else 0.0
-    if share > allowed:
+    ungraded = sum(verdict == INFRASTRUCTURE for verdict in view.verdicts)
+    share = (report.missing + ungraded) / report.requested if report.requested else 0.0
+    if share > max_share:
         raise TooManyFailures(
-            f"batch {k}: {losses.missing} trajectories failed and {graded} could not be graded, of "
-            f"{losses.expected}: {share:.0%} is above {PREFIX}.max_infrastructure_share={allowed}. "
-            f"First failure:\n{losses.first_error or '(a verdict of the grader; see its log)'}"
+            f"batch {k}: of {report.requested} trajectories {report.missing} failed and {ungraded} "
+            f"could not be graded: {share:.0%} is above {PREFIX}.max_infrastructure_share="
+            f"{max_share}. First failure:\n"
+            f"{report.first_error or '(a verdict of the grader; see its log)'}"
         )
     return {
-        "pipeline/infrastructure/missing": float(losses.missing),
-        "pipeline/infrastructure/verdicts": float(graded),
+        "pipeline/infrastructure/missing": float(report.missing),
+        "pipeline/infrastructure/verdicts": float(ungraded),
         "pipeline/infrastructure/share": share,
     }
 
 
-def keep(batch: KVBatchMeta, kept: np.ndarray) -> KVBatchMeta:
-    """Reduce ``batch`` to the rows ``kept`` (int64 positions, in order); the others leave
-    TransferQueue.
+def filter_batch(
+    batch: TrajectoryBatch,
+    filters: list[Filter],
+    group_sizes: dict[str, int],
+    adv_estimator: str,
+) -> FilteredBatch:
+    """Ask the filters about ``batch``; under a group-relative advantage find lone survivors too.
+
+    Args:
+        group_sizes: trajectories requested, by prompt.
+        adv_estimator: name of verl's advantage estimator.
     """
-    if len(kept) == len(batch.keys):
-        return batch
-    dropped = np.setdiff1d(np.arange(len(batch.keys)), kept)
-    tq.kv_clear(keys=[batch.keys[row] for row in dropped], partition_id=batch.partition_id)
-    return KVBatchMeta(
-        partition_id=batch.partition_id,
-        keys=[batch.keys[row] for row in kept],
-        tags=[batch.tags[row] for row in kept],
-        extra_info=batch.extra_info,
-    )
+
+    def lacks_baseline(kept: np.ndarray) -> np.ndarray:
+        """Bool, shape (len(kept),), for row positions ``kept`` (int64)."""
+        keys = [batch.keys[row] for row in kept]
+        sessions = [(parse_prompt(key), parse_session(key)) for key in keys]
+        return find_lone_survivors(sessions, group_sizes) & (adv_estimator in GROUP_RELATIVE)
+
+    return apply_filters(filters, batch.view, lacks_baseline)
 
 
-def zero_advantages(batch: KVBatchMeta, rows: set[str]) -> None:
-    """Set the advantages of ``rows`` (keys) to 0 in TransferQueue."""
-    keys = [key for key in batch.keys if key in rows]
-    if keys:
-        data = tq.kv_batch_get(
-            keys=keys, partition_id=batch.partition_id, select_fields=["advantages"]
-        )
-        zeros = TensorDict({"advantages": data["advantages"] * 0}, batch_size=len(keys))
-        tq.kv_batch_put(keys=keys, partition_id=batch.partition_id, fields=zeros)
+def compute_reward_metrics(reward_reports: list[dict]) -> dict[str, float]:
+    """What graders that give their name (``grader``) reported of a batch.
+
+    Returns:
+        ``reward/<grader>/verdict/<verdict>`` and ``.../tier/<isolation tier>`` (shares of its
+        trajectories). For each number of seconds (``..._s``), ``busy`` (programs at a time) and
+        ``calibration`` (how much slower than the reference a processor was) also ``.../p50`` and
+        ``.../p95``.
+    """
+    metrics: dict[str, float] = {}
+    for grader in sorted({report["grader"] for report in reward_reports if "grader" in report}):
+        rows = [report for report in reward_reports if report.get("grader") == grader]
+        prefix = f"reward/{grader}"
+        for kind in ("verdict", "tier"):
+            for value, count in Counter(row[kind] for row in rows if kind in row).items():
+                metrics[f"{prefix}/{kind}/{value}"] = count / len(rows)
+        for name in rows[0]:
+            if name.endswith("_s") or name in ("busy", "calibration"):
+                p50, p95 = np.percentile([row[name] for row in rows], [50, 95])
+                metrics[f"{prefix}/{name}/p50"] = float(p50)
+                metrics[f"{prefix}/{name}/p95"] = float(p95)
+    return metrics

@@ -1,22 +1,20 @@
-"""The schedule: who may sample, train and send weights, and when. Pure; imports nothing of verl,
-Ray or torch.
+"""The schedule: who may sample, train and send weights, and when. Imports no verl, Ray or torch.
 
-v_k are the weights after k updates; batch k is what update k trains on (k counts from 1).
+v_k are the weights after k updates; update k trains on batch k (k counts from 1).
 
     staleness | batch k is sampled with | meaning
-    ----------+-------------------------+---------------------------------------------------------------
-    0         | v_{k-1}                 | on-policy on split pools: verl's `sync`, update by update
-    1         | v_{max(k-2, 0)}         | one-off pipelining: batch k+1 is sampled while update k runs
+    ----------+-------------------------+-------------------------------------------------------
+    0         | v_{k-1}                 | on-policy on split pools: matches verl's `sync` mode
+    1         | v_{max(k-2, 0)}         | one-off pipelining: update k overlaps sampling of k+1
 
 Invariants:
-* Weights are sent, and validation or a checkpoint begins, only when the rollout pool has drained: a
-  trajectory is sampled by one version.
-* Batches are submitted in order, each once, none past the last step; nothing generated is thrown
-  away.
-* At staleness s, batch k is never sampled with anything older than v_{k-1-s}.
+* Weights are sent, and validation or a checkpoint begins, only after the rollout pool has drained,
+  so one version samples each trajectory.
+* Batches are submitted in order, each once, none after the last step. No trajectory is discarded.
+* At staleness s, batch k is never sampled with weights older than v_{k-1-s}.
 
-With a drained pool a staleness above 1 buys nothing (sampling cannot start earlier than the drain),
-so it is refused.
+A staleness above 1 is refused: sampling cannot start before the drain, so it would only make the
+data older.
 """
 
 from typing import Protocol
@@ -25,51 +23,53 @@ from typing import Protocol
 class Pipeline(Protocol):
     """What the schedule drives."""
 
-    def drain(self) -> None:
-        """Return when every submitted batch is complete, so that nothing is being generated."""
+    def drain_rollout(self) -> None:
+        """Return when every submitted batch is complete, so that the rollout pool is idle."""
 
     def send_weights(self, version: int) -> None:
-        """Make the rollout pool hold v_version; free if it does already."""
+        """Load v_version into the rollout pool; does nothing if the pool already holds it."""
 
-    def submit(self, batch: int) -> None:
-        """Start sampling a batch with the weights the rollout pool holds."""
+    def submit_batch(self, batch: int) -> None:
+        """Start sampling a batch with the weights that the rollout pool holds."""
 
-    def train(self, batch: int) -> None:
-        """Train on a batch, once it is complete."""
+    def train_batch(self, batch: int) -> None:
+        """Wait until a batch is complete, then train on it."""
 
 
 def sampling_version(batch: int, staleness: int) -> int:
-    """The version that batch is sampled with, counted from a start at v_0."""
+    """Version that samples ``batch`` in a run that starts at v_0."""
     return max(batch - 1 - staleness, 0)
 
 
-def fill(pipeline: Pipeline, *, trained: int, held: set[int], staleness: int, last: int) -> None:
-    """Before the first step after v_trained: submit what the pipeline runs ahead by, except what a
-    checkpoint held.
+def fill_pipeline(
+    pipeline: Pipeline, *, trained: int, held_batches: set[int], staleness: int, last_step: int
+) -> None:
+    """Before the first step after v_trained: submit the batches that the pipeline runs ahead by.
+
+    Args:
+        held_batches: batches that a checkpoint already holds; they are not sampled again.
     """
     pipeline.send_weights(trained)
-    for batch in range(trained + 1, min(trained + staleness, last) + 1):
-        if batch not in held:
-            pipeline.submit(batch)
+    for batch in range(trained + 1, min(trained + staleness, last_step) + 1):
+        if batch not in held_batches:
+            pipeline.submit_batch(batch)
 
 
-def step(pipeline: Pipeline, k: int, *, staleness: int, last: int) -> None:
+def run_step(pipeline: Pipeline, k: int, *, staleness: int, last_step: int) -> None:
     """Step k: from v_{k-1} to v_k."""
-    pipeline.drain()
+    pipeline.drain_rollout()
     pipeline.send_weights(k - 1)
-    if k + staleness <= last:
-        pipeline.submit(k + staleness)
-    pipeline.train(k)
+    if k + staleness <= last_step:
+        pipeline.submit_batch(k + staleness)
+    pipeline.train_batch(k)
 
 
-def before_validation(pipeline: Pipeline, k: int) -> None:
-    """Boundary after step k: validation sees v_k and shares the pool with nothing."""
-    pipeline.drain()
+def prepare_validation(pipeline: Pipeline, k: int) -> None:
+    """After step k: validation samples with v_k and shares the rollout pool with nothing else."""
+    pipeline.drain_rollout()
     pipeline.send_weights(k)
 
 
-def before_checkpoint(pipeline: Pipeline) -> None:
-    """Boundary after step k: a checkpoint holds v_k and complete batches only, so a resumed run
-    samples none again.
-    """
-    pipeline.drain()
+def prepare_checkpoint(pipeline: Pipeline) -> None:
+    """After step k: a checkpoint holds complete batches, so a resumed run samples none again."""
+    pipeline.drain_rollout()

@@ -1,1 +1,1 @@
-"""Checkpoint engines of ours: how weights travel from the trainer's pool to the rollout pool."""
+"""How weights travel from the trainer's pool to the rollout pool on CPUs. No verl."""

@@ -92,11 +92,11 @@ def files_of(config: DictConfig, split: str) -> list[Path]:
 
 
 def _plan_stage(settings: Settings, name: str, dry_run: bool) -> Planned:
-    from verl.utils.device import auto_set_device
+    from verl_pipeline.verl_adapter.run_entry import choose_device
 
-    from verl_pipeline.main import check
-    from verl_pipeline.trainer.config import ConfigError, load_pipeline_config
-    from verl_pipeline.trainer.derive import derive
+    from verl_pipeline.verl_adapter.config_checks import check_run
+    from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
+    from verl_pipeline.verl_adapter.derived_settings import derive_settings
 
     overrides = words(settings, name)
     try:
@@ -109,9 +109,9 @@ def _plan_stage(settings: Settings, name: str, dry_run: bool) -> Planned:
         _check_tokens(config)
         _check_running(config)
         with contextlib.redirect_stdout(sys.stderr):
-            auto_set_device(config)
-            check(config, skip=tuple(absent))
-        derived = derive(copy.deepcopy(config), load_pipeline_config(config))
+            choose_device(config)
+            check_run(config, skip=tuple(absent))
+        derived = derive_settings(copy.deepcopy(config), load_pipeline_config(config))
     except (ConfigError, Refused) as error:
         raise BadStage(f"stage {name}: {error}") from error
     return Planned(name, overrides, config, [str(entry) for entry in derived], notes)

@@ -137,7 +137,7 @@ def _run_words(settings: Settings) -> list[str]:
         "data.filter_overlong_prompts=True",
         f"data.seed={run.seed}",
         "data.shuffle=False",
-        "data.custom_cls.path=pkg://verl_pipeline.trainer.stream",
+        "data.custom_cls.path=pkg://verl_pipeline.verl_adapter.prompt_stream",
         "data.custom_cls.name=PromptStream",
         f"{rewards}.path=pkg://verl_pipeline.rewards.code",
         f"{rewards}.name=compute_score",

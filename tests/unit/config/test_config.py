@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 from omegaconf import OmegaConf
 
-from verl_pipeline.trainer.config import (
+from verl_pipeline.trainer.pipeline_config import (
     PREFIX,
     ConfigError,
     Deadlines,

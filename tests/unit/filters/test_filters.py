@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verl_pipeline.filters import BatchView, Decision, load_filters
-from verl_pipeline.filters.apply import apply_filters, lone_survivors
+from verl_pipeline.filters.apply import apply_filters, find_lone_survivors
 
 
 def view(verdicts, rewards=None, lengths=None):
@@ -142,7 +142,7 @@ def test_what_has_no_baseline_left_is_not_trained_on():
         False,
         False,
     ]
-    assert filtered.trained_on.tolist() == [2, 3]
+    assert filtered.trained_rows.tolist() == [2, 3]
     assert filtered.metrics["filters/lone_survivors"] == 1
     assert filtered.metrics["filters/after/trajectories"] == 2
     assert filtered.metrics["filters/after/response_length_mean"] == 35
@@ -150,5 +150,5 @@ def test_what_has_no_baseline_left_is_not_trained_on():
 
 def test_lone_survivors_are_sessions_not_rows():
     sessions = [("a", 0), ("b", 0), ("b", 1), ("c", 2), ("c", 2), ("d", 0)]
-    alone = lone_survivors(sessions, {"a": 4, "b": 4, "c": 4, "d": 1})
+    alone = find_lone_survivors(sessions, {"a": 4, "b": 4, "c": 4, "d": 1})
     assert alone.tolist() == [True, False, False, True, True, False]

@@ -30,7 +30,7 @@ from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 from verl.workers.config import FSDPActorConfig
 
 from verl_pipeline.filters import BatchView, load_filters
-from verl_pipeline.filters.apply import apply_filters, lone_survivors
+from verl_pipeline.filters.apply import apply_filters, find_lone_survivors
 
 LIMIT = 4
 ROWS = [("p", 1.0, 2, False), ("p", 0.0, 4, False), ("p", 0.0, 4, True), ("p", 1.0, 4, True)]
@@ -52,7 +52,7 @@ def train_on(rows, filters, mini_batch=4):
     )
     filtered = apply_filters(load_filters(filters), view)
     sizes = {uid: view.uids.count(uid) for uid in view.uids}
-    alone = lone_survivors([(view.uids[row], int(row)) for row in filtered.kept], sizes)
+    alone = find_lone_survivors([(view.uids[row], int(row)) for row in filtered.kept], sizes)
     zeroed = filtered.zeroed[filtered.kept] | alone
     left = [rows[row] for row in filtered.kept]
     if not left:  # an update that the trainer skips

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from verl_pipeline.filters import BatchView, Decision, load_filters
 from verl_pipeline.filters.apply import apply_filters
-from verl_pipeline.filters.truncation import Limits, end_of_sequence_ids
+from verl_pipeline.filters.truncation import LengthLimits, find_end_token_ids
 from verl_pipeline.testing import tiny
 
 EOS, OTHER_EOS, WORD = 2, 7, 11
-LIMITS = Limits(
+LIMITS = LengthLimits(
     prompt_length=8, response_length=16, max_model_len=20, end_ids=frozenset({EOS, OTHER_EOS})
 )
 
@@ -20,9 +20,9 @@ def test_the_requests_own_limit_is_what_verls_server_allows():
     """min(response_length, prompt_length + response_length - prompt, max_model_len - prompt), at
     least 1.
     """
-    assert LIMITS.of(np.array([1, 4, 5, 8, 30])).tolist() == [16, 16, 15, 12, 1]
-    wide = Limits(8, 16, 256, frozenset())
-    assert wide.of(np.array([1, 8, 10])).tolist() == [16, 16, 14]
+    assert LIMITS.compute_limits(np.array([1, 4, 5, 8, 30])).tolist() == [16, 16, 15, 12, 1]
+    wide = LengthLimits(8, 16, 256, frozenset())
+    assert wide.compute_limits(np.array([1, 8, 10])).tolist() == [16, 16, 14]
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_the_requests_own_limit_is_what_verls_server_allows():
     ],
 )
 def test_truncated_is_at_the_limit_without_an_end(prompt, length, last, truncated):
-    limits = LIMITS.of(np.array([prompt]))
-    assert LIMITS.truncated(np.array([length]), limits, [last]).tolist() == [truncated]
+    limits = LIMITS.compute_limits(np.array([prompt]))
+    assert LIMITS.find_truncated(np.array([length]), limits, [last]).tolist() == [truncated]
 
 
 def test_all_ids_that_end_a_sequence_are_known(tmp_path):
@@ -46,9 +46,9 @@ def test_all_ids_that_end_a_sequence_are_known(tmp_path):
 
     path = str(tiny.write_model(tmp_path / "model"))
     tokenizer = AutoTokenizer.from_pretrained(path)
-    assert end_of_sequence_ids(tokenizer, path) == {tokenizer.eos_token_id}
+    assert find_end_token_ids(tokenizer, path) == {tokenizer.eos_token_id}
     GenerationConfig(eos_token_id=[0, tokenizer.eos_token_id]).save_pretrained(path)
-    assert end_of_sequence_ids(tokenizer, path) == {0, tokenizer.eos_token_id}
+    assert find_end_token_ids(tokenizer, path) == {0, tokenizer.eos_token_id}
 
 
 def batch(rewards, truncated, at_limit=None, uids=None):

@@ -26,7 +26,9 @@ LOCKS = [ROOT / "requirements" / name for name in ("cpu.lock", "dev.lock")]
 ENTRY_POINTS = {
     "console_scripts": {"verl-pipeline": "verl_pipeline.cli:main"},
     "verl.plugins": {"verl_pipeline": "verl_pipeline.plugin"},
-    "vllm.general_plugins": {"verl_pipeline_cpu": "verl_pipeline.cpu.vllm_plugin:register"},
+    "vllm.general_plugins": {
+        "verl_pipeline_cpu": "verl_pipeline.verl_adapter.cpu.vllm_plugin:register"
+    },
 }
 
 # In two halves, so that this file does not contain what it looks for.

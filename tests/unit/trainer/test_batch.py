@@ -2,7 +2,7 @@
 
 import pytest
 
-from verl_pipeline.trainer.batch import reward_metrics
+from verl_pipeline.trainer.batch import compute_reward_metrics
 
 
 def test_shares_of_verdicts_and_quantiles_of_seconds():
@@ -17,7 +17,7 @@ def test_shares_of_verdicts_and_quantiles_of_seconds():
         }
         for n, verdict in enumerate(["accepted", "wrong_answer", "wrong_answer", "infrastructure"])
     ]
-    found = reward_metrics([*rows, {}, {"acc": 1.0}])
+    found = compute_reward_metrics([*rows, {}, {"acc": 1.0}])
     assert found["reward/code/tier/rlimits"] == 1.0
     assert (
         found["reward/code/verdict/wrong_answer"] == 0.5
@@ -30,4 +30,4 @@ def test_shares_of_verdicts_and_quantiles_of_seconds():
 
 
 def test_rewards_without_a_grader_report_nothing():
-    assert reward_metrics([{"verdict": "accepted"}, {}]) == {}
+    assert compute_reward_metrics([{"verdict": "accepted"}, {}]) == {}

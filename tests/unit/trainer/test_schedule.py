@@ -1,6 +1,4 @@
-"""The schedule's invariants, on a simulated pipeline; and that each check fails when its invariant
-is broken.
-"""
+"""The schedule's invariants on a simulated pipeline, and planted faults that break each of them."""
 
 from dataclasses import dataclass, field
 
@@ -23,7 +21,7 @@ class Simulation:
     submitted: list[int] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
 
-    def drain(self):
+    def drain_rollout(self):
         self.complete += self.running
         self.running = []
 
@@ -33,12 +31,12 @@ class Simulation:
         for batch in self.running:  # a request that is running goes on with the new weights
             self.spans[batch].add(version)
 
-    def submit(self, batch):
+    def submit_batch(self, batch):
         self.submitted.append(batch)
         self.running.append(batch)
         self.spans[batch] = {self.version}
 
-    def train(self, batch):
+    def train_batch(self, batch):
         if batch in self.running:
             self.running.remove(batch)
             self.complete.append(batch)
@@ -47,22 +45,28 @@ class Simulation:
         self.trained = batch
 
 
-def run(staleness, last, *, boundaries=(), pipeline=None, step=schedule.step):
+def run(staleness, last, *, boundaries=(), pipeline=None, step=schedule.run_step):
     pipeline = pipeline or Simulation()
     first = pipeline.trained + 1
-    held = set(pipeline.complete)
-    schedule.fill(pipeline, trained=pipeline.trained, held=held, staleness=staleness, last=last)
+    schedule.fill_pipeline(
+        pipeline,
+        trained=pipeline.trained,
+        held_batches=set(pipeline.complete),
+        staleness=staleness,
+        last_step=last,
+    )
     for k in range(first, last + 1):
-        step(pipeline, k, staleness=staleness, last=last)
+        step(pipeline, k, staleness=staleness, last_step=last)
         if k in boundaries:
-            schedule.before_checkpoint(pipeline)
-            schedule.before_validation(pipeline, k)
+            schedule.prepare_checkpoint(pipeline)
+            schedule.prepare_validation(pipeline, k)
     return pipeline
 
 
 def violations(pipeline, staleness, last, *, fresher=False):
-    """Sentences about every broken invariant; ``fresher``: validation and resume may sample with
-    newer weights.
+    """One sentence for each broken invariant.
+
+    ``fresher`` allows newer weights than the table's, as after a validation or a resume.
     """
     found = []
     for batch in range(1, last + 1):
@@ -111,10 +115,12 @@ def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(
     stop = min(stop, last)
     resumed_last = max(resumed_last, last)
     pipeline = Simulation()
-    schedule.fill(pipeline, trained=0, held=set(), staleness=staleness, last=last)
+    schedule.fill_pipeline(
+        pipeline, trained=0, held_batches=set(), staleness=staleness, last_step=last
+    )
     for k in range(1, stop + 1):
-        schedule.step(pipeline, k, staleness=staleness, last=last)
-    schedule.before_checkpoint(pipeline)
+        schedule.run_step(pipeline, k, staleness=staleness, last_step=last)
+    schedule.prepare_checkpoint(pipeline)
     restored = Simulation(
         trained=stop,
         complete=list(pipeline.complete),
@@ -129,37 +135,37 @@ def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(
         assert restored.spans == run(staleness, last).spans
 
 
-def planted_early_sync(pipeline, k, *, staleness, last):
+def planted_early_sync(pipeline, k, *, staleness, last_step):
     pipeline.send_weights(k - 1)
-    pipeline.drain()
-    if k + staleness <= last:
-        pipeline.submit(k + staleness)
-    pipeline.train(k)
+    pipeline.drain_rollout()
+    if k + staleness <= last_step:
+        pipeline.submit_batch(k + staleness)
+    pipeline.train_batch(k)
 
 
-def planted_late_sync(pipeline, k, *, staleness, last):
-    pipeline.drain()
-    if k + staleness <= last:
-        pipeline.submit(k + staleness)
-    pipeline.drain()
+def planted_late_sync(pipeline, k, *, staleness, last_step):
+    pipeline.drain_rollout()
+    if k + staleness <= last_step:
+        pipeline.submit_batch(k + staleness)
+    pipeline.drain_rollout()
     pipeline.send_weights(k - 1)
-    pipeline.train(k)
+    pipeline.train_batch(k)
 
 
-def planted_swap(pipeline, k, *, staleness, last):
-    pipeline.drain()
+def planted_swap(pipeline, k, *, staleness, last_step):
+    pipeline.drain_rollout()
     pipeline.send_weights(k - 1)
-    if k + staleness <= last:
-        pipeline.submit(k + staleness)
+    if k + staleness <= last_step:
+        pipeline.submit_batch(k + staleness)
     pipeline.trained = k
     pipeline.order.append(k + 1 if k % 2 else k - 1)
 
 
-def planted_overrun(pipeline, k, *, staleness, last):
-    pipeline.drain()
+def planted_overrun(pipeline, k, *, staleness, last_step):
+    pipeline.drain_rollout()
     pipeline.send_weights(k - 1)
-    pipeline.submit(k + staleness)
-    pipeline.train(k)
+    pipeline.submit_batch(k + staleness)
+    pipeline.train_batch(k)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +177,7 @@ def test_a_broken_schedule_is_seen(planted):
 
 def test_validation_without_a_drain_is_seen():
     pipeline = Simulation()
-    schedule.fill(pipeline, trained=0, held=set(), staleness=1, last=4)
-    schedule.step(pipeline, 1, staleness=1, last=4)
+    schedule.fill_pipeline(pipeline, trained=0, held_batches=set(), staleness=1, last_step=4)
+    schedule.run_step(pipeline, 1, staleness=1, last_step=4)
     pipeline.send_weights(1)
     assert any("batch 2" in sentence for sentence in violations(pipeline, 1, 4))

@@ -145,10 +145,10 @@ class VllmEngine:
 
 
 def _without_gpu() -> bool:
-    from verl_pipeline.cpu.vllm_distribution import install, vllm_version
+    from verl_pipeline.verl_adapter.cpu.vllm_distribution import find_vllm_version, install_finder
 
-    install()
-    return "cpu" in (vllm_version() or "")
+    install_finder()
+    return "cpu" in (find_vllm_version() or "")
 
 
 def _prepare() -> bool:
@@ -159,7 +159,7 @@ def _prepare() -> bool:
     if not _without_gpu():
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         return False
-    from verl_pipeline.cpu.environment import set_environment
+    from verl_pipeline.verl_adapter.cpu.environment import set_environment
 
     os.environ.setdefault(
         "VLLM_LOGGING_LEVEL", "ERROR"

@@ -1,0 +1,80 @@
+"""What the trainer works out by itself."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
+from verl_pipeline.verl_adapter.derived_settings import (
+    AGENT_LOOP_MANAGER,
+    GLOO_MODULE,
+    derive_settings,
+    describe_correction,
+)
+
+ROLLOUT = "actor_rollout_ref.rollout"
+FIELDS = "trainer.v1.one_off_pipeline"
+
+
+def derived(config):
+    return {
+        entry.field: entry.value for entry in derive_settings(config, load_pipeline_config(config))
+    }
+
+
+def test_from_the_stock_configuration_only_mode_and_pools_are_needed(composed):
+    config = composed()
+    found = derived(config)
+    assert found["actor_rollout_ref.hybrid_engine"] is False
+    assert found[f"{ROLLOUT}.checkpoint_engine.backend"] == "gloo"
+    assert found[f"{ROLLOUT}.checkpoint_engine.custom_backend_module"] == GLOO_MODULE
+    assert found[f"{ROLLOUT}.agent.agent_loop_manager_class"] == AGENT_LOOP_MANAGER
+    for name, value in found.items():
+        assert OmegaConf.select(config, name) == value
+
+
+def test_on_gpus_the_backend_is_nccl_and_gloo_stays_away(composed):
+    config = composed("trainer.device=cuda")
+    found = derived(config)
+    assert found[f"{ROLLOUT}.checkpoint_engine.backend"] == "nccl"
+    assert not any("gloo" in str(entry) for entry in found.items())
+
+
+def test_what_the_user_chose_stands(composed):
+    config = composed(
+        f"{ROLLOUT}.checkpoint_engine.backend=nixl",
+        f"+{ROLLOUT}.agent.agent_loop_manager_class=mine.Manager",
+    )
+    found = derived(config)
+    assert config.actor_rollout_ref.rollout.checkpoint_engine.backend == "nixl"
+    assert config.actor_rollout_ref.rollout.agent.agent_loop_manager_class == "mine.Manager"
+    assert set(found) == {
+        "actor_rollout_ref.hybrid_engine",
+        "algorithm.rollout_correction.rollout_is",
+    }
+
+
+@pytest.mark.parametrize(("staleness", "rollout_is"), [(0, None), (1, "token")])
+def test_auto_means_token_weights_at_staleness_1_and_nothing_at_0(composed, staleness, rollout_is):
+    config = composed(f"{FIELDS}.staleness={staleness}")
+    derived(config)
+    assert config.algorithm.rollout_correction.rollout_is == rollout_is
+    assert ("token-level" in describe_correction(config)) == bool(rollout_is)
+
+
+def test_weights_need_the_rollouts_log_probs(composed):
+    config = composed(f"{ROLLOUT}.calculate_log_probs=False")
+    assert derived(config)[f"{ROLLOUT}.calculate_log_probs"] is True
+
+
+def test_auto_beside_a_correction_of_ones_own_is_refused(composed):
+    with pytest.raises(ConfigError, match="correction=as_configured"):
+        derived(composed("algorithm.rollout_correction.rollout_is=sequence"))
+
+
+def test_as_configured_leaves_the_correction_alone(composed):
+    config = composed(
+        f"{FIELDS}.correction=as_configured", "algorithm.rollout_correction.bypass_mode=True"
+    )
+    derived(config)
+    assert config.algorithm.rollout_correction.rollout_is is None
+    assert describe_correction(config).startswith("bypass")

@@ -1,0 +1,153 @@
+"""Our settings: ``trainer.v1.one_off_pipeline`` and ``trainer.v1.sync_filtered``.
+
+Invariants:
+* Every field is documented here and in ``verl_pipeline/config/one_off_pipeline.yaml``; a test
+  compares the two.
+* An unknown key, a wrong type or a value out of range is refused before anything is loaded; the
+  error names field, value and fix.
+"""
+
+import difflib
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from verl_pipeline.filters import Filter, load_filters
+
+TRAINER_MODE = "one_off_pipeline"
+FILTERED_SYNC_MODE = "sync_filtered"
+PREFIX = f"trainer.v1.{TRAINER_MODE}"
+FILTERED_SYNC = f"trainer.v1.{FILTERED_SYNC_MODE}"
+ROLLOUT = "actor_rollout_ref.rollout"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work. The message is one line: field, value, reason and fix."""
+
+
+@dataclass
+class Deadlines:
+    """Longest waits, in seconds; each ends in an error that names who was awaited."""
+
+    # The rollout servers, from the moment the trainer's own engines are ready.
+    start_s: float = 3600.0
+    # One batch, from the moment the trainer starts to wait for it.
+    batch_s: float = 7200.0
+    # One trajectory, generation and reward together; a slower one counts as infrastructure.
+    trajectory_s: float = 3600.0
+    # One reward; a slower one counts as infrastructure.
+    reward_s: float = 300.0
+    # One weight sync, from the first call to the last replica's answer.
+    weight_sync_s: float = 600.0
+    # Pause between two health checks of each rollout server while a batch or a weight sync is
+    # awaited.
+    health_check_every_s: float = 5.0
+    # A rollout server's answer to a health check.
+    health_check_s: float = 20.0
+
+
+@dataclass
+class OneOffPipelineConfig:
+    """``trainer.v1.one_off_pipeline``."""
+
+    # Updates between the weights a batch is sampled with and the weights it updates: 0 or 1
+    # (one-off pipelining).
+    staleness: int = 1
+    # Off-policy correction: "auto" (token-level importance weights at staleness 1, nothing at 0) or
+    # "as_configured" (algorithm.rollout_correction as it stands).
+    correction: str = "auto"
+    # Filters between reward and advantage, in this order: names of registered filters or class
+    # paths, or mappings of name and settings, as in {name: overlong, mode: drop}.
+    filters: list[Any] = field(default_factory=lambda: ["infrastructure"])
+    # Share of a batch's trajectories that may be lost to infrastructure (failed generation, reward
+    # or grader) before the run stops with the first traceback.
+    max_infrastructure_share: float = 0.25
+    # Longest waits.
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+def _refuse_unknown_keys(given: Any, schema: type, prefix: str) -> None:
+    known = {entry.name: entry.type for entry in fields(schema)}
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = (
+                f"did you mean {prefix}.{near[0]}?" if near else f"known keys: {', '.join(known)}"
+            )
+            raise ConfigError(f"{prefix}.{key}: unknown key; {hint}")
+        if is_dataclass(known[key]) and OmegaConf.is_dict(given[key]):
+            _refuse_unknown_keys(given[key], known[key], f"{prefix}.{key}")  # type: ignore[arg-type]
+
+
+def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
+    """Read ``trainer.v1.one_off_pipeline`` from verl's configuration; absent keys take their
+    defaults.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range.
+    """
+    given = OmegaConf.select(config, PREFIX) or OmegaConf.create({})
+    if not OmegaConf.is_dict(given):
+        raise ConfigError(f"{PREFIX}={given}: must be a mapping")
+    _refuse_unknown_keys(given, OneOffPipelineConfig, PREFIX)
+    try:
+        plain = OmegaConf.create(OmegaConf.to_container(given, resolve=True))
+        merged = OmegaConf.merge(OmegaConf.structured(OneOffPipelineConfig), plain)
+        loaded: OneOffPipelineConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{PREFIX}.{error.full_key}: {str(error).splitlines()[0]}") from error
+    _check_values(loaded)
+    return loaded
+
+
+def load_filtered_sync_config(config: DictConfig) -> list[Filter]:
+    """The filters of ``trainer.v1.sync_filtered``, its only key.
+
+    Raises:
+        ConfigError: another key, or a filter that cannot be made.
+    """
+    given = OmegaConf.select(config, FILTERED_SYNC) or OmegaConf.create({})
+    for key in given:
+        if key != "filters":
+            raise ConfigError(f"{FILTERED_SYNC}.{key}: unknown key; known keys: filters")
+    return make_filters(given.get("filters", ["infrastructure"]), f"{FILTERED_SYNC}.filters")
+
+
+def make_filters(entries: Any, name: str) -> list[Filter]:
+    """Filters of the list ``entries`` of the field ``name``.
+
+    Raises:
+        ConfigError: no list, or one of them cannot be made.
+    """
+    plain = (
+        OmegaConf.to_container(entries, resolve=True) if OmegaConf.is_config(entries) else entries
+    )
+    if not isinstance(plain, list):
+        raise ConfigError(
+            f"{name}={plain}: must be a list, as in [infrastructure,{{name: overlong, mode: drop}}]"
+        )
+    try:
+        return load_filters(plain)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def _check_values(loaded: OneOffPipelineConfig) -> None:
+    if loaded.staleness not in (0, 1):
+        raise ConfigError(
+            f"{PREFIX}.staleness={loaded.staleness}: must be 0 or 1; the rollout pool drains at "
+            "every weight sync, so running further ahead would only make data older"
+        )
+    if loaded.correction not in ("auto", "as_configured"):
+        raise ConfigError(f"{PREFIX}.correction={loaded.correction}: must be auto or as_configured")
+    if not 0.0 <= loaded.max_infrastructure_share <= 1.0:
+        raise ConfigError(
+            f"{PREFIX}.max_infrastructure_share={loaded.max_infrastructure_share}: must lie between"
+            " 0 and 1"
+        )
+    for entry in fields(Deadlines):
+        value = getattr(loaded.deadlines, entry.name)
+        if value <= 0:
+            raise ConfigError(f"{PREFIX}.deadlines.{entry.name}={value}: must be positive seconds")

@@ -1,0 +1,135 @@
+"""Batch filters inside verl's trainer, between the rewards and the balancing of the batch.
+
+:class:`FilteringTrainer` is the base of our pipelined trainer. :class:`FilteredSyncTrainer`
+(``trainer.v1.trainer_mode=sync_filtered``) adds it to verl's colocated ``sync`` trainer, for any
+filter. Filters that only drop rows do not need a trainer of ours in ``sync``: see
+:mod:`verl_pipeline.verl_adapter.filtering_replay_buffer`.
+
+Invariants:
+* Filters run once a batch, before verl pads and balances it: a dropped row costs no compute, and no
+  filter sees padding.
+* If the filters leave nothing to learn from, the update is skipped: weights, optimizer and
+  learning-rate schedule stay as they are, the step is counted (``filters/skipped_update``) and the
+  run goes on.
+* No mini-batch consists of padding only: verl pads the remaining rows to whole mini-batches, with
+  fewer rows than one mini-batch.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.rollout.utils import get_max_position_embeddings
+
+from verl_pipeline.filters.protocol import Filter
+from verl_pipeline.filters.truncation import LengthLimits, find_end_token_ids
+from verl_pipeline.trainer.batch import TrajectoryBatch, filter_batch
+from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, load_filtered_sync_config
+from verl_pipeline.verl_adapter.config_checks import check_mini_batches
+from verl_pipeline.verl_adapter.trajectory_store import (
+    drop_rows,
+    read_trajectories,
+    zero_advantages,
+)
+
+
+class _NothingToLearn(Exception):
+    """The filters left nothing of ``batch``; verl's loop removes it at the end of the step."""
+
+    def __init__(self, batch: KVBatchMeta):
+        self.batch = batch
+
+
+def read_length_limits(rollout: Mapping[str, Any], model: Mapping[str, Any]) -> LengthLimits:
+    """Length limits from verl's ``actor_rollout_ref.rollout`` and ``actor_rollout_ref.model``.
+
+    Without ``max_model_len`` verl's servers use the model's number of positions.
+    """
+    loaded = omega_conf_to_dataclass(model)
+    longest = rollout["max_model_len"] or get_max_position_embeddings(loaded.hf_config)
+    end_ids = find_end_token_ids(
+        loaded.tokenizer, loaded.local_path, trust_remote_code=loaded.trust_remote_code
+    )
+    return LengthLimits(rollout["prompt_length"], rollout["response_length"], longest, end_ids)
+
+
+class FilteringTrainer(PPOTrainer):
+    """verl's trainer with filters; a subclass sets ``filters`` before verl's constructor runs."""
+
+    filters: list[Filter]
+    # Keys of the current batch whose advantage becomes 0.
+    _zeroed_keys: frozenset[str] = frozenset()
+
+    def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
+        """Trajectories requested, by prompt; a subclass also checks the batch here."""
+        return dict.fromkeys(batch.view.uids, self.config.actor_rollout_ref.rollout.n)
+
+    def _init_tokenizer(self) -> None:
+        super()._init_tokenizer()
+        section = self.config.actor_rollout_ref
+        self._limits = read_length_limits(section.rollout, section.model)
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        try:
+            return super()._step_once(metrics, timing_raw, sample_batch_size)
+        except _NothingToLearn as stop:
+            metrics["filters/skipped_update"] = 1.0
+            return stop.batch
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args, **kwargs) -> KVBatchMeta:
+        """verl's first method after the rewards: check and filter the batch before it is padded."""
+        trajectories = read_trajectories(batch, self._limits)
+        group_sizes = self.check_batch(trajectories, metrics)
+        filtered = filter_batch(
+            trajectories, self.filters, group_sizes, self.config.algorithm.adv_estimator
+        )
+        metrics.update(filtered.metrics | {"filters/skipped_update": 0.0})
+        learned_rows = filtered.trained_rows
+        if self._learns_without_advantage:
+            learned_rows = filtered.kept
+        if not len(learned_rows):
+            raise _NothingToLearn(batch)
+        self._zeroed_keys = frozenset(batch.keys[row] for row in np.flatnonzero(filtered.zeroed))
+        return super()._balance_batch(drop_rows(batch, filtered.kept), metrics, *args, **kwargs)
+
+    @property
+    def _learns_without_advantage(self) -> bool:
+        """Whether the loss has terms beside the advantage, so that rows without one still count."""
+        actor = self.config.actor_rollout_ref.actor
+        return bool(self.use_critic or actor.use_kl_loss or actor.entropy_coeff)
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._compute_advantage(batch, metrics)
+        zero_advantages(batch, self._zeroed_keys)
+        return batch
+
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ) -> None:
+        if not metrics["filters/skipped_update"]:
+            super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+            return
+        # verl's metrics need fields that only an update computes.
+        metrics.update({"training/global_step": global_steps, "training/epoch": epoch})
+        metrics.update({f"timing_s/{name}": seconds for name, seconds in timing_raw.items()})
+
+
+@register_trainer(FILTERED_SYNC_MODE)
+class FilteredSyncTrainer(FilteringTrainer, PPOTrainerSync):
+    """verl's ``sync`` trainer with the filters of ``trainer.v1.sync_filtered.filters``.
+
+    Raises:
+        ConfigError: a filter or a setting that cannot work, before anything is loaded.
+    """
+
+    def __init__(self, config: DictConfig):
+        self.filters = load_filtered_sync_config(config)
+        check_mini_batches(config)
+        # verl compares its mode's name wherever sync differs from the asynchronous modes.
+        config.trainer.v1.trainer_mode = "sync"
+        super().__init__(config)

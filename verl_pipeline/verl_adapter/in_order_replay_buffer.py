@@ -1,0 +1,208 @@
+"""Waits for trajectories and hands them to the trainer, batch by batch, in the loader's order.
+
+Invariants:
+* Batch k consists of exactly the prompts submitted as batch k: nothing is refilled, evicted or
+  taken from another batch.
+* A prompt whose trajectories failed keeps those that did not. What is missing is counted, with its
+  first cause.
+* Polling takes at most a tenth of TransferQueue's time, or one poll per :data:`MAX_POLL_S` if that
+  is more. A wait ends at most one such pause and one poll late.
+* No wait without a deadline; meanwhile the watchdog checks that nothing awaited has died.
+"""
+
+import time
+from collections.abc import Callable
+
+from transfer_queue import KVBatchMeta
+
+from verl_pipeline.trainer.batch import SamplingReport
+from verl_pipeline.trainer.deadlines import DeadlineExceeded
+from verl_pipeline.trainer.pipeline_config import PREFIX
+from verl_pipeline.trainer.trajectory_keys import (
+    loader_order,
+    parse_batch,
+    parse_prompt,
+    parse_session,
+)
+from verl_pipeline.verl_adapter.trajectory_store import (
+    TERMINAL,
+    TRAIN,
+    VALIDATION,
+    list_tags,
+    remove_rows,
+)
+
+# A poll lists every key of the partition. Its cost grows with the batch, so the pause does too.
+MIN_POLL_S = 0.02
+MAX_POLL_S = 1.0
+POLL_DUTY = 0.1
+
+
+class InOrderReplayBuffer:
+    """verl's replay buffer interface (``sample``) over whole batches.
+
+    Args:
+        deadline_s: longest wait for a batch, in seconds.
+        watchdog: called every ``watch_every_s`` seconds of a wait; raises if something awaited is
+            dead.
+        watch_every_s: see ``watchdog``.
+    """
+
+    def __init__(self, deadline_s: float, watchdog: Callable[[], None], watch_every_s: float):
+        self.deadline_s = deadline_s
+        self.watchdog = watchdog
+        self.watch_every_s = watch_every_s
+        # By batch, from sample() until the trainer has checked it.
+        self.reports: dict[int, SamplingReport] = {}
+        # Failed trajectories (prompt, session) whose requests may run until the next weight sync.
+        self.abandoned: set[tuple[str, int]] = set()
+        self._abandoned_before: set[tuple[str, int]] = set()
+
+    def drain_rollout(self) -> None:
+        """Wait until no training prompt is pending or running."""
+        tags = self._wait_for_prompts(TRAIN, lambda prompt: True)
+        self._abandon(find_missing_sessions(tags))
+
+    def find_held_batches(self) -> dict[int, set[int]]:
+        """Batches in TransferQueue, each with the weight versions that sampled it."""
+        held: dict[int, set[int]] = {}
+        for key, tag in list_tags(TRAIN).items():
+            batch = parse_batch(key)
+            if batch is not None:
+                versions = held.setdefault(batch, set())
+                if not tag.get("is_prompt", False):
+                    versions |= {tag["min_global_steps"], tag["max_global_steps"]}
+        return held
+
+    def discard_batch(self, batch: int) -> None:
+        """Remove a batch that a checkpoint holds although it was trained, with verl's padding."""
+        tags = list_tags(TRAIN)
+        remove_rows(
+            [
+                key
+                for key, tag in tags.items()
+                if tag.get("is_padding", False) or parse_batch(key) == batch
+            ],
+            TRAIN,
+        )
+
+    def sample(
+        self, global_steps: int, partition_id: str, batch_size: int
+    ) -> tuple[KVBatchMeta, dict]:
+        """Take a batch out of the queue once all of its prompts are terminal.
+
+        Args:
+            global_steps: number of the batch (training); ignored for validation.
+            partition_id: "train" or "val".
+            batch_size: prompts expected.
+
+        Returns:
+            The rows in the data loader's order (validation: by name), and metrics.
+
+        Raises:
+            DeadlineExceeded: some prompts were not terminal in time; they are named.
+            RuntimeError: the queue does not hold the expected prompts, or none of their
+                trajectories.
+        """
+        is_validation = partition_id == VALIDATION
+
+        def is_awaited(prompt: str) -> bool:
+            return is_validation or parse_batch(prompt) == global_steps
+
+        tags = self._wait_for_prompts(partition_id, is_awaited)
+        prompts = [
+            key for key, tag in tags.items() if tag.get("is_prompt", False) and is_awaited(key)
+        ]
+        what = "validation" if is_validation else f"batch {global_steps}"
+        if len(prompts) != batch_size:
+            raise RuntimeError(
+                f"{what}: TransferQueue holds {len(prompts)} prompts, {batch_size} were submitted"
+            )
+        chosen = set(prompts)
+        keys = sorted(
+            (
+                key
+                for key, tag in tags.items()
+                if not tag.get("is_prompt", False) and parse_prompt(key) in chosen
+            ),
+            key=loader_order,
+        )
+        report = self._report_sampling({key: tags[key] for key in [*prompts, *keys]})
+        if not is_validation:
+            self.reports[global_steps] = report
+        if not keys:
+            raise RuntimeError(
+                f"{what}: all {report.requested} trajectories failed in generation or reward; "
+                "first failure:\n"
+                f"{report.first_error or '(recorded in the log of the agent loop workers)'}"
+            )
+        remove_rows(prompts, partition_id)
+        tags_of_rows = [tags[key] for key in keys]
+        return KVBatchMeta(partition_id=partition_id, keys=keys, tags=tags_of_rows), {}
+
+    def _report_sampling(self, tags: dict[str, dict]) -> SamplingReport:
+        prompts = {key: tag for key, tag in tags.items() if tag.get("is_prompt", False)}
+        missing = find_missing_sessions(tags)
+        self._abandon(missing)
+        errors = [error for tag in prompts.values() for error in tag.get("errors", {}).values()]
+        group_sizes = {key: tag.get("sessions", 0) for key, tag in prompts.items()}
+        return SamplingReport(group_sizes, len(missing), errors[0] if errors else None)
+
+    def _abandon(self, missing: set[tuple[str, int]]) -> None:
+        """Count each once: only the next sync may have to abort its request."""
+        self.abandoned |= missing - self._abandoned_before
+        self._abandoned_before |= missing
+
+    def _wait_for_prompts(
+        self, partition: str, is_awaited: Callable[[str], bool]
+    ) -> dict[str, dict]:
+        """Poll until no awaited prompt is open; returns the partition's tags at that moment."""
+        start = checked = time.monotonic()
+        while True:
+            polled = time.monotonic()
+            tags = list_tags(partition)
+            open_prompts = [
+                key
+                for key, tag in tags.items()
+                if tag.get("is_prompt", False) and tag["status"] not in TERMINAL and is_awaited(key)
+            ]
+            if not open_prompts:
+                return tags
+            now = time.monotonic()
+            if now - start > self.deadline_s:
+                raise DeadlineExceeded(
+                    describe_overdue_prompts(partition, open_prompts, tags, now - start)
+                )
+            if now - checked > self.watch_every_s:
+                self.watchdog()
+                checked = time.monotonic()
+            time.sleep(min(max((now - polled) / POLL_DUTY, MIN_POLL_S), MAX_POLL_S))
+
+
+def find_missing_sessions(tags: dict[str, dict]) -> set[tuple[str, int]]:
+    """Sessions of the prompts in ``tags`` that have no trajectory in ``tags``.
+
+    A validation prompt does not carry its group size; its recorded failures count.
+    """
+    requested, present = set(), set()
+    for key, tag in tags.items():
+        if tag.get("is_prompt", False):
+            requested |= {(key, session) for session in range(tag.get("sessions", 0))}
+            requested |= {(key, int(session)) for session in tag.get("errors", {})}
+        else:
+            present.add((parse_prompt(key), parse_session(key)))
+    return requested - present
+
+
+def describe_overdue_prompts(
+    partition: str, open_prompts: list[str], tags: dict[str, dict], waited_s: float
+) -> str:
+    """The message of a wait that passed its deadline; names up to eight prompts."""
+    shown = ", ".join(f"{key} ({tags[key]['status']})" for key in sorted(open_prompts)[:8])
+    more = f" and {len(open_prompts) - 8} more" if len(open_prompts) > 8 else ""
+    return (
+        f"waited {waited_s:.0f} s for {len(open_prompts)} prompts of partition {partition}: "
+        f"{shown}{more}; the rollout servers answer, so generation or a reward is slower than "
+        "deadlines.batch_s, or an agent loop hangs: raise "
+        f"{PREFIX}.deadlines.batch_s, or lower deadlines.trajectory_s to lose only those"
+    )

@@ -1,0 +1,132 @@
+"""Settings that do not fit this machine: devices, files, and what the model can take.
+
+Invariant: each error is one line that names the field, its value and what to change.
+"""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
+
+ACTOR = "actor_rollout_ref.actor"
+
+
+def check_cluster(config: DictConfig) -> None:
+    """Compare the pools with what Ray has; call after ``ray.init``.
+
+    Raises:
+        ConfigError: Ray has too few devices.
+    """
+    import ray
+    from verl.utils.device import get_resource_name
+
+    resource = get_resource_name()
+    have = int(ray.cluster_resources().get(resource, 0))
+    rollout = config.actor_rollout_ref.rollout
+    trainers = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    samplers = rollout.nnodes * rollout.n_gpus_per_node
+    if trainers + samplers > have:
+        on_cpu = config.trainer.device == "cpu"
+        hint = " (on CPUs: ray_kwargs.ray_init.num_gpus are logical slots)" if on_cpu else ""
+        raise ConfigError(
+            f"trainer.nnodes x n_gpus_per_node + {ROLLOUT}.nnodes x n_gpus_per_node={trainers} + "
+            f"{samplers}: Ray has {have} {resource}; make a pool smaller or start Ray with more"
+            + hint
+        )
+
+
+def find_local_path(value: str) -> Path | None:
+    """``value`` as a path; None if it may name a model of the hub, as "Qwen/Qwen2.5-7B" does."""
+    text = value.removeprefix("file://")
+    path = Path(text).expanduser()
+    return path if path.is_absolute() or text.startswith((".", "~")) or path.exists() else None
+
+
+def check_files(config: DictConfig) -> None:
+    """Data files and the file of a custom reward exist."""
+    for name in ("data.train_files", "data.val_files"):
+        value = OmegaConf.select(config, name)
+        for entry in [value] if isinstance(value, str) else (value or []):
+            path = entry.removeprefix("file://")
+            if "://" not in path and not Path(path).expanduser().exists():
+                raise ConfigError(f"{name}={entry}: no such file")
+    reward = config.reward.custom_reward_function.path
+    if (
+        reward is not None
+        and not reward.startswith("pkg://")
+        and not Path(reward.removeprefix("file://")).is_file()
+    ):
+        raise ConfigError(
+            f"reward.custom_reward_function.path={reward}: no such file (name a module as pkg://a.b)"
+        )
+
+
+def check_lengths(config: DictConfig) -> None:
+    """Prompt and response together fit the model and the rollout engine."""
+    from transformers import AutoConfig
+
+    name, path = "actor_rollout_ref.model.path", config.actor_rollout_ref.model.path
+    local = find_local_path(path)
+    if local is not None and not (local / "config.json").is_file():
+        raise ConfigError(f"{name}={path}: no model there (config.json is missing)")
+    try:
+        model = AutoConfig.from_pretrained(
+            str(local) if local else path,
+            trust_remote_code=config.actor_rollout_ref.model.get("trust_remote_code", False),
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{name}={path}: cannot be read: {str(error).splitlines()[0]}") from error
+    rollout = config.actor_rollout_ref.rollout
+    needed = rollout.prompt_length + rollout.response_length
+    override = OmegaConf.select(
+        config, "actor_rollout_ref.model.override_config.max_position_embeddings"
+    )
+    limit = override or getattr(model.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and needed > limit:
+        raise ConfigError(
+            f"data.max_response_length={rollout.response_length}: with "
+            f"data.max_prompt_length={rollout.prompt_length} that is {needed} tokens, above the "
+            f"model's {limit} positions; shorten one of them"
+        )
+    if rollout.max_model_len is not None and needed > rollout.max_model_len:
+        raise ConfigError(
+            f"{ROLLOUT}.max_model_len={rollout.max_model_len}: {needed} are needed; raise it or "
+            "leave it null"
+        )
+
+
+def check_device(config: DictConfig) -> None:
+    """The configured device is the platform's; on CPUs, strategy and offloading are possible."""
+    from verl.utils.device import get_device_name
+
+    device, actual = config.trainer.device, get_device_name()
+    if device != actual:
+        fix = f"set trainer.device={actual}"
+        if device == "cpu":
+            fix = "add +verl_pipeline=cpu to run on CPUs"
+        raise ConfigError(f"trainer.device={device}: verl's platform is {actual}; {fix}")
+    if device != "cpu":
+        return
+    names = (f"{ACTOR}.fsdp_config", "actor_rollout_ref.ref.fsdp_config", "critic.fsdp")
+    sections = [
+        (name, OmegaConf.select(config, name))
+        for name in names
+        if OmegaConf.select(config, name) is not None
+    ]
+    strategies = [
+        (f"{ACTOR}.strategy", config.actor_rollout_ref.actor.strategy),
+        ("critic.strategy", config.critic.strategy),
+    ]
+    strategies += [(f"{name}.strategy", section.strategy) for name, section in sections]
+    for name, strategy in strategies:
+        if strategy != "fsdp2":
+            raise ConfigError(
+                f"{name}={strategy}: CPUs need fsdp2; set {name}=fsdp2, or add +verl_pipeline=cpu"
+            )
+    for name, section in sections:
+        for offload in ("param_offload", "optimizer_offload", "offload_policy"):
+            if section.get(offload, False):
+                raise ConfigError(
+                    f"{name}.{offload}=True: there is no device to offload from; set it False"
+                )

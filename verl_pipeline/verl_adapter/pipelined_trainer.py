@@ -1,0 +1,281 @@
+"""verl's trainer on the pipelined schedule: ``trainer.v1.trainer_mode=one_off_pipeline``.
+
+:mod:`verl_pipeline.trainer.schedule` decides the order of events; this file says what each event
+means in verl. A batch passes: :meth:`submit_batch` -> agent loops (:mod:`.agent_loop`) -> replay
+buffer (:mod:`.in_order_replay_buffer`) -> filters (:mod:`.filtering_trainer`) -> verl's update.
+
+Invariants:
+* verl's own methods do the training. A method is overridden only where verl's order of events
+  differs from the schedule's.
+* The one version that the schedule gives a batch has sampled every trajectory in it (checked for
+  every batch).
+* Prompts come as in verl's ``sync`` mode, batch by batch, whatever the size of the data set.
+"""
+
+import time
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from omegaconf import DictConfig
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.utils import tensordict_utils as tu
+from verl.utils.debug import marked_timer
+
+from verl_pipeline.trainer import schedule
+from verl_pipeline.trainer.batch import (
+    TrajectoryBatch,
+    check_failures,
+    check_versions,
+    compute_reward_metrics,
+)
+from verl_pipeline.trainer.pipeline_config import (
+    PREFIX,
+    TRAINER_MODE,
+    ConfigError,
+    load_pipeline_config,
+    make_filters,
+)
+from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.verl_adapter import active_seams
+from verl_pipeline.verl_adapter.config_checks import check_config, check_dataset
+from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_correction
+from verl_pipeline.verl_adapter.filtering_trainer import FilteringTrainer
+from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.machine_checks import check_cluster
+from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, check_actors
+from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
+from verl_pipeline.verl_adapter.trajectory_store import put_prompts
+
+
+@register_trainer(TRAINER_MODE)
+class OneOffPipelineTrainer(FilteringTrainer):
+    """PPO and GRPO where the trainer updates on batch n while the rollout pool samples batch n+1.
+
+    Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x
+    rollout.n_gpus_per_node`` samples. The method is DeepCoder's one-off pipelining (Agentica and
+    Together AI, April 2025).
+
+    Args:
+        config: verl's configuration; completed in place (see
+            :mod:`verl_pipeline.verl_adapter.derived_settings`).
+
+    Raises:
+        ConfigError: a setting that cannot work, before anything is loaded.
+        NotActive: some part of this plugin is not in place in this process.
+    """
+
+    def __init__(self, config: DictConfig):
+        active_seams.require_active()
+        self.pipeline = load_pipeline_config(config)
+        check_config(config)
+        check_cluster(config)
+        self._derived_settings = derive_settings(config, self.pipeline)
+        self.filters = make_filters(self.pipeline.filters, f"{PREFIX}.filters")
+        # By batch, from its submission until it is checked.
+        self._sampling_versions: dict[int, int] = {}
+        self._submission_times: dict[int, float] = {}
+        self._batch: KVBatchMeta | None = None
+        self._server_start = ServerStart()
+        # Probes of the agent loop workers that have not answered yet.
+        self._pending_probes: list[ray.ObjectRef] = []
+        self._metrics: dict[str, Any] = {}
+        # Read by verl's _setup: no rollout replicas on the trainer's devices.
+        self._enable_hybrid_replicas = False
+        super().__init__(config)
+        self._print_start_report()
+
+    def _print_start_report(self) -> None:
+        for setting in self._derived_settings:
+            print(f"[{TRAINER_MODE}] derived {setting}", flush=True)
+        trainer, rollout = self.config.trainer, self.config.actor_rollout_ref.rollout
+        print(
+            f"[{TRAINER_MODE}] staleness {self.pipeline.staleness}; pools: "
+            f"{trainer.nnodes} x {trainer.n_gpus_per_node} train, "
+            f"{rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
+            f"correction {self.pipeline.correction}: {describe_correction(self.config)}",
+            flush=True,
+        )
+
+    # ---- set-up: verl's hooks ----------------------------------------------------------------
+
+    def _build_replay_buffer(self) -> InOrderReplayBuffer:
+        deadlines = self.pipeline.deadlines
+        return InOrderReplayBuffer(
+            deadline_s=deadlines.batch_s,
+            watchdog=self._check_processes,
+            watch_every_s=deadlines.health_check_every_s,
+        )
+
+    def _check_processes(self) -> None:
+        """Raises if a rollout replica or an agent loop worker has died."""
+        self.rollout_pool.check_health()
+        workers = getattr(getattr(self, "agent_loop_manager", None), "agent_loop_workers", [])
+        self._pending_probes = check_actors(workers, self._pending_probes, "agent loop worker")
+
+    def _init_dataloader(self) -> None:
+        # verl fetches single prompts in every mode but sync, to be able to refill batches. We never
+        # refill, and with single fetches the batches of the second epoch would differ from sync's.
+        with self._act_as_sync():
+            super()._init_dataloader()
+        check_dataset(self.config, len(self.train_dataset))
+        epochs = self.config.trainer.total_epochs
+        self.last_step = min(self.total_training_steps, self.steps_per_epoch * epochs)
+
+    def _init_resource_pool_mgr(self) -> None:
+        # The pools share no process, so their engines start side by side.
+        self._server_start.begin(self.config)
+        super()._init_resource_pool_mgr()
+
+    def _setup(self) -> None:
+        with self._server_start.end_on_error():
+            super()._setup()
+            manager = self._server_start.wait_for_manager(self.pipeline.deadlines.start_s)
+        self.rollout_pool = RolloutPool(
+            self.config, manager, self.actor_rollout_wg, self.pipeline.deadlines
+        )
+
+    def fit(self, agent_loop_manager) -> None:
+        try:
+            super().fit(agent_loop_manager)
+        finally:
+            end_engines(self.rollout_pool.manager)
+
+    def get_llm_client(self):
+        return self.rollout_pool.make_client()
+
+    def on_init_end(self) -> None:
+        with self._server_start.end_on_error():
+            self.send_weights(self.global_steps)
+
+    def on_train_begin(self) -> None:
+        """verl calls this with ``global_steps`` already at the first step to come."""
+        trained = self.global_steps - 1
+        schedule.fill_pipeline(
+            self,
+            trained=trained,
+            held_batches=self._adopt_held_batches(trained),
+            staleness=self.pipeline.staleness,
+            last_step=self.last_step,
+        )
+
+    def _adopt_held_batches(self, trained: int) -> set[int]:
+        """Batches that a checkpoint of v_trained holds: sampled and not yet trained."""
+        for batch, versions in self.replay_buffer.find_held_batches().items():
+            if batch <= trained:
+                self.replay_buffer.discard_batch(batch)
+                continue
+            oldest = min(versions, default=trained)
+            if oldest < batch - 1 - self.pipeline.staleness:
+                raise ConfigError(
+                    f"{PREFIX}.staleness={self.pipeline.staleness}: the checkpoint holds batch "
+                    f"{batch}, sampled with v_{oldest}, which is older than this allows; resume "
+                    "with the staleness it was written with"
+                )
+            self._sampling_versions[batch] = oldest
+        return set(self._sampling_versions)
+
+    # ---- the schedule's events ---------------------------------------------------------------
+
+    def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        """Step ``global_steps`` of verl's fit loop."""
+        self._metrics = metrics
+        try:
+            schedule.run_step(
+                self,
+                self.global_steps,
+                staleness=self.pipeline.staleness,
+                last_step=self.last_step,
+            )
+        except Exception:
+            # A dead process shows first as whatever it broke: name it if it is the cause.
+            self._check_processes()
+            raise
+        assert self._batch is not None
+        return self._batch
+
+    def drain_rollout(self) -> None:
+        with marked_timer("wait_rollout", self._timing, color="red"):
+            self.replay_buffer.drain_rollout()
+
+    def send_weights(self, version: int) -> None:
+        if self.rollout_pool.version == version:
+            return
+        abandoned = self.replay_buffer.abandoned
+        with marked_timer("update_weights", self._timing, color="red"):
+            metrics = self.rollout_pool.send_weights(version, abandoned=len(abandoned))
+        self._metrics.update(metrics)
+        abandoned.clear()
+
+    def submit_batch(self, batch: int) -> None:
+        rows = self._next_train_batch()
+        keys = [make_prompt_key(batch, position) for position in range(len(rows))]
+        tu.assign_non_tensor_stack(rows, "uid", keys)
+        tu.assign_non_tensor_data(rows, "global_steps", batch)
+        n = self.config.actor_rollout_ref.rollout.n
+        # A data set may ask for another group size, row by row.
+        group_sizes = tu.get(rows, "__rollout_n__", [n] * len(rows))
+        put_prompts(keys, batch, [int(size) for size in group_sizes])
+        assert self.rollout_pool.version is not None, "the schedule sends weights first"
+        self._sampling_versions[batch] = self.rollout_pool.version
+        self._submission_times[batch] = time.time()
+        self.agent_loop_manager.generate_sequences(rows)
+
+    def train_batch(self, batch: int) -> None:
+        prompts = self.config.data.train_batch_size
+        self._batch = self._step_once(self._metrics, self._timing, prompts)
+
+    @property
+    def _timing(self) -> dict:
+        """verl's timers of the current step; before the first step nobody reads them."""
+        return getattr(self, "timing_raw", {})
+
+    # ---- boundaries --------------------------------------------------------------------------
+
+    def on_sample_end(self) -> None:
+        return None
+
+    def on_step_end(self) -> None:
+        """Does nothing: weights leave at the next step's drain, since the pool still samples."""
+        return None
+
+    def on_validate_begin(self) -> None:
+        schedule.prepare_validation(self, self.global_steps)
+
+    def _save_checkpoint(self) -> None:
+        schedule.prepare_checkpoint(self)
+        super()._save_checkpoint()
+
+    # ---- checks of a complete batch ----------------------------------------------------------
+
+    def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
+        k = self.global_steps
+        expected = self._sampling_versions.pop(k)
+        check_versions(batch, k, expected, self.pipeline.staleness)
+        metrics["pipeline/staleness"] = float(k - 1 - expected)
+        metrics.update(compute_reward_metrics(batch.reward_reports))
+        submitted_at = self._submission_times.pop(k, None)
+        if submitted_at and batch.generated_at:
+            metrics["pipeline/rollout/generating_s"] = batch.generated_at - submitted_at
+        report = self.replay_buffer.reports.pop(k)
+        max_share = self.pipeline.max_infrastructure_share
+        metrics.update(check_failures(k, report, batch.view, max_share))
+        return report.group_sizes
+
+    # ---- what verl asks about the pools ------------------------------------------------------
+
+    def _get_n_gpus_for_throughput(self) -> int:
+        rollout = self.config.actor_rollout_ref.rollout
+        return super()._get_n_gpus_for_throughput() + rollout.nnodes * rollout.n_gpus_per_node
+
+    def _rollout_server_managers(self) -> list:
+        return [self.rollout_pool.manager]
+
+    @contextmanager
+    def _act_as_sync(self):
+        self.trainer_mode = "sync"
+        try:
+            yield
+        finally:
+            self.trainer_mode = TRAINER_MODE

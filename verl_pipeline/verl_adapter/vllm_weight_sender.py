@@ -1,0 +1,71 @@
+"""Lets vLLM load received weights in place, instead of copying them into shared memory again.
+
+verl's sender fills a new shared-memory segment at each sync. Ours names the segment that the
+network wrote into to verl's receiver, which maps it at the first sync and keeps it.
+
+Invariants:
+* Anything but :class:`ReceivedWeights` (verl's own modes, other engines) takes verl's way.
+* A bucket is overwritten only after vLLM has loaded it: verl's receiver acknowledges each bucket,
+  or the sync fails.
+"""
+
+import asyncio
+from typing import Any
+
+import zmq
+from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightSender
+
+from verl_pipeline.weight_sync.buckets import WeightSyncError
+from verl_pipeline.weight_sync.gloo_broadcast import ReceivedWeights
+
+
+class InPlaceWeightSender(BucketedWeightSender):
+    """verl's sender, without the copy of weights that are in shared memory already."""
+
+    async def async_send_weights(self, weights: Any) -> None:
+        if not isinstance(weights, ReceivedWeights):
+            return await super().async_send_weights(weights)
+        try:
+            self._init_socket()
+            # Sending waits too, until vLLM's worker has connected.
+            timeout_ms = round(weights.timeout_s * 1000)
+            for option, value in (
+                (zmq.SNDTIMEO, timeout_ms),
+                (zmq.RCVTIMEO, timeout_ms),
+                (zmq.LINGER, 0),
+            ):
+                self.socket.setsockopt(option, value)
+            segment = weights.segment
+            size = segment.memory.numel()
+            await self._send_message({"name": segment.name, "size": size})
+            segment.forget_name()  # it is mapped now
+            async for bucket, which in weights.receive_checked_buckets():
+                start = which * size // 2
+                metadata = {
+                    entry.name: {
+                        "name": entry.name,
+                        "shape": entry.shape,
+                        "dtype": entry.dtype,
+                        "offset": start + entry.offset,
+                        "handle": None,
+                    }
+                    for entry in bucket.entries
+                }
+                await self._send_message({"bucket_meta": metadata, "is_last": bucket.is_last})
+        finally:
+            self._cleanup()
+
+    async def _send_message(self, message: dict) -> None:
+        """Send and wait for the acknowledgement, in a thread: meanwhile the next bucket arrives."""
+        try:
+            await asyncio.to_thread(self._exchange_message, message)
+        except zmq.Again as error:
+            raise WeightSyncError(
+                f"vLLM's worker at {self.zmq_handle} did not take weights in "
+                f"{self.socket.getsockopt(zmq.RCVTIMEO) / 1000:g} s; its log is in Ray's session "
+                "folder"
+            ) from error
+
+    def _exchange_message(self, message: dict) -> None:
+        self.socket.send_pyobj(message)
+        self.socket.recv()
