@@ -18,7 +18,11 @@ import hydra
 import psutil
 from omegaconf import DictConfig
 
-from verl_pipeline import shared_memory
+from verl_pipeline import (
+    plugin,  # noqa: F401  # first of all: on CPUs, other processes begin to import meanwhile
+    shared_memory,
+)
+from verl_pipeline.fork_server.client import find_server, stop_server
 from verl_pipeline.trainer.pipeline_config import ConfigError
 
 SHUTDOWN_S = 25.0
@@ -34,7 +38,7 @@ def end_run() -> None:
     """
     import ray
 
-    descendants = psutil.Process().children(recursive=True)
+    descendants = _list_descendants()
     segments = {
         path for process in descendants for path in shared_memory.find_mapped_segments(process)
     }
@@ -43,15 +47,22 @@ def end_run() -> None:
     psutil.wait_procs(engines, timeout=SHUTDOWN_S / 3)
     if ray.is_initialized():
         ray.shutdown()
-    descendants = list({*descendants, *psutil.Process().children(recursive=True)})
+    descendants = list({*descendants, *_list_descendants()})
     _gone, alive = psutil.wait_procs(descendants, timeout=SHUTDOWN_S / 3)
     _send_signal(alive, signal.SIGTERM)
     _gone, alive = psutil.wait_procs(alive, timeout=SHUTDOWN_S / 6)
     _send_signal(alive, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=SHUTDOWN_S / 6)
+    stop_server()
     for path in segments:
         path.unlink(missing_ok=True)
     _remove_sockets()
+
+
+def _list_descendants() -> list[psutil.Process]:
+    """All processes below this one, but the fork server, which has to outlive its forks."""
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if process != find_server()]
 
 
 def _send_signal(processes: list[psutil.Process], number: int) -> None:

@@ -15,7 +15,11 @@ import sys
 
 from wrapt import register_post_import_hook
 
-from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run, set_environment
+from verl_pipeline.verl_adapter.cpu.environment import (
+    is_cpu_run,
+    set_environment,
+    warm_up_processes,
+)
 
 CPU_OVERLAY = "verl_pipeline=cpu"
 
@@ -33,6 +37,7 @@ def register() -> None:
     """Attach everything of ours to verl; safe to call more than once."""
     if _names_cpu_overlay(sys.argv):
         set_environment()
+        warm_up_processes(sys.argv)
     if is_cpu_run():
         from verl_pipeline.verl_adapter.cpu import activate_cpu_support
 

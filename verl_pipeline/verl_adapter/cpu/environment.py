@@ -31,6 +31,25 @@ CPU_ENVIRONMENT: dict[str, str] = {
     "VERL_LOGGING_LEVEL": "WARNING",
 }
 
+# What the processes of a run import: the entry of Ray's workers; verl's driver, workers, agent
+# loops and rewards; vLLM's server, engine and worker.
+WARM_MODULES = [
+    "ray._private.workers.default_worker",
+    "verl.trainer.main_ppo",
+    "verl.trainer.ppo.v1",
+    "verl.experimental.reward_loop",
+    "verl.workers.engine_workers",
+    "verl.workers.rollout.vllm_rollout.vllm_async_server",
+    "vllm.entrypoints.openai.api_server",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.cpu_worker",
+]
+# Set to 0, it lets every process import for itself.
+FORK_SERVER_SWITCH = "VERL_PIPELINE_FORK_SERVER"
+# Words of a command line that start no run, or one in a Ray whose nodes may be elsewhere.
+COLD_WORDS = ("--cfg", "--help", "-h", "--info", "--multirun", "-m", "ray_init.address")
+
 
 def is_cpu_run() -> bool:
     """Whether this process belongs to a run on CPUs."""
@@ -49,3 +68,17 @@ def set_environment() -> None:
         sockets = tempfile.mkdtemp(prefix="verl-pipeline-")
         os.environ["VLLM_RPC_BASE_PATH"] = sockets
         atexit.register(shutil.rmtree, sockets, ignore_errors=True)
+
+
+def warm_up_processes(argv: list[str]) -> None:
+    """Start importing for the processes of the run that ``argv`` begins, if it begins one here."""
+    from verl_pipeline.fork_server.client import RAY_HOOK, start_server
+
+    if "RAY_ADDRESS" in os.environ or os.environ.get(FORK_SERVER_SWITCH) == "0":
+        return
+    if any(cold in word for word in argv for cold in COLD_WORDS):
+        return
+    for name, value in RAY_HOOK.items():
+        os.environ.setdefault(name, value)
+    # verl gives its workers these, and vLLM reads the level while it is imported.
+    start_server(WARM_MODULES, {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARN")})

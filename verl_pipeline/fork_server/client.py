@@ -1,0 +1,186 @@
+"""Starts and ends a fork server, and tells Ray about it.
+
+Invariant: one server a process; it ends with the process that started it, whatever way that goes.
+"""
+
+import atexit
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from verl_pipeline.fork_server import forked_process, launcher, server
+
+# Ray calls this function of ours with the runtime environment of a run (ray_constants).
+RAY_HOOK = {"RAY_RUNTIME_ENV_HOOK": "verl_pipeline.fork_server.client.add_launcher"}
+# Longest time for the server to end, its forks included.
+END_S = server.GRACE_S + 10.0
+# More than the processes of a run that may start at once.
+BACKLOG = 100
+
+
+@dataclass
+class RunningServer:
+    """A server that this process has started.
+
+    Attributes:
+        launcher: the program to start instead of Python.
+        address: its Unix socket.
+        owner: writing end of the pipe that the server ends with.
+        process: the server.
+    """
+
+    launcher: Path
+    address: Path
+    owner: int
+    process: psutil.Process
+
+
+_running: RunningServer | None = None
+
+
+def start_server(modules: list[str], environment: dict[str, str]) -> RunningServer:
+    """Start a server that imports ``modules``, unless this process has one; returns at once.
+
+    Args:
+        environment: variables for the imports, on top of this process's.
+    """
+    global _running
+    if _running is not None:
+        return _running
+    # Short: a Unix socket's path is limited to 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="verl-forks-"))
+    address, program = folder / "socket", folder / "python"
+    words = [sys.executable, "-I", "-S", launcher.__file__, str(address), sys.executable]
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    program.chmod(0o700)
+    # Clients may ask from now on; they are answered when the imports have ended.
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(address))
+    listener.listen(BACKLOG)
+    reading, writing = os.pipe()
+    if forked_process.is_fork():
+        pid = server.fork_server(listener, reading, writing, program)
+    else:
+        descriptors = [listener.fileno(), reading]
+        module = [sys.executable, "-m", server.__name__, *map(str, descriptors)]
+        pid = subprocess.Popen(
+            [*module, str(program), *modules],
+            env={**os.environ, **environment},
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        ).pid
+    os.close(reading)
+    listener.close()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _running = RunningServer(program, address, writing, psutil.Process(pid))
+    return _running
+
+
+def stop_server() -> None:
+    """End the server of this process, if there is one, and wait for it."""
+    global _running
+    if _running is None:
+        return
+    os.close(_running.owner)
+    try:
+        _running.process.wait(END_S)
+    except psutil.TimeoutExpired:
+        _running.process.kill()
+        _running.process.wait()
+    _running = None
+
+
+def find_server() -> psutil.Process | None:
+    """The server that this process has started."""
+    return _running.process if _running is not None else None
+
+
+def add_launcher(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Ray's hook: this run's workers start through the launcher, unless the user chose a Python."""
+    if _running is None or "py_executable" in (runtime_env or {}):
+        return runtime_env
+    return {**(runtime_env or {}), "py_executable": str(_running.launcher)}
+
+
+class ForkedProcess:
+    """A process forked by a server for this process; the interface of ``subprocess.Popen``.
+
+    Args:
+        server: who forks it.
+        arguments: of a Python command line.
+        environment: of the process, whole.
+        folder: its working directory.
+        output: descriptor of its standard output and error.
+
+    Raises:
+        OSError: the server does not answer, or refuses.
+    """
+
+    def __init__(
+        self,
+        server: RunningServer,
+        arguments: list[str],
+        *,
+        environment: dict[str, str],
+        folder: Path,
+        output: int,
+    ):
+        request = launcher.describe_process(arguments, environment)
+        request |= {"folder": str(folder), "session": True}
+        with open(os.devnull) as nothing:
+            descriptors = [nothing.fileno(), output, output]
+            address = str(server.address)
+            self._connection = launcher.send_request(address, request, descriptors, [0, 1, 2])
+        self.pid = launcher.read_number(self._connection)
+        if self.pid <= 0:
+            raise ConnectionRefusedError("the fork server refuses: its imports read another value")
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, or None while the process runs."""
+        try:
+            return self.wait(0.0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; the exit code, negative for a signal.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not ended in time.
+        """
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            try:
+                self.returncode = launcher.read_number(self._connection)
+            except (TimeoutError, BlockingIOError) as error:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0) from error
+            except OSError:
+                self.returncode = launcher.KILLED
+            self._connection.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
