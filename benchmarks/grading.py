@@ -247,10 +247,8 @@ def compute_further_test_s(results: list[dict[str, Any]]) -> float:
 
 def measure_children_mb() -> float:
     """Return the resident memory of all processes below this one, in 1e6 bytes."""
-    return (
-        sum(process.memory_info().rss for process in psutil.Process().children(recursive=True))
-        / 1e6
-    )
+    children = psutil.Process().children(recursive=True)
+    return sum(process.memory_info().rss for process in children) / 1e6
 
 
 def main(
