@@ -7,13 +7,14 @@ from verl_pipeline.grading import AssertTest, CallTest, Comparison, Problem, Std
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 _CHECK_SPLIT = """
-def check(given, expected, output):
+def check(input, expected, output):
     left, right = map(int, output.split())
-    return left > 0 and right > 0 and left + right == int(given)
+    return left > 0 and right > 0 and left + right == int(input)
 """
 _CHECK_PAIR = """
-def check(given, expected, output):
-    return type(output) is list and len(output) == 2 and min(output) > 0 and sum(output) == given[0]
+def check(input, expected, output):
+    is_pair = type(output) is list and len(output) == 2
+    return is_pair and min(output) > 0 and sum(output) == input[0]
 """
 _NODE_PRELUDE = """
 class Node:
@@ -36,14 +37,14 @@ _CHECK_HALF = """
 import numpy as np
 
 def check(candidate):
-    for given, wanted in ((3.0, 1.5), (1.0, 0.5)):
-        assert np.allclose(candidate(given), wanted, rtol=1e-7, atol=1e-6)
+    for number, expected in ((3.0, 1.5), (1.0, 0.5)):
+        assert np.allclose(candidate(number), expected, rtol=1e-7, atol=1e-6)
 
 check(half)
 """
 _CHECK_SQUARES = """
-for found, wanted in zip(map(square, [1, 2, 3]), [1, 4, 9]):
-    assert found == wanted
+for value, expected in zip(map(square, [1, 2, 3]), [1, 4, 9]):
+    assert value == expected
 """
 
 

@@ -230,7 +230,7 @@ class _ProgramGrader:
                 )
                 tests_end.close()
                 program_outcome = self._add_usage(serving.wait_for_outcome())
-        if tests_outcome.exceeded:
+        if tests_outcome.exceeded_limit:
             return Verdict.TIME_LIMIT, "the tests did not end with the returned values"
         exit_code = tests_outcome.exit_code
         if exit_code in (PASSED, PROGRAM_ENDED):
@@ -250,8 +250,8 @@ class _ProgramGrader:
 
 def _find_failure(outcome: RunOutcome) -> VerdictAndReason | None:
     """Return how a run failed, or None; its output is not considered."""
-    if outcome.exceeded:
-        return _LIMIT_VERDICTS[outcome.exceeded]
+    if outcome.exceeded_limit:
+        return _LIMIT_VERDICTS[outcome.exceeded_limit]
     if outcome.exit_code < 0:
         return Verdict.RUNTIME_ERROR, f"killed by signal {-outcome.exit_code}"
     if outcome.exit_code:

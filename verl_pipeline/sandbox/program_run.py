@@ -123,24 +123,24 @@ class ProgramRun:
             self._program.control, limits.wall_s + RUN_GRACE_S, "run a program"
         )
         stdout = channels.read_file(self._stdout)
-        exceeded = end["why"]
+        exceeded_limit = end["why"]
         if (
-            exceeded is None
+            exceeded_limit is None
             and max(map(channels.get_file_size, (self._stdout, self._stderr)))
             >= limits.output_bytes
         ):
-            exceeded = "output"
+            exceeded_limit = "output"
         stderr = channels.read_file(self._stderr, _STDERR_TAIL_BYTES).decode(errors="replace")
         # The limit of address space shows as a MemoryError: it is in the last line of a traceback.
         if (
-            exceeded is None
+            exceeded_limit is None
             and end["exit"] != 0
             and "MemoryError" in stderr.rpartition("\n")[0].rpartition("\n")[2]
         ):
-            exceeded = "memory"
+            exceeded_limit = "memory"
         return RunOutcome(
             exit_code=end["exit"],
-            exceeded=exceeded,
+            exceeded_limit=exceeded_limit,
             stdout=stdout,
             stderr=stderr,
             result=channels.read_file(self._extra)

@@ -159,7 +159,7 @@ class RemoteProgram:
         result = (answer.get("files") or {}).get(_RESULT_FILE, "")
         return RunOutcome(
             exit_code=run["return_code"] if not timed_out else -9,
-            exceeded="wall"
+            exceeded_limit="wall"
             if timed_out
             else "output"
             if len(stdout) >= limits.output_bytes

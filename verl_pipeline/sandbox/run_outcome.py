@@ -44,7 +44,7 @@ class RunOutcome:
 
     Attributes:
         exit_code: exit code; for a signal, its negative number.
-        exceeded: ``cpu``, ``wall`` (idle for too long), ``memory``, ``output``, or None.
+        exceeded_limit: ``cpu``, ``wall`` (idle for too long), ``memory``, ``output``, or None.
         stdout: whole standard output, at most ``RunLimits.output_bytes``.
         stderr: the last 4 KiB of standard error, for people.
         result: of calls: one line per returned value, encoded by
@@ -54,7 +54,7 @@ class RunOutcome:
     """
 
     exit_code: int
-    exceeded: Literal["cpu", "wall", "memory", "output"] | None
+    exceeded_limit: Literal["cpu", "wall", "memory", "output"] | None
     stdout: bytes
     stderr: str
     result: bytes

@@ -82,7 +82,9 @@ asyncio.run(main())
 )
 def test_a_right_program_works_however_it_reads_and_writes(sandbox, source):
     outcome = run_program(sandbox, source, b"1 2\n")
-    assert (outcome.stdout.strip(), outcome.exit_code, outcome.exceeded) == (b"3", 0, None), outcome
+    assert (outcome.stdout.strip(), outcome.exit_code, outcome.exceeded_limit) == (b"3", 0, None), (
+        outcome
+    )
 
 
 def test_large_input_and_output_arrive_complete(sandbox):
@@ -102,7 +104,7 @@ while True: pass
 
 
 @pytest.mark.parametrize(
-    ("source", "exceeded"),
+    ("source", "exceeded_limit"),
     [
         pytest.param("while True: pass", "cpu", id="computes"),
         pytest.param("import time\ntime.sleep(60)", "wall", id="sleeps"),
@@ -119,10 +121,10 @@ while True: pass
         ),
     ],
 )
-def test_a_program_beyond_a_limit_is_ended(sandbox, source, exceeded):
-    cpu_s = 5.0 if exceeded == "memory" else 0.5  # writing to the memory takes time
+def test_a_program_beyond_a_limit_is_ended(sandbox, source, exceeded_limit):
+    cpu_s = 5.0 if exceeded_limit == "memory" else 0.5  # writing to the memory takes time
     limits = RunLimits(cpu_s, 512 << 20, 8 << 20)
-    assert run_program(sandbox, source, limits=limits).exceeded == exceeded
+    assert run_program(sandbox, source, limits=limits).exceeded_limit == exceeded_limit
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_a_program_beyond_a_limit_is_ended(sandbox, source, exceeded):
 )
 def test_the_exit_code_says_how_a_program_ended(sandbox, source, exit_code):
     outcome = run_program(sandbox, source)
-    assert (outcome.exit_code, outcome.exceeded) == (exit_code, None)
+    assert (outcome.exit_code, outcome.exceeded_limit) == (exit_code, None)
 
 
 def test_a_traceback_shows_frames_of_the_program_only(sandbox):
