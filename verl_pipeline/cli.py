@@ -75,13 +75,18 @@ def grade(
     from rich.progress import track
 
     from verl_pipeline.grading import Verdict
-    from verl_pipeline.grading.files import grade_all, read_problems, read_solutions, read_verdicts
-    from verl_pipeline.sandbox import SandboxError, sandbox_of
+    from verl_pipeline.grading.grading_files import (
+        grade_solutions,
+        read_problems,
+        read_solutions,
+        read_verdicts,
+    )
+    from verl_pipeline.sandbox import SandboxError, make_sandbox
 
     console = Console()
     try:
-        sandbox = sandbox_of(tier, workers, url)
-        with sandbox.worker():  # a sandbox that cannot start is said before anything is graded
+        sandbox = make_sandbox(tier, workers, url)
+        with sandbox.lend_worker():  # a sandbox that cannot start is said before anything is graded
             pass
     except (SandboxError, ValueError) as error:
         console.print(f"[red]{error}[/]")
@@ -102,7 +107,7 @@ def grade(
     if rows:
         console.print(f"{len(rows)} verdicts are in {output} already")
     with sandbox:
-        graded = grade_all(missing, sandbox, output)
+        graded = grade_solutions(missing, sandbox, output)
         rows += list(track(graded, f"grading ({tier})", total=len(missing), console=console))
     table = Table("verdict", "programs", "share")
     for verdict, count in Counter(row["verdict"] for row in rows).most_common():

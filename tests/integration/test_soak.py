@@ -1,6 +1,4 @@
-"""Thousands of gradings leave the judge and its workers as they were: no memory, descriptor,
-process or file more.
-"""
+"""Thousands of gradings leak no memory, descriptor, process or file in judge and workers."""
 
 import os
 import time
@@ -19,16 +17,20 @@ ADD = Problem("add", "soak", (CallTest((1, 2), 3),), entry_point="add", time_s=1
 TWICE = Problem(
     "twice", "soak", (AssertTest("assert twice([1]) == [1, 1]", ("twice",)),), time_s=1.0
 )
-FORKS = (
-    "import os\nfor _ in range(5):\n    if os.fork() == 0:\n        import time\n       "
-    " time.sleep(30)\nprint(0)"
-)
-FILES = "for n in range(50):\n    open(f'{n}', 'w').write('x' * 10000)\nprint(0)"
+LEAVES_CHILDREN = """
+import os
+for _ in range(5):
+    if os.fork() == 0:
+        import time
+        time.sleep(30)
+print(0)
+"""
+LEAVES_FILES = "for n in range(50):\n    open(f'{n}', 'w').write('x' * 10000)\nprint(0)"
 PROGRAMS = [
     (SUM, "print(sum(map(int, input().split())))", Verdict.ACCEPTED),
     (SUM, "print('x' * 1_000_000)", Verdict.WRONG_ANSWER),
-    (SUM, FORKS, Verdict.WRONG_ANSWER),
-    (SUM, FILES, Verdict.WRONG_ANSWER),
+    (SUM, LEAVES_CHILDREN, Verdict.WRONG_ANSWER),
+    (SUM, LEAVES_FILES, Verdict.WRONG_ANSWER),
     (SUM, "import sys\nsys.exit(3)", Verdict.RUNTIME_ERROR),
     (SUM, "while", Verdict.COMPILE_ERROR),
     (ADD, "def add(a, b):\n    return a + b", Verdict.ACCEPTED),
@@ -36,14 +38,14 @@ PROGRAMS = [
     (TWICE, "def twice(x):\n    return 2 * x", Verdict.ACCEPTED),
     (TWICE, "def twice(x):\n    return x", Verdict.WRONG_ANSWER),
 ]
-# Python's and the kernel's own caches settle in the first gradings.
-GROWTH_BYTES = 16 << 20
+# Caches of Python and of the kernel may still grow after the first gradings.
+MAX_GROWTH_BYTES = 16 << 20
 
 
-def state() -> dict[str, int]:
-    """What could grow: of this process, and of everything below it."""
-    me = psutil.Process()
-    children = me.children(recursive=True)
+def measure_resources() -> dict[str, int]:
+    """Return what could grow in this process and in all processes below it."""
+    judge = psutil.Process()
+    children = judge.children(recursive=True)
     files = {
         path
         for folder in ("/tmp", "/dev/shm")
@@ -51,42 +53,42 @@ def state() -> dict[str, int]:
         if "verl_pipeline" in path.name
     }
     return {
-        "rss": me.memory_info().rss,
+        "rss": judge.memory_info().rss,
         "rss_of_workers": sum(child.memory_info().rss for child in children),
         "descriptors": (
-            me.num_fds() + sum(child.num_fds() for child in children if os.getuid() == 0)
+            judge.num_fds() + sum(child.num_fds() for child in children if os.getuid() == 0)
         ),
         "processes": len(children),
-        "threads": me.num_threads(),
+        "threads": judge.num_threads(),
         "files": len(files),
     }
 
 
-def settled() -> dict[str, int]:
-    """The state once what has been killed is gone."""
+def measure_settled_resources() -> dict[str, int]:
+    """Measure after killed processes have gone."""
     time.sleep(1.0)
-    return state()
+    return measure_resources()
 
 
 @pytest.mark.parametrize("gradings", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_nothing_grows(gradings, capsys):
+def test_gradings_leak_nothing(gradings, capsys):
     with Sandbox() as sandbox, ThreadPoolExecutor(sandbox.workers) as threads:
 
         def grade_many(count: int) -> None:
             chosen = [PROGRAMS[number % len(PROGRAMS)] for number in range(count)]
-            results = threads.map(lambda one: (grade(one[0], one[1], sandbox), one[2]), chosen)
+            results = threads.map(lambda each: (grade(each[0], each[1], sandbox), each[2]), chosen)
             wrong = [result for result, verdict in results if result.verdict is not verdict]
             assert wrong == []
 
         grade_many(100)
-        before, begin = settled(), time.monotonic()
+        before, begin = measure_settled_resources(), time.monotonic()
         for _ in range(gradings // 500):
             grade_many(500)
         seconds = time.monotonic() - begin
-        after = settled()
+        after = measure_settled_resources()
     with capsys.disabled():
         print(f"\n{gradings} gradings in {seconds:.0f} s: {before} -> {after}")
     for name in ("descriptors", "processes", "threads", "files"):
         assert after[name] <= before[name], name
     for name in ("rss", "rss_of_workers"):
-        assert after[name] - before[name] < GROWTH_BYTES, name
+        assert after[name] - before[name] < MAX_GROWTH_BYTES, name

@@ -15,8 +15,8 @@ from typing import Any
 from verl_pipeline.evaluation.config import GraderConfig
 from verl_pipeline.evaluation.task import Item
 from verl_pipeline.grading import Problem, Verdict, grade_response
-from verl_pipeline.grading.extract import answer_part, last_program
-from verl_pipeline.sandbox import sandbox_of
+from verl_pipeline.grading.program_extraction import extract_answer_text, extract_last_program
+from verl_pipeline.sandbox import make_sandbox
 
 
 class Grader:
@@ -28,12 +28,12 @@ class Grader:
 
     def __init__(self, config: GraderConfig):
         self.tier = config.tier
-        self._sandbox = sandbox_of(config.tier, config.workers, config.url)
+        self._sandbox = make_sandbox(config.tier, config.workers, config.url)
         self.workers = self._sandbox.workers
 
     def start(self) -> None:
         """Start one worker, to learn whether it can."""
-        with self._sandbox.worker():
+        with self._sandbox.lend_worker():
             pass
 
     def grade(self, item: Item, response: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def program_key(response: str) -> str | None:
     """A digest that is the same for programs that differ in layout and comments only; None without
     a program.
     """
-    program = last_program(response)
+    program = extract_last_program(response)
     if program is None:
         return None
     try:
@@ -94,7 +94,7 @@ def _mathematics(item: Item, response: str, workers: int) -> dict[str, Any]:
     from verl_pipeline.rewards import math  # brings verl, which takes seconds
 
     result = asyncio.run(math.compute_score("", response, item.answer or "", workers=workers))
-    boxed = math.last_boxed(answer_part(response))
+    boxed = math.extract_boxed_answer(extract_answer_text(response))
     infrastructure = result["verdict"] == Verdict.INFRASTRUCTURE
     return {
         "verdict": result["verdict"],

@@ -23,7 +23,7 @@ from verl_pipeline.evaluation.engines import Request
 from verl_pipeline.evaluation.scores import Graded, confidence, have_logprobs
 from verl_pipeline.evaluation.store import Row
 from verl_pipeline.evaluation.task import Item, Sampling
-from verl_pipeline.grading.extract import answer_part, last_program
+from verl_pipeline.grading.program_extraction import extract_answer_text, extract_last_program
 
 # Characters of an attempt that are shown again, and tokens for which a second prompt may be longer
 # than the first.
@@ -118,8 +118,8 @@ def combined(graded: Graded, second: Graded) -> list[dict[str, Any]]:
 
 def _shown(response: str) -> str:
     """The answer of an attempt, without its thoughts."""
-    program = last_program(response)
-    text = f"```python\n{program}```" if program else answer_part(response).strip()
+    program = extract_last_program(response)
+    text = f"```python\n{program}```" if program else extract_answer_text(response).strip()
     return text[-MOST_ATTEMPT:] or "(no answer)"
 
 

@@ -1,17 +1,15 @@
-"""Problems, tests and verdicts; :func:`grade` runs a program in a sandbox and compares outside of
-it.
-"""
+"""Problems, tests and verdicts; :func:`grade` runs a program and compares its output outside."""
 
-from verl_pipeline.grading.judge import grade, grade_response
 from verl_pipeline.grading.problem import AssertTest, CallTest, Comparison, Problem, StdinTest
-from verl_pipeline.grading.verdict import Result, Verdict
+from verl_pipeline.grading.program_grader import grade, grade_response
+from verl_pipeline.grading.verdict import GradingResult, Verdict
 
 __all__ = [
     "AssertTest",
     "CallTest",
     "Comparison",
+    "GradingResult",
     "Problem",
-    "Result",
     "StdinTest",
     "Verdict",
     "grade",

@@ -1,10 +1,11 @@
-"""One schema for the problems of every source; what reads a source is in
-:mod:`verl_pipeline.grading.readers`.
+"""One schema for the problems of all sources; :mod:`verl_pipeline.grading.readers` builds them.
 
 Invariants:
-* A problem's tests are all of one kind.
-* Values are exact built-in types (None, bool, int, float, str, bytes, list, tuple, set, frozenset,
-  dict), nothing else.
+* All tests of a problem are of one kind.
+* Values are exact built-in types only (None, bool, int, float, str, bytes, list, tuple, set,
+  frozenset, dict).
+* Names of classes and fields enter :attr:`.grading_files.CandidateSolution.digest` through
+  ``repr``: if one is renamed, all stored verdicts are graded again.
 """
 
 import ast
@@ -12,9 +13,9 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# Seconds of CPU time a test; LiveCodeBench's own grader and DeepCoder's for every other source.
+# CPU seconds for each test: LiveCodeBench's own grader, and DeepCoder's for all other sources.
 LIVECODEBENCH_TIME_S, TIME_S = 6.0, 12.0
-# Bytes; LiveCodeBench advises 4 GB.
+# LiveCodeBench recommends 4 GB.
 MEMORY_BYTES = 4 * 2**30
 
 
@@ -24,11 +25,11 @@ class Comparison:
 
     Attributes:
         rule: ``strict``; ``tolerance``: numbers may differ by ``absolute`` or ``relative``;
-            ``any_order``: lines (of text) or elements (of a sequence) may come in any order;
+            ``any_order``: the lines of a text or the elements of a sequence may come in any order;
             ``checker``: a program decides.
         absolute, relative: as in ``math.isclose``.
-        checker: Python source with ``check(input, expected, output) -> bool``, run in a jail of its
-            own.
+        checker: Python source of ``check(input, expected, output) -> bool``; it runs in its own
+            jail.
     """
 
     rule: Literal["strict", "tolerance", "any_order", "checker"] = "strict"
@@ -48,9 +49,7 @@ STRICT = Comparison()
 
 @dataclass(frozen=True)
 class StdinTest:
-    """The program is run with ``input`` on standard input; what it prints is compared with
-    ``output``.
-    """
+    """Runs the program with ``input`` on standard input and compares its output with ``output``."""
 
     input: str
     output: str
@@ -63,8 +62,12 @@ class StdinTest:
 
 @dataclass(frozen=True)
 class CallTest:
-    """The function is called with ``args``; what it returns is compared with ``output``, if
-    ``boxed`` with a list of that as well.
+    """Calls the function with ``args`` and compares the returned value with ``output``.
+
+    Attributes:
+        args: positional arguments.
+        output: expected value.
+        boxed: a list with ``output`` as its only element is accepted as well.
     """
 
     args: tuple[Any, ...]
@@ -73,21 +76,21 @@ class CallTest:
 
     @property
     def size(self) -> int:
-        """Characters of the arguments as text."""
+        """Characters of the arguments' ``repr``."""
         return len(repr(self.args))
 
 
 @dataclass(frozen=True)
 class AssertTest:
-    """``source`` runs in the judge's own interpreter; the functions it names are calls into the
-    candidate's.
+    """Runs ``source`` in a jail of its own; the functions it names are calls into the candidate.
 
     Attributes:
         source: Python with asserts.
-        names: what the candidate must define; ``Solution`` is instantiated by ``source``.
+        names: functions and classes that the candidate must define; ``source`` instantiates
+            ``Solution`` itself.
         objects: functions and methods may return objects of the candidate's own classes, which
-            answer for themselves when ``source`` asks them; otherwise only calling a class gives
-            one, and functions return values.
+            stay in the candidate's process and are queried from there. If False, only calling a
+            class may return such an object, and functions must return plain values.
     """
 
     source: str
@@ -105,19 +108,19 @@ Test = StdinTest | CallTest | AssertTest
 
 @dataclass(frozen=True)
 class Problem:
-    """What a program is graded against.
+    """Everything a program is graded with.
 
     Attributes:
         name: unique within its source.
-        source: data set, for reports.
+        source: data source, for reports.
         tests: in the data set's order.
         entry_point: function, or method of ``class Solution``, that call tests call.
-        prelude: code that is put in front of the candidate's (HumanEval's prompt, imports a source
-            promises).
+        prelude: code that runs before the candidate's (HumanEval's prompt, or the imports that a
+            source promises).
         comparison: how outputs are compared.
         time_s: CPU seconds for each test.
-        memory_bytes: for the candidate alone.
-        public: how many of the tests, from the first, the prompt may show.
+        memory_bytes: memory limit of the candidate alone.
+        public: the prompt may show the first ``public`` tests.
     """
 
     name: str
@@ -139,15 +142,15 @@ class Problem:
                 f"{self.source}/{self.name}: tests of several kinds: "
                 f"{sorted(k.__name__ for k in kinds)}"
             )
-        if (error := syntax_error(self.prelude)) is not None:
-            raise ValueError(f"{self.source}/{self.name}: the prelude is no Python: {error}")
+        if (error := find_syntax_error(self.prelude)) is not None:
+            raise ValueError(f"{self.source}/{self.name}: the prelude is not valid Python: {error}")
         if kinds == {CallTest} and not self.entry_point:
             raise ValueError(f"{self.source}/{self.name}: call tests need an entry_point (fn_name)")
 
 
 @functools.lru_cache(maxsize=256)
-def syntax_error(source: str) -> str | None:
-    """Why ``source`` is no Python, or None."""
+def find_syntax_error(source: str) -> str | None:
+    """Return why ``source`` is not valid Python, or None if it is."""
     try:
         ast.parse(source)
     except (SyntaxError, ValueError) as error:

@@ -1,10 +1,10 @@
-"""What grading a program can end in.
+"""The possible results of grading a program.
 
 Invariants:
-* Exactly one verdict is a reward of 1 (``accepted``), exactly one is no reward at all
+* Exactly one verdict gives a reward of 1 (``accepted``), and exactly one gives no reward at all
   (``infrastructure``).
-* Whatever a program does inside its own jail is its own failure; ``infrastructure`` is a failure of
-  ours.
+* Whatever a program does inside its own jail is the program's failure; ``infrastructure`` means
+  that the grader or the sandbox failed.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """The end of a grading, or of one test."""
+    """The result of a grading, or of one test."""
 
     ACCEPTED = "accepted"
     WRONG_ANSWER = "wrong_answer"
@@ -25,19 +25,23 @@ class Verdict(StrEnum):
     INFRASTRUCTURE = "infrastructure"
 
 
+# A verdict and its reason: one line for people, empty if the program is accepted.
+VerdictAndReason = tuple[Verdict, str]
+
+
 @dataclass(frozen=True)
-class Result:
+class GradingResult:
     """A graded program.
 
     Attributes:
-        verdict: of the first test that was not accepted, or ``accepted``.
-        reason: one line for people; never an expected output.
-        passed, total: tests accepted, and tests asked for; grading stops at the first that is not
-            accepted.
-        failed_test: index of that test among those asked for, or None.
-        cpu_s, wall_s: of all runs together, in seconds.
+        verdict: of the first test that did not pass, or ``accepted``.
+        reason: one line for people; never contains an expected output.
+        passed, total: number of tests that passed, and of all selected tests; grading stops at the
+            first test that does not pass.
+        failed_test: index of that test among the selected ones, or None.
+        cpu_s, wall_s: sums over all runs, in seconds.
         memory_bytes: largest resident memory of a run.
-        tier: isolation the program ran in; None if nothing ran.
+        tier: isolation tier that the program ran in; None if nothing ran.
     """
 
     verdict: Verdict
@@ -52,7 +56,7 @@ class Result:
 
     @property
     def reward(self) -> float | None:
-        """1.0, 0.0, or None where there is none."""
+        """1.0 or 0.0; None for an infrastructure failure."""
         if self.verdict is Verdict.INFRASTRUCTURE:
             return None
         return float(self.verdict is Verdict.ACCEPTED)

@@ -1,1 +1,1 @@
-"""What verl calls to score a response."""
+"""Reward functions for verl's reward loop."""

@@ -1,20 +1,21 @@
-"""Reward for code, for verl's reward loop: tests in the sandbox, 1 if all pass, else 0.
+"""Reward for code, for verl's reward loop: runs tests in the sandbox; 1 if all pass, else 0.
 
     reward.custom_reward_function.path=pkg://verl_pipeline.rewards.code
-    +reward.custom_reward_function.reward_kwargs.workers=8        # and the other arguments of `compute_score`
+    # and the other arguments of `compute_score`:
+    +reward.custom_reward_function.reward_kwargs.workers=8
 
-``reward_model.ground_truth`` is what the row's source calls its tests, ``data_source`` the name of
-its reader (:data:`verl_pipeline.grading.readers.READERS`), so DeepCoder's data sets need no
-conversion.
+``reward_model.ground_truth`` has the tests as the row's source publishes them, and ``data_source``
+names their reader (:data:`verl_pipeline.grading.readers.READERS`), so that DeepCoder's data sets
+need no conversion.
 
 Invariants:
-* Every result has the same keys, of the same types.
-* A failure of ours has the verdict ``infrastructure``, which the filter of that name drops; its
-  score is no judgement.
+* All results have the same keys with values of the same types.
+* A failure of the grader or the sandbox has the verdict ``infrastructure``, which the filter of
+  that name drops; its score says nothing about the program.
 * At most ``workers`` programs run at a time on a node, however many reward workers verl starts
   there.
-* The event loop is never blocked: grading happens in threads, each of which ends by the sandbox's
-  own deadlines.
+* The event loop is never blocked: grading runs in threads, and the sandbox's own deadlines end
+  each of them.
 """
 
 import asyncio
@@ -29,16 +30,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from verl_pipeline.grading import Problem, Result, Verdict, grade_response
+from verl_pipeline.grading import GradingResult, Problem, Verdict, grade_response
 from verl_pipeline.grading.readers import READERS, BadRow
-from verl_pipeline.grading.select import longest_inputs, sample
-from verl_pipeline.sandbox import RemoteSandbox, Sandbox, sandbox_of
+from verl_pipeline.grading.selection import sample_tests, select_longest_inputs
+from verl_pipeline.sandbox import RemoteSandbox, Sandbox, make_sandbox
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks for a free place on the node.
-_LOOK_S = 0.01
-_lock = threading.Lock()
+# Seconds between two attempts to get a slot of the node.
+_SLOT_POLL_S = 0.01
+_sandbox_lock = threading.Lock()
 
 
 async def compute_score(
@@ -62,54 +63,61 @@ async def compute_score(
     """Grade one response.
 
     Args:
-        data_source: of verl's interface; names the reader if ``source`` does not.
+        data_source: from verl's interface; names the reader if ``source`` does not.
         solution_str: the response, as text.
         ground_truth: the tests, as the source publishes them, as JSON text.
-        extra_info: of verl's interface; ``name`` is used in messages.
+        extra_info: from verl's interface; its ``name`` is used in messages.
         source: name of the reader of ``ground_truth``.
-        workers: programs at a time on this node; by default one for each processor.
-        tier: isolation, see :mod:`verl_pipeline.sandbox.launch`; ``remote`` for a server of
-            SandboxFusion's.
+        workers: number of programs at a time on this node; by default one for each CPU.
+        tier: isolation, see :mod:`verl_pipeline.sandbox.launch_command`; ``remote`` for a
+            SandboxFusion server.
         url: of that server.
         selection: of the tests: ``deepcoder`` (the 15 longest inputs, all for LiveCodeBench:
             section "Reward" of the DeepCoder blog post), ``all``, ``longest:N`` or
             ``sample:N:SEED``.
-        partial_credit: score the share of tests passed before the first failure, instead of 0.
-        format_penalty: taken off the score of a response without a complete block of code.
-        prefix: what the chat template begins the answer with, such as ``"<think>\\n"``; verl hands
-            over what comes behind it only, and without it a response cut off within its thoughts
-            would be graded on a draft.
-        queue_s: longest time to wait for a place on this node.
-        deadline_s: longest time for queue and grading together; after it the verdict is
-            ``infrastructure``.
+        partial_credit: the score is the share of tests passed before the first failure, instead of
+            0.
+        format_penalty: subtracted from the score of a response without a complete block of code.
+        prefix: text with which the chat template begins the answer, such as ``"<think>\\n"``. verl
+            passes only the text after it; without it, a response that was cut off within its
+            reasoning would be graded on a draft.
+        queue_s: longest time to wait for a slot on this node, in seconds.
+        deadline_s: longest time for waiting and grading together, in seconds; after it the verdict
+            is ``infrastructure``.
 
     Returns:
         ``score`` and ``acc`` (1.0 if all tests pass), ``verdict``, ``reason``, ``tier``, and
         seconds: ``queue_s``, ``grading_s``, ``cpu_s``; ``busy``: programs at that moment in this
-        process; ``calibration``: how much slower this processor ran Python than the one on which
-        limits were tried (0 if nothing ran).
+        process; ``calibration``: CPU time of a fixed Python loop here, as a multiple of that on the
+        machine on which limits were tried (0 if nothing ran).
 
     Raises:
-        ValueError: no reader for ``data_source``, tests that it cannot read, or no such
-            ``selection``.
+        ValueError: ``data_source`` has no reader, the reader cannot read the tests, or there is no
+            such ``selection``.
     """
-    problem = _problem(
+    problem = _read_problem(
         source or data_source, ground_truth, selection, str((extra_info or {}).get("name", "?"))
     )
-    count = workers or len(os.sched_getaffinity(0))
+    worker_count = workers or len(os.sched_getaffinity(0))
     begin = time.monotonic()
-    sandbox = _sandbox(count, tier, url)
+    sandbox = _get_sandbox(worker_count, tier, url)
     loop = asyncio.get_running_loop()
     response = prefix + solution_str
-    work = loop.run_in_executor(
-        _threads(count, os.getpid()), _grade, problem, response, sandbox, queue_s, begin
+    grading = loop.run_in_executor(
+        _get_thread_pool(worker_count, os.getpid()),
+        _grade_in_slot,
+        problem,
+        response,
+        sandbox,
+        queue_s,
+        begin,
     )
     try:
-        result, queued_s = await asyncio.wait_for(work, deadline_s)
+        result, waiting_s = await asyncio.wait_for(grading, deadline_s)
     except TimeoutError as error:
         reason = str(error) or f"not graded within {deadline_s:g} s"
-        result = Result(Verdict.INFRASTRUCTURE, reason, tier=tier)
-        queued_s = time.monotonic() - begin
+        result = GradingResult(Verdict.INFRASTRUCTURE, reason, tier=tier)
+        waiting_s = time.monotonic() - begin
     if result.verdict is Verdict.INFRASTRUCTURE:
         logger.error("%s %s could not be graded: %s", data_source, problem.name, result.reason)
     score = result.reward or 0.0
@@ -124,87 +132,91 @@ async def compute_score(
         "verdict": str(result.verdict),
         "reason": result.reason,
         "tier": result.tier or tier,
-        "queue_s": queued_s,
-        "grading_s": time.monotonic() - begin - queued_s,
+        "queue_s": waiting_s,
+        "grading_s": time.monotonic() - begin - waiting_s,
         "cpu_s": result.cpu_s,
-        "busy": float(sandbox.busy),
+        "busy": float(sandbox.busy_workers),
         "calibration": sandbox.calibration or 0.0,
     }
 
 
-def _grade(
+def _grade_in_slot(
     problem: Problem, response: str, sandbox: Sandbox | RemoteSandbox, queue_s: float, begin: float
-) -> tuple[Result, float]:
-    with _place_on_node(sandbox.workers, queue_s):
-        queued_s = time.monotonic() - begin
-        return grade_response(problem, response, sandbox), queued_s
+) -> tuple[GradingResult, float]:
+    """Return the result and the seconds since ``begin`` at which grading started."""
+    with _hold_node_slot(sandbox.workers, queue_s):
+        waiting_s = time.monotonic() - begin
+        return grade_response(problem, response, sandbox), waiting_s
 
 
 @contextmanager
-def _place_on_node(places: int, longest_s: float) -> Iterator[None]:
-    """One of ``places``, shared by all processes of this user and network namespace.
+def _hold_node_slot(slots: int, timeout_s: float) -> Iterator[None]:
+    """Hold one of ``slots``, which all processes of this user and network namespace share.
 
-    A place is an abstract Unix address: free again the moment its holder ends, however it ends, and
-    no file.
+    A slot is an abstract Unix address: it is no file, and it is free again the moment its holder
+    ends, even if the holder is killed.
 
     Raises:
-        TimeoutError: none was free in time.
+        TimeoutError: no slot was free in time.
     """
-    deadline = time.monotonic() + longest_s
-    first = threading.get_ident() % places
+    deadline = time.monotonic() + timeout_s
+    # Threads start at different slots, so that they rarely try the same one.
+    first = threading.get_ident() % slots
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:
         while True:
-            for place in range(places):
+            for slot in range(slots):
                 try:
-                    holder.bind(f"\0verl_pipeline_grading_{os.getuid()}_{(first + place) % places}")
+                    holder.bind(f"\0verl_pipeline_grading_{os.getuid()}_{(first + slot) % slots}")
                 except OSError:
                     continue
                 yield
                 return
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"none of this node's {places} places for grading was free for {longest_s:g} s"
+                    f"none of this node's {slots} slots for grading was free for {timeout_s:g} s"
                 )
-            time.sleep(_LOOK_S)
+            time.sleep(_SLOT_POLL_S)
 
 
 @functools.lru_cache(maxsize=256)
-def _problem(source: str, ground_truth: str, selection: str, name: str) -> Problem:
-    """Read once for a group of responses."""
+def _read_problem(source: str, ground_truth: str, selection: str, name: str) -> Problem:
+    """Read a problem; cached, because all responses of a group have the same one."""
     if source not in READERS:
-        raise ValueError(f"source={source!r}: no reader; there are {', '.join(sorted(READERS))}")
+        raise ValueError(
+            f"source={source!r}: no such reader; use one of {', '.join(sorted(READERS))}"
+        )
     try:
         problem = READERS[source](ground_truth, name=name, source=source)
     except BadRow as error:
         raise ValueError(f"ground_truth of {source} {name}: {error}") from error
-    return _selected(problem, selection)
+    return _select_tests(problem, selection)
 
 
-def _selected(problem: Problem, selection: str) -> Problem:
+def _select_tests(problem: Problem, selection: str) -> Problem:
     kind, *numbers = selection.split(":")
     match kind, numbers:
         case "all", []:
             return problem
         case "deepcoder", []:
-            return problem if problem.source == "livecodebench" else longest_inputs(problem)
+            return problem if problem.source == "livecodebench" else select_longest_inputs(problem)
         case "longest", [count] if count.isdigit():
-            return longest_inputs(problem, int(count))
+            return select_longest_inputs(problem, int(count))
         case "sample", [count, seed] if count.isdigit() and seed.isdigit():
-            return sample(problem, int(count), int(seed))
+            return sample_tests(problem, int(count), int(seed))
     raise ValueError(
         f"selection={selection!r}: must be 'deepcoder', 'all', 'longest:N' or 'sample:N:SEED'"
     )
 
 
 @functools.cache
-def _threads(count: int, _process: int) -> ThreadPoolExecutor:
-    """Of one process: a forked child has none of its parent's threads."""
+def _get_thread_pool(count: int, _pid: int) -> ThreadPoolExecutor:
+    """Return the threads of this process: a forked child has none of its parent's."""
     return ThreadPoolExecutor(count, thread_name_prefix="grading")
 
 
-def _sandbox(count: int, tier: str, url: str | None) -> Sandbox | RemoteSandbox:
-    with _lock:  # two first calls at once would each make one
-        return _shared_sandbox(tier, count, url)
+def _get_sandbox(count: int, tier: str, url: str | None) -> Sandbox | RemoteSandbox:
+    with _sandbox_lock:  # two first calls at once would each make one
+        return _make_shared_sandbox(tier, count, url)
 
 
-_shared_sandbox = functools.cache(sandbox_of)
+_make_shared_sandbox = functools.cache(make_sandbox)

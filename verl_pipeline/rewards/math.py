@@ -1,21 +1,20 @@
-"""Reward for mathematics, for verl's reward loop: 1 if the last boxed answer equals the expected
-one, else 0.
+"""Reward for mathematics, for verl's reward loop: 1 if the last boxed answer is right, else 0.
 
     reward.custom_reward_function.path=pkg://verl_pipeline.rewards.math
 
-What equal means: :mod:`verl_pipeline.rewards.math_answer`, which runs in a process of its own,
-under limits.
+:mod:`verl_pipeline.rewards.math_answer` decides whether the answer equals the expected one, in a
+process of its own under limits.
 
 Invariants:
-* What comes before the last ``</think>`` is no answer; without ``\\boxed{...}`` there is none; the
+* Text before the last ``</think>`` is no answer, and neither is text without ``\\boxed{...}``; the
   last box counts.
-* Every result has the same keys, of the same types.
-* An answer that cannot be read, or not within its limits of CPU time and memory, or that ends two
-  processes in a row, is wrong. What no answer can bring about is ``infrastructure``: an expected
-  answer that cannot be read, a process that does not start, is killed from outside twice, or gets
-  no CPU.
-* The event loop is never blocked. A process belongs to one thread and ends with it; nothing is
-  shared across a fork.
+* All results have the same keys with values of the same types.
+* An answer is wrong if it cannot be read, if comparing it exceeds the limits of CPU time or memory,
+  or if it ends two processes in a row. What no answer can cause is ``infrastructure``: an expected
+  answer that cannot be read, or a process that does not start, is killed from outside twice, or
+  gets no CPU time.
+* The event loop is never blocked. Each process belongs to one thread and ends with it; a fork
+  shares none of them.
 """
 
 import asyncio
@@ -34,19 +33,24 @@ from typing import Any
 
 from verl.utils.reward_score.math_dapo import last_boxed_only_string, remove_boxed
 
-from verl_pipeline.grading.extract import answer_part
-from verl_pipeline.grading.verdict import Verdict
+from verl_pipeline.grading.program_extraction import extract_answer_text
+from verl_pipeline.grading.verdict import Verdict, VerdictAndReason
 
 logger = logging.getLogger(__name__)
 
-# Of CPU for an answer; of wall time, with the start of a process, after which the machine is to
-# blame.
-CPU_S, WALL_S = 10.0, 240.0
-# A final answer is short, and parsing is not linear.
-MOST_CHARACTERS = 2000
+# Limits for one answer: of CPU time, and of wall-clock time including the start of a process. If
+# the latter passes first, the machine is too busy, and the answer is not to blame.
+CPU_LIMIT_S, WALL_LIMIT_S = 10.0, 240.0
+# A final answer is short, and the time for parsing grows faster than its length.
+MAX_ANSWER_CHARACTERS = 2000
 
-_COMMAND = [sys.executable, "-c", "from verl_pipeline.rewards.math_answer import serve; serve()"]
-_CRASHES = {
+_VERIFIER_COMMAND = [
+    sys.executable,
+    "-c",
+    "from verl_pipeline.rewards.math_answer import serve_comparisons; serve_comparisons()",
+]
+# Signals that an answer can cause; all others come from outside.
+_CRASH_SIGNALS = {
     signal.SIGSEGV,
     signal.SIGBUS,
     signal.SIGABRT,
@@ -54,8 +58,6 @@ _CRASHES = {
     signal.SIGFPE,
     signal.SIGXCPU,
 }
-
-Judged = tuple[Verdict, str]
 
 
 async def compute_score(
@@ -73,26 +75,26 @@ async def compute_score(
         data_source, extra_info: unused, part of verl's interface.
         solution_str: the response, as text.
         ground_truth: the expected answer: a number or an expression, in LaTeX or plain.
-        workers: comparisons at a time in this process.
+        workers: number of comparisons at a time in this process.
 
     Returns:
         ``score`` and ``acc`` (1.0 or 0.0), ``grader``, ``verdict`` and ``reason``.
     """
-    answer = last_boxed(answer_part(solution_str))
+    answer = extract_boxed_answer(extract_answer_text(solution_str))
     if answer is None:
         verdict, reason = Verdict.WRONG_ANSWER, "no \\boxed{} after the last </think>"
-    elif len(answer) > MOST_CHARACTERS:
+    elif len(answer) > MAX_ANSWER_CHARACTERS:
         verdict, reason = (
             Verdict.WRONG_ANSWER,
-            f"an answer of more than {MOST_CHARACTERS} characters",
+            f"an answer of more than {MAX_ANSWER_CHARACTERS} characters",
         )
     else:
-        threads = _threads(workers, os.getpid())
+        threads = _get_thread_pool(workers, os.getpid())
         verdict, reason = await asyncio.get_running_loop().run_in_executor(
-            threads, _judge, str(ground_truth), answer
+            threads, _grade_answer, str(ground_truth), answer
         )
     if verdict is Verdict.INFRASTRUCTURE:
-        logger.error("an answer to be compared with %r could not be: %s", ground_truth, reason)
+        logger.error("an answer could not be compared with %r: %s", ground_truth, reason)
     score = float(verdict is Verdict.ACCEPTED)
     return {
         "score": score,
@@ -103,52 +105,54 @@ async def compute_score(
     }
 
 
-def last_boxed(text: str) -> str | None:
-    """What the last ``\\boxed{...}`` holds, braces balanced; None if there is none, or it is never
-    closed.
+def extract_boxed_answer(text: str) -> str | None:
+    """Return the content of the last ``\\boxed{...}``, with balanced braces.
+
+    Returns None if there is no box, or if it is never closed.
     """
     boxed = last_boxed_only_string(text)
     return None if boxed is None else remove_boxed(boxed)
 
 
-class _Verifier:
-    """A process that compares.
+class _VerifierProcess:
+    """A process that compares answers.
 
     Attributes:
-        owner: the process that started it, which alone may ask it.
-        ready: it has said that it can compare.
+        owner: id of the process that started it; only that process may use it.
+        is_ready: whether it has reported that it can compare.
     """
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        self.ready = False
+        self.is_ready = False
         self._process = subprocess.Popen(
-            _COMMAND,
-            bufsize=0,  # what waits in a buffer of ours, `wait` does not see
+            _VERIFIER_COMMAND,
+            bufsize=0,  # `wait` would not see data in a buffer of this process
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # A hash decides the order in which sympy looks at things.
+            # sympy processes parts of an expression in an order that depends on hashes.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "0"},
-            start_new_session=True,  # a terminal's Ctrl-C is for us
+            start_new_session=True,  # Ctrl-C in a terminal must not reach it
         )
 
-    def judge(self, expected: str, answer: str) -> Judged:
-        """The verdict.
+    def compare_answers(self, expected: str, answer: str) -> VerdictAndReason:
+        """Return the verdict on ``answer``.
 
         Raises:
-            TimeoutError: ``WALL_S`` passed.
+            TimeoutError: ``WALL_LIMIT_S`` passed.
             OSError, EOFError: the process has ended.
         """
         assert self._process.stdin
-        deadline = time.monotonic() + WALL_S
-        if not self.ready:
-            self._line(deadline)
-            self.ready = True
-        self._process.stdin.write(json.dumps([expected, answer, CPU_S]).encode() + b"\n")
-        verdict, reason = json.loads(self._line(deadline))
+        deadline = time.monotonic() + WALL_LIMIT_S
+        if not self.is_ready:
+            self._read_line(deadline)
+            self.is_ready = True
+        request = json.dumps([expected, answer, CPU_LIMIT_S])
+        self._process.stdin.write(request.encode() + b"\n")
+        verdict, reason = json.loads(self._read_line(deadline))
         return Verdict(verdict), reason
 
-    def _line(self, deadline: float) -> bytes:
+    def _read_line(self, deadline: float) -> bytes:
         assert self._process.stdout
         if not wait([self._process.stdout.fileno()], max(0.0, deadline - time.monotonic())):
             raise TimeoutError
@@ -158,43 +162,46 @@ class _Verifier:
         return line
 
     def close(self) -> int:
-        """How it ended, if it had, as ``Popen.returncode``."""
+        """Kill the process; return how it ended, as ``Popen.returncode`` does."""
         with self._process:
             self._process.kill()
         return self._process.returncode
 
 
-_local = threading.local()
+_thread_state = threading.local()
 
 
-def _judge(expected: str, answer: str) -> Judged:
+def _grade_answer(expected: str, answer: str) -> VerdictAndReason:
     for _attempt in range(2):
         try:
-            verifier = _own_verifier()
+            verifier = _get_verifier()
         except OSError as error:
-            return Verdict.INFRASTRUCTURE, f"no process to compare in: {error}"
+            return Verdict.INFRASTRUCTURE, f"no process for the comparison: {error}"
         try:
-            return verifier.judge(expected, answer)
+            return verifier.compare_answers(expected, answer)
         except (OSError, EOFError) as error:
-            late = isinstance(error, TimeoutError)
-        _local.verifier = None
-        ended = verifier.close()
-        if late:
-            return Verdict.INFRASTRUCTURE, f"{WALL_S:g} s passed, but not {CPU_S:g} s of CPU time"
-        if verifier.ready and ended == -signal.SIGPROF:
-            return Verdict.WRONG_ANSWER, f"not compared within {CPU_S:g} s of CPU time"
-    if verifier.ready and (ended > 0 or -ended in _CRASHES):
-        return Verdict.WRONG_ANSWER, f"the answer twice ended the process that compares ({ended})"
-    return Verdict.INFRASTRUCTURE, f"the process that compares was ended twice ({ended})"
+            timed_out = isinstance(error, TimeoutError)
+        _thread_state.verifier = None
+        return_code = verifier.close()
+        if timed_out:
+            reason = f"{WALL_LIMIT_S:g} s passed without {CPU_LIMIT_S:g} s of CPU time"
+            return Verdict.INFRASTRUCTURE, reason
+        if verifier.is_ready and return_code == -signal.SIGPROF:
+            return Verdict.WRONG_ANSWER, f"not compared within {CPU_LIMIT_S:g} s of CPU time"
+    if verifier.is_ready and (return_code > 0 or -return_code in _CRASH_SIGNALS):
+        reason = f"the answer ended the comparing process twice ({return_code})"
+        return Verdict.WRONG_ANSWER, reason
+    return Verdict.INFRASTRUCTURE, f"the comparing process was ended twice ({return_code})"
 
 
-def _own_verifier() -> _Verifier:
-    verifier: _Verifier | None = getattr(_local, "verifier", None)
+def _get_verifier() -> _VerifierProcess:
+    """Return the process of this thread; start it if there is none."""
+    verifier: _VerifierProcess | None = getattr(_thread_state, "verifier", None)
     if verifier is None or verifier.owner != os.getpid():
-        verifier = _local.verifier = _Verifier()
+        verifier = _thread_state.verifier = _VerifierProcess()
     return verifier
 
 
 @functools.cache
-def _threads(count: int, _process: int) -> ThreadPoolExecutor:
+def _get_thread_pool(count: int, _pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="math")

@@ -1,23 +1,22 @@
-"""Whether two answers are equal, and the process that says so; see
-:mod:`verl_pipeline.rewards.math`.
+"""Decides whether two answers are equal, in the process of :mod:`verl_pipeline.rewards.math`.
 
 Invariants:
-* An answer is data: sympy makes code of expressions and strings and runs it; here it cannot, and
-  names are plain.
-* No verdict depends on answers compared before, nor on chance.
-* An answer is read as a whole, and in one way.
-* An answer states one thing: a relation is wrong, but for a name's value (``x = 5``, ``AB = 5``,
-  ``f(x) = 5``) and for the relation that was asked for.
-* Where an integer is expected, the answer equals it exactly. Where something finite is, the answer
+* An answer is data: sympy turns expressions and strings into code and runs it, but not here, and
+  names must be plain.
+* A verdict depends neither on earlier comparisons nor on chance.
+* An answer is parsed as a whole, and in one way only.
+* An answer states one thing: a relation is wrong, except for the value of a name (``x = 5``,
+  ``AB = 5``, ``f(x) = 5``) and for the relation that the expected answer has.
+* If an integer is expected, the answer equals it exactly. If a finite value is expected, the answer
   is finite.
 
-Equality is otherwise math-verify's, which is lenient in ways that are kept:
-* If either side is a decimal, six decimals are compared: 0.333333 is 1/3, and 0.0 is 10^{-7}. Two
-  irrational numbers are compared to fifteen.
-* An expression need not be evaluated: ``\\binom{5}{1}`` is 5, and so the sum that a question asks
-  for answers it.
-* Units do not count, nor does a last letter that may be one, nor the base of a number: 5, ``5m``,
-  ``5s``, ``5_7`` are the same, and 5\\% is 5 as well as 0.05.
+In all other respects equality is that of math-verify, with its leniency:
+* If either side is a decimal, six decimals are compared: 0.333333 equals 1/3, and 0.0 equals
+  10^{-7}. Two irrational numbers are compared to fifteen decimals.
+* An expression need not be evaluated: ``\\binom{5}{1}`` equals 5, and so the sum that a question
+  asks for is an answer to it.
+* Units do not count, nor does a last letter that may be a unit, nor the base of a number: 5,
+  ``5m``, ``5s`` and ``5_7`` are equal, and 5\\% equals 5 as well as 0.05.
 * ``(1, 2)`` is an open interval, a point, and ``1, 2`` in this order.
 """
 
@@ -33,116 +32,116 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from verl_pipeline.grading.verdict import Verdict
+from verl_pipeline.grading.verdict import Verdict, VerdictAndReason
 
-MEMORY_BYTES = 1 << 30
-# Characters.
-MOST_REASON = 300
+MEMORY_LIMIT_BYTES = 1 << 30
+MAX_REASON_CHARACTERS = 300
 
 _PR_SET_PDEATHSIG = 1
-# Where sympy makes code: of an expression that it prints, and of a string that stands for an
-# expression.
-_EVALUATING = ("sympy.utilities.lambdify", "sympy.parsing.sympy_parser")
-# A word, and a subscript or an accent's argument, with which it is no Python.
+# Modules in which sympy turns an expression, printed as text, or a string into code.
+_CODE_MAKING_MODULES = ("sympy.utilities.lambdify", "sympy.parsing.sympy_parser")
+# A word, perhaps with a subscript or the argument of an accent, which make it invalid Python.
 _NAME = re.compile(r"\\?[A-Za-z0-9,'-]+(?:_[A-Za-z0-9]|_?\{[ -~]*\})?")
 _UNIT = re.compile(r"\\(?:text(?:rm|normal)?|mathrm|mbox)\s*\{[^{}\d]*\}(?:\s*\^\s*\{?\d\}?)?$")
 _THIN_SPACE = re.compile(r"(?<=\d)\\[,;: ](?=\d{3}(?!\d))")
-_MIXED = re.compile(r"(?<=\d)\s+(\d+)\s*/\s*(\d+)")
-# Read as their sum.
+_MIXED_NUMBER = re.compile(r"(?<=\d)\s+(\d+)\s*/\s*(\d+)")
+# Two numbers side by side would be parsed as their sum.
 _TWO_NUMBERS = re.compile(r"\d(?:\s|\\[,;: ]|\\q?quad)+\d")
-# Read as one of its sides.
-_APPROXIMATE = re.compile(r"\\approx|~=|[≃≅≈≊≋]")
+# An approximation would be parsed as one of its sides.
+_APPROXIMATION = re.compile(r"\\approx|~=|[≃≅≈≊≋]")
 
 
-def serve() -> None:
-    """Compare what stands in the lines of the standard input, until it ends: expected, answer,
-    seconds of CPU.
+def serve_comparisons() -> None:
+    """Compare the answers in the lines of standard input until it ends.
+
+    Each line is a JSON list: expected answer, answer, limit of CPU time in seconds. Each reply is a
+    line with the verdict and its reason.
     """
-    # The parent's end of the pipe may live on in a fork of it.
+    # Not by the end of standard input alone: a fork of the parent may hold the pipe's other end.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    logging.disable()  # math-verify warns that it keeps no time
-    _evaluate_nothing()
+    logging.disable()  # math-verify warns that it has no timeout
+    _forbid_code_evaluation()
     from sympy.core.cache import clear_cache
 
-    if compare("(x+1)^2", "x^2+2x+1", 60.0)[0] is not Verdict.ACCEPTED:
+    if compare_answers("(x+1)^2", "x^2+2x+1", 60.0)[0] is not Verdict.ACCEPTED:
         raise RuntimeError("math-verify does not work here")
     with os.fdopen(os.dup(1), "w") as replies:
-        os.dup2(2, 1)
+        os.dup2(2, 1)  # whatever prints to standard output must not appear among the replies
         print("ready", file=replies, flush=True)
         for line in sys.stdin:
             clear_cache()
-            print(json.dumps(compare(*json.loads(line))), file=replies, flush=True)
+            print(json.dumps(compare_answers(*json.loads(line))), file=replies, flush=True)
 
 
-def _evaluate_nothing() -> None:
-    """From here on sympy makes no code in this process; the strings it needs, numbers and names,
-    are read instead.
+def _forbid_code_evaluation() -> None:
+    """Let sympy turn no text into code in this process.
+
+    Strings that it needs are parsed instead: they are numbers and names.
     """
     from sympy import Float, Integer, Rational, Symbol
 
-    def refuse(*_args: Any) -> None:
-        raise RuntimeError("no text becomes code here")
+    def refuse_code(*_args: Any) -> None:
+        raise RuntimeError("text must not become code here")
 
-    def read(text: str, **_settings: Any) -> Any:
+    def parse_text(text: str, **_settings: Any) -> Any:
         if text.isidentifier():
             return Symbol(text)
         return Integer(text) if text.isdecimal() else Rational(text) if "/" in text else Float(text)
 
-    for name in _EVALUATING:
+    for name in _CODE_MAKING_MODULES:
         vars(importlib.import_module(name)).update(
-            eval=refuse, exec=refuse, compile=refuse, parse_expr=read
+            eval=refuse_code, exec=refuse_code, compile=refuse_code, parse_expr=parse_text
         )
 
 
-def compare(expected: str, answer: str, cpu_s: float) -> tuple[Verdict, str]:
-    """The verdict on ``answer``, and why; SIGPROF ends the process if it takes more than ``cpu_s``
-    of CPU time.
+def compare_answers(expected: str, answer: str, cpu_s: float) -> VerdictAndReason:
+    """Return the verdict on ``answer`` and its reason.
 
-    Only a signal that nothing handles also ends long calls into C, and leaves no state half
-    changed.
+    SIGPROF ends the process if the comparison takes more than ``cpu_s`` seconds of CPU time: only a
+    signal without a handler also ends long calls into C, and a dead process has no state that is
+    half changed.
     """
     from math_verify import verify
     from sympy import Float, Rational
     from sympy.core.random import seed
 
-    seed(0)  # sympy asks for assumptions in random order, and not each order gives the same answer
+    # sympy checks assumptions in random order, and some orders give another answer.
+    seed(0)
     if answer.strip() == expected.strip() != "":
         return Verdict.ACCEPTED, ""
     try:
-        wanted = _read(expected)
+        expected_value = _parse_answer(expected)
     except Exception as error:
-        return (
-            Verdict.INFRASTRUCTURE,
-            f"the expected answer {expected!r} cannot be read: {error!r}"[:MOST_REASON],
-        )
+        reason = f"the expected answer {expected!r} cannot be parsed: {error!r}"
+        return Verdict.INFRASTRUCTURE, reason[:MAX_REASON_CHARACTERS]
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
-        found = _read(answer)
-        if _APPROXIMATE.search(answer) or _says_more(found, wanted):
-            return Verdict.WRONG_ANSWER, "a relation that was not asked for"
-        if not _finite(found) and _finite(
-            wanted
-        ):  # sympy simplifies the difference to 0, of |\infty| and \pi say
+        value = _parse_answer(answer)
+        if _APPROXIMATION.search(answer) or _has_unexpected_relation(value, expected_value):
+            return Verdict.WRONG_ANSWER, "a relation that the expected answer does not have"
+        # Otherwise sympy simplifies the difference of |\infty| and \pi, for example, to 0.
+        if not _is_finite(value) and _is_finite(expected_value):
             return Verdict.WRONG_ANSWER, "an answer that is not finite"
-        if getattr(wanted, "is_Integer", False):
-            found = found.xreplace(
-                {decimal: Rational(str(decimal)) for decimal in found.atoms(Float)}
+        if getattr(expected_value, "is_Integer", False):
+            value = value.xreplace(
+                {decimal: Rational(str(decimal)) for decimal in value.atoms(Float)}
             )
-        if verify(wanted, found, timeout_seconds=None):
+        if verify(expected_value, value, timeout_seconds=None):
             return Verdict.ACCEPTED, ""
     except Exception as error:
-        return Verdict.WRONG_ANSWER, f"an answer that cannot be read: {error!r}"[:MOST_REASON]
+        reason = f"an answer that cannot be parsed: {error!r}"
+        return Verdict.WRONG_ANSWER, reason[:MAX_REASON_CHARACTERS]
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-    return Verdict.WRONG_ANSWER, "another answer than expected"
+    return Verdict.WRONG_ANSWER, "the answer differs from the expected one"
 
 
-def _read(text: str) -> Any:
-    """The expression; math-verify's own ``parse`` would look for one anywhere in the text."""
+def _parse_answer(text: str) -> Any:
+    """Return the expression; math-verify's own ``parse`` would search the text for one."""
     from latex2sympy2_extended import (
         NormalizationConfig,
         convert_to_pct,
@@ -154,10 +153,10 @@ def _read(text: str) -> Any:
 
     text = text.replace("~", " ").strip().removesuffix(".")
     text = _UNIT.sub("", text).strip() or text
-    text = _MIXED.sub(r"\\frac{\1}{\2}", _THIN_SPACE.sub("", text))
+    text = _MIXED_NUMBER.sub(r"\\frac{\1}{\2}", _THIN_SPACE.sub("", text))
     rules = NormalizationConfig(units=True, malformed_operators=True, nits=True, boxed="last")
-    # Its own rule for \text{} takes all from the first one to a brace at the end; here none is at
-    # the end.
+    # Its rule for \text{} removes everything from the first \text to a brace at the end of the
+    # text; after the added space no brace is at the end.
     text = normalize_latex(text + " ", rules)
     if _TWO_NUMBERS.search(text):
         raise ValueError("two numbers side by side")
@@ -166,7 +165,7 @@ def _read(text: str) -> Any:
         number, is_real=not should_treat_as_complex(number), normalization_config=None
     )
     if not isinstance(value, Basic | MatrixBase):
-        raise ValueError("no expression")
+        raise ValueError("not an expression")
     for node in preorder_traversal(value):
         name = getattr(node, "name", None)
         if isinstance(name, str) and not _NAME.fullmatch(name):
@@ -174,34 +173,36 @@ def _read(text: str) -> Any:
     return value if number == text else convert_to_pct(value)
 
 
-def _says_more(found: Any, wanted: Any) -> bool:
-    """Whether the answer has a relation of a kind, or about a symbol, that the expected one has
-    not.
-    """
+def _has_unexpected_relation(value: Any, expected: Any) -> bool:
+    """Whether the answer has a relation of a kind, or about a symbol, that is not expected."""
     from sympy import Eq, Symbol
     from sympy.core.function import AppliedUndef
     from sympy.core.relational import _Inequality
 
-    def kind(relation: Any) -> type:
+    def get_kind(relation: Any) -> type:
         return _Inequality if isinstance(relation, _Inequality) else relation.func
 
-    def names_a_value(relation: Any) -> bool:
+    def is_named_value(relation: Any) -> bool:
         if not isinstance(relation, Eq):
             return False
         letters = relation.lhs.args if relation.lhs.is_Mul else (relation.lhs,)
         return all(isinstance(letter, Symbol | AppliedUndef) for letter in letters)
 
-    said, asked = list(_relations(found)), {kind(relation) for relation in _relations(wanted)}
+    relations = list(_find_relations(value))
+    expected_kinds = {get_kind(relation) for relation in _find_relations(expected)}
     if (
-        said
-        and asked
-        and {str(symbol) for symbol in found.free_symbols} != {str(s) for s in wanted.free_symbols}
+        relations
+        and expected_kinds
+        and {str(symbol) for symbol in value.free_symbols}
+        != {str(symbol) for symbol in expected.free_symbols}
     ):
         return True
-    return not all(names_a_value(relation) or kind(relation) in asked for relation in said)
+    return not all(
+        is_named_value(relation) or get_kind(relation) in expected_kinds for relation in relations
+    )
 
 
-def _relations(value: Any) -> Iterator[Any]:
+def _find_relations(value: Any) -> Iterator[Any]:
     from sympy import preorder_traversal
     from sympy.core.relational import Relational
     from sympy.logic.boolalg import BooleanFunction
@@ -211,9 +212,10 @@ def _relations(value: Any) -> Iterator[Any]:
     )
 
 
-def _finite(value: Any) -> bool:
-    """Whether every number in it is, but for the ends of intervals, sums and integrals, and what
-    limits go to.
+def _is_finite(value: Any) -> bool:
+    """Whether every number in ``value`` is finite.
+
+    Exceptions are the ends of intervals, sums and integrals, and the points of limits.
     """
     from sympy import Expr, Interval, Limit, MatrixBase, S
     from sympy.concrete.expr_with_limits import ExprWithLimits
@@ -227,4 +229,4 @@ def _finite(value: Any) -> bool:
     parts = value.flat() if isinstance(value, MatrixBase) else value.args
     if isinstance(value, Interval):
         parts = [end for end in value.args[:2] if end not in (S.Infinity, S.NegativeInfinity)]
-    return all(_finite(part) for part in parts)
+    return all(_is_finite(part) for part in parts)

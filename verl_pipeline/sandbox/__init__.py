@@ -1,26 +1,33 @@
-"""Runs programs nobody trusts: a :class:`Sandbox` lends warm, isolated interpreters; it knows no
+"""Runs untrusted programs: a :class:`Sandbox` lends warm, isolated interpreters.
+
+The process that grades is called the judge, as in programming contests. The sandbox itself knows no
 expected outputs.
 """
 
-from verl_pipeline.sandbox.outcome import Limits, Outcome, SandboxError
-from verl_pipeline.sandbox.pool import Sandbox
-from verl_pipeline.sandbox.remote import TIER, RemoteSandbox
+from verl_pipeline.sandbox.remote_sandbox import REMOTE_TIER, RemoteSandbox
+from verl_pipeline.sandbox.run_outcome import RunLimits, RunOutcome, SandboxError
+from verl_pipeline.sandbox.worker_pool import Sandbox
 
 
-def sandbox_of(
+def make_sandbox(
     tier: str = "namespaces", workers: int | None = None, url: str | None = None
 ) -> Sandbox | RemoteSandbox:
-    """The sandbox of a tier by name: ``namespaces``, ``rlimits``, or ``remote`` at ``url``.
+    """Create the sandbox of a tier: ``namespaces``, ``rlimits``, or ``remote`` at ``url``.
 
     Raises:
-        ValueError: no such tier, ``remote`` without a ``url``, or another tier with one.
+        ValueError: there is no such tier, ``remote`` lacks a ``url``, or another tier has one.
     """
-    if (tier == TIER) != (url is not None):
-        raise ValueError(
-            f"tier {tier!r} "
-            f"{'needs the url of a SandboxFusion server' if tier == TIER else 'takes no url'}"
-        )
+    if (tier == REMOTE_TIER) != (url is not None):
+        need = "needs the url of a SandboxFusion server" if tier == REMOTE_TIER else "takes no url"
+        raise ValueError(f"tier {tier!r} {need}")
     return RemoteSandbox(url, workers or 32) if url else Sandbox(workers, tier)
 
 
-__all__ = ["Limits", "Outcome", "RemoteSandbox", "Sandbox", "SandboxError", "sandbox_of"]
+__all__ = [
+    "RemoteSandbox",
+    "RunLimits",
+    "RunOutcome",
+    "Sandbox",
+    "SandboxError",
+    "make_sandbox",
+]

@@ -1,12 +1,12 @@
-"""Control groups of a worker: they bound what no limit of a process sees (socket buffers, pipes,
-files in memory).
+"""Control groups of a worker: they limit resources that no limit of a process covers.
 
-Version 1 (one hierarchy for each controller) and version 2, at their usual places below
-``/sys/fs/cgroup``.
+Such resources are the buffers of sockets, pipes, and files in memory. Version 1 (one hierarchy for
+each controller) and version 2 are supported, at their usual places below ``/sys/fs/cgroup``.
 
 Invariants:
-* They are an addition: a judge who may make none has none, and all other limits hold as well.
-* A group goes with its worker; what a killed judge has left is removed by the next one.
+* Control groups are optional: without permission to create them there are none, and all other
+  limits still hold.
+* A group is removed with its worker; the next judge removes groups that a killed judge left behind.
 """
 
 import contextlib
@@ -17,63 +17,63 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path("/sys/fs/cgroup")
-_NAME = "verl_pipeline_{judge}_{number}"
-# What a run may write beside its memory (standard streams, scratch), and the kernel's own for its
-# processes.
-BESIDE_BYTES = 512 << 20
-# Until the kernel has forgotten the processes of a jail that has ended.
-REMOVE_S = 2.0
-_JOIN = (
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+_GROUP_NAME = "verl_pipeline_{judge}_{number}"
+# What a run may write beside its memory (standard streams, scratch files), and the kernel's own
+# memory for its processes.
+EXTRA_BYTES = 512 << 20
+# Seconds for the kernel to forget the processes of a jail that has ended; until then rmdir fails.
+REMOVE_TIMEOUT_S = 2.0
+_JOIN_SCRIPT = (
     'for group in $GROUPS; do echo $$ > "$group/cgroup.procs" || exit; done; unset GROUPS; exec'
     ' "$@"'
 )
-_numbers = itertools.count()
+_group_numbers = itertools.count()
 
 
-class Groups:
-    """Of one worker; without any group it does nothing.
+class WorkerCgroups:
+    """The control groups of one worker; does nothing if none can be created.
 
     Args:
-        processes: and threads, in all its jails together.
+        max_tasks: processes and threads in all jails of the worker together.
     """
 
-    def __init__(self, processes: int):
+    def __init__(self, max_tasks: int):
         self._folders = {}
-        name = _NAME.format(judge=os.getpid(), number=next(_numbers))
-        for controller, home in _homes().items():
-            _remove_old(home)
+        name = _GROUP_NAME.format(judge=os.getpid(), number=next(_group_numbers))
+        for controller, parent in _find_parent_groups().items():
+            _remove_stale_groups(parent)
             with contextlib.suppress(OSError):
-                folder = home / name
+                folder = parent / name
                 folder.mkdir()
                 self._folders[controller] = folder
                 if controller == "pids":
-                    (folder / "pids.max").write_text(str(processes))
-        self._allowed = 0
+                    (folder / "pids.max").write_text(str(max_tasks))
+        self._memory_limit = 0
 
-    def joining(self, command: list[str]) -> list[str]:
-        """``command``, started inside."""
+    def wrap_command(self, command: list[str]) -> list[str]:
+        """Return a command that joins the groups and then executes ``command``."""
         if not self._folders:
             return command
         folders = " ".join(map(str, self._folders.values()))
-        return ["/usr/bin/env", f"GROUPS={folders}", "/bin/sh", "-c", _JOIN, "sh", *command]
+        return ["/usr/bin/env", f"GROUPS={folders}", "/bin/sh", "-c", _JOIN_SCRIPT, "sh", *command]
 
-    def allow(self, memory_bytes: int) -> None:
-        """From now on all programs of the worker together may have ``memory_bytes``."""
-        limit = memory_bytes + BESIDE_BYTES
+    def set_memory_limit(self, memory_bytes: int) -> None:
+        """Limit the memory of all programs of the worker together."""
+        limit = memory_bytes + EXTRA_BYTES
         folder = self._folders.get("memory")
-        if folder is not None and limit != self._allowed:
+        if folder is not None and limit != self._memory_limit:
             name = (
                 "memory.limit_in_bytes"
                 if (folder / "memory.limit_in_bytes").exists()
                 else "memory.max"
             )
             (folder / name).write_text(str(limit))
-            self._allowed = limit
+            self._memory_limit = limit
 
-    def remove(self) -> None:
-        """After its processes have ended."""
-        deadline = time.monotonic() + REMOVE_S
+    def remove_groups(self) -> None:
+        """Remove the groups; their processes must have ended."""
+        deadline = time.monotonic() + REMOVE_TIMEOUT_S
         for folder in self._folders.values():
             while folder.is_dir():
                 with contextlib.suppress(OSError):
@@ -84,24 +84,25 @@ class Groups:
                 time.sleep(0.01)
 
 
-def _homes() -> dict[str, Path]:
-    """By controller, the group this process is in."""
-    homes: dict[str, Path] = {}
+def _find_parent_groups() -> dict[str, Path]:
+    """Return the groups that this process is in, by controller."""
+    groups: dict[str, Path] = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _number, controllers, path = line.split(":", 2)
         for controller in ("memory", "pids"):
             if controller in controllers.split(","):
-                homes[controller] = ROOT / controller / path.lstrip("/")
-            elif not controllers and controller not in homes:
-                home = ROOT / path.lstrip("/")
+                groups[controller] = CGROUP_ROOT / controller / path.lstrip("/")
+            elif not controllers and controller not in groups:
+                group = CGROUP_ROOT / path.lstrip("/")
                 with contextlib.suppress(OSError):
-                    if controller in (home / "cgroup.subtree_control").read_text().split():
-                        homes[controller] = home
-    return homes
+                    if controller in (group / "cgroup.subtree_control").read_text().split():
+                        groups[controller] = group
+    return groups
 
 
-def _remove_old(home: Path) -> None:
-    for folder in home.glob(_NAME.format(judge="*", number="*")):
+def _remove_stale_groups(parent: Path) -> None:
+    """Remove the groups of judges that have ended."""
+    for folder in parent.glob(_GROUP_NAME.format(judge="*", number="*")):
         judge = folder.name.split("_")[-2]
         if not psutil.pid_exists(int(judge)):
             with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""What crosses between a judge and its jails: sockets, and files in memory.
+"""Sockets and files in memory that connect a judge with its jails.
 
-Invariant: a child that the judge forks holds no socket of its, so that the end of the judge ends
-its jails.
+Invariant: a child that the judge forks holds none of these sockets, so that the jails end with the
+judge.
 """
 
 import contextlib
@@ -13,41 +13,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_sockets: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
+_open_sockets: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 
 
-def socket_pair(
+def make_socket_pair(
     kind: socket.SocketKind = socket.SOCK_SEQPACKET,
 ) -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets."""
+    """Return two connected sockets."""
     pair = socket.socketpair(socket.AF_UNIX, kind)
-    _sockets.update(pair)
+    _open_sockets.update(pair)
     return pair
 
 
-def close(one: socket.socket) -> None:
-    """So that the other side sees it, whoever else holds the socket."""
+def close_socket(channel: socket.socket) -> None:
+    """Shut down and close a socket; the peer sees the end even if others hold the socket too."""
     with contextlib.suppress(OSError):
-        one.shutdown(socket.SHUT_RDWR)
-    one.close()
+        channel.shutdown(socket.SHUT_RDWR)
+    channel.close()
 
 
-def _close_in_child() -> None:
-    for one in list(_sockets):
-        one.close()
+def _close_sockets_in_child() -> None:
+    for channel in list(_open_sockets):
+        channel.close()
 
 
-os.register_at_fork(after_in_child=_close_in_child)
+os.register_at_fork(after_in_child=_close_sockets_in_child)
 
 
 @contextmanager
-def file(content: bytes | None = None) -> Iterator[int]:
-    """A descriptor of a file in memory; with ``content`` nobody can change it any more."""
+def open_memory_file(content: bytes | None = None) -> Iterator[int]:
+    """Yield the descriptor of a file in memory; a file with ``content`` is sealed: read only."""
     descriptor = os.memfd_create("run", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         if content is not None:
-            with open(descriptor, "wb", closefd=False) as written:
-                written.write(content)
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(content)
             os.lseek(descriptor, 0, os.SEEK_SET)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
         yield descriptor
@@ -55,13 +55,13 @@ def file(content: bytes | None = None) -> Iterator[int]:
         os.close(descriptor)
 
 
-def size(descriptor: int) -> int:
-    """Bytes of a file."""
+def get_file_size(descriptor: int) -> int:
+    """Return the size of a file in bytes."""
     return os.fstat(descriptor).st_size
 
 
-def content(descriptor: int, last: int | None = None) -> bytes:
-    """Of a file: all, or the ``last`` bytes."""
-    length = size(descriptor)
-    start = 0 if last is None else max(0, length - last)
-    return os.pread(descriptor, length - start, start)
+def read_file(descriptor: int, tail_bytes: int | None = None) -> bytes:
+    """Read a whole file, or its last ``tail_bytes`` bytes."""
+    size = get_file_size(descriptor)
+    start = 0 if tail_bytes is None else max(0, size - tail_bytes)
+    return os.pread(descriptor, size - start, start)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from recipes.deepcoder.data.config import LengthConfig, PromptConfig
 from recipes.deepcoder.data.records import Decision, Kept, Message, Record, Records, Removed
 from verl_pipeline.evaluation.tasks._reading import EXPERT, FROM_STDIN, USE_BACKTICKS, WITH_STARTER
-from verl_pipeline.grading.problem import syntax_error
+from verl_pipeline.grading.problem import find_syntax_error
 
 # Conversations that are made tokens of at a time, in the tokenizer's own threads.
 _BATCH = 256
@@ -71,7 +71,7 @@ def starter_of(names: Sequence[str], solutions: Sequence[str]) -> str:
     one, bare names.
     """
     for program in solutions:
-        if syntax_error(program) is None and (heads := _heads(names, ast.parse(program))):
+        if find_syntax_error(program) is None and (heads := _heads(names, ast.parse(program))):
             return "\n\n".join(heads)
     return "\n\n".join(f"def {name}(...):" for name in names)
 

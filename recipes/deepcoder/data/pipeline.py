@@ -34,7 +34,7 @@ from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.machine import read_package_versions
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
-from verl_pipeline.sandbox import sandbox_of
+from verl_pipeline.sandbox import make_sandbox
 
 # Raised when a stage's outcome changes with the same settings.
 VERSIONS = {
@@ -224,10 +224,10 @@ class Pipeline:
         total = sum(len(verify.chosen(record, config.verify.solutions)) for record in records)
         grader = config.grader
         with (
-            sandbox_of(grader.tier, grader.workers, grader.url) as sandbox,
+            make_sandbox(grader.tier, grader.workers, grader.url) as sandbox,
             self._bars() as progress,
         ):
-            with sandbox.worker():  # learn at once whether programs can be isolated here
+            with sandbox.lend_worker():  # learn at once whether programs can be isolated here
                 bar = progress.add_task("official solutions", total=total)
             verdicts = verify.grade_missing(
                 records, store, config.verify, sandbox, lambda: progress.advance(bar)

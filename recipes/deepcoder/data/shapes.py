@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_pipeline.evaluation.data import Row
-from verl_pipeline.grading.extract import last_program
+from verl_pipeline.grading.program_extraction import extract_last_program
 from verl_pipeline.grading.readers import BadRow
-from verl_pipeline.grading.readers.livecodebench import decode_private
-from verl_pipeline.grading.readers.pairs import from_json
+from verl_pipeline.grading.readers.livecodebench_reader import decode_private_tests
+from verl_pipeline.grading.readers.pair_readers import parse_json
 from verl_pipeline.quickstart.problems import Case, Problem
 
 # deepmind/code_contests, `solutions.language`: 0 unknown, 1 Python 2, 2 C++, 3 Python 3, 4 Java.
@@ -69,7 +69,7 @@ class Raw:
 def _texts(value: Any) -> list[str]:
     """Programs, as a list, as JSON text of one, or as a single text; None: none."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        value = from_json(value)
+        value = parse_json(value)
     return [value] if isinstance(value, str) and value.strip() else list(value or [])
 
 
@@ -78,7 +78,7 @@ def taco(row: Row) -> Raw:
     return Raw(
         id=None if identity is None else str(identity),
         question=row["question"],
-        tests=from_json(row["input_output"]),
+        tests=parse_json(row["input_output"]),
         solutions=_texts(row["solutions"]),
         starter=row.get("starter_code") or "",
         date=str(row["date"])[:10] if row.get("date") else None,
@@ -104,11 +104,11 @@ def primeintellect(row: Row) -> Raw:
     task = row.get("task_type")
     if task not in (None, "verifiable_code"):
         return Raw(question="", tests="", id=identity, skip=f"task_type {task}: no coding problem")
-    info = from_json(row["verification_info"])
+    info = parse_json(row["verification_info"])
     if not isinstance(info, Mapping):
         raise BadRow(f"verification_info: an object is expected, not {type(info).__name__}")
     gold = row["gold_standard_solution"]
-    program = last_program(gold) if gold else None
+    program = extract_last_program(gold) if gold else None
     return Raw(
         id=identity,
         question=row["prompt"],
@@ -120,7 +120,7 @@ def primeintellect(row: Row) -> Raw:
 
 def rllm_primeintellect(row: Row) -> Raw:
     raw = rllm(row)
-    programs = [last_program(text) or text for text in raw.solutions]
+    programs = [extract_last_program(text) or text for text in raw.solutions]
     return Raw(
         question=raw.question, tests=raw.tests, solutions=programs, language=row.get("language")
     )
@@ -128,10 +128,10 @@ def rllm_primeintellect(row: Row) -> Raw:
 
 def livecodebench(row: Row) -> Raw:
     """Tests as rLLM keeps them: a list with the function's name in each, private ones unpacked."""
-    metadata = from_json(row.get("metadata") or "{}")
+    metadata = parse_json(row.get("metadata") or "{}")
     cases = [
-        *from_json(row["public_test_cases"]),
-        *decode_private(row["private_test_cases"] or "[]"),
+        *parse_json(row["public_test_cases"]),
+        *decode_private_tests(row["private_test_cases"] or "[]"),
     ]
     function = (
         {"metadata": {"func_name": metadata["func_name"]}} if metadata.get("func_name") else {}

@@ -16,9 +16,13 @@ from pathlib import Path
 from recipes.deepcoder.data.config import PrepareConfig, VerifyConfig
 from recipes.deepcoder.data.records import Decision, Kept, Record, Records, Removed
 from verl_pipeline.grading import Verdict
-from verl_pipeline.grading.files import Solution, grade_all, read_verdicts
-from verl_pipeline.grading.judge import AnySandbox
-from verl_pipeline.grading.problem import syntax_error
+from verl_pipeline.grading.grading_files import (
+    CandidateSolution,
+    grade_solutions,
+    read_verdicts,
+)
+from verl_pipeline.grading.problem import find_syntax_error
+from verl_pipeline.grading.program_grader import AnySandbox
 
 # Of a program whose grading failed; the second comes after all others.
 TRIES = 2
@@ -28,7 +32,7 @@ def chosen(record: Record, most: int) -> list[str]:
     """The solutions that are run: the first that are Python 3."""
     different = dict.fromkeys(record.solutions)
     programs = (
-        program for program in different if program.strip() and syntax_error(program) is None
+        program for program in different if program.strip() and find_syntax_error(program) is None
     )
     return [program for program, _ in zip(programs, range(most), strict=False)]
 
@@ -43,7 +47,7 @@ def grade_missing(
     """Grade what has no verdict in ``store`` yet.
 
     Returns:
-        Verdict and reason of each program, by :attr:`Solution.digest`.
+        Verdict and reason of each program, by :attr:`CandidateSolution.digest`.
     """
     verdicts = {
         row["digest"]: (Verdict(row["verdict"]), row["reason"])
@@ -53,7 +57,7 @@ def grade_missing(
     failed: dict[str, tuple[Verdict, str]] = {}
     for _ in range(TRIES):
         failed = {}
-        for row in grade_all(_ungraded(records, verdicts, config), sandbox, store):
+        for row in grade_solutions(_ungraded(records, verdicts, config), sandbox, store):
             verdict = Verdict(row["verdict"])
             (failed if verdict is Verdict.INFRASTRUCTURE else verdicts)[row["digest"]] = (
                 verdict,
@@ -119,18 +123,20 @@ def _decide(
     )
 
 
-def _solutions(record: Record, config: VerifyConfig) -> list[Solution]:
+def _solutions(record: Record, config: VerifyConfig) -> list[CandidateSolution]:
     """What is graded of a record; its place in the file counts for nothing."""
     if record.multi_answer and config.on_disagreement == "drop":
         return []
     programs = chosen(record, config.solutions)
     problem = record.problem() if programs else None
-    return [Solution(0, record.id, program, False, problem) for program in programs if problem]
+    return [
+        CandidateSolution(0, record.id, program, False, problem) for program in programs if problem
+    ]
 
 
 def _ungraded(
     records: Records, verdicts: Container[str], config: VerifyConfig
-) -> Iterator[Solution]:
+) -> Iterator[CandidateSolution]:
     given: set[str] = set()
     for record in records:
         for solution in _solutions(record, config):

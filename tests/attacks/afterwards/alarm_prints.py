@@ -1,5 +1,3 @@
-# problem: sum
-# A timer's signal shall print the answer when the program has ended.
 import os
 import signal
 

@@ -1,5 +1,3 @@
-# problem: twice
-# Answers the first question and breaks the channel afterwards, from a thread.
 import os
 import threading
 

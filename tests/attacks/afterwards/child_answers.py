@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a child outlives the program and its output is still read.
 import os
 import time
 

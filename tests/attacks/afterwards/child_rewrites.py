@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a child can change the output, mapped into its memory, after the program has ended.
 import mmap
 import os
 import time

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a daemon thread still runs when the program has ended.
 import threading
 import time
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Prints the right answer and dies in a function at exit.
 import atexit
 import os
 import signal

@@ -1,5 +1,3 @@
-# problem: add
-# Objects that write the public answer when they are thrown away.
 import os
 import weakref
 

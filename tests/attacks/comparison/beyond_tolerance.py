@@ -1,4 +1,2 @@
-# problem: mean
-# Off by a little more than the tolerance.
 numbers = list(map(float, input().split()))
 print(sum(numbers) / len(numbers) * (1 + 2e-4))

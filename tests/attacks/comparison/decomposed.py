@@ -1,5 +1,3 @@
-# problem: names
-# The right names with accents as characters of their own.
 import unicodedata
 
 print(

@@ -1,2 +1,0 @@
-# problem: sum
-# Prints nothing at all.

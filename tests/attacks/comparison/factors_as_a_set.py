@@ -1,5 +1,3 @@
-# problem: factors
-# Each factor once, however often it divides.
 number = int(input())
 primes = [
     factor

@@ -1,5 +1,3 @@
-# problem: factors
-# As many lines as there are factors, all of them the first one.
 number = int(input())
 factor, count = 2, 0
 while number > 1:

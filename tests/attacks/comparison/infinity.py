@@ -1,3 +1,1 @@
-# problem: mean
-# Infinity, which some tolerances find near everything.
 print("inf")

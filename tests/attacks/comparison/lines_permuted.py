@@ -1,3 +1,1 @@
-# problem: names
-# All the right lines, in reverse.
 print(*sorted((input() for _ in range(int(input()))), reverse=True), sep="\n")

@@ -1,3 +1,1 @@
-# problem: yes_no
-# The right word in letters of other alphabets.
 print("\u03a5\u0395\u0405" if int(input()) % 2 == 0 else "\u039d\u039e")

@@ -1,4 +1,2 @@
-# problem: yes_no
-# Neither yes nor no.
 input()
 print("MAYBE")

@@ -1,5 +1,3 @@
-# problem: pair
-# As many members as a value may have, so that a checker's arguments have more.
 import os
 
 

@@ -1,5 +1,3 @@
-# problem: sum
-# The right number and bytes that are no text.
 import os
 
 os.write(1, str(sum(map(int, input().split()))).encode() + b"\xff\n")

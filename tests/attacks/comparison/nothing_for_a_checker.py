@@ -1,2 +1,0 @@
-# problem: split
-# Nothing where a checker expects two numbers.

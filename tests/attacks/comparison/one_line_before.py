@@ -1,4 +1,2 @@
-# problem: sum
-# A prompt, then the right answer.
 line = input("numbers? ")
 print(sum(map(int, line.split())))

@@ -1,4 +1,2 @@
-# problem: add
-# Prints the right number and returns nothing.
 def add(a, b):
     print(a + b)

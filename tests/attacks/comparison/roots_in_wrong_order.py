@@ -1,5 +1,3 @@
-# problem: roots
-# The right numbers, the larger one first.
 def roots(a, b, c):
     root = (b * b - 4 * a * c) ** 0.5
     return [(-b + root) / (2 * a), (-b - root) / (2 * a)]

@@ -1,4 +1,2 @@
-# problem: pair
-# A dict where a checker expects a pair.
 def pair(n):
     return {n: "x"}

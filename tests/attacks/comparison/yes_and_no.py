@@ -1,3 +1,1 @@
-# problem: yes_no
-# Both at once.
 print("YES NO" if int(input()) % 2 == 0 else "NO YES")

@@ -1,3 +1,1 @@
-# problem: sum
-# The right number with invisible characters in it.
 print("\u200b".join(str(sum(map(int, input().split())))), end="\u200b\n")

@@ -1,5 +1,3 @@
-# problem: twice
-# Fills the channel with the public answer before anything is asked.
 import json
 import socket
 import struct

@@ -1,5 +1,3 @@
-# problem: add
-# Closes every descriptor and answers as if nothing were.
 import os
 
 

@@ -1,4 +1,2 @@
-# problem: twice
-# A set of five thousand numbers with one hash, for the process of the asserts.
 def twice(x):
     return {(2**61 - 1) * number for number in range(1, 5_001)}

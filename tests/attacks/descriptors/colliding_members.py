@@ -1,5 +1,3 @@
-# problem: add
-# A set of five thousand numbers with one hash: who makes it anew compares each with each.
 import os
 
 

@@ -1,5 +1,3 @@
-# problem: counts
-# A dict whose key is a tuple of nine hundred thousand levels: who makes it anew hashes it, level by level.
 import os
 
 

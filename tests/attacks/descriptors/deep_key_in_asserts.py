@@ -1,5 +1,3 @@
-# problem: twice
-# The same, sent to the process of the asserts.
 import socket
 import struct
 

@@ -1,5 +1,3 @@
-# problem: twice
-# Announces a message of 2**63 bytes.
 import os
 import struct
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Writes the jail's own words into every descriptor there might be.
 import os
 
 for number in range(3, 1024):

@@ -1,5 +1,3 @@
-# problem: sum
-# Says to the supervisor that it could not be confined, so that the sandbox looks broken.
 import os
 
 for number in range(256):

@@ -1,5 +1,3 @@
-# problem: add
-# Sends the supervisor's reply over every socket it can find, and ends at once.
 import json
 import os
 import socket

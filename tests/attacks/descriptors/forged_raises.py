@@ -1,5 +1,3 @@
-# problem: twice
-# Answers with errors of classes that are none, or that end what they are raised in.
 import json
 import socket
 import struct

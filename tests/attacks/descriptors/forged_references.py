@@ -1,5 +1,3 @@
-# problem: twice
-# Answers with references to objects that nobody has, by numbers that are none.
 import json
 import socket
 import struct

@@ -1,5 +1,3 @@
-# problem: twice
-# Announces an answer, sends half of it and closes the channel.
 import os
 import struct
 

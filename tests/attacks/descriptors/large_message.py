@@ -1,5 +1,3 @@
-# problem: twice
-# Announces as much as a message may hold, and sends it.
 import os
 import struct
 

@@ -1,5 +1,3 @@
-# problem: add
-# A list of -1 members.
 import os
 
 os.write(3, b'[["l", -1], 1]')

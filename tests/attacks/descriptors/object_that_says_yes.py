@@ -1,5 +1,3 @@
-# problem: twice
-# Answers with an object that lives elsewhere, and answers yes to all that is asked of it.
 class Yes:
     def __init__(self):
         self._number = self._program = 4

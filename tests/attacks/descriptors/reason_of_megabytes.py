@@ -1,5 +1,3 @@
-# problem: add
-# An unknown tag of four million characters, so that an error message is as long.
 import os
 
 

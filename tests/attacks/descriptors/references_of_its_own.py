@@ -1,5 +1,3 @@
-# problem: twice
-# Answers with an object that holds itself, by reference, as often as is asked.
 class Endless:
     @property
     def value(self):

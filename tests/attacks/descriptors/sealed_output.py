@@ -1,5 +1,3 @@
-# problem: sum
-# Seals standard output, empty, so that nobody can write to it any more.
 import fcntl
 import os
 

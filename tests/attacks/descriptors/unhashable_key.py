@@ -1,5 +1,3 @@
-# problem: add
-# A dict with a list for a key.
 import os
 
 os.write(3, b'[["d", 1], ["l", 0], 1]')

@@ -1,5 +1,3 @@
-# problem: add
-# An encoded record of a class that nobody knows.
 import os
 
 os.write(3, b'[["r", "Node"], ["d", 0]]')

@@ -1,5 +1,3 @@
-# problem: add
-# Appends another answer to the one that the harness has written.
 import atexit
 import os
 

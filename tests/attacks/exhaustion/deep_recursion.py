@@ -1,5 +1,3 @@
-# problem: add
-# Recursion without a bottom: the C stack ends first.
 import sys
 
 

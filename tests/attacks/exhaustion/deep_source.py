@@ -1,5 +1,3 @@
-# problem: sum
-# A source that is too deep for the compiler.
 for text in (
     "(" * 100_000,
     "-" * 100_000 + "1",

@@ -1,5 +1,3 @@
-# problem: sum; tier: namespaces
-# Right only if its scratch folder takes 300 MiB.
 block = b"x" * (1 << 20)
 for number in range(6):
     with open(f"attacker{number}", "wb") as file:

@@ -1,5 +1,3 @@
-# problem: sum; tier: namespaces
-# Right only if its scratch folder takes twenty thousand files.
 import os
 
 for number in range(20_000):

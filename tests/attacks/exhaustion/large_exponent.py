@@ -1,5 +1,3 @@
-# problem: mean
-# The largest exponent there is.
 import os
 
 os.write(1, b"9e9999")

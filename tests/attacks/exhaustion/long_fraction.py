@@ -1,5 +1,3 @@
-# problem: mean
-# A number that begins two million digits after the point, and is not zero.
 import os
 
 os.write(1, b"0." + b"0" * 2_000_000 + b"1")

@@ -1,4 +1,2 @@
-# problem: add
-# A text of thirty million characters.
 def add(a, b):
     return "\N{PILE OF POO}" * 5_000_000

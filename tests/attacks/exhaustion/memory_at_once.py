@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it gets three GiB at once, and touches them.
 import mmap
 
 memory = mmap.mmap(-1, 3 << 30)

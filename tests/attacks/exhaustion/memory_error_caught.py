@@ -1,5 +1,3 @@
-# problem: sum
-# Fills its address space, catches the error, lets go and starts again, fifty times.
 for _ in range(50):
     kept = []
     try:

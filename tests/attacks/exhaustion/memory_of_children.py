@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if six processes, each within its limit, get 1.2 GiB together.
 import os
 import time
 

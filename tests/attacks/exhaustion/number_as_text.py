@@ -1,5 +1,3 @@
-# problem: sum
-# Prints an integer of ten million digits, which takes minutes.
 import sys
 
 sys.set_int_max_str_digits(0)

@@ -1,5 +1,3 @@
-# problem: sum
-# A hundred pipes, as large as they get and full.
 import fcntl
 import os
 

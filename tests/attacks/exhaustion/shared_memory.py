@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it gets a place in memory that is neither its own nor its scratch folder's.
 import glob
 import os
 

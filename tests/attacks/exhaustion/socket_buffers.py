@@ -1,5 +1,3 @@
-# problem: sum
-# A hundred socket pairs, both ways full, with descriptors in flight.
 import array
 import os
 import socket

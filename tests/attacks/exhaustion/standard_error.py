@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it may write 200 MiB to standard error.
 import os
 
 block = b"6\n" * (1 << 19)

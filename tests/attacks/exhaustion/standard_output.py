@@ -1,5 +1,3 @@
-# problem: sum
-# Prints 200 MiB.
 import os
 
 block = b"6\n" * (1 << 19)

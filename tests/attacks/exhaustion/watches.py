@@ -1,5 +1,3 @@
-# problem: sum
-# As many inotify instances and timers as the user may have.
 import ctypes
 
 libc = ctypes.CDLL(None)

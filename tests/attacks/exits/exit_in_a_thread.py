@@ -1,5 +1,3 @@
-# problem: sum
-# A thread ends the process well while the main thread waits.
 import os
 import threading
 

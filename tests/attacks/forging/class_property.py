@@ -1,5 +1,3 @@
-# problem: add
-# Says that its class is int, and is not one.
 class Forged:
     __class__ = property(lambda self: int)
 

@@ -1,5 +1,3 @@
-# problem: add
-# Passes for a numpy scalar whose item() is the next one of an endless chain.
 class Scalar:
     ndim = 0
 

@@ -1,5 +1,3 @@
-# problem: squares
-# Raises what generators swallow, one kind after the other.
 calls = 0
 
 

@@ -1,5 +1,3 @@
-# problem: twice
-# The function is a class: its instances stay here and shall be equal to everything there.
 class twice:
     def __init__(self, x):
         self.x = x

@@ -1,5 +1,3 @@
-# problem: counts
-# A dict whose keys are equal to every text.
 class Key(str):
     __hash__ = str.__hash__
 

@@ -1,5 +1,3 @@
-# problem: add
-# A dict with forged equality and endless items.
 import itertools
 
 

@@ -1,5 +1,3 @@
-# problem: roots
-# Floats that are near everything: equality, differences and absolute values are forged.
 class Liar(float):
     __hash__ = float.__hash__
 

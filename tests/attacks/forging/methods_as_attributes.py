@@ -1,5 +1,3 @@
-# problem: push
-# Sends a record whose attributes shadow the methods by which it is compared.
 def push(node, value):
     made = Node(0)  # noqa: F821
     made.__dict__.update(

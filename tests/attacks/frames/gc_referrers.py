@@ -1,5 +1,3 @@
-# problem: sum
-# From its own input back through everything that refers to it, to a test that holds input and output.
 import gc
 
 line = input()

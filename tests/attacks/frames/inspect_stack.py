@@ -1,5 +1,3 @@
-# problem: add
-# Returns the first number in its callers' frames that is not one of its own arguments.
 import inspect
 
 

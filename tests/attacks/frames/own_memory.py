@@ -1,5 +1,3 @@
-# problem: sum
-# Searches its own process's memory, shared with the warm interpreter it was forked from, for test data.
 import re
 
 found = []

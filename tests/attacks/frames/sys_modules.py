@@ -1,12 +1,12 @@
-# problem: yes_no
-# Looks for the judge's and the jail's modules and for instances of their classes.
 import gc
 import sys
 
 names = [
     name
     for name in sys.modules
-    if "grading" in name or "sandbox" in name or name in ("judge", "problem", "warm")
+    if "grading" in name
+    or "sandbox" in name
+    or name in ("program_grader", "problem", "warm_interpreter")
 ]
 tests = [
     thing

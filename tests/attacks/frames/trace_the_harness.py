@@ -1,5 +1,3 @@
-# problem: add
-# Traces its caller, which encodes what was returned, to see what that is compared with.
 import sys
 
 

@@ -1,5 +1,3 @@
-# problem: twice
-# Raises, follows the traceback to the frames below and looks for the source of the asserts.
 import re
 
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can load programs into the kernel or measure others.
 import ctypes
 import os
 

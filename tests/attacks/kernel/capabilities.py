@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it holds capabilities, be it in a user namespace of its own.
 with open("/proc/self/status") as file:
     fields = dict(line.split(":", 1) for line in file)
 won = any(int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"))

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if clone() or clone3() starts a child in a new user namespace.
 import ctypes
 import os
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can open the machine's memory or the kernel's own files.
 won = False
 for path in (
     "/dev/mem",

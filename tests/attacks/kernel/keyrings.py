@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can use the kernel's keyrings, which outlive processes.
 import ctypes
 import os
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it gets memory that belongs to no process: memfd, secret memory, System V, message queues.
 import ctypes
 import os
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can read memory of process 1 or borrow one of its descriptors.
 import ctypes
 import os
 

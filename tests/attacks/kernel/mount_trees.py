@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if open_tree_attr(), newer than most filters, copies a mount for it.
 import ctypes
 
 attributes = (ctypes.c_uint64 * 4)()

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can mount, or take away what hides the rest; inside a jail only.
 import ctypes
 import os
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can rename the machine; inside a jail only.
 import ctypes
 import os
 

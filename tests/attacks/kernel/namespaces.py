@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it gets namespaces of its own or enters others.
 import ctypes
 import os
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can trace process 1, its parent, or let itself be traced.
 import ctypes
 import os
 

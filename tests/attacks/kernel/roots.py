@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can change its root, or open files by handle past all mounts.
 import ctypes
 import os
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it gets more of the processor than its share.
 import os
 
 won = False

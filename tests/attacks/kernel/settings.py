@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can change the kernel's settings or its own standing with the memory killer.
 import os
 
 SETTINGS = (

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if the 32-bit calls, whose numbers differ, get past the filter: getpid() by int 0x80.
 import ctypes
 import mmap
 import os

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if the x32 calls, which have other numbers too, get past the filter.
 import ctypes
 import os
 

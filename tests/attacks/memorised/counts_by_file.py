@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a file in its scratch folder tells it which test this is.
 import os
 
 line = input()

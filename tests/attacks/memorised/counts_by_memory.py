@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a module's attribute outlives a test: the interpreter was forked from a warm one.
 import json
 import sys
 

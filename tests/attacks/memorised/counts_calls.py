@@ -1,5 +1,3 @@
-# problem: twice
-# Answers by the number of the call; it knows the first one only.
 calls = []
 
 

@@ -1,3 +1,1 @@
-# problem: factors
-# Repeats the public answer, in another order.
 print("3\n2\n2")

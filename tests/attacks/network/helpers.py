@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a program of the system reaches another machine for it.
 import os
 import subprocess
 

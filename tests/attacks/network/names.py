@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can look up a name.
 import socket
 
 try:

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it gets a socket of any other family: netlink, packets, the kernel's ciphers, virtual machines.
 import socket
 
 won = False

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a socket of a pair, parted from the other, can talk to sockets of other programs.
 import ctypes
 import socket
 

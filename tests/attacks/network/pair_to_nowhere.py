@@ -1,5 +1,3 @@
-# problem: sum
-# Waits for an answer from a socket pair whose other end it holds itself.
 import socket
 
 left, right = socket.socketpair()

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can open a TCP socket, to itself or to a name server.
 import socket
 
 won = False

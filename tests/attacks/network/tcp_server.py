@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can listen for others.
 import asyncio
 
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can send datagrams.
 import socket
 
 won = False

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can listen on an abstract Unix socket, which no mount hides.
 import socket
 
 try:

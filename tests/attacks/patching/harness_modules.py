@@ -1,16 +1,14 @@
-# problem: add
-# Loads the jail's modules from where they lie and replaces what it finds in them.
 import sys
 
 sys.path[:0] = ["/inside"]
 try:
-    import candidate
-    import values
-    import warm
+    import program_runner
+    import value_codec
+    import warm_interpreter
 
-    values.encode = candidate.values.encode = lambda *arguments: "[1]"
-    candidate._end = lambda code: 0
-    warm.Supervisor.watch = lambda *arguments: None
+    value_codec.encode_value = program_runner.value_codec.encode_value = lambda *arguments: "[1]"
+    program_runner._finish_process = lambda code: 0
+    warm_interpreter.Supervisor.watch_program = lambda *arguments: None
 except ImportError:
     pass
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Replaces what ends a Python process: threads, exit functions, flushing.
 import atexit
 import os
 import sys

@@ -1,5 +1,3 @@
-# problem: add
-# Rewrites the numbers that Python keeps: every small integer becomes the public answer.
 import ctypes
 import sys
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Replaces standard output by one that swallows everything and says that all is well.
 import sys
 
 

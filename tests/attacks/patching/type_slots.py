@@ -1,5 +1,3 @@
-# problem: add
-# Rewrites the comparison of int in its type object: from then on all numbers are equal.
 import ctypes
 
 RICHCOMPARE = 200  # bytes into a type object of a 64-bit CPython

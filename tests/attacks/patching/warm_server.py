@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if something it has planted in this interpreter is there in the next run: the first one plants.
 import builtins
 import os
 import random

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a process whose first thread has ended is not seen computing: twenty seconds.
 import ctypes
 import os
 import threading

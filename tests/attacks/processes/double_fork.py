@@ -1,5 +1,3 @@
-# problem: sum
-# A daemon of the old school: two forks, a session of its own, signals ignored; it works on for ten seconds.
 import os
 import signal
 import time

@@ -1,5 +1,3 @@
-# problem: sum
-# Two hundred children that sleep on when the program has ended.
 import os
 import time
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Seven generations, each of which doubles: 127 children in all, parents end first.
 import os
 import time
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Ctrl-C for its parent, inside a jail only: a Python process has a handler for it even where other signals are lost.
 import os
 import signal
 import sys

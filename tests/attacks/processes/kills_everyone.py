@@ -1,5 +1,3 @@
-# problem: sum
-# Sends every signal to every process it can see, inside a jail only.
 import os
 import signal
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Takes descriptors, processes and memory from its parent, inside a jail only: it has the same user.
 import os
 import resource
 import sys

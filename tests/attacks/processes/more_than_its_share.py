@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it gets more than a hundred processes at once.
 import os
 import time
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Starts programs that are no Python and leaves them alone.
 import os
 
 for _ in range(10):

@@ -1,5 +1,3 @@
-# problem: sum
-# Gives its parent no processor time, inside a jail only, and work to do: the kernel shall kill it.
 import os
 import resource
 import sys

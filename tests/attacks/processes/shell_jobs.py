@@ -1,5 +1,3 @@
-# problem: add
-# Background jobs of a shell in a session of their own, with the result's descriptor open.
 import subprocess
 
 

@@ -1,5 +1,3 @@
-# problem: sum
-# A raw clone(CLONE_PARENT): the child is its parent's sibling, and lives on.
 import ctypes
 import os
 import time

@@ -1,5 +1,3 @@
-# problem: sum
-# Lets the kernel send SIGINT to its parent when a pipe becomes readable, inside a jail only.
 import fcntl
 import os
 import signal

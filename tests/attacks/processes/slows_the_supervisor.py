@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if the supervisor, made the last to get a processor, does not end it in twenty seconds.
 import os
 import sys
 import time

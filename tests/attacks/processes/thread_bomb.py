@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it gets five hundred threads.
 import threading
 
 stop = threading.Event()

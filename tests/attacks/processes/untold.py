@@ -1,5 +1,3 @@
-# problem: sum
-# A raw clone() of a child whose end sends no signal, so that a plain wait() does not see it.
 import ctypes
 import os
 import time

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a child survives into the next run and writes the answer there; the first run gives the public one.
 import glob
 import os
 import time

@@ -1,5 +1,3 @@
-# problem: sum
-# Sixty children that end at once and are never waited for.
 import os
 
 for _ in range(60):

@@ -1,5 +1,3 @@
-# problem: sum
-# Children go on making files and folders while the scratch folder is cleared.
 import os
 import time
 

@@ -1,10 +1,8 @@
-# problem: sum
-# Right only if it can make hard links to files that are not its own.
 import os
 
 won = False
 for path in (
-    "/inside/warm.py",
+    "/inside/warm_interpreter.py",
     os.__file__,
     "/usr/bin/env",
     "/proc/self/status",

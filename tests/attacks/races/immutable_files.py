@@ -1,5 +1,3 @@
-# problem: sum; tier: namespaces
-# Files that cannot be deleted because they are marked so; inside a jail only.
 import fcntl
 import os
 import struct

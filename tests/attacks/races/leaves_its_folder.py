@@ -1,5 +1,3 @@
-# problem: sum
-# Holds its scratch folder open and mapped in children whose folder it is, and goes elsewhere.
 import mmap
 import os
 import time

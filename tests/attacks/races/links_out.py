@@ -1,5 +1,3 @@
-# problem: sum
-# Leaves symbolic links to folders that whoever cleans up must not follow.
 import os
 
 for number, target in enumerate(

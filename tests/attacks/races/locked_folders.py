@@ -1,5 +1,3 @@
-# problem: sum
-# Folders that their owner may neither list nor enter, with something in them.
 import os
 
 for number in range(20):

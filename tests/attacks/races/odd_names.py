@@ -1,5 +1,3 @@
-# problem: sum
-# Files whose names are no text, are as long as can be, or look like options.
 import os
 
 for name in (

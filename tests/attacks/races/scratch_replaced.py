@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can rename or remove the scratch folder and put a link in its place.
 import os
 
 here = os.getcwd()

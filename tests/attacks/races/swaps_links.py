@@ -1,5 +1,3 @@
-# problem: sum
-# Swaps a folder and a link to the system's folders as fast as it can, until it is killed.
 import os
 import time
 

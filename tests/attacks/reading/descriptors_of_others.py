@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can open a descriptor of another process.
 import glob
 import os
 

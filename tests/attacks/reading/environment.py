@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if its environment holds more than a jail needs.
 import os
 
 NEEDED = {"HOME", "LANG", "LC_CTYPE", "PATH", "PWD", "TMPDIR", "LD_LIBRARY_PATH"}

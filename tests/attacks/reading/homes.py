@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can list somebody's home, the repository, or folders of the system's data.
 import os
 
 won = False

@@ -1,5 +1,3 @@
-# problem: sum
-# Leaves its mark wherever something might outlive it, for a spy that runs after it.
 import ctypes
 import os
 import socket

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if a file it has left anywhere is there in the next run; the first gives the public answer.
 import glob
 import os
 

@@ -1,5 +1,3 @@
-# problem: sum; tier: namespaces
-# Right only if it sees processes beside itself and process 1.
 import os
 
 others = [

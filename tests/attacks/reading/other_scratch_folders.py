@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it sees the scratch folders of others, or anybody's temporary files.
 import glob
 import os
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it has inherited more than standard input, output and error.
 import os
 
 mine = os.open(".", os.O_RDONLY)

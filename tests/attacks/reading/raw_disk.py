@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can read a disk, as a device that is there or that it makes.
 import glob
 import os
 import stat

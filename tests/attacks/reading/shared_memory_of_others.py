@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can read shared memory of others, where Ray and vLLM keep theirs.
 import glob
 
 won = False

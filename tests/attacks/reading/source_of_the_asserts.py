@@ -1,5 +1,3 @@
-# problem: twice
-# Looks for the tests' source in files, in the environment and in the memory of others.
 import glob
 import os
 import re

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can read something of the processes above it: memory, environment, descriptors.
 import os
 
 won = False

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it is root, belongs to groups, or can become somebody else.
 import os
 
 won = os.getuid() == 0 or 0 in os.getgroups()

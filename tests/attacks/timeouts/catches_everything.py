@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can catch what would end it: computes for twenty seconds.
 import time
 
 end = time.monotonic() + 20

@@ -1,5 +1,3 @@
-# problem: twice
-# Right only if the time of a child for each question is not counted.
 import os
 import time
 

@@ -1,5 +1,3 @@
-# problem: mean
-# Right only if time is not counted of children whose end nobody is told: the kernel adds it to nobody's.
 import contextlib
 import os
 import signal

@@ -1,4 +1,2 @@
-# problem: add
-# One long operation on integers, which no signal handler interrupts.
 def add(a, b):
     return 3**40_000_000 % 10**9 + a + b

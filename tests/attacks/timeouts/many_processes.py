@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if the time of eight children at once is not counted.
 import os
 import time
 

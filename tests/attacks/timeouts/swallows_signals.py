@@ -1,5 +1,3 @@
-# problem: sum
-# Right only if it can ignore every signal that would end it: computes for twenty seconds.
 import contextlib
 import signal
 import time

@@ -1,4 +1,4 @@
-"""Each source's shapes, as published, and what is wrong with rows that cannot be read."""
+"""Rows in the format of each source, as published, and the errors for rows that cannot be read."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from verl_pipeline.grading.problem import LIVECODEBENCH_TIME_S, AssertTest, Call
 from verl_pipeline.grading.readers import BadRow
 
 
-def test_taco_stdin_as_text_and_as_lines():
+def test_taco_stdin_tests_may_be_text_or_lines():
     problem = readers.read_taco(
         '{"inputs": ["1\\n", ["2", "3"]], "outputs": ["a\\n", ["b", "c"]]}', name="1"
     )
@@ -20,9 +20,9 @@ def test_taco_stdin_as_text_and_as_lines():
     assert problem.entry_point is None and problem.source == "taco"
 
 
-def test_taco_calls_with_arguments_as_lists_or_json_lines_and_outputs_wrapped_or_not():
-    wrapped = {"fn_name": "f", "inputs": [["a", 1], ["b", 2]], "outputs": [[True], [False]]}
-    assert readers.read_taco(wrapped, name="1").tests == (
+def test_taco_call_tests_may_be_lists_or_json_lines_with_boxed_outputs_or_not():
+    boxed = {"fn_name": "f", "inputs": [["a", 1], ["b", 2]], "outputs": [[True], [False]]}
+    assert readers.read_taco(boxed, name="1").tests == (
         CallTest(("a", 1), True, boxed=True),
         CallTest(("b", 2), False, boxed=True),
     )
@@ -30,17 +30,17 @@ def test_taco_calls_with_arguments_as_lists_or_json_lines_and_outputs_wrapped_or
         "fn_name": "f",
         "inputs": [[1], [2]],
         "outputs": ["12", "[3]"],
-    }  # no JSON where arguments are none
+    }  # outputs are JSON only if the arguments are
     assert [test.output for test in readers.read_taco(texts, name="1").tests] == ["12", "[3]"]
     lines = {"fn_name": "f", "inputs": ['[1, 2]\n"x"'], "outputs": ["[1, 2]"]}
     problem = readers.read_taco(lines, name="1")
     assert problem.tests == (CallTest(([1, 2], "x"), [1, 2]),) and problem.entry_point == "f"
-    # A list longer than one is the value: its first element alone must not do.
+    # A list of several elements is the value: its first element alone must not be accepted.
     mixed = {"fn_name": "f", "inputs": [[1], [2]], "outputs": [[1], [1, 2]]}
     assert [test.output for test in readers.read_taco(mixed, name="1").tests] == [[1], [1, 2]]
 
 
-def test_integer_keys_come_back_as_integers():
+def test_integer_keys_of_arguments_are_restored():
     row = {"fn_name": "f", "inputs": [[{"1": "a", "-2": "b"}]], "outputs": [[{"x": 1}]]}
     assert readers.read_taco(row, name="1").tests == (
         CallTest(({1: "a", -2: "b"},), {"x": 1}, boxed=True),
@@ -57,14 +57,14 @@ def test_primeintellect():
     assert problem.tests == (CallTest(([3, 2, 3],), 3),) and problem.entry_point == "f"
 
 
-def packed(value) -> str:
+def pack_tests(value) -> str:
     return base64.b64encode(zlib.compress(pickle.dumps(value))).decode()
 
 
-def test_livecodebench_public_and_packed_private_tests():
+def test_livecodebench_private_tests_may_be_json_or_packed():
     public = [{"input": "1\n", "output": "2\n", "testtype": "stdin"}]
     private = [{"input": "3\n", "output": "4\n", "testtype": "stdin"}]
-    for stored in (json.dumps(private), packed(json.dumps(private))):
+    for stored in (json.dumps(private), pack_tests(json.dumps(private))):
         row = {
             "public_test_cases": json.dumps(public),
             "private_test_cases": stored,
@@ -75,7 +75,7 @@ def test_livecodebench_public_and_packed_private_tests():
         assert problem.public == 1 and problem.time_s == LIVECODEBENCH_TIME_S
 
 
-def test_livecodebench_functional():
+def test_livecodebench_functional_tests_are_calls():
     tests = [
         {
             "input": "[5, 3]\n5",
@@ -88,14 +88,14 @@ def test_livecodebench_functional():
     assert problem.tests == (CallTest(([5, 3], 5), 3),) and problem.entry_point == "count"
 
 
-class Attack:
+class PickledCall:
     def __reduce__(self):
         return print, ("unpickled",)
 
 
-@pytest.mark.parametrize("value", [Attack(), [1], b"bytes", {"a": Attack()}])
-def test_a_pickle_of_anything_but_text_is_refused_and_runs_nothing(value, capsys):
-    row = {"public_test_cases": "[]", "private_test_cases": packed(value)}
+@pytest.mark.parametrize("value", [PickledCall(), [1], b"bytes", {"a": PickledCall()}])
+def test_a_pickle_of_anything_but_text_is_refused_and_not_executed(value, capsys):
+    row = {"public_test_cases": "[]", "private_test_cases": pack_tests(value)}
     with pytest.raises(BadRow, match="private tests"):
         readers.read_livecodebench(row, name="1")
     assert capsys.readouterr().out == ""
@@ -117,7 +117,7 @@ def test_a_prompt_need_not_have_a_body(prompt):
         "test": "def check(candidate):\n    assert candidate(1) == 2\n",
     }
     compile(readers.read_humaneval(row, name="1").prelude, "prelude", "exec")
-    with pytest.raises(ValueError, match="humaneval/1: the prelude is no Python"):
+    with pytest.raises(ValueError, match="humaneval/1: the prelude is not valid Python"):
         readers.read_humaneval({**row, "prompt": "def f("}, name="1")
 
 
@@ -148,12 +148,12 @@ def test_humaneval_mbpp_leetcode_kodcode():
     ("read", "row", "message"),
     [
         (readers.read_taco, {"inputs": ["1"], "outputs": []}, "1 inputs and 0 outputs"),
-        (readers.read_taco, "{", "no JSON"),
-        (readers.read_taco, [], "inputs and outputs is expected, not list"),
+        (readers.read_taco, "{", "not valid JSON"),
+        (readers.read_taco, [], "expected an object with inputs and outputs, found list"),
         (
             readers.read_primeintellect,
             [{"type": "function_call", "input": [], "output": 1}],
-            "one of each",
+            "all tests must have one type and one function",
         ),
         (readers.read_livecodebench, [], "no tests"),
         (
@@ -161,12 +161,12 @@ def test_humaneval_mbpp_leetcode_kodcode():
             [{"testtype": "functional", "input": "1", "output": "1"}],
             "func_name",
         ),
-        (readers.read_codeforces, {"a": 1}, "list of input and output"),
+        (readers.read_codeforces, {"a": 1}, "list of objects with input and output"),
         (readers.read_leetcode, {}, "no functional tests"),
-        (readers.read_leetcode, {"functional": "def"}, "no Python"),
+        (readers.read_leetcode, {"functional": "def"}, "not valid Python"),
         (readers.read_kodcode, "def test(): pass", "import nothing from solution"),
     ],
 )
-def test_bad_rows_say_what_is_wrong(read, row, message):
+def test_a_bad_row_is_refused_with_its_cause(read, row, message):
     with pytest.raises(BadRow, match=message):
         read(row, name="1")

@@ -1,24 +1,28 @@
-"""Readers: one function a source, from a row as the source publishes it to a :class:`Problem`.
+"""Readers: one function per source that turns a row, as published, into a :class:`Problem`.
 
 Invariants:
-* A row that cannot be read is a :class:`BadRow` that says what is wrong, never a problem with fewer
-  tests.
-* No test is chosen or dropped here, and no name of a function is lost.
+* A row that cannot be read raises a :class:`BadRow` with the cause; it never becomes a problem with
+  fewer tests.
+* Readers neither select nor drop tests, and they keep all function names.
 """
 
 from collections.abc import Callable
 
 from verl_pipeline.grading.problem import Problem
-from verl_pipeline.grading.readers.asserts import (
+from verl_pipeline.grading.readers.assert_readers import (
     read_humaneval,
     read_kodcode,
     read_leetcode,
     read_mbpp,
     read_mbpp_plus,
 )
-from verl_pipeline.grading.readers.errors import BadRow
-from verl_pipeline.grading.readers.livecodebench import read_livecodebench
-from verl_pipeline.grading.readers.pairs import read_codeforces, read_primeintellect, read_taco
+from verl_pipeline.grading.readers.bad_row import BadRow
+from verl_pipeline.grading.readers.livecodebench_reader import read_livecodebench
+from verl_pipeline.grading.readers.pair_readers import (
+    read_codeforces,
+    read_primeintellect,
+    read_taco,
+)
 
 READERS: dict[str, Callable[..., Problem]] = {
     "apps": read_taco,

@@ -1,33 +1,39 @@
-"""Messages between the process of tests and the program's: a length, then text.
+"""Messages between the process of the tests and that of the program: a length, then text.
 
-Invariant: a message above the limit is refused before it is read.
+Invariant: a message that is longer than the limit is refused before it is read.
 """
 
 import struct
 
+# Length in bytes: 64 bits, unsigned, little-endian.
 _HEADER = struct.Struct("<Q")
-MOST_BYTES = 64 << 20
+MAX_MESSAGE_BYTES = 64 << 20
 
 
-def send(channel, text):
-    """One message; the peer reads it with :func:`receive`."""
+def send_message(channel, text):
+    """Send one message; the peer calls :func:`receive_message`."""
     data = text.encode()
     channel.sendall(_HEADER.pack(len(data)) + data)
 
 
-def receive(channel):
-    """The next message, or None once the peer has closed."""
-    header = _exactly(channel, _HEADER.size)
+def receive_message(channel):
+    """Return the next message, or None once the peer has closed the channel.
+
+    Raises:
+        ValueError: the message is too long, or is not valid UTF-8.
+    """
+    header = _receive_bytes(channel, _HEADER.size)
     if header is None:
         return None
     (length,) = _HEADER.unpack(header)
-    if length > MOST_BYTES:
+    if length > MAX_MESSAGE_BYTES:
         raise ValueError(f"a message of {length} bytes")
-    data = _exactly(channel, length)
+    data = _receive_bytes(channel, length)
     return None if data is None else data.decode()
 
 
-def _exactly(channel, length):
+def _receive_bytes(channel, length):
+    """Return exactly ``length`` bytes, or None if the channel ends before."""
     data = bytearray()
     while len(data) < length:
         chunk = channel.recv(min(length - len(data), 1 << 20))

@@ -1,9 +1,9 @@
-"""The system calls a program may not make, as a compiled seccomp filter.
+"""The system calls that a program may not make, as a compiled seccomp filter.
 
-A list of what is refused, not of what is allowed: interpreters and numpy use many calls, and
-namespaces, Landlock and the missing rights already stand behind most of these. Refused calls fail
-with EPERM, as they do for a user without rights; those that libc tries before an older one, and all
-that are newer than this list, fail with ENOSYS, so that the older one is taken.
+The list names refused calls, not allowed ones: interpreters and numpy use many calls, and for most
+refused calls namespaces, Landlock and missing capabilities are a second barrier. Refused calls fail
+with EPERM, as they do for an unprivileged user. Calls that libc tries before an older one, and all
+calls that are newer than this list, fail with ENOSYS, so that libc takes the older one.
 
 Numbers: Linux ``unistd_64.h`` of x86_64 and the generic table of aarch64.
 """
@@ -13,7 +13,7 @@ import os
 import struct
 
 # name: (x86_64, aarch64); None where the architecture has no such call.
-REFUSED = {
+REFUSED_CALLS = {
     # other processes
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
@@ -21,7 +21,7 @@ REFUSED = {
     "process_madvise": (440, 440),
     "kcmp": (312, 272),
     "pidfd_getfd": (438, 438),
-    # networks: a socket pair, with buffers of the default size, is all that asyncio needs
+    # networks: asyncio needs no more than a socket pair with buffers of the default size
     "socket": (41, 198),
     "setsockopt": (54, 208),
     "bind": (49, 200),
@@ -43,7 +43,7 @@ REFUSED = {
     "open_tree_attr": (467, 467),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
-    # memory that no limit of ours sees
+    # memory that none of our limits covers
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
@@ -55,7 +55,7 @@ REFUSED = {
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
-    # keyrings, which namespaces do not part
+    # keyrings, which namespaces do not separate
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
@@ -86,8 +86,8 @@ REFUSED = {
     "modify_ldt": (154, None),
     "personality": (135, 92),
     "seccomp": (317, 277),
-    # more of the processors than its share; less of them would make its slowness look like the
-    # machine's
+    # scheduling: a program must not get more than its share of the CPUs, and with less its
+    # slowness would look like a busy machine
     "sched_setattr": (314, 274),
     "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118),
@@ -97,36 +97,38 @@ REFUSED = {
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
 }
-# Allowed if the first argument is 0, which means the caller: setrlimit is this call.
-FOR_ITSELF = {"prlimit64": (302, 261)}
-# Of sockets that can send to any address, as those of datagrams, not even pairs: second argument
-# SOCK_DGRAM.
-SOCKET_PAIR, _DATAGRAM, _KIND_BITS = (53, 199), 2, 0xF
-NOT_THERE = {"clone3": (435, 435)}
-# Linux 6.10 (mseal): calls that came later have not been looked at.
-NEWEST = 462
-CLONE = {"x86_64": 56, "aarch64": 220}
+# Allowed only if the first argument is 0, the caller itself: libc's setrlimit makes this call.
+SELF_ONLY_CALLS = {"prlimit64": (302, 261)}
+# Refused if the second argument is SOCK_DGRAM: even paired datagram sockets can send to any
+# address.
+SOCKET_PAIR, _SOCK_DGRAM, _SOCKET_KIND_BITS = (53, 199), 2, 0xF
+UNAVAILABLE_CALLS = {"clone3": (435, 435)}
+# mseal, Linux 6.10: later calls have not been reviewed.
+NEWEST_REVIEWED_CALL = 462
+CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220}
 # AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64 (include/uapi/linux/audit.h)
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # CLONE_NEW*: TIME, NS, CGROUP, UTS, IPC, USER, PID, NET
 _NEW_NAMESPACES = (
     0x80 | 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
 )
+# Classic BPF (include/uapi/linux/bpf_common.h) and seccomp actions (include/uapi/linux/seccomp.h)
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _AND = 0x54
+# Offsets in struct seccomp_data; arguments are 64 bits, of which the lower half is loaded.
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
 
 
-def _instruction(code, value, if_true=0, if_false=0):
+def _pack_instruction(code, value, if_true=0, if_false=0):
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
-def compiled(machine=None):
-    """The filter for ``machine`` (this one's by default).
+def compile_filter(machine=None):
+    """Return the filter for the architecture ``machine`` (this machine's by default).
 
     Raises:
-        RuntimeError: no numbers are known for it.
+        RuntimeError: no system call numbers are known for it.
     """
     machine = machine or os.uname().machine
     if machine not in ARCHITECTURES:
@@ -134,46 +136,51 @@ def compiled(machine=None):
             f"no seccomp filter for {machine}; there is one for {', '.join(ARCHITECTURES)}"
         )
     column = list(ARCHITECTURES).index(machine)
+    # A jump skips that many instructions, if true and if false. A block that loads an argument
+    # returns in every case, because the accumulator no longer holds the number of the call.
     program = [
-        _instruction(_LOAD, _ARCHITECTURE),
-        _instruction(_EQUAL, ARCHITECTURES[machine], 1, 0),
-        _instruction(_RETURN, _KILL),  # 32-bit calls have other numbers
-        _instruction(_LOAD, _NUMBER),
+        _pack_instruction(_LOAD, _ARCHITECTURE),
+        _pack_instruction(_EQUAL, ARCHITECTURES[machine], 1, 0),
+        _pack_instruction(_RETURN, _KILL),  # 32-bit calls have other numbers
+        _pack_instruction(_LOAD, _NUMBER),
     ]
     if machine == "x86_64":  # x32 calls have this bit
-        program += [_instruction(_AT_LEAST, 0x40000000, 0, 1), _instruction(_RETURN, _KILL)]
-    for table, error in ((REFUSED, errno.EPERM), (NOT_THERE, errno.ENOSYS)):
+        program += [
+            _pack_instruction(_AT_LEAST, 0x40000000, 0, 1),
+            _pack_instruction(_RETURN, _KILL),
+        ]
+    for table, error in ((REFUSED_CALLS, errno.EPERM), (UNAVAILABLE_CALLS, errno.ENOSYS)):
         for numbers in table.values():
             if numbers[column] is not None:
                 program += [
-                    _instruction(_EQUAL, numbers[column], 0, 1),
-                    _instruction(_RETURN, _ERRNO | error),
+                    _pack_instruction(_EQUAL, numbers[column], 0, 1),
+                    _pack_instruction(_RETURN, _ERRNO | error),
                 ]
     program += [
-        _instruction(_AT_LEAST, NEWEST + 1, 0, 1),
-        _instruction(_RETURN, _ERRNO | errno.ENOSYS),
+        _pack_instruction(_AT_LEAST, NEWEST_REVIEWED_CALL + 1, 0, 1),
+        _pack_instruction(_RETURN, _ERRNO | errno.ENOSYS),
     ]
-    for numbers in FOR_ITSELF.values():
+    for numbers in SELF_ONLY_CALLS.values():
         program += [
-            _instruction(_EQUAL, numbers[column], 0, 4),
-            _instruction(_LOAD, _FIRST_ARGUMENT),
-            _instruction(_EQUAL, 0, 1, 0),
-            _instruction(_RETURN, _ERRNO | errno.EPERM),
-            _instruction(_RETURN, _ALLOW),
+            _pack_instruction(_EQUAL, numbers[column], 0, 4),
+            _pack_instruction(_LOAD, _FIRST_ARGUMENT),
+            _pack_instruction(_EQUAL, 0, 1, 0),
+            _pack_instruction(_RETURN, _ERRNO | errno.EPERM),
+            _pack_instruction(_RETURN, _ALLOW),
         ]
     program += [
-        _instruction(_EQUAL, SOCKET_PAIR[column], 0, 5),
-        _instruction(_LOAD, _SECOND_ARGUMENT),
-        _instruction(_AND, _KIND_BITS),
-        _instruction(_EQUAL, _DATAGRAM, 0, 1),
-        _instruction(_RETURN, _ERRNO | errno.EPERM),
-        _instruction(_RETURN, _ALLOW),
+        _pack_instruction(_EQUAL, SOCKET_PAIR[column], 0, 5),
+        _pack_instruction(_LOAD, _SECOND_ARGUMENT),
+        _pack_instruction(_AND, _SOCKET_KIND_BITS),
+        _pack_instruction(_EQUAL, _SOCK_DGRAM, 0, 1),
+        _pack_instruction(_RETURN, _ERRNO | errno.EPERM),
+        _pack_instruction(_RETURN, _ALLOW),
     ]
     program += [
-        _instruction(_EQUAL, CLONE[machine], 0, 3),
-        _instruction(_LOAD, _FIRST_ARGUMENT),
-        _instruction(_ANY_BIT, _NEW_NAMESPACES, 0, 1),
-        _instruction(_RETURN, _ERRNO | errno.EPERM),
-        _instruction(_RETURN, _ALLOW),
+        _pack_instruction(_EQUAL, CLONE_NUMBERS[machine], 0, 3),
+        _pack_instruction(_LOAD, _FIRST_ARGUMENT),
+        _pack_instruction(_ANY_BIT, _NEW_NAMESPACES, 0, 1),
+        _pack_instruction(_RETURN, _ERRNO | errno.EPERM),
+        _pack_instruction(_RETURN, _ALLOW),
     ]
     return b"".join(program)

@@ -38,14 +38,14 @@ class Failing(Sandbox):
     failures = 0
 
     @contextmanager
-    def worker(self):
+    def lend_worker(self):
         if (
-            self.busy == 0 and self.asked > 0 and type(self).failures > 0
+            self.busy_workers == 0 and self.asked > 0 and type(self).failures > 0
         ):  # the first only learns whether one starts
             type(self).failures -= 1
             raise SandboxError("planted")
         self.asked += 1
-        with super().worker() as worker:
+        with super().lend_worker() as worker:
             yield worker
 
     asked = 0
@@ -53,7 +53,7 @@ class Failing(Sandbox):
 
 @pytest.fixture
 def failing(monkeypatch):
-    monkeypatch.setattr(pipeline, "sandbox_of", lambda *_: Failing(1))
+    monkeypatch.setattr(pipeline, "make_sandbox", lambda *_: Failing(1))
     return Failing
 
 
@@ -80,7 +80,7 @@ def test_infrastructure_is_no_wrong_answer_and_the_next_run_tries_again(prepare,
 def test_one_that_fails_is_listed_and_the_others_go_on(prepare, tmp_path, failing):
     failing.failures = 0
     folder = data(tmp_path / "data", 3)
-    real = Failing.worker
+    real = Failing.lend_worker
 
     @contextmanager
     def broken_for_the_first(self):
@@ -90,11 +90,11 @@ def test_one_that_fails_is_listed_and_the_others_go_on(prepare, tmp_path, failin
         with real(self) as worker:
             yield worker
 
-    failing.worker = broken_for_the_first
+    failing.lend_worker = broken_for_the_first
     try:
         outcome = prepare(*SETTINGS, data=folder)
     finally:
-        failing.worker = real
+        failing.lend_worker = real
     assert set(outcome.records.kept) == {"taco/1", "taco/2"}
     verify = next(done for done in outcome.stages if done.stage == "verify")
     assert not verify.complete and [row.reason for row in verify.removals()] == ["infrastructure"]

@@ -1,0 +1,108 @@
+"""The reward for code, called as verl's reward loop does."""
+
+import asyncio
+import inspect
+import json
+
+import pytest
+
+from verl_pipeline.rewards import code
+from verl_pipeline.sandbox import Sandbox, SandboxError
+
+pytestmark = pytest.mark.timeout(120)
+TESTS = json.dumps({"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]})
+RIGHT = "```python\nprint(sum(map(int, input().split())))\n```"
+HALF = "```python\nprint(3)\n```"
+
+
+def score_response(response, tests=TESTS, source="taco", **settings):
+    settings = {"workers": 1, **settings}
+    return asyncio.run(code.compute_score(source, response, tests, {"name": "sum"}, **settings))
+
+
+def test_verl_recognizes_a_coroutine_function():
+    assert inspect.iscoroutinefunction(code.compute_score)
+
+
+def test_all_verdicts_have_the_same_keys_and_types():
+    results = [score_response(response) for response in (RIGHT, HALF, "no code")]
+    assert [result["score"] for result in results] == [1.0, 0.0, 0.0]
+    assert [result["verdict"] for result in results] == ["accepted", "wrong_answer", "no_code"]
+    types = [{key: type(value) for key, value in result.items()} for result in results]
+    assert types[0] == types[1] == types[2]
+
+
+def test_partial_credit_and_format_penalty_are_optional():
+    assert (
+        score_response(HALF, partial_credit=True)["score"] == 0.5
+        and score_response(HALF, partial_credit=True)["acc"] == 0.0
+    )
+    assert score_response("no code", format_penalty=0.25)["score"] == -0.25
+
+
+def test_concurrent_responses_are_all_graded():
+    async def score_all():
+        calls = [code.compute_score("taco", text, TESTS, workers=2) for text in [RIGHT, HALF] * 8]
+        return await asyncio.gather(*calls)
+
+    results = asyncio.run(score_all())
+    assert [result["score"] for result in results] == [1.0, 0.0] * 8
+
+
+def test_a_node_grades_no_more_programs_at_a_time_than_it_has_slots():
+    with code._hold_node_slot(1, 1.0):
+        assert (
+            "slots for grading was free"
+            in score_response(RIGHT, deadline_s=60.0, queue_s=0.2)["reason"]
+        )
+    assert score_response(RIGHT)["verdict"] == "accepted"
+
+
+def test_a_missed_deadline_is_infrastructure():
+    async def score_a_sleeper():
+        sleeper = "```python\nimport time\ntime.sleep(60)\n```"
+        return await code.compute_score("taco", sleeper, TESTS, workers=1, deadline_s=0.2)
+
+    result = asyncio.run(score_a_sleeper())
+    assert (result["verdict"], result["score"]) == ("infrastructure", 0.0) and "0.2 s" in result[
+        "reason"
+    ]
+
+
+def test_a_broken_sandbox_is_infrastructure(monkeypatch):
+    def fail(self):
+        raise SandboxError("planted")
+
+    monkeypatch.setattr(Sandbox, "lend_worker", fail)
+    assert score_response(RIGHT)["verdict"] == "infrastructure"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": "nothing"}, "no such reader; use one of apps"),
+        ({"tests": "{"}, "ground_truth of taco sum: not valid JSON"),
+        ({"selection": "some"}, "selection='some': must be 'deepcoder'"),
+        ({"tier": "docker"}, "no isolation tier 'docker'"),
+    ],
+)
+def test_wrong_settings_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        score_response(RIGHT, **arguments)
+
+
+def test_a_selection_determines_the_number_of_tests():
+    tests = json.dumps({"inputs": [str(10**n) for n in range(20)], "outputs": ["1"] * 20})
+    chosen = {
+        name: len(code._read_problem("taco", tests, name, "x").tests)
+        for name in ("deepcoder", "all", "longest:3")
+    }
+    assert chosen == {"deepcoder": 15, "all": 20, "longest:3": 3}
+    assert len(code._read_problem("taco", tests, "sample:4:1", "x").tests) == 4
+
+
+def test_a_draft_in_reasoning_that_the_template_opened_is_no_answer():
+    draft = f"first idea:\n{RIGHT}\nno, wait"
+    assert score_response(draft)["verdict"] == "accepted"
+    assert score_response(draft, prefix="<think>\n")["verdict"] == "no_code"
+    assert score_response(f"{draft}</think>\n{RIGHT}", prefix="<think>\n")["verdict"] == "accepted"

@@ -1,0 +1,284 @@
+"""Grades a program: runs its tests in the sandbox, one after another, and compares outside.
+
+Invariants:
+* No expected output enters a process of the program; asserts run in a process and jail of their
+  own.
+* Grading stops at the first test that does not pass; there is no partial credit.
+* If the sandbox fails, another worker grades the program once more; if that fails too, the verdict
+  is ``infrastructure``. Nothing that a program does inside its jail leads there.
+"""
+
+import ast
+import functools
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from verl_pipeline.grading.output_comparison import is_matching_text, is_matching_value
+from verl_pipeline.grading.problem import AssertTest, CallTest, Problem, StdinTest, Test
+from verl_pipeline.grading.program_extraction import extract_last_program
+from verl_pipeline.grading.verdict import GradingResult, Verdict, VerdictAndReason
+from verl_pipeline.sandbox import RemoteSandbox, RunLimits, RunOutcome, Sandbox, SandboxError
+from verl_pipeline.sandbox.channels import make_socket_pair
+from verl_pipeline.sandbox.inside import value_codec
+from verl_pipeline.sandbox.inside.exit_codes import (
+    NO_FUNCTION,
+    NO_SYNTAX,
+    NO_VALUE,
+    PASSED,
+    PROGRAM_ENDED,
+    PROGRAM_RAISED,
+    TESTS_LACK_A_MODULE,
+)
+from verl_pipeline.sandbox.program_run import SandboxedProgram
+from verl_pipeline.sandbox.remote_sandbox import RemoteProgram, RemoteWorker
+from verl_pipeline.sandbox.sandbox_worker import SandboxWorker
+
+MAX_ATTEMPTS = 2
+# CPU seconds for all call tests in one process; if they take longer, they run one by one.
+BATCHED_CALLS_CPU_S = 1.0
+MAX_REASON_CHARACTERS = 300
+_LIMIT_VERDICTS = {
+    "cpu": (Verdict.TIME_LIMIT, "exceeded the limit of CPU time"),
+    "wall": (Verdict.TIME_LIMIT, "was idle for too long"),
+    "memory": (Verdict.MEMORY_LIMIT, "exceeded the limit of memory"),
+    "output": (Verdict.OUTPUT_LIMIT, "exceeded the limit of output"),
+}
+_EXIT_VERDICTS = {
+    NO_SYNTAX: Verdict.COMPILE_ERROR,
+    NO_FUNCTION: Verdict.RUNTIME_ERROR,
+    NO_VALUE: Verdict.WRONG_ANSWER,
+}
+_ACCEPTED = (Verdict.ACCEPTED, "")
+
+AnySandbox = Sandbox | RemoteSandbox
+AnyProgram = SandboxedProgram | RemoteProgram
+
+
+def grade_response(problem: Problem, response: str, sandbox: AnySandbox) -> GradingResult:
+    """Grade the last program of a model's response.
+
+    :func:`~verl_pipeline.grading.program_extraction.extract_last_program` says which one that is.
+    """
+    program = extract_last_program(response)
+    if program is None:
+        return GradingResult(
+            Verdict.NO_CODE,
+            "no complete fenced block after the last </think>",
+            total=len(problem.tests),
+        )
+    return grade(problem, program, sandbox)
+
+
+def grade(problem: Problem, program: str, sandbox: AnySandbox) -> GradingResult:
+    """Grade a program on all tests of ``problem``; never raises for anything the program does."""
+    failure: Exception | None = None
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            with sandbox.lend_worker() as worker:
+                return _ProgramGrader(problem, program, worker).grade_tests()
+        except (SandboxError, OSError) as error:
+            failure = error
+    return GradingResult(
+        Verdict.INFRASTRUCTURE, str(failure), total=len(problem.tests), tier=sandbox.tier
+    )
+
+
+class _ProgramGrader:
+    """One program on one worker; sums up the time and memory of its runs."""
+
+    def __init__(self, problem: Problem, program: str, worker: SandboxWorker | RemoteWorker):
+        self.problem, self.source, self.worker = problem, program, worker
+        self.limits = RunLimits(cpu_s=problem.time_s, memory_bytes=problem.memory_bytes)
+        self.result = GradingResult(Verdict.ACCEPTED, total=len(problem.tests), tier=worker.tier)
+
+    def grade_tests(self) -> GradingResult:
+        with self.worker.load_program(self.source, self.problem.prelude) as program:
+            if self._has_passed_calls_in_one_run(program):
+                return replace(self.result, passed=len(self.problem.tests))
+            for index, test in enumerate(self.problem.tests):
+                verdict, reason = self._run_test(program, test)
+                if verdict is not Verdict.ACCEPTED:
+                    return replace(
+                        self.result,
+                        verdict=verdict,
+                        reason=_make_printable(reason),
+                        failed_test=index,
+                    )
+                self.result = replace(self.result, passed=index + 1)
+        return self.result
+
+    def _has_passed_calls_in_one_run(self, program: AnyProgram) -> bool:
+        """Whether all call tests pass in one process.
+
+        An optimization: most programs need less time than the start of a process. False decides
+        nothing; the tests then run one by one.
+        """
+        tests = [test for test in self.problem.tests if isinstance(test, CallTest)]
+        if len(tests) < 2:
+            return False
+        limits = replace(
+            self.limits, cpu_s=min(BATCHED_CALLS_CPU_S, self.limits.cpu_s), pauses_s=0.0
+        )
+        outcome = self._call_tests(program, tests, limits)
+        if _find_failure(outcome) or outcome.result.count(b"\n") != len(tests):
+            return False
+        # Each line ends with a newline, so the last part is empty.
+        answers = zip(tests, outcome.result.split(b"\n"), strict=False)
+        return all(
+            self._compare_output(test, answer, _decode_result, is_matching_value) == _ACCEPTED
+            for test, answer in answers
+        )
+
+    def _call_tests(
+        self, program: AnyProgram, tests: Sequence[CallTest], limits: RunLimits
+    ) -> RunOutcome:
+        arguments = [value_codec.encode_value(test.args) for test in tests]
+        entry_point = self.problem.entry_point or ""
+        return self._add_usage(program.call_function(entry_point, arguments, limits))
+
+    def _run_test(self, program: AnyProgram, test: Test) -> VerdictAndReason:
+        if isinstance(test, AssertTest):
+            return self._run_assert_test(program, test)
+        if isinstance(test, CallTest):
+            outcome = self._call_tests(program, [test], self.limits)
+            return _find_failure(outcome) or self._compare_output(
+                test, outcome.result, _decode_result, is_matching_value
+            )
+        stdin = test.input.encode(errors="surrogatepass")
+        outcome = self._add_usage(program.run(stdin, self.limits))
+        return _find_failure(outcome) or self._compare_output(
+            test, outcome.stdout, _decode_stdout, is_matching_text
+        )
+
+    def _add_usage(self, outcome: RunOutcome) -> RunOutcome:
+        self.result = replace(
+            self.result,
+            cpu_s=self.result.cpu_s + outcome.cpu_s,
+            wall_s=self.result.wall_s + outcome.wall_s,
+            memory_bytes=max(self.result.memory_bytes, outcome.memory_bytes),
+        )
+        return outcome
+
+    def _compare_output(
+        self,
+        test: StdinTest | CallTest,
+        output: bytes,
+        decode_output: Callable,
+        is_matching: Callable,
+    ) -> VerdictAndReason:
+        comparison = self.problem.comparison
+        try:
+            decoded = decode_output(output)
+            if comparison.rule == "checker":
+                is_right = self._is_accepted_by_checker(test, decoded)
+            else:
+                is_right = is_matching(decoded, test.output, comparison)
+                if not is_right and isinstance(test, CallTest) and test.boxed:
+                    is_right = is_matching(decoded, [test.output], comparison)
+        except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+            return Verdict.WRONG_ANSWER, f"the output cannot be compared: {error!r}"
+        if is_right:
+            return _ACCEPTED
+        return Verdict.WRONG_ANSWER, "the output differs from the expected one"
+
+    def _is_accepted_by_checker(self, test: StdinTest | CallTest, output: object) -> bool:
+        """Whether the problem's checker accepts ``output``.
+
+        If the checker fails on ``output`` but not on the expected output, the answer is wrong.
+
+        Raises:
+            ValueRefused: ``output`` is too large to be passed to the checker.
+            SandboxError: the checker fails on the expected output too.
+        """
+        outcome = self._run_checker(test, output)
+        if _find_failure(outcome) is None:
+            return _decode_result(outcome.result) is True
+        name = f"{self.problem.source}/{self.problem.name}"
+        try:
+            outcome = self._run_checker(test, test.output)
+        except value_codec.ValueRefused as error:
+            raise SandboxError(f"the test of {name}: {error}") from error
+        if _find_failure(outcome):
+            raise SandboxError(f"the checker of {name} failed: {outcome.stderr}")
+        return False
+
+    def _run_checker(self, test: StdinTest | CallTest, output: object) -> RunOutcome:
+        test_input = test.input if isinstance(test, StdinTest) else test.args
+        arguments = value_codec.encode_value((test_input, test.output, output))
+        with self.worker.load_program(self.problem.comparison.checker or "") as checker:
+            return checker.call_function("check", [arguments], self.limits)
+
+    def _run_assert_test(self, program: AnyProgram, test: AssertTest) -> VerdictAndReason:
+        """Run the tests in one jail and the program in another, connected by a socket."""
+        record_names = _find_class_names(self.problem.prelude)
+        program_end, tests_end = make_socket_pair(socket.SOCK_STREAM)
+        # Each process waits while the other computes, so each may pause as long as the other may
+        # run. The tests may take as much CPU time as the program.
+        program_limits = replace(self.limits, pauses_s=2 * self.limits.idle_s)
+        tests_limits = replace(self.limits, pauses_s=program_limits.wall_s)
+        with (
+            self.worker.load_program(test.source, self.problem.prelude) as tests,
+            program_end,
+            tests_end,
+        ):
+            with program.start_serving(program_end, record_names, program_limits) as serving:
+                program_end.close()
+                tests_outcome = tests.run_asserts(
+                    tests_end, test.names, record_names, test.objects, tests_limits
+                )
+                tests_end.close()
+                program_outcome = self._add_usage(serving.wait_for_outcome())
+        if tests_outcome.exceeded_limit:
+            return Verdict.TIME_LIMIT, "the tests did not end with the returned values"
+        exit_code = tests_outcome.exit_code
+        if exit_code in (PASSED, PROGRAM_ENDED):
+            ended_early = (Verdict.RUNTIME_ERROR, "ended before it had answered")
+            return _find_failure(program_outcome) or (
+                _ACCEPTED if exit_code == PASSED else ended_early
+            )
+        if exit_code == -signal.SIGKILL and (failure := _find_failure(program_outcome)):
+            return failure
+        # No answer of a program can cause these two.
+        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE):
+            name = f"{self.problem.source}/{self.problem.name}"
+            raise SandboxError(f"the tests of {name} failed: {tests_outcome.stderr}")
+        verdict = Verdict.RUNTIME_ERROR if exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER
+        return verdict, _get_last_line(tests_outcome.stderr)
+
+
+def _find_failure(outcome: RunOutcome) -> VerdictAndReason | None:
+    """Return how a run failed, or None; its output is not considered."""
+    if outcome.exceeded_limit:
+        return _LIMIT_VERDICTS[outcome.exceeded_limit]
+    if outcome.exit_code < 0:
+        return Verdict.RUNTIME_ERROR, f"killed by signal {-outcome.exit_code}"
+    if outcome.exit_code:
+        verdict = _EXIT_VERDICTS.get(outcome.exit_code, Verdict.RUNTIME_ERROR)
+        return verdict, _get_last_line(outcome.stderr)
+    return None
+
+
+def _get_last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no message"
+
+
+def _make_printable(reason: str) -> str:
+    """Return one short line: text of a program must not reach a terminal as control codes."""
+    return "".join(c if c.isprintable() else " " for c in reason[:MAX_REASON_CHARACTERS])
+
+
+def _decode_stdout(output: bytes) -> str:
+    return output.decode(errors="replace")
+
+
+def _decode_result(result: bytes) -> object:
+    return value_codec.decode_value(result.decode(errors="replace"))
+
+
+@functools.lru_cache(maxsize=64)
+def _find_class_names(prelude: str) -> tuple[str, ...]:
+    """Return the classes that a prelude defines: their instances may cross as records."""
+    return tuple(node.name for node in ast.parse(prelude).body if isinstance(node, ast.ClassDef))

@@ -1,0 +1,10 @@
+"""Exit codes that say how a run ended; a program that forges one only gains another failure."""
+
+PASSED = 0
+RAISED = 1
+NO_SYNTAX = 94
+PROGRAM_RAISED = 95
+NO_FUNCTION = 96
+NO_VALUE = 97
+PROGRAM_ENDED = 98
+TESTS_LACK_A_MODULE = 99

@@ -1,0 +1,193 @@
+"""The tier ``remote``: programs run on a server that speaks SandboxFusion's HTTP API.
+
+API (``POST /run_code``):
+https://bytedance.github.io/SandboxFusion/docs/api/run-code-run-code-post
+
+It behaves like the local tiers as far as the API allows: the judge compares outputs, the first
+failed test decides, and a failure of the server is a :class:`SandboxError`. The server limits
+wall-clock time only, and its isolation depends on its own configuration. Assert-style tests are
+refused, because they need a channel between two programs, which the API does not offer.
+
+Invariant: every request has a deadline.
+"""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from verl_pipeline.sandbox.launch_command import INSIDE_FOLDER
+from verl_pipeline.sandbox.run_outcome import RunLimits, RunOutcome, SandboxError
+
+REMOTE_TIER = "remote"
+# Requests are repeated if the server is busy or restarting, or a gateway before it gave up.
+MAX_ATTEMPTS, RETRY_PAUSE_S, RETRIED_STATUSES = 3, 1.0, (429, 502, 503, 504)
+# Added to the run's own limit, for the server's queue and the network.
+REQUEST_GRACE_S = 60.0
+_RESULT_FILE = "verl_pipeline_result.json"
+_SENT_MODULES = ("program_runner.py", "exit_codes.py", "messages.py", "value_codec.py")
+_RUN_SCRIPT = """\
+import json, sys
+sys.path.insert(0, ".")
+import program_runner
+with open("verl_pipeline_request.json") as file:
+    request = json.load(file)
+if request["entry_point"] is None:
+    sys.exit(program_runner.run_main(request["prelude"], request["source"]))
+with open("verl_pipeline_result.json", "wb") as result:
+    inputs = [request[key] for key in ("prelude", "source", "entry_point", "arguments")]
+    code = program_runner.run_calls(*inputs, result.fileno())
+sys.exit(code)
+"""
+
+
+class RemoteSandbox:
+    """Offers the interface of :class:`~verl_pipeline.sandbox.worker_pool.Sandbox` on a server.
+
+    Args:
+        url: of the server, without ``/run_code``.
+        workers: number of requests at a time.
+        queue_s: longest time to wait for a free slot, in seconds.
+    """
+
+    def __init__(self, url: str, workers: int = 32, queue_s: float = 1800.0):
+        self.url = url.rstrip("/") + "/run_code"
+        self.workers = workers
+        self.tier = REMOTE_TIER
+        self.queue_s = queue_s
+        self.calibration = None  # the speed of a server's CPUs is unknown
+        self.busy_workers = 0
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(workers)
+
+    @contextmanager
+    def lend_worker(self) -> Iterator["RemoteWorker"]:
+        """Lend a slot for requests; raises SandboxError if none becomes free in time."""
+        if not self._slots.acquire(timeout=self.queue_s):
+            raise SandboxError(
+                f"no slot for a request to {self.url} was free within {self.queue_s:g} s: use more "
+                "workers or fewer programs at a time"
+            )
+        with self._lock:
+            self.busy_workers += 1
+        try:
+            yield RemoteWorker(self.url)
+        finally:
+            with self._lock:
+                self.busy_workers -= 1
+            self._slots.release()
+
+    def close(self) -> None:
+        """Do nothing: no resource is held between requests."""
+
+    def __enter__(self) -> "RemoteSandbox":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class RemoteWorker:
+    """Loads programs, like :class:`~verl_pipeline.sandbox.sandbox_worker.SandboxWorker`."""
+
+    tier = REMOTE_TIER
+
+    def __init__(self, url: str):
+        self._url = url
+
+    @contextmanager
+    def load_program(self, source: str, prelude: str = "") -> Iterator["RemoteProgram"]:
+        """Yield a program; its source is sent anew with each run."""
+        yield RemoteProgram(self._url, source, prelude)
+
+
+class RemoteProgram:
+    """Runs on the server, like :class:`~verl_pipeline.sandbox.program_run.SandboxedProgram`."""
+
+    def __init__(self, url: str, source: str, prelude: str):
+        self._url, self._program = url, {"source": source, "prelude": prelude}
+
+    def run(self, stdin: bytes, limits: RunLimits) -> RunOutcome:
+        """Run it as ``python3 solution.py < stdin``."""
+        return self._run_remotely({"entry_point": None}, stdin.decode(), [], limits)
+
+    def call_function(
+        self, entry_point: str, arguments: Sequence[str], limits: RunLimits
+    ) -> RunOutcome:
+        """Call a function with each of ``arguments`` (encoded sequences)."""
+        request = {"entry_point": entry_point, "arguments": list(arguments)}
+        return self._run_remotely(request, "", [_RESULT_FILE], limits)
+
+    def start_serving(self, *_arguments: object) -> Any:
+        """Refuse assert-style tests: raises SandboxError."""
+        raise SandboxError(
+            "the tier 'remote' cannot run assert-style tests; use 'namespaces' for them"
+        )
+
+    run_asserts = start_serving
+
+    def _run_remotely(
+        self, request: dict[str, Any], stdin: str, fetched_files: list[str], limits: RunLimits
+    ) -> RunOutcome:
+        files = {name: (INSIDE_FOLDER / name).read_bytes() for name in _SENT_MODULES}
+        files["verl_pipeline_request.json"] = json.dumps({**self._program, **request}).encode()
+        body = {
+            "code": _RUN_SCRIPT,
+            "language": "python",
+            "stdin": stdin,
+            "compile_timeout": limits.cpu_s,
+            "run_timeout": limits.idle_s,
+            "memory_limit_MB": limits.memory_bytes >> 20,
+            "files": {name: base64.b64encode(content).decode() for name, content in files.items()},
+            "fetch_files": fetched_files,
+        }
+        begin = time.monotonic()
+        answer = self._post_request(body, limits.idle_s + REQUEST_GRACE_S)
+        run = answer.get("run_result") or {}
+        if answer.get("status") not in ("Success", "Failed") or not run:
+            raise SandboxError(f"{self._url}: {answer.get('status')}: {answer.get('message')}")
+        timed_out = run.get("status") == "TimeLimitExceeded"
+        if not timed_out and run.get("return_code") is None:
+            raise SandboxError(
+                f"{self._url}: the run ended with status {run.get('status')} and no exit code"
+            )
+        stdout, stderr = ((run.get(name) or "") for name in ("stdout", "stderr"))
+        seconds = float(run.get("execution_time") or 0.0)
+        result = (answer.get("files") or {}).get(_RESULT_FILE, "")
+        return RunOutcome(
+            exit_code=run["return_code"] if not timed_out else -9,
+            exceeded_limit="wall"
+            if timed_out
+            else "output"
+            if len(stdout) >= limits.output_bytes
+            else None,
+            stdout=stdout.encode(),
+            stderr=stderr[-4096:],
+            result=base64.b64decode(result),
+            cpu_s=seconds,  # the server reports wall-clock time only
+            wall_s=time.monotonic() - begin,
+            memory_bytes=0,
+        )
+
+    def _post_request(self, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        import requests
+
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                answer = requests.post(self._url, json=body, timeout=timeout_s)
+            except requests.RequestException as error:
+                raise SandboxError(f"{self._url}: {error}") from error
+            if answer.status_code not in RETRIED_STATUSES or attempt == MAX_ATTEMPTS:
+                break
+            time.sleep(RETRY_PAUSE_S * attempt)
+        if not answer.ok:
+            raise SandboxError(
+                f"{self._url}: HTTP {answer.status_code} {answer.reason}: {answer.text[:300]}"
+            )
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise SandboxError(f"{self._url}: not valid JSON: {answer.text[:300]}") from error
