@@ -27,7 +27,7 @@ from rich.progress import track
 
 from benchmarks.attacks_jail import USERS, prime_code
 from benchmarks.attacks_programs import RIGHT_PROGRAMS, Program, programs
-from benchmarks.common import table, write_report
+from benchmarks.common import print_table, write_report
 from verl_pipeline.grading import Verdict, grade
 from verl_pipeline.sandbox import Sandbox
 
@@ -210,7 +210,9 @@ def main(
         output, "attacks", {"only": only, "match": match}, {"left_out": left_out, "programs": rows}
     )
     if match:
-        table([{**row, "program": row["name"]} for row in rows], ["program", "prime_code", "ours"])
+        print_table(
+            [{**row, "program": row["name"]} for row in rows], ["program", "prime_code", "ours"]
+        )
         return
     text = markdown(rows, left_out)
     print(text)

