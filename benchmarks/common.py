@@ -28,7 +28,7 @@ _STARTED = datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_versions() -> dict[str, str]:
-    """Returns the installed packages' versions and the repository's ``commit``.
+    """Return the installed packages' versions and the repository's ``commit``.
 
     The commit ends with ``-dirty`` if there are uncommitted changes.
     """
@@ -44,7 +44,7 @@ def read_versions() -> dict[str, str]:
 
 
 def summarize_spread(values: Sequence[float]) -> dict[str, float]:
-    """Returns ``median``, ``min``, ``max``, quartiles ``q1`` and ``q3``, and the count ``n``.
+    """Return ``median``, ``min``, ``max``, quartiles ``q1`` and ``q3``, and the count ``n``.
 
     The quartiles interpolate linearly between values; all but ``n`` have the unit of ``values``.
     """
@@ -68,7 +68,7 @@ def summarize_spread(values: Sequence[float]) -> dict[str, float]:
 def estimate_ratio(
     a: list[float], b: list[float], *, paired: bool = False
 ) -> dict[str, float | None]:
-    """Estimates the ratio of the geometric means of ``a`` and ``b``, with a 95 % interval.
+    """Estimate the ratio of the geometric means of ``a`` and ``b``, with a 95 % interval.
 
     With x = ln a, y = ln b, the interval is exp(d ± t se); t is the 97.5 % quantile of Student's
     distribution:
@@ -107,7 +107,7 @@ def estimate_ratio(
 
 
 def format_ratio(ratio: Mapping[str, float | None]) -> str:
-    """Returns a result of :func:`estimate_ratio` as ``1.37 [1.01, 1.85]``."""
+    """Return a result of :func:`estimate_ratio` as ``1.37 [1.01, 1.85]``."""
     interval = "" if ratio["low"] is None else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
     return f"{ratio['ratio']:.2f}{interval}"
 

@@ -28,7 +28,7 @@ AGENT_LOOP_NAME = "fixed_length"
 
 
 def make_overrides(directory: Path) -> list[str]:
-    """Returns verl's overrides for the agent loop and the reward, in any trainer mode.
+    """Return verl's overrides for the agent loop and the reward, in any trainer mode.
 
     They name a file that is written into ``directory``.
     """
@@ -82,7 +82,7 @@ class FixedLengthAgentLoop(SingleTurnAgentLoop):
 async def compute_score(
     data_source, solution_str, ground_truth, extra_info=None, **_kwargs
 ) -> float:
-    """Waits for the row's duration; returns 0 or 1 by the text's hash, so that groups vary."""
+    """Wait for the row's duration; return 0 or 1 by the text's hash, so that groups vary."""
     assert extra_info is not None
     start, begin = time.time(), time.perf_counter()
     await asyncio.sleep(

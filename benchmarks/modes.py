@@ -112,7 +112,7 @@ MODES = (
 def make_common_overrides(
     model: Path, data: Path, workloads: tuple[Workload, ...], steps: int
 ) -> list[str]:
-    """Returns the overrides that all modes share."""
+    """Return the overrides that all modes share."""
     batch = len(workloads[0].lengths)
     longest = max(workload.max_length for workload in workloads)
     return [

@@ -183,7 +183,7 @@ def main(
 def load_previous_runs(
     path: Path, arguments: dict, workloads: list[dict], console: Console
 ) -> list[dict]:
-    """Returns the runs of an earlier call with the same arguments, workloads, code and machine.
+    """Return the runs of an earlier call with the same arguments, workloads, code and machine.
 
     Other results are moved to another file.
     """

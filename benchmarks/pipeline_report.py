@@ -27,7 +27,7 @@ TABLE_HEAD = (
 
 
 def make_rows(report: dict, workload: str) -> list[dict]:
-    """Returns one row per mode, in the order in which the modes ran."""
+    """Return one row per mode, in the order in which the modes ran."""
     by_mode: dict[str, dict[tuple[int, int], dict]] = defaultdict(dict)
     ahead: dict[str, int] = {}
     for run in report["runs"]:
@@ -97,7 +97,7 @@ def _sum_training(step: dict) -> float:
 
 
 def _compute_overhead(steps: dict[tuple[int, int], dict], ahead: int) -> float | None:
-    """Returns the overhead as a share of all cycles.
+    """Return the overhead as a share of all cycles.
 
     Returns None if batches are sampled ahead and no two successive steps were measured, or if a
     batch was sampled over more than one cycle.
@@ -129,7 +129,7 @@ def _compute_overhead(steps: dict[tuple[int, int], dict], ahead: int) -> float |
 def _compare_steps(
     upper: dict[tuple[int, int], dict], lower: dict[tuple[int, int], dict]
 ) -> dict[str, float | None] | None:
-    """Returns the ratio of two modes' step times over their common steps; None without any."""
+    """Return the ratio of two modes' step times over their common steps; None without any."""
     common = sorted(upper.keys() & lower.keys())
     if not common:
         return None
@@ -141,7 +141,7 @@ def _compare_steps(
 
 
 def make_markdown(report: dict) -> str:
-    """Returns the tables of ``docs/benchmarks.md``.
+    """Return the tables of ``docs/benchmarks.md``.
 
     Step times are medians; everything else but the ratios is a mean.
     """

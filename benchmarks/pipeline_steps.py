@@ -29,7 +29,7 @@ PHASES = {
 def summarize_run(
     mode: TrainerMode, repeat: int, run: dict, workloads: tuple[Workload, ...], batches: int
 ) -> dict:
-    """Returns the measured steps of one run, with the sampling of their batches.
+    """Return the measured steps of one run, with the sampling of their batches.
 
     Args:
         run: ``spans``, ``metrics`` and ``start`` of a run (:func:`benchmarks.pipeline.run_mode`).
@@ -73,7 +73,7 @@ def summarize_run(
 
 
 def list_measured_steps(position: int, batches: int) -> range:
-    """Returns the measured steps of the workload at ``position``: all but its first and last."""
+    """Return the measured steps of the workload at ``position``: all but its first and last."""
     first = WARM_UP_BATCHES + position * batches + 1
     return range(first + 1, first + batches - 1)
 
@@ -98,7 +98,7 @@ def _sum_phases(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def _collect_batches(spans: list[dict], prompts: int, version_offset: int) -> dict[int, dict]:
-    """Returns the sampling of each batch, by its number from 1.
+    """Return the sampling of each batch, by its number from 1.
 
     ``start``: first request, ``end``: last reward, in seconds since the epoch; ``tokens``;
     ``versions``: [first, last] weight version of each trajectory, None if unknown.

@@ -25,7 +25,7 @@ SIZES = ((4, 4), (1024, 16))
 
 
 def submit_batch(batch: int, count: int, sessions: int) -> list[str]:
-    """Put running prompts with their trajectories into TransferQueue; returns the prompts' uids."""
+    """Put running prompts with their trajectories into TransferQueue; return the prompts' uids."""
     uids = [prompts.make_uid(batch, position) for position in range(count)]
     tags = [
         {"is_prompt": True, "status": "running", "global_steps": batch, "sessions": sessions}

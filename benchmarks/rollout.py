@@ -72,7 +72,7 @@ class RoundRunner:
         self._nonce = 0
 
     def measure_offline(self, case: RolloutCase, mean_tokens: int) -> float:
-        """Returns the reference's seconds for the work of ``case``, of its slowest process."""
+        """Return the reference's seconds for the work of ``case``, of its slowest process."""
         work = self._make_work(case, mean_tokens)
         for rank, process in enumerate(self.references):
             process.send_request((work, rank))
@@ -82,7 +82,7 @@ class RoundRunner:
         )
 
     def measure_pool(self, case: RolloutCase, mean_tokens: int) -> dict[str, float]:
-        """Returns the pool's ``seconds`` for ``case``; ``sync_seconds`` of them are weight sync."""
+        """Return the pool's ``seconds`` for ``case``; ``sync_seconds`` of them are weight sync."""
         self.pool.send_request((self._make_work(case, mean_tokens), case))
         return self.pool.receive_result(MEASURE_TIMEOUT_S, f"'{case.name}'")
 
@@ -122,7 +122,7 @@ def summarize_case(
     repeats: list[dict[str, float]],
     mean_tokens: int,
 ) -> dict[str, Any]:
-    """Returns the pool's rates, the reference's tokens/s, and the ratio of pool and reference."""
+    """Return the pool's rates, the reference's tokens/s, and the ratio of pool and reference."""
     tokens = case.in_flight * mean_tokens
     rates = [tokens / repeat["seconds"] for repeat in repeats]
     offline_rates = [tokens / repeat["offline_seconds"] for repeat in repeats]
@@ -141,7 +141,7 @@ def summarize_case(
 
 
 def make_table_row(result: dict[str, Any]) -> dict[str, Any]:
-    """Returns a result as a row of the printed table."""
+    """Return a result as a row of the printed table."""
     return {
         "servers": result["servers"]["name"],
         "case": result["case"]["name"],
@@ -159,7 +159,7 @@ def _format_spread(values: dict[str, float]) -> str:
 def measure_plan(
     plan: list, repeats: int, mean_tokens: int, model: str, logs: Path, progress: Progress
 ) -> list[dict]:
-    """Measure every case of ``plan`` so many times; returns one summary per case."""
+    """Measure every case of ``plan`` so many times; return one summary per case."""
     results = []
     task = progress.add_task("", total=sum(1 + repeats * len(cases) for _servers, cases in plan))
     for servers, cases in plan:

@@ -83,13 +83,13 @@ class RolloutWork:
     nonce: int = 0
 
     def list_lengths(self) -> list[int]:
-        """Returns the tokens of the samples of one prompt; they are the same for every prompt."""
+        """Return the tokens of the samples of one prompt; they are the same for every prompt."""
         multiples = TAIL_LENGTHS if self.tail else [1.0] * GROUP_SIZE
         return [round(self.mean_tokens * multiple) for multiple in multiples]
 
 
 def make_requests(work: RolloutWork, tokenizer) -> list[PromptRequest]:
-    """Returns the requests of ``work``; prompts have at least :data:`MIN_PROMPT_TOKENS` tokens."""
+    """Return the requests of ``work``; prompts have at least :data:`MIN_PROMPT_TOKENS` tokens."""
     requests = []
     for position in range(work.in_flight // GROUP_SIZE):
         text, ids = f"{work.nonce:06d}{position:02d}: tell me", []
@@ -214,7 +214,7 @@ def _measure_pool(trainer, manager, request: tuple[RolloutWork, RolloutCase]) ->
 def _run_agent_loops(
     trainer, manager, batch: int, case: RolloutCase, requests: list[PromptRequest]
 ) -> list[int]:
-    """Submit a batch and wait for it as the trainer does; returns the response lengths in order."""
+    """Submit a batch and wait for it as the trainer does; return the response lengths in order."""
     import transfer_queue as tq
     from verl.utils import tensordict_utils as tu
 
@@ -253,7 +253,7 @@ def _run_agent_loops(
 
 
 async def _call_client(client, requests: list[PromptRequest]) -> list[int]:
-    """Send all requests to verl's client at once; returns the response lengths in order."""
+    """Send all requests to verl's client at once; return the response lengths in order."""
     sampling = {
         "temperature": 1.0,
         "top_p": 1.0,

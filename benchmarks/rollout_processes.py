@@ -48,7 +48,7 @@ class EngineProcess:
         self._pipe.send(request)
 
     def receive_result(self, timeout_s: float, task: str) -> dict[str, Any]:
-        """Returns the next result of the child.
+        """Return the next result of the child.
 
         Args:
             task: what the child is doing, for messages.

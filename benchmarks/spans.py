@@ -71,7 +71,7 @@ def record_span(name: str) -> Iterator[None]:
 
 
 def read_spans(path: Path) -> list[dict]:
-    """Returns all spans recorded so far."""
+    """Return all spans recorded so far."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 

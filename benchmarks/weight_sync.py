@@ -97,7 +97,7 @@ def run_case(model: str, ranks: int, replicas: int, repeats: int, scratch: Path)
 
 
 def make_table_row(result: dict) -> dict:
-    """Returns the medians over the syncs of a case, in seconds."""
+    """Return the medians over the syncs of a case, in seconds."""
     syncs = result["syncs"]
     spread = summarize_spread([sync["total"] for sync in syncs])
     items = {name: statistics.median(sync.get(name, 0.0) for sync in syncs) for name in ITEMS}

@@ -49,7 +49,7 @@ class Workload:
         return sum(len(lengths) for lengths in self.lengths)
 
     def as_dict(self) -> dict:
-        """Returns the form that reports have."""
+        """Return the form that reports have."""
         return {
             **asdict(self),
             "lengths": [list(lengths) for lengths in self.lengths],
@@ -71,7 +71,7 @@ TINY_WORKLOADS = (
 
 
 def load_quickstart_prompts() -> list[str]:
-    """Returns the quickstart's training prompts."""
+    """Return the quickstart's training prompts."""
     return [problem.prompt for problem in load_problems() if problem.split == "train"]
 
 

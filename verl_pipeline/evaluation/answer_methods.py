@@ -38,7 +38,7 @@ Scorer = Callable[[Row], float]
 def score_methods(
     graded: GradedSamples, votes: list[dict[str, Any]], k: int, scorer: Scorer, scorer_name: str
 ) -> list[dict[str, Any]]:
-    """Returns the scores of the methods that make one answer of k samples.
+    """Return the scores of the methods that make one answer of k samples.
 
     A method is left out if the samples do not distinguish it: weighted votes need log-probs, best
     of k needs different scores.
@@ -59,7 +59,7 @@ def score_methods(
 
 
 def score_vote(graded: GradedSamples, k: int, weigh: Scorer) -> dict[str, Any]:
-    """Scores a vote of k samples, each with the weight that ``weigh`` gives it.
+    """Score a vote of k samples, each with the weight that ``weigh`` gives it.
 
     The reward of a vote is that of the first sample with the winning answer.
     """
@@ -79,7 +79,7 @@ def score_vote(graded: GradedSamples, k: int, weigh: Scorer) -> dict[str, Any]:
 
 
 def score_best_of_k(graded: GradedSamples, k: int, scorer: Scorer) -> dict[str, Any]:
-    """Scores the best of k samples by ``scorer``.
+    """Score the best of k samples by ``scorer``.
 
     A sample that fails the tests in the prompt ranks behind all others.
     """
@@ -101,17 +101,17 @@ def _apply_scorer(row: Row, scorer: Scorer) -> float:
 
 
 def weigh_equally(_row: Row) -> float:
-    """Returns the weight of a sample in a plain vote."""
+    """Return the weight of a sample in a plain vote."""
     return 1.0
 
 
 def compute_confidence(row: Row) -> float:
-    """Returns the geometric mean of the sample's token probabilities; 1 without log-probs."""
+    """Return the geometric mean of the sample's token probabilities; 1 without log-probs."""
     return math.exp(row["mean_logprob"]) if row["mean_logprob"] is not None else 1.0
 
 
 def load_scorer(name: str) -> Scorer:
-    """Returns the scorer ``name``: ``mean_logprob``, ``shortest``, or a function by its path.
+    """Return the scorer ``name``: ``mean_logprob``, ``shortest``, or a function by its path.
 
     The function receives a sample's row with the fields of :data:`SCORER_FIELDS`.
 

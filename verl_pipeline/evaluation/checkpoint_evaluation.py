@@ -57,7 +57,7 @@ class WatchSettings:
 
 
 def evaluate_checkpoint(config: WatchSettings, step: int, console: Console) -> dict[str, Any]:
-    """Evaluate the checkpoint of one step; returns its row of ``checkpoints.json``.
+    """Evaluate the checkpoint of one step; return its row of ``checkpoints.json``.
 
     Raises:
         WatchError: the weights could not be merged, or the evaluation failed.
@@ -114,7 +114,7 @@ def evaluate_checkpoint(config: WatchSettings, step: int, console: Console) -> d
 
 
 def make_metrics(row: dict[str, Any]) -> dict[str, float]:
-    """Returns a row of ``checkpoints.json`` as metrics ``eval/<task>/...``."""
+    """Return a row of ``checkpoints.json`` as metrics ``eval/<task>/...``."""
     metrics: dict[str, float] = {}
     for name, task in row["tasks"].items():
         metrics[f"eval/{name}/samples"] = task["samples"]
@@ -129,7 +129,7 @@ def make_metrics(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _prepare_model(config: WatchSettings, actor: Path, output: Path) -> tuple[Path, bool]:
-    """Returns a folder in Hugging Face's format, and whether it was merged here from shards.
+    """Return a folder in Hugging Face's format, and whether it was merged here from shards.
 
     verl's merger writes bfloat16, whatever dtype the trainer uses.
     """
@@ -154,7 +154,7 @@ def _prepare_model(config: WatchSettings, actor: Path, output: Path) -> tuple[Pa
 
 
 def _run_command(command: list[str], log: Path, config: WatchSettings) -> int:
-    """Run a command on the watcher's cores and devices; returns its exit code."""
+    """Run a command on the watcher's cores and devices; return its exit code."""
     environment = dict(os.environ)
     if config.gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = config.gpus

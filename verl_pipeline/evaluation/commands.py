@@ -156,7 +156,7 @@ def run_watch(
 
 
 def make_checkpoint_table(rows: list[dict[str, Any]]) -> Table:
-    """Returns a table with one row per checkpoint; the best score of each task is marked."""
+    """Return a table with one row per checkpoint; the best score of each task is marked."""
     names = list(dict.fromkeys(name for row in rows for name in row["tasks"]))
     best = {
         name: max(
@@ -220,7 +220,7 @@ def _evaluate_and_report(
 
 
 def make_score_table(results: dict[str, Any]) -> Table:
-    """Returns a table with one row per task."""
+    """Return a table with one row per task."""
     table = Table(title=Text(results["model"]["name"]), caption="95 % intervals over problems")
     for column in (
         "task",
@@ -255,7 +255,7 @@ def _format_largest_k(curve: list[dict[str, Any]]) -> str:
 
 
 def format_score(interval: dict[str, Any] | None) -> str:
-    """Returns a score as ``12.3 % [10.1, 14.9]``."""
+    """Return a score as ``12.3 % [10.1, 14.9]``."""
     if interval is None:
         return "-"
     text = f"{100 * interval['value']:.1f} %"

@@ -23,7 +23,7 @@ class ComparisonError(UserError):
 
 
 def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
-    """Returns one row per common task.
+    """Return one row per common task.
 
     A row has the mean gain in pass@1 with its interval (``value``, ``low``, ``high``), both means
     (``before``, ``after``), the number of ``better`` and ``worse`` problems, and ``notes``.
@@ -87,7 +87,7 @@ def _compare_task(
 
 
 def _read_problem_means(folder: Path, n: int) -> dict[str, float]:
-    """Returns the mean reward by problem, over its first ``n`` samples."""
+    """Return the mean reward by problem, over its first ``n`` samples."""
     verdicts = {(row["id"], row["sample"]): row for row in read_lines(folder / "verdicts.jsonl")}
     samples = (row for row in read_lines(folder / "samples.jsonl") if row["sample"] < n)
     rewards_by_problem = graded_samples.group_rewards(

@@ -18,7 +18,7 @@ MIN_SHARED_NGRAMS = 0.5  # as a share of the problem's n-grams
 
 
 def find_contaminated_problems(items: Sequence[TaskItem], train_data: Iterable[str]) -> list[str]:
-    """Returns the ids of the problems that occur in the training files, in the order of ``items``.
+    """Return the ids of the problems that occur in the training files, in the order of ``items``.
 
     Args:
         items: problems of one task.
@@ -64,7 +64,7 @@ def _join_messages(messages: Iterable[Message]) -> str:
 
 
 def _collect_ngrams(text: str) -> set[str]:
-    """Returns all runs of :data:`NGRAM_WORDS` words; for a shorter text, the whole text."""
+    """Return all runs of :data:`NGRAM_WORDS` words; for a shorter text, the whole text."""
     words = re.findall(r"\w+", text.casefold())
     starts = range(max(1, len(words) - NGRAM_WORDS + 1))
     return {" ".join(words[start : start + NGRAM_WORDS]) for start in starts}

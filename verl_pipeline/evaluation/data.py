@@ -66,7 +66,7 @@ class DataFinder:
     hub: bool = True
 
     def find_local_folder(self) -> Path | None:
-        """Returns the folder of local files, or None if none is configured.
+        """Return the folder of local files, or None if none is configured.
 
         Raises:
             DataNotFound: the configured folder does not exist.
@@ -84,7 +84,7 @@ class DataFinder:
         hub: HubFiles | None = None,
         parts: Sequence[str] = (),
     ) -> tuple[list[Row], str]:
-        """Reads the files of :meth:`find_files`; returns their rows and their origin.
+        """Read the files of :meth:`find_files`; return their rows and their origin.
 
         Raises:
             DataNotFound: no data was found.
@@ -100,7 +100,7 @@ class DataFinder:
         hub: HubFiles | None = None,
         parts: Sequence[str] = (),
     ) -> tuple[list[Path], str]:
-        """Returns the data's files and their origin, from the first place that has them.
+        """Return the data's files and their origin, from the first place that has them.
 
         Args:
             stems: names of a local file without suffix (:data:`SUFFIXES`); the first existing file
@@ -156,7 +156,7 @@ class DataFinder:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yields the rows of one file, in the format of its suffix.
+    """Yield the rows of one file, in the format of its suffix.
 
     Raises:
         BadData: the file does not have that format; the message names the file and, for JSON lines,

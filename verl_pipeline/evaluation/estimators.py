@@ -29,7 +29,7 @@ class Interval:
     high: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Returns the form that ``results.json`` has."""
+        """Return the form that ``results.json`` has."""
         return asdict(self)
 
 
@@ -133,7 +133,7 @@ def estimate_best_of_k(scored: Sequence[tuple[float, float]], k: int) -> float:
 
 
 def find_vote_winner(answers: Sequence[tuple[str | None, float]]) -> int:
-    """Returns the index of the first sample with the winning answer, by total weight.
+    """Return the index of the first sample with the winning answer, by total weight.
 
     A tie goes to the answer that comes first.
 
@@ -165,19 +165,19 @@ def average_over_subsets(n: int, k: int, measure: Callable[[Sequence[int]], floa
 
 
 def compute_quantile(values: Sequence[float], share: float) -> float:
-    """Returns the smallest value that at least ``share`` of ``values`` do not exceed."""
+    """Return the smallest value that at least ``share`` of ``values`` do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def list_powers_up_to(n: int) -> list[int]:
-    """Returns 1, 2, 4, ... up to n, and n itself."""
+    """Return 1, 2, 4, ... up to n, and n itself."""
     return sorted({*(1 << bit for bit in range(n.bit_length())), n}) if n else []
 
 
 @functools.cache
 def compute_student_t(freedom: float) -> float:
-    """Returns the two-sided 95 % quantile of Student's t distribution.
+    """Return the two-sided 95 % quantile of Student's t distribution.
 
     scipy is not among the locked packages. With t = sqrt(freedom) tan(angle), P(0 < T < t) is an
     integral of cos(angle)^(freedom - 1), which Simpson's rule evaluates and bisection inverts.

@@ -16,7 +16,7 @@ GradedSamples = dict[str, list[Row]]
 
 
 def join_verdicts(samples: Iterable[Row], verdicts: dict[tuple[str, int], Row]) -> GradedSamples:
-    """Returns the samples that have a reward, joined with their verdicts."""
+    """Return the samples that have a reward, joined with their verdicts."""
     graded: GradedSamples = defaultdict(list)
     for row in sorted(samples, key=lambda row: (row["id"], row["sample"])):
         verdict = verdicts.get((row["id"], row["sample"]))
@@ -26,14 +26,14 @@ def join_verdicts(samples: Iterable[Row], verdicts: dict[tuple[str, int], Row]) 
 
 
 def group_rewards(graded: GradedSamples) -> dict[str, list[float]]:
-    """Returns the rewards by problem."""
+    """Return the rewards by problem."""
     return {name: [row["reward"] for row in rows] for name, rows in graded.items()}
 
 
 def count_samples(
     requests: Sequence[object], samples: Sequence[Row], graded: GradedSamples
 ) -> dict[str, int]:
-    """Returns sample counts; ``failed``: not generated; ``infrastructure``: not graded."""
+    """Return sample counts; ``failed``: not generated; ``infrastructure``: not graded."""
     return {
         "expected": len(requests),
         "samples": len(samples),
@@ -44,12 +44,12 @@ def count_samples(
 
 
 def count_verdicts(graded: GradedSamples) -> dict[str, int]:
-    """Returns the number of samples by verdict, the most frequent first."""
+    """Return the number of samples by verdict, the most frequent first."""
     return dict(Counter(row["verdict"] for rows in graded.values() for row in rows).most_common())
 
 
 def average_tokens(graded: GradedSamples) -> float:
-    """Returns the tokens per sample: the mean over problems of each problem's mean."""
+    """Return the tokens per sample: the mean over problems of each problem's mean."""
     return statistics.fmean(
         statistics.fmean(row["tokens"] for row in rows) for rows in graded.values()
     )
@@ -61,7 +61,7 @@ def has_logprobs(graded: GradedSamples) -> bool:
 
 
 def make_score(values: Iterable[float], observations_per_problem: float) -> dict[str, Any]:
-    """Returns the mean over problems with its interval, in the form of ``results.json``.
+    """Return the mean over problems with its interval, in the form of ``results.json``.
 
     Args:
         values: one mean reward per problem.

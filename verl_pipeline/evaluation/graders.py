@@ -42,7 +42,7 @@ class Grader:
             pass
 
     def grade_response(self, item: TaskItem, response: str) -> dict[str, Any]:
-        """Returns the verdict of a response as a row of ``verdicts.jsonl``.
+        """Return the verdict of a response as a row of ``verdicts.jsonl``.
 
         ``verdict``; ``reward``: 1.0, 0.0 or None; ``reason``; ``answer``: the answer by which the
         sample votes, or None; ``shown``: whether the tests in the prompt passed, None if it has
@@ -75,7 +75,7 @@ class Grader:
 
 
 def make_program_key(response: str) -> str | None:
-    """Returns a digest of the response's program that ignores layout and comments.
+    """Return a digest of the response's program that ignores layout and comments.
 
     Returns None if the response has no program.
     """
@@ -90,7 +90,7 @@ def make_program_key(response: str) -> str | None:
 
 
 def make_number_key(answer: str) -> str:
-    """Returns a boxed answer in the form by which samples vote.
+    """Return a boxed answer in the form by which samples vote.
 
     Whole numbers vote by value, other answers by their text without spaces.
     """

@@ -33,7 +33,7 @@ _ADVICE = (
 
 
 def estimate_rating(finder: DataFinder, rewards: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Returns the rating with its interval over contests, the number of contests, and a note.
+    """Return the rating with its interval over contests, the number of contests, and a note.
 
     Args:
         finder: finds the standings.
@@ -68,7 +68,7 @@ def compute_contest_rating(
     changes: Sequence[Mapping[str, Any]],
     attempts: Mapping[str, Sequence[float]],
 ) -> float:
-    """Returns the rating for which Elo's model expects the rank reached in one contest.
+    """Return the rating for which Elo's model expects the rank reached in one contest.
 
     Args:
         standings, changes: responses of Codeforces' API.
@@ -91,7 +91,7 @@ def compute_contest_rating(
 
 
 def solve_rating(rank: float, ratings: Sequence[float]) -> float:
-    """Returns the rating r, between 0 and 4000, whose expected rank is ``rank``.
+    """Return the rating r, between 0 and 4000, whose expected rank is ``rank``.
 
     The expected rank is 1 + sum of 1 / (1 + 10^((r - r_i) / 400)) over the ratings r_i.
     """
@@ -106,7 +106,7 @@ def solve_rating(rank: float, ratings: Sequence[float]) -> float:
 def _read_standings(
     folder: Path, contest: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-    """Returns standings and rating changes of a contest; None if they are missing or empty."""
+    """Return standings and rating changes of a contest; None if they are missing or empty."""
     files = [folder / f"{contest}.{kind}.json" for kind in ("standings", "ratingChanges")]
     if not all(file.is_file() for file in files):
         return None

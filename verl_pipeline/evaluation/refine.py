@@ -38,7 +38,7 @@ INSTRUCTION = (
 
 
 def compute_agreement(rows: Sequence[Row]) -> float:
-    """Returns the winning answer's share of the weight of all samples.
+    """Return the winning answer's share of the weight of all samples.
 
     Samples without an answer count for no answer.
     """
@@ -51,7 +51,7 @@ def compute_agreement(rows: Sequence[Row]) -> float:
 
 
 def find_uncertain_problems(graded: GradedSamples, config: RefineConfig) -> list[str]:
-    """Returns the ids of the problems for the second round."""
+    """Return the ids of the problems for the second round."""
     return [
         name
         for name, rows in graded.items()
@@ -68,7 +68,7 @@ def make_requests(
     config: RefineConfig,
     sampling: SamplingParameters,
 ) -> Iterator[SampleRequest]:
-    """Yields ``refine.n`` requests per uncertain problem.
+    """Yield ``refine.n`` requests per uncertain problem.
 
     The requests show the problem's attempts in turn, the most confident first.
     """
@@ -92,7 +92,7 @@ def make_requests(
 
 
 def digest_requests(requests: Iterable[SampleRequest]) -> str:
-    """Returns a digest of the requests; stored samples are reused for equal requests only."""
+    """Return a digest of the requests; stored samples are reused for equal requests only."""
     sha256 = hashlib.sha256()
     for request in requests:
         sha256.update(
@@ -104,7 +104,7 @@ def digest_requests(requests: Iterable[SampleRequest]) -> str:
 
 
 def score_both_rounds(graded: GradedSamples, second: GradedSamples) -> list[dict[str, Any]]:
-    """Returns the scores of votes over both rounds, as entries of ``methods``."""
+    """Return the scores of votes over both rounds, as entries of ``methods``."""
     both = {name: [*rows, *second.get(name, [])] for name, rows in graded.items()}
     cost = statistics.fmean(sum(row["tokens"] for row in rows) for rows in both.values())
     weights = {"vote": weigh_equally} | (
@@ -125,7 +125,7 @@ def score_both_rounds(graded: GradedSamples, second: GradedSamples) -> list[dict
 
 
 def _format_attempt(response: str) -> str:
-    """Returns the answer of an attempt without its thoughts."""
+    """Return the answer of an attempt without its thoughts."""
     program = last_program(response)
     text = f"```python\n{program}```" if program else answer_part(response).strip()
     return text[-MAX_ATTEMPT_CHARACTERS:] or "(no answer)"

@@ -33,7 +33,7 @@ class ResultsError(UserError):
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Returns the content of ``folder/results.json``.
+    """Return the content of ``folder/results.json``.
 
     Raises:
         ResultsError: the file is missing, damaged, or has another schema version.
@@ -56,7 +56,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 def list_warnings(
     config: EvalConfig, task: Task, sampling: SamplingParameters, result: dict[str, Any]
 ) -> list[str]:
-    """Returns the warnings that belong to the scores of one task.
+    """Return the warnings that belong to the scores of one task.
 
     Args:
         result: the task's entry for ``results.json``.
@@ -120,7 +120,7 @@ def describe_task(
     sampling: SamplingParameters,
     contaminated_ids: Sequence[str],
 ) -> dict[str, Any]:
-    """Returns the part of a task's results that is known before generation."""
+    """Return the part of a task's results that is known before generation."""
     return {
         "task": task.name,
         "title": task.title,
@@ -142,5 +142,5 @@ def describe_task(
 
 
 def merge_options(config: EvalConfig, task: Task) -> dict[str, Any]:
-    """Returns the task's default options, overridden by the settings."""
+    """Return the task's default options, overridden by the settings."""
     return {**task.options, **(config.options.get(task.name) or {})}

@@ -77,7 +77,7 @@ def write_results_page(output: Path) -> Path:
 
 
 def _fill_template(data: Mapping[str, Any]) -> str:
-    """Returns the template with assets and data inlined.
+    """Return the template with assets and data inlined.
 
     The data comes last, so that no placeholder inside it is replaced.
     """
@@ -92,7 +92,7 @@ def _read_asset(name: str) -> str:
 
 
 def _encode_json(data: Mapping[str, Any]) -> str:
-    """Returns JSON that cannot end its script element.
+    """Return JSON that cannot end its script element.
 
     It is ASCII, so that U+2028 and lone surrogates are escaped too.
     """
@@ -113,7 +113,7 @@ def _set_sample_limits(problems: list[_PageProblem]) -> None:
 
 
 def _read_task(folder: Path, problems: list[_PageProblem], n: int) -> dict[str, Any]:
-    """Returns a task's problems with their samples, and notes on what is omitted.
+    """Return a task's problems with their samples, and notes on what is omitted.
 
     Only the first ``n`` samples of a problem belong to the results: an earlier call may have drawn
     more.
@@ -154,7 +154,7 @@ def _make_sample(row: Row, verdict: Row) -> Row:
 
 
 def _list_omissions(folder: str, problems: list[_PageProblem]) -> list[str]:
-    """Returns notes on what the page omits and which file has it."""
+    """Return notes on what the page omits and which file has it."""
     count = sum(problem.verdicts.total() for problem in problems)
     shown = sum(len(problem.samples) for problem in problems)
     cut_prompts = sum(len(problem.prompt) > 1 for problem in problems)
@@ -183,6 +183,6 @@ def _describe_cut(count: int, kind: str, file: str) -> str:
 
 
 def _shorten_text(text: str) -> list[str | int]:
-    """Returns [text]; for a long text, [start, number of omitted characters, end]."""
+    """Return [text]; for a long text, [start, number of omitted characters, end]."""
     half, omitted = MAX_CHARACTERS // 2, len(text) - MAX_CHARACTERS
     return [text] if omitted <= 0 else [text[:half], omitted, text[-half:]]

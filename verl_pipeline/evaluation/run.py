@@ -92,7 +92,7 @@ def run_evaluation(
 
 
 def make_engine(config: EvalConfig) -> Engine:
-    """Returns the engine that ``config`` names; it inspects the model but does not load it."""
+    """Return the engine that ``config`` names; it inspects the model but does not load it."""
     if is_preset_model(config.model):
         return PresetEngine(config.model)
     if config.engine.kind == "server":
@@ -130,7 +130,7 @@ def _claim_output(
 
 
 def _record_call(output: Path) -> list[dict[str, Any]]:
-    """Append this call's start, versions and machine to ``calls.jsonl``; returns all calls."""
+    """Append this call's start, versions and machine to ``calls.jsonl``; return all calls."""
     path = output / "calls.jsonl"
     with contextlib.closing(JsonLinesFile(path)) as calls:
         calls.append_row(

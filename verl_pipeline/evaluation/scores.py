@@ -34,7 +34,7 @@ SMALLEST_BUDGET = 64
 def estimate_scores(
     graded: GradedSamples, items: Sequence[TaskItem], scorer: Scorer, scorer_name: str
 ) -> dict[str, Any]:
-    """Returns all scores of a task; their keys are those of ``results.json``.
+    """Return all scores of a task; their keys are those of ``results.json``.
 
     No k exceeds the number of samples of any problem, so that all scores cover the same problems.
     """
@@ -77,7 +77,7 @@ def estimate_scores(
 
 
 def _score_budgets(graded: GradedSamples, mean_samples: float) -> list[dict[str, Any]]:
-    """Returns pass@1 at token budgets: responses longer than the budget count as wrong.
+    """Return pass@1 at token budgets: responses longer than the budget count as wrong.
 
     This is a lower bound for a run with that limit; it is exact unless a cut-off response contains
     its answer already.

@@ -52,7 +52,7 @@ class JsonLinesFile:
 
 
 def read_lines(path: Path) -> Iterator[Row]:
-    """Yields the rows of a JSON lines file; nothing if there is no file.
+    """Yield the rows of a JSON lines file; nothing if there is no file.
 
     A cut-off last line is skipped.
 
@@ -181,7 +181,7 @@ class TaskStore:
         self._files["failures"].append_row(row)
 
     def list_ungraded_samples(self) -> list[Row]:
-        """Returns the samples that have no verdict with a reward."""
+        """Return the samples that have no verdict with a reward."""
         return [row for key, row in self.samples.items() if key not in self.verdicts]
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ class SamplingParameters:
             )
 
     def derive_seed(self, problem: str, sample: int) -> int:
-        """Returns the seed of one sample, below 2**31."""
+        """Return the seed of one sample, below 2**31."""
         digest = hashlib.sha256(f"{self.seed}\0{problem}\0{sample}".encode()).digest()
         return int.from_bytes(digest[:4]) >> 1
 
@@ -71,7 +71,7 @@ Message = Mapping[str, str]
 
 
 def make_conversation(text: str) -> tuple[Message, ...]:
-    """Returns a conversation of one user message."""
+    """Return a conversation of one user message."""
     return ({"role": "user", "content": text},)
 
 

@@ -30,7 +30,7 @@ class TaskPlan:
     contaminated_ids: list[str]
 
     def make_requests(self, style: str) -> list[SampleRequest]:
-        """Returns one request per sample, problem by problem."""
+        """Return one request per sample, problem by problem."""
         return [
             SampleRequest(
                 self.task.name,

@@ -99,7 +99,7 @@ class TaskRunner:
     def _run_round(
         self, title: str, plan: TaskPlan, folder: Path, requests: Sequence[SampleRequest]
     ) -> tuple[list[Row], GradedSamples]:
-        """Returns the samples of ``requests``, and those of them that have a reward."""
+        """Return the samples of ``requests``, and those of them that have a reward."""
         items = {item.id: item for item in plan.data.items}
         wanted = {(request.id, request.sample) for request in requests}
         with contextlib.closing(TaskStore(folder)) as store:

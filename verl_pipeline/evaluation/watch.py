@@ -39,7 +39,7 @@ LATEST_STEP_FILE = "latest_checkpointed_iteration.txt"
 
 
 def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str, Any]]:
-    """Evaluate every checkpoint as it appears; returns the rows of ``checkpoints.json``.
+    """Evaluate every checkpoint as it appears; return the rows of ``checkpoints.json``.
 
     Raises:
         UserError: a setting cannot work, an evaluation failed, or no checkpoint came for
@@ -83,7 +83,7 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
 
 
 def list_complete_steps(checkpoints: Path) -> list[int]:
-    """Returns the steps whose checkpoints verl has completed and not yet removed, in order."""
+    """Return the steps whose checkpoints verl has completed and not yet removed, in order."""
     marker = checkpoints / LATEST_STEP_FILE
     if not marker.is_file():
         return []

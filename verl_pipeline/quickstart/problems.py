@@ -58,7 +58,7 @@ class QuickstartProblem:
     tests: tuple[QuickstartTest, ...]
 
     def make_ground_truth(self) -> str:
-        """Returns the tests as JSON, in the form of TACO's call-based problems."""
+        """Return the tests as JSON, in the form of TACO's call-based problems."""
         # As in TACO, each output is wrapped in a list; otherwise the reader would unwrap an output
         # that is itself a list of one element.
         outputs = [[case.expected] for case in self.tests]
@@ -72,7 +72,7 @@ class QuickstartProblem:
 
 
 def load_problems() -> list[QuickstartProblem]:
-    """Returns the problems of both splits, in the order of the file."""
+    """Return the problems of both splits, in the order of the file."""
     text = resources.files(__package__).joinpath("problems.jsonl").read_text(encoding="utf-8")
     return [_parse_problem(json.loads(line)) for line in text.splitlines()]
 
@@ -80,7 +80,7 @@ def load_problems() -> list[QuickstartProblem]:
 def write_parquet(
     directory: Path, problems: Sequence[QuickstartProblem] | None = None
 ) -> dict[Split, Path]:
-    """Writes `train.parquet` and `heldout.parquet`; returns the file of each split.
+    """Write `train.parquet` and `heldout.parquet`; return the file of each split.
 
     Args:
         directory: target, created if missing; existing files are replaced.

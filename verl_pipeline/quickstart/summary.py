@@ -27,7 +27,7 @@ TRAINER_PHASES = {
 
 
 def read_scores(path: Path) -> dict[str, list[float]]:
-    """Returns the scores by problem from the file that verl dumps for a validation."""
+    """Return the scores by problem from the file that verl dumps for a validation."""
     scores: dict[str, list[float]] = defaultdict(list)
     for line in path.read_text().splitlines():
         record = json.loads(line)
@@ -36,7 +36,7 @@ def read_scores(path: Path) -> dict[str, list[float]]:
 
 
 def make_accuracy_table(dumps: Path, steps: int) -> Table:
-    """Returns a table of the held-out accuracy before and after, and of the paired gain.
+    """Return a table of the held-out accuracy before and after, and of the paired gain.
 
     Args:
         dumps: folder with verl's validation dumps ``<step>.jsonl``.
@@ -73,7 +73,7 @@ def _average_by_problem(scores: dict[str, list[float]]) -> dict[str, float]:
 
 
 def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
-    """Returns a table of the time that each pool spent per phase.
+    """Return a table of the time that each pool spent per phase.
 
     It leaves out the first step, which waits for its batch, and the last, which samples none.
 

@@ -64,5 +64,5 @@ TASK = Task(
 
 
 def score_length(row) -> int:
-    """Scores a sample by its length."""
+    """Score a sample by its length."""
     return len(row["response"])

@@ -74,10 +74,10 @@ class Engine(Protocol):
     """Generates responses; the module lists the invariants."""
 
     def describe_model(self) -> dict[str, Any]:
-        """Returns the model's ``name``, its ``weights`` (SHA-256 or None), and other identity."""
+        """Return the model's ``name``, its ``weights`` (SHA-256 or None), and other identity."""
 
     def describe_settings(self) -> dict[str, Any]:
-        """Returns the settings that affect the samples: ``kind``, limits, RoPE scaling."""
+        """Return the settings that affect the samples: ``kind``, limits, RoPE scaling."""
 
     def check_lengths(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
@@ -94,7 +94,7 @@ class Engine(Protocol):
     def generate(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters
     ) -> Iterator[tuple[SampleRequest, Generation | FailedRequest]]:
-        """Yields each request with its result, in the order in which they finish."""
+        """Yield each request with its result, in the order in which they finish."""
 
     def close(self) -> None:
         """Release the model or the connections."""

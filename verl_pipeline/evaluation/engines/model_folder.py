@@ -18,7 +18,7 @@ _HASHED_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*
 
 
 def find_model_folder(name: str) -> Path:
-    """Returns the local folder ``name``, or the downloaded folder of the hub's model.
+    """Return the local folder ``name``, or the downloaded folder of the hub's model.
 
     Raises:
         EngineError: there is neither a folder nor a model of the hub.
@@ -42,7 +42,7 @@ def find_model_folder(name: str) -> Path:
 
 
 def hash_weights(folder: Path) -> str:
-    """Returns the SHA-256 of names and contents of the files that affect generation."""
+    """Return the SHA-256 of names and contents of the files that affect generation."""
     sha256 = hashlib.sha256()
     for path in sorted({path for pattern in _HASHED_PATTERNS for path in folder.glob(pattern)}):
         with path.open("rb") as file:
@@ -82,13 +82,13 @@ class PromptTokenizer:
             )
 
     def tokenize_request(self, request: SampleRequest) -> list[int]:
-        """Returns the token ids of the conversation, including the prefill."""
+        """Return the token ids of the conversation, including the prefill."""
         return self.tokenizer(
             self._render_template(request) + request.prefill, add_special_tokens=False
         )["input_ids"]
 
     def find_thought_opening(self, request: SampleRequest) -> str:
-        """Returns ``<think>`` and a line break if the chat template ends with it, else nothing.
+        """Return ``<think>`` and a line break if the chat template ends with it, else nothing.
 
         Put before the response, it marks a response that never ends its thoughts.
         """
@@ -117,7 +117,7 @@ class PositionLimit:
 
 
 def read_position_limit(folder: Path, rope_overrides: dict[str, Any] | None) -> PositionLimit:
-    """Returns a model's position limit, scaled by ``engine.rope_parameters`` if set."""
+    """Return a model's position limit, scaled by ``engine.rope_parameters`` if set."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)

@@ -172,7 +172,7 @@ def _is_cpu_build() -> bool:
 
 
 def _set_environment() -> bool:
-    """Set the environment for vLLM in this process; returns whether vLLM is a build for CPUs."""
+    """Set the environment for vLLM in this process; return whether vLLM is a build for CPUs."""
     # In a process of its own, vLLM's engine would survive a kill of this process.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     if not _is_cpu_build():
@@ -189,7 +189,7 @@ def _set_environment() -> bool:
 
 
 def _make_cpu_options(max_model_len: int) -> dict[str, Any]:
-    """Returns the options of vLLM on a CPU, without chunked prefill.
+    """Return the options of vLLM on a CPU, without chunked prefill.
 
     With chunked prefill, vLLM 0.27.1 rewinds the sample's random generator, which a CPU generator
     does not support.

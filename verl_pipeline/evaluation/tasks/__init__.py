@@ -17,14 +17,14 @@ class UnknownTask(UserError):
 
 
 def list_task_names() -> list[str]:
-    """Returns the names of the tasks in this package."""
+    """Return the names of the tasks in this package."""
     return sorted(
         module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
     )
 
 
 def find_task(name: str) -> Task:
-    """Returns the task ``name``; a name with a dot is the path of a module with a TASK.
+    """Return the task ``name``; a name with a dot is the path of a module with a TASK.
 
     Raises:
         UnknownTask: there is no such task or module.

@@ -41,5 +41,5 @@ REASONING_SAMPLING = SamplingParameters(n=1, temperature=0.6, top_p=0.95, max_to
 
 
 def fence_program(program: str) -> str:
-    """Returns a response that consists of the program in a code block."""
+    """Return a response that consists of the program in a code block."""
     return f"```python\n{program.rstrip()}\n```"

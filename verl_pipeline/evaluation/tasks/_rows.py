@@ -10,7 +10,7 @@ from verl_pipeline.grading.readers import BadRow
 def read_items(
     rows: Iterable[Row], origin: str, make_item: Callable[[int, Row], TaskItem | None]
 ) -> TaskData:
-    """Makes one item per row and lists the rows that cannot be read.
+    """Make one item per row and list the rows that cannot be read.
 
     Args:
         rows: rows of the data.

@@ -18,7 +18,7 @@ from verl_pipeline.grading.readers import read_humaneval
 
 
 def make_item(row: Row, source: str) -> TaskItem:
-    """Makes a problem from a row of HumanEval or HumanEval+, with EvalPlus's prompt."""
+    """Make a problem from a row of HumanEval or HumanEval+, with EvalPlus's prompt."""
     return TaskItem(
         id=row["task_id"],
         messages=make_conversation(

@@ -26,7 +26,7 @@ SANITIZED_HUB = HubFiles("google-research-datasets/mbpp", ("sanitized/*.parquet"
 
 
 def make_item(row: Row, problem: Problem) -> TaskItem:
-    """Makes a problem from a row of MBPP, with EvalPlus's prompt."""
+    """Make a problem from a row of MBPP, with EvalPlus's prompt."""
     text = str(row.get("prompt") or row["text"]).strip()
     return TaskItem(
         id=str(row["task_id"]),
