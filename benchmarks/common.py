@@ -32,15 +32,15 @@ def read_versions() -> dict[str, str]:
 
     The commit ends with ``-dirty`` if there are uncommitted changes.
     """
-    found = read_package_versions()
+    versions = read_package_versions()
     describe = "git describe --always --dirty --abbrev=40 --exclude=*".split()
     # There is no commit without git, or outside a repository.
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         run = subprocess.run(
             describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
         )
-        found["commit"] = run.stdout.strip()
-    return found
+        versions["commit"] = run.stdout.strip()
+    return versions
 
 
 def summarize_spread(values: Sequence[float]) -> dict[str, float]:
@@ -123,13 +123,13 @@ def write_report(path: Path, name: str, arguments: Mapping[str, Any], results: A
         "results": results,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         # JSON has no NaN: an error here is better than a file that other readers reject.
-        scratch.write_text(json.dumps(report, indent=2, default=str, allow_nan=False) + "\n")
-        scratch.replace(path)
+        temporary.write_text(json.dumps(report, indent=2, default=str, allow_nan=False) + "\n")
+        temporary.replace(path)
     finally:
-        scratch.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

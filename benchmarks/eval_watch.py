@@ -142,14 +142,14 @@ def main(
         for watched in (False, True):
             with tempfile.TemporaryDirectory(prefix="eval-watch-") as directory:
                 measured.append(measure_training(Path(directory), model, steps, watched, cores))
-    alone, beside = (
+    alone_s, watched_s = (
         [s for run in measured if run["watched"] is watched for s in run["steps_s"]]
         for watched in (False, True)
     )
-    ratio = estimate_ratio(beside, alone)
+    ratio = estimate_ratio(watched_s, alone_s)
     rows = [
         {"training": name, **summarize_spread(times)}
-        for name, times in (("alone", alone), ("beside the watcher", beside))
+        for name, times in (("alone", alone_s), ("beside the watcher", watched_s))
     ]
     print_table(rows, ["training", "median", "min", "max", "n"])
     print(f"step time beside the watcher over step time alone: {format_ratio(ratio)}")

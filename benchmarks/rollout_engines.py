@@ -132,16 +132,16 @@ def start_offline(servers: ServerSettings, model: str) -> Iterator[MeasureFuncti
         prompts = [
             {"prompt_token_ids": ids} for _messages, ids, lengths in share for _length in lengths
         ]
-        wanted = [length for _messages, _ids, lengths in share for length in lengths]
+        requested_lengths = [length for _messages, _ids, lengths in share for length in lengths]
         params = [
             SamplingParams(temperature=1.0, logprobs=0, max_tokens=n, ignore_eos=True)
-            for n in wanted
+            for n in requested_lengths
         ]
         start = time.perf_counter()
         outputs = engine.generate(prompts, params, use_tqdm=False)
         seconds = time.perf_counter() - start
         lengths = [len(output.outputs[0].token_ids) for output in outputs]
-        _check_lengths(lengths, wanted, "vLLM offline")
+        _check_lengths(lengths, requested_lengths, "vLLM offline")
         return {"seconds": seconds}
 
     try:
@@ -205,7 +205,7 @@ def _measure_pool(trainer, manager, request: tuple[RolloutWork, RolloutCase]) ->
     end = time.perf_counter()
     _check_lengths(
         lengths,
-        [length for *_prompt, wanted in requests for length in wanted],
+        [length for *_prompt, sample_lengths in requests for length in sample_lengths],
         f"the rollout pool, {case.name}",
     )
     return {"seconds": end - start, "sync_seconds": synced - start}

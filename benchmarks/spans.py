@@ -86,16 +86,16 @@ def _time_function(name: str, function: Callable) -> Callable:
         return timed_coroutine
 
     @functools.wraps(function)
-    def timed(*args: Any, **kwargs: Any) -> Any:
+    def timed_function(*args: Any, **kwargs: Any) -> Any:
         with record_span(name):
             return function(*args, **kwargs)
 
-    return timed
+    return timed_function
 
 
 def _time_iterator(name: str, function: Callable) -> Callable:
     @functools.wraps(function)
-    def timed(*args: Any, **kwargs: Any) -> Any:
+    def timed_call(*args: Any, **kwargs: Any) -> Any:
         start, begin = time.time(), time.perf_counter()
         items, *rest = function(*args, **kwargs)
         spent = time.perf_counter() - begin
@@ -115,20 +115,20 @@ def _time_iterator(name: str, function: Callable) -> Callable:
 
         return timed_items(), *rest
 
-    return timed
+    return timed_call
 
 
 def _make_hook(
     name: str, attribute: str, wrap: Callable[[str, Callable], Callable]
 ) -> Callable[[Any], None]:
-    def install(module: Any) -> None:
+    def install_hook(module: Any) -> None:
         owner = module
         *path, last = attribute.split(".")
         for part in path:
             owner = getattr(owner, part)
         setattr(owner, last, wrap(name, owner.__dict__[last]))
 
-    return install
+    return install_hook
 
 
 def _set_poll_interval(module: Any) -> None:

@@ -43,19 +43,19 @@ def score_methods(
     A method is left out if the samples do not distinguish it: weighted votes need log-probs, best
     of k needs different scores.
     """
-    found = [{"name": f"vote of {vote['k']}", **vote} for vote in votes if vote["k"] > 1]
+    methods = [{"name": f"vote of {vote['k']}", **vote} for vote in votes if vote["k"] > 1]
     if k > 1 and has_logprobs(graded):
-        found.append(
+        methods.append(
             {
                 "name": f"vote of {k} weighted by confidence",
                 **score_vote(graded, k, compute_confidence),
             }
         )
     if k > 1 and len({_apply_scorer(row, scorer) for rows in graded.values() for row in rows}) > 1:
-        found.append(
+        methods.append(
             {"name": f"best of {k} by {scorer_name}", **score_best_of_k(graded, k, scorer)}
         )
-    return found
+    return methods
 
 
 def score_vote(graded: GradedSamples, k: int, weigh: Scorer) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def find_contaminated_problems(items: Sequence[TaskItem], train_data: Iterable[s
         else set()
     )
     searched = frequency.keys() - shared
-    found: set[str] = set()
+    training_ngrams: set[str] = set()
     for file in files:
         for row in read_rows(Path(file)):
             if "prompt" not in row:
@@ -47,13 +47,13 @@ def find_contaminated_problems(items: Sequence[TaskItem], train_data: Iterable[s
                     f"train_data={file}: a row has no prompt; name a file in verl's schema"
                 )
             try:
-                found |= _collect_ngrams(_join_messages(row["prompt"])) & searched
+                training_ngrams |= _collect_ngrams(_join_messages(row["prompt"])) & searched
             except (TypeError, KeyError) as error:
                 raise BadData(
                     f"train_data={file}: prompt is not a list of messages: {error!r}"
                 ) from error
     shares = {
-        name: len(ngrams & found) / max(1, len(ngrams - shared))
+        name: len(ngrams & training_ngrams) / max(1, len(ngrams - shared))
         for name, ngrams in by_problem.items()
     }
     return [name for name, share in shares.items() if share >= MIN_SHARED_NGRAMS]

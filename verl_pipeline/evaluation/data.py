@@ -71,8 +71,8 @@ class DataFinder:
         Raises:
             DataNotFound: the configured folder does not exist.
         """
-        named = os.environ.get(FOLDER_VARIABLE)
-        folder = self.folder or (Path(named) if named else None)
+        folder_name = os.environ.get(FOLDER_VARIABLE)
+        folder = self.folder or (Path(folder_name) if folder_name else None)
         if folder is not None and not folder.is_dir():
             raise DataNotFound(f"{folder}: no such folder; correct --data or ${FOLDER_VARIABLE}")
         return folder
@@ -121,8 +121,8 @@ class DataFinder:
             part_files = [file for part in parts if (file := _find_local_file(folder, part))]
             single_files = [file for stem in stems if (file := _find_local_file(folder, stem))]
             has_all_parts = bool(parts) and len(part_files) == len(parts)
-            if found := (part_files if has_all_parts else single_files[:1]):
-                return found, ", ".join(map(str, found))
+            if files := (part_files if has_all_parts else single_files[:1]):
+                return files, ", ".join(map(str, files))
             searched.append(
                 f"{folder}: none of {', '.join([*stems, *parts])} with a suffix of "
                 f"{', '.join(SUFFIXES)}"

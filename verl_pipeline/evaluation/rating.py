@@ -53,9 +53,9 @@ def estimate_rating(finder: DataFinder, rewards: Mapping[str, Sequence[float]]) 
         )
     folder = (finder.find_local_folder() or Path()) / STANDINGS_FOLDER
     ratings = [
-        compute_contest_rating(*found, attempts)
+        compute_contest_rating(*responses, attempts)
         for contest, attempts in sorted(contests.items())
-        if (found := _read_standings(folder, contest))
+        if (responses := _read_standings(folder, contest))
     ]
     if not ratings:
         raise DataNotFound(f"no rating: no standings of the {len(contests)} contests; {_ADVICE}")

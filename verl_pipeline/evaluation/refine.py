@@ -72,9 +72,9 @@ def make_requests(
 
     The requests show the problem's attempts in turn, the most confident first.
     """
-    chosen = set(find_uncertain_problems(graded, config))
+    uncertain_ids = set(find_uncertain_problems(graded, config))
     for item in items:
-        if item.id not in chosen:
+        if item.id not in uncertain_ids:
             continue
         attempts = sorted(
             graded[item.id],
@@ -110,7 +110,7 @@ def score_both_rounds(graded: GradedSamples, second: GradedSamples) -> list[dict
     weights = {"vote": weigh_equally} | (
         {"vote weighted by confidence": compute_confidence} if has_logprobs(both) else {}
     )
-    found = []
+    methods = []
     for name, weigh in weights.items():
         winners = [
             rows[estimators.find_vote_winner([(row["answer"], weigh(row)) for row in rows])]
@@ -118,10 +118,10 @@ def score_both_rounds(graded: GradedSamples, second: GradedSamples) -> list[dict
         ]
         rewards = [row["reward"] for row in winners]
         interval = estimators.estimate_proportion(rewards).as_dict()
-        found.append(
+        methods.append(
             {"name": f"{name}, after a second round", **interval, "tokens_per_problem": cost}
         )
-    return found
+    return methods
 
 
 def _format_attempt(response: str) -> str:

@@ -61,56 +61,56 @@ def list_warnings(
     Args:
         result: the task's entry for ``results.json``.
     """
-    counts, found = result["counts"], []
+    counts, warnings = result["counts"], []
     if task.split == "test" and config.purpose == "choose":
-        found.append(
+        warnings.append(
             f"{task.name}: CHOSEN ON A TEST SET: checkpoints are compared on a test split, so the "
             "score of the best one is biased upwards; choose on a validation split instead: "
             "mbpp_validation, or parquet with data.val_files"
         )
     if "rlimits" in result["tier"]:
-        found.append(
+        warnings.append(
             f"{task.name}: programs ran in the DEGRADED tier rlimits: resource limits only, no "
             "isolation"
         )
     if counts["failed"]:
-        found.append(
+        warnings.append(
             f"{task.name}: the generation of {counts['failed']} of {counts['expected']} samples "
             "failed (reasons: failures.jsonl); they are left out, and the next call repeats them"
         )
     if counts["infrastructure"]:
-        found.append(
+        warnings.append(
             f"{task.name}: {counts['infrastructure']} samples could not be graded; they are left "
             "out, and the next call grades them again"
         )
     if result["data"]["bad_rows"]:
-        found.append(
+        warnings.append(
             f"{task.name}: {len(result['data']['bad_rows'])} rows of the data could not be read "
             "(reasons: data.bad_rows)"
         )
     if result["data"]["seen_in_training"]:
         number = len(result["data"]["seen_in_training"])
-        found.append(
+        warnings.append(
             f"{task.name}: {number} of {counts['problems']} problems are in the training data"
         )
     second = result["refinement"]
     if second and second["failed"] + second["infrastructure"]:
-        found.append(
+        warnings.append(
             f"{task.name}: {second['failed']} samples of the second round failed, "
             f"{second['infrastructure']} could not be graded; they do not vote"
         )
     if result["problems_without_samples"]:
-        found.append(
+        warnings.append(
             f"{task.name}: {result['problems_without_samples']} problems have no graded sample; "
             "the scores leave them out"
         )
     trained = config.engine.trained_length
     if trained and sampling.max_tokens > trained:
-        found.append(
+        warnings.append(
             f"{task.name}: responses of up to {sampling.max_tokens} tokens, "
             f"{sampling.max_tokens / trained:.3g} times the training's {trained}"
         )
-    return found
+    return warnings
 
 
 def describe_task(

@@ -40,9 +40,9 @@ def sample_and_grade(
         items: problems by id.
     """
     missing = [request for request in requests if (request.id, request.sample) not in store.samples]
-    wanted = {(request.id, request.sample) for request in requests}
+    requested = {(request.id, request.sample) for request in requests}
     ungraded = [
-        row for row in store.list_ungraded_samples() if (row["id"], row["sample"]) in wanted
+        row for row in store.list_ungraded_samples() if (row["id"], row["sample"]) in requested
     ]
     generated_count = len(requests) - len(missing)
     with make_progress_bars(console) as progress, ThreadPoolExecutor(grader.workers) as threads:

@@ -83,18 +83,18 @@ def _score_budgets(graded: GradedSamples, mean_samples: float) -> list[dict[str,
     its answer already.
     """
     longest = max(row["tokens"] for rows in graded.values() for row in rows)
-    found = []
+    scores = []
     budget = SMALLEST_BUDGET
     while longest > 0:
         within = (
             [row["reward"] * (row["tokens"] <= budget) for row in rows] for rows in graded.values()
         )
         score = make_score(map(statistics.fmean, within), mean_samples)
-        found.append({"tokens": budget} | score)
+        scores.append({"tokens": budget} | score)
         if budget >= longest:
             break
         budget *= 2
-    return found
+    return scores
 
 
 def _summarize_lengths(rows: Sequence[Row]) -> dict[str, Any] | None:

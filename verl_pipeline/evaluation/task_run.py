@@ -101,7 +101,7 @@ class TaskRunner:
     ) -> tuple[list[Row], GradedSamples]:
         """Return the samples of ``requests``, and those of them that have a reward."""
         items = {item.id: item for item in plan.data.items}
-        wanted = {(request.id, request.sample) for request in requests}
+        requested = {(request.id, request.sample) for request in requests}
         with contextlib.closing(TaskStore(folder)) as store:
             sample_and_grade(
                 title,
@@ -114,7 +114,7 @@ class TaskRunner:
                 self.console,
             )
             # The store may hold more samples, of an earlier call with a larger n.
-            samples = [row for key, row in store.samples.items() if key in wanted]
+            samples = [row for key, row in store.samples.items() if key in requested]
             return samples, graded_samples.join_verdicts(samples, store.verdicts)
 
     def _estimate_rating(

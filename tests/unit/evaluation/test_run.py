@@ -18,7 +18,7 @@ SMALL = "tests.unit.evaluation.small_task"
 QUIET = Console(quiet=True)
 
 
-def evaluate(output, model="canonical", *settings, engine=None, programs=False):
+def evaluate_small(output, model="canonical", *settings, engine=None, programs=False):
     base_settings = [
         f"model={model}",
         f"tasks=[{SMALL}]",
@@ -57,7 +57,7 @@ class InterruptedEngine(PresetEngine):
 
 
 def test_canonical_solutions_score_100_and_empty_answers_0(tmp_path):
-    right = evaluate(tmp_path / "right", programs=True)
+    right = evaluate_small(tmp_path / "right", programs=True)
     assert right["pass@1"]["value"] == 1.0 and right["verdicts"] == {"accepted": 8}
     assert right["tier"] == "namespaces, process"
     assert right["counts"] == {
@@ -73,7 +73,7 @@ def test_canonical_solutions_score_100_and_empty_answers_0(tmp_path):
         ("number", 1),
         ("stdin", 2),
     ]
-    empty = evaluate(tmp_path / "empty", "empty", programs=True)
+    empty = evaluate_small(tmp_path / "empty", "empty", programs=True)
     assert empty["pass@1"]["value"] == 0.0 and empty["verdicts"] == {
         "no_code": 6,
         "wrong_answer": 2,
@@ -83,9 +83,9 @@ def test_canonical_solutions_score_100_and_empty_answers_0(tmp_path):
 
 def test_failed_requests_are_repeated_and_never_scored(tmp_path):
     engine = FaultyEngine(failures=1)
-    result = evaluate(tmp_path / "once", engine=engine)
+    result = evaluate_small(tmp_path / "once", engine=engine)
     assert result["counts"]["failed"] == 0 and len(engine.requested) == 9
-    result = evaluate(tmp_path / "always", engine=FaultyEngine(failures=99))
+    result = evaluate_small(tmp_path / "always", engine=FaultyEngine(failures=99))
     assert result["problems_without_samples"] == 1
     assert result["counts"]["failed"] == 2 and result["counts"]["samples"] == 6
     assert result["pass@1"]["value"] == 1.0, "over the generated samples"
@@ -97,7 +97,7 @@ def test_failed_requests_are_repeated_and_never_scored(tmp_path):
         "planted"
     ] * 4
     engine = FaultyEngine(failures=0)
-    assert evaluate(tmp_path / "always", engine=engine)["counts"]["failed"] == 0
+    assert evaluate_small(tmp_path / "always", engine=engine)["counts"]["failed"] == 0
     assert sorted(engine.requested) == [
         ("double", 0),
         ("double", 1),
@@ -105,15 +105,15 @@ def test_failed_requests_are_repeated_and_never_scored(tmp_path):
 
 
 def test_an_interrupted_evaluation_resumes_with_the_same_result(tmp_path):
-    whole = evaluate(tmp_path / "whole")
+    whole = evaluate_small(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        evaluate(tmp_path / "stopped", engine=InterruptedEngine("canonical"))
+        evaluate_small(tmp_path / "stopped", engine=InterruptedEngine("canonical"))
     samples = tmp_path / "stopped/small/samples.jsonl"
     assert len(list(read_lines(samples))) == 3
     samples.write_bytes(
         samples.read_bytes() + b'{"id": "f", "sample": 0, "resp'
     )  # killed while writing
-    assert evaluate(tmp_path / "stopped") == whole
+    assert evaluate_small(tmp_path / "stopped") == whole
     assert read_results(tmp_path / "stopped")["calls"] == 2
     by_key = [
         {
@@ -126,11 +126,11 @@ def test_an_interrupted_evaluation_resumes_with_the_same_result(tmp_path):
 
 
 def test_a_larger_n_adds_samples_and_a_smaller_n_ignores_some(tmp_path):
-    evaluate(tmp_path, "canonical", "sampling.n=2")
+    evaluate_small(tmp_path, "canonical", "sampling.n=2")
     engine = FaultyEngine(failures=0)
-    result = evaluate(tmp_path, "canonical", "sampling.n=3", engine=engine)
+    result = evaluate_small(tmp_path, "canonical", "sampling.n=3", engine=engine)
     assert result["counts"]["samples"] == 12 and len(engine.requested) == 4
-    assert evaluate(tmp_path, "canonical", "sampling.n=1")["counts"]["samples"] == 4
+    assert evaluate_small(tmp_path, "canonical", "sampling.n=1")["counts"]["samples"] == 4
 
 
 @pytest.mark.parametrize(
@@ -141,15 +141,15 @@ def test_a_larger_n_adds_samples_and_a_smaller_n_ignores_some(tmp_path):
     ],
 )
 def test_samples_of_other_runs_are_refused(tmp_path, settings, message):
-    evaluate(tmp_path)
+    evaluate_small(tmp_path)
     before = (tmp_path / "results.json").read_bytes()
     with pytest.raises(StoreError, match=message):
-        evaluate(tmp_path, "canonical", *settings)
+        evaluate_small(tmp_path, "canonical", *settings)
     assert (tmp_path / "results.json").read_bytes() == before
 
 
 def test_the_results_record_versions_machine_data_and_warnings(tmp_path):
-    evaluate(tmp_path, "canonical", "purpose=choose", "engine.trained_length=16384")
+    evaluate_small(tmp_path, "canonical", "purpose=choose", "engine.trained_length=16384")
     found = read_results(tmp_path)
     assert found["schema"] == 1 and found["versions"]["verl"] and found["machine"]["cores"]
     assert any("CHOSEN ON A TEST SET" in line for line in found["warnings"])
@@ -162,7 +162,7 @@ def test_the_results_record_versions_machine_data_and_warnings(tmp_path):
 
 
 def test_a_degraded_tier_is_marked(tmp_path):
-    result = evaluate(tmp_path)
+    result = evaluate_small(tmp_path)
     config = load_eval_config(None, ["model=canonical", f"tasks=[{SMALL}]"])
     plan = plan_tasks(config)[1][0]
     assert results.list_warnings(config, plan.task, plan.sampling, result) == []
@@ -179,11 +179,11 @@ def test_answers_from_a_file(tmp_path):
         {"id": "number", "response": "\\boxed{7}", "task": "small"},
     ]
     answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = evaluate(tmp_path / "out", str(answers))
+    result = evaluate_small(tmp_path / "out", str(answers))
     assert result["counts"]["samples"] == 1 and result["counts"]["failed"] == 7
     answers.write_text('{"id": "number"}\n')
     with pytest.raises(EngineError, match="response"):
-        evaluate(tmp_path / "other", str(answers))
+        evaluate_small(tmp_path / "other", str(answers))
 
 
 def test_a_truncated_answer_is_counted(tmp_path):
@@ -192,7 +192,7 @@ def test_a_truncated_answer_is_counted(tmp_path):
             for request in requests:
                 yield request, Generation("```python\nprint(", 5, 7, "length", -0.5)
 
-    result = evaluate(tmp_path, engine=TruncatingEngine("empty"))
+    result = evaluate_small(tmp_path, engine=TruncatingEngine("empty"))
     assert result["counts"]["truncated"] == 8 and result["lengths"]["mean"] == 7
     assert result["tokens"] == {"prompt": 40, "generated": 56}
 
@@ -217,18 +217,20 @@ class GuessingEngine(PresetEngine):
 
 def test_a_second_round_is_reused_for_equal_requests_only(tmp_path):
     engine = GuessingEngine()
-    result = evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=engine)
+    result = evaluate_small(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=engine)
     assert result["refinement"]["samples"] == 12 and result["refinement"]["problems"] == 4
     [vote, weighted] = [row for row in result["methods"] if "second round" in row["name"]]
     assert (
         vote["value"] == weighted["value"] == 1.0 and vote["tokens_per_problem"] == 2 * 10 + 3 * 20
     )
     assert (
-        evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=GuessingEngine())
+        evaluate_small(
+            tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=GuessingEngine()
+        )
         == result
     )
     more = GuessingEngine()
-    result = evaluate(
+    result = evaluate_small(
         tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", "sampling.n=4", engine=more
     )
     assert result["refinement"]["samples"] == 12
@@ -236,7 +238,7 @@ def test_a_second_round_is_reused_for_equal_requests_only(tmp_path):
 
 
 def test_a_failed_second_round_is_reported(tmp_path):
-    result = evaluate(
+    result = evaluate_small(
         tmp_path, "m.x", "refine.n=2", "refine.agreement=0.9", engine=GuessingEngine(fails=True)
     )
     assert result["refinement"]["failed"] == 8
@@ -248,8 +250,8 @@ def test_a_failed_second_round_is_reported(tmp_path):
 
 def test_a_system_prompt_is_part_of_the_data(tmp_path):
     engine = GuessingEngine()
-    plain = evaluate(tmp_path / "plain", "m.x", engine=GuessingEngine())
-    system = evaluate(tmp_path / "system", "m.x", "system=Be brief.", engine=engine)
+    plain = evaluate_small(tmp_path / "plain", "m.x", engine=GuessingEngine())
+    system = evaluate_small(tmp_path / "system", "m.x", "system=Be brief.", engine=engine)
     assert engine.requests[0].messages[0] == {"role": "system", "content": "Be brief."}
     assert plain["data"]["sha256"] != system["data"]["sha256"]
 
@@ -258,9 +260,9 @@ def test_answers_to_other_problems_are_refused(tmp_path):
     answers = tmp_path / "answers.jsonl"
     answers.write_text('{"id": "other", "response": "x"}\n')
     with pytest.raises(EngineError, match="ids are like again, double"):
-        evaluate(tmp_path / "out", str(answers))
+        evaluate_small(tmp_path / "out", str(answers))
 
 
 def test_a_limit_keeps_the_first_problems(tmp_path):
-    result = evaluate(tmp_path, "canonical", "limit=2")
+    result = evaluate_small(tmp_path, "canonical", "limit=2")
     assert result["counts"]["problems"] == 2 and "THE FIRST 2 OF 4" in result["data"]["notes"][0]

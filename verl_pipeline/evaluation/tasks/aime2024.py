@@ -14,10 +14,10 @@ from verl_pipeline.evaluation.tasks._prompts import BOXED_INSTRUCTION, REASONING
 from verl_pipeline.evaluation.tasks._rows import read_items
 
 _R1 = "README of DeepSeek-R1"
-_R1_NOTE = "64 samples a problem, 32,768 tokens"
+_R1_NOTE = "64 samples per problem, 32,768 tokens"
 
 
-def load(finder: DataFinder) -> TaskData:
+def load_problems(finder: DataFinder) -> TaskData:
     """Load all 30 problems from rows with ``problem`` and ``answer``, as rLLM's and the hub's."""
     rows, origin = finder.find_rows(
         ["aime2024", "aime24", "aime_2024"],
@@ -47,7 +47,7 @@ def _make_item(number: int, row: Row) -> TaskItem:
 TASK = Task(
     name="aime2024",
     title="AIME 2024",
-    load=load,
+    load=load_problems,
     sampling=dataclasses.replace(REASONING_SAMPLING, n=64),
     published=(
         PublishedResult(

@@ -33,7 +33,7 @@ _SAMPLES = "sample tests only, like ours: 378 of 408 problems have a single one"
 _REAL = "submitted to Codeforces"
 
 
-def load(finder: DataFinder) -> TaskData:
+def load_problems(finder: DataFinder) -> TaskData:
     """Load all problems from CodeElo's rows, or rLLM's (``problem``, ``tests``)."""
     rows, origin = finder.find_rows(
         ["codeforces", "codeelo"], hub=HubFiles("Qwen/CodeElo", ("data/*.parquet",))
@@ -95,7 +95,7 @@ def _parse_tags(row: Row) -> list[str]:
 TASK = Task(
     name="codeforces",
     title="Codeforces (CodeElo), sample tests",
-    load=load,
+    load=load_problems,
     sampling=SamplingParameters(n=8, max_tokens=32768),
     rate=estimate_rating,
     published=(

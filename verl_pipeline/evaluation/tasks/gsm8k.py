@@ -9,7 +9,7 @@ from verl_pipeline.evaluation.tasks._rows import read_items
 from verl_pipeline.grading.readers import BadRow
 
 
-def load(finder: DataFinder) -> TaskData:
+def load_problems(finder: DataFinder) -> TaskData:
     """Load the test split."""
     rows, origin = finder.find_rows(
         ["gsm8k_test", "gsm8k"],
@@ -35,6 +35,6 @@ def _make_item(number: int, row: Row) -> TaskItem:
 TASK = Task(
     name="gsm8k",
     title="GSM8K",
-    load=load,
+    load=load_problems,
     sampling=dataclasses.replace(REASONING_SAMPLING, max_tokens=2048),
 )

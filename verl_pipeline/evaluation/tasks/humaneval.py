@@ -32,7 +32,7 @@ def make_item(row: Row, source: str) -> TaskItem:
     )
 
 
-def load(finder: DataFinder) -> TaskData:
+def load_problems(finder: DataFinder) -> TaskData:
     """Load all 164 problems."""
     rows, origin = finder.find_rows(
         ["HumanEval", "humaneval"],
@@ -45,6 +45,6 @@ def load(finder: DataFinder) -> TaskData:
 TASK = Task(
     name="humaneval",
     title="HumanEval",
-    load=load,
+    load=load_problems,
     sampling=SamplingParameters(n=8, max_tokens=32768),
 )

@@ -9,7 +9,7 @@ _BLOG = "DeepCoder blog post, April 2025"
 _NOTE = "number of samples not stated; rLLM's grader, which a program can end with sys.exit(0)"
 
 
-def load(finder: DataFinder) -> TaskData:
+def load_problems(finder: DataFinder) -> TaskData:
     """Load all problems in the hub's form; EvalPlus's own release file lacks ``test``."""
     rows, origin = finder.find_rows(
         ["humanevalplus", "HumanEvalPlus", "humaneval_plus"],
@@ -21,7 +21,7 @@ def load(finder: DataFinder) -> TaskData:
 TASK = Task(
     name="humaneval_plus",
     title="HumanEval+",
-    load=load,
+    load=load_problems,
     sampling=SamplingParameters(n=8, max_tokens=32768),
     published=(
         PublishedResult("DeepCoder-14B-Preview", 92.6, "pass@1", _BLOG, _NOTE),

@@ -7,7 +7,7 @@ from verl_pipeline.evaluation.tasks._rows import read_items
 from verl_pipeline.grading.readers import read_leetcode
 
 
-def load(finder: DataFinder) -> TaskData:
+def load_problems(finder: DataFinder) -> TaskData:
     """Load all rows of a local file; its licence allows no download from elsewhere."""
     rows, origin = finder.find_rows(["leetcode_test", "leetcode"])
     return read_items(rows, origin, _make_item)
@@ -27,5 +27,8 @@ def _make_item(number: int, row: Row) -> TaskItem:
 
 
 TASK = Task(
-    name="leetcode", title="LeetCode (rLLM's test rows)", load=load, sampling=REASONING_SAMPLING
+    name="leetcode",
+    title="LeetCode (rLLM's test rows)",
+    load=load_problems,
+    sampling=REASONING_SAMPLING,
 )

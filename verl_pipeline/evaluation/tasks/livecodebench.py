@@ -35,7 +35,7 @@ _ERRATA = (
 )
 
 
-def load(
+def load_problems(
     finder: DataFinder, release: str = "v5", start: str = "2024-08-01", end: str = "2025-02-01"
 ) -> TaskData:
     """Load the problems of contests with ``start`` <= date < ``end`` (ISO dates).
@@ -112,7 +112,7 @@ def _parse_option_date(name: str, text: str) -> datetime.date:
 TASK = Task(
     name="livecodebench",
     title="LiveCodeBench",
-    load=load,
+    load=load_problems,
     sampling=REASONING_SAMPLING,
     options={"release": "v5", "start": "2024-08-01", "end": "2025-02-01"},
     published=(

@@ -49,11 +49,14 @@ def load_ids(finder: DataFinder, ids: range) -> TaskData:
     return read_items(rows, origin, make_selected_item)
 
 
-def load(finder: DataFinder) -> TaskData:
+def load_problems(finder: DataFinder) -> TaskData:
     """Load the sanitized problems of the test split."""
     return load_ids(finder, TEST_IDS)
 
 
 TASK = Task(
-    name="mbpp", title="MBPP sanitized, test split", load=load, sampling=SamplingParameters(n=8)
+    name="mbpp",
+    title="MBPP sanitized, test split",
+    load=load_problems,
+    sampling=SamplingParameters(n=8),
 )

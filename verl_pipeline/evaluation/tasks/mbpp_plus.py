@@ -7,7 +7,7 @@ from verl_pipeline.evaluation.tasks.mbpp import make_item
 from verl_pipeline.grading.readers import read_mbpp_plus
 
 
-def load(finder: DataFinder) -> TaskData:
+def load_problems(finder: DataFinder) -> TaskData:
     """Load all problems in the hub's form."""
     rows, origin = finder.find_rows(
         ["mbppplus", "mbpp_plus"], hub=HubFiles("evalplus/mbppplus", ("data/*.parquet",))
@@ -16,4 +16,4 @@ def load(finder: DataFinder) -> TaskData:
     return read_items(rows, origin, lambda _number, row: make_item(row, read_mbpp_plus(row)))
 
 
-TASK = Task(name="mbpp_plus", title="MBPP+", load=load, sampling=SamplingParameters(n=8))
+TASK = Task(name="mbpp_plus", title="MBPP+", load=load_problems, sampling=SamplingParameters(n=8))

@@ -7,7 +7,7 @@ from verl_pipeline.evaluation.tasks.mbpp import load_ids
 VALIDATION_IDS = range(511, 601)
 
 
-def load(finder: DataFinder) -> TaskData:
+def load_problems(finder: DataFinder) -> TaskData:
     """Load the sanitized problems of the validation split."""
     return load_ids(finder, VALIDATION_IDS)
 
@@ -15,7 +15,7 @@ def load(finder: DataFinder) -> TaskData:
 TASK = Task(
     name="mbpp_validation",
     title="MBPP sanitized, validation split",
-    load=load,
+    load=load_problems,
     sampling=SamplingParameters(n=8),
     split="validation",
 )

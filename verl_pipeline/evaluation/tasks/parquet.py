@@ -16,7 +16,9 @@ from verl_pipeline.evaluation.tasks._rows import read_items
 from verl_pipeline.grading.readers import READERS, BadRow
 
 
-def load(finder: DataFinder, file: str = "", source: str = "", grader: str = "code") -> TaskData:
+def load_problems(
+    finder: DataFinder, file: str = "", source: str = "", grader: str = "code"
+) -> TaskData:
     """Load all rows of ``file``.
 
     Raises:
@@ -64,7 +66,7 @@ def _make_item(number: int, row: Row, *, source: str, grader: str) -> TaskItem:
 TASK = Task(
     name="parquet",
     title="A parquet file in verl's schema",
-    load=load,
+    load=load_problems,
     sampling=SamplingParameters(n=4, temperature=1.0, top_p=1.0),
     options={"file": "", "source": "", "grader": "code"},
     split="validation",
