@@ -155,8 +155,8 @@ def test_a_section_has_charts_notes_and_breakdowns(opened, results):
     }
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not page.evaluate(
-        "/NaN|undefined|Infinity|\\[object/.test(document.body.outerHTML.replace(/<script.*?<\\/script>/gs,"
-        " ''))"
+        "/NaN|undefined|Infinity|\\[object/.test("
+        "document.body.outerHTML.replace(/<script.*?<\\/script>/gs, ''))"
     )
 
 

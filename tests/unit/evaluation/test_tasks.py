@@ -1,4 +1,4 @@
-"""Tasks read the published formats, find their data, and report missing or broken data."""
+"""Tasks read the published formats and list broken rows."""
 
 import base64
 import json
@@ -15,9 +15,6 @@ from verl_pipeline.evaluation.data import (
     BadData,
     DataFinder,
     DataNotFound,
-    HubFiles,
-    PackageFile,
-    read_rows,
 )
 from verl_pipeline.evaluation.tasks import UnknownTask, find_task, list_task_names
 
@@ -47,52 +44,6 @@ def test_every_task_has_its_files_name_and_defaults(name):
     task = find_task(name)
     assert task.name == name and task.title and task.sampling.n >= 1
     assert all(row.source and row.measure for row in task.published)
-
-
-def test_missing_data_lists_the_places_searched_and_the_fix(tmp_path):
-    with pytest.raises(
-        DataNotFound, match=r"humanevalplus.*evalplus/humanevalplus: not searched.*--data"
-    ):
-        load_task("humaneval_plus", tmp_path)
-    with pytest.raises(DataNotFound, match="no such folder"):
-        load_task("humaneval", tmp_path / "typo")
-    finder = DataFinder(None, hub=False)
-    with pytest.raises(
-        DataNotFound, match=r"no folder of local files.*pip install no-such-package"
-    ):
-        finder.find_rows(
-            ["x"],
-            PackageFile("no-such-package", "no_such_module", "x.jsonl"),
-            HubFiles("a/b", ("*",)),
-        )
-
-
-def test_every_format_is_read(tmp_path):
-    rows = [{"a": 1, "b": ["x"]}, {"a": 2, "b": []}]
-    write_rows(tmp_path / "lines.jsonl", rows)
-    (tmp_path / "list.json").write_text(json.dumps(rows))
-    table = pa.Table.from_pylist(rows)
-    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
-    with (
-        pyarrow.OSFile(str(tmp_path / "s.arrow"), "wb") as file,
-        pyarrow.ipc.new_stream(file, table.schema) as writer,
-    ):
-        writer.write_table(table)
-    with (
-        pyarrow.OSFile(str(tmp_path / "f.arrow"), "wb") as file,
-        pyarrow.ipc.new_file(file, table.schema) as writer,
-    ):
-        writer.write_table(table)
-    for name in ("lines.jsonl", "list.json", "t.parquet", "s.arrow", "f.arrow"):
-        assert list(read_rows(tmp_path / name)) == rows, name
-
-
-@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.parquet", "x.arrow", "x.jsonl.gz"])
-@pytest.mark.parametrize("content", [b"{broken", b"\xff\xfe", b"[1]\n", b"5\n"])
-def test_a_broken_file_is_named(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadData, match=name):
-        list(read_rows(tmp_path / name))
 
 
 @pytest.mark.parametrize(
