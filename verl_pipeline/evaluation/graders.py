@@ -41,7 +41,7 @@ class Grader:
         with self._sandbox.worker():
             pass
 
-    def grade_response(self, item: TaskItem, response: str) -> dict[str, Any]:
+    def grade_item(self, item: TaskItem, response: str) -> dict[str, Any]:
         """Return the verdict of a response as a row of ``verdicts.jsonl``.
 
         ``verdict``; ``reward``: 1.0, 0.0 or None; ``reason``; ``answer``: the answer by which the

@@ -55,7 +55,7 @@ def sample_and_grade(
         gradings: dict[Future[dict[str, Any]], Row] = {}
 
         def submit_grading(row: Row) -> None:
-            gradings[threads.submit(grader.grade_response, items[row["id"]], row["response"])] = row
+            gradings[threads.submit(grader.grade_item, items[row["id"]], row["response"])] = row
 
         def store_verdicts(finished: Iterable[Future[dict[str, Any]]]) -> None:
             for future in list(finished):
