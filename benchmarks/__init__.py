@@ -1,3 +1,1 @@
-"""Measurements of real engines; each is run as ``python -m benchmarks.<name>`` from the
-repository's folder.
-"""
+"""Benchmarks with real engines: ``python -m benchmarks.<name>`` from the repository's folder."""

@@ -31,7 +31,7 @@ from benchmarks.attacks_programs import (
     BenchmarkProgram,
     select_corpus_programs,
 )
-from benchmarks.common import table, write_report
+from benchmarks.common import print_table, write_report
 from verl_pipeline.grading import Verdict, grade
 from verl_pipeline.sandbox import Sandbox
 
@@ -232,7 +232,9 @@ def main(
         output, "attacks", {"only": only, "match": match}, {"left_out": left_out, "programs": rows}
     )
     if match:
-        table([{**row, "program": row["name"]} for row in rows], ["program", "prime_code", "ours"])
+        print_table(
+            [{**row, "program": row["name"]} for row in rows], ["program", "prime_code", "ours"]
+        )
         return
     text = render_markdown(rows, left_out)
     print(text)

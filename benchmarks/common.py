@@ -1,10 +1,8 @@
-"""What all benchmarks share: the machine, the versions, spreads of repeats, and the report.
-
-Used by ``python -m benchmarks.<name>``; it measures nothing itself.
+"""Shared by all benchmarks: versions, statistics of repeats, reports and tables.
 
 Invariants:
-* A report appears under its name complete, or not at all.
-* An interval says what it is worth: without a second repeat there is none, never one of width 0.
+* A report is written completely or not at all.
+* A single repeat yields no interval, rather than one of width 0.
 """
 
 import contextlib
@@ -22,31 +20,33 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from verl_pipeline.evaluation.estimators import student_t
+from verl_pipeline.evaluation.estimators import compute_student_t
 from verl_pipeline.machine import describe_machine, read_package_versions
 
-# When the process began to measure: the report is written at its end.
+# The report is written at the end of the process, so its start is recorded here.
 _STARTED = datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def versions() -> dict[str, str]:
-    """Versions of what is measured, as far as installed, and the repository's ``commit``
-    (``-dirty`` with changes).
+def read_versions() -> dict[str, str]:
+    """Return the installed packages' versions and the repository's ``commit``.
+
+    The commit ends with ``-dirty`` if there are uncommitted changes.
     """
-    found = read_package_versions()
+    versions = read_package_versions()
     describe = "git describe --always --dirty --abbrev=40 --exclude=*".split()
-    # Without git, or outside a repository, there is no commit to name.
+    # There is no commit without git, or outside a repository.
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         run = subprocess.run(
             describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
         )
-        found["commit"] = run.stdout.strip()
-    return found
+        versions["commit"] = run.stdout.strip()
+    return versions
 
 
-def median_spread(values: Sequence[float]) -> dict[str, float]:
-    """``median``, ``min``, ``max``, ``q1``, ``q3`` (linear between repeats), in the unit of
-    ``values``, and ``n``.
+def summarize_spread(values: Sequence[float]) -> dict[str, float]:
+    """Return ``median``, ``min``, ``max``, quartiles ``q1`` and ``q3``, and the count ``n``.
+
+    The quartiles interpolate linearly between values; all but ``n`` have the unit of ``values``.
     """
     ordered = sorted(values)
     quartiles = (
@@ -65,22 +65,21 @@ def median_spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def geometric_ratio(
+def estimate_ratio(
     a: list[float], b: list[float], *, paired: bool = False
 ) -> dict[str, float | None]:
-    """Ratio of the geometric means of the repeats ``a`` and ``b``, with a 95 % interval.
+    """Estimate the ratio of the geometric means of ``a`` and ``b``, with a 95 % interval.
 
-    With x = ln a, y = ln b, the interval is exp(d ± t se), t the 97.5 % quantile of Student's
+    With x = ln a, y = ln b, the interval is exp(d ± t se); t is the 97.5 % quantile of Student's
     distribution:
 
     * unpaired (Welch): d = mean x - mean y; se² = u + v, u = var x / n, v = var y / m;
       degrees of freedom (u + v)² / (u² / (n - 1) + v² / (m - 1));
-    * paired (a[i] measured beside b[i]): d = mean, se² = var / n of the differences x[i] - y[i]; n
-      - 1 degrees.
+    * paired (a[i] measured beside b[i]): d = mean and se² = var / n of the differences x[i] - y[i];
+      n - 1 degrees of freedom.
 
     Returns:
-        ``ratio``, ``low``, ``high`` (no unit); the last two are None where a single repeat allows
-        no interval.
+        ``ratio``, ``low`` and ``high``; the last two are None for a single repeat.
     """
     x, y = [math.log(value) for value in a], [math.log(value) for value in b]
     if paired:
@@ -99,7 +98,7 @@ def geometric_ratio(
     freedom = total**2 / sum(
         square**2 / (n - 1) for square, (_values, n) in zip(squares, parts, strict=True)
     )
-    half = student_t(freedom) * math.sqrt(total)
+    half = compute_student_t(freedom) * math.sqrt(total)
     return {
         "ratio": math.exp(middle),
         "low": math.exp(middle - half),
@@ -107,48 +106,51 @@ def geometric_ratio(
     }
 
 
-def ratio_text(ratio: Mapping[str, float | None]) -> str:
-    """What :func:`geometric_ratio` returned, as in the tables: ``1.37 [1.01, 1.85]``."""
+def format_ratio(ratio: Mapping[str, float | None]) -> str:
+    """Return a result of :func:`estimate_ratio` as ``1.37 [1.01, 1.85]``."""
     interval = "" if ratio["low"] is None else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
     return f"{ratio['ratio']:.2f}{interval}"
 
 
 def write_report(path: Path, name: str, arguments: Mapping[str, Any], results: Any) -> None:
-    """Write the report of benchmark ``name`` as JSON, by one rename; ``started`` is UTC (ISO 8601)."""
+    """Write the report of benchmark ``name`` as JSON, atomically; ``started`` is UTC."""
     report = {
         "benchmark": name,
         "started": _STARTED,
         "arguments": dict(arguments),
         "machine": describe_machine(),
-        "versions": versions(),
+        "versions": read_versions(),
         "results": results,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # NaN is no JSON: better an error here than a file that other readers refuse.
-        scratch.write_text(json.dumps(report, indent=2, default=str, allow_nan=False) + "\n")
-        scratch.replace(path)
+        # JSON has no NaN: an error here is better than a file that other readers reject.
+        temporary.write_text(json.dumps(report, indent=2, default=str, allow_nan=False) + "\n")
+        temporary.replace(path)
     finally:
-        scratch.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print ``rows`` under ``columns`` (keys of the rows); floats to three digits, what is missing
-    as ``-``.
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print ``rows`` as a table.
+
+    Args:
+        rows: floats are printed with three digits, missing values as ``-``.
+        columns: keys of the rows.
     """
-    shown = Table()
+    table = Table()
     for column in columns:
-        shown.add_column(
+        table.add_column(
             column, justify="left" if column == columns[0] else "right", overflow="fold"
         )
     for row in rows:
-        shown.add_row(*[_cell(row.get(column)) for column in columns])
-    # Into a file, rich would fold the table to 80 columns.
-    Console(width=None if sys.stdout.isatty() else 140).print(shown)
+        table.add_row(*[_format_cell(row.get(column)) for column in columns])
+    # Without a terminal, rich would fold the table to 80 columns.
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return "-" if value is None else str(value)

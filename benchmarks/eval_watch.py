@@ -1,17 +1,16 @@
-"""What evaluating every checkpoint beside a training run costs it: the quickstart's training alone
-and watched.
+"""Measures how much a training slows down while its checkpoints are evaluated beside it.
 
 ``python -m benchmarks.eval_watch [--steps 6] [--repeats 1] [--output FILE]``, from the repository's
-folder; 5 minutes a run and two runs a repeat on two cores.
+folder; on two cores 5 minutes per run, two runs per repeat.
 
-Both runs save a checkpoint every second step; the second has ``verl-pipeline eval-watch`` beside
-it, on the cores named by ``--cores`` (by default all: it then competes with the training for them,
-at low priority).
+The quickstart's training runs alone and watched, and saves a checkpoint every second step. In the
+watched run, ``verl-pipeline eval-watch`` runs beside it on the cores of ``--cores``; by default on
+all, where it competes with the training at low priority.
 
 Invariants:
-* The runs train the same batches; a step's time is verl's own ``timing_s/step``, without the first
-  (warm-up) and the last (which samples nothing).
-* The watcher has evaluated every checkpoint, each with weights of its own, or nothing is written.
+* The runs train the same batches. A step's time is verl's ``timing_s/step``; the first step
+  (warm-up) and the last (which samples nothing) are left out.
+* A report is written only if the watcher has evaluated every checkpoint, each with its own weights.
 """
 
 import json
@@ -25,22 +24,33 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.common import geometric_ratio, median_spread, ratio_text, table, write_report
-from verl_pipeline.quickstart.__main__ import DIFFICULTIES, overrides
+from benchmarks.common import (
+    estimate_ratio,
+    format_ratio,
+    print_table,
+    summarize_spread,
+    write_report,
+)
+from verl_pipeline.quickstart.__main__ import DIFFICULTIES, make_overrides
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
 from verl_pipeline.testing import runs
 
-EVERY = 2
-RUN_S = 1800.0
+SAVE_EVERY = 2
+RUN_TIMEOUT_S = 1800.0
 
 
-def measure(directory: Path, model: Path, steps: int, watched: bool, cores: str | None) -> dict:
-    """One training; ``steps_s``: times of its steps; ``checkpoints``: what the watcher found, if
-    there was one.
+def measure_training(
+    directory: Path, model: Path, steps: int, watched: bool, cores: str | None
+) -> dict:
+    """Run one training.
+
+    Returns:
+        ``watched``; ``steps_s``: times of its steps, in seconds; ``checkpoints``: the watcher's
+        results.
 
     Raises:
-        RuntimeError: the training or the watcher failed; the end of its log is in the message.
+        RuntimeError: the training or the watcher failed; the message has the end of its log.
     """
     data = directory / "data"
     write_parquet(
@@ -49,19 +59,19 @@ def measure(directory: Path, model: Path, steps: int, watched: bool, cores: str 
     settings = [
         *(
             word
-            for word in overrides(model, data, directory, steps)
+            for word in make_overrides(model, data, directory, steps)
             if not word.startswith("trainer.logger=")
         ),
-        f"trainer.save_freq={EVERY}",
+        f"trainer.save_freq={SAVE_EVERY}",
         "trainer.val_before_train=False",
         "trainer.test_freq=-1",
     ]
-    watcher = _watch(directory, data, steps, cores) if watched else None
+    watcher = _start_watcher(directory, data, steps, cores) if watched else None
     try:
-        run = runs.train(directory / "training", settings, timeout_s=RUN_S)
+        run = runs.train(directory / "training", settings, timeout_s=RUN_TIMEOUT_S)
         if run.returncode:
-            raise RuntimeError(f"the training ended with {run.returncode}: {run.output[-2000:]}")
-        if watcher is not None and watcher.wait(RUN_S):
+            raise RuntimeError(f"the training exited with {run.returncode}: {run.output[-2000:]}")
+        if watcher is not None and watcher.wait(RUN_TIMEOUT_S):
             raise RuntimeError(
                 f"the watcher failed: {(directory / 'watch.log').read_text()[-2000:]}"
             )
@@ -70,10 +80,13 @@ def measure(directory: Path, model: Path, steps: int, watched: bool, cores: str 
             watcher.send_signal(signal.SIGTERM)
             watcher.wait(60)
     rows = json.loads((directory / "watched" / "checkpoints.json").read_text()) if watched else []
-    if watched and [row["step"] for row in rows] != list(range(EVERY, steps + 1, EVERY)):
-        raise RuntimeError(f"checkpoints evaluated: {[row['step'] for row in rows]}")
+    if watched and [row["step"] for row in rows] != list(range(SAVE_EVERY, steps + 1, SAVE_EVERY)):
+        raise RuntimeError(
+            f"the watcher evaluated steps {[row['step'] for row in rows]} instead of every "
+            f"{SAVE_EVERY}nd of {steps}"
+        )
     if len({row["weights"] for row in rows}) < len(rows):
-        raise RuntimeError("two checkpoints have one weights' hash")
+        raise RuntimeError("two checkpoints have the same hash of weights")
     return {
         "watched": watched,
         "steps_s": [run.metrics[step]["timing_s/step"] for step in sorted(run.metrics)[1:-1]],
@@ -84,7 +97,7 @@ def measure(directory: Path, model: Path, steps: int, watched: bool, cores: str 
     }
 
 
-def _watch(directory: Path, data: Path, steps: int, cores: str | None) -> subprocess.Popen:
+def _start_watcher(directory: Path, data: Path, steps: int, cores: str | None) -> subprocess.Popen:
     words = [
         "--output",
         str(directory / "watched"),
@@ -116,35 +129,35 @@ def _watch(directory: Path, data: Path, steps: int, cores: str | None) -> subpro
 
 def main(
     steps: Annotated[int, typer.Option(min=4, help="Updates of each run.")] = 6,
-    repeats: Annotated[int, typer.Option(min=1, help="Of both runs, in turn.")] = 1,
-    cores: Annotated[str | None, typer.Option(help="Processors of the watcher.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of both runs, in turn.")] = 1,
+    cores: Annotated[str | None, typer.Option(help="Processors of the watcher, e.g. 0,1.")] = None,
     output: Annotated[Path, typer.Option(help="Report.")] = Path(
         "benchmarks/results/eval_watch.json"
     ),
 ) -> None:
-    """Measure, print and write."""
+    """Measure both runs in turn, print the ratio, and write the report."""
     model = prepare_model()
-    found = []
+    measured = []
     for _ in range(repeats):
         for watched in (False, True):
             with tempfile.TemporaryDirectory(prefix="eval-watch-") as directory:
-                found.append(measure(Path(directory), model, steps, watched, cores))
-    alone, beside = (
-        [s for run in found if run["watched"] is watched for s in run["steps_s"]]
+                measured.append(measure_training(Path(directory), model, steps, watched, cores))
+    alone_s, watched_s = (
+        [s for run in measured if run["watched"] is watched for s in run["steps_s"]]
         for watched in (False, True)
     )
-    ratio = geometric_ratio(beside, alone)
+    ratio = estimate_ratio(watched_s, alone_s)
     rows = [
-        {"training": name, **median_spread(times)}
-        for name, times in (("alone", alone), ("beside the watcher", beside))
+        {"training": name, **summarize_spread(times)}
+        for name, times in (("alone", alone_s), ("beside the watcher", watched_s))
     ]
-    table(rows, ["training", "median", "min", "max", "n"])
-    print(f"step time beside the watcher, as a multiple: {ratio_text(ratio)}")
+    print_table(rows, ["training", "median", "min", "max", "n"])
+    print(f"step time beside the watcher over step time alone: {format_ratio(ratio)}")
     write_report(
         output,
         "eval_watch",
         {"steps": steps, "repeats": repeats, "cores": cores},
-        {"runs": found, "ratio": ratio},
+        {"runs": measured, "ratio": ratio},
     )
 
 

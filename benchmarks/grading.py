@@ -31,7 +31,7 @@ import psutil
 import typer
 from rich.progress import track
 
-from benchmarks.common import geometric_ratio, median_spread, table, write_report
+from benchmarks.common import estimate_ratio, print_table, summarize_spread, write_report
 from verl_pipeline.grading import Problem, Verdict, grade
 from verl_pipeline.grading.readers import read_taco
 from verl_pipeline.sandbox import Sandbox
@@ -205,13 +205,13 @@ def summarize_rounds(
     return {
         "mix": mix.name,
         "grader": grader,
-        "programs_per_s": median_spread(rates),
+        "programs_per_s": summarize_spread(rates),
         "latency_p50_s": latencies[len(latencies) // 2],
         "latency_p95_s": latencies[int(len(latencies) * 0.95)],
-        "over_prime_code": geometric_ratio(
+        "over_prime_code": estimate_ratio(
             rates, [round["programs_per_s"] for round in baseline], paired=True
         ),
-        "overhead_s": median_spread([v for round in rounds for v in round["overheads_s"]])
+        "overhead_s": summarize_spread([v for round in rounds for v in round["overheads_s"]])
         if "overheads_s" in rounds[0]
         else None,
     }
@@ -291,7 +291,7 @@ def main(
     }
     write_report(output, "grading", {"quick": quick}, report)
     rows = [make_row(result) for result in results]
-    table(rows, list(rows[0]))
+    print_table(rows, list(rows[0]))
     print(f"a further stdin test: {further_s * 1e3:.1f} ms; memory kept, MB: {memory}")
 
 

@@ -1,9 +1,8 @@
-"""The trainer modes that :mod:`benchmarks.pipeline` compares, as overrides of one common
-configuration.
+"""The trainer modes of :mod:`benchmarks.pipeline`, as overrides of a common configuration.
 
-Invariant: all modes compute the same: one update a batch from the rollout's own log-probs (bypass
-mode, as DeepCoder; it is what ``one_step_off_policy`` ships), no reference model, the same
-precision and micro-batches. What differs is who waits for whom.
+Invariant: all modes do the same computation: one update per batch from the rollout's log-probs
+(bypass mode, as in DeepCoder and as ``one_step_off_policy`` is shipped), no reference model, the
+same precision and micro-batches. They differ only in which pool waits for which.
 """
 
 from dataclasses import dataclass
@@ -23,20 +22,17 @@ _SEPARATE = (
 
 
 @dataclass(frozen=True)
-class Mode:
+class TrainerMode:
     """One way to train.
 
     Attributes:
-        name: in tables and results.
-        module: what ``python -m`` runs.
-        overrides: beside the common ones.
-        pools: 2 for separate pools of one core each, 1 for one pool of both cores.
-        poll_s: pause between two looks of verl's replay buffer, in seconds; None where it is not
-            used.
-        ahead: batches that are sampled ahead of the one that is trained: step k runs beside the
-            sampling of k + ahead.
-        labels_ahead: how much higher the version is that the mode calls its weights than the
-            updates they have seen.
+        name: name in tables and results.
+        module: module for ``python -m``.
+        overrides: overrides in addition to the common ones.
+        pools: 2: separate pools of one core each; 1: one pool of both cores.
+        poll_s: poll interval of verl's replay buffer, in seconds; None if it is not used.
+        batches_ahead: step k runs beside the sampling of batch k + ``batches_ahead``.
+        version_offset: the mode's version numbers minus the number of updates of the weights.
     """
 
     name: str
@@ -44,23 +40,35 @@ class Mode:
     overrides: tuple[str, ...]
     pools: int
     poll_s: float | None
-    ahead: int
-    labels_ahead: int = 0
+    batches_ahead: int
+    version_offset: int = 0
 
 
-def _ours(staleness: int) -> Mode:
+def _make_our_mode(staleness: int) -> TrainerMode:
     overrides = (f"trainer.v1.one_off_pipeline.staleness={staleness}", f"{ROLLOUT}.nnodes=1")
     correction = "trainer.v1.one_off_pipeline.correction=as_configured"
-    return Mode(
-        f"ours, staleness {staleness}", OURS, (*overrides, correction), 2, None, ahead=staleness
+    return TrainerMode(
+        f"ours, staleness {staleness}",
+        OURS,
+        (*overrides, correction),
+        pools=2,
+        poll_s=None,
+        batches_ahead=staleness,
     )
 
 
-def _sync(poll_s: float, name: str) -> Mode:
-    return Mode(f"verl sync{name}", STOCK, ("trainer.v1.trainer_mode=sync",), 1, poll_s, ahead=0)
+def _make_sync_mode(poll_s: float, suffix: str) -> TrainerMode:
+    return TrainerMode(
+        f"verl sync{suffix}",
+        STOCK,
+        ("trainer.v1.trainer_mode=sync",),
+        pools=1,
+        poll_s=poll_s,
+        batches_ahead=0,
+    )
 
 
-def _separate_async(poll_s: float, name: str) -> Mode:
+def _make_separate_async_mode(poll_s: float, suffix: str) -> TrainerMode:
     overrides = (
         *_SEPARATE,
         "trainer.v1.trainer_mode=separate_async",
@@ -69,40 +77,44 @@ def _separate_async(poll_s: float, name: str) -> Mode:
         "actor_rollout_ref.hybrid_engine=False",
         f"{ROLLOUT}.nnodes=1",
     )
-    return Mode(f"verl separate_async{name}", STOCK, overrides, 2, poll_s, ahead=1)
+    return TrainerMode(
+        f"verl separate_async{suffix}", STOCK, overrides, pools=2, poll_s=poll_s, batches_ahead=1
+    )
 
 
-_ONE_STEP_OFF = Mode(
+_ONE_STEP_OFF = TrainerMode(
     "verl one_step_off_policy",
     "verl.experimental.one_step_off_policy.main_ppo",
     (
         *_SEPARATE,
-        # As shipped, the path only exists in verl's own source folder.
+        # The shipped search path exists only in verl's source folder.
         "hydra.searchpath=[pkg://verl.trainer.config]",
         "rollout.n_gpus_per_node=1",
         "actor_rollout_ref.hybrid_engine=False",
     ),
-    2,
-    None,
-    ahead=1,
-    # It sends v_{k-1} in step k, as version k.
-    labels_ahead=1,
+    pools=2,
+    poll_s=None,
+    batches_ahead=1,
+    # In step k it sends the weights after update k-1, as version k.
+    version_offset=1,
 )
 MODES = (
-    _sync(0.05, ", 50 ms poll"),
-    _ours(1),
+    _make_sync_mode(0.05, ", 50 ms poll"),
+    _make_our_mode(1),
     _ONE_STEP_OFF,
-    _separate_async(0.05, ", 50 ms poll"),
-    _ours(0),
-    _sync(2.0, " as shipped"),
-    _separate_async(2.0, " as shipped"),
+    _make_separate_async_mode(0.05, ", 50 ms poll"),
+    _make_our_mode(0),
+    _make_sync_mode(2.0, " as shipped"),
+    _make_separate_async_mode(2.0, " as shipped"),
 )
 
 
-def common(model: Path, data: Path, workloads: tuple[Workload, ...], steps: int) -> list[str]:
-    """What all modes are given."""
+def make_common_overrides(
+    model: Path, data: Path, workloads: tuple[Workload, ...], steps: int
+) -> list[str]:
+    """Return the overrides that all modes share."""
     batch = len(workloads[0].lengths)
-    longest = max(workload.longest for workload in workloads)
+    longest = max(workload.max_length for workload in workloads)
     return [
         "+verl_pipeline=cpu",
         f"data.train_files={data}",
@@ -115,7 +127,7 @@ def common(model: Path, data: Path, workloads: tuple[Workload, ...], steps: int)
         f"actor_rollout_ref.model.path={model}",
         "actor_rollout_ref.model.enable_gradient_checkpointing=False",
         f"{ACTOR}.ppo_mini_batch_size={batch}",
-        # A micro-batch is padded to its longest sequence: one by one, no mode computes padding.
+        # A micro-batch is padded to its longest sequence; with one sequence there is no padding.
         f"{ACTOR}.ppo_micro_batch_size_per_gpu=1",
         f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=1",
         f"{ROLLOUT}.n={len(workloads[0].lengths[0])}",
@@ -124,7 +136,7 @@ def common(model: Path, data: Path, workloads: tuple[Workload, ...], steps: int)
         f"{ROLLOUT}.calculate_log_probs=True",
         "algorithm.adv_estimator=grpo",
         "algorithm.rollout_correction.bypass_mode=True",
-        *fixed_length.overrides(data.parent),
+        *fixed_length.make_overrides(data.parent),
         f"trainer.total_training_steps={steps}",
         "trainer.total_epochs=1",
         "trainer.val_before_train=False",

@@ -1,11 +1,10 @@
-"""Gives each pool its own cores, as GPUs would be separate: by the titles of the processes that
-compute.
+"""Pins the workers of each pool to cores of their own, as if they had separate GPUs.
 
 Invariants:
-* Pinned are the processes that do a device's work: verl's trainer workers and vLLM's workers.
-  Everything else (agent loops, HTTP servers, TransferQueue, Ray) may run anywhere, as it would
-  beside a GPU.
-* Every thread of a pinned process is pinned, also those it starts later (they inherit it).
+* The pinned processes are those that do a device's work: verl's trainer workers and vLLM's workers,
+  recognized by their titles. Agent loops, HTTP servers, TransferQueue and Ray may run on any core,
+  as they would beside a GPU.
+* All threads of a pinned process are pinned; threads that it starts later inherit the cores.
 """
 
 import contextlib
@@ -15,24 +14,24 @@ from pathlib import Path
 
 import psutil
 
-TRAINER, ROLLOUT = "ray::WorkerDict", "VLLM::Worker"
+TRAINER_TITLE, ROLLOUT_TITLE = "ray::WorkerDict", "VLLM::Worker"
 
 
-def pin(processes: Iterable[psutil.Process], trainer: set[int], rollout: set[int]) -> None:
-    """Bind the workers among ``processes`` to the cores of their pool; cheap enough to repeat every
-    second.
-    """
+def pin_workers(
+    processes: Iterable[psutil.Process], trainer_cores: set[int], rollout_cores: set[int]
+) -> None:
+    """Pin the workers among ``processes`` to their pool's cores; cheap enough for every second."""
     for process in processes:
-        # The kernel keeps 15 characters of a title in the name; the command line holds all of it.
+        # A process's name holds only 15 characters of its title; the command line holds all.
         with contextlib.suppress(psutil.Error, OSError):
             title = " ".join(process.cmdline())
-            if title.startswith(TRAINER):
-                _pin(process.pid, trainer)
-            elif title.startswith(ROLLOUT):
-                _pin(process.pid, rollout)
+            if title.startswith(TRAINER_TITLE):
+                _pin_threads(process.pid, trainer_cores)
+            elif title.startswith(ROLLOUT_TITLE):
+                _pin_threads(process.pid, rollout_cores)
 
 
-def _pin(pid: int, cores: set[int]) -> None:
+def _pin_threads(pid: int, cores: set[int]) -> None:
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):
             if os.sched_getaffinity(int(task.name)) != cores:

@@ -1,8 +1,9 @@
-"""Our trainer with both pools and nothing to train, for :mod:`benchmarks.rollout` and
-:mod:`benchmarks.weight_sync`.
+"""Starts our trainer with both pools, without training.
 
-Invariant: every process that :func:`pools` starts has ended when its block has, also after an
-error.
+For :mod:`benchmarks.rollout` and :mod:`benchmarks.weight_sync`.
+
+Invariant: when the block of :func:`start_pools` ends, even by an error, all its processes have
+ended.
 """
 
 import tempfile
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
-    """Start Ray, TransferQueue and both pools in this process, the weights sent once.
+def start_pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
+    """Start Ray, TransferQueue and both pools, and send the weights once.
 
-    The CPU's environment (:func:`verl_pipeline.verl_adapter.cpu.environment.set_environment`) must have been set
-    before verl is imported, which happens here.
+    Call :func:`verl_pipeline.verl_adapter.cpu.environment.set_environment` before: it must precede the import of
+    verl, which happens here.
 
     Args:
-        overrides: on top of the tiny run's (:mod:`verl_pipeline.testing.tiny`).
+        overrides: added to the overrides of :mod:`verl_pipeline.testing.tiny`.
     """
     import ray
     import transfer_queue as tq

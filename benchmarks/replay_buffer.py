@@ -1,10 +1,9 @@
-"""What waiting for a batch costs: the delay until a finished batch is seen, and the load of polling
-TransferQueue.
+"""Measures the cost of waiting for a batch: detection delay and polling load on TransferQueue.
 
 ``python -m benchmarks.replay_buffer [--output results.json]``; about three minutes on two cores.
 
-Two sizes, on real Ray and TransferQueue: 4 prompts x 4 trajectories, where the delay matters, and
-1024 x 16, where the load matters. verl's own buffer polls every 2 s whatever the size.
+Two sizes, with real Ray and TransferQueue: 4 prompts x 4 trajectories, where the delay matters, and
+1024 x 16, where the load matters. verl's own buffer polls every 2 s at any size.
 """
 
 import statistics
@@ -18,14 +17,15 @@ import transfer_queue as tq
 import typer
 from rich.progress import track
 
-from benchmarks.common import table, write_report
+from benchmarks.common import print_table, write_report
 from verl_pipeline.trainer import prompts, replay_buffer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
 
 SIZES = ((4, 4), (1024, 16))
 
 
-def submit(batch: int, count: int, sessions: int) -> list[str]:
+def submit_batch(batch: int, count: int, sessions: int) -> list[str]:
+    """Put running prompts with their trajectories into TransferQueue; return the prompts' uids."""
     uids = [prompts.make_uid(batch, position) for position in range(count)]
     tags = [
         {"is_prompt": True, "status": "running", "global_steps": batch, "sessions": sessions}
@@ -48,43 +48,46 @@ def submit(batch: int, count: int, sessions: int) -> list[str]:
     return uids
 
 
-def measure(count: int, sessions: int, repeats: int) -> dict:
-    """Delay between a batch's end and its being seen, and the share of the wait that is spent
-    polling.
+def measure_size(count: int, sessions: int, repeats: int) -> dict:
+    """Measure batches of one size.
+
+    Returns:
+        The delay between the end of a batch and its detection, in seconds, and the share of the
+        wait that is spent polling.
     """
-    polls: list[float] = []
+    poll_times: list[float] = []
     original = replay_buffer._tags
 
-    def timed(partition_id):
+    def read_tags_timed(partition_id):
         start = time.perf_counter()
         tags = original(partition_id)
-        polls.append(time.perf_counter() - start)
+        poll_times.append(time.perf_counter() - start)
         return tags
 
-    replay_buffer._tags = timed
+    replay_buffer._tags = read_tags_timed
     delays, shares = [], []
     buffer = InOrderReplayBuffer(deadline_s=600, watchdog=lambda: None, watch_every_s=600)
     for batch in range(1, repeats + 1):
-        uids = submit(batch, count, sessions)
-        ended: list[float] = []
+        uids = submit_batch(batch, count, sessions)
+        end_times: list[float] = []
 
-        def end(uids=uids, ended=ended):
-            # Half a second apart from the start of the wait, and never in step with the polls.
+        def finish_batch(uids=uids, end_times=end_times):
+            # The delay varies from batch to batch, so that it does not align with the polls.
             time.sleep(3.0 + 0.37 * (len(delays) % 5))
             tq.kv_batch_put(
                 keys=uids, partition_id="train", tags=[{"status": "finished"} for _ in uids]
             )
-            ended.append(time.perf_counter())
+            end_times.append(time.perf_counter())
 
-        thread = threading.Thread(target=end)
+        thread = threading.Thread(target=finish_batch)
         thread.start()
-        polls.clear()
+        poll_times.clear()
         start = time.perf_counter()
         buffer.drain()
-        seen = time.perf_counter()
+        detected = time.perf_counter()
         thread.join()
-        delays.append(max(seen - ended[0], 0.0))
-        shares.append(sum(polls) / (seen - start))
+        delays.append(max(detected - end_times[0], 0.0))
+        shares.append(sum(poll_times) / (detected - start))
         buffer.discard(batch)
     replay_buffer._tags = original
     return {
@@ -94,7 +97,7 @@ def measure(count: int, sessions: int, repeats: int) -> dict:
         "delay_s_median": statistics.median(delays),
         "delay_s_max": max(delays),
         "polling_share_of_wait_median": statistics.median(shares),
-        "poll_s_median": statistics.median(polls),
+        "poll_s_median": statistics.median(poll_times),
     }
 
 
@@ -104,18 +107,18 @@ def main(
         "outputs/replay_buffer.json"
     ),
 ) -> None:
-    """Measure both sizes and report."""
+    """Measure both sizes, print the results, and write the report."""
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
     try:
         tq.init()
         results = [
-            measure(count, sessions, repeats)
+            measure_size(count, sessions, repeats)
             for count, sessions in track(SIZES, description="sizes")
         ]
     finally:
         tq.close()
         ray.shutdown()
-    table(results, list(results[0]))
+    print_table(results, list(results[0]))
     write_report(output, "replay_buffer", {"repeats": repeats}, results)
     print(f"results: {output}")
 

@@ -1,10 +1,11 @@
-"""The two sides of ``benchmarks.rollout``: verl's rollout pool and the same vLLM offline, each in
-its own process.
+"""The two engines of :mod:`benchmarks.rollout`: verl's rollout pool, and the same vLLM offline.
+
+Each runs in a process of its own (:mod:`benchmarks.rollout_processes`).
 
 Invariants:
-* Both sides get the same prompts, lengths, sampling and engine settings.
-* Every trajectory has the length that was asked for (checked), whatever is sampled.
-* A side that could not be built, or that failed, leaves no process behind.
+* Both engines get the same prompts, lengths, sampling parameters and engine settings.
+* Every trajectory has exactly the requested length, which is checked.
+* An engine that cannot start, or fails, leaves no process behind.
 """
 
 import asyncio
@@ -18,24 +19,27 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from benchmarks.pools import pools
+from benchmarks.pools import start_pools
 
-GROUP = 4  # samples a prompt
-TAIL = (0.25, 0.5, 0.75, 2.5)  # lengths of a group's samples, in mean lengths
-PROMPT_TOKENS, MAX_PROMPT_TOKENS, MAX_LENGTH = 96, 128, 80
-# Longest waits, in seconds: for both sides to be ready, and for one measurement.
-START_S, MEASURE_S = 420.0, 240.0
+GROUP_SIZE = 4  # samples per prompt
+# Lengths of a group's samples with a long tail, as multiples of the mean length.
+TAIL_LENGTHS = (0.25, 0.5, 0.75, 2.5)
+MIN_PROMPT_TOKENS, MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS = 96, 128, 80
+# Timeouts in seconds: for an engine to start, and for one measurement.
+START_TIMEOUT_S, MEASURE_TIMEOUT_S = 420.0, 240.0
 
-Request = tuple[
-    list[dict], list[int], list[int]
-]  # messages, their token ids, lengths of the samples
-Answer = Callable[[Any], dict[str, float]]
+# Messages, their token ids, and the lengths of the samples in tokens.
+PromptRequest = tuple[list[dict], list[int], list[int]]
+MeasureFunction = Callable[[Any], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Servers:
-    """Settings that need engines of their own; ``max_num_seqs`` sequences run at once on each of
-    the replicas.
+class ServerSettings:
+    """Settings that need an engine of their own.
+
+    Attributes:
+        name: name in results.
+        max_num_seqs: sequences that run at a time on each replica.
     """
 
     name: str = "1 replica"
@@ -45,15 +49,16 @@ class Servers:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One measurement: what is asked of the servers, and through what.
+class RolloutCase:
+    """One case to measure.
 
     Attributes:
-        in_flight: trajectories, all submitted at once.
-        tail: long-tailed lengths (:data:`TAIL`) in place of equal ones; the total is the same.
-        agent_loop: through agent loop workers and TransferQueue, or straight to verl's client.
-        reward_s: seconds that a reward waits; None for no reward.
-        sync: the weights are sent before the batch; the time counts.
+        in_flight: number of trajectories, all submitted at once.
+        tail: long-tailed lengths (:data:`TAIL_LENGTHS`) instead of equal ones, with the same total.
+        agent_loop: requests go through agent loop workers and TransferQueue, or directly to verl's
+            client.
+        reward_s: seconds that a reward waits; None: no reward.
+        sync: the weights are sent before the batch, within the measured time.
     """
 
     name: str
@@ -65,9 +70,11 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Work:
-    """Prompts and lengths, the same for pool and reference; ``nonce`` (6 digits) makes the prompts'
-    first words new.
+class RolloutWork:
+    """Prompts and lengths of one measurement, the same for pool and reference.
+
+    Attributes:
+        nonce: first word of the prompts, at most 6 digits, so that no prompt is in a prefix cache.
     """
 
     in_flight: int
@@ -75,30 +82,33 @@ class Work:
     mean_tokens: int
     nonce: int = 0
 
-    def lengths(self) -> list[int]:
-        """Tokens of the samples of one prompt; every prompt's are the same."""
-        return [round(self.mean_tokens * share) for share in (TAIL if self.tail else [1.0] * GROUP)]
+    def list_lengths(self) -> list[int]:
+        """Return the tokens of the samples of one prompt; they are the same for every prompt."""
+        multiples = TAIL_LENGTHS if self.tail else [1.0] * GROUP_SIZE
+        return [round(self.mean_tokens * multiple) for multiple in multiples]
 
 
-def requests_of(work: Work, tokenizer) -> list[Request]:
-    """The prompts of ``work``, each of at least :data:`PROMPT_TOKENS` tokens."""
-    found = []
-    for position in range(work.in_flight // GROUP):
+def make_requests(work: RolloutWork, tokenizer) -> list[PromptRequest]:
+    """Return the requests of ``work``; prompts have at least :data:`MIN_PROMPT_TOKENS` tokens."""
+    requests = []
+    for position in range(work.in_flight // GROUP_SIZE):
         text, ids = f"{work.nonce:06d}{position:02d}: tell me", []
-        while len(ids) < PROMPT_TOKENS:
+        while len(ids) < MIN_PROMPT_TOKENS:
             text += " more about a cat and a dog"
             messages = [{"role": "user", "content": text}]
             ids = tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_dict=False
             )
-        found.append((messages, ids, work.lengths()))
-    return found
+        requests.append((messages, ids, work.list_lengths()))
+    return requests
 
 
 @contextmanager
-def offline(servers: Servers, model: str) -> Iterator[Answer]:
-    """vLLM without verl; answers (work, rank of this process) with the seconds for its share of the
-    prompts.
+def start_offline(servers: ServerSettings, model: str) -> Iterator[MeasureFunction]:
+    """Start vLLM without verl.
+
+    The yielded function takes (work, rank of this process) and returns the seconds for the rank's
+    share of the prompts.
     """
     from vllm import LLM, SamplingParams
 
@@ -108,46 +118,48 @@ def offline(servers: Servers, model: str) -> Iterator[Answer]:
         enforce_eager=True,
         block_size=32,
         max_num_seqs=servers.max_num_seqs,
-        max_model_len=MAX_PROMPT_TOKENS + MAX_LENGTH,
+        max_model_len=MAX_PROMPT_TOKENS + MAX_RESPONSE_TOKENS,
         enable_prefix_caching=servers.prefix_cache,
-        # What verl sets and vLLM does not.
+        # Set by verl, but not vLLM's defaults.
         max_num_batched_tokens=8192,
         logprobs_mode="processed_logprobs",
     )
     tokenizer = engine.get_tokenizer()
 
-    def answer(question: tuple[Work, int]) -> dict[str, Any]:
-        work, rank = question
-        share = requests_of(work, tokenizer)[rank :: servers.replicas]
+    def measure_share(request: tuple[RolloutWork, int]) -> dict[str, Any]:
+        work, rank = request
+        share = make_requests(work, tokenizer)[rank :: servers.replicas]
         prompts = [
             {"prompt_token_ids": ids} for _messages, ids, lengths in share for _length in lengths
         ]
-        wanted = [length for _messages, _ids, lengths in share for length in lengths]
+        requested_lengths = [length for _messages, _ids, lengths in share for length in lengths]
         params = [
             SamplingParams(temperature=1.0, logprobs=0, max_tokens=n, ignore_eos=True)
-            for n in wanted
+            for n in requested_lengths
         ]
         start = time.perf_counter()
         outputs = engine.generate(prompts, params, use_tqdm=False)
         seconds = time.perf_counter() - start
-        _check([len(output.outputs[0].token_ids) for output in outputs], wanted, "vLLM offline")
+        lengths = [len(output.outputs[0].token_ids) for output in outputs]
+        _check_lengths(lengths, requested_lengths, "vLLM offline")
         return {"seconds": seconds}
 
     try:
-        yield answer
+        yield measure_share
     finally:
         engine.llm_engine.engine_core.shutdown()
 
 
 @contextmanager
-def pool(servers: Servers, model: str) -> Iterator[Answer]:
-    """verl's servers beside a trainer that the weights come from; answers (work, case) with
-    seconds.
+def start_pool(servers: ServerSettings, model: str) -> Iterator[MeasureFunction]:
+    """Start verl's servers and the trainer that sends them weights.
+
+    The yielded function takes (work, case) and returns the seconds.
     """
     from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopManager
 
     with tempfile.TemporaryDirectory(prefix="rollout-") as directory:
-        with pools(_overrides(Path(directory), servers, model)) as trainer:
+        with start_pools(_make_overrides(Path(directory), servers, model)) as trainer:
             manager = PipelineAgentLoopManager.create(
                 config=trainer.config,
                 llm_client=trainer.get_llm_client(),
@@ -156,7 +168,7 @@ def pool(servers: Servers, model: str) -> Iterator[Answer]:
             yield partial(_measure_pool, trainer, manager)
 
 
-def _overrides(directory: Path, servers: Servers, model: str) -> list[str]:
+def _make_overrides(directory: Path, servers: ServerSettings, model: str) -> list[str]:
     from benchmarks import fixed_length
 
     deadlines = "trainer.v1.one_off_pipeline.deadlines"
@@ -164,43 +176,45 @@ def _overrides(directory: Path, servers: Servers, model: str) -> list[str]:
     return [
         f"actor_rollout_ref.model.path={model}",
         f"data.max_prompt_length={MAX_PROMPT_TOKENS}",
-        f"data.max_response_length={MAX_LENGTH}",
+        f"data.max_response_length={MAX_RESPONSE_TOKENS}",
         f"{rollout}.n_gpus_per_node={servers.replicas}",
-        f"{rollout}.n={GROUP}",
+        f"{rollout}.n={GROUP_SIZE}",
         f"{rollout}.max_num_seqs={servers.max_num_seqs}",
-        f"{rollout}.max_model_len={MAX_PROMPT_TOKENS + MAX_LENGTH}",
+        f"{rollout}.max_model_len={MAX_PROMPT_TOKENS + MAX_RESPONSE_TOKENS}",
         f"{rollout}.enable_prefix_caching={servers.prefix_cache}",
         f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes=128",
-        *fixed_length.overrides(directory),
-        f"{deadlines}.start_s={START_S}",
-        f"{deadlines}.batch_s={MEASURE_S * 0.8}",
-        f"{deadlines}.trajectory_s={MEASURE_S * 0.6}",
-        f"{deadlines}.weight_sync_s={MEASURE_S * 0.5}",
+        *fixed_length.make_overrides(directory),
+        f"{deadlines}.start_s={START_TIMEOUT_S}",
+        f"{deadlines}.batch_s={MEASURE_TIMEOUT_S * 0.8}",
+        f"{deadlines}.trajectory_s={MEASURE_TIMEOUT_S * 0.6}",
+        f"{deadlines}.weight_sync_s={MEASURE_TIMEOUT_S * 0.5}",
     ]
 
 
-def _measure_pool(trainer, manager, question: tuple[Work, Case]) -> dict[str, Any]:
-    work, case = question
-    requests = requests_of(work, trainer.tokenizer)
+def _measure_pool(trainer, manager, request: tuple[RolloutWork, RolloutCase]) -> dict[str, Any]:
+    work, case = request
+    requests = make_requests(work, trainer.tokenizer)
     start = time.perf_counter()
     if case.sync:
         trainer.rollout_pool.send_weights(trainer.rollout_pool.version + 1, given_up=0)
     synced = time.perf_counter()
     if case.agent_loop:
-        lengths = _through_agent_loops(trainer, manager, work.nonce, case, requests)
+        lengths = _run_agent_loops(trainer, manager, work.nonce, case, requests)
     else:
-        lengths = asyncio.run(_straight(trainer.get_llm_client(), requests))
+        lengths = asyncio.run(_call_client(trainer.get_llm_client(), requests))
     end = time.perf_counter()
-    _check(
+    _check_lengths(
         lengths,
-        [length for *_prompt, wanted in requests for length in wanted],
+        [length for *_prompt, sample_lengths in requests for length in sample_lengths],
         f"the rollout pool, {case.name}",
     )
     return {"seconds": end - start, "sync_seconds": synced - start}
 
 
-def _through_agent_loops(trainer, manager, batch: int, case: Case, requests) -> list[int]:
-    """As the trainer submits a batch and waits for it; returns the responses' lengths, in order."""
+def _run_agent_loops(
+    trainer, manager, batch: int, case: RolloutCase, requests: list[PromptRequest]
+) -> list[int]:
+    """Submit a batch and wait for it as the trainer does; return the response lengths in order."""
     import transfer_queue as tq
     from verl.utils import tensordict_utils as tu
 
@@ -223,7 +237,7 @@ def _through_agent_loops(trainer, manager, batch: int, case: Case, requests) -> 
             for index, (_messages, _ids, lengths) in enumerate(requests)
         ],
     }
-    tag = {"is_prompt": True, "status": "pending", "global_steps": batch, "sessions": GROUP}
+    tag = {"is_prompt": True, "status": "pending", "global_steps": batch, "sessions": GROUP_SIZE}
     tq.kv_batch_put(keys=uids, partition_id="train", tags=[tag] * len(uids))
     manager.generate_sequences(tu.get_tensordict(columns, {"global_steps": batch}))
     rows, _metrics = trainer.replay_buffer.sample(batch, "train", len(uids))
@@ -234,11 +248,12 @@ def _through_agent_loops(trainer, manager, batch: int, case: Case, requests) -> 
         )
     tq.kv_clear(keys=rows.keys, partition_id="train")
     expected = [len(ids) for _messages, ids, lengths in requests for _length in lengths]
-    _check([tag["prompt_len"] for tag in rows.tags], expected, "prompts of the agent loops")
+    _check_lengths([tag["prompt_len"] for tag in rows.tags], expected, "prompts of the agent loops")
     return [tag["response_len"] for tag in rows.tags]
 
 
-async def _straight(client, requests) -> list[int]:
+async def _call_client(client, requests: list[PromptRequest]) -> list[int]:
+    """Send all requests to verl's client at once; return the response lengths in order."""
     sampling = {
         "temperature": 1.0,
         "top_p": 1.0,
@@ -259,8 +274,9 @@ async def _straight(client, requests) -> list[int]:
     return [len(output.token_ids) for output in outputs]
 
 
-def _check(found: list[int], wanted: list[int], who: str) -> None:
-    if found != wanted:
+def _check_lengths(lengths: list[int], expected: list[int], engine: str) -> None:
+    if lengths != expected:
         raise RuntimeError(
-            f"{who}: lengths {found}, {wanted} expected; the figures would compare different work"
+            f"{engine}: lengths {lengths} instead of {expected}: the results would compare "
+            "different work"
         )

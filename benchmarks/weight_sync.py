@@ -1,19 +1,20 @@
-"""What a weight sync costs, item by item, beside a plain copy of as many bytes.
+"""Measures the cost of a weight sync by item, beside a plain copy of as many bytes.
 
 ``python -m benchmarks.weight_sync [--quick] [--output results.json]``, from the repository's
 folder.
 
-Model sizes 0.1 M to 360 M parameters (fp32), trainer ranks, replicas; ``--quick`` is SmolLM2-135M
-with one of each. The models but SmolLM2 have random weights. Items overlap (a bucket travels while
-another is loaded): they do not add up.
+The cases vary the model's size (0.1 M to 360 M parameters, fp32), the trainer ranks and the rollout
+replicas; ``--quick`` measures SmolLM2-135M with one rank and one replica. The other models have
+random weights. The items overlap (one bucket is sent while another is loaded), so they do not add
+up:
 
-* ``gather``: the trainer's iterator over full tensors; with several ranks, the sum over them;
-* ``network``: the rollout workers wait for and receive buckets, gathering and packing included;
+* ``gather``: the trainer's iterator over full tensors; with several ranks, the sum over ranks;
+* ``network``: rollout workers wait for and receive buckets, including gathering and packing;
 * ``load``: vLLM copies a bucket into its parameters;
-* ``control``: aborting what is not there, meeting, and what is left of the total beside vLLM's
-  part;
-* ``repack``: vLLM packs weights for oneDNN. It is no part of the total: it happens in the first
-  forward pass after the sync, beside the trainer's work.
+* ``control``: the rest of the total beside vLLM's part: the abort of requests, of which there are
+  none, and the rendezvous of both pools;
+* ``repack``: vLLM packs the weights for oneDNN. It is not part of the total: the first forward pass
+  after the sync does it, beside the trainer's work.
 """
 
 import json
@@ -27,20 +28,21 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
-from benchmarks.common import median_spread, table, write_report
+from benchmarks.common import print_table, summarize_spread, write_report
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import tiny
 
 ROOT = Path(__file__).parents[1]
-CASE_S = 900
+CASE_TIMEOUT_S = 900
 ITEMS = ("gather", "network", "load", "repack")
-# (model, trainer ranks, replicas); the first alone with --quick.
+# (model, trainer ranks, rollout replicas); --quick runs the first case only.
 CASES = (("135M", 1, 1), ("0.1M", 1, 1), ("360M", 1, 1), ("135M", 2, 1), ("135M", 1, 2))
 
 
 def write_360m(directory: Path) -> Path:
-    """A random Llama of SmolLM2-360M's shape (its model card on Hugging Face), with SmolLM2's
-    tokenizer.
+    """Write a random Llama with the shape of SmolLM2-360M (its model card on Hugging Face).
+
+    The tokenizer is SmolLM2's.
     """
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -59,8 +61,8 @@ def write_360m(directory: Path) -> Path:
     return directory
 
 
-# By name: MiB of a bucket, which must exceed the embedding, the largest tensor; and what gives the
-# model's folder.
+# By name: bucket size in MiB, which must exceed the largest tensor, the embedding; and a function
+# that returns the model's folder.
 MODELS = {
     "0.1M": (16, tiny.write_model),
     "135M": (128, lambda _directory: prepare_model()),
@@ -69,15 +71,15 @@ MODELS = {
 
 
 def run_case(model: str, ranks: int, replicas: int, repeats: int, scratch: Path) -> dict:
-    """One case in a process of its own.
+    """Run one case in a process of its own.
 
     Raises:
-        RuntimeError: it failed; the end of its output is in the message.
+        RuntimeError: the case failed; the message has the end of its output.
     """
-    bucket_mb, write = MODELS[model]
+    bucket_mb, make_folder = MODELS[model]
     output = scratch / f"{model}-{ranks}-{replicas}.json"
     case = {
-        "model": str(write(scratch / model)),
+        "model": str(make_folder(scratch / model)),
         "ranks": ranks,
         "replicas": replicas,
         "repeats": repeats,
@@ -85,7 +87,7 @@ def run_case(model: str, ranks: int, replicas: int, repeats: int, scratch: Path)
         "output": str(output),
     }
     command = [sys.executable, "-m", "benchmarks.weight_sync_case", json.dumps(case)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CASE_S)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CASE_TIMEOUT_S)
     if run.returncode != 0:
         raise RuntimeError(
             f"{model}, {ranks} ranks, {replicas} replicas "
@@ -94,10 +96,10 @@ def run_case(model: str, ranks: int, replicas: int, repeats: int, scratch: Path)
     return {"model": model, "ranks": ranks, "replicas": replicas, **json.loads(output.read_text())}
 
 
-def row(result: dict) -> dict:
-    """Medians over the syncs, in seconds."""
+def make_table_row(result: dict) -> dict:
+    """Return the medians over the syncs of a case, in seconds."""
     syncs = result["syncs"]
-    spread = median_spread([sync["total"] for sync in syncs])
+    spread = summarize_spread([sync["total"] for sync in syncs])
     items = {name: statistics.median(sync.get(name, 0.0) for sync in syncs) for name in ITEMS}
     replicas = result["replicas"]
     return {
@@ -124,7 +126,7 @@ def main(
         "outputs/weight_sync.json"
     ),
 ) -> None:
-    """Run all cases, one after the other, and report."""
+    """Run all cases in turn, print the results, and write the report."""
     results = []
     with tempfile.TemporaryDirectory(prefix="vpws") as scratch:
         for model, ranks, replicas in track(
@@ -132,8 +134,8 @@ def main(
         ):
             results.append(run_case(model, ranks, replicas, repeats, Path(scratch)))
             write_report(output, "weight_sync", {"quick": quick, "repeats": repeats}, results)
-    rows = [row(result) for result in results]
-    table(rows, list(rows[0]))
+    rows = [make_table_row(result) for result in results]
+    print_table(rows, list(rows[0]))
     print(f"results: {output}")
 
 

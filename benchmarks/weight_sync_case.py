@@ -1,11 +1,9 @@
-"""One case of :mod:`benchmarks.weight_sync`: both pools with real engines, several weight syncs,
-nothing else.
+"""One case of :mod:`benchmarks.weight_sync`: several weight syncs between pools of real engines.
 
-``python -m benchmarks.weight_sync_case`` with one JSON argument; writes one JSON object to its
-``output``.
+``python -m benchmarks.weight_sync_case`` takes one JSON argument and writes one JSON object to the
+file that the argument names as ``output``.
 
-Invariant: a sync is measured on a quiet machine: Ray's own start-up has ended, and so has the
-generation before it.
+Invariant: a sync starts on a quiet machine, after Ray's start-up and the previous generation.
 """
 
 import asyncio
@@ -17,35 +15,37 @@ from pathlib import Path
 from uuid import uuid4
 
 from benchmarks import spans
-from benchmarks.pools import pools
+from benchmarks.pools import start_pools
 from verl_pipeline.verl_adapter.cpu.environment import set_environment
 
 ROOT = Path(__file__).parents[1]
-QUIET_PERCENT, QUIET_S, LONGEST_S = 25.0, 3, 90
+# The machine is quiet if its processors are below this load for so many seconds in a row.
+QUIET_PERCENT, QUIET_S = 25.0, 3
+QUIET_TIMEOUT_S = 90
 
 
-def environment(path: Path) -> None:
-    """Before verl is imported: CPU platform, and spans from every process."""
+def set_benchmark_environment(path: Path) -> None:
+    """Set the CPU platform and record spans to ``path``; call this before importing verl."""
     set_environment()
     os.environ |= {
-        spans.PATH: str(path),
+        spans.SPANS_VARIABLE: str(path),
         "VERL_USE_EXTERNAL_MODULES": "benchmarks.spans",
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
     }
 
 
-def measure(case: dict) -> dict:
-    """Build the trainer, sync ``case["repeats"]`` times with a short generation after each.
+def measure_case(case: dict) -> dict:
+    """Start both pools and sync ``case["repeats"]`` times, with a short generation after each.
 
     Returns:
-        ``syncs``: for each the seconds in all and by item (summed over processes); ``bytes`` on the
-        wire; ``copy_s``: seconds of each of several plain copies of as many bytes, memory touched
-        before.
+        ``syncs``: seconds of each sync, in total and by item (summed over processes); ``bytes``:
+        bytes sent; ``copy_s``: seconds of several plain copies of as many bytes into memory that
+        has been touched before.
     """
     path = Path(case["output"]).with_suffix(".spans.jsonl")
     path.unlink(missing_ok=True)
-    environment(path)
+    set_benchmark_environment(path)
     rollout = "actor_rollout_ref.rollout"
     overrides = [
         f"actor_rollout_ref.model.path={case['model']}",
@@ -53,13 +53,13 @@ def measure(case: dict) -> dict:
         f"trainer.n_gpus_per_node={case['ranks']}",
         f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes={case['bucket_mb']}",
     ]
-    with pools(overrides) as trainer:
-        syncs = [_sync(trainer, version, path) for version in range(1, case["repeats"] + 1)]
+    with start_pools(overrides) as trainer:
+        syncs = [_measure_sync(trainer, version, path) for version in range(1, case["repeats"] + 1)]
     size = int(syncs[0]["bytes"])
-    return {"syncs": syncs, "bytes": size, "copy_s": _copy(size)}
+    return {"syncs": syncs, "bytes": size, "copy_s": _measure_copies(size)}
 
 
-def _sync(trainer, version: int, path: Path) -> dict[str, float]:
+def _measure_sync(trainer, version: int, path: Path) -> dict[str, float]:
     _wait_until_quiet()
     start = time.time()
     metrics = trainer.rollout_pool.send_weights(version, given_up=0)
@@ -70,7 +70,7 @@ def _sync(trainer, version: int, path: Path) -> dict[str, float]:
     )
     asyncio.run(request)
     items: dict[str, float] = {}
-    for span in spans.read(path):
+    for span in spans.read_spans(path):
         if span["start"] >= start:
             items[span["name"]] = items.get(span["name"], 0.0) + span["seconds"]
     return {**items, "total": total, "bytes": metrics["pipeline/weight_sync/bytes"]}
@@ -79,16 +79,17 @@ def _sync(trainer, version: int, path: Path) -> dict[str, float]:
 def _wait_until_quiet() -> None:
     import psutil
 
-    quiet, deadline = 0, time.monotonic() + LONGEST_S
+    quiet, deadline = 0, time.monotonic() + QUIET_TIMEOUT_S
     while quiet < QUIET_S:
         quiet = quiet + 1 if psutil.cpu_percent(1.0) < QUIET_PERCENT else 0
         if time.monotonic() > deadline:
             raise RuntimeError(
-                f"the machine is not quiet: over {QUIET_PERCENT:g} % busy for {LONGEST_S} s"
+                f"the machine is not quiet: over {QUIET_PERCENT:g} % busy for {QUIET_TIMEOUT_S} s; "
+                "end other jobs"
             )
 
 
-def _copy(size: int) -> list[float]:
+def _measure_copies(size: int) -> list[float]:
     import torch
 
     torch.set_num_threads(1)
@@ -103,4 +104,4 @@ def _copy(size: int) -> list[float]:
 
 if __name__ == "__main__":
     case = json.loads(sys.argv[1])
-    Path(case["output"]).write_text(json.dumps(measure(case)))
+    Path(case["output"]).write_text(json.dumps(measure_case(case)))

@@ -1,12 +1,10 @@
-"""Two workloads whose amount of work is the same in every mode: response lengths are given, not
-left to the model.
+"""Two workloads with fixed response lengths, so that every mode does the same work.
 
-* ``even``: all responses of one length, a reward that costs nothing.
-* ``long_tail``: the same number of responses, most short, one long; a reward that waits as a remote
-  sandbox would: 0.2 s, and 1 s more for every 100 tokens (about 400 characters of program), so
-  seconds for the long ones.
+* ``even``: all responses have one length; the reward takes no time.
+* ``long_tail``: the same number of responses, most of them short, one long; the reward waits as a
+  remote sandbox would: 0.2 s plus 1 s per 100 tokens (about 400 characters of program).
 
-How lengths and rewards get into verl: :mod:`benchmarks.fixed_length`.
+:mod:`benchmarks.fixed_length` brings lengths and rewards into verl.
 """
 
 from dataclasses import asdict, dataclass
@@ -22,10 +20,12 @@ PROMPT_LENGTH = 112
 
 @dataclass(frozen=True)
 class Workload:
-    """Response lengths in tokens: one tuple for each prompt of a batch, one number for each of its
-    samples.
+    """The work of a batch.
 
-    ``reward_s`` and ``reward_s_per_token``: seconds that a reward waits.
+    Attributes:
+        lengths: response lengths in tokens: one tuple per prompt, one number per sample.
+        reward_s: seconds that a reward waits.
+        reward_s_per_token: seconds that it waits in addition per response token.
     """
 
     name: str
@@ -34,24 +34,26 @@ class Workload:
     reward_s_per_token: float = 0.0
 
     @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
+        """Tokens of the longest response."""
         return max(max(lengths) for lengths in self.lengths)
 
     @property
-    def tokens(self) -> int:
+    def token_count(self) -> int:
         """Response tokens of a batch."""
         return sum(sum(lengths) for lengths in self.lengths)
 
     @property
-    def trajectories(self) -> int:
+    def trajectory_count(self) -> int:
+        """Trajectories of a batch."""
         return sum(len(lengths) for lengths in self.lengths)
 
-    def describe(self) -> dict:
-        """For a report, as JSON has it."""
+    def as_dict(self) -> dict:
+        """Return the form that reports have."""
         return {
             **asdict(self),
             "lengths": [list(lengths) for lengths in self.lengths],
-            "tokens": self.tokens,
+            "tokens": self.token_count,
         }
 
 
@@ -61,21 +63,20 @@ WORKLOADS = (
         "long_tail", ((48, 64, 80, 240), (56, 72, 96, 160)), reward_s=0.2, reward_s_per_token=0.01
     ),
 )
-# The same shapes, in seconds instead of minutes, on a model that costs nothing: for trying the
-# benchmark itself.
+# The same shapes with short responses, to try the benchmark in seconds on a tiny model.
 TINY_WORKLOADS = (
     Workload("even", ((16,) * 4, (16,) * 4)),
     Workload("long_tail", ((4, 6, 8, 40), (5, 7, 10, 16)), reward_s=0.2, reward_s_per_token=0.01),
 )
 
 
-def quickstart_prompts() -> list[str]:
-    """Small Python functions to write."""
+def load_quickstart_prompts() -> list[str]:
+    """Return the quickstart's training prompts."""
     return [problem.prompt for problem in load_problems() if problem.split == "train"]
 
 
 def write_data(path: Path, workloads: list[Workload], prompts: list[str]) -> None:
-    """Write one batch for each of ``workloads``, in verl's schema."""
+    """Write one batch per workload as a parquet file in verl's schema."""
     rows: list[dict] = []
     for workload in workloads:
         for lengths in workload.lengths:
@@ -86,7 +87,7 @@ def write_data(path: Path, workloads: list[Workload], prompts: list[str]) -> Non
                 "reward_s": workload.reward_s,
                 "reward_s_per_token": workload.reward_s_per_token,
             }
-            # The empty system message keeps SmolLM2's template from adding its own.
+            # Without the empty system message, SmolLM2's chat template adds its own.
             messages = [
                 {"role": "system", "content": ""},
                 {"role": "user", "content": prompts[index % len(prompts)]},

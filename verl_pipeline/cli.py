@@ -1,4 +1,4 @@
-"""Commands: ``verl-pipeline doctor``, ``grade``, ``eval``, ``eval-compare``, ``eval-watch``."""
+"""The command ``verl-pipeline``: doctor, grade, eval, eval-compare and eval-watch."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,18 +14,19 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 
 @app.callback()
-def _commands() -> None:
+def _describe_app() -> None:
     """One-off pipelined RL post-training on stock verl."""
 
 
 @app.command()
 def doctor(
     cpu: bool = typer.Option(
-        False, "--cpu", help="Examine a run on CPUs (what +verl_pipeline=cpu would choose)."
+        False, "--cpu", help="Check for a run on CPUs (as with +verl_pipeline=cpu)."
     ),
 ) -> None:
-    """Show versions, platform, devices and which of our extensions verl sees; exit 1 with the fix
-    if one is missing.
+    """Check versions, platform, devices and verl's view of our extensions.
+
+    Exit code 1: something is missing; the table shows the fix.
     """
     if cpu:
         from verl_pipeline.plugin import register
@@ -36,7 +37,7 @@ def doctor(
     from verl_pipeline.doctor import examine
 
     findings = examine()
-    table = Table("", "what", "found", "fix", show_lines=False)
+    table = Table("", "topic", "found", "fix", show_lines=False)
     for finding in findings:
         table.add_row(
             "[green]ok[/]" if finding.ok else "[red]NO[/]",
@@ -52,26 +53,29 @@ def doctor(
 @app.command()
 def grade(
     problems: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="JSONL: id, source, tests.")
+        Path, typer.Argument(exists=True, dir_okay=False, help="JSONL with id, source, tests.")
     ],
     solutions: Annotated[
         Path,
-        typer.Argument(exists=True, dir_okay=False, help="JSONL: id, and program or response."),
+        typer.Argument(exists=True, dir_okay=False, help="JSONL with id and program or response."),
     ],
     output: Annotated[
-        Path, typer.Option(help="Verdicts as JSONL; a second call grades what is missing.")
+        Path, typer.Option(help="JSONL file for verdicts; programs that it has are skipped.")
     ] = Path("verdicts.jsonl"),
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Programs at a time; one for each processor.")
+        int | None, typer.Option(min=1, help="Parallel programs; default: one per processor.")
     ] = None,
     tier: Annotated[
-        str, typer.Option(help="Isolation: namespaces; by name, rlimits or remote.")
+        str, typer.Option(help="Isolation: namespaces, rlimits or remote.")
     ] = "namespaces",
     url: Annotated[
-        str | None, typer.Option(help="Of a SandboxFusion server, for the tier remote.")
+        str | None, typer.Option(help="URL of a SandboxFusion server, for tier remote.")
     ] = None,
 ) -> None:
-    """Grade programs in the sandbox; exit 1 if a line was bad or a program could not be graded."""
+    """Grade programs in the sandbox; if interrupted, rerun the same command to resume.
+
+    Exit code 1: a line was unreadable or a program could not be graded; 2: no sandbox.
+    """
     from rich.progress import track
 
     from verl_pipeline.grading import Verdict
@@ -91,19 +95,19 @@ def grade(
     except (SandboxError, ValueError) as error:
         console.print(f"[red]{error}[/]")
         raise typer.Exit(2) from error
-    known, bad = read_problems(problems)
-    found, bad_solutions = read_solutions(solutions, known)
-    bad += bad_solutions
-    before = {
+    problems_by_id, bad_lines = read_problems(problems)
+    programs, bad_solutions = read_solutions(solutions, problems_by_id)
+    bad_lines += bad_solutions
+    graded_rows = {
         row["digest"]: row
         for row in read_verdicts(output)
         if row.get("verdict") not in (None, Verdict.INFRASTRUCTURE)
     }
-    missing = [solution for solution in found if solution.digest not in before]
-    for line in bad:
+    missing = [program for program in programs if program.digest not in graded_rows]
+    for line in bad_lines:
         console.print(f"[red]{line}[/]", soft_wrap=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    rows = [before[solution.digest] for solution in found if solution.digest in before]
+    rows = [graded_rows[program.digest] for program in programs if program.digest in graded_rows]
     if rows:
         console.print(f"{len(rows)} verdicts are in {output} already")
     with sandbox:
@@ -116,13 +120,13 @@ def grade(
         table,
         f"verdicts: {output}; isolation: {tier}; calibration: {sandbox.calibration or 'unknown'}",
     )
-    if bad or any(row["verdict"] == Verdict.INFRASTRUCTURE for row in rows):
+    if bad_lines or any(row["verdict"] == Verdict.INFRASTRUCTURE for row in rows):
         raise typer.Exit(1)
 
 
-app.command("eval")(commands.evaluate)
-app.command("eval-compare")(commands.compare)
-app.command("eval-watch")(commands.watch)
+app.command("eval")(commands.run_eval)
+app.command("eval-compare")(commands.run_compare)
+app.command("eval-watch")(commands.run_watch)
 
 
 def main() -> None:

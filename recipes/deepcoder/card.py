@@ -17,7 +17,7 @@ import typer
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from recipes.deepcoder.stages.config import REWARD, TRUNCATED_SHARE
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import write_text
 from verl_pipeline.machine import read_package_versions
@@ -36,7 +36,7 @@ SHOWN = {
 }
 
 
-class NoRun(Refused):
+class NoRun(UserError):
     """A folder that is no run, data or evaluation of this recipe."""
 
 
@@ -179,7 +179,7 @@ def main(
     """Write a model card from what a run, its data and its evaluations left."""
     try:
         made = card(run, data, evaluation or [], name or run.resolve().name, base_model)
-    except Refused as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     target = output or run / "README.md"

@@ -26,8 +26,8 @@ from rich.console import Console
 
 from recipes.deepcoder.report import markdown, rows_of, write_report
 from recipes.deepcoder.stages.config import STAGES, load_hardware, load_runs, run_of
-from verl_pipeline.evaluation.errors import Refused
-from verl_pipeline.evaluation.watch import Watch, evaluate_step
+from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings, evaluate_checkpoint
+from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.processes import end_with_parent, raise_on_signals
 from verl_pipeline.quickstart.model import prepare_model
 
@@ -130,14 +130,14 @@ def train_arm(
     stages = json.loads((folder / "stages.json").read_text())["stages"]
     evaluations = {}
     for name, stage in stages.items():
-        watch = Watch(
+        watch = WatchSettings(
             folder / name / "checkpoints",
             folder / "eval" / name,
             _evaluation(output / "data", sizes),
         )
         evaluations[name] = watch.output / f"step_{stage['ended_at']}"
         if not (evaluations[name] / "results.json").is_file():
-            evaluate_step(watch, stage["ended_at"], console)
+            evaluate_checkpoint(watch, stage["ended_at"], console)
     return evaluations
 
 
@@ -209,7 +209,7 @@ def command(
         show(demonstrate(output.resolve(), data, arms, sizes, settings, console), output, console)
     except StepFailed as error:
         raise typer.Exit(error.code) from error
-    except Refused as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:

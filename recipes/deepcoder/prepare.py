@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.processes import raise_on_signals
 
 
@@ -36,7 +36,7 @@ def prepare(
     from recipes.deepcoder.data.pipeline import Pipeline
     from recipes.deepcoder.data.report import write_reports
     from recipes.deepcoder.data.settings import load_config
-    from verl_pipeline.evaluation.store import sole_owner
+    from verl_pipeline.evaluation.store import lock_folder
     from verl_pipeline.quickstart.model import ModelUnavailableError
     from verl_pipeline.sandbox import SandboxError
 
@@ -44,7 +44,7 @@ def prepare(
     given = [*([f"data={data}"] if data else []), *([f"output={output}"] if output else [])]
     try:
         chosen = load_config(config, [*(settings or []), *given])
-        with sole_owner(Path(chosen.work or Path(chosen.output) / "work")):
+        with lock_folder(Path(chosen.work or Path(chosen.output) / "work")):
             outcome = Pipeline(chosen, console).run()
             report = write_reports(chosen, outcome)
     except KeyboardInterrupt:
@@ -53,7 +53,7 @@ def prepare(
             file=sys.stderr,
         )
         raise typer.Exit(130) from None
-    except (Refused, SandboxError, ModelUnavailableError, OSError) as error:
+    except (UserError, SandboxError, ModelUnavailableError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     console.print(summary(report))

@@ -13,8 +13,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline.evaluation.compare import compare_folders
-from verl_pipeline.evaluation.estimators import proportion_interval
+from verl_pipeline.evaluation.comparison import compare_folders
+from verl_pipeline.evaluation.estimators import estimate_proportion
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import read_lines, write_json, write_text
 
@@ -61,9 +61,9 @@ def training(metrics: Path) -> dict[str, Any]:
         "trajectories": int(sum(counts)),
         "trained_on": int(sum(left)),
         "skipped_updates": int(sum(step["filters/skipped_update"] for step in steps)),
-        "truncated": proportion_interval(shares, each).as_dict(),
+        "truncated": estimate_proportion(shares, each).as_dict(),
         "reward": (
-            proportion_interval(
+            estimate_proportion(
                 [step["filters/before/reward_mean"] for step in steps], each
             ).as_dict()
         ),
@@ -85,7 +85,7 @@ def held_out(evaluation: Path, limit: int) -> dict[str, Any]:
         "failed": task["counts"]["failed"] + task["counts"]["infrastructure"],
         "pass@1": task["pass@1"],
         "beyond_limit": (
-            proportion_interval([statistics.fmean(values) for values in long.values()], n).as_dict()
+            estimate_proportion([statistics.fmean(values) for values in long.values()], n).as_dict()
         ),
         "mean_tokens": task["lengths"]["mean"],
         "max_tokens": task["sampling"]["max_tokens"],

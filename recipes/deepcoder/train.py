@@ -30,7 +30,7 @@ from recipes.deepcoder.stages.config import (
     load_runs,
     run_of,
 )
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.processes import raise_on_signals
 
 EXIT_REFUSED, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
@@ -81,7 +81,7 @@ def main(
             _show(settings, stage)
         else:
             _train(settings, stage, console)
-    except (Refused, OSError) as error:
+    except (UserError, OSError) as error:
         console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_REFUSED) from error
     except TrainingFailed as error:
@@ -99,7 +99,7 @@ def _model(name: str) -> str:
     """The folder or hub name that ``model`` of a run stands for.
 
     Raises:
-        Refused: the quickstart's model can be neither found nor made.
+        UserError: the quickstart's model can be neither found nor made.
     """
     if name != QUICKSTART:
         return name
@@ -108,7 +108,7 @@ def _model(name: str) -> str:
     try:
         return str(prepare_model())
     except ModelUnavailableError as error:
-        raise Refused(f"model={QUICKSTART}: {' '.join(str(error).split())}") from error
+        raise UserError(f"model={QUICKSTART}: {' '.join(str(error).split())}") from error
 
 
 def _choose_platform(hardware: Hardware, dry_run: bool) -> None:

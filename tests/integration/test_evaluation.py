@@ -1,6 +1,4 @@
-"""Evaluation with real engines: vLLM offline, killed in the middle; a server of vLLM's; checkpoints
-of a training.
-"""
+"""Evaluation with real engines: vLLM offline, a vLLM server, and checkpoints of a training."""
 
 import json
 import os
@@ -16,8 +14,8 @@ import psutil
 import pytest
 
 from tests.integration.conftest import check_clean, tail
-from verl_pipeline.evaluation import watch
-from verl_pipeline.evaluation.engines.tokens import weights_hash
+from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
+from verl_pipeline.evaluation.engines.model_folder import hash_weights
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import read_lines
 from verl_pipeline.testing import runs, tiny
@@ -41,7 +39,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    """Tasks and data: prompts of verl's schema, answered by random text, graded as mathematics."""
+    """A parquet task that is graded as mathematics; the model's answers are random text."""
     data = tiny.write_data(tmp_path_factory.mktemp("data") / "val.parquet", ROWS)
     return [
         "--tasks",
@@ -52,27 +50,25 @@ def settings(tmp_path_factory):
     ]
 
 
-def command(*words) -> list[str]:
-    return [sys.executable, "-m", "verl_pipeline.cli", "eval", *map(str, words)]
+def make_command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "verl_pipeline.cli", "eval", *map(str, arguments)]
 
 
-def evaluate(*words, expected: int = 0) -> str:
-    run = subprocess.run(command(*words), capture_output=True, text=True, timeout=600)
+def evaluate(*arguments, expected: int = 0) -> str:
+    run = subprocess.run(make_command(*arguments), capture_output=True, text=True, timeout=600)
     assert run.returncode == expected, run.stdout + run.stderr
     return run.stdout
 
 
-def samples(output: Path) -> dict:
+def read_samples(output: Path) -> dict:
     return {(row["id"], row["sample"]): row for row in read_lines(output / "parquet/samples.jsonl")}
 
 
-def test_killed_in_the_middle_and_restarted_it_has_the_same_samples_and_result(
-    tmp_path, model, settings
-):
+def test_a_killed_evaluation_resumes_with_the_same_samples_and_result(tmp_path, model, settings):
     words = ["--model", model, "--n", N, *settings]
     evaluate(*words, "--output", tmp_path / "whole")
     killed = subprocess.Popen(
-        command(*words, "--output", tmp_path / "killed"),
+        make_command(*words, "--output", tmp_path / "killed"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -84,13 +80,13 @@ def test_killed_in_the_middle_and_restarted_it_has_the_same_samples_and_result(
     below = psutil.Process(killed.pid).children(recursive=True)
     killed.kill()
     killed.wait()
-    assert psutil.wait_procs(below, timeout=10)[1] == [], "nothing outlives it"
-    before = samples(tmp_path / "killed")
+    assert psutil.wait_procs(below, timeout=10)[1] == [], "no child process survives"
+    before = read_samples(tmp_path / "killed")
     assert 10 <= len(before) < ROWS * N
     evaluate(*words, "--output", tmp_path / "killed")
     assert sum(1 for _row in read_lines(path)) == ROWS * N, "no sample is drawn twice"
-    assert before.items() <= samples(tmp_path / "killed").items()
-    whole, again = samples(tmp_path / "whole"), samples(tmp_path / "killed")
+    assert before.items() <= read_samples(tmp_path / "killed").items()
+    whole, again = read_samples(tmp_path / "whole"), read_samples(tmp_path / "killed")
     assert {key: row["response"] for key, row in whole.items()} == {
         key: row["response"] for key, row in again.items()
     }
@@ -103,12 +99,12 @@ def test_killed_in_the_middle_and_restarted_it_has_the_same_samples_and_result(
         for result in results
     ]
     assert scores[0] == scores[1]
-    assert results[0]["model"]["weights"] == weights_hash(model)
+    assert results[0]["model"]["weights"] == hash_weights(model)
     assert all(row["mean_logprob"] < 0 for row in whole.values())
 
 
 @pytest.mark.slow
-def test_a_server_gives_what_the_offline_engine_gives(tmp_path, model, settings):
+def test_a_server_yields_the_same_samples_as_the_offline_engine(tmp_path, model, settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -147,7 +143,7 @@ def test_a_server_gives_what_the_offline_engine_gives(tmp_path, model, settings)
         both = [
             *settings,
             "--tasks",
-            "parquet,tests.unit.evaluation.small",
+            "parquet,tests.unit.evaluation.small_task",
             "options.small.programs=false",
         ]
         served = [*both, "engine.kind=server", f"engine.url={url}"]
@@ -159,7 +155,7 @@ def test_a_server_gives_what_the_offline_engine_gives(tmp_path, model, settings)
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(60)
     evaluate("--model", model, "--n", 2, "--output", tmp_path / "offline", *both)
-    ours, theirs = samples(tmp_path / "offline"), samples(tmp_path / "served")
+    ours, theirs = read_samples(tmp_path / "offline"), read_samples(tmp_path / "served")
     assert ours.keys() == theirs.keys()
     assert len(read_results(tmp_path / "served")["tasks"]) == 2
     for key, row in ours.items():
@@ -169,15 +165,17 @@ def test_a_server_gives_what_the_offline_engine_gives(tmp_path, model, settings)
 
 
 @pytest.mark.slow
-def test_checkpoints_of_a_training_run_are_evaluated_beside_it(tmp_path, model, settings):
+def test_checkpoints_are_evaluated_beside_the_training(tmp_path, model, settings):
     run, output = tmp_path / "run", tmp_path / "watched"
     words = ["--output", str(output), "--last-step", "4", "--trackers", "tensorboard", *settings]
     environment = {**os.environ, "TENSORBOARD_DIR": str(tmp_path / "tensorboard")}
     with open(tmp_path / "watch.log", "w") as log:
         watcher = subprocess.Popen(
-            [sys.executable, "-m", "verl_pipeline.cli", "eval-watch", str(run), *words], stdout=log, stderr=log,
+            [sys.executable, "-m", "verl_pipeline.cli", "eval-watch", str(run), *words],
+            stdout=log,
+            stderr=log,
             env=environment,
-        )  # fmt: skip
+        )
     try:
         trained = runs.train(
             tmp_path / "training",
@@ -198,7 +196,7 @@ def test_checkpoints_of_a_training_run_are_evaluated_beside_it(tmp_path, model, 
             watcher.wait(60)
     rows = json.loads((output / "checkpoints.json").read_text())
     assert [row["step"] for row in rows] == [2, 4]
-    assert rows[0]["weights"] != rows[1]["weights"], "each is that of its own step"
+    assert rows[0]["weights"] != rows[1]["weights"], "each checkpoint has its own weights"
     for row in rows:
         merged = tmp_path / f"merged-{row['step']}"
         actor = run / f"global_step_{row['step']}" / "actor"
@@ -213,13 +211,13 @@ def test_checkpoints_of_a_training_run_are_evaluated_beside_it(tmp_path, model, 
             str(actor),
         ]
         subprocess.run([*merge, "--target_dir", str(merged)], check=True, capture_output=True)
-        assert weights_hash(merged) == row["weights"]
+        assert hash_weights(merged) == row["weights"]
         assert (
             row["tasks"]["parquet"]["split"] == "validation"
             and row["tasks"]["parquet"]["samples"] == ROWS * 4
         )
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in metrics] == [2, 4]
-    assert metrics[0]["data"].keys() == watch.metrics_of(rows[0]).keys()
+    assert metrics[0]["data"].keys() == make_metrics(rows[0]).keys()
     assert any((tmp_path / "tensorboard").iterdir())
     assert not list(output.glob("step_*/model")), "merged weights are removed"

@@ -1,4 +1,4 @@
-"""The quickstart's training ends with it."""
+"""A terminated quickstart ends its training."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from verl_pipeline import shared_memory
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
-def test_sigterm_while_the_held_out_set_is_sampled_leaves_nothing(tmp_path):
+def test_sigterm_during_validation_leaves_no_process_and_no_shared_memory(tmp_path):
     before = shared_memory.find_unused_segments()
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
@@ -30,9 +30,9 @@ def test_sigterm_while_the_held_out_set_is_sampled_leaves_nothing(tmp_path):
         ).read_text()
         time.sleep(1)
     time.sleep(5)
-    below = psutil.Process(process.pid).children(recursive=True)
-    assert any(child.name().startswith("VLLM::Worker") for child in below)
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    assert any(child.name().startswith("VLLM::Worker") for child in descendants)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    assert psutil.wait_procs(below, timeout=5)[1] == []
+    assert psutil.wait_procs(descendants, timeout=5)[1] == []
     assert shared_memory.find_unused_segments() <= before

@@ -149,7 +149,7 @@ def test_a_hub_that_cannot_be_reached_names_the_local_files_that_would_do(model,
     code, _, err = finish(process)
     assert code == 2 and "Traceback" not in err
     assert (
-        "error: no data: " in err
+        "error: no data found: " in err
         and "hub likaixin/TACO-verified: " in err
         and "Put taco.jsonl" in err
     )

@@ -9,8 +9,8 @@ import torch
 import transfer_queue as tq
 from tensordict import TensorDict
 
-from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
+from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.rollout_pool import WorkerDead, check_actors
 

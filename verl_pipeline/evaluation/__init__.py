@@ -1,1 +1,1 @@
-"""Evaluation of models: tasks, engines that answer, statistics, and reports of the scores."""
+"""Model evaluation: tasks, generation engines, grading, statistics and reports."""

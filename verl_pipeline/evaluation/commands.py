@@ -1,4 +1,4 @@
-"""Command line of evaluation: ``eval``, ``eval-compare`` and ``eval-watch``."""
+"""The commands ``eval``, ``eval-compare`` and ``eval-watch``."""
 
 import sys
 from pathlib import Path
@@ -9,69 +9,73 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from verl_pipeline.evaluation.results import INCOMPLETE
+from verl_pipeline.evaluation.results import EXIT_INCOMPLETE
 from verl_pipeline.processes import raise_on_signals
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Further settings, as in engine.kind=server; all: docs/evaluation.md."),
+    typer.Argument(
+        help="Further settings, e.g. engine.kind=server; docs/evaluation.md lists them all."
+    ),
 ]
 
 
-def evaluate(
+def run_eval(
     settings: Overrides = None,
     model: Annotated[
-        str | None, typer.Option(help="Folder or hub name; canonical, empty, or answers as JSONL.")
+        str | None,
+        typer.Option(help="Folder or hub name; canonical; empty; or a JSONL file of answers."),
     ] = None,
-    tasks: Annotated[str | None, typer.Option(help="Names, with commas between them.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Task names, comma-separated.")] = None,
     n: Annotated[
-        int | None, typer.Option(min=1, help="Samples a problem; the task's own by default.")
+        int | None, typer.Option(min=1, help="Samples per problem; default: the task's.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for samples, results and report.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
-    list_tasks: Annotated[bool, typer.Option("--list", help="Show the tasks and stop.")] = False,
+    list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks and exit.")] = False,
 ) -> None:
-    """Evaluate a model; a second call goes on where a first was stopped. Exit 3: samples are
-    missing; 2: refused.
+    """Evaluate a model; if interrupted, rerun the same command to resume.
+
+    Exit code 2: wrong settings, data or folder; 3: samples are missing or ungraded.
     """
-    console = _console()
+    console = _make_console()
     if list_tasks:
-        console.print(_task_table())
+        console.print(_make_task_table())
         return
     raise_on_signals()
-    given = {
+    options = {
         "model": model,
         "tasks": tasks.split(",") if tasks else None,
         "output": str(output) if output else None,
         "data": str(data) if data else None,
         "sampling": {"n": n} if n else None,
     }
-    given = {name: value for name, value in given.items() if value is not None}
-    results = _run(str(config) if config else None, settings or [], given, console)
+    options = {name: value for name, value in options.items() if value is not None}
+    results = _evaluate_and_report(
+        str(config) if config else None, settings or [], options, console
+    )
     if any(
         task["counts"]["failed"] or task["counts"]["infrastructure"] for task in results["tasks"]
     ):
-        raise typer.Exit(INCOMPLETE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def compare(
-    before: Annotated[Path, typer.Argument(help="Folder of an evaluation.")],
-    after: Annotated[Path, typer.Argument(help="Folder of another, with the same problems.")],
+def run_compare(
+    before: Annotated[Path, typer.Argument(help="Output folder of an evaluation.")],
+    after: Annotated[Path, typer.Argument(help="Output folder of another, on the same problems.")],
 ) -> None:
-    """Compare two evaluations problem by problem: the difference with its interval, not two
-    separate numbers.
-    """
-    from verl_pipeline.evaluation.compare import compare_folders
-    from verl_pipeline.evaluation.errors import Refused
+    """Compare two evaluations: the paired difference in pass@1 with its interval."""
+    from verl_pipeline.evaluation.comparison import compare_folders
+    from verl_pipeline.evaluation.errors import UserError
 
-    console = _console()
+    console = _make_console()
     try:
         rows = compare_folders(before, after)
-    except Refused as error:
-        _say(console, str(error), "red")
+    except UserError as error:
+        _print_line(console, str(error), "red")
         raise typer.Exit(2) from error
     table = Table(
         "task",
@@ -94,48 +98,48 @@ def compare(
     console.print(table)
     for row in rows:
         for note in row["notes"]:
-            _say(console, f"{row['task']}: {note}", "yellow")
+            _print_line(console, f"{row['task']}: {note}", "yellow")
 
 
-def watch(
+def run_watch(
     checkpoints: Annotated[Path, typer.Argument(help="The run's trainer.default_local_dir.")],
     settings: Overrides = None,
-    tasks: Annotated[str, typer.Option(help="Names, with commas between them.")] = "parquet",
+    tasks: Annotated[str, typer.Option(help="Task names, comma-separated.")] = "parquet",
     output: Annotated[Path, typer.Option(help="Folder for results.")] = Path("outputs/eval-watch"),
     data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
-    last_step: Annotated[int | None, typer.Option(min=1, help="End after this step.")] = None,
+    last_step: Annotated[int | None, typer.Option(min=1, help="Exit after this step.")] = None,
     idle_s: Annotated[
-        float, typer.Option(min=1, help="Longest wait for a checkpoint, in seconds.")
+        float, typer.Option(min=1, help="Maximum wait for a checkpoint, in seconds.")
     ] = 7200.0,
-    cores: Annotated[str | None, typer.Option(help="Processors to run on, as in 6,7.")] = None,
+    cores: Annotated[str | None, typer.Option(help="Processors to run on, e.g. 6,7.")] = None,
     gpus: Annotated[
         str | None, typer.Option(help="CUDA_VISIBLE_DEVICES of the evaluations.")
     ] = None,
     trackers: Annotated[
-        str, typer.Option(help="verl's names, with commas between them.")
+        str, typer.Option(help="Names of verl's trackers, comma-separated.")
     ] = "console",
-    project: Annotated[str, typer.Option(help="For the trackers: trainer.project_name.")] = "eval",
+    project: Annotated[str, typer.Option(help="trainer.project_name for the trackers.")] = "eval",
     experiment: Annotated[
-        str, typer.Option(help="For the trackers: trainer.experiment_name.")
+        str, typer.Option(help="trainer.experiment_name for the trackers.")
     ] = "eval",
 ) -> None:
-    """Evaluate the checkpoints of a training run as they come, beside it; results go to the
-    trackers as eval/*.
-    """
+    """Evaluate the checkpoints of a running training; trackers receive metrics eval/*."""
     import signal
 
-    from verl_pipeline.evaluation.errors import Refused
-    from verl_pipeline.evaluation.watch import Watch, watch
+    from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings
+    from verl_pipeline.evaluation.errors import UserError
+    from verl_pipeline.evaluation.watch import watch_checkpoints
 
-    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the evaluation under way ends with us
+    # Exit through the finally blocks, which end the running evaluation with all its processes.
+    for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(143))
-    console = _console()
-    given = [f"tasks=[{tasks}]", *([f"data={data.resolve()}"] if data else []), *(settings or [])]
+    console = _make_console()
+    eval_settings = [f"tasks=[{tasks}]", *([f"data={data.resolve()}"] if data else [])]
     try:
-        watched = Watch(
+        watch_settings = WatchSettings(
             checkpoints.resolve(),
             output.resolve(),
-            given,
+            [*eval_settings, *(settings or [])],
             last_step,
             idle_s,
             cores.split(",") if cores else (),
@@ -144,15 +148,15 @@ def watch(
             project,
             experiment,
         )
-        rows = watch(watched, console)
-    except Refused as error:
-        _say(console, str(error), "red")
+        rows = watch_checkpoints(watch_settings, console)
+    except UserError as error:
+        _print_line(console, str(error), "red")
         raise typer.Exit(2) from error
-    console.print(checkpoint_table(rows))
+    console.print(make_checkpoint_table(rows))
 
 
-def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
-    """A row a checkpoint, with intervals; the best of each task is marked."""
+def make_checkpoint_table(rows: list[dict[str, Any]]) -> Table:
+    """Return a table with one row per checkpoint; the best score of each task is marked."""
     names = list(dict.fromkeys(name for row in rows for name in row["tasks"]))
     best = {
         name: max(
@@ -166,50 +170,57 @@ def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
         for name in names
     }
     table = Table(
-        "step", "weights", *names, caption="* best; differences within the intervals say nothing"
+        "step",
+        "weights",
+        *names,
+        caption="* best; a difference within the intervals may be chance",
     )
     for row in rows:
         scores = [row["tasks"][name]["pass@1"] if name in row["tasks"] else None for name in names]
         cells = [
-            percent(score) + (" *" if score and score["value"] == best[name] else "")
+            format_score(score) + (" *" if score and score["value"] == best[name] else "")
             for name, score in zip(names, scores, strict=True)
         ]
         table.add_row(str(row["step"]), (row["weights"] or "-")[:12], *cells)
     return table
 
 
-def _run(
-    config: str | None, overrides: list[str], given: dict[str, Any], console: Console
+def _evaluate_and_report(
+    config: str | None, overrides: list[str], options: dict[str, Any], console: Console
 ) -> dict[str, Any]:
-    """Evaluate, write the report, print the scores; what is refused is one red line and exit 2."""
-    from verl_pipeline.evaluation.config import load_config
-    from verl_pipeline.evaluation.errors import Refused
-    from verl_pipeline.evaluation.report import write_report
-    from verl_pipeline.evaluation.run import evaluate as run
+    """Evaluate, write the report and print the scores.
+
+    Raises:
+        typer.Exit: 2 after an error of the user, which is printed; 130 after an interrupt.
+    """
+    from verl_pipeline.evaluation.errors import UserError
+    from verl_pipeline.evaluation.eval_settings import load_eval_config
+    from verl_pipeline.evaluation.results_page import write_results_page
+    from verl_pipeline.evaluation.run import run_evaluation
     from verl_pipeline.sandbox import SandboxError
 
     try:
-        settings = load_config(config, overrides, given)
-        results = run(settings, console)
+        settings = load_eval_config(config, overrides, options)
+        results = run_evaluation(settings, console)
     except KeyboardInterrupt:
-        _say(console, "stopped; what is stored is kept, and the same command goes on from there")
+        _print_line(console, "interrupted; stored samples are kept: rerun the command to resume")
         raise typer.Exit(130) from None
-    except (Refused, SandboxError) as error:
-        _say(console, str(error), "red")
+    except (UserError, SandboxError) as error:
+        _print_line(console, str(error), "red")
         raise typer.Exit(2) from error
-    report = write_report(Path(settings.output))
-    console.print(score_table(results))
+    report = write_results_page(Path(settings.output))
+    console.print(make_score_table(results))
     for task in results["tasks"]:
         for note in task["data"]["notes"]:
-            _say(console, f"{task['task']}: {note}", "dim")
+            _print_line(console, f"{task['task']}: {note}", "dim")
     for warning in results["warnings"]:
-        _say(console, warning, "yellow")
-    _say(console, f"results: {Path(settings.output) / 'results.json'}, report: {report}")
+        _print_line(console, warning, "yellow")
+    _print_line(console, f"results: {Path(settings.output) / 'results.json'}, report: {report}")
     return results
 
 
-def score_table(results: dict[str, Any]) -> Table:
-    """A row a task, with intervals."""
+def make_score_table(results: dict[str, Any]) -> Table:
+    """Return a table with one row per task."""
     table = Table(title=Text(results["model"]["name"]), caption="95 % intervals over problems")
     for column in (
         "task",
@@ -227,9 +238,9 @@ def score_table(results: dict[str, Any]) -> Table:
         table.add_row(
             task["title"],
             f"{counts['problems']} x {n}",
-            percent(task["pass@1"]),
-            _largest(task["pass@k"]),
-            _largest(task["cons@k"]),
+            format_score(task["pass@1"]),
+            _format_largest_k(task["pass@k"]),
+            _format_largest_k(task["cons@k"]),
             f"{counts['truncated'] / max(1, counts['samples']):.1%}",
             f"{task['lengths']['mean']:.0f}" if task["lengths"] else "-",
             f"{task['grader']}: {task['tier']}",
@@ -237,12 +248,14 @@ def score_table(results: dict[str, Any]) -> Table:
     return table
 
 
-def _largest(curve: list[dict[str, Any]]) -> str:
-    return f"{percent(curve[-1])} (k={curve[-1]['k']})" if curve and curve[-1]["k"] > 1 else "-"
+def _format_largest_k(curve: list[dict[str, Any]]) -> str:
+    if not curve or curve[-1]["k"] == 1:
+        return "-"
+    return f"{format_score(curve[-1])} (k={curve[-1]['k']})"
 
 
-def percent(interval: dict[str, Any] | None) -> str:
-    """``12.3 % [10.1, 14.9]``."""
+def format_score(interval: dict[str, Any] | None) -> str:
+    """Return a score as ``12.3 % [10.1, 14.9]``."""
     if interval is None:
         return "-"
     text = f"{100 * interval['value']:.1f} %"
@@ -253,21 +266,21 @@ def percent(interval: dict[str, Any] | None) -> str:
     )
 
 
-def _say(console: Console, text: str, style: str = "") -> None:
-    """As it is: brackets in it are no markup, and no line is broken."""
+def _print_line(console: Console, text: str, style: str = "") -> None:
+    """Print the text as it is: without markup, highlighting or wrapping."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def _console() -> Console:
-    """Into a file, rich would fold tables to 80 columns."""
+def _make_console() -> Console:
+    # Without a terminal, rich would fold tables to 80 columns.
     return Console(width=None if sys.stdout.isatty() else 140)
 
 
-def _task_table() -> Table:
-    from verl_pipeline.evaluation.tasks import names, task_of
+def _make_task_table() -> Table:
+    from verl_pipeline.evaluation.tasks import find_task, list_task_names
 
-    table = Table("name", "what", "split", "n", "options")
-    for task in map(task_of, names()):
+    table = Table("name", "title", "split", "n", "options")
+    for task in map(find_task, list_task_names()):
         options = ", ".join(f"{name}={value}" for name, value in task.options.items())
         table.add_row(task.name, task.title, task.split, str(task.sampling.n), options)
     return table

@@ -1,8 +1,8 @@
-"""Which problems of an evaluation are in the data that the model was trained on.
+"""Finds the problems of an evaluation that are also in the training data.
 
-A problem counts as seen if at least half of its 13-grams of words (GPT-3's length: Brown et al.
-2020, appendix C) are in the training prompts. What most problems of the task have in common, the
-instructions, is left aside.
+A problem is contaminated if the training prompts contain at least half of its 13-grams of words
+(GPT-3's length: Brown et al. 2020, appendix C). N-grams that most problems of the task share are
+ignored: they belong to the task's instructions.
 """
 
 import re
@@ -11,13 +11,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from verl_pipeline.evaluation.data import BadData, read_rows
-from verl_pipeline.evaluation.task import Item, Message
+from verl_pipeline.evaluation.task import Message, TaskItem
 
-WORDS, SHARE = 13, 0.5
+NGRAM_WORDS = 13
+MIN_SHARED_NGRAMS = 0.5  # as a share of the problem's n-grams
 
 
-def seen(items: Sequence[Item], train_data: Iterable[str]) -> list[str]:
-    """Ids of the problems that are in parquet files of verl's schema.
+def find_contaminated_problems(items: Sequence[TaskItem], train_data: Iterable[str]) -> list[str]:
+    """Return the ids of the problems that occur in the training files, in the order of ``items``.
+
+    Args:
+        items: problems of one task.
+        train_data: data files with verl's column ``prompt``, a list of messages.
 
     Raises:
         BadData: a file cannot be read, or has no ``prompt``.
@@ -25,34 +30,41 @@ def seen(items: Sequence[Item], train_data: Iterable[str]) -> list[str]:
     files = list(train_data)
     if not files:
         return []
-    own = {item.id: _grams(_text(item.messages)) for item in items}
-    frequency = Counter(gram for grams in own.values() for gram in grams)
-    common = (
-        {gram for gram, count in frequency.items() if count > len(items) / 2}
+    by_problem = {item.id: _collect_ngrams(_join_messages(item.messages)) for item in items}
+    frequency = Counter(ngram for ngrams in by_problem.values() for ngram in ngrams)
+    # With one or two problems nothing tells instructions from the problems' own words.
+    shared = (
+        {ngram for ngram, count in frequency.items() if count > len(items) / 2}
         if len(items) > 2
         else set()
     )
-    wanted = frequency.keys() - common
-    found: set[str] = set()
+    searched = frequency.keys() - shared
+    training_ngrams: set[str] = set()
     for file in files:
         for row in read_rows(Path(file)):
             if "prompt" not in row:
-                raise BadData(f"train_data={file}: rows have no prompt; verl's schema is needed")
+                raise BadData(
+                    f"train_data={file}: a row has no prompt; name a file in verl's schema"
+                )
             try:
-                found |= _grams(_text(row["prompt"])) & wanted
+                training_ngrams |= _collect_ngrams(_join_messages(row["prompt"])) & searched
             except (TypeError, KeyError) as error:
                 raise BadData(
-                    f"train_data={file}: prompt is no list of messages: {error!r}"
+                    f"train_data={file}: prompt is not a list of messages: {error!r}"
                 ) from error
-    shares = {name: len(grams & found) / max(1, len(grams - common)) for name, grams in own.items()}
-    return [name for name, share in shares.items() if share >= SHARE]
+    shares = {
+        name: len(ngrams & training_ngrams) / max(1, len(ngrams - shared))
+        for name, ngrams in by_problem.items()
+    }
+    return [name for name, share in shares.items() if share >= MIN_SHARED_NGRAMS]
 
 
-def _text(messages: Iterable[Message]) -> str:
+def _join_messages(messages: Iterable[Message]) -> str:
     return " ".join(message["content"] for message in messages)
 
 
-def _grams(text: str) -> set[str]:
-    """All runs of so many words; of a shorter text the whole."""
+def _collect_ngrams(text: str) -> set[str]:
+    """Return all runs of :data:`NGRAM_WORDS` words; for a shorter text, the whole text."""
     words = re.findall(r"\w+", text.casefold())
-    return {" ".join(words[i : i + WORDS]) for i in range(max(1, len(words) - WORDS + 1))}
+    starts = range(max(1, len(words) - NGRAM_WORDS + 1))
+    return {" ".join(words[start : start + NGRAM_WORDS]) for start in starts}

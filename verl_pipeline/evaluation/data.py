@@ -1,9 +1,8 @@
-"""Finds a task's data: local files first, then installed packages, then the hub.
+"""Finds a task's data: local files first, then an installed package, then the hub.
 
 Invariants:
-* Where nothing is found, the error names every place that was looked at and what to put where.
-* Rows are plain dictionaries, in the file's order; nothing of downloaded data is executed or
-  unpickled.
+* If no data is found, the error lists every place that was searched and how to supply the data.
+* Rows are plain dictionaries in the file's order; downloaded data is never executed or unpickled.
 """
 
 import gzip
@@ -21,7 +20,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 
 FOLDER_VARIABLE = "VERL_PIPELINE_DATA"
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".parquet", ".arrow")
@@ -29,25 +28,25 @@ SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".parquet", ".arrow")
 Row = dict[str, Any]
 
 
-class DataNotFound(Refused):
-    """A task's data is nowhere to be found; the message says where it was sought and what would do."""
+class DataNotFound(UserError):
+    """A task's data was not found; the message lists the places searched and the fix."""
 
 
-class BadData(Refused):
-    """Data that is not what it should be; the message names the file."""
+class BadData(UserError):
+    """Data in an unexpected form; the message names the file."""
 
 
 @dataclass(frozen=True)
-class Hub:
-    """Files of a data set on the Hugging Face hub, as glob patterns."""
+class HubFiles:
+    """Files of a data set on the Hugging Face hub: the repository and glob patterns."""
 
     repository: str
     patterns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Package:
-    """A file that a registry package brings along: ``module`` and the path below its folder."""
+class PackageFile:
+    """A data file in an installed distribution: ``path`` below the folder of ``module``."""
 
     distribution: str
     module: str
@@ -55,72 +54,76 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Finder:
-    """Where data is sought.
+class DataFinder:
+    """Searches the places where data may be.
 
     Attributes:
-        folder: with local files; ``$VERL_PIPELINE_DATA`` if None.
-        hub: whether the hub may be asked.
+        folder: folder of local files; None: ``$VERL_PIPELINE_DATA``.
+        hub: whether data may be downloaded from the hub.
     """
 
     folder: Path | None = None
     hub: bool = True
 
-    def local(self) -> Path | None:
-        """The folder of local files, if one is named.
+    def find_local_folder(self) -> Path | None:
+        """Return the folder of local files, or None if none is configured.
 
         Raises:
-            DataNotFound: it does not exist.
+            DataNotFound: the configured folder does not exist.
         """
-        named = os.environ.get(FOLDER_VARIABLE)
-        folder = self.folder or (Path(named) if named else None)
+        folder_name = os.environ.get(FOLDER_VARIABLE)
+        folder = self.folder or (Path(folder_name) if folder_name else None)
         if folder is not None and not folder.is_dir():
-            raise DataNotFound(f"{folder}: no such folder (--data, ${FOLDER_VARIABLE})")
+            raise DataNotFound(f"{folder}: no such folder; correct --data or ${FOLDER_VARIABLE}")
         return folder
 
-    def find(
+    def find_rows(
         self,
         stems: Sequence[str],
-        package: Package | None = None,
-        hub: Hub | None = None,
+        package: PackageFile | None = None,
+        hub: HubFiles | None = None,
         parts: Sequence[str] = (),
     ) -> tuple[list[Row], str]:
-        """Rows of the files of :meth:`locate`, and where they come from.
+        """Read the files of :meth:`find_files`; return their rows and their origin.
 
         Raises:
-            DataNotFound: nothing is found.
-            BadData: a file is not of the format its name says.
+            DataNotFound: no data was found.
+            BadData: a file does not have the format of its suffix.
         """
-        files, origin = self.locate(stems, package, hub, parts)
-        return _read_all(files), origin
+        files, origin = self.find_files(stems, package, hub, parts)
+        return [row for file in files for row in read_rows(file)], origin
 
-    def locate(
+    def find_files(
         self,
         stems: Sequence[str],
-        package: Package | None = None,
-        hub: Hub | None = None,
+        package: PackageFile | None = None,
+        hub: HubFiles | None = None,
         parts: Sequence[str] = (),
     ) -> tuple[list[Path], str]:
-        """Files, and where they come from.
+        """Return the data's files and their origin, from the first place that has them.
 
         Args:
-            stems: names of local files without suffix (:data:`SUFFIXES`), the first that is there
-                counts.
-            parts: the same, of files that make the data together; they come before ``stems``.
+            stems: names of a local file without suffix (:data:`SUFFIXES`); the first existing file
+                is used.
+            package: distribution that may hold the file.
+            hub: repository that may hold the files.
+            parts: names, without suffix, of local files that form the data together; if all exist
+                they take precedence over ``stems``.
 
         Raises:
-            DataNotFound: nothing is found.
+            DataNotFound: no data was found.
         """
-        looked: list[str] = []
-        folder = self.local()
+        searched: list[str] = []
+        folder = self.find_local_folder()
         if folder is None:
-            looked.append(f"no folder of local files (--data, ${FOLDER_VARIABLE})")
+            searched.append(f"no folder of local files (--data, ${FOLDER_VARIABLE})")
         else:
-            together = [file for part in parts if (file := _local(folder, part))]
-            alone = [file for stem in stems if (file := _local(folder, stem))]
-            if found := (together if parts and len(together) == len(parts) else alone[:1]):
-                return found, ", ".join(map(str, found))
-            looked.append(
+            part_files = [file for part in parts if (file := _find_local_file(folder, part))]
+            single_files = [file for stem in stems if (file := _find_local_file(folder, stem))]
+            has_all_parts = bool(parts) and len(part_files) == len(parts)
+            if files := (part_files if has_all_parts else single_files[:1]):
+                return files, ", ".join(map(str, files))
+            searched.append(
                 f"{folder}: none of {', '.join([*stems, *parts])} with a suffix of "
                 f"{', '.join(SUFFIXES)}"
             )
@@ -129,46 +132,46 @@ class Finder:
             path = Path(spec.origin).parent / package.path if spec and spec.origin else None
             if path and path.is_file():
                 return [path], f"{package.distribution} {metadata.version(package.distribution)}"
-            looked.append(
+            searched.append(
                 f"package {package.distribution}: not installed (pip install "
                 f"{package.distribution})"
             )
         if hub:
             if self.hub:
                 try:
-                    files, revision = _download(hub)
+                    files, revision = _download_files(hub)
                     return files, f"hub: {hub.repository}@{revision}"
-                except (
-                    Exception
-                ) as error:  # the hub's client has no common base class; the cause is kept
-                    looked.append(
-                        f"hub {hub.repository}: {type(error).__name__}: {_first_line(error)}"
+                # The hub client's exceptions have no common base class.
+                except Exception as error:
+                    searched.append(
+                        f"hub {hub.repository}: {type(error).__name__}: {_get_first_line(error)}"
                     )
             else:
-                looked.append(f"hub {hub.repository}: not asked (hub=false)")
+                searched.append(f"hub {hub.repository}: not searched (hub=false)")
         raise DataNotFound(
-            f"no data: {'; '.join(looked)}. Put {stems[0]}{SUFFIXES[0]} (or one of "
+            f"no data found: {'; '.join(searched)}. Put {stems[0]}{SUFFIXES[0]} (or one of "
             f"{', '.join(SUFFIXES[1:])}) into a folder and name it with --data"
-            + (f"; it is what {hub.repository} publishes" if hub else "")
+            + (f"; {hub.repository} publishes the file" if hub else "")
         )
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Rows of one file, by its suffix.
+    """Yield the rows of one file, in the format of its suffix.
 
     Raises:
-        BadData: it cannot be read as that; the message has the file and, of JSON lines, the line.
+        BadData: the file does not have that format; the message names the file and, for JSON lines,
+            the line.
     """
     try:
-        for number, row in enumerate(_values(path), 1):
+        for number, row in enumerate(_parse_rows(path), 1):
             if not isinstance(row, dict):
-                raise BadData(f"{path}:{number}: an object is expected, not {type(row).__name__}")
+                raise BadData(f"{path}:{number}: expected an object, not {type(row).__name__}")
             yield row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise BadData(f"{path}: {error}") from error
 
 
-def _values(path: Path) -> Iterator[Any]:
+def _parse_rows(path: Path) -> Iterator[Any]:
     name = path.name
     if name.endswith((".jsonl", ".jsonl.gz")):
         opened = (
@@ -179,24 +182,24 @@ def _values(path: Path) -> Iterator[Any]:
         with opened as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield _json(line, f"{path}:{number}")
+                    yield _parse_json(line, f"{path}:{number}")
     elif name.endswith(".json"):
-        rows = _json(path.read_text(encoding="utf-8"), str(path))
+        rows = _parse_json(path.read_text(encoding="utf-8"), str(path))
         if not isinstance(rows, list):
-            raise BadData(f"{path}: a list of rows is expected, not {type(rows).__name__}")
+            raise BadData(f"{path}: expected a list of rows, not {type(rows).__name__}")
         yield from rows
     else:
-        yield from _table(path).to_pylist()
+        yield from _read_table(path).to_pylist()
 
 
-def _json(text: str, where: str) -> Any:
+def _parse_json(text: str, location: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise BadData(f"{where}: no JSON: {error}") from error
+        raise BadData(f"{location}: not JSON: {error}") from error
 
 
-def _table(path: Path) -> Any:
+def _read_table(path: Path) -> Any:
     if path.name.endswith(".parquet"):
         return pyarrow.parquet.read_table(path)
     with pyarrow.memory_map(str(path)) as source:
@@ -206,17 +209,13 @@ def _table(path: Path) -> Any:
             return pyarrow.ipc.open_file(source).read_all()
 
 
-def _read_all(files: Sequence[Path]) -> list[Row]:
-    return [row for file in files for row in read_rows(file)]
-
-
-def _local(folder: Path, stem: str) -> Path | None:
+def _find_local_file(folder: Path, stem: str) -> Path | None:
     return next(
         (file for suffix in SUFFIXES if (file := folder / f"{stem}{suffix}").is_file()), None
     )
 
 
-def _download(hub: Hub) -> tuple[list[Path], str]:
+def _download_files(hub: HubFiles) -> tuple[list[Path], str]:
     import huggingface_hub
 
     root = Path(
@@ -226,9 +225,9 @@ def _download(hub: Hub) -> tuple[list[Path], str]:
     )
     files = sorted(file for pattern in hub.patterns for file in root.glob(pattern))
     if not files:
-        raise FileNotFoundError(f"no file of it matches {', '.join(hub.patterns)}")
+        raise FileNotFoundError(f"no file matches {', '.join(hub.patterns)}")
     return files, root.name[:12]
 
 
-def _first_line(error: Exception) -> str:
+def _get_first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "")[:200]

@@ -1,5 +1,5 @@
-"""What refuses an evaluation."""
+"""The base class of errors that the user can correct."""
 
 
-class Refused(ValueError):
-    """An evaluation that cannot be; the message says in one line why, and what to do."""
+class UserError(ValueError):
+    """A mistake in settings, data or folders; the message is one line: cause, then next step."""

@@ -1,9 +1,9 @@
-"""Grades one response: programs in the sandbox, answers to mathematics by the maths reward.
+"""Grades responses: programs in the sandbox, mathematics with the maths reward.
 
 Invariants:
-* A grading that failed has no reward (None) and is done again by the next call of the evaluation.
-* What a vote may know of a sample (its answer) rests on what the prompt shows, never on a hidden
-  test.
+* A failed grading has no reward (None); the next call of the evaluation repeats it.
+* The answer by which a sample votes depends only on the response and on the examples in the prompt,
+  never on hidden tests.
 """
 
 import ast
@@ -12,18 +12,19 @@ import hashlib
 import re
 from typing import Any
 
-from verl_pipeline.evaluation.config import GraderConfig
-from verl_pipeline.evaluation.task import Item
+from verl_pipeline.evaluation.eval_settings import GraderConfig
+from verl_pipeline.evaluation.task import TaskItem
 from verl_pipeline.grading import Problem, Verdict, grade_response
 from verl_pipeline.grading.program_extraction import extract_answer_text, extract_last_program
 from verl_pipeline.sandbox import make_sandbox
 
 
 class Grader:
-    """Programs in one sandbox; thread-safe.
+    """A thread-safe grader with one sandbox.
 
-    Raises:
-        SandboxError: the sandbox cannot start; said before anything is graded.
+    Attributes:
+        tier: isolation of programs.
+        workers: programs that may run at a time.
     """
 
     def __init__(self, config: GraderConfig):
@@ -31,25 +32,31 @@ class Grader:
         self._sandbox = make_sandbox(config.tier, config.workers, config.url)
         self.workers = self._sandbox.workers
 
-    def start(self) -> None:
-        """Start one worker, to learn whether it can."""
+    def check_sandbox(self) -> None:
+        """Start one worker of the sandbox, so that failures show before generation.
+
+        Raises:
+            SandboxError: the worker cannot start.
+        """
         with self._sandbox.lend_worker():
             pass
 
-    def grade(self, item: Item, response: str) -> dict[str, Any]:
-        """``verdict``, ``reward`` (1.0, 0.0 or None), ``reason``, ``answer`` (by which samples
-        vote, or None), ``shown`` (whether the tests that the prompt shows passed; None without
-        such) and ``tier``.
+    def grade_item(self, item: TaskItem, response: str) -> dict[str, Any]:
+        """Return the verdict of a response as a row of ``verdicts.jsonl``.
+
+        ``verdict``; ``reward``: 1.0, 0.0 or None; ``reason``; ``answer``: the answer by which the
+        sample votes, or None; ``shown``: whether the tests in the prompt passed, None if it has
+        none; ``tier``.
         """
         if item.problem is None:
-            return _mathematics(item, response, self.workers)
-        return self._program(item.problem, response)
+            return _grade_math(item, response, self.workers)
+        return self._grade_program(item.problem, response)
 
-    def _program(self, problem: Problem, response: str) -> dict[str, Any]:
+    def _grade_program(self, problem: Problem, response: str) -> dict[str, Any]:
         result = grade_response(problem, response, self._sandbox)
         shown = None
         if problem.public:
-            # Tests run in order and end with the first that fails: the shown ones come first.
+            # Tests run in order, the public ones first, and stop at the first failure.
             shown = result.verdict is Verdict.ACCEPTED or (
                 result.failed_test is not None and result.failed_test >= problem.public
             )
@@ -57,7 +64,7 @@ class Grader:
             "verdict": str(result.verdict),
             "reward": result.reward,
             "reason": result.reason,
-            "answer": None if shown is False else program_key(response),
+            "answer": None if shown is False else make_program_key(response),
             "shown": shown,
             "tier": result.tier or self.tier,
         }
@@ -67,9 +74,10 @@ class Grader:
         self._sandbox.close()
 
 
-def program_key(response: str) -> str | None:
-    """A digest that is the same for programs that differ in layout and comments only; None without
-    a program.
+def make_program_key(response: str) -> str | None:
+    """Return a digest of the response's program that ignores layout and comments.
+
+    Returns None if the response has no program.
     """
     program = extract_last_program(response)
     if program is None:
@@ -81,17 +89,19 @@ def program_key(response: str) -> str | None:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def number_key(answer: str) -> str:
-    """A boxed answer as samples vote by it: whole numbers by value, everything else by its text
-    without spaces.
+def make_number_key(answer: str) -> str:
+    """Return a boxed answer in the form by which samples vote.
+
+    Whole numbers vote by value, other answers by their text without spaces.
     """
     text = re.sub(r"\\[,!;]|[\s$]", "", answer)
     match = re.fullmatch(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.0*)?", text)
     return str(int(match[1] + match[2].replace(",", ""))) if match else text
 
 
-def _mathematics(item: Item, response: str, workers: int) -> dict[str, Any]:
-    from verl_pipeline.rewards import math  # brings verl, which takes seconds
+def _grade_math(item: TaskItem, response: str, workers: int) -> dict[str, Any]:
+    # Imported here: it imports verl, which takes seconds.
+    from verl_pipeline.rewards import math
 
     result = asyncio.run(math.compute_score("", response, item.answer or "", workers=workers))
     boxed = math.extract_boxed_answer(extract_answer_text(response))
@@ -100,7 +110,7 @@ def _mathematics(item: Item, response: str, workers: int) -> dict[str, Any]:
         "verdict": result["verdict"],
         "reward": None if infrastructure else result["score"],
         "reason": result["reason"],
-        "answer": None if boxed is None else number_key(boxed),
+        "answer": None if boxed is None else make_number_key(boxed),
         "shown": None,
         "tier": "process",
     }

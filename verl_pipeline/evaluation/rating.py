@@ -1,15 +1,15 @@
 """A Codeforces rating by CodeElo's method (Quan et al. 2025, arXiv 2501.01257, section 3).
 
-For each contest, a model's samples count as its attempts, in order, until one is accepted; the
-points that gives (less a penalty for each failed attempt) are ranked among the humans' of that
-contest; the contest's rating is the one for which Elo's model expects that rank; the rating is the
-mean over contests.
+The samples of a problem count as attempts, in order, until one is accepted. The points of a contest
+(less a penalty per failed attempt) are ranked among those of its human participants. The rating of
+the contest is the one for which Elo's model expects that rank; the result is the mean over
+contests.
 
-The standings are those of Codeforces' own API, as files
-``codeforces_contests/<contest>.standings.json`` (of ``contest.standings``) and
-``<contest>.ratingChanges.json`` (of ``contest.ratingChanges``) in the folder of local data.
+The standings come from Codeforces' API, as files ``codeforces_contests/<contest>.standings.json``
+(method ``contest.standings``) and ``<contest>.ratingChanges.json`` (``contest.ratingChanges``) in
+the folder of local data.
 
-Invariant: a contest without standings is not rated, and the note says how many were.
+Invariant: a contest without standings is not rated; the note says how many contests were rated.
 """
 
 import collections
@@ -19,26 +19,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline.evaluation.data import DataNotFound, Finder
-from verl_pipeline.evaluation.estimators import mean_interval
+from verl_pipeline.evaluation.data import DataFinder, DataNotFound
+from verl_pipeline.evaluation.estimators import estimate_mean
 
-# Of a failed attempt: points where problems have points, minutes of penalty where they count as one
-# each.
-FAILED_POINTS, FAILED_MINUTES = 50, 10
-FOLDER = "codeforces_contests"
-_HOW = (
-    f"put {FOLDER}/<contest>.standings.json and {FOLDER}/<contest>.ratingChanges.json (answers of "
-    "Codeforces' API methods contest.standings and contest.ratingChanges) into the folder named "
-    "by --data"
+# Penalty per failed attempt: in points if the contest's problems have points, else in minutes.
+FAILED_ATTEMPT_POINTS, FAILED_ATTEMPT_MINUTES = 50, 10
+STANDINGS_FOLDER = "codeforces_contests"
+_ADVICE = (
+    f"put {STANDINGS_FOLDER}/<contest>.standings.json and "
+    f"{STANDINGS_FOLDER}/<contest>.ratingChanges.json (responses of Codeforces' API methods "
+    "contest.standings and contest.ratingChanges) into the folder named by --data"
 )
 
 
-def rate(finder: Finder, rewards: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """The rating, its interval over contests, and what it rests on.
+def estimate_rating(finder: DataFinder, rewards: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Return the rating with its interval over contests, the number of contests, and a note.
 
     Args:
-        finder: where the standings are.
-        rewards: of the samples of each problem (``2000A``), in order.
+        finder: finds the standings.
+        rewards: rewards of the samples of each problem, in order, by problem id (``2000A``).
 
     Raises:
         DataNotFound: no contest can be rated.
@@ -49,57 +48,65 @@ def rate(finder: Finder, rewards: Mapping[str, Sequence[float]]) -> dict[str, An
             contests[match[1]][match[2]] = attempts
     if not contests:
         raise DataNotFound(
-            "no rating: the problems have no ids like 2000A, so their contests are unknown"
+            "no rating: the problems have no ids like 2000A, which name their contests; use the "
+            "hub's rows"
         )
-    folder = (finder.local() or Path()) / FOLDER
+    folder = (finder.find_local_folder() or Path()) / STANDINGS_FOLDER
     ratings = [
-        contest_rating(*found, attempts)
+        compute_contest_rating(*responses, attempts)
         for contest, attempts in sorted(contests.items())
-        if (found := _standings(folder, contest))
+        if (responses := _read_standings(folder, contest))
     ]
     if not ratings:
-        raise DataNotFound(f"no rating: no standings of the {len(contests)} contests: {_HOW}")
-    note = f"{len(ratings)} of {len(contests)} contests; problems not evaluated count as not solved"
-    return {**mean_interval(ratings).as_dict(), "contests": len(ratings), "note": note}
+        raise DataNotFound(f"no rating: no standings of the {len(contests)} contests; {_ADVICE}")
+    note = f"{len(ratings)} of {len(contests)} contests; problems not evaluated count as unsolved"
+    return {**estimate_mean(ratings).as_dict(), "contests": len(ratings), "note": note}
 
 
-def contest_rating(
+def compute_contest_rating(
     standings: Mapping[str, Any],
     changes: Sequence[Mapping[str, Any]],
     attempts: Mapping[str, Sequence[float]],
 ) -> float:
-    """The rating that expects the rank which ``attempts`` (by the problem's index) reach in one
-    contest.
+    """Return the rating for which Elo's model expects the rank reached in one contest.
+
+    Args:
+        standings, changes: responses of Codeforces' API.
+        attempts: rewards of the samples, in order, by the problem's index in the contest.
     """
     points = penalty = 0.0
     for problem in standings["problems"]:
-        tried = list(attempts.get(problem["index"], ()))
-        if 1.0 not in tried:
+        rewards = list(attempts.get(problem["index"], ()))
+        if 1.0 not in rewards:
             continue
-        failed = tried.index(1.0)
+        failed = rewards.index(1.0)
         if "points" in problem:
-            points += max(0.0, problem["points"] - FAILED_POINTS * failed)
+            points += max(0.0, problem["points"] - FAILED_ATTEMPT_POINTS * failed)
         else:
-            points, penalty = points + 1, penalty + FAILED_MINUTES * failed
+            points, penalty = points + 1, penalty + FAILED_ATTEMPT_MINUTES * failed
     better = sum(
         (-row["points"], row.get("penalty", 0)) < (-points, penalty) for row in standings["rows"]
     )
-    return expected_rating(better + 1, [change["oldRating"] for change in changes])
+    return solve_rating(better + 1, [change["oldRating"] for change in changes])
 
 
-def expected_rating(rank: float, ratings: Sequence[float]) -> float:
-    """The r whose expected rank 1 + sum of 1 / (1 + 10^((r - r_i) / 400)) is ``rank``; between 0
-    and 4000.
+def solve_rating(rank: float, ratings: Sequence[float]) -> float:
+    """Return the rating r, between 0 and 4000, whose expected rank is ``rank``.
+
+    The expected rank is 1 + sum of 1 / (1 + 10^((r - r_i) / 400)) over the ratings r_i.
     """
     low, high = 0.0, 4000.0
     for _ in range(50):
         middle = (low + high) / 2
-        seed = 1 + sum(1 / (1 + 10 ** ((middle - other) / 400)) for other in ratings)
-        low, high = (low, middle) if seed < rank else (middle, high)
+        expected_rank = 1 + sum(1 / (1 + 10 ** ((middle - other) / 400)) for other in ratings)
+        low, high = (low, middle) if expected_rank < rank else (middle, high)
     return low
 
 
-def _standings(folder: Path, contest: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+def _read_standings(
+    folder: Path, contest: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """Return standings and rating changes of a contest; None if they are missing or empty."""
     files = [folder / f"{contest}.{kind}.json" for kind in ("standings", "ratingChanges")]
     if not all(file.is_file() for file in files):
         return None
@@ -109,6 +116,7 @@ def _standings(folder: Path, contest: str) -> tuple[dict[str, Any], list[dict[st
         ratings = [change["oldRating"] for change in changes]
     except (ValueError, KeyError, TypeError) as error:
         raise DataNotFound(
-            f"no rating: {files[0]}, {files[1].name}: no answers of Codeforces' API ({error!r})"
+            f"no rating: {files[0]}, {files[1].name}: not responses of Codeforces' API "
+            f"({error!r}); download them again"
         ) from error
     return (standings, changes) if ratings and all(fields) else None

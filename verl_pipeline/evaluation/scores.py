@@ -1,62 +1,42 @@
-"""Scores of one task, from its samples and verdicts: what ``results.json`` says of it.
+"""Estimates the scores of one task from its graded samples.
 
 Invariants:
-* Only samples with a reward count; how many have none, and why, stands beside every score.
-* Every score has its interval over problems and, where methods are compared, its cost in tokens.
+* Scores cover graded samples only; the numbers of failed and ungraded samples stand beside them.
+* Every score has an interval over problems; scores of methods also have their cost in tokens.
 """
 
-import importlib
 import math
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from verl_pipeline.evaluation import estimators
-from verl_pipeline.evaluation.config import BadSetting
-from verl_pipeline.evaluation.store import Row
-from verl_pipeline.evaluation.task import Item
-
-BINS = 24
-# What a scorer may see of a sample.
-SEEN = (
-    "id",
-    "sample",
-    "response",
-    "prompt_tokens",
-    "tokens",
-    "finish",
-    "mean_logprob",
-    "answer",
-    "shown",
+from verl_pipeline.evaluation.answer_methods import (
+    Scorer,
+    score_methods,
+    score_vote,
+    weigh_equally,
 )
-LEAST_BUDGET = 64
+from verl_pipeline.evaluation.graded_samples import (
+    GradedSamples,
+    average_tokens,
+    group_rewards,
+    make_score,
+)
+from verl_pipeline.evaluation.store import Row
+from verl_pipeline.evaluation.task import TaskItem
 
-Graded = dict[str, list[Row]]  # by problem, in the order of samples: sample and verdict in one row
-Scorer = Callable[[Row], float]
-
-
-def join(samples: Iterable[Row], verdicts: dict[tuple[str, int], Row]) -> Graded:
-    """Samples that have a reward, with their verdicts."""
-    graded: Graded = defaultdict(list)
-    for row in sorted(samples, key=lambda row: (row["id"], row["sample"])):
-        verdict = verdicts.get((row["id"], row["sample"]))
-        if verdict is not None and verdict["reward"] is not None:
-            graded[row["id"]].append({**row, **verdict})
-    return dict(graded)
+LENGTH_BINS = 24
+SMALLEST_BUDGET = 64
 
 
-def rewards_of(graded: Graded) -> dict[str, list[float]]:
-    """Rewards by problem."""
-    return {name: [row["reward"] for row in rows] for name, rows in graded.items()}
-
-
-def scores(
-    graded: Graded, items: Sequence[Item], scorer: Scorer, scorer_name: str
+def estimate_scores(
+    graded: GradedSamples, items: Sequence[TaskItem], scorer: Scorer, scorer_name: str
 ) -> dict[str, Any]:
-    """Everything that is estimated; see :mod:`verl_pipeline.evaluation.results` for the fields.
+    """Return all scores of a task; their keys are those of ``results.json``.
 
-    No k exceeds the samples of any problem: all figures rest on the same problems.
+    No k exceeds the number of samples of any problem, so that all scores cover the same problems.
     """
     if not graded:
         return {
@@ -68,204 +48,80 @@ def scores(
             "lengths": None,
             "breakdown": {},
         }
-    rewards = rewards_of(graded)
+    rewards = group_rewards(graded)
     means = {name: statistics.fmean(values) for name, values in rewards.items()}
-    each = statistics.fmean(map(len, rewards.values()))
-    sizes = estimators.powers_up_to(min(map(len, rewards.values())))
-    rows = [row for sampled in graded.values() for row in sampled]
-    votes = [{"k": k} | voted(graded, k, _one_each) for k in sizes]
+    mean_samples = statistics.fmean(map(len, rewards.values()))
+    sizes = estimators.list_powers_up_to(min(map(len, rewards.values())))
+    rows = [row for problem_rows in graded.values() for row in problem_rows]
+    votes = [{"k": k} | score_vote(graded, k, weigh_equally) for k in sizes]
     passes = (
-        [estimators.pass_at_k(len(v), round(sum(v)), k) for v in rewards.values()] for k in sizes
+        [estimators.estimate_pass_at_k(len(v), round(sum(v)), k) for v in rewards.values()]
+        for k in sizes
     )
-    one = _proportion(means.values(), each) | {"tokens_per_problem": tokens_each(graded)}
+    pass_at_1 = make_score(means.values(), mean_samples)
     return {
-        "pass@1": _proportion(means.values(), each),
+        "pass@1": pass_at_1,
         "pass@k": [
-            {"k": k} | _proportion(values, each / k)
+            {"k": k} | make_score(values, mean_samples / k)
             for k, values in zip(sizes, passes, strict=True)
         ],
         "cons@k": votes,
-        "budget": _budgets(graded, each),
+        "budget": _score_budgets(graded, mean_samples),
         "methods": [
-            {"name": "one sample", **one},
-            *_methods(graded, votes, sizes[-1], scorer, scorer_name),
+            {"name": "one sample", **pass_at_1, "tokens_per_problem": average_tokens(graded)},
+            *score_methods(graded, votes, sizes[-1], scorer, scorer_name),
         ],
-        "lengths": _lengths(rows),
-        "breakdown": _breakdown(means, each, items),
+        "lengths": _summarize_lengths(rows),
+        "breakdown": _break_down_scores(means, mean_samples, items),
     }
 
 
-def _methods(
-    graded: Graded, votes: list[dict[str, Any]], k: int, scorer: Scorer, scorer_name: str
-) -> list[dict[str, Any]]:
-    """Ways to make one answer of several samples, each with its tokens a problem; none that has
-    nothing to go by.
-    """
-    found = [{"name": f"vote of {vote['k']}", **vote} for vote in votes if vote["k"] > 1]
-    if k > 1 and have_logprobs(graded):
-        found.append(
-            {"name": f"vote of {k} weighted by confidence", **voted(graded, k, confidence)}
-        )
-    if k > 1 and len({_score(row, scorer) for rows in graded.values() for row in rows}) > 1:
-        found.append({"name": f"best of {k} by {scorer_name}", **best(graded, k, scorer)})
-    return found
+def _score_budgets(graded: GradedSamples, mean_samples: float) -> list[dict[str, Any]]:
+    """Return pass@1 at token budgets: responses longer than the budget count as wrong.
 
-
-def voted(graded: Graded, k: int, weigh: Scorer) -> dict[str, Any]:
-    """A vote over k samples, each with its weight; the first sample with the winning answer stands
-    for it.
-    """
-
-    def of_problem(rows: list[Row]) -> float:
-        def of_subset(indices: Sequence[int]) -> float:
-            chosen = [rows[index] for index in indices]
-            return chosen[estimators.vote([(row["answer"], weigh(row)) for row in chosen])][
-                "reward"
-            ]
-
-        return estimators.over_subsets(len(rows), k, of_subset)
-
-    each = statistics.fmean(map(len, graded.values())) / k
-    return _proportion(map(of_problem, graded.values()), each) | {
-        "tokens_per_problem": tokens_each(graded) * k
-    }
-
-
-def best(graded: Graded, k: int, scorer: Scorer) -> dict[str, Any]:
-    """The best-scored of k samples; one whose shown tests fail comes after all others."""
-    values = []
-    for rows in graded.values():
-        scored = [(row["shown"] is not False, _score(row, scorer)) for row in rows]
-        ranks = {score: rank for rank, score in enumerate(sorted(set(scored)))}
-        values.append(
-            estimators.best_of_k(
-                [(ranks[score], row["reward"]) for score, row in zip(scored, rows, strict=True)], k
-            )
-        )
-    each = statistics.fmean(map(len, graded.values())) / k
-    return _proportion(values, each) | {"tokens_per_problem": tokens_each(graded) * k}
-
-
-def _score(row: Row, scorer: Scorer) -> float:
-    """The scorer may not see how a sample was graded."""
-    return scorer({field: row[field] for field in SEEN})
-
-
-def confidence(row: Row) -> float:
-    """Geometric mean of the sampled tokens' probabilities; of a sample without log-probs, 1."""
-    return math.exp(row["mean_logprob"]) if row["mean_logprob"] is not None else 1.0
-
-
-def scorer_of(name: str) -> Scorer:
-    """A scorer by name, or a function of a sample's row (:data:`SEEN`) by its path.
-
-    Raises:
-        BadSetting: there is none, or it makes no number of a row.
-    """
-    if name == "mean_logprob":
-        return lambda row: row["mean_logprob"] if row["mean_logprob"] is not None else -math.inf
-    if name == "shortest":
-        return lambda row: -row["tokens"]
-    module, _dot, function = name.rpartition(".")
-    example = {
-        "id": "",
-        "sample": 0,
-        "response": "",
-        "tokens": 1,
-        "finish": "stop",
-        "mean_logprob": -1.0,
-        "answer": None,
-    }
-    try:
-        scorer = getattr(importlib.import_module(module), function)
-        float(scorer({**example, "prompt_tokens": 1, "shown": None}))
-    except Exception as error:  # it is the user's code
-        raise BadSetting(
-            f"scorer={name!r}: mean_logprob, shortest, or a function of a sample's row by its path "
-            f"({error!r})"
-        ) from error
-    return scorer
-
-
-def counts(asked: Sequence[object], samples: Sequence[Row], graded: Graded) -> dict[str, int]:
-    """How many of what; ``failed``: not answered; ``infrastructure``: answered, but not graded."""
-    return {
-        "expected": len(asked),
-        "samples": len(samples),
-        "failed": len(asked) - len(samples),
-        "infrastructure": len(samples) - sum(map(len, graded.values())),
-        "truncated": sum(row["finish"] == "length" for row in samples),
-    }
-
-
-def verdict_counts(graded: Graded) -> dict[str, int]:
-    """Samples by verdict, the most frequent first."""
-    return dict(Counter(row["verdict"] for rows in graded.values() for row in rows).most_common())
-
-
-def _one_each(_row: Row) -> float:
-    return 1.0
-
-
-def _proportion(values: Iterable[float], each: float) -> dict[str, Any]:
-    return estimators.proportion_interval(list(values), max(1.0, each)).as_dict()
-
-
-def tokens_each(graded: Graded) -> float:
-    """Tokens of one sample: the mean over problems of each problem's mean."""
-    return statistics.fmean(
-        statistics.fmean(row["tokens"] for row in rows) for rows in graded.values()
-    )
-
-
-def have_logprobs(graded: Graded) -> bool:
-    """Whether every sample has a confidence."""
-    return all(row["mean_logprob"] is not None for rows in graded.values() for row in rows)
-
-
-def _budgets(graded: Graded, each: float) -> list[dict[str, Any]]:
-    """pass@1 if a response of more than so many tokens had no answer: a lower bound for a run with
-    that limit, equal to it unless a response that is cut off holds its answer already.
+    This is a lower bound for a run with that limit; it is exact unless a cut-off response contains
+    its answer already.
     """
     longest = max(row["tokens"] for rows in graded.values() for row in rows)
-    found = []
-    budget = LEAST_BUDGET
+    scores = []
+    budget = SMALLEST_BUDGET
     while longest > 0:
         within = (
             [row["reward"] * (row["tokens"] <= budget) for row in rows] for rows in graded.values()
         )
-        found.append({"tokens": budget} | _proportion(map(statistics.fmean, within), each))
+        score = make_score(map(statistics.fmean, within), mean_samples)
+        scores.append({"tokens": budget} | score)
         if budget >= longest:
             break
         budget *= 2
-    return found
+    return scores
 
 
-def _lengths(rows: Sequence[Row]) -> dict[str, Any] | None:
+def _summarize_lengths(rows: Sequence[Row]) -> dict[str, Any] | None:
     tokens = [row["tokens"] for row in rows]
     longest = max(tokens)
     if not longest:
         return None
-    width = math.ceil((longest + 1) / BINS)
+    width = math.ceil((longest + 1) / LENGTH_BINS)
     bins = [
         {"low": low, "high": low + width, "count": 0, "accepted": 0}
         for low in range(0, longest + 1, width)
     ]
     for row in rows:
-        found = bins[row["tokens"] // width]
-        found["count"] += 1
-        found["accepted"] += row["reward"] == 1.0
+        row_bin = bins[row["tokens"] // width]
+        row_bin["count"] += 1
+        row_bin["accepted"] += row["reward"] == 1.0
     return {
         "mean": statistics.fmean(tokens),
         "median": statistics.median(tokens),
-        "p95": estimators.quantile(tokens, 0.95),
+        "p95": estimators.compute_quantile(tokens, 0.95),
         "max": longest,
         "histogram": bins,
     }
 
 
-def _breakdown(
-    means: dict[str, float], each: float, items: Sequence[Item]
+def _break_down_scores(
+    means: dict[str, float], mean_samples: float, items: Sequence[TaskItem]
 ) -> dict[str, list[dict[str, Any]]]:
     groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
@@ -274,8 +130,12 @@ def _breakdown(
                 groups[tag][value].append(means[item.id])
     return {
         tag: [
-            {"name": value, "problems": len(of), **_proportion(of, each)}
-            for value, of in sorted(values.items())
+            {
+                "name": value,
+                "problems": len(tagged_means),
+                **make_score(tagged_means, mean_samples),
+            }
+            for value, tagged_means in sorted(values.items())
         ]
         for tag, values in groups.items()
         if len(values) > 1

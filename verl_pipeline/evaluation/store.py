@@ -1,17 +1,17 @@
-"""What an evaluation keeps on disk: samples and verdicts, a line each, as they come.
+"""The files of an evaluation; samples and verdicts are stored one per line, as they arrive.
 
-    OUTPUT/model.json              whose samples these are
-    OUTPUT/<task>/settings.json    how they were drawn, and of which data
-    OUTPUT/<task>/problems.jsonl   what was asked
-    OUTPUT/<task>/samples.jsonl    what was answered
-    OUTPUT/<task>/verdicts.jsonl   how it was graded
-    OUTPUT/<task>/failures.jsonl   requests that brought no answer; they are asked again
+    OUTPUT/model.json              the model that the samples belong to
+    OUTPUT/<task>/settings.json    data and sampling parameters of the samples
+    OUTPUT/<task>/problems.jsonl   prompts
+    OUTPUT/<task>/samples.jsonl    responses
+    OUTPUT/<task>/verdicts.jsonl   verdicts
+    OUTPUT/<task>/failures.jsonl   failed requests; the next call repeats them
 
 Invariants:
-* Samples of one model, one way of asking and one version of the data only: anything else is
-  refused, by name.
-* A line is whole or it does not count: a cut-off last line is removed before the next is written.
-* A sample is drawn once: what is stored is not asked for again.
+* A folder holds samples of one model, one set of sampling parameters and one version of the data;
+  any difference is refused, and the error names it.
+* Only whole lines count: a cut-off last line is removed before the next line is written.
+* A sample is drawn once: stored samples are not requested again.
 """
 
 import contextlib
@@ -22,18 +22,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 
 Row = dict[str, Any]
 Key = tuple[str, int]
 
 
-class OtherRun(Refused):
-    """The folder belongs to another model, or to other settings; the message says which."""
+class StoreError(UserError):
+    """The folder is in use, damaged, or holds samples of another model or other settings."""
 
 
-class Lines:
-    """A file of JSON lines that is only ever added to."""
+class JsonLinesFile:
+    """An append-only file of JSON lines."""
 
     def __init__(self, path: Path):
         if path.is_file():
@@ -42,8 +42,8 @@ class Lines:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Written through to the system: a killed process loses nothing of it."""
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Append one row and flush it, so that a killed process does not lose it."""
         self._file.write(json.dumps(row, ensure_ascii=True) + "\n")
         self._file.flush()
 
@@ -52,10 +52,12 @@ class Lines:
 
 
 def read_lines(path: Path) -> Iterator[Row]:
-    """Rows of a file of JSON lines, if it is there; a last line that was cut off is left out.
+    """Yield the rows of a JSON lines file; nothing if there is no file.
+
+    A cut-off last line is skipped.
 
     Raises:
-        OtherRun: another line is no JSON; the message has its number.
+        StoreError: another line is not a JSON object; the message has its number.
     """
     if not path.is_file():
         return
@@ -65,63 +67,64 @@ def read_lines(path: Path) -> Iterator[Row]:
                 return
             try:
                 row = json.loads(line)
-            except ValueError as error:  # UnicodeDecodeError is one
+            except ValueError as error:  # covers UnicodeDecodeError
                 row = error
             if not isinstance(row, dict):
-                raise OtherRun(
-                    f"{path}:{number}: no JSON object ({row!r}); remove the line to have it made "
-                    "anew"
+                raise StoreError(
+                    f"{path}:{number}: not a JSON object ({row!r}); remove the line, and the next "
+                    "call recreates it"
                 )
             yield row
 
 
 def write_json(path: Path, content: Any) -> None:
-    """As :func:`write_text`."""
+    """Write ``content`` as JSON, atomically."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """As :func:`write_text`, a row a line."""
+    """Write one JSON line per row, atomically."""
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_text(path: Path, text: str) -> None:
-    """By one rename: whole or not at all."""
+    """Write a text file atomically: by one rename, creating its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     finally:
-        scratch.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def sole_owner(folder: Path) -> Iterator[None]:
-    """While it lasts, no other process of this machine may enter; the lock ends with the process.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock ``folder`` against other processes of this machine; a dead process holds no lock.
 
     Raises:
-        OtherRun: another has it.
+        StoreError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OtherRun(
+            raise StoreError(
                 f"another evaluation is running in {folder}: wait for it, or choose another output"
             ) from None
         yield
 
 
-def claim(path: Path, content: Mapping[str, Any], folders: Iterable[Path]) -> None:
-    """Write ``content``; if there are samples in ``folders`` already, it must be what they were
-    drawn with.
+def claim_folder(path: Path, content: Mapping[str, Any], folders: Iterable[Path]) -> None:
+    """Record in ``path`` the settings that the samples in ``folders`` belong to.
+
+    Without samples, ``content`` is written. With samples, it must equal the recorded content.
 
     Raises:
-        OtherRun: it is not; the message names each field.
+        StoreError: it differs; the message names each differing field.
     """
-    content = json.loads(json.dumps(content))
+    content = json.loads(json.dumps(content))  # tuples become lists, as in the file
     if not any(
         (folder / "samples.jsonl").is_file() and (folder / "samples.jsonl").stat().st_size
         for folder in folders
@@ -132,46 +135,53 @@ def claim(path: Path, content: Mapping[str, Any], folders: Iterable[Path]) -> No
     try:
         before = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise OtherRun(
-            f"{path.parent} holds samples, but {path.name} does not say whose ({error}): {advice}"
+        raise StoreError(
+            f"{path.parent} holds samples, but {path.name} is unreadable, so their model and "
+            f"settings are unknown ({error}): {advice}"
         ) from error
     names = sorted(before.keys() | content.keys())
     differences = [
-        f"{name}: {before.get(name)!r} there, {content.get(name)!r} now"
+        f"{name}: {before.get(name)!r} stored, {content.get(name)!r} now"
         for name in names
         if before.get(name) != content.get(name)
     ]
     if differences:
-        raise OtherRun(
+        raise StoreError(
             f"{path.parent} holds samples of another run ({'; '.join(differences)}): {advice}"
         )
 
 
 class TaskStore:
-    """Samples and verdicts of one task."""
+    """The stored samples and verdicts of one task.
+
+    Attributes:
+        samples: rows of ``samples.jsonl`` by (problem id, sample number).
+        verdicts: rows of ``verdicts.jsonl`` that have a reward, by the same key.
+    """
 
     def __init__(self, folder: Path):
-        self.samples = {_key(row): row for row in read_lines(folder / "samples.jsonl")}
-        verdicts = {_key(row): row for row in read_lines(folder / "verdicts.jsonl")}
-        # What could not be graded is graded again; the last verdict of a sample counts.
+        self.samples = {_make_key(row): row for row in read_lines(folder / "samples.jsonl")}
+        # A sample may have several verdicts, as failed gradings are repeated; the last one counts.
+        verdicts = {_make_key(row): row for row in read_lines(folder / "verdicts.jsonl")}
         self.verdicts = {key: row for key, row in verdicts.items() if row["reward"] is not None}
         self._files = {
-            name: Lines(folder / f"{name}.jsonl") for name in ("samples", "verdicts", "failures")
+            name: JsonLinesFile(folder / f"{name}.jsonl")
+            for name in ("samples", "verdicts", "failures")
         }
 
     def add_sample(self, row: Row) -> None:
-        self._files["samples"].add(row)
-        self.samples[_key(row)] = row
+        self._files["samples"].append_row(row)
+        self.samples[_make_key(row)] = row
 
     def add_verdict(self, row: Row) -> None:
-        self._files["verdicts"].add(row)
-        self.verdicts[_key(row)] = row
+        self._files["verdicts"].append_row(row)
+        self.verdicts[_make_key(row)] = row
 
     def add_failure(self, row: Row) -> None:
-        self._files["failures"].add(row)
+        self._files["failures"].append_row(row)
 
-    def ungraded(self) -> list[Row]:
-        """Samples without a verdict."""
+    def list_ungraded_samples(self) -> list[Row]:
+        """Return the samples that have no verdict with a reward."""
         return [row for key, row in self.samples.items() if key not in self.verdicts]
 
     def close(self) -> None:
@@ -179,5 +189,5 @@ class TaskStore:
             file.close()
 
 
-def _key(row: Row) -> Key:
+def _make_key(row: Row) -> Key:
     return str(row["id"]), int(row["sample"])

@@ -1,11 +1,10 @@
-"""What a task is: its problems, how they are asked and graded, and what others have published for
-it.
+"""Tasks: problems, prompts, grading data and published scores of a benchmark.
 
 Invariants:
-* A task is data: a module of :mod:`verl_pipeline.evaluation.tasks` (or any other) with a
-  :class:`Task` named TASK.
-* What a model is shown is in :attr:`Item.messages`; hidden tests and answers never are.
-* A row that cannot be read is listed, not left out in silence.
+* A task is a module with a :class:`Task` named TASK, in :mod:`verl_pipeline.evaluation.tasks` or
+  anywhere else.
+* The model sees only :attr:`TaskItem.messages` and the prefill, never hidden tests or answers.
+* Every row that cannot be read is listed with its reason.
 """
 
 import collections
@@ -16,20 +15,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from verl_pipeline.evaluation.data import BadData, Finder
+from verl_pipeline.evaluation.data import BadData, DataFinder
 from verl_pipeline.grading import Problem
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How samples are drawn.
+class SamplingParameters:
+    """Sampling parameters of a task.
 
     Attributes:
-        n: samples a problem.
-        temperature, top_p, top_k: as in vLLM; ``top_k`` -1 is all.
-        max_tokens: longest response.
-        seed: of the whole evaluation; each sample's own is derived from it, the problem and the
-            sample's number.
+        n: samples per problem.
+        temperature, top_p, top_k: as in vLLM; ``top_k`` -1 keeps all tokens.
+        max_tokens: maximum response length.
+        seed: seed of the whole evaluation; the seed of a sample is derived from it, the problem's
+            id and the sample's number.
+
+    Raises:
+        ValueError: a value out of range, or several samples at temperature 0.
     """
 
     n: int = 1
@@ -56,11 +58,11 @@ class Sampling:
             )
         if self.temperature == 0 and self.n > 1:
             raise ValueError(
-                "sampling.temperature=0 is greedy: every sample would be the same; set sampling.n=1"
+                "sampling.temperature=0 is greedy, so all samples would be equal: set sampling.n=1"
             )
 
-    def seed_of(self, problem: str, sample: int) -> int:
-        """Seed of one sample, below 2**31."""
+    def derive_seed(self, problem: str, sample: int) -> int:
+        """Return the seed of one sample, below 2**31."""
         digest = hashlib.sha256(f"{self.seed}\0{problem}\0{sample}".encode()).digest()
         return int.from_bytes(digest[:4]) >> 1
 
@@ -68,22 +70,23 @@ class Sampling:
 Message = Mapping[str, str]
 
 
-def asked(text: str) -> tuple[Message, ...]:
-    """A conversation of one message, the user's."""
+def make_conversation(text: str) -> tuple[Message, ...]:
+    """Return a conversation of one user message."""
     return ({"role": "user", "content": text},)
 
 
 @dataclass(frozen=True)
-class Item:
-    """One problem of a task: ``problem`` for programs, ``answer`` for mathematics.
+class TaskItem:
+    """One problem of a task with its prompt and grading data.
 
     Attributes:
-        id: unique within the task, the same for every version of the data that has the problem.
-        messages: the conversation, as chat templates take it.
-        prefill: how the assistant's message begins, if the style is ``prefill``; part of the
-            response.
-        canonical: a response that is right, where the data has one.
-        tags: by which scores are broken down, like difficulty and month.
+        id: unique within the task, and stable across versions of the data.
+        messages: the conversation, in the form that chat templates expect.
+        problem: tests, for a programming problem.
+        answer: reference answer, for mathematics.
+        prefill: beginning of the assistant's message with ``style=prefill``; part of the response.
+        canonical: a correct response, if the data has one.
+        tags: values by which scores are broken down, such as difficulty and month.
     """
 
     id: str
@@ -96,8 +99,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Published:
-    """A result that somebody else has published for this task; ``value`` in percent, or a rating."""
+class PublishedResult:
+    """A score that others published for the task; ``value`` is in percent, or a rating."""
 
     model: str
     value: float
@@ -107,42 +110,45 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """The problems of a task as found here.
+class TaskData:
+    """The loaded problems of a task.
 
     Attributes:
-        origin: files, or a repository of the hub.
-        bad_rows: rows that are no problem, and why.
-        notes: what limits what a score on them says.
+        items: the problems; at least one.
+        origin: the files, or the repository on the hub.
+        bad_rows: rows that could not be read, with the reason.
+        notes: limits of a score on this data, for the report.
 
     Raises:
-        BadData: no items, or two of one id.
+        BadData: no items, or two items with one id.
     """
 
-    items: list[Item]
+    items: list[TaskItem]
     origin: str
     bad_rows: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         if not self.items:
-            raise BadData(f"{self.origin}: no problem")
-        twice = [
+            raise BadData(f"{self.origin}: no problems")
+        duplicates = [
             name
             for name, count in collections.Counter(item.id for item in self.items).items()
             if count > 1
         ]
-        if twice:
-            raise BadData(f"{self.origin}: several problems have one id: {', '.join(twice[:3])}")
+        if duplicates:
+            raise BadData(
+                f"{self.origin}: several problems have one id: {', '.join(duplicates[:3])}"
+            )
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of what is asked and of what it is graded against."""
-        whole = hashlib.sha256()
+        """SHA-256 of all prompts and grading data."""
+        sha256 = hashlib.sha256()
         for item in self.items:
-            graded = (item.id, item.messages, item.prefill, item.problem, item.answer)
-            whole.update(repr(graded).encode("utf-8", "replace"))
-        return whole.hexdigest()
+            content = (item.id, item.messages, item.prefill, item.problem, item.answer)
+            sha256.update(repr(content).encode("utf-8", "replace"))
+        return sha256.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -150,20 +156,23 @@ class Task:
     """A benchmark.
 
     Attributes:
-        load: finds the data with a :class:`Finder` and makes items; takes the task's options by
-            keyword.
-        options: names and defaults of those.
-        split: ``test``: scores of it are reported, checkpoints are not chosen on it;
-            ``validation``: they may be.
-        rate: a rating from (problem, rewards of its samples), where the task has one; raises
-            DataNotFound.
+        name: name of the task and of its folder in the results.
+        title: name for readers.
+        load: function that finds the data with a :class:`DataFinder` and returns the problems; it
+            takes the task's options as keyword arguments.
+        sampling: default sampling parameters.
+        options: names and defaults of the task's options.
+        split: ``test``: to report scores on, not to choose checkpoints; ``validation``: for both.
+        published: scores published by others.
+        rate: function that computes a rating from the rewards by problem id, for tasks that have
+            one; it raises DataNotFound if it lacks data.
     """
 
     name: str
     title: str
-    load: Callable[..., Loaded]
-    sampling: Sampling
+    load: Callable[..., TaskData]
+    sampling: SamplingParameters
     options: Mapping[str, Any] = field(default_factory=dict)
     split: Literal["test", "validation"] = "test"
-    published: tuple[Published, ...] = ()
-    rate: Callable[[Finder, Mapping[str, list[float]]], dict[str, Any]] | None = None
+    published: tuple[PublishedResult, ...] = ()
+    rate: Callable[[DataFinder, Mapping[str, list[float]]], dict[str, Any]] | None = None

@@ -1,1 +1,1 @@
-"""The quickstart on real input: a small model, small programming problems, and how to get both."""
+"""The quickstart: a small model and small programming problems, prepared and trained on CPUs."""

@@ -1,11 +1,10 @@
-"""``python -m verl_pipeline.quickstart``: one-off pipelined GRPO on a real model and real programs,
-on a laptop CPU.
+"""``python -m verl_pipeline.quickstart``: pipelined GRPO of a real model on a laptop CPU.
 
-SmolLM2-135M-Instruct learns to write small Python functions; a held-out set is sampled before and
-after.
+SmolLM2-135M-Instruct learns to write small Python functions; held-out problems are sampled before
+and after the training.
 
-Invariant: what the run writes lies below ``--output``, but for the model and compiled kernels,
-which are cached between runs, and Ray's session folder.
+Invariant: a run writes below ``--output`` only, apart from the model and compiled kernels, which
+are cached between runs, and Ray's session folder.
 """
 
 import json
@@ -24,25 +23,32 @@ from verl_pipeline.machine import list_bf16_flags
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
-from verl_pipeline.quickstart.report import accuracy_table, pool_table
+from verl_pipeline.quickstart.summary import make_accuracy_table, make_pool_table
 
 PROMPTS, SAMPLES = 4, 6
 VALIDATION_SAMPLES = 8
-# Tokens are time here (about 13 ms each per update). Right answers to easy and medium problems take
-# 20 to 40 tokens; the hard ones take more, and the model solves none of them.
+# Each token costs about 13 ms of an update. Correct answers to easy and medium problems take 20 to
+# 40 tokens; hard problems need more, and the model solves none of them.
 RESPONSE_LENGTH = 40
 DIFFICULTIES = ("easy", "medium")
 
 
-def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
-    """The verl overrides of the quickstart."""
+def make_overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
+    """Return verl's overrides for the quickstart's training.
+
+    Args:
+        model: folder of the model.
+        data: folder with ``train.parquet`` and ``heldout.parquet``.
+        output: folder for checkpoints and samples.
+        steps: number of updates.
+    """
     rewards = "reward.custom_reward_function"
     rollout = "actor_rollout_ref.rollout"
     actor = "actor_rollout_ref.actor"
     return [
         "+verl_pipeline=cpu",
         f"{rollout}.nnodes=1",
-        *dtype_overrides(),
+        *choose_dtype_overrides(),
         f"data.train_files={data / 'train.parquet'}",
         f"data.val_files={data / 'heldout.parquet'}",
         f"data.train_batch_size={PROMPTS}",
@@ -63,8 +69,8 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
         f"{rollout}.val_kwargs.temperature=1.0",
         f"{rollout}.val_kwargs.do_sample=True",
         "algorithm.adv_estimator=grpo",
-        # The rollout's own log-probs as old_log_prob (as DeepCoder): saves a forward pass, a
-        # quarter of the step here.
+        # Use the rollout's log-probs as old_log_prob, as DeepCoder does: this saves a forward pass,
+        # a quarter of the step here.
         "trainer.v1.one_off_pipeline.correction=as_configured",
         "algorithm.rollout_correction.bypass_mode=True",
         f"{rewards}.path=pkg://verl_pipeline.rewards.code",
@@ -84,8 +90,8 @@ def overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
     ]
 
 
-def dtype_overrides() -> list[str]:
-    """bf16 where the CPU multiplies it natively; elsewhere the overlay's fp32."""
+def choose_dtype_overrides() -> list[str]:
+    """Return overrides for bf16 if the CPU multiplies it natively; else the overlay's fp32."""
     if not list_bf16_flags():
         return []
     return [
@@ -94,11 +100,11 @@ def dtype_overrides() -> list[str]:
     ]
 
 
-def train(settings: list[str], output: Path, steps: int, console: Console) -> None:
+def run_training(settings: list[str], output: Path, steps: int, console: Console) -> None:
     """Run the training as a child process with a progress bar.
 
     Raises:
-        typer.Exit: it failed; the end of its log has been shown.
+        typer.Exit: the training failed; the end of its log has been printed.
     """
     log, metrics = output / "train.log", output / "metrics.jsonl"
     environment = {
@@ -121,11 +127,11 @@ def train(settings: list[str], output: Path, steps: int, console: Console) -> No
             while process.poll() is None:
                 time.sleep(0.5)
                 records = read_metrics(metrics)
-                trained = [record for record in records.values() if "critic/score/mean" in record]
-                if trained:
-                    reward = trained[-1]["critic/score/mean"]
+                updates = [record for record in records.values() if "critic/score/mean" in record]
+                if updates:
+                    reward = updates[-1]["critic/score/mean"]
                     progress.update(
-                        task, completed=len(trained), description=f"training, reward {reward:.2f}"
+                        task, completed=len(updates), description=f"training, reward {reward:.2f}"
                     )
         finally:
             if process.poll() is None:
@@ -136,12 +142,12 @@ def train(settings: list[str], output: Path, steps: int, console: Console) -> No
                     process.kill()
     if process.returncode != 0:
         console.print("\n".join(log.read_text().splitlines()[-30:]), markup=False, highlight=False)
-        console.print(f"training ended with exit code {process.returncode}; the whole log is {log}")
+        console.print(f"the training exited with code {process.returncode}; see the log: {log}")
         raise typer.Exit(1)
 
 
 def read_metrics(path: Path) -> dict[int, dict[str, float]]:
-    """Metrics by step, of verl's file logger; a line still being written is left out."""
+    """Return the metrics by step from verl's file logger; an unfinished last line is skipped."""
     if not path.exists():
         return {}
     lines = path.read_text().split("\n")[:-1]
@@ -152,12 +158,13 @@ def main(
     steps: Annotated[
         int, typer.Option(min=1, help="Updates; 12 take about 18 minutes on 2 cores.")
     ] = 12,
-    output: Annotated[Path, typer.Option(help="Where logs, samples and metrics go.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder for logs, samples and metrics.")] = Path(
         "outputs/quickstart"
     ),
 ) -> None:
-    """Train, then print what was gained on the held-out set and where the time of each pool went."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the training ends with us
+    """Train, then print the gain on held-out problems and the time spent by each pool."""
+    # Exit through the finally blocks, which end the training.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console()
     output = output.resolve() / time.strftime("%Y-%m-%d_%H-%M-%S")
     output.mkdir(parents=True)
@@ -170,9 +177,10 @@ def main(
         [problem for problem in load_problems() if problem.difficulty in DIFFICULTIES],
     )
     console.print(f"[bold]3/3[/] one-off pipelined GRPO; log: {output / 'train.log'}")
-    train(overrides(model, output / "data", output, steps), output, steps, console)
-    console.print(accuracy_table(output / "heldout", steps))
-    console.print(pool_table(read_metrics(output / "metrics.jsonl")))
+    settings = make_overrides(model, output / "data", output, steps)
+    run_training(settings, output, steps, console)
+    console.print(make_accuracy_table(output / "heldout", steps))
+    console.print(make_pool_table(read_metrics(output / "metrics.jsonl")))
     console.print(
         f"metrics: {output / 'metrics.jsonl'}, TensorBoard: {output / 'tensorboard'}, samples: "
         f"{output / 'heldout'}"

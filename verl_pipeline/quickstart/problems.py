@@ -1,14 +1,15 @@
-"""The quickstart's programming problems: small Python functions with tests, and their form as
-verl's parquet rows.
+"""The quickstart's programming problems (small Python functions with tests) as verl's rows.
 
-Invariants of `problems.jsonl`, which the tests check: each reference passes its own tests, no
-constant function and no function that returns an argument does; the splits `train` and `heldout`
-share no name, no prompt and no behaviour; arguments and expected values are JSON values.
+Invariants of `problems.jsonl`, checked by the tests:
+* Each reference passes its own tests; no constant function and no function that returns an argument
+  does.
+* The splits `train` and `heldout` share no name, no prompt and no behaviour.
+* Arguments and expected values are JSON values.
 
-The problems are meant for a model of 135M parameters: 124 of the easy and medium prompts name the
-expression to return ("Use `return ...`."), without which too few groups would hold a right answer
-for GRPO to learn from. Before training, SmolLM2-135M at temperature 1 solved 29 % of 96 samples on
-easy, 9 % of 32 on medium and none of 32 on hard problems.
+The problems suit a model of 135M parameters: 124 of the easy and medium prompts name the expression
+to return ("Use `return ...`."). Without it, too few groups would contain a correct answer for GRPO
+to learn from. Before training, SmolLM2-135M at temperature 1 solved 29 % of 96 samples of easy
+problems, 9 % of 32 of medium and none of 32 of hard problems.
 """
 
 import json
@@ -22,7 +23,7 @@ import pyarrow
 import pyarrow.parquet
 
 DATA_SOURCE = "verl_pipeline_quickstart"
-# Whose form the tests have, by the name of its reader.
+# Name of the reader that parses the tests.
 TESTS_SOURCE = "taco"
 
 Split = Literal["train", "heldout"]
@@ -30,17 +31,22 @@ Difficulty = Literal["easy", "medium", "hard"]
 
 
 @dataclass(frozen=True)
-class Case:
-    """One test: the function called with `args` must return `expected`, both JSON values."""
+class QuickstartTest:
+    """One test: called with `args`, the function must return `expected`; both are JSON values."""
 
     args: list[Any]
     expected: Any
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A function to write. `name` is unique, `prompt` the user's whole text, `reference` a right
-    solution.
+class QuickstartProblem:
+    """A function to write.
+
+    Attributes:
+        name: unique name.
+        prompt: the whole user message.
+        entry_point: name of the function.
+        reference: a correct solution.
     """
 
     name: str
@@ -49,12 +55,12 @@ class Problem:
     prompt: str
     entry_point: str
     reference: str
-    tests: tuple[Case, ...]
+    tests: tuple[QuickstartTest, ...]
 
-    def ground_truth(self) -> str:
-        """Returns the tests as JSON, in the form of TACO's call-based problems."""
-        # Each output in a list of its own, as in TACO: an output that is a list of one would be
-        # taken for that list.
+    def make_ground_truth(self) -> str:
+        """Return the tests as JSON, in the form of TACO's call-based problems."""
+        # As in TACO, each output is wrapped in a list; otherwise the reader would unwrap an output
+        # that is itself a list of one element.
         outputs = [[case.expected] for case in self.tests]
         return json.dumps(
             {
@@ -65,55 +71,53 @@ class Problem:
         )
 
 
-def load_problems() -> list[Problem]:
-    """Returns all problems of both splits, in the order of the file."""
+def load_problems() -> list[QuickstartProblem]:
+    """Return the problems of both splits, in the order of the file."""
     text = resources.files(__package__).joinpath("problems.jsonl").read_text(encoding="utf-8")
-    return [_problem(json.loads(line)) for line in text.splitlines()]
+    return [_parse_problem(json.loads(line)) for line in text.splitlines()]
 
 
-def write_parquet(directory: Path, problems: Sequence[Problem] | None = None) -> dict[Split, Path]:
-    """Writes `train.parquet` and `heldout.parquet` into the directory, which is created if missing.
+def write_parquet(
+    directory: Path, problems: Sequence[QuickstartProblem] | None = None
+) -> dict[Split, Path]:
+    """Write `train.parquet` and `heldout.parquet`; return the file of each split.
 
     Args:
-        directory: where to write; existing files of these names are replaced.
-        problems: what to write, by default all problems; each split must occur.
-
-    Returns:
-        The file of each split.
+        directory: target, created if missing; existing files are replaced.
+        problems: problems to write, by default all; both splits must occur.
 
     Raises:
-        ValueError: a split would be empty.
+        ValueError: a split has no problem.
     """
     problems = load_problems() if problems is None else problems
     directory.mkdir(parents=True, exist_ok=True)
     paths: dict[Split, Path] = {}
     for split in get_args(Split):
         rows = [
-            _row(index, problem)
+            _make_row(index, problem)
             for index, problem in enumerate(p for p in problems if p.split == split)
         ]
         if not rows:
             raise ValueError(
-                f"no problem of the split {split!r} among the {len(problems)} given; verl needs "
-                "both files"
+                f"the split {split!r} has no problem among {len(problems)}; verl needs both files"
             )
         paths[split] = directory / f"{split}.parquet"
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), paths[split])
     return paths
 
 
-def _problem(fields: dict[str, Any]) -> Problem:
-    tests = tuple(Case(**test) for test in fields["tests"])
-    return Problem(**{**fields, "tests": tests})
+def _parse_problem(fields: dict[str, Any]) -> QuickstartProblem:
+    tests = tuple(QuickstartTest(**test) for test in fields["tests"])
+    return QuickstartProblem(**{**fields, "tests": tests})
 
 
-def _row(index: int, problem: Problem) -> dict[str, Any]:
+def _make_row(index: int, problem: QuickstartProblem) -> dict[str, Any]:
     return {
         "data_source": DATA_SOURCE,
-        # The empty system message keeps SmolLM2's chat template from adding its own, 16 tokens a
+        # Without the empty system message, SmolLM2's chat template adds its own: 16 tokens per
         # sample.
         "prompt": [{"role": "system", "content": ""}, {"role": "user", "content": problem.prompt}],
         "ability": "code",
-        "reward_model": {"style": "rule", "ground_truth": problem.ground_truth()},
+        "reward_model": {"style": "rule", "ground_truth": problem.make_ground_truth()},
         "extra_info": {"index": index, "name": problem.name, "difficulty": problem.difficulty},
     }

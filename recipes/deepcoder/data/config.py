@@ -7,7 +7,7 @@ Invariant: ``prepare-full.yaml`` shows the same fields.
 from dataclasses import dataclass, field
 from typing import Any
 
-from verl_pipeline.evaluation.config import EngineConfig, GraderConfig
+from verl_pipeline.evaluation.eval_settings import EngineConfig, GraderConfig
 
 
 @dataclass

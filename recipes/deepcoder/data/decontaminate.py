@@ -23,17 +23,17 @@ from recipes.deepcoder.data.twins import (
     shingles_of,
     words_of,
 )
-from verl_pipeline.evaluation.config import BadSetting
-from verl_pipeline.evaluation.data import DataNotFound, Finder
-from verl_pipeline.evaluation.task import Loaded
-from verl_pipeline.evaluation.tasks import task_of
+from verl_pipeline.evaluation.data import DataFinder, DataNotFound
+from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.evaluation.task import TaskData
+from verl_pipeline.evaluation.tasks import find_task
 
 
 @dataclass(frozen=True)
 class Evaluations:
     """The problems that must not be trained on, by task, and what could not be found."""
 
-    loaded: dict[str, Loaded]
+    loaded: dict[str, TaskData]
     warnings: tuple[str, ...]
 
     def settings(self) -> dict[str, str]:
@@ -41,21 +41,21 @@ class Evaluations:
         return {name: loaded.digest for name, loaded in self.loaded.items()}
 
 
-def load_evaluations(config: ContaminationConfig, finder: Finder) -> Evaluations:
+def load_evaluations(config: ContaminationConfig, finder: DataFinder) -> Evaluations:
     """The problems of ``contamination.tasks``.
 
     Raises:
         DataNotFound: a task's data is not there, and ``contamination.missing`` is ``refuse``.
         BadSetting: an option is not one of its task's.
     """
-    loaded: dict[str, Loaded] = {}
+    loaded: dict[str, TaskData] = {}
     warnings: list[str] = []
     if others := config.options.keys() - set(config.tasks):
         raise BadSetting(
             f"contamination.options.{sorted(others)[0]}: not one of contamination.tasks"
         )
     for name in config.tasks:
-        task = task_of(name)
+        task = find_task(name)
         options = {**task.options, **(config.options.get(name) or {})}
         if unknown := options.keys() - task.options.keys():
             raise BadSetting(

@@ -27,10 +27,10 @@ from recipes.deepcoder.data.config import DifficultyConfig, PrepareConfig
 from recipes.deepcoder.data.records import Decision, Kept, Record, Records, Removed
 from recipes.deepcoder.data.schema import write_parquet
 from recipes.deepcoder.data.write import row_of
-from verl_pipeline.evaluation.config import EvalConfig, SamplingConfig
 from verl_pipeline.evaluation.data import BadData
-from verl_pipeline.evaluation.run import evaluate
-from verl_pipeline.evaluation.store import Lines, read_lines
+from verl_pipeline.evaluation.eval_settings import EvalConfig, SamplingConfig
+from verl_pipeline.evaluation.run import run_evaluation
+from verl_pipeline.evaluation.store import JsonLinesFile, read_lines
 
 
 def measure(
@@ -51,11 +51,11 @@ def measure(
             key_of(settings),
         )
         rewards = _rewards(config, model, folder, console)
-        with closing(Lines(store)) as lines:
+        with closing(JsonLinesFile(store)) as lines:
             for record in missing:
                 if len(found := rewards.get(record.id, [])) == config.difficulty.k:
                     known[keys[record.id]] = sum(found) / len(found)
-                    lines.add(
+                    lines.append_row(
                         {"key": keys[record.id], "id": record.id, "rate": known[keys[record.id]]}
                     )
     return {name: known[key] for name, key in keys.items() if key in known}
@@ -136,7 +136,7 @@ def _rewards(
         grader=config.grader,
         options={"parquet": {"file": str(folder / "candidates.parquet")}},
     )
-    evaluate(evaluation, console)
+    run_evaluation(evaluation, console)
     # Of a sample that was graded again the last verdict counts.
     verdicts = {
         (row["id"], row["sample"]): row["reward"]

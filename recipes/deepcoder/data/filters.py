@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from recipes.deepcoder.data.config import SplitConfig, TestsConfig
 from recipes.deepcoder.data.records import Decision, Kept, Records, Removed
-from verl_pipeline.evaluation.config import BadSetting
+from verl_pipeline.evaluation.eval_settings import BadSetting
 
 _PYTHON = ("python", "python3", "py")
 

@@ -20,7 +20,7 @@ from recipes.deepcoder.data.files import numbered_rows
 from recipes.deepcoder.data.records import Record, Removed
 from recipes.deepcoder.data.shapes import Raw
 from recipes.deepcoder.data.sources import SOURCES, Shape, Source
-from verl_pipeline.evaluation.data import BadData, Finder, Row
+from verl_pipeline.evaluation.data import BadData, DataFinder, Row
 from verl_pipeline.grading import AssertTest, Problem, StdinTest
 from verl_pipeline.grading.readers import READERS, BadRow
 
@@ -30,7 +30,7 @@ MOST_SOLUTIONS = 16
 BROKEN = "broken row"
 
 
-def locate(name: str, config: SourceConfig, finder: Finder) -> tuple[list[Path], str]:
+def locate(name: str, config: SourceConfig, finder: DataFinder) -> tuple[list[Path], str]:
     """The files of a source, and where they come from.
 
     Raises:
@@ -39,7 +39,7 @@ def locate(name: str, config: SourceConfig, finder: Finder) -> tuple[list[Path],
     """
     source = SOURCES[name]
     if config.file is None:
-        return finder.locate(source.stems, source.package, source.hub, source.parts)
+        return finder.find_files(source.stems, source.package, source.hub, source.parts)
     if not Path(config.file).is_file():
         raise BadData(f"sources.{name}.file={config.file}: no such file")
     return [Path(config.file)], config.file

@@ -12,7 +12,12 @@ from typing import Any, Protocol
 
 from recipes.deepcoder.data.config import LengthConfig, PromptConfig
 from recipes.deepcoder.data.records import Decision, Kept, Message, Record, Records, Removed
-from verl_pipeline.evaluation.tasks._reading import EXPERT, FROM_STDIN, USE_BACKTICKS, WITH_STARTER
+from verl_pipeline.evaluation.tasks._prompts import (
+    ANSWER_FORMAT,
+    EXPERT_INSTRUCTION,
+    STARTER_FORMAT,
+    STDIN_FORMAT,
+)
 from verl_pipeline.grading.problem import find_syntax_error
 
 # Conversations that are made tokens of at a time, in the tokenizer's own threads.
@@ -51,17 +56,15 @@ def prompt_of(record: Record, config: PromptConfig) -> list[Message]:
         return [dict(message) for message in record.prompt]
     text = record.question
     if config.style == "instructed" or record.source == "livecodebench":
-        text = (
-            f"{EXPERT}### Question:\n{record.question.strip()}\n\n{_format(record)}{USE_BACKTICKS}"
-        )
+        text = f"{EXPERT_INSTRUCTION}### Question:\n{record.question.strip()}\n\n{_format(record)}{ANSWER_FORMAT}"
     system = [] if config.system is None else [{"role": "system", "content": config.system}]
     return [*system, {"role": "user", "content": text}]
 
 
 def _format(record: Record) -> str:
     if not record.calls:
-        return FROM_STDIN
-    return WITH_STARTER.format(
+        return STDIN_FORMAT
+    return STARTER_FORMAT.format(
         starter=record.starter.rstrip() or starter_of(record.calls, record.solutions)
     )
 

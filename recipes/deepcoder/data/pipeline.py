@@ -27,10 +27,14 @@ from recipes.deepcoder.data.decontaminate import Evaluations, decontaminate, loa
 from recipes.deepcoder.data.files import sha256
 from recipes.deepcoder.data.records import Decision, Record, Records, Removed
 from recipes.deepcoder.data.write import write
-from verl_pipeline.evaluation.config import EngineConfig
-from verl_pipeline.evaluation.data import Finder
-from verl_pipeline.evaluation.engines.tokens import Prompts, model_folder, weights_hash
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.data import DataFinder
+from verl_pipeline.evaluation.engines.model_folder import (
+    PromptTokenizer,
+    find_model_folder,
+    hash_weights,
+)
+from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.evaluation.eval_settings import EngineConfig
 from verl_pipeline.machine import read_package_versions
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
@@ -62,7 +66,7 @@ _SETTINGS = {
 }
 
 
-class NothingLeft(Refused):
+class NothingLeft(UserError):
     """A stage has removed all records."""
 
 
@@ -96,13 +100,13 @@ class Pipeline:
     """One preparation.
 
     Raises:
-        Refused: it cannot be; what is done is kept.
+        UserError: it cannot be; what is done is kept.
     """
 
     def __init__(self, config: PrepareConfig, console: Console):
         self.config, self.console = config, console
         self.work = Path(config.work) if config.work else Path(config.output) / "work"
-        self.finder = Finder(Path(config.data) if config.data else None, config.hub)
+        self.finder = DataFinder(Path(config.data) if config.data else None, config.hub)
         self.outcome = Outcome()
         self._digest = ""
 
@@ -116,7 +120,7 @@ class Pipeline:
         self._ingest()
         self._stage("language", None, filters.language)
         self._stage("tests", config.tests, lambda records: filters.tests(records, config.tests))
-        prompts = Prompts(folder, EngineConfig())
+        prompts = PromptTokenizer(folder, EngineConfig())
         tokens = cache.key_of(
             prompts.tokenizer.backend_tokenizer.to_str(), prompts.tokenizer.chat_template
         )
@@ -246,7 +250,7 @@ class Pipeline:
             )
             return
         folder = model_of(config.difficulty.model or config.model)
-        weights = weights_hash(folder)
+        weights = hash_weights(folder)
         bounds = [config.difficulty.low, config.difficulty.high]
 
         def decide(records: Records) -> Iterator[Decision]:
@@ -290,7 +294,7 @@ class Pipeline:
 
 def model_of(name: str) -> Path:
     """The folder of a model; ``quickstart`` is the package's own."""
-    return prepare_model() if name == "quickstart" else model_folder(name)
+    return prepare_model() if name == "quickstart" else find_model_folder(name)
 
 
 def settings_of(config: PrepareConfig) -> dict[str, Any]:

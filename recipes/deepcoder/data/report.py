@@ -155,7 +155,7 @@ def _texts(outcome: Outcome, rows: Iterable[Removed]) -> dict[str, str]:
 def _page(report: Mapping[str, Any]) -> str:
     style = (
         resources.files("verl_pipeline.evaluation")
-        .joinpath("report.css")
+        .joinpath("results_page.css")
         .read_text(encoding="utf-8")
     )
     total = sum(source["left"] for source in report["sources"].values())

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 
 # Raised whenever a row's meaning changes, not only its columns.
 SCHEMA_VERSION: int = 1
@@ -62,11 +62,11 @@ SCHEMA = pyarrow.schema(
 COLUMNS = tuple(SCHEMA.names)
 
 
-class OtherVersion(Refused):
+class OtherVersion(UserError):
     """A file that another version of the recipe wrote."""
 
 
-class BadParquet(Refused):
+class BadParquet(UserError):
     """A file that verl could not train on; the message says what it lacks."""
 
 

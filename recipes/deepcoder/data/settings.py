@@ -19,7 +19,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from recipes.deepcoder.data.config import PrepareConfig, SourceConfig
 from recipes.deepcoder.data.sources import SOURCES
-from verl_pipeline.evaluation.config import BadSetting
+from verl_pipeline.evaluation.eval_settings import BadSetting
 
 PROFILES = Path(__file__).parents[1] / "config"
 

@@ -21,7 +21,7 @@ from verl_pipeline.grading.program_extraction import extract_last_program
 from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.grading.readers.livecodebench_reader import decode_private_tests
 from verl_pipeline.grading.readers.pair_readers import parse_json
-from verl_pipeline.quickstart.problems import Case, Problem
+from verl_pipeline.quickstart.problems import QuickstartProblem, QuickstartTest
 
 # deepmind/code_contests, `solutions.language`: 0 unknown, 1 Python 2, 2 C++, 3 Python 3, 4 Java.
 _PYTHON3 = 3
@@ -265,11 +265,13 @@ def mbpp(row: Row) -> Raw:
 
 
 def quickstart(row: Row) -> Raw:
-    problem = Problem(**{**row, "tests": tuple(Case(**test) for test in row["tests"])})
+    problem = QuickstartProblem(
+        **{**row, "tests": tuple(QuickstartTest(**test) for test in row["tests"])}
+    )
     return Raw(
         id=problem.name,
         question=problem.prompt,
-        tests=json.loads(problem.ground_truth()),
+        tests=json.loads(problem.make_ground_truth()),
         solutions=[problem.reference],
         difficulty=problem.difficulty,
         # The empty system message keeps SmolLM2's chat template from adding its own, 16 tokens a

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from recipes.deepcoder.data import shapes
 from recipes.deepcoder.data.shapes import Raw
-from verl_pipeline.evaluation.data import Hub, Package, Row
+from verl_pipeline.evaluation.data import HubFiles, PackageFile, Row
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Source:
     shapes: tuple[Shape, ...]
     stems: tuple[str, ...]
     parts: tuple[str, ...] = ()
-    hub: Hub | None = None
-    package: Package | None = None
+    hub: HubFiles | None = None
+    package: PackageFile | None = None
     dated: bool = False
 
 
@@ -53,7 +53,7 @@ SOURCES: Mapping[str, Source] = {
         "taco",
         (_shape(_PAIRS, shapes.taco), _RLLM),
         ("taco", "taco_verified", "TACO-verified"),
-        hub=Hub("likaixin/TACO-verified", ("data/train-*.parquet",)),
+        hub=HubFiles("likaixin/TACO-verified", ("data/train-*.parquet",)),
     ),
     "primeintellect": Source(
         "primeintellect",
@@ -62,7 +62,7 @@ SOURCES: Mapping[str, Source] = {
             _shape("problem tests", shapes.rllm_primeintellect),
         ),
         ("primeintellect", "verifiable-coding-problems", "synthetic-1"),
-        hub=Hub("PrimeIntellect/verifiable-coding-problems", ("data/train-*.parquet",)),
+        hub=HubFiles("PrimeIntellect/verifiable-coding-problems", ("data/train-*.parquet",)),
     ),
     "livecodebench": Source(
         "livecodebench",
@@ -75,7 +75,7 @@ SOURCES: Mapping[str, Source] = {
         ("livecodebench_v5", "livecodebench"),
         # Release v5; each release is the one before and a file more.
         parts=tuple(f"livecodebench/test{number}" for number in ("", 2, 3, 4, 5)),
-        hub=Hub(
+        hub=HubFiles(
             "livecodebench/code_generation_lite",
             tuple(f"test{number}.jsonl" for number in ("", 2, 3, 4, 5)),
         ),
@@ -85,13 +85,13 @@ SOURCES: Mapping[str, Source] = {
         "codeforces",
         (_shape("id description official_tests", shapes.codeforces), _RLLM),
         ("codeforces_train", "codeforces", "codeelo"),
-        hub=Hub("open-r1/codeforces", ("data/train-*.parquet",)),
+        hub=HubFiles("open-r1/codeforces", ("data/train-*.parquet",)),
     ),
     "apps": Source(
         "apps",
         (_shape(_PAIRS, shapes.taco), _RLLM),
         ("apps_train", "apps"),
-        hub=Hub("codeparrot/apps", ("train.jsonl",)),
+        hub=HubFiles("codeparrot/apps", ("train.jsonl",)),
     ),
     "code_contests": Source(
         "code_contests",
@@ -103,7 +103,7 @@ SOURCES: Mapping[str, Source] = {
             _RLLM,
         ),
         ("code_contests_train", "code_contests", "code_contests_test"),
-        hub=Hub("deepmind/code_contests", ("data/train-*.parquet",)),
+        hub=HubFiles("deepmind/code_contests", ("data/train-*.parquet",)),
     ),
     "leetcode": Source(
         "leetcode",
@@ -112,7 +112,7 @@ SOURCES: Mapping[str, Source] = {
             _shape("problem tests", shapes.rllm_leetcode),
         ),
         ("leetcode_train", "leetcode", "leetcode_test"),
-        hub=Hub("newfacade/LeetCodeDataset", ("LeetCodeDataset*train*.jsonl",)),
+        hub=HubFiles("newfacade/LeetCodeDataset", ("LeetCodeDataset*train*.jsonl",)),
     ),
     "kodcode": Source(
         "kodcode",
@@ -122,18 +122,18 @@ SOURCES: Mapping[str, Source] = {
             _RLLM,
         ),
         ("kodcode_train", "kodcode", "KodCode-V1"),
-        hub=Hub("KodCode/KodCode-V1", ("data/train-*.parquet",)),
+        hub=HubFiles("KodCode/KodCode-V1", ("data/train-*.parquet",)),
     ),
     "mbpp": Source(
         "mbpp",
         (_shape("task_id test_list code", shapes.mbpp),),
         ("mbpp_sanitized", "sanitized-mbpp", "mbpp"),
-        hub=Hub("google-research-datasets/mbpp", ("sanitized/*.parquet",)),
+        hub=HubFiles("google-research-datasets/mbpp", ("sanitized/*.parquet",)),
     ),
     "quickstart": Source(
         "taco",
         (_shape("name prompt entry_point reference tests difficulty", shapes.quickstart),),
         ("quickstart",),
-        package=Package("verl-pipeline", "verl_pipeline.quickstart", "problems.jsonl"),
+        package=PackageFile("verl-pipeline", "verl_pipeline.quickstart", "problems.jsonl"),
     ),
 }

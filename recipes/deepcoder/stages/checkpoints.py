@@ -20,9 +20,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.store import write_text
-from verl_pipeline.evaluation.watch import COMPLETE
+from verl_pipeline.evaluation.watch import LATEST_STEP_FILE
 
 # Of a model's config.json; those that decide whether a checkpoint's tensors fit.
 IDENTITY = (
@@ -34,13 +34,13 @@ IDENTITY = (
 )
 
 
-class BadCheckpoint(Refused):
+class BadCheckpoint(UserError):
     """A checkpoint that cannot be resumed from; the message says which and why."""
 
 
 def latest(checkpoints: Path) -> int | None:
     """The step that is complete; None: none is, or verl is writing the mark at this moment."""
-    mark = checkpoints / COMPLETE
+    mark = checkpoints / LATEST_STEP_FILE
     text = mark.read_text().strip() if mark.is_file() else ""
     return int(text) if text.isdigit() and folder_of(checkpoints, int(text)).is_dir() else None
 
@@ -51,7 +51,7 @@ def repair(checkpoints: Path) -> None:
     verl opens the mark, which empties it, when everything else of the checkpoint is written: the
     newest folder is it.
     """
-    mark = checkpoints / COMPLETE
+    mark = checkpoints / LATEST_STEP_FILE
     if mark.is_file() and not mark.read_text().strip():
         matches = (
             re.fullmatch(r"global_step_(\d+)", folder.name) for folder in checkpoints.iterdir()
@@ -87,7 +87,7 @@ def hand_over(source: Path, target: Path, step: int) -> None:
             # Relative: the output may be moved as a whole.
             (scratch / name).symlink_to(os.path.relpath(begun / name, folder))
         scratch.rename(folder)
-    write_text(target / COMPLETE, str(step))
+    write_text(target / LATEST_STEP_FILE, str(step))
 
 
 def check_checkpoint(folder: Path, config: DictConfig) -> None:

@@ -23,13 +23,13 @@ from recipes.deepcoder.data.schema import check_parquet
 from recipes.deepcoder.stages.compose import Settings, composed, place, words
 from recipes.deepcoder.stages.config import Hardware
 from recipes.deepcoder.stages.state import constants_of
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 
 SPLITS = ("train", "val")
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 
-class BadStage(Refused):
+class BadStage(UserError):
     """A stage that cannot be trained."""
 
 
@@ -56,7 +56,7 @@ def plan(settings: Settings, *, dry_run: bool = False) -> list[Planned]:
     """Compose and check every stage.
 
     Raises:
-        Refused: the first setting of any stage that cannot work.
+        UserError: the first setting of any stage that cannot work.
     """
     planned = [_plan_stage(settings, name, dry_run) for name in settings.run.stages]
     first = planned[0]
@@ -92,11 +92,10 @@ def files_of(config: DictConfig, split: str) -> list[Path]:
 
 
 def _plan_stage(settings: Settings, name: str, dry_run: bool) -> Planned:
-    from verl_pipeline.verl_adapter.run_entry import choose_device
-
-    from verl_pipeline.verl_adapter.config_checks import check_run
     from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
+    from verl_pipeline.verl_adapter.config_checks import check_run
     from verl_pipeline.verl_adapter.derived_settings import derive_settings
+    from verl_pipeline.verl_adapter.run_entry import choose_device
 
     overrides = words(settings, name)
     try:
@@ -112,7 +111,7 @@ def _plan_stage(settings: Settings, name: str, dry_run: bool) -> Planned:
             choose_device(config)
             check_run(config, skip=tuple(absent))
         derived = derive_settings(copy.deepcopy(config), load_pipeline_config(config))
-    except (ConfigError, Refused) as error:
+    except (ConfigError, UserError) as error:
         raise BadStage(f"stage {name}: {error}") from error
     return Planned(name, overrides, config, [str(entry) for entry in derived], notes)
 

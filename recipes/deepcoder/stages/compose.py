@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.deepcoder.stages.config import REPRODUCE, Hardware, Run, Stage, nearest
-from verl_pipeline.evaluation.errors import Refused
-from verl_pipeline.quickstart.__main__ import dtype_overrides
+from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.quickstart.__main__ import choose_dtype_overrides
 
 # Set by the runner: resuming, the order of prompts and the count of steps rest on them.
 OWNED = (
@@ -37,7 +37,7 @@ _UNKNOWN = re.compile(r"Could not override '([^']+)'")
 TRAIN, HELD_OUT = "train.parquet", "heldout.parquet"
 
 
-class BadOverride(Refused):
+class BadOverride(UserError):
     """An override that cannot be; the message says which and why."""
 
 
@@ -119,7 +119,7 @@ def _hardware_words(hardware: Hardware) -> list[str]:
     return [
         f"actor_rollout_ref.rollout.tensor_model_parallel_size={hardware.tensor_parallel}",
         f"actor_rollout_ref.actor.ulysses_sequence_parallel_size={hardware.sequence_parallel}",
-        *(dtype_overrides() if hardware.device == "cpu" else []),
+        *(choose_dtype_overrides() if hardware.device == "cpu" else []),
         *hardware.overrides,
     ]
 

@@ -17,7 +17,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 
 FOLDER = Path(__file__).parents[1]
 STAGES = FOLDER / "stages.yaml"
@@ -30,7 +30,7 @@ REWARD = "filters/before/reward_mean"
 QUICKSTART = "quickstart"
 
 
-class BadStages(Refused):
+class BadStages(UserError):
     """A file of stages or hardware that cannot be; the message names file, field and fix."""
 
 

@@ -51,7 +51,7 @@ def run(
     """Train every stage, or ``only`` one, from where an earlier call stopped.
 
     Raises:
-        Refused: something contradicts what was done before.
+        UserError: something contradicts what was done before.
         TrainingFailed: a training ended with an error.
     """
     with sole_runner(settings.output, console) as lock:

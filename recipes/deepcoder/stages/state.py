@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.store import write_json
 
 VERSION = 1
@@ -44,7 +44,7 @@ PLACES = (
 )
 
 
-class OtherRun(Refused):
+class OtherRun(UserError):
     """The output belongs to a run with other settings; the message names them."""
 
 

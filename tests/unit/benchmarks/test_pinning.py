@@ -1,4 +1,4 @@
-"""Processes are pinned by their titles, threads included."""
+"""Processes are pinned by their titles, with all their threads."""
 
 import os
 import subprocess
@@ -9,8 +9,7 @@ import pytest
 
 from benchmarks import pinning
 
-# A process that calls itself what vLLM's workers do, with one more thread; it ends with its
-# standard input.
+# A process with a second thread that ends when its standard input closes.
 CHILD = """
 import sys, threading
 threading.Thread(target=threading.Event().wait, daemon=True).start()
@@ -21,17 +20,18 @@ sys.stdin.read()
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
 @pytest.mark.parametrize(
-    ("title", "place"), [("VLLM::Worker", 1), ("ray::WorkerDict.update", 0), ("ray::IDLE", None)]
+    ("title", "core_index"),
+    [("VLLM::Worker", 1), ("ray::WorkerDict.update", 0), ("ray::IDLE", None)],
 )
-def test_workers_of_both_pools_are_pinned_and_nobody_else(title, place):
+def test_only_workers_of_both_pools_are_pinned(title, core_index):
     cores = sorted(os.sched_getaffinity(0))[:2]
     command = [title, "-c", CHILD]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, executable=sys.executable, **pipes) as child:
         assert child.stdout.readline() == "ready\n"
         before = os.sched_getaffinity(child.pid)
-        pinning.pin([psutil.Process(child.pid)], {cores[0]}, {cores[1]})
-        expected = before if place is None else {cores[place]}
+        pinning.pin_workers([psutil.Process(child.pid)], {cores[0]}, {cores[1]})
+        expected = before if core_index is None else {cores[core_index]}
         tasks = os.listdir(f"/proc/{child.pid}/task")
         assert len(tasks) == 2
         assert all(os.sched_getaffinity(int(task)) == expected for task in tasks)

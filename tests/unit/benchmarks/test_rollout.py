@@ -1,31 +1,40 @@
-"""The rollout benchmark's plan and its child processes; the engines themselves run in the benchmark
-only.
-"""
+"""The rollout benchmark's plan and its child processes, without engines."""
 
 import contextlib
 
 import psutil
 import pytest
 
-from benchmarks import rollout
-from benchmarks.rollout_engines import GROUP, MAX_LENGTH, Case, Servers, Work, _check, requests_of
+from benchmarks import rollout, rollout_processes
+from benchmarks.rollout_engines import (
+    GROUP_SIZE,
+    MAX_RESPONSE_TOKENS,
+    RolloutCase,
+    RolloutWork,
+    ServerSettings,
+    _check_lengths,
+    make_requests,
+)
 
 
-class _Words:
-    """A tokenizer by white space."""
+class _WordTokenizer:
+    """Splits at white space."""
 
     def apply_chat_template(self, messages, **_options):
         return messages[0]["content"].split()
 
 
-def test_long_tail_has_the_tokens_of_equal_lengths():
-    equal, tail = Work(16, False, 28).lengths(), Work(16, True, 28).lengths()
-    assert sum(equal) == sum(tail) == GROUP * 28
-    assert max(tail) == 70 <= MAX_LENGTH
+def test_a_long_tail_has_as_many_tokens_as_equal_lengths():
+    equal = RolloutWork(16, False, 28).list_lengths()
+    tail = RolloutWork(16, True, 28).list_lengths()
+    assert sum(equal) == sum(tail) == GROUP_SIZE * 28
+    assert max(tail) == 70 <= MAX_RESPONSE_TOKENS
 
 
-def test_each_measurement_has_prompts_of_its_own_and_of_one_length():
-    found = [requests_of(Work(16, False, 28, nonce), _Words()) for nonce in (1, 20)]
+def test_each_measurement_has_its_own_prompts_of_one_length():
+    found = [
+        make_requests(RolloutWork(16, False, 28, nonce), _WordTokenizer()) for nonce in (1, 20)
+    ]
     texts = [messages[0]["content"] for requests in found for messages, _ids, _lengths in requests]
     assert len(set(text.split()[0] for text in texts)) == len(texts) == 8
     assert len({len(ids) for requests in found for _messages, ids, _lengths in requests}) == 1
@@ -36,46 +45,49 @@ def test_cases_vary_one_factor():
         changed = [
             name
             for name, value in vars(servers).items()
-            if value != vars(Servers())[name] and name != "name"
+            if value != vars(ServerSettings())[name] and name != "name"
         ]
         assert len(changed) <= 1
         for case in cases:
             factors = {
                 name for name, value in vars(case).items() if value != vars(rollout.BASE)[name]
             } - {"name"}
-            # Straight to the client there is nobody who would ask for a reward.
+            # Without agent loops nothing computes a reward.
             assert len(factors - ({"reward_s"} if not case.agent_loop else set())) <= 1
 
 
-def test_other_lengths_than_asked_for_are_an_error():
+def test_unexpected_lengths_are_an_error():
     with pytest.raises(RuntimeError, match="the pool"):
-        _check([4, 3], [4, 4], "the pool")
+        _check_lengths([4, 3], [4, 4], "the pool")
 
 
-def test_summary_compares_rounds():
+def test_a_summary_pairs_the_rounds():
     repeats = [{"seconds": 2.0, "offline_seconds": 1.0}, {"seconds": 4.0, "offline_seconds": 2.0}]
-    found = rollout.summary(Servers(), Case("base"), repeats, mean_tokens=10)
+    found = rollout.summarize_case(ServerSettings(), RolloutCase("base"), repeats, mean_tokens=10)
     assert found["tokens_per_s"]["max"] == 80.0 and found["trajectories_per_s"]["max"] == 8.0
     assert found["offline_tokens_per_s"]["max"] == 160.0
     assert found["pool_over_offline"] == pytest.approx({"ratio": 0.5, "low": 0.5, "high": 0.5})
-    assert rollout.row(found)["pool / offline"] == "0.50 [0.50, 0.50]"
+    assert rollout.make_table_row(found)["pool / offline"] == "0.50 [0.50, 0.50]"
 
 
-def test_a_child_that_fails_or_keeps_silent_is_named_and_ends(tmp_path):
-    # nullcontext takes one argument: whatever is to be started with two fails.
-    child = rollout.Child(contextlib.nullcontext, Servers(), "model", "the pool", tmp_path / "log")
+def test_a_child_that_fails_or_hangs_is_named_and_ended(tmp_path):
+    # nullcontext takes one argument, so that a start with two arguments fails.
+    log = tmp_path / "log"
+    child = rollout_processes.EngineProcess(
+        contextlib.nullcontext, ServerSettings(), "model", "the pool", log
+    )
     try:
         with pytest.raises(
-            TimeoutError, match=r"the pool \(1 replica\): no answer for 0 s to: start"
+            TimeoutError, match=r"the pool \(1 replica\): no result after 0 s of: start"
         ):
-            child.answer(0.0, "start")
+            child.receive_result(0.0, "start")
         with pytest.raises(
-            RuntimeError, match=r"(?s)the pool \(1 replica\) failed at: start.*TypeError"
+            RuntimeError, match=r"(?s)the pool \(1 replica\) failed during: start.*TypeError"
         ):
-            child.answer(60.0, "start")
+            child.receive_result(60.0, "start")
         with pytest.raises(RuntimeError, match="ended during: more"):
-            child.answer(60.0, "more")
+            child.receive_result(60.0, "more")
     finally:
-        child.ask_to_end()
-        child.end()
+        child.request_end()
+        child.wait_or_kill()
     assert not psutil.pid_exists(child._process.pid)

@@ -1,6 +1,4 @@
-"""Timed functions behave as before, in a process that asked for spans; and verl still has what is
-timed.
-"""
+"""Timed functions behave as before, and the functions to time exist."""
 
 import asyncio
 import importlib
@@ -14,7 +12,7 @@ from benchmarks import spans
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    monkeypatch.setenv(spans.PATH, str(tmp_path / "spans.jsonl"))
+    monkeypatch.setenv(spans.SPANS_VARIABLE, str(tmp_path / "spans.jsonl"))
     return tmp_path / "spans.jsonl"
 
 
@@ -26,22 +24,26 @@ def test_functions_coroutines_and_iterators_are_timed_and_unchanged(path):
         return 42
 
     with pytest.raises(ValueError, match="as before"):
-        spans._timed("function", fails)()
-    assert asyncio.run(spans._timed("coroutine", answers)()) == 42
-    items, extra = spans._timed_iterator("iterator", lambda: (iter("abc"), "extra"))()
+        spans._time_function("function", fails)()
+    assert asyncio.run(spans._time_function("coroutine", answers)()) == 42
+    items, extra = spans._time_iterator("iterator", lambda: (iter("abc"), "extra"))()
     assert list(items) == list("abc") and extra == "extra"
-    assert [span["name"] for span in spans.read(path)] == ["function", "coroutine", "iterator"]
+    assert [span["name"] for span in spans.read_spans(path)] == [
+        "function",
+        "coroutine",
+        "iterator",
+    ]
 
 
-def test_details_are_kept_and_no_file_is_no_spans(path):
-    assert spans.read(path) == []
-    spans.write("generate", 1.0, 2.0, row=3)
-    assert spans.read(path)[0]["row"] == 3
+def test_spans_have_details_and_a_missing_file_has_no_spans(path):
+    assert spans.read_spans(path) == []
+    spans.write_span("generate", 1.0, 2.0, row=3)
+    assert spans.read_spans(path)[0]["row"] == 3
 
 
 @pytest.mark.parametrize("target", [*spans.FUNCTIONS.values(), *spans.ITERATORS.values()], ids=str)
-def test_what_is_timed_exists(target):
-    """By source: importing vLLM's and verl's engines here would need a platform."""
+def test_every_timed_function_exists(target):
+    """The sources are searched, since importing the engines would need a platform."""
     module, attribute = target
     spec = importlib.machinery.PathFinder.find_spec(module.split(".")[0])
     assert spec is not None and spec.submodule_search_locations

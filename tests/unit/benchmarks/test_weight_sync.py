@@ -1,11 +1,11 @@
-"""The weight sync benchmark's row, from measurements whose answer is known by hand."""
+"""The weight sync benchmark's table row, computed by hand."""
 
 import pytest
 
-from benchmarks.weight_sync import CASES, MODELS, row
+from benchmarks.weight_sync import CASES, MODELS, make_table_row
 
 
-def test_items_are_medians_per_replica_and_control_is_what_is_left():
+def test_items_are_medians_per_replica_and_control_is_the_rest():
     sync = {
         "total": 2.0,
         "gather": 0.5,
@@ -23,7 +23,7 @@ def test_items_are_medians_per_replica_and_control_is_what_is_left():
         "bytes": 4_000_000,
         "copy_s": [0.1, 0.3, 0.2],
     }
-    found = row({**result, "syncs": [sync, sync, slower]})
+    found = make_table_row({**result, "syncs": [sync, sync, slower]})
     assert found["total"] == 2.0 and found["max"] == 4.0
     assert (
         found["network"] == 0.5

@@ -1,4 +1,4 @@
-"""The command line: what is refused, and how; comparing; contamination; checkpoints that come."""
+"""The commands: refused settings, comparison, contamination, and waiting for checkpoints."""
 
 import dataclasses
 import json
@@ -9,22 +9,23 @@ from typer.testing import CliRunner
 
 from verl_pipeline.cli import app
 from verl_pipeline.evaluation import watch
-from verl_pipeline.evaluation.compare import NotComparable, compare_folders
-from verl_pipeline.evaluation.config import EvalConfig
-from verl_pipeline.evaluation.contamination import seen
+from verl_pipeline.evaluation.checkpoint_evaluation import WatchError, WatchSettings
+from verl_pipeline.evaluation.comparison import ComparisonError, compare_folders
+from verl_pipeline.evaluation.contamination import find_contaminated_problems
 from verl_pipeline.evaluation.data import read_rows
-from verl_pipeline.evaluation.task import Item, asked
+from verl_pipeline.evaluation.eval_settings import EvalConfig
+from verl_pipeline.evaluation.task import TaskItem, make_conversation
 
-SMALL = "tests.unit.evaluation.small"
+SMALL = "tests.unit.evaluation.small_task"
 RUN = ["eval", "--model", "empty", "--tasks", SMALL]
 
 
-def invoke(*words):
-    return CliRunner().invoke(app, list(words), env={"COLUMNS": "300"})
+def invoke(*arguments):
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "300"})
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("arguments", "message"),
     [
         (["--tasks", "humanevall"], "did you mean humaneval"),
         (["samplin.n=3"], "samplin"),
@@ -56,18 +57,18 @@ def invoke(*words):
         (["--model", "/nowhere.jsonl"], "/nowhere.jsonl"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(tmp_path, words, why):
-    result = invoke(*RUN, "--output", str(tmp_path / "out"), *words)
-    assert result.exit_code == 2 and why in result.output and "Traceback" not in result.output
+def test_settings_that_cannot_work_are_refused_in_one_line(tmp_path, arguments, message):
+    result = invoke(*RUN, "--output", str(tmp_path / "out"), *arguments)
+    assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
     assert not (tmp_path / "out/results.json").exists()
 
 
-def test_a_folder_without_a_model_is_named(tmp_path):
+def test_a_folder_without_a_model_is_refused_by_name(tmp_path):
     result = invoke(*RUN, "--model", str(tmp_path), "--output", str(tmp_path / "out"))
     assert result.exit_code == 2 and "no config.json" in result.output
 
 
-def test_evaluate_by_a_file_of_settings_and_compare(tmp_path):
+def test_evaluating_with_a_settings_file_and_comparing(tmp_path):
     settings = tmp_path / "settings.yaml"
     settings.write_text(f"model: canonical\ntasks: [{SMALL}]\nsampling: {{n: 1}}\n")
     result = invoke("eval", "--config", str(settings), "--output", str(tmp_path / "right"))
@@ -82,53 +83,59 @@ def test_evaluate_by_a_file_of_settings_and_compare(tmp_path):
     results = json.loads(path.read_text())
     results["tasks"][0]["data"]["sha256"] = "other"
     path.write_text(json.dumps(results))
-    with pytest.raises(NotComparable, match="problems, prompts or tests differ"):
+    with pytest.raises(ComparisonError, match="problems, prompts or tests differ"):
         compare_folders(tmp_path / "right", tmp_path / "empty")
     result = invoke("eval-compare", str(tmp_path / "empty"), str(tmp_path / "nothing"))
     assert result.exit_code == 2 and "no results.json" in result.output
 
 
-def test_problems_of_the_training_data_are_named(tmp_path):
-    frame = (
+def test_problems_in_the_training_data_are_found(tmp_path):
+    instruction = (
         "You will be given a question and will generate a correct program that passes all of its "
         "tests. "
     )
     texts = [" ".join(f"word{number}x{i}" for i in range(40)) for number in range(5)]
-    items = [Item(str(number), asked(frame + text)) for number, text in enumerate(texts)]
+    items = [
+        TaskItem(str(number), make_conversation(instruction + text))
+        for number, text in enumerate(texts)
+    ]
     path = tmp_path / "train.jsonl"
-    shouted = {"prompt": [{"role": "user", "content": frame + texts[3].upper().replace(" ", "\n")}]}
-    other = {"prompt": [{"role": "user", "content": frame + "something else altogether"}]}
-    path.write_text("".join(json.dumps(row) + "\n" for row in (shouted, other)))
-    assert seen(items, [str(path)]) == ["3"], "the frame alone makes nothing seen"
+    prompts = [texts[3].upper().replace(" ", "\n"), "something else altogether"]
+    rows = [{"prompt": [{"role": "user", "content": instruction + text}]} for text in prompts]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert find_contaminated_problems(items, [str(path)]) == ["3"], (
+        "the instruction alone is ignored"
+    )
     path.write_text('{"question": "x"}\n')
     with pytest.raises(ValueError, match="no prompt"):
-        seen(items, [str(path)])
+        find_contaminated_problems(items, [str(path)])
     assert list(read_rows(path)) == [{"question": "x"}]
 
 
 def test_only_complete_checkpoints_count(tmp_path):
     for step in (2, 4, 10):
         (tmp_path / f"global_step_{step}").mkdir()
-    assert watch.complete_steps(tmp_path) == []
-    (tmp_path / watch.COMPLETE).write_text("4x")
-    assert watch.complete_steps(tmp_path) == []
-    (tmp_path / watch.COMPLETE).write_text("4")
-    assert watch.complete_steps(tmp_path) == [2, 4]
+    assert watch.list_complete_steps(tmp_path) == []
+    (tmp_path / watch.LATEST_STEP_FILE).write_text("4x")
+    assert watch.list_complete_steps(tmp_path) == []
+    (tmp_path / watch.LATEST_STEP_FILE).write_text("4")
+    assert watch.list_complete_steps(tmp_path) == [2, 4]
 
 
-def test_waiting_ends_in_peace_only_if_nothing_certain_is_awaited(tmp_path):
-    config = watch.Watch(tmp_path, tmp_path, [], idle_s=10)
-    assert not watch._waited_enough(config, 9, set()) and watch._waited_enough(config, 11, {2})
-    with pytest.raises(watch.WatchError, match="a checkpoint has not come"):
-        watch._waited_enough(config, 11, set())
-    with pytest.raises(watch.WatchError, match="step 8 has not come"):
-        watch._waited_enough(watch.Watch(tmp_path, tmp_path, [], last_step=8, idle_s=10), 11, {2})
+def test_a_long_wait_is_an_error_if_a_certain_checkpoint_is_due(tmp_path):
+    config = WatchSettings(tmp_path, tmp_path, [], idle_s=10)
+    assert not watch._is_wait_over(config, 9, set()) and watch._is_wait_over(config, 11, {2})
+    with pytest.raises(WatchError, match="a checkpoint has not come"):
+        watch._is_wait_over(config, 11, set())
+    config = WatchSettings(tmp_path, tmp_path, [], last_step=8, idle_s=10)
+    with pytest.raises(WatchError, match="step 8 has not come"):
+        watch._is_wait_over(config, 11, {2})
 
 
-def test_waiting_for_a_checkpoint_ends_and_says_for_what(tmp_path):
+def test_the_watcher_refuses_bad_settings_and_names_a_missing_checkpoint(tmp_path):
     (tmp_path / "run").mkdir()
     small = [str(tmp_path / "run"), "--tasks", SMALL, "--output", str(tmp_path / "out")]
-    for words, why in [
+    for arguments, message in [
         (["--trackers", "foo"], "foo"),
         (["--cores", "a,b"], "--cores"),
         (["--cores", "9999"], "--cores"),
@@ -136,15 +143,14 @@ def test_waiting_for_a_checkpoint_ends_and_says_for_what(tmp_path):
         (["sampling.n=0"], "at least 1"),
         (["--tasks", "parquet"], "options.parquet.file"),
     ]:
-        result = invoke("eval-watch", *small, *words)
+        result = invoke("eval-watch", *small, *arguments)
         assert (
-            result.exit_code == 2 and why in result.output and "Traceback" not in result.output
+            result.exit_code == 2 and message in result.output and "Traceback" not in result.output
         ), (
-            words,
+            arguments,
             result.output,
         )
-    result = invoke("eval-watch", str(tmp_path / "run"), "--tasks", SMALL, "--output", str(tmp_path / "out"),
-                    "--idle-s", "1", "--last-step", "8")  # fmt: skip
+    result = invoke("eval-watch", *small, "--idle-s", "1", "--last-step", "8")
     assert (
         result.exit_code == 2
         and "step 8 has not come" in result.output
@@ -152,7 +158,7 @@ def test_waiting_for_a_checkpoint_ends_and_says_for_what(tmp_path):
     )
 
 
-def test_the_documentation_has_every_setting_with_its_default():
+def test_the_documentation_lists_every_setting_with_its_default():
     text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
 
     def fields(settings, prefix=""):

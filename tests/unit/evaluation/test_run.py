@@ -1,53 +1,53 @@
-"""A whole evaluation without a model: right answers, none, failing requests, stops, other folders."""
+"""Whole evaluations without a model: preset answers, failures, interruptions, other runs."""
 
 import json
 
 import pytest
 from rich.console import Console
 
-from verl_pipeline.evaluation import results, run
-from verl_pipeline.evaluation.config import load_config
-from verl_pipeline.evaluation.engines import EngineError, Failed, Generation
-from verl_pipeline.evaluation.engines.given import GivenEngine
+from verl_pipeline.evaluation import results
+from verl_pipeline.evaluation.engines import EngineError, FailedRequest, Generation
+from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
+from verl_pipeline.evaluation.eval_settings import load_eval_config
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.store import OtherRun, read_lines
+from verl_pipeline.evaluation.run import run_evaluation
+from verl_pipeline.evaluation.store import StoreError, read_lines
+from verl_pipeline.evaluation.task_plan import plan_tasks
 
-SMALL = "tests.unit.evaluation.small"
+SMALL = "tests.unit.evaluation.small_task"
 QUIET = Console(quiet=True)
 
 
-def evaluate(output, model="canonical", *settings, engine=None, programs=False):
-    given = [
+def evaluate_small(output, model="canonical", *settings, engine=None, programs=False):
+    base_settings = [
         f"model={model}",
         f"tasks=[{SMALL}]",
         f"output={output}",
         f"options.small.programs={programs}",
     ]
-    config = load_config(None, [*given, *settings])
-    return run.evaluate(config, QUIET, engine)["tasks"][0]
+    config = load_eval_config(None, [*base_settings, *settings])
+    return run_evaluation(config, QUIET, engine)["tasks"][0]
 
 
-class Faulty(GivenEngine):
-    """Answers rightly, but fails the first ``failures`` times that a sample of ``double`` is asked
-    for.
-    """
+class FaultyEngine(PresetEngine):
+    """Answers correctly, but the first ``failures`` requests for ``double`` fail."""
 
     def __init__(self, failures: int):
         super().__init__("canonical")
-        self.failures, self.asked = failures, []
+        self.failures, self.requested = failures, []
 
     def generate(self, requests, sampling):
         for request, answer in super().generate(requests, sampling):
-            self.asked.append((request.id, request.sample))
+            self.requested.append((request.id, request.sample))
             if request.id == "double" and self.failures > 0:
                 self.failures -= 1
-                yield request, Failed("planted")
+                yield request, FailedRequest("planted")
             else:
                 yield request, answer
 
 
-class Stopping(GivenEngine):
-    """Is interrupted after three answers."""
+class InterruptedEngine(PresetEngine):
+    """Raises KeyboardInterrupt after three answers."""
 
     def generate(self, requests, sampling):
         for count, (request, answer) in enumerate(super().generate(requests, sampling)):
@@ -57,7 +57,7 @@ class Stopping(GivenEngine):
 
 
 def test_canonical_solutions_score_100_and_empty_answers_0(tmp_path):
-    right = evaluate(tmp_path / "right", programs=True)
+    right = evaluate_small(tmp_path / "right", programs=True)
     assert right["pass@1"]["value"] == 1.0 and right["verdicts"] == {"accepted": 8}
     assert right["tier"] == "namespaces, process"
     assert right["counts"] == {
@@ -73,7 +73,7 @@ def test_canonical_solutions_score_100_and_empty_answers_0(tmp_path):
         ("number", 1),
         ("stdin", 2),
     ]
-    empty = evaluate(tmp_path / "empty", "empty", programs=True)
+    empty = evaluate_small(tmp_path / "empty", "empty", programs=True)
     assert empty["pass@1"]["value"] == 0.0 and empty["verdicts"] == {
         "no_code": 6,
         "wrong_answer": 2,
@@ -81,37 +81,39 @@ def test_canonical_solutions_score_100_and_empty_answers_0(tmp_path):
     assert read_results(tmp_path / "empty")["model"]["name"] == "empty"
 
 
-def test_failed_requests_are_asked_again_and_never_scored(tmp_path):
-    engine = Faulty(failures=1)
-    result = evaluate(tmp_path / "once", engine=engine)
-    assert result["counts"]["failed"] == 0 and len(engine.asked) == 9
-    result = evaluate(tmp_path / "always", engine=Faulty(failures=99))
+def test_failed_requests_are_repeated_and_never_scored(tmp_path):
+    engine = FaultyEngine(failures=1)
+    result = evaluate_small(tmp_path / "once", engine=engine)
+    assert result["counts"]["failed"] == 0 and len(engine.requested) == 9
+    result = evaluate_small(tmp_path / "always", engine=FaultyEngine(failures=99))
     assert result["problems_without_samples"] == 1
     assert result["counts"]["failed"] == 2 and result["counts"]["samples"] == 6
-    assert result["pass@1"]["value"] == 1.0, "of the samples that there are"
+    assert result["pass@1"]["value"] == 1.0, "over the generated samples"
     warnings = read_results(tmp_path / "always")["warnings"]
-    assert "2 of 8 samples failed" in warnings[0] and "1 problems have no sample" in warnings[1]
+    assert (
+        "2 of 8 samples failed" in warnings[0] and "1 problems have no graded sample" in warnings[1]
+    )
     assert [row["reason"] for row in read_lines(tmp_path / "always/small/failures.jsonl")] == [
         "planted"
     ] * 4
-    engine = Faulty(failures=0)
-    assert evaluate(tmp_path / "always", engine=engine)["counts"]["failed"] == 0
-    assert sorted(engine.asked) == [
+    engine = FaultyEngine(failures=0)
+    assert evaluate_small(tmp_path / "always", engine=engine)["counts"]["failed"] == 0
+    assert sorted(engine.requested) == [
         ("double", 0),
         ("double", 1),
-    ], "only what is missing is asked for"
+    ], "only missing samples are requested"
 
 
-def test_a_stopped_evaluation_goes_on_with_the_same_result(tmp_path):
-    whole = evaluate(tmp_path / "whole")
+def test_an_interrupted_evaluation_resumes_with_the_same_result(tmp_path):
+    whole = evaluate_small(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        evaluate(tmp_path / "stopped", engine=Stopping("canonical"))
+        evaluate_small(tmp_path / "stopped", engine=InterruptedEngine("canonical"))
     samples = tmp_path / "stopped/small/samples.jsonl"
     assert len(list(read_lines(samples))) == 3
     samples.write_bytes(
         samples.read_bytes() + b'{"id": "f", "sample": 0, "resp'
-    )  # killed while it wrote
-    assert evaluate(tmp_path / "stopped") == whole
+    )  # killed while writing
+    assert evaluate_small(tmp_path / "stopped") == whole
     assert read_results(tmp_path / "stopped")["calls"] == 2
     by_key = [
         {
@@ -123,35 +125,35 @@ def test_a_stopped_evaluation_goes_on_with_the_same_result(tmp_path):
     assert by_key[0] == by_key[1]
 
 
-def test_more_samples_are_added_and_fewer_are_counted(tmp_path):
-    evaluate(tmp_path, "canonical", "sampling.n=2")
-    engine = Faulty(failures=0)
-    result = evaluate(tmp_path, "canonical", "sampling.n=3", engine=engine)
-    assert result["counts"]["samples"] == 12 and len(engine.asked) == 4
-    assert evaluate(tmp_path, "canonical", "sampling.n=1")["counts"]["samples"] == 4
+def test_a_larger_n_adds_samples_and_a_smaller_n_ignores_some(tmp_path):
+    evaluate_small(tmp_path, "canonical", "sampling.n=2")
+    engine = FaultyEngine(failures=0)
+    result = evaluate_small(tmp_path, "canonical", "sampling.n=3", engine=engine)
+    assert result["counts"]["samples"] == 12 and len(engine.requested) == 4
+    assert evaluate_small(tmp_path, "canonical", "sampling.n=1")["counts"]["samples"] == 4
 
 
 @pytest.mark.parametrize(
-    ("settings", "why"),
+    ("settings", "message"),
     [
-        (["model=empty"], "name: 'canonical' there, 'empty' now"),
+        (["model=empty"], "name: 'canonical' stored, 'empty' now"),
         (["sampling.temperature=0.9"], "temperature"),
     ],
 )
-def test_results_of_others_are_never_mixed_in(tmp_path, settings, why):
-    evaluate(tmp_path)
+def test_samples_of_other_runs_are_refused(tmp_path, settings, message):
+    evaluate_small(tmp_path)
     before = (tmp_path / "results.json").read_bytes()
-    with pytest.raises(OtherRun, match=why):
-        evaluate(tmp_path, "canonical", *settings)
+    with pytest.raises(StoreError, match=message):
+        evaluate_small(tmp_path, "canonical", *settings)
     assert (tmp_path / "results.json").read_bytes() == before
 
 
-def test_the_results_name_what_they_rest_on(tmp_path):
-    evaluate(tmp_path, "canonical", "purpose=choose", "engine.trained_length=16384")
+def test_the_results_record_versions_machine_data_and_warnings(tmp_path):
+    evaluate_small(tmp_path, "canonical", "purpose=choose", "engine.trained_length=16384")
     found = read_results(tmp_path)
     assert found["schema"] == 1 and found["versions"]["verl"] and found["machine"]["cores"]
     assert any("CHOSEN ON A TEST SET" in line for line in found["warnings"])
-    assert any("2 times the 16384" in line for line in found["warnings"])
+    assert any("2 times the training's 16384" in line for line in found["warnings"])
     task = found["tasks"][0]
     assert len(task["data"]["sha256"]) == 64 and task["tier"] == "process"
     (tmp_path / "results.json").write_text(json.dumps({**found, "schema": 0}))
@@ -160,81 +162,84 @@ def test_the_results_name_what_they_rest_on(tmp_path):
 
 
 def test_a_degraded_tier_is_marked(tmp_path):
-    result = evaluate(tmp_path)
-    config = load_config(None, ["model=canonical", f"tasks=[{SMALL}]"])
-    work = run.prepare(config)[1][0]
-    assert results.warnings_of(config, work.task, work.sampling, result) == []
-    [line] = results.warnings_of(
-        config, work.task, work.sampling, {**result, "tier": "namespaces, rlimits"}
+    result = evaluate_small(tmp_path)
+    config = load_eval_config(None, ["model=canonical", f"tasks=[{SMALL}]"])
+    plan = plan_tasks(config)[1][0]
+    assert results.list_warnings(config, plan.task, plan.sampling, result) == []
+    [line] = results.list_warnings(
+        config, plan.task, plan.sampling, {**result, "tier": "namespaces, rlimits"}
     )
     assert "DEGRADED tier rlimits" in line
 
 
-def test_answers_of_another_engine(tmp_path):
+def test_answers_from_a_file(tmp_path):
     answers = tmp_path / "answers.jsonl"
     rows = [
         {"id": "number", "response": "\\boxed{204}"},
         {"id": "number", "response": "\\boxed{7}", "task": "small"},
     ]
     answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = evaluate(tmp_path / "out", str(answers))
+    result = evaluate_small(tmp_path / "out", str(answers))
     assert result["counts"]["samples"] == 1 and result["counts"]["failed"] == 7
     answers.write_text('{"id": "number"}\n')
     with pytest.raises(EngineError, match="response"):
-        evaluate(tmp_path / "other", str(answers))
+        evaluate_small(tmp_path / "other", str(answers))
 
 
 def test_a_truncated_answer_is_counted(tmp_path):
-    class Cut(GivenEngine):
+    class TruncatingEngine(PresetEngine):
         def generate(self, requests, sampling):
             for request in requests:
                 yield request, Generation("```python\nprint(", 5, 7, "length", -0.5)
 
-    result = evaluate(tmp_path, engine=Cut("empty"))
+    result = evaluate_small(tmp_path, engine=TruncatingEngine("empty"))
     assert result["counts"]["truncated"] == 8 and result["lengths"]["mean"] == 7
     assert result["tokens"] == {"prompt": 40, "generated": 56}
 
 
-class Guessing(GivenEngine):
-    """Boxes the number of the sample, in the second round 204; remembers what it was asked."""
+class GuessingEngine(PresetEngine):
+    """Answers with the sample's number, and with 204 in the second round."""
 
     def __init__(self, fails: bool = False):
         super().__init__("empty")
-        self.fails, self.asked = fails, []
+        self.fails, self.requests = fails, []
 
     def generate(self, requests, sampling):
         for request in requests:
-            self.asked.append(request)
+            self.requests.append(request)
             if len(request.messages) == 1:
                 yield request, Generation(f"\\boxed{{{request.sample}}}", 5, 10, "stop", -0.5)
             elif self.fails:
-                yield request, Failed("planted")
+                yield request, FailedRequest("planted")
             else:
                 yield request, Generation("\\boxed{204}", 5, 20, "stop", -0.1)
 
 
-def test_a_second_round_counts_for_what_it_was_asked_only(tmp_path):
-    engine = Guessing()
-    result = evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=engine)
+def test_a_second_round_is_reused_for_equal_requests_only(tmp_path):
+    engine = GuessingEngine()
+    result = evaluate_small(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=engine)
     assert result["refinement"]["samples"] == 12 and result["refinement"]["problems"] == 4
     [vote, weighted] = [row for row in result["methods"] if "second round" in row["name"]]
     assert (
         vote["value"] == weighted["value"] == 1.0 and vote["tokens_per_problem"] == 2 * 10 + 3 * 20
     )
     assert (
-        evaluate(tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=Guessing()) == result
+        evaluate_small(
+            tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", engine=GuessingEngine()
+        )
+        == result
     )
-    more = Guessing()
-    result = evaluate(
+    more = GuessingEngine()
+    result = evaluate_small(
         tmp_path, "m.x", "refine.n=3", "refine.agreement=0.9", "sampling.n=4", engine=more
     )
     assert result["refinement"]["samples"] == 12
-    assert len(more.asked) == 8 + 12, "the attempts are others: a second round of its own"
+    assert len(more.requests) == 8 + 12, "other attempts, so another second round"
 
 
-def test_a_second_round_that_failed_is_said(tmp_path):
-    result = evaluate(
-        tmp_path, "m.x", "refine.n=2", "refine.agreement=0.9", engine=Guessing(fails=True)
+def test_a_failed_second_round_is_reported(tmp_path):
+    result = evaluate_small(
+        tmp_path, "m.x", "refine.n=2", "refine.agreement=0.9", engine=GuessingEngine(fails=True)
     )
     assert result["refinement"]["failed"] == 8
     assert any(
@@ -243,11 +248,11 @@ def test_a_second_round_that_failed_is_said(tmp_path):
     )
 
 
-def test_a_system_prompt_is_part_of_what_is_asked(tmp_path):
-    engine = Guessing()
-    plain = evaluate(tmp_path / "plain", "m.x", engine=Guessing())
-    system = evaluate(tmp_path / "system", "m.x", "system=Be brief.", engine=engine)
-    assert engine.asked[0].messages[0] == {"role": "system", "content": "Be brief."}
+def test_a_system_prompt_is_part_of_the_data(tmp_path):
+    engine = GuessingEngine()
+    plain = evaluate_small(tmp_path / "plain", "m.x", engine=GuessingEngine())
+    system = evaluate_small(tmp_path / "system", "m.x", "system=Be brief.", engine=engine)
+    assert engine.requests[0].messages[0] == {"role": "system", "content": "Be brief."}
     assert plain["data"]["sha256"] != system["data"]["sha256"]
 
 
@@ -255,9 +260,9 @@ def test_answers_to_other_problems_are_refused(tmp_path):
     answers = tmp_path / "answers.jsonl"
     answers.write_text('{"id": "other", "response": "x"}\n')
     with pytest.raises(EngineError, match="ids are like again, double"):
-        evaluate(tmp_path / "out", str(answers))
+        evaluate_small(tmp_path / "out", str(answers))
 
 
-def test_the_first_problems_only(tmp_path):
-    result = evaluate(tmp_path, "canonical", "limit=2")
+def test_a_limit_keeps_the_first_problems(tmp_path):
+    result = evaluate_small(tmp_path, "canonical", "limit=2")
     assert result["counts"]["problems"] == 2 and "THE FIRST 2 OF 4" in result["data"]["notes"][0]

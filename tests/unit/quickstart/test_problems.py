@@ -1,6 +1,4 @@
-"""The quickstart's problems: right references, discriminating tests, disjoint splits, rows that
-verl reads.
-"""
+"""The quickstart's problems: correct references, strict tests, disjoint splits, verl's rows."""
 
 import json
 import sys
@@ -17,8 +15,8 @@ from verl_pipeline.grading import grade
 from verl_pipeline.grading.readers import READERS
 from verl_pipeline.quickstart.problems import (
     TESTS_SOURCE,
-    Case,
-    Problem,
+    QuickstartProblem,
+    QuickstartTest,
     load_problems,
     write_parquet,
 )
@@ -31,22 +29,24 @@ HELDOUT = [problem for problem in PROBLEMS if problem.split == "heldout"]
 
 
 @pytest.fixture(scope="module")
-def verdict():
+def get_verdict():
     with Sandbox(1) as sandbox:
         yield (
             lambda problem, code: (
                 grade(
-                    READERS[TESTS_SOURCE](problem.ground_truth(), name=problem.name), code, sandbox
+                    READERS[TESTS_SOURCE](problem.make_ground_truth(), name=problem.name),
+                    code,
+                    sandbox,
                 ).verdict
             )
         )
 
 
-def arity(problem: Problem) -> int:
+def count_arguments(problem: QuickstartProblem) -> int:
     return len(problem.tests[0].args)
 
 
-def test_counts():
+def test_split_sizes_and_difficulties():
     assert len(TRAIN) >= 200
     assert 35 <= len(HELDOUT) <= 50
     for problems in (TRAIN, HELDOUT):
@@ -56,15 +56,15 @@ def test_counts():
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
-def test_form(problem):
+def test_names_prompts_and_tests_are_well_formed(problem):
     assert problem.entry_point == problem.name
     assert f"`{problem.name}(" in problem.prompt and problem.prompt.endswith(
         "in a ```python code block."
     )
     assert 6 <= len(problem.tests) <= 8
-    assert {len(case.args) for case in problem.tests} == {arity(problem)}
+    assert {len(case.args) for case in problem.tests} == {count_arguments(problem)}
     assert len({json.dumps(case.args) for case in problem.tests}) == len(problem.tests)
-    read = READERS[TESTS_SOURCE](problem.ground_truth(), name=problem.name)
+    read = READERS[TESTS_SOURCE](problem.make_ground_truth(), name=problem.name)
     assert read.entry_point == problem.name
     assert [json.dumps([test.args, test.output]) for test in read.tests] == [
         json.dumps([case.args, case.expected]) for case in problem.tests
@@ -72,18 +72,17 @@ def test_form(problem):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
-def test_the_reference_is_accepted(problem, verdict):
-    assert verdict(problem, problem.reference) == "accepted"
+def test_the_reference_is_accepted(problem, get_verdict):
+    assert get_verdict(problem, problem.reference) == "accepted"
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
-def test_trivial_functions_are_rejected(problem, verdict):
-    # As JSON text, in which True differs from 1 and 1 from 1.0: no constant can equal two different
-    # texts.
+def test_trivial_functions_are_rejected(problem, get_verdict):
+    # As JSON text, True differs from 1 and 1 from 1.0; no constant equals two different texts.
     assert len({json.dumps(case.expected) for case in problem.tests}) >= 2
-    for position in range(arity(problem)):
+    for position in range(count_arguments(problem)):
         code = f"def {problem.name}(*arguments):\n    return arguments[{position}]"
-        assert verdict(problem, code) == "wrong_answer"
+        assert get_verdict(problem, code) == "wrong_answer"
 
 
 def test_splits_share_no_name_and_no_prompt():
@@ -92,37 +91,37 @@ def test_splits_share_no_name_and_no_prompt():
 
 
 def test_splits_share_no_behaviour():
-    functions = {problem.name: reference_function(problem) for problem in PROBLEMS}
+    functions = {problem.name: load_reference(problem) for problem in PROBLEMS}
     same = [
         (train.name, heldout.name)
         for train, heldout in product(TRAIN, HELDOUT)
-        if arity(train) == arity(heldout)
-        and solves(functions[train.name], heldout.tests)
-        and solves(functions[heldout.name], train.tests)
+        if count_arguments(train) == count_arguments(heldout)
+        and passes_tests(functions[train.name], heldout.tests)
+        and passes_tests(functions[heldout.name], train.tests)
     ]
     assert same == []
 
 
-def test_behaviour_is_seen():
+def test_equal_behaviour_is_detected():
     first, second = (
         next(p for p in PROBLEMS if p.name == name) for name in ("first_element", "first_character")
     )
-    assert solves(reference_function(first), second.tests) and solves(
-        reference_function(second), first.tests
+    assert passes_tests(load_reference(first), second.tests) and passes_tests(
+        load_reference(second), first.tests
     )
 
 
-def reference_function(problem: Problem) -> Callable[..., Any]:
+def load_reference(problem: QuickstartProblem) -> Callable[..., Any]:
     namespace: dict[str, Any] = {}
     exec(problem.reference, namespace)
     return namespace[problem.entry_point]
 
 
-def solves(function: Callable[..., Any], tests: tuple[Case, ...]) -> bool:
-    """Whether a reference passes the tests of another problem, for which it may fail or never end."""
+def passes_tests(function: Callable[..., Any], tests: tuple[QuickstartTest, ...]) -> bool:
+    """Whether a function passes the tests; for another problem's it may raise or never end."""
     for case in tests:
         try:
-            result = call_bounded(function, json.loads(json.dumps(case.args)))
+            result = call_with_line_limit(function, json.loads(json.dumps(case.args)))
         except Exception:
             return False
         if json.dumps(result, default=repr, sort_keys=True) != json.dumps(
@@ -132,7 +131,9 @@ def solves(function: Callable[..., Any], tests: tuple[Case, ...]) -> bool:
     return True
 
 
-def call_bounded(function: Callable[..., Any], arguments: list[Any], lines: int = 20_000) -> Any:
+def call_with_line_limit(
+    function: Callable[..., Any], arguments: list[Any], lines: int = 20_000
+) -> Any:
     left = lines
 
     def count(frame, event, argument):
@@ -150,7 +151,7 @@ def call_bounded(function: Callable[..., Any], arguments: list[Any], lines: int 
         sys.settrace(before)
 
 
-def test_parquet_rows(tmp_path):
+def test_parquet_rows_have_verls_schema(tmp_path):
     paths = write_parquet(tmp_path / "new")
     assert {split: path.name for split, path in paths.items()} == {
         "train": "train.parquet",
@@ -178,11 +179,11 @@ def test_parquet_rows(tmp_path):
                     "difficulty": problem.difficulty,
                 },
             }
-            assert truth == problem.ground_truth()
+            assert truth == problem.make_ground_truth()
             assert problem.reference not in truth
 
 
-def test_parquet_of_a_selection(tmp_path):
+def test_parquet_files_of_a_selection(tmp_path):
     paths = write_parquet(tmp_path, [TRAIN[0], HELDOUT[0], TRAIN[1]])
     assert [
         pyarrow.parquet.read_table(paths[split]).num_rows for split in ("train", "heldout")

@@ -3,7 +3,7 @@
 import pytest
 
 from recipes.deepcoder import report
-from verl_pipeline.evaluation.estimators import proportion_interval
+from verl_pipeline.evaluation.estimators import estimate_proportion
 from verl_pipeline.evaluation.store import write_json, write_lines
 
 
@@ -31,7 +31,7 @@ def evaluation(folder, right, tokens, n=2):
         "task": "parquet",
         "data": {"sha256": "x", "problems": len(right), "origin": "f"},
         "counts": {"samples": len(rows), "failed": 0, "infrastructure": 0, "truncated": 0},
-        "pass@1": proportion_interval([sum(scores) / n for scores in right], n).as_dict(),
+        "pass@1": estimate_proportion([sum(scores) / n for scores in right], n).as_dict(),
         "lengths": {"mean": 50.0},
         "sampling": {"n": n, "max_tokens": 128},
         "style": "chat",
@@ -62,14 +62,14 @@ def test_training_counts_every_step_and_clusters_by_step(tmp_path):
     found = report.training(tmp_path / "short" / "metrics.jsonl")
     assert (found["steps"], found["trajectories"], found["trained_on"]) == (3, 72, 36)
     assert found["skipped_updates"] == 1 and found["reward"]["value"] == 0.25
-    assert found["truncated"] == proportion_interval([0.5, 1.0, 0.0], 24).as_dict()
+    assert found["truncated"] == estimate_proportion([0.5, 1.0, 0.0], 24).as_dict()
 
 
 def test_held_out_is_beyond_the_limit_by_tokens_or_cut_off(tmp_path):
     folder = evaluation(tmp_path / "e", [[1, 0], [0, 0], [1, 1]], [[10, 65], [128, 128], [64, 5]])
     found = report.held_out(folder, 64)
     assert found["problems"] == 3 and found["samples"] == 6
-    assert found["beyond_limit"] == proportion_interval([0.5, 1.0, 0.0], 2).as_dict()
+    assert found["beyond_limit"] == estimate_proportion([0.5, 1.0, 0.0], 2).as_dict()
     assert report.held_out(folder, 128)["beyond_limit"]["value"] == pytest.approx(1 / 3)
 
 

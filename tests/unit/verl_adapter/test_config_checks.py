@@ -80,7 +80,10 @@ def test_a_run_that_works_passes(composed):
             "algorithm.filter_groups.enable=True",
             "algorithm.filter_groups.enable=True: one-off pipelining trains",
         ),
-        ("reward.reward_model.enable=True", "reward.reward_model.enable=True: a colocated reward model"),
+        (
+            "reward.reward_model.enable=True",
+            "reward.reward_model.enable=True: a colocated reward model",
+        ),
         (
             f"{PREFIX}.filters=[{{name: overlong, mode: mask}}]",
             "filters: overlong: mode='mask' must be one of drop",

@@ -66,9 +66,7 @@ def sync(engines, actors, weights):
 
 def make(actors, rollouts, **kwargs):
     kwargs = {"bucket_size": 1024, "timeout_s": 30.0, "checksum": True, **kwargs}
-    return [
-        GlooBroadcast(is_master=rank == 0, **kwargs) for rank in range(actors + rollouts)
-    ]
+    return [GlooBroadcast(is_master=rank == 0, **kwargs) for rank in range(actors + rollouts)]
 
 
 def random_weights(shapes):

@@ -1,31 +1,33 @@
-"""What answers: vLLM in this process, a server, or answers that are there already.
+"""Generation engines: vLLM in this process, an OpenAI-compatible server, or preset answers.
 
 Invariants of every engine:
-* A request that failed comes back as a :class:`Failed`, never as an empty answer.
-* Requests are drawn as there is room, and come back as they finish: nothing waits for the slowest.
+* A failed request yields a :class:`FailedRequest`, never an empty response.
+* Requests are started as capacity allows and yielded as they finish: none waits for the slowest.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from verl_pipeline.evaluation.errors import Refused
-from verl_pipeline.evaluation.task import Message, Sampling
+from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.evaluation.task import Message, SamplingParameters
 
-# An answer that was begun for the model ends with its block of code.
+# With a prefill, the response ends with its code block.
 PREFILL_STOP = "\n```"
 
 
 @dataclass(frozen=True)
-class Request:
-    """One sample to draw.
+class SampleRequest:
+    """A request for one sample.
 
     Attributes:
-        task, id: of the problem.
+        task: name of the task.
+        id: id of the problem.
         sample: number of the sample, from 0.
+        seed: seed of the sample.
         messages: the conversation so far.
-        prefill: how the answer begins; part of the response.
-        canonical: a right response, which only the engine of that name may look at.
+        prefill: beginning of the response.
+        canonical: a correct response, which only ``model=canonical`` uses.
     """
 
     task: str
@@ -39,14 +41,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Generation:
-    """What came of a request.
+    """A generated response.
 
     Attributes:
-        response: text, with the prefill.
-        prompt_tokens, tokens: of the prompt, and generated.
-        finish: ``length`` if it was cut off.
-        mean_logprob: of the generated tokens under the model's own distribution (temperature 1), if
-            the engine tells.
+        response: text, including the prefill.
+        prompt_tokens: tokens of the prompt.
+        tokens: generated tokens.
+        finish: ``length`` if the response was cut off at ``max_tokens``.
+        mean_logprob: mean log-prob of the generated tokens under the model's own distribution
+            (temperature 1); None if the engine does not report it.
     """
 
     response: str
@@ -57,39 +60,41 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class Failed:
-    """A request that brought no answer, and why; it can be asked again."""
+class FailedRequest:
+    """A request without a response, and the reason; it may be repeated."""
 
     reason: str
 
 
-class EngineError(Refused):
-    """The engine cannot do what is asked; the message says why and what to do."""
+class EngineError(UserError):
+    """The model or the server cannot be used; the message says why and how to fix it."""
 
 
 class Engine(Protocol):
-    """See the module's invariants."""
+    """Generates responses; the module lists the invariants."""
 
-    def identity(self) -> dict[str, Any]:
-        """What the samples belong to: ``name``, ``weights`` (SHA-256 or None), and what else tells
-        models apart.
-        """
+    def describe_model(self) -> dict[str, Any]:
+        """Return the model's ``name``, its ``weights`` (SHA-256 or None), and other identity."""
 
-    def settings(self) -> dict[str, Any]:
-        """How it generates, for the record: ``kind``, limits, position scaling."""
+    def describe_settings(self) -> dict[str, Any]:
+        """Return the settings that affect the samples: ``kind``, limits, RoPE scaling."""
 
-    def check_lengths(self, requests: Iterable[Request], sampling: Sampling, more: int = 0) -> None:
-        """Refuse before anything is loaded what the model cannot hold; ``more``: tokens by which
-        prompts may grow.
+    def check_lengths(
+        self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
+    ) -> None:
+        """Check, before the model is loaded, that it can hold prompts and responses.
+
+        Args:
+            extra_tokens: tokens by which later prompts may be longer than those of ``requests``.
 
         Raises:
-            EngineError: a prompt and ``max_tokens`` together are longer than the model's limit.
+            EngineError: a prompt plus ``max_tokens`` exceeds the model's limit.
         """
 
     def generate(
-        self, requests: Iterable[Request], sampling: Sampling
-    ) -> Iterator[tuple[Request, Generation | Failed]]:
-        """Answers, in the order in which they finish."""
+        self, requests: Iterable[SampleRequest], sampling: SamplingParameters
+    ) -> Iterator[tuple[SampleRequest, Generation | FailedRequest]]:
+        """Yield each request with its result, in the order in which they finish."""
 
     def close(self) -> None:
-        """End what it started."""
+        """Release the model or the connections."""

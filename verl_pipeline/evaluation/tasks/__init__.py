@@ -1,45 +1,47 @@
-"""One file a task; ``--tasks`` takes the names below, or the path of any module that has a TASK.
+"""The tasks, one module per task; ``--tasks`` takes their names.
 
-To add one: a module with ``TASK = Task(...)`` and the function that loads its items; it is found by
-itself.
+A new module here with ``TASK = Task(...)`` is found automatically. ``--tasks`` also takes the
+import path of any other module with a TASK.
 """
 
 import difflib
 import importlib
 import pkgutil
 
-from verl_pipeline.evaluation.errors import Refused
+from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.task import Task
 
 
-class UnknownTask(Refused):
-    """No task of that name; the message lists those there are."""
+class UnknownTask(UserError):
+    """There is no task of that name; the message lists the tasks."""
 
 
-def names() -> list[str]:
-    """The tasks of this folder."""
+def list_task_names() -> list[str]:
+    """Return the names of the tasks in this package."""
     return sorted(
         module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
     )
 
 
-def task_of(name: str) -> Task:
-    """The task ``name``, or ``TASK`` of the module ``name`` if it has a dot.
+def find_task(name: str) -> Task:
+    """Return the task ``name``; a name with a dot is the path of a module with a TASK.
 
     Raises:
-        UnknownTask: there is none.
+        UnknownTask: there is no such task or module.
     """
     path = name if "." in name else f"{__name__}.{name}"
-    if "." not in name and name not in names():
-        near = difflib.get_close_matches(name, names(), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+    if "." not in name and name not in list_task_names():
+        similar = difflib.get_close_matches(name, list_task_names(), 1)
+        hint = f"did you mean {similar[0]}? " if similar else ""
         raise UnknownTask(
-            f"no task {name!r}{hint} There are: {', '.join(names())}; or the path of a module with "
-            "TASK"
+            f"no task {name!r}; {hint}name one of {', '.join(list_task_names())}, or the path of a "
+            "module with TASK"
         )
     try:
         task = importlib.import_module(path).TASK
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        hint = "a module with a TASK is needed; is its folder in PYTHONPATH?"
-        raise UnknownTask(f"task {name!r}: {error!r}; {hint}") from error
+        raise UnknownTask(
+            f"task {name!r}: {error!r}; name a module with a TASK, and put its folder into "
+            "PYTHONPATH"
+        ) from error
     return task

@@ -2,30 +2,31 @@
 
 import dataclasses
 
-from verl_pipeline.evaluation.data import Finder, Hub, Row
-from verl_pipeline.evaluation.task import Item, Loaded, Task, asked
-from verl_pipeline.evaluation.tasks._reading import BOXED, REASONING, read_all
+from verl_pipeline.evaluation.data import DataFinder, HubFiles, Row
+from verl_pipeline.evaluation.task import Task, TaskData, TaskItem, make_conversation
+from verl_pipeline.evaluation.tasks._prompts import BOXED_INSTRUCTION, REASONING_SAMPLING
+from verl_pipeline.evaluation.tasks._rows import read_items
 from verl_pipeline.grading.readers import BadRow
 
 
-def load(finder: Finder) -> Loaded:
-    """The test split."""
-    rows, origin = finder.find(
+def load_problems(finder: DataFinder) -> TaskData:
+    """Load the test split."""
+    rows, origin = finder.find_rows(
         ["gsm8k_test", "gsm8k"],
-        hub=Hub("openai/gsm8k", ("main/test-*.parquet",)),
+        hub=HubFiles("openai/gsm8k", ("main/test-*.parquet",)),
         parts=["gsm8k/test"],
     )
-    return read_all(rows, origin, _item)
+    return read_items(rows, origin, _make_item)
 
 
-def _item(number: int, row: Row) -> Item:
+def _make_item(number: int, row: Row) -> TaskItem:
     _reasoning, mark, answer = row["answer"].rpartition("####")
     if not mark:
-        raise BadRow("answer has no ####")
+        raise BadRow("answer has no ####, which precedes the number")
     answer = answer.strip().replace(",", "")
-    return Item(
+    return TaskItem(
         f"test-{number}",
-        asked(f"{row['question']}{BOXED}"),
+        make_conversation(f"{row['question']}{BOXED_INSTRUCTION}"),
         answer=answer,
         canonical=f"\\boxed{{{answer}}}",
     )
@@ -34,6 +35,6 @@ def _item(number: int, row: Row) -> Item:
 TASK = Task(
     name="gsm8k",
     title="GSM8K",
-    load=load,
-    sampling=dataclasses.replace(REASONING, max_tokens=2048),
+    load=load_problems,
+    sampling=dataclasses.replace(REASONING_SAMPLING, max_tokens=2048),
 )

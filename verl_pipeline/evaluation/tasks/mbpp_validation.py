@@ -1,23 +1,21 @@
-"""MBPP's own validation split (task ids 511 to 600): to choose checkpoints on, without touching the
-test split.
-"""
+"""MBPP's validation split, task ids 511 to 600, for choosing checkpoints without the test split."""
 
-from verl_pipeline.evaluation.data import Finder
-from verl_pipeline.evaluation.task import Loaded, Sampling, Task
+from verl_pipeline.evaluation.data import DataFinder
+from verl_pipeline.evaluation.task import SamplingParameters, Task, TaskData
 from verl_pipeline.evaluation.tasks.mbpp import load_ids
 
-VALIDATION = range(511, 601)
+VALIDATION_IDS = range(511, 601)
 
 
-def load(finder: Finder) -> Loaded:
-    """The sanitized problems of the validation split."""
-    return load_ids(finder, VALIDATION)
+def load_problems(finder: DataFinder) -> TaskData:
+    """Load the sanitized problems of the validation split."""
+    return load_ids(finder, VALIDATION_IDS)
 
 
 TASK = Task(
     name="mbpp_validation",
     title="MBPP sanitized, validation split",
-    load=load,
-    sampling=Sampling(n=8),
+    load=load_problems,
+    sampling=SamplingParameters(n=8),
     split="validation",
 )

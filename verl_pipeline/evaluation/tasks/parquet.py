@@ -1,40 +1,43 @@
-"""A parquet file in verl's schema, graded as in training: the validation set of a run.
+"""A parquet file in verl's schema, graded as in training: a run's validation set.
 
-``options.parquet.file=PATH``; ``source=NAME`` if ``data_source`` is not the name of a reader;
-``grader=math`` for answers instead of tests. It counts as a validation split: what a run validates
-on is what it may choose by.
+Options: ``file``, the path; ``source``, the name of a reader, if ``data_source`` is not one;
+``grader=math``, if ``ground_truth`` is an answer instead of tests. The split is ``validation``: a
+run may choose checkpoints on its validation set.
 """
 
 import functools
 from pathlib import Path
 
-from verl_pipeline.evaluation.config import BadSetting
-from verl_pipeline.evaluation.data import DataNotFound, Finder, Row, read_rows
-from verl_pipeline.evaluation.task import Item, Loaded, Sampling, Task
-from verl_pipeline.evaluation.tasks._reading import CODE_PREFILL, read_all
+from verl_pipeline.evaluation.data import DataFinder, DataNotFound, Row, read_rows
+from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.evaluation.task import SamplingParameters, Task, TaskData, TaskItem
+from verl_pipeline.evaluation.tasks._prompts import CODE_PREFILL
+from verl_pipeline.evaluation.tasks._rows import read_items
 from verl_pipeline.grading.readers import READERS, BadRow
 
 
-def load(finder: Finder, file: str = "", source: str = "", grader: str = "code") -> Loaded:
-    """All rows of ``file``.
+def load_problems(
+    finder: DataFinder, file: str = "", source: str = "", grader: str = "code"
+) -> TaskData:
+    """Load all rows of ``file``.
 
     Raises:
-        DataNotFound: no such file.
+        DataNotFound: there is no such file.
         BadSetting: ``grader`` is neither ``code`` nor ``math``.
     """
     if not file or not Path(file).is_file():
         raise DataNotFound(
-            f"options.parquet.file={file!r}: name a parquet file in verl's schema (the run's "
-            "data.val_files)"
+            f"options.parquet.file={file!r}: no such file; name a parquet file in verl's schema "
+            "(the run's data.val_files)"
         )
     if grader not in ("code", "math"):
         raise BadSetting(f"options.parquet.grader={grader!r}: must be 'code' or 'math'")
-    return read_all(
-        read_rows(Path(file)), file, functools.partial(_item, source=source, grader=grader)
+    return read_items(
+        read_rows(Path(file)), file, functools.partial(_make_item, source=source, grader=grader)
     )
 
 
-def _item(number: int, row: Row, *, source: str, grader: str) -> Item:
+def _make_item(number: int, row: Row, *, source: str, grader: str) -> TaskItem:
     name = str((row.get("extra_info") or {}).get("name") or f"row-{number}")
     messages = tuple(
         {"role": message["role"], "content": message["content"]} for message in row["prompt"]
@@ -42,14 +45,16 @@ def _item(number: int, row: Row, *, source: str, grader: str) -> Item:
     truth = row["reward_model"]["ground_truth"]
     tags = {"source": str(row["data_source"])}
     if grader == "math":
-        return Item(name, messages, answer=str(truth), canonical=f"\\boxed{{{truth}}}", tags=tags)
+        return TaskItem(
+            name, messages, answer=str(truth), canonical=f"\\boxed{{{truth}}}", tags=tags
+        )
     reader = source or str(row["data_source"])
     if reader not in READERS:
         raise BadRow(
             f"data_source {reader!r} has no reader; set options.parquet.grader=math if ground_truth"
             f" is an answer, or options.parquet.source to one of {', '.join(sorted(READERS))}"
         )
-    return Item(
+    return TaskItem(
         name,
         messages,
         problem=READERS[reader](truth, name=name, source=reader),
@@ -61,8 +66,8 @@ def _item(number: int, row: Row, *, source: str, grader: str) -> Item:
 TASK = Task(
     name="parquet",
     title="A parquet file in verl's schema",
-    load=load,
-    sampling=Sampling(n=4, temperature=1.0, top_p=1.0),
+    load=load_problems,
+    sampling=SamplingParameters(n=4, temperature=1.0, top_p=1.0),
     options={"file": "", "source": "", "grader": "code"},
     split="validation",
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline.quickstart.problems import Problem, load_problems
+from verl_pipeline.quickstart.problems import QuickstartProblem, load_problems
 
 # A program that passes nothing: it prints what no test expects.
 WRONG = "print('no such answer')"
@@ -150,8 +150,8 @@ def planted_mixture(seed: int, clean: int = 40) -> Mixture:
     return mixture
 
 
-def _of(problem: Problem) -> tuple[str, dict[str, Any], list[str]]:
-    return problem.prompt, json.loads(problem.ground_truth()), [problem.reference]
+def _of(problem: QuickstartProblem) -> tuple[str, dict[str, Any], list[str]]:
+    return problem.prompt, json.loads(problem.make_ground_truth()), [problem.reference]
 
 
 def _plant_twins(mixture: Mixture, generator: random.Random) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from recipes.deepcoder.data.config import PrepareConfig, SourceConfig
 from recipes.deepcoder.data.settings import PROFILES, load_config
-from verl_pipeline.evaluation.config import BadSetting, EngineConfig, GraderConfig
+from verl_pipeline.evaluation.eval_settings import BadSetting, EngineConfig, GraderConfig
 
 LEAVES = (EngineConfig,)  # documented with the evaluation
 

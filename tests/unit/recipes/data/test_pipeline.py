@@ -11,8 +11,8 @@ import pytest
 from recipes.deepcoder.data.pipeline import NothingLeft
 from recipes.deepcoder.data.schema import check_parquet
 from tests.unit.recipes.data.mixture import planted_mixture, story, taco
-from verl_pipeline.evaluation.config import BadSetting
 from verl_pipeline.evaluation.data import BadData, DataNotFound
+from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.tasks.parquet import TASK
 
 PLANTED = (

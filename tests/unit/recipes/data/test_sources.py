@@ -18,7 +18,7 @@ from recipes.deepcoder.data.ingest import ingest, locate
 from recipes.deepcoder.data.length import prompt_of, starter_of
 from recipes.deepcoder.data.records import Record, Removed
 from recipes.deepcoder.data.sources import SOURCES
-from verl_pipeline.evaluation.data import BadData, DataNotFound, Finder
+from verl_pipeline.evaluation.data import BadData, DataFinder, DataNotFound
 from verl_pipeline.grading import Verdict, grade
 from verl_pipeline.sandbox import Sandbox
 
@@ -357,15 +357,15 @@ def test_another_schema_is_refused_naming_the_fields(tmp_path, source):
 
 @pytest.mark.parametrize("source", [name for name in SOURCES if name != "quickstart"])
 def test_data_that_is_nowhere_names_the_local_files_that_would_do(tmp_path, source):
-    finder = Finder(tmp_path, hub=False)
+    finder = DataFinder(tmp_path, hub=False)
     with pytest.raises(
-        DataNotFound, match=rf"Put {SOURCES[source].stems[0]}.jsonl .*it is what .*publishes"
+        DataNotFound, match=rf"Put {SOURCES[source].stems[0]}.jsonl .* publishes the file"
     ):
         locate(source, SourceConfig(), finder)
 
 
 def test_the_packages_own_problems_need_no_file():
-    files, _ = locate("quickstart", SourceConfig(), Finder(None, hub=False))
+    files, _ = locate("quickstart", SourceConfig(), DataFinder(None, hub=False))
     found = list(ingest("quickstart", SourceConfig(), files, lambda: None))
     assert len(found) == 275 and all(isinstance(row, Record) for row in found)
     # As it is, with its empty system message.

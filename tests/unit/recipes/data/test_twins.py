@@ -25,7 +25,7 @@ from recipes.deepcoder.data.twins import (
     words_of,
 )
 from tests.unit.recipes.data.mixture import story
-from verl_pipeline.evaluation.data import Finder
+from verl_pipeline.evaluation.data import DataFinder
 from verl_pipeline.grading.readers import READERS
 
 DATA = Path(
@@ -148,7 +148,7 @@ def test_the_order_of_a_set_does_not_show():
 
 def records(source: str) -> list[Record]:
     files, _ = locate(
-        source, SourceConfig(), Finder(DATA if source != "quickstart" else None, hub=False)
+        source, SourceConfig(), DataFinder(DATA if source != "quickstart" else None, hub=False)
     )
     return [
         row

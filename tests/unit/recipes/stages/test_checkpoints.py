@@ -25,7 +25,7 @@ def first(tmp_path, tiny_folder):
         if step < 6:
             (folder / f"global_step_{step}" / "data.pt").write_text("position")
             (folder / f"global_step_{step}" / "transfer_queue").mkdir()
-    (folder / checkpoints.COMPLETE).write_text("4")
+    (folder / checkpoints.LATEST_STEP_FILE).write_text("4")
     return folder
 
 
@@ -41,17 +41,17 @@ def config_of(model, trainers=1):
 def test_complete_is_what_verl_says(first):
     assert checkpoints.latest(first) == 4
     assert find_latest_ckpt_path(str(first)) == str(checkpoints.folder_of(first, 4))
-    (first / checkpoints.COMPLETE).unlink()
+    (first / checkpoints.LATEST_STEP_FILE).unlink()
     assert checkpoints.latest(first) is None
 
 
 def test_a_mark_that_a_kill_left_empty_is_written_again(first):
     # verl empties the mark when all else of step 6 is written.
-    (first / checkpoints.COMPLETE).write_text("")
+    (first / checkpoints.LATEST_STEP_FILE).write_text("")
     assert checkpoints.latest(first) is None
     checkpoints.repair(first)
     assert checkpoints.latest(first) == 6
-    (first / checkpoints.COMPLETE).write_text("4")
+    (first / checkpoints.LATEST_STEP_FILE).write_text("4")
     checkpoints.repair(first)
     assert checkpoints.latest(first) == 4
 
@@ -67,7 +67,7 @@ def test_the_next_stage_gets_weights_and_step_but_no_position(first, tmp_path):
         assert [path.name for path in folder.iterdir()] == ["actor"]
         assert (folder / "actor" / "model_world_size_1_rank_0.pt").read_text() == "4"
     # Killed between the folder and the mark
-    (second / checkpoints.COMPLETE).unlink()
+    (second / checkpoints.LATEST_STEP_FILE).unlink()
     checkpoints.hand_over(first, second, 4)
     assert checkpoints.latest(second) == 4
     moved = (tmp_path / "first").parent.with_name(tmp_path.name + "-moved")

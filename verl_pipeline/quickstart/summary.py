@@ -1,9 +1,9 @@
-"""The quickstart's two tables.
+"""The quickstart's two tables: held-out accuracy, and the time of each pool.
 
 Invariants:
-* An accuracy comes with its number of samples and a 95 % interval clustered by problem: samples of
-  one problem are not independent of each other.
-* A pool's shares add up to the time of its steps; what has no name is called "other".
+* Each accuracy has its number of samples and a 95 % interval clustered by problem, since samples of
+  one problem are not independent.
+* The shares of a pool add up to the time of its steps; unnamed time is "other".
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from verl_pipeline.evaluation.estimators import difference_interval, proportion_interval
+from verl_pipeline.evaluation.estimators import estimate_difference, estimate_proportion
 
 TRAINER_PHASES = {
     "wait_rollout": "waiting for the rollout pool",
@@ -27,7 +27,7 @@ TRAINER_PHASES = {
 
 
 def read_scores(path: Path) -> dict[str, list[float]]:
-    """Scores by problem, of a file that verl dumped for a validation."""
+    """Return the scores by problem from the file that verl dumps for a validation."""
     scores: dict[str, list[float]] = defaultdict(list)
     for line in path.read_text().splitlines():
         record = json.loads(line)
@@ -35,8 +35,13 @@ def read_scores(path: Path) -> dict[str, list[float]]:
     return dict(scores)
 
 
-def accuracy_table(dumps: Path, steps: int) -> Table:
-    """Held-out accuracy before and after, and the paired gain."""
+def make_accuracy_table(dumps: Path, steps: int) -> Table:
+    """Return a table of the held-out accuracy before and after, and of the paired gain.
+
+    Args:
+        dumps: folder with verl's validation dumps ``<step>.jsonl``.
+        steps: the last step.
+    """
     before, after = (read_scores(dumps / f"{step}.jsonl") for step in (0, steps))
     table = Table(
         title="held-out problems, avg@n at temperature 1",
@@ -45,7 +50,7 @@ def accuracy_table(dumps: Path, steps: int) -> Table:
     for column in ("", "problems", "samples", "pass rate"):
         table.add_column(column, justify="right" if column else "left")
     for name, scores in (("before", before), (f"after {steps} updates", after)):
-        rate = proportion_interval(list(_means(scores).values()))
+        rate = estimate_proportion(list(_average_by_problem(scores).values()))
         samples = sum(len(values) for values in scores.values())
         table.add_row(
             name,
@@ -53,7 +58,7 @@ def accuracy_table(dumps: Path, steps: int) -> Table:
             str(samples),
             f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]",
         )
-    gain = difference_interval(_means(before), _means(after))
+    gain = estimate_difference(_average_by_problem(before), _average_by_problem(after))
     table.add_row(
         "gain, paired",
         str(len(before)),
@@ -63,40 +68,48 @@ def accuracy_table(dumps: Path, steps: int) -> Table:
     return table
 
 
-def _means(scores: dict[str, list[float]]) -> dict[str, float]:
+def _average_by_problem(scores: dict[str, list[float]]) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in scores.items()}
 
 
-def pool_table(metrics: dict[int, dict[str, float]]) -> Table:
-    """Where the time of each pool went, over all steps but the first, which waits for its batch,
-    and the last, which samples none. Batch k+1 is sampled during step k."""
-    inner = [step for step in sorted(metrics)[:-1] if step > 1]
-    steps = [metrics[step] for step in inner]
+def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
+    """Return a table of the time that each pool spent per phase.
+
+    It leaves out the first step, which waits for its batch, and the last, which samples none.
+
+    Args:
+        metrics: verl's metrics by step.
+    """
+    inner_steps = [step for step in sorted(metrics)[:-1] if step > 1]
+    steps = [metrics[step] for step in inner_steps]
     total = sum(record["timing_s/step"] for record in steps)
-    table = Table(title=f"where the time went: {len(steps)} steps, median {_median(steps):.1f} s")
+    table = Table(title=f"time by phase: {len(steps)} steps, median {_median_step_s(steps):.1f} s")
     for column in ("pool", "phase", "seconds", "share"):
         table.add_column(column, justify="right" if column in ("seconds", "share") else "left")
     if not total:
         return table
-    spent = {
+    spent_s = {
         label: sum(record.get(f"timing_s/{key}", 0.0) for record in steps)
         for key, label in TRAINER_PHASES.items()
     }
-    spent["other"] = total - sum(spent.values())
-    for label, seconds in spent.items():
+    spent_s["other"] = total - sum(spent_s.values())
+    for label, seconds in spent_s.items():
         if seconds > 0:
             table.add_row("trainer", label, f"{seconds:.1f}", f"{seconds / total:.0%}")
-    sampling = sum(metrics[step + 1].get("pipeline/rollout/generating_s", 0.0) for step in inner)
-    syncing = spent[TRAINER_PHASES["update_weights"]]
+    # Batch k+1 is sampled during step k.
+    generating_s = sum(
+        metrics[step + 1].get("pipeline/rollout/generating_s", 0.0) for step in inner_steps
+    )
+    syncing_s = spent_s[TRAINER_PHASES["update_weights"]]
     table.add_section()
     for label, seconds in (
-        ("generating", sampling),
-        ("receiving weights", syncing),
-        ("waiting for the trainer", max(total - sampling - syncing, 0.0)),
+        ("generating", generating_s),
+        ("receiving weights", syncing_s),
+        ("waiting for the trainer", max(total - generating_s - syncing_s, 0.0)),
     ):
         table.add_row("rollout", label, f"{seconds:.1f}", f"{seconds / total:.0%}")
     return table
 
 
-def _median(steps: list[dict[str, float]]) -> float:
+def _median_step_s(steps: list[dict[str, float]]) -> float:
     return statistics.median(record["timing_s/step"] for record in steps) if steps else math.nan

@@ -1,6 +1,4 @@
-"""A folder of results as an evaluation leaves it, made up: a task of programs and one of
-mathematics.
-"""
+"""A made-up output folder of an evaluation with a code task and a maths task."""
 
 import json
 import random
@@ -10,11 +8,11 @@ from statistics import fmean, median
 from typing import Any
 
 from verl_pipeline.evaluation.estimators import (
-    mean_interval,
-    pass_at_k,
-    powers_up_to,
-    proportion_interval,
-    quantile,
+    compute_quantile,
+    estimate_mean,
+    estimate_pass_at_k,
+    estimate_proportion,
+    list_powers_up_to,
 )
 
 HOSTILE = (
@@ -32,8 +30,8 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[str, Any]:
-    """Write ``results.json`` and both tasks' rows below ``output``; the results."""
-    code = _task(
+    """Write ``results.json`` and the rows of both tasks below ``output``; return the results."""
+    code = _make_task(
         output,
         "humaneval",
         "HumanEval",
@@ -44,20 +42,20 @@ def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[st
         "grader": "code",
         "tier": "namespaces",
         "published": [
-            _published(
+            _make_published(
                 "Qwen2.5-Coder-1.5B-Instruct",
                 70.7,
                 "pass@1",
                 "technical report",
                 "greedy, one sample",
             ),
-            _published(
+            _make_published(
                 "DeepCoder-14B-Preview", 92.6, "pass@1", "DeepCoder blog post", "<b>HumanEval+</b>"
             ),
         ],
     }
     names = [f"2024-{part}-{i}" for part in ("I", "II") for i in range(1, problems // 2 + 1)]
-    mathematics = _task(output, "aime2024", "AIME 2024", names, samples)
+    mathematics = _make_task(output, "aime2024", "AIME 2024", names, samples)
     mathematics |= {
         "grader": "math",
         "tier": "-",
@@ -68,30 +66,30 @@ def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[st
             "contests": 21,
             "note": "21 of 24 contests",
         },
-        "cons@k": _curve(mathematics, 0.04, tokens=mathematics["lengths"]["mean"]),
+        "cons@k": _make_curve(mathematics, 0.04, tokens=mathematics["lengths"]["mean"]),
         "published": [
-            _published(
+            _make_published(
                 "DeepSeek-R1-Distill-Qwen-1.5B",
                 28.9,
                 "pass@1",
                 "README of DeepSeek-R1",
                 "64 samples",
             ),
-            _published(
+            _make_published(
                 "DeepSeek-R1-Distill-Qwen-1.5B",
                 52.7,
                 "cons@64",
                 "README of DeepSeek-R1",
                 "64 samples",
             ),
-            _published("o1-mini", 1578, "rating", "CodeElo, table 1", ""),
+            _make_published("o1-mini", 1578, "rating", "CodeElo, table 1", ""),
         ],
     }
     mathematics["methods"] = [
         *({**row, "name": f"vote of {row['k']}"} for row in mathematics["cons@k"]),
         *(
             {**row, "name": f"best of {row['k']}", "value": row["value"] - 0.03}
-            for row in _curve(mathematics, 0.02, tokens=mathematics["lengths"]["mean"])
+            for row in _make_curve(mathematics, 0.02, tokens=mathematics["lengths"]["mean"])
         ),
         {
             **mathematics["pass@1"],
@@ -123,12 +121,14 @@ def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[st
     return results
 
 
-def _published(model: str, value: float, measure: str, source: str, note: str) -> dict[str, Any]:
+def _make_published(
+    model: str, value: float, measure: str, source: str, note: str
+) -> dict[str, Any]:
     return {"model": model, "value": value, "measure": measure, "source": source, "note": note}
 
 
-def _curve(task: dict[str, Any], gain: float, tokens: float) -> list[dict[str, Any]]:
-    """One row per k, each ``gain`` above the one before."""
+def _make_curve(task: dict[str, Any], gain: float, tokens: float) -> list[dict[str, Any]]:
+    """Make one row per k, each ``gain`` above the one before."""
     score = task["pass@1"]
     return [
         {
@@ -139,14 +139,14 @@ def _curve(task: dict[str, Any], gain: float, tokens: float) -> list[dict[str, A
             },
             "tokens_per_problem": k * tokens,
         }
-        for i, k in enumerate(powers_up_to(task["sampling"]["n"]))
+        for i, k in enumerate(list_powers_up_to(task["sampling"]["n"]))
     ]
 
 
-def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[str, Any]:
-    """The rows of a task on disk, and what is the same for both graders."""
-    drawn = random.Random(name)
-    chances = {identity: drawn.betavariate(0.8, 1.2) for identity in ids}
+def _make_task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[str, Any]:
+    """Write a task's rows and return the part of its results that both graders share."""
+    generator = random.Random(name)
+    chances = {identity: generator.betavariate(0.8, 1.2) for identity in ids}
     tags = {
         identity: {
             "difficulty": ["hard", "medium", "easy"][int(3 * chance)],
@@ -157,8 +157,8 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
     samples, verdicts = [], []
     for identity in ids:
         for number in range(n):
-            right = drawn.random() < chances[identity]
-            tokens = min(1024, int(drawn.lognormvariate(5.5 if right else 6.0, 0.6)))
+            right = generator.random() < chances[identity]
+            tokens = min(1024, int(generator.lognormvariate(5.5 if right else 6.0, 0.6)))
             response = (
                 f"Sample {number} of {identity}:\n\n```python\ndef f(n):\n    return n * "
                 f"{number}\n```\n" + HOSTILE
@@ -167,15 +167,15 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
                 {
                     "id": identity,
                     "sample": number,
-                    "seed": drawn.getrandbits(31),
+                    "seed": generator.getrandbits(31),
                     "response": response,
                     "prompt_tokens": 140,
                     "tokens": tokens,
                     "finish": "length" if tokens == 1024 else "stop",
-                    "mean_logprob": -drawn.random(),
+                    "mean_logprob": -generator.random(),
                 }
             )
-            verdict = "accepted" if right else drawn.choice(FAILURES)
+            verdict = "accepted" if right else generator.choice(FAILURES)
             verdicts.append(
                 {
                     "id": identity,
@@ -183,7 +183,7 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
                     "verdict": verdict,
                     "reward": float(right),
                     "reason": "" if right else f"test 3: {verdict} {HOSTILE}",
-                    "answer": None if name == "humaneval" else str(drawn.randrange(1000)),
+                    "answer": None if name == "humaneval" else str(generator.randrange(1000)),
                 }
             )
     folder = output / name
@@ -201,17 +201,17 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
     lengths = [row["tokens"] for row in samples]
 
     def score(chosen: list[str]) -> dict[str, Any]:
-        return proportion_interval([right_by_id[i] / n for i in chosen]).as_dict()
+        return estimate_proportion([right_by_id[i] / n for i in chosen]).as_dict()
 
-    def within(limit: int) -> dict[str, Any]:
-        kept = Counter(
+    def score_within(limit: int) -> dict[str, Any]:
+        correct = Counter(
             s["id"]
             for s, v in zip(samples, verdicts, strict=True)
             if v["reward"] and s["tokens"] <= limit
         )
-        return proportion_interval([kept[i] / n for i in ids]).as_dict()
+        return estimate_proportion([correct[i] / n for i in ids]).as_dict()
 
-    def bin_of(low: int, high: int) -> dict[str, int]:
+    def make_bin(low: int, high: int) -> dict[str, int]:
         inside = [v for s, v in zip(samples, verdicts, strict=True) if low <= s["tokens"] < high]
         return {
             "low": low,
@@ -257,23 +257,23 @@ def _task(output: Path, name: str, title: str, ids: list[str], n: int) -> dict[s
         "pass@k": [
             {
                 "k": k,
-                **proportion_interval(
-                    [pass_at_k(n, int(right_by_id[i]), k) for i in ids]
+                **estimate_proportion(
+                    [estimate_pass_at_k(n, int(right_by_id[i]), k) for i in ids]
                 ).as_dict(),
             }
-            for k in powers_up_to(n)
+            for k in list_powers_up_to(n)
         ],
         "cons@k": [],
-        "budget": [{"tokens": limit, **within(limit)} for limit in (64, 128, 256, 512, 1024)],
+        "budget": [{"tokens": limit, **score_within(limit)} for limit in (64, 128, 256, 512, 1024)],
         "methods": [],
         "lengths": {
             **{
-                "mean": mean_interval(lengths).value,
+                "mean": estimate_mean(lengths).value,
                 "median": median(lengths),
-                "p95": quantile(lengths, 0.95),
+                "p95": compute_quantile(lengths, 0.95),
             },
             "max": max(lengths),
-            "histogram": [bin_of(low, low + 64) for low in range(0, 1088, 64)],
+            "histogram": [make_bin(low, low + 64) for low in range(0, 1088, 64)],
         },
         "verdicts": dict(Counter(row["verdict"] for row in verdicts)),
         "breakdown": {

@@ -1,9 +1,9 @@
-"""Answers that need no model: the data's own solutions, no answer at all, or a file's.
+"""An engine without a model: the data's own solutions, empty answers, or answers from a file.
 
 The first two check the graders: ``canonical`` must score exactly 100 %, ``empty`` exactly 0 %.
 
-A line of a file holds ``id`` and ``response``, and with several tasks ``task``; several lines of
-one problem are its samples, in order.
+Each line of a file has ``id`` and ``response``, and with several tasks ``task``; several lines with
+one id are the samples of that problem, in order.
 """
 
 import collections
@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from verl_pipeline.evaluation.data import BadData, read_rows
-from verl_pipeline.evaluation.engines import EngineError, Failed, Generation, Request
-from verl_pipeline.evaluation.task import Sampling
+from verl_pipeline.evaluation.engines import EngineError, FailedRequest, Generation, SampleRequest
+from verl_pipeline.evaluation.task import SamplingParameters
 
 
-class GivenEngine:
-    """Answers without a model.
+class PresetEngine:
+    """Yields preset answers.
 
     Args:
         name: ``canonical``, ``empty``, or the path of a JSONL file.
 
     Raises:
-        EngineError: the file is not readable.
+        EngineError: the file is unreadable, or a line lacks ``id`` or ``response``.
     """
 
     def __init__(self, name: str):
@@ -37,38 +37,44 @@ class GivenEngine:
                     self._answers[row.get("task"), str(row["id"])].append(str(row["response"]))
             except (OSError, BadData, KeyError) as error:
                 raise EngineError(
-                    f"answers of {name}: {error!r}; lines with id and response are needed"
+                    f"model={name}: {error!r}; each line must have id and response"
                 ) from error
 
-    def identity(self) -> dict[str, Any]:
+    def describe_model(self) -> dict[str, Any]:
         path = Path(self.name)
         content = path.read_bytes() if path.is_file() else self.name.encode()
         return {"name": self.name, "weights": None, "answers": hashlib.sha256(content).hexdigest()}
 
-    def settings(self) -> dict[str, Any]:
+    def describe_settings(self) -> dict[str, Any]:
         return {"kind": "given"}
 
-    def check_lengths(self, requests: Iterable[Request], sampling: Sampling, more: int = 0) -> None:
+    def check_lengths(
+        self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
+    ) -> None:
         if not self._answers:
             return
-        asked = {(task, request.id) for request in requests for task in (request.task, None)}
-        if not asked & self._answers.keys():
-            some = ", ".join(sorted({name for _task, name in asked})[:2])
+        keys = {(task, request.id) for request in requests for task in (request.task, None)}
+        if not keys & self._answers.keys():
+            examples = ", ".join(sorted({name for _task, name in keys})[:2])
             raise EngineError(
-                f"{self.name}: no answer to any problem of the task; its ids are like {some}"
+                f"model={self.name}: no answer to any problem of the task; its ids are like "
+                f"{examples}"
             )
 
     def generate(
-        self, requests: Iterable[Request], sampling: Sampling
-    ) -> Iterator[tuple[Request, Generation | Failed]]:
+        self, requests: Iterable[SampleRequest], sampling: SamplingParameters
+    ) -> Iterator[tuple[SampleRequest, Generation | FailedRequest]]:
         for request in requests:
-            text = self._answer(request)
+            text = self._find_answer(request)
             if text is None:
-                yield request, Failed(f"{self.name} has no answer {request.sample} to {request.id}")
+                yield (
+                    request,
+                    FailedRequest(f"{self.name} has no answer {request.sample} to {request.id}"),
+                )
             else:
                 yield request, Generation(text, 0, 0, "stop")
 
-    def _answer(self, request: Request) -> str | None:
+    def _find_answer(self, request: SampleRequest) -> str | None:
         if self.name == "empty":
             return ""
         if self.name == "canonical":

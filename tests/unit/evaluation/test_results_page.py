@@ -1,4 +1,4 @@
-"""The page of results: nothing of a response gets out of its data, and what is left out is said."""
+"""The results page: responses stay data, and omissions are reported."""
 
 import html.parser
 import json
@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from tests.unit.evaluation.folders import HOSTILE, HOSTILE_ID, write_results, write_rows
-from verl_pipeline.evaluation import report
+from tests.unit.evaluation.made_up_results import HOSTILE, HOSTILE_ID, write_results, write_rows
+from verl_pipeline.evaluation import results_page
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser would make of the page: its elements, and the text of each script."""
+    """Parses the page as a browser would: its elements, and the text of each script."""
 
     def __init__(self, text):
         super().__init__()
@@ -29,15 +29,15 @@ class Page(html.parser.HTMLParser):
             self.scripts[-1] += text
 
 
-def written(output):
-    return report.write_report(output).read_text()
+def write_page(output):
+    return results_page.write_results_page(output).read_text()
 
 
-def embedded(page):
+def read_data(page):
     return json.loads(Page(page).scripts[0])
 
 
-def problem(data, task, index):
+def get_problem(data, task, index):
     return data["tasks"][task]["problems"][index]
 
 
@@ -47,19 +47,19 @@ def output(tmp_path):
     return tmp_path
 
 
-def test_the_data_on_the_page_is_that_of_the_files(output):
-    data = embedded(written(output))
+def test_the_page_has_the_data_of_the_files(output):
+    data = read_data(write_page(output))
     assert data["results"] == json.loads((output / "results.json").read_text())
     assert [len(task["problems"]) for task in data["tasks"]] == [12, 12]
-    last = problem(data, 0, 11)
+    last = get_problem(data, 0, 11)
     assert last["id"] == HOSTILE_ID and HOSTILE_ID in last["prompt"][0]
     assert [sample["sample"] for sample in last["samples"]] == [0, 1, 2, 3]
     assert all(sample["response"][0].endswith(HOSTILE) for sample in last["samples"])
     assert data["tasks"][0]["notes"] == []
 
 
-def test_nothing_of_a_response_is_markup(output):
-    page = written(output)
+def test_a_response_is_never_markup(output):
+    page = write_page(output)
     template = "html head meta meta meta meta link title style body noscript p main script script"
     assert [tag for tag, _ in Page(page).elements] == template.split()
     data = page.partition('id="data">')[2].partition("</script>")[0]
@@ -72,7 +72,7 @@ def test_nothing_of_a_response_is_markup(output):
 
 
 def test_the_page_loads_nothing(output):
-    page = written(output)
+    page = write_page(output)
     loading = [
         value
         for _, attributes in Page(page).elements
@@ -88,26 +88,26 @@ def test_the_page_loads_nothing(output):
     assert "default-src 'none'" in page
 
 
-def test_samples_left_out_are_said_and_counted(output, monkeypatch):
-    monkeypatch.setattr(report, "MOST_SAMPLES", 30)
-    data = embedded(written(output))
+def test_omitted_samples_are_reported_and_counted(output, monkeypatch):
+    monkeypatch.setattr(results_page, "MAX_SAMPLES", 30)
+    data = read_data(write_page(output))
     problems = [one for task in data["tasks"] for one in task["problems"]]
     shown = [[sample["sample"] for sample in one["samples"]] for one in problems]
     assert sum(map(len, shown)) == 30 and all(numbers in ([0], [0, 1]) for numbers in shown)
     assert all(sum(one["verdicts"].values()) == 4 for one in problems)
     assert data["tasks"][1]["notes"] == [
-        "15 of 48 samples are shown, the first of each problem; all: aime2024/samples.jsonl"
+        "15 of 48 samples are shown, the first of each problem; all are in aime2024/samples.jsonl"
     ]
 
 
-def test_fewer_samples_than_problems_still_fit(output, monkeypatch):
-    monkeypatch.setattr(report, "MOST_SAMPLES", 5)
-    data = embedded(written(output))
+def test_the_limit_may_be_below_the_number_of_problems(output, monkeypatch):
+    monkeypatch.setattr(results_page, "MAX_SAMPLES", 5)
+    data = read_data(write_page(output))
     assert sum(len(one["samples"]) for task in data["tasks"] for one in task["problems"]) == 5
 
 
-def test_long_texts_lose_their_middle_and_that_is_said(output, monkeypatch):
-    monkeypatch.setattr(report, "MOST_CHARACTERS", 10)
+def test_long_texts_lose_their_middle_and_the_page_says_so(output, monkeypatch):
+    monkeypatch.setattr(results_page, "MAX_CHARACTERS", 10)
     row = {
         "id": "a",
         "sample": 0,
@@ -120,26 +120,28 @@ def test_long_texts_lose_their_middle_and_that_is_said(output, monkeypatch):
         output / "humaneval" / "problems.jsonl", [{"id": "a", "prompt": "p" * 11, "tags": {}}]
     )
     write_rows(output / "humaneval" / "samples.jsonl", [row, short])
-    data = embedded(written(output))
-    found = problem(data, 0, 0)
+    data = read_data(write_page(output))
+    found = get_problem(data, 0, 0)
     assert found["prompt"] == ["ppppp", 1, "ppppp"]
     assert [sample["response"] for sample in found["samples"]] == [
         ["xxxxx", 7, "zzzzz"],
         ["0123456789"],
     ]
     assert data["tasks"][0]["notes"] == [
-        "1 response longer than 10 characters without the middle; whole: humaneval/samples.jsonl",
-        "1 prompt longer than 10 characters without the middle; whole: humaneval/problems.jsonl",
+        "1 response longer than 10 characters: the middle is left out; the full text is in "
+        "humaneval/samples.jsonl",
+        "1 prompt longer than 10 characters: the middle is left out; the full text is in "
+        "humaneval/problems.jsonl",
     ]
 
 
-def test_a_sample_without_verdict_is_ungraded(output):
+def test_a_sample_without_a_verdict_is_ungraded(output):
     path = output / "humaneval" / "verdicts.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-    first = problem(embedded(written(output)), 0, 0)
+    first = get_problem(read_data(write_page(output)), 0, 0)
     assert (
-        first["samples"][0]["verdict"] == report.UNGRADED
-        and first["verdicts"][report.UNGRADED] == 1
+        first["samples"][0]["verdict"] == results_page.UNGRADED
+        and first["verdicts"][results_page.UNGRADED] == 1
     )
     assert first["samples"][0]["reason"] == first["samples"][0]["answer"] == [""]
 
@@ -148,52 +150,55 @@ def test_the_last_verdict_of_a_sample_counts(output):
     path = output / "humaneval" / "verdicts.jsonl"
     again = json.loads(path.read_text().splitlines()[0]) | {"verdict": "memory_limit"}
     path.open("a").write(json.dumps(again) + "\n")
-    first = problem(embedded(written(output)), 0, 0)
+    first = get_problem(read_data(write_page(output)), 0, 0)
     assert first["samples"][0]["verdict"] == "memory_limit" and sum(first["verdicts"].values()) == 4
 
 
 @pytest.mark.parametrize("name", ["problems", "samples", "verdicts"])
-def test_a_last_line_that_was_cut_off_is_left_out(output, name):
-    whole = embedded(written(output))
+def test_a_cut_off_last_line_is_skipped(output, name):
+    whole = read_data(write_page(output))
     (output / "humaneval" / f"{name}.jsonl").open("a").write('{"id": "HumanEval/0", "sam')
-    assert embedded(written(output)) == whole
+    assert read_data(write_page(output)) == whole
 
 
-def test_another_line_that_is_cut_off_is_named(output):
+def test_another_broken_line_is_named(output):
     path = output / "humaneval" / "samples.jsonl"
     path.write_text('{"id": "Hum\n' + path.read_text())
     with pytest.raises(ValueError, match=r"samples\.jsonl:1: "):
-        report.write_report(output)
+        results_page.write_results_page(output)
 
 
-def test_an_infinite_likelihood_does_not_spoil_the_page(output):
+def test_an_infinite_log_prob_is_shown_as_text(output):
     path = output / "humaneval" / "samples.jsonl"
     rows = [
         json.loads(line) | {"mean_logprob": float("-inf")} for line in path.read_text().splitlines()
     ]
     write_rows(path, rows)
-    assert problem(embedded(written(output)), 0, 0)["samples"][0]["facts"]["mean logprob"] == "-inf"
+    assert (
+        get_problem(read_data(write_page(output)), 0, 0)["samples"][0]["facts"]["mean logprob"]
+        == "-inf"
+    )
 
 
 def test_a_task_without_rows(output):
     for name in ("problems", "samples", "verdicts"):
         (output / "humaneval" / f"{name}.jsonl").unlink()
-    assert embedded(written(output))["tasks"][0] == {"problems": [], "notes": []}
+    assert read_data(write_page(output))["tasks"][0] == {"problems": [], "notes": []}
 
 
-def test_samples_that_do_not_count_are_left_out(output):
+def test_samples_beyond_n_are_left_out(output):
     results = json.loads((output / "results.json").read_text())
-    before = embedded(written(output))["tasks"][0]["problems"][0]["verdicts"]
+    before = read_data(write_page(output))["tasks"][0]["problems"][0]["verdicts"]
     results["tasks"][0]["sampling"]["n"] = 1
     (output / "results.json").write_text(json.dumps(results))
-    after = embedded(written(output))["tasks"][0]["problems"][0]["verdicts"]
+    after = read_data(write_page(output))["tasks"][0]["problems"][0]["verdicts"]
     assert sum(after.values()) == 1 < sum(before.values())
 
 
-def test_a_page_that_cannot_be_written_leaves_the_one_before(output, monkeypatch):
-    before = written(output)
-    monkeypatch.setattr(report, "_embeddable", lambda data: "\ud800")
+def test_a_failed_write_keeps_the_old_page(output, monkeypatch):
+    before = write_page(output)
+    monkeypatch.setattr(results_page, "_encode_json", lambda data: "\ud800")
     with pytest.raises(UnicodeEncodeError):
-        report.write_report(output)
+        results_page.write_results_page(output)
     assert (output / "report.html").read_text() == before
     assert sorted(os.listdir(output)) == ["aime2024", "humaneval", "report.html", "results.json"]

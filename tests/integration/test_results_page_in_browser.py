@@ -1,6 +1,4 @@
-"""The page of results in a real browser: its numbers, its samples, and that nothing a model wrote
-ever runs.
-"""
+"""The results page in a real browser: numbers, samples, and that no model output is executed."""
 
 import os
 import shutil
@@ -8,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.unit.evaluation.folders import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
-from verl_pipeline.evaluation.report import write_report
+from tests.unit.evaluation.made_up_results import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
+from verl_pipeline.evaluation.results_page import write_results_page
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +17,7 @@ CODE, MATHEMATICS = "section >> nth=0", "section >> nth=1"
 
 @pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium of the system's; the one that playwright would download is not needed."""
+    """The system's Chromium, headless; playwright need not download one."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
@@ -33,9 +31,10 @@ def browser():
             f"NOT TESTED in a browser: none of {', '.join(BROWSERS)} is on PATH; install Debian's "
             "chromium"
         )
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own refuses to run as root
+    # Chromium's sandbox refuses to run as root.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=sandbox)
+        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
         yield chromium
         chromium.close()
 
@@ -43,7 +42,7 @@ def browser():
 @pytest.fixture(scope="module")
 def results_and_path(tmp_path_factory):
     output = tmp_path_factory.mktemp("results")
-    return write_results(output, problems=70, samples=8), write_report(output)
+    return write_results(output, problems=70, samples=8), write_results_page(output)
 
 
 @pytest.fixture
@@ -53,15 +52,13 @@ def results(results_and_path):
 
 @pytest.fixture
 def opened(browser, results_and_path):
-    """Opens the page, with a fragment or not; in the end nothing else was requested, and nothing
-    went wrong.
-    """
+    """Opens the page, with an optional fragment; afterwards checks for requests and errors."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(10_000)
-    requested, trouble = [], []
+    requested, errors = [], []
     page.on("request", lambda request: requested.append(request.url.partition("#")[0]))
-    page.on("console", lambda message: trouble.append(message.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
     url = results_and_path[1].as_uri()
 
     def open_page(fragment=""):
@@ -71,20 +68,20 @@ def opened(browser, results_and_path):
     yield open_page
     hacked = page.evaluate("window.hacked")
     page.close()
-    # An icon is looked up in the page itself (data:), which requests nothing.
+    # The icon is a data: URL, which requests nothing.
     assert {one for one in requested if not one.startswith("data:")} == {url}
-    assert trouble == [] and hacked is None
+    assert errors == [] and hacked is None
 
 
-def percent(fraction):
+def format_percent(fraction):
     return f"{100 * fraction:.1f} %"
 
 
-def problems_listed(section):
+def list_problems(section):
     return [text.split("\n")[0] for text in section.locator(".problems a").all_inner_texts()]
 
 
-def test_the_header_and_the_table_have_the_numbers_of_the_results(opened, results):
+def test_header_and_table_have_the_numbers_of_the_results(opened, results):
     page = opened()
     head = page.locator("header").first.inner_text()
     for text in (
@@ -103,15 +100,17 @@ def test_the_header_and_the_table_have_the_numbers_of_the_results(opened, result
         score, counts = task["pass@1"], task["counts"]
         cells = row.locator("td").all_inner_texts()
         assert cells[0] == task["title"]
-        assert cells[1].startswith(percent(score["value"]))
+        assert cells[1].startswith(format_percent(score["value"]))
         assert cells[2] == f"{100 * score['low']:.1f} – {100 * score['high']:.1f}"
         assert cells[4] == f"{counts['problems']} × 8"
-        assert cells[6] == percent(counts["truncated"] / counts["samples"])
+        assert cells[6] == format_percent(counts["truncated"] / counts["samples"])
         assert cells[7] == f"{task['lengths']['mean']:.0f}"
         assert cells[8] == f"{task['grader']}, {task['tier']}"
     votes = results["tasks"][1]["cons@k"][-1]
     assert rows.nth(0).locator("td").nth(5).inner_text() == "–"
-    assert rows.nth(1).locator("td").nth(5).inner_text() == f"{percent(votes['value'])} (k = 8)"
+    assert (
+        rows.nth(1).locator("td").nth(5).inner_text() == f"{format_percent(votes['value'])} (k = 8)"
+    )
     published = page.locator(".summary tr.published").all_inner_texts()
     assert published[1].split("\t")[:2] == ["DeepCoder-14B-Preview", "92.6 %"]
     assert published[1].endswith("pass@1 – DeepCoder blog post – <b>HumanEval+</b>")
@@ -124,14 +123,14 @@ def test_a_section_has_charts_notes_and_breakdowns(opened, results):
     assert code.locator("figure h3").all_inner_texts() == [
         *(
             "Score by number of samples",
-            "Score by length allowed",
+            "Score by token budget",
             "Lengths of responses",
             "Verdicts",
         ),
         *("By difficulty", "By month"),
     ]
-    assert "Score by what it costs" in mathematics.locator("figure h3").all_inner_texts()
-    cost = mathematics.locator("figure", has_text="Score by what it costs")
+    assert "Score by cost" in mathematics.locator("figure h3").all_inner_texts()
+    cost = mathematics.locator("figure", has_text="Score by cost")
     assert cost.locator(".legend span:not(.swatch)").all_inner_texts() == [
         "vote",
         "best",
@@ -144,7 +143,8 @@ def test_a_section_has_charts_notes_and_breakdowns(opened, results):
     tooltips = code.locator("svg.chart title").all_text_contents()
     for point in results["tasks"][0]["pass@k"]:
         assert any(
-            text.startswith(f"pass@{point['k']}: {percent(point['value'])}") for text in tooltips
+            text.startswith(f"pass@{point['k']}: {format_percent(point['value'])}")
+            for text in tooltips
         )
     shares = dict(
         row.split("\t")[:2]
@@ -155,20 +155,20 @@ def test_a_section_has_charts_notes_and_breakdowns(opened, results):
     }
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not page.evaluate(
-        "/NaN|undefined|Infinity|\\[object/.test(document.body.outerHTML.replace(/<script.*?<\\/script>/gs,"
-        " ''))"
+        "/NaN|undefined|Infinity|\\[object/.test("
+        "document.body.outerHTML.replace(/<script.*?<\\/script>/gs, ''))"
     )
 
 
-def test_searching_filtering_selecting_and_turning_pages(opened):
+def test_search_filter_selection_and_paging(opened):
     code = opened().locator(CODE)
-    assert problems_listed(code) == [f"HumanEval/{i}" for i in range(60)]
+    assert list_problems(code) == [f"HumanEval/{i}" for i in range(60)]
     code.get_by_label("Pages of problems").get_by_role("button", name="Next").click()
-    assert problems_listed(code) == [*(f"HumanEval/{i}" for i in range(60, 69)), HOSTILE_ID]
+    assert list_problems(code) == [*(f"HumanEval/{i}" for i in range(60, 69)), HOSTILE_ID]
 
     search = code.get_by_label("Search by problem id")
     search.fill("eval/1")
-    assert problems_listed(code) == [f"HumanEval/{i}" for i in (1, *range(10, 20))]
+    assert list_problems(code) == [f"HumanEval/{i}" for i in (1, *range(10, 20))]
     assert code.locator(".problem h3").inner_text() == "HumanEval/1"
     code.get_by_role("link", name="HumanEval/13").click()
     assert code.locator(".problem h3").inner_text() == "HumanEval/13"
@@ -185,18 +185,16 @@ def test_searching_filtering_selecting_and_turning_pages(opened):
 
     search.fill("")
     code.get_by_label("Filter by verdict").select_option("time_limit")
-    listed = problems_listed(code)
+    listed = list_problems(code)
     assert 0 < len(listed) < 70
     code.locator(".problems a").nth(len(listed) - 1).click()
     verdicts = code.locator("article .verdict").all_inner_texts()
     assert verdicts and set(verdicts) == {"time limit"}
     search.fill("no problem has this id")
-    assert (
-        problems_listed(code) == [] and code.locator(".problem").inner_text() == "No such problem."
-    )
+    assert list_problems(code) == [] and code.locator(".problem").inner_text() == "No such problem."
 
 
-def test_what_a_model_wrote_stays_text(opened):
+def test_model_output_stays_text(opened):
     code = opened(f"#humaneval/{quote(HOSTILE_ID, safe='')}").locator(CODE)
     assert code.locator(".problem h3").inner_text() == HOSTILE_ID
     assert code.locator("article pre").first.text_content().endswith(HOSTILE)
@@ -204,7 +202,7 @@ def test_what_a_model_wrote_stays_text(opened):
 
 
 @pytest.mark.parametrize("fragment", ["#aime2024/2024-II-30", "#aime2024/2024%2DII%2D30"])
-def test_a_fragment_leads_to_its_problem(opened, fragment):
+def test_a_fragment_selects_its_problem(opened, fragment):
     page = opened(fragment)
     shown = page.locator(MATHEMATICS).locator(".problem h3")
     assert shown.inner_text() == "2024-II-30"
@@ -218,7 +216,7 @@ def test_a_fragment_leads_to_its_problem(opened, fragment):
     assert page.locator(CODE).locator(".problem h3").inner_text() == "HumanEval/0"
 
 
-def test_a_link_to_a_problem_can_be_copied_and_history_goes_back(opened):
+def test_problem_links_work_with_the_browsers_history(opened):
     page = opened()
     code = page.locator(CODE)
     code.get_by_role("link", name="HumanEval/13").click()
@@ -228,6 +226,6 @@ def test_a_link_to_a_problem_can_be_copied_and_history_goes_back(opened):
     code.locator(".problem h3", has_text="HumanEval/13").wait_for()
 
 
-def test_a_fragment_that_leads_nowhere_does_no_harm(opened):
+def test_an_unknown_fragment_is_ignored(opened):
     for fragment in ("#", "#nothing/at-all", "#%", "#humaneval/%E0%A4%A", "#data"):
         assert opened(fragment).locator("section").count() == 2

@@ -1,0 +1,142 @@
+"""Reads a model's folder, tokenizer and position limit before the model is loaded.
+
+Invariants:
+* The hash of the weights covers every file that affects generation, whatever the folder's name.
+* All engines that take tokens tokenize conversations here.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from verl_pipeline.evaluation.engines import EngineError, SampleRequest
+from verl_pipeline.evaluation.eval_settings import EngineConfig
+
+# Weights, configuration, tokenizer and chat template.
+_HASHED_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
+
+
+def find_model_folder(name: str) -> Path:
+    """Return the local folder ``name``, or the downloaded folder of the hub's model.
+
+    Raises:
+        EngineError: there is neither a folder nor a model of the hub.
+    """
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise EngineError(
+                f"model={name}: no config.json in the folder; name a model in Hugging Face's format"
+            )
+        return Path(name)
+    if name.startswith((".", "/", "~")):
+        raise EngineError(f"model={name}: no such folder; correct the path")
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name))
+    except Exception as error:  # the hub client's exceptions have no common base class
+        raise EngineError(
+            f"model={name}: no such folder, and the download from the hub failed: {error}"
+        ) from error
+
+
+def hash_weights(folder: Path) -> str:
+    """Return the SHA-256 of names and contents of the files that affect generation."""
+    sha256 = hashlib.sha256()
+    for path in sorted({path for pattern in _HASHED_PATTERNS for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            sha256.update(
+                f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+            )
+    return sha256.hexdigest()
+
+
+class PromptTokenizer:
+    """Tokenizes conversations with the model's chat template.
+
+    Args:
+        folder: folder of the model.
+        config: settings with ``chat_template`` and ``chat_template_kwargs``.
+
+    Raises:
+        EngineError: neither the model nor the settings have a readable chat template.
+    """
+
+    def __init__(self, folder: Path, config: EngineConfig):
+        from transformers import AutoTokenizer
+
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._kwargs = config.chat_template_kwargs
+        if config.chat_template:
+            try:
+                self.tokenizer.chat_template = Path(config.chat_template).read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                raise EngineError(
+                    f"engine.chat_template={config.chat_template}: {error}"
+                ) from error
+        if not self.tokenizer.chat_template:
+            raise EngineError(
+                f"{folder}: the tokenizer has no chat template; name a file with one in "
+                "engine.chat_template (for a base model, a template of the form it was trained on)"
+            )
+
+    def tokenize_request(self, request: SampleRequest) -> list[int]:
+        """Return the token ids of the conversation, including the prefill."""
+        return self.tokenizer(
+            self._render_template(request) + request.prefill, add_special_tokens=False
+        )["input_ids"]
+
+    def find_thought_opening(self, request: SampleRequest) -> str:
+        """Return ``<think>`` and a line break if the chat template ends with it, else nothing.
+
+        Put before the response, it marks a response that never ends its thoughts.
+        """
+        return "<think>\n" if self._render_template(request).rstrip().endswith("<think>") else ""
+
+    def _render_template(self, request: SampleRequest) -> str:
+        messages = [dict(message) for message in request.messages]
+        return self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, **self._kwargs
+        )
+
+
+@dataclass(frozen=True)
+class PositionLimit:
+    """The maximum length of a sequence.
+
+    Attributes:
+        limit: maximum number of tokens, prompt included.
+        source: where the limit comes from, for messages and results.
+        rope_parameters: the model's own parameters, overridden by the settings; None: unchanged.
+    """
+
+    limit: int
+    source: str
+    rope_parameters: dict[str, Any] | None = None
+
+
+def read_position_limit(folder: Path, rope_overrides: dict[str, Any] | None) -> PositionLimit:
+    """Return a model's position limit, scaled by ``engine.rope_parameters`` if set."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    own = getattr(config, "rope_parameters", None) or {}
+    limit = int(config.max_position_embeddings)
+    if not rope_overrides:
+        kind = own.get("rope_type", "default")
+        scaled = (
+            "" if kind == "default" else f", scaled by the model's own {kind} x {own.get('factor')}"
+        )
+        return PositionLimit(limit, f"max_position_embeddings={limit}{scaled}")
+    base = int(rope_overrides.get("original_max_position_embeddings", limit))
+    scaling = (
+        f"{rope_overrides['rope_type']} x {rope_overrides['factor']:g} of {base} positions "
+        "(engine.rope_parameters)"
+    )
+    # Parameters without an override, such as rope_theta, stay the model's own.
+    return PositionLimit(
+        int(base * rope_overrides["factor"]),
+        scaling,
+        {**own, "original_max_position_embeddings": base, **rope_overrides},
+    )

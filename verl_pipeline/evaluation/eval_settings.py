@@ -1,0 +1,258 @@
+"""Settings of an evaluation, from a YAML file (``--config``) and ``key=value`` arguments.
+
+Invariants:
+* Every setting is a field here, with its default; an unknown key is refused by name.
+* None in ``sampling`` stands for the task's own value.
+* Contradictions are found here, before data or models are loaded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from verl_pipeline.evaluation.errors import UserError
+
+
+@dataclass
+class SamplingConfig:
+    """Sampling parameters; None: the task's own value.
+
+    Attributes:
+        n: samples per problem.
+        temperature, top_p, top_k: as in vLLM.
+        max_tokens: maximum response length.
+        seed: seed of the whole evaluation.
+    """
+
+    n: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+
+
+@dataclass
+class EngineConfig:
+    """The engine that generates responses.
+
+    Attributes:
+        kind: ``vllm``: offline, in this process; ``server``: any OpenAI-compatible server.
+        url: URL of the server, including ``/v1``.
+        api_key_variable: environment variable that holds the server's API key.
+        concurrency: maximum number of requests in flight.
+        timeout_s: timeout of one request to the server, in seconds.
+        tries: attempts per request before it counts as failed.
+        dtype: vLLM's dtype; ``auto``: the dtype in which the model was saved, but float32 on CPUs
+            without native bf16.
+        max_model_len: vLLM's maximum sequence length; None: the longest prompt plus
+            ``sampling.max_tokens``.
+        tensor_parallel_size, gpu_memory_utilization: as in vLLM.
+        threads: processor threads, on CPUs only; None: one per core.
+        chat_template: file with a Jinja chat template, for a model without one.
+        chat_template_kwargs: arguments of the chat template, e.g. ``{enable_thinking: false}``.
+        rope_parameters: RoPE scaling, to evaluate beyond the model's positions, e.g.
+            ``{rope_type: yarn, factor: 2.0, original_max_position_embeddings: 32768}``.
+        trained_length: maximum response length in training, in tokens, if known; a longer
+            ``sampling.max_tokens`` is reported in the warnings.
+    """
+
+    kind: str = "vllm"
+    url: str | None = None
+    api_key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = 256
+    timeout_s: float = 3600.0
+    tries: int = 3
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+    threads: int | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    rope_parameters: dict[str, Any] | None = None
+    trained_length: int | None = None
+
+
+@dataclass
+class GraderConfig:
+    """The grader of responses.
+
+    Attributes:
+        tier: isolation of programs: ``namespaces``, ``rlimits`` (limits only) or ``remote``; there
+            is no automatic fallback.
+        url: URL of a SandboxFusion server, for ``remote``.
+        workers: programs that run at a time; None: one per processor.
+    """
+
+    tier: str = "namespaces"
+    url: str | None = None
+    workers: int | None = None
+
+
+@dataclass
+class RefineConfig:
+    """The second round, for problems whose samples disagree.
+
+    See :mod:`verl_pipeline.evaluation.refine`.
+
+    Attributes:
+        n: samples of the second round per problem; 0: no second round.
+        agreement: a problem enters the second round if its leading answer has less than this share
+            of the vote's weight.
+        confidence: a problem also enters if the mean confidence of its samples is below this; a
+            sample's confidence is the geometric mean of its token probabilities; 0: off.
+    """
+
+    n: int = 0
+    agreement: float = 0.5
+    confidence: float = 0.0
+
+
+@dataclass
+class EvalConfig:
+    """All settings of an evaluation.
+
+    Attributes:
+        model: folder or hub name of a model in Hugging Face's format; ``canonical``: the data's own
+            solutions, which must score 100 %; ``empty``: empty answers, which must score 0 %; or a
+            JSONL file with the answers of another engine.
+        tasks: task names (:mod:`verl_pipeline.evaluation.tasks`).
+        output: folder for samples, verdicts, results and report.
+        data: folder of local data files; None: ``$VERL_PIPELINE_DATA``.
+        hub: whether data may be downloaded from the hub.
+        style: ``chat``: the model writes the whole response; ``prefill``: the response begins with
+            the task's prefill, for models that do not think.
+        system: system prompt of every conversation; None: no system prompt.
+        purpose: ``report``; or ``choose`` between checkpoints, which marks results on test splits.
+        limit: number of problems of each task, from the first; None: all.
+        train_data: parquet files in verl's schema that the model was trained on; problems found in
+            them are listed.
+        scorer: how best-of-n chooses a sample: highest ``mean_logprob``, ``shortest``, or highest
+            value of ``package.module.function`` of the sample's row.
+        options: options of tasks, by task name.
+    """
+
+    model: str = ""
+    tasks: list[str] = field(default_factory=list)
+    output: str = "outputs/eval"
+    data: str | None = None
+    hub: bool = True
+    style: str = "chat"
+    system: str | None = None
+    purpose: str = "report"
+    limit: int | None = None
+    train_data: list[str] = field(default_factory=list)
+    scorer: str = "mean_logprob"
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    grader: GraderConfig = field(default_factory=GraderConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def is_preset_model(model: str) -> bool:
+    """Whether ``model`` names answers that exist already, so that no model is needed."""
+    return model in ("canonical", "empty") or model.endswith(".jsonl")
+
+
+class BadSetting(UserError):
+    """A setting that cannot work; the message names the setting and the fix."""
+
+
+def load_eval_config(
+    file: str | None, overrides: list[str], options: Mapping[str, Any] | None = None
+) -> EvalConfig:
+    """Merge the defaults, the file, the overrides and the options; later ones win.
+
+    Args:
+        file: YAML file.
+        overrides: ``key=value`` texts, as in ``engine.kind=server``.
+        options: values of command-line options, by setting.
+
+    Raises:
+        BadSetting: an unknown setting, a value of the wrong type, or a contradiction.
+    """
+    try:
+        layers = [OmegaConf.load(file)] if file else []
+        merged = OmegaConf.merge(
+            OmegaConf.structured(EvalConfig),
+            *layers,
+            OmegaConf.from_dotlist(overrides),
+            dict(options or {}),
+        )
+        config = OmegaConf.to_object(merged)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"--config {file}: {error}") from error
+    except OmegaConfBaseException as error:
+        raise BadSetting(f"{error.full_key or 'settings'}: {str(error).splitlines()[0]}") from error
+    # OmegaConf raises the last two for a value that is not a mapping.
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise BadSetting(f"settings: {' '.join(str(error).split())}") from error
+    assert isinstance(config, EvalConfig)
+    _check_config(config)
+    return config
+
+
+def _check_config(config: EvalConfig) -> None:
+    choices = {
+        "engine.kind": (config.engine.kind, ("vllm", "server")),
+        "style": (config.style, ("chat", "prefill")),
+        "purpose": (config.purpose, ("report", "choose")),
+        "grader.tier": (config.grader.tier, ("namespaces", "rlimits", "remote")),
+    }
+    for name, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise BadSetting(f"{name}={value!r}: must be one of {', '.join(allowed)}")
+    if not config.model:
+        raise BadSetting(
+            "model is missing: name a folder, a model of the hub, 'canonical', 'empty', or a JSONL "
+            "file of answers"
+        )
+    if not config.tasks:
+        raise BadSetting("tasks is empty: name at least one (verl-pipeline eval --list)")
+    if (config.engine.kind == "server") != (config.engine.url is not None):
+        raise BadSetting("engine.url: set it together with engine.kind=server, and only then")
+    if (config.grader.tier == "remote") != (config.grader.url is not None):
+        raise BadSetting("grader.url: set it together with grader.tier=remote, and only then")
+    if config.engine.kind == "server" and config.engine.rope_parameters:
+        raise BadSetting(
+            "engine.rope_parameters has no effect on a server: set RoPE scaling on the server"
+        )
+    rope = config.engine.rope_parameters
+    if rope is not None and not (
+        {"rope_type", "factor"} <= rope.keys() and isinstance(rope["factor"], int | float)
+    ):
+        raise BadSetting(
+            f"engine.rope_parameters={rope}: give rope_type (e.g. yarn) and factor (a number)"
+        )
+    positive = {
+        "engine.concurrency": config.engine.concurrency,
+        "engine.tries": config.engine.tries,
+        "engine.timeout_s": config.engine.timeout_s,
+        "grader.workers": config.grader.workers,
+        "engine.threads": config.engine.threads,
+        "limit": config.limit,
+    }
+    for name, number in positive.items():
+        if number is not None and number < 1:
+            raise BadSetting(f"{name}={number}: must be at least 1")
+    if len(set(config.tasks)) < len(config.tasks):
+        raise BadSetting(f"tasks={','.join(config.tasks)}: a task is named twice; remove one")
+    for name, options in config.options.items():
+        if not isinstance(options, dict):
+            raise BadSetting(f"options.{name}={options!r}: must be option=value pairs")
+    if config.refine.n and is_preset_model(config.model):
+        raise BadSetting(
+            f"refine.n: model={config.model} cannot generate a second round; set refine.n=0"
+        )
+    if (
+        not 0 < config.refine.agreement <= 1
+        or not 0 <= config.refine.confidence < 1
+        or config.refine.n < 0
+    ):
+        raise BadSetting("refine: agreement must be in (0, 1], confidence in [0, 1), n at least 0")
