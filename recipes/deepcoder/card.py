@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from recipes.deepcoder.stages.config import REWARD, TRUNCATED_SHARE
+from recipes.deepcoder.stages.stage_config import REWARD, TRUNCATED_SHARE
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import write_text

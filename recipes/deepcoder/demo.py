@@ -24,8 +24,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from recipes.deepcoder.report import markdown, rows_of, write_report
-from recipes.deepcoder.stages.config import STAGES, load_hardware, load_runs, run_of
+from recipes.deepcoder.demo_report import markdown, rows_of, write_report
+from recipes.deepcoder.stages.stage_config import STAGES, load_hardware, load_runs, run_of
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.watch import Watch, evaluate_step
 from verl_pipeline.processes import end_with_parent, raise_on_signals

@@ -33,9 +33,9 @@ def prepare(
     """Ingest, check, de-duplicate, decontaminate and measure coding problems; write parquet files
     in verl's schema.
     """
-    from recipes.deepcoder.data.pipeline import Pipeline
-    from recipes.deepcoder.data.report import write_reports
-    from recipes.deepcoder.data.settings import load_config
+    from recipes.deepcoder.data.preparation import Pipeline
+    from recipes.deepcoder.data.preparation_loader import load_config
+    from recipes.deepcoder.data.preparation_report import write_reports
     from verl_pipeline.evaluation.store import sole_owner
     from verl_pipeline.quickstart.model import ModelUnavailableError
     from verl_pipeline.sandbox import SandboxError

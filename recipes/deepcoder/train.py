@@ -19,9 +19,7 @@ import typer
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from recipes.deepcoder.stages.child import TrainingFailed, command
-from recipes.deepcoder.stages.compose import Settings, place, split_words
-from recipes.deepcoder.stages.config import (
+from recipes.deepcoder.stages.stage_config import (
     QUICKSTART,
     STAGES,
     Hardware,
@@ -30,6 +28,8 @@ from recipes.deepcoder.stages.config import (
     load_runs,
     run_of,
 )
+from recipes.deepcoder.stages.stage_overrides import Settings, place, split_words
+from recipes.deepcoder.stages.training_process import TrainingFailed, command
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.processes import raise_on_signals
 
@@ -125,7 +125,7 @@ def _show(settings: Settings, only: str | None) -> None:
     """Print each stage as a YAML document: the command and what was not checked as comments, then
     verl's settings.
     """
-    from recipes.deepcoder.stages.checks import plan
+    from recipes.deepcoder.stages.stage_checks import plan
 
     for planned in plan(settings, dry_run=True):
         if only not in (None, planned.name):
@@ -140,8 +140,8 @@ def _show(settings: Settings, only: str | None) -> None:
 
 
 def _train(settings: Settings, only: str | None, console: Console) -> None:
-    from recipes.deepcoder.stages.checks import plan
-    from recipes.deepcoder.stages.runner import run
+    from recipes.deepcoder.stages.stage_checks import plan
+    from recipes.deepcoder.stages.stage_runner import run
 
     planned = plan(settings)
     for note in dict.fromkeys(note for stage in planned for note in stage.notes):

@@ -22,11 +22,11 @@ from typing import Any
 
 from rich.console import Console
 
-from recipes.deepcoder.data.cache import key_of
-from recipes.deepcoder.data.config import DifficultyConfig, PrepareConfig
-from recipes.deepcoder.data.records import Decision, Kept, Record, Records, Removed
-from recipes.deepcoder.data.schema import write_parquet
-from recipes.deepcoder.data.write import row_of
+from recipes.deepcoder.data.dataset_writer import row_of
+from recipes.deepcoder.data.parquet_schema import write_parquet
+from recipes.deepcoder.data.preparation_config import DifficultyConfig, PrepareConfig
+from recipes.deepcoder.data.problem_records import Decision, Kept, Record, Records, Removed
+from recipes.deepcoder.data.stage_cache import key_of
 from verl_pipeline.evaluation.config import EvalConfig, SamplingConfig
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.evaluation.run import evaluate

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from recipes.deepcoder.card import NoRun, card
-from recipes.deepcoder.stages.config import REWARD, TRUNCATED_SHARE
+from recipes.deepcoder.stages.stage_config import REWARD, TRUNCATED_SHARE
 from verl_pipeline.evaluation.store import write_json, write_lines
 
 INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
@@ -110,9 +110,9 @@ def test_a_folder_that_is_no_run_is_named(folders, tmp_path):
 
 def test_every_shown_setting_is_one_that_the_stages_write():
     from recipes.deepcoder.card import SHOWN
-    from recipes.deepcoder.stages.compose import Settings, words
-    from recipes.deepcoder.stages.config import STAGES, load_hardware, load_runs, run_of
-    from recipes.deepcoder.stages.state import by_key
+    from recipes.deepcoder.stages.run_state import by_key
+    from recipes.deepcoder.stages.stage_config import STAGES, load_hardware, load_runs, run_of
+    from recipes.deepcoder.stages.stage_overrides import Settings, words
 
     run = run_of(load_runs(STAGES), "smollm2-135m", STAGES)
     settings = Settings(run, load_hardware("cpu"), "model", STAGES.parent, STAGES.parent)

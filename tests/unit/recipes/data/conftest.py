@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recipes.deepcoder.data.pipeline import Outcome, Pipeline
-from recipes.deepcoder.data.report import write_reports
-from recipes.deepcoder.data.settings import load_config
+from recipes.deepcoder.data.preparation import Outcome, Pipeline
+from recipes.deepcoder.data.preparation_loader import load_config
+from recipes.deepcoder.data.preparation_report import write_reports
 from verl_pipeline.testing.tiny import write_model
 
 

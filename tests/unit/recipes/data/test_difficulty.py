@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recipes.deepcoder.data.config import DifficultyConfig
 from recipes.deepcoder.data.difficulty import difficulty, measure, read_rates
-from recipes.deepcoder.data.records import Kept, Records, Removed
-from recipes.deepcoder.data.settings import load_config
+from recipes.deepcoder.data.preparation_config import DifficultyConfig
+from recipes.deepcoder.data.preparation_loader import load_config
+from recipes.deepcoder.data.problem_records import Kept, Records, Removed
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.quickstart.problems import load_problems
 

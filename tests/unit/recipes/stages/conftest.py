@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from recipes.deepcoder.stages.compose import Settings
-from recipes.deepcoder.stages.config import load_hardware, load_runs
+from recipes.deepcoder.stages.stage_config import load_hardware, load_runs
+from recipes.deepcoder.stages.stage_overrides import Settings
 from verl_pipeline.testing import tiny
 
 ONE = {"nodes": 1, "devices": 1}
