@@ -1,138 +1,146 @@
-"""The sources: where each is found, and in which shapes its rows come.
+"""The data sources: where each one is found, and in which formats its rows come.
 
-A shape is known by the fields it requires; a row is read by the first shape of its source whose
-fields it has.
+A row has the first format of its source whose required fields it has.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from recipes.deepcoder.data import row_formats as shapes
-from recipes.deepcoder.data.row_formats import Raw
+from recipes.deepcoder.data import rllm_formats, row_formats
+from recipes.deepcoder.data.row_formats import RawProblem
 from verl_pipeline.evaluation.data import Hub, Package, Row
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One form of a source's rows: the fields it must have, and how they are read."""
+class RowFormat:
+    """One format of a source's rows: the fields it must have, and the function that reads it."""
 
-    required: frozenset[str]
-    read: Callable[[Row], Raw]
+    required_fields: frozenset[str]
+    read_row: Callable[[Row], RawProblem]
 
 
 @dataclass(frozen=True)
-class Source:
-    """A source.
+class DataSource:
+    """A data source.
 
     Attributes:
-        reader: of its tests, key of :data:`verl_pipeline.grading.readers.READERS`.
-        shapes: the hub's first.
-        stems: names of local files, without suffix.
-        parts: the same, of files that make the data together.
-        dated: rows have a date.
+        reader: reader of its tests, a key of :data:`verl_pipeline.grading.readers.READERS`.
+        row_formats: formats of its rows; the hub's comes first.
+        file_stems: names of local files without suffix; the first that exists is read.
+        part_stems: names of local files without suffix that together are the data set.
+        hub: its files on the hub.
+        package: the file of an installed package that holds it.
+        has_dates: whether its rows have dates.
     """
 
     reader: str
-    shapes: tuple[Shape, ...]
-    stems: tuple[str, ...]
-    parts: tuple[str, ...] = ()
+    row_formats: tuple[RowFormat, ...]
+    file_stems: tuple[str, ...]
+    part_stems: tuple[str, ...] = ()
     hub: Hub | None = None
     package: Package | None = None
-    dated: bool = False
+    has_dates: bool = False
 
 
-def _shape(required: str, read: Callable[[Row], Raw]) -> Shape:
-    return Shape(frozenset(required.split()), read)
+def _make_format(required_fields: str, read_row: Callable[[Row], RawProblem]) -> RowFormat:
+    return RowFormat(frozenset(required_fields.split()), read_row)
 
 
-_RLLM = _shape("problem tests", shapes.rllm)
-_PAIRS = "question input_output solutions"
+_RLLM = _make_format("problem tests", rllm_formats.read_rllm)
+# APPS and TACO store their tests as `input_output`.
+_TACO_FIELDS = "question input_output solutions"
 
-SOURCES: Mapping[str, Source] = {
-    "taco": Source(
+SOURCES: Mapping[str, DataSource] = {
+    "taco": DataSource(
         "taco",
-        (_shape(_PAIRS, shapes.taco), _RLLM),
+        (_make_format(_TACO_FIELDS, row_formats.read_taco), _RLLM),
         ("taco", "taco_verified", "TACO-verified"),
         hub=Hub("likaixin/TACO-verified", ("data/train-*.parquet",)),
     ),
-    "primeintellect": Source(
+    "primeintellect": DataSource(
         "primeintellect",
         (
-            _shape("prompt verification_info gold_standard_solution", shapes.primeintellect),
-            _shape("problem tests", shapes.rllm_primeintellect),
+            _make_format(
+                "prompt verification_info gold_standard_solution", row_formats.read_primeintellect
+            ),
+            _make_format("problem tests", rllm_formats.read_rllm_primeintellect),
         ),
         ("primeintellect", "verifiable-coding-problems", "synthetic-1"),
         hub=Hub("PrimeIntellect/verifiable-coding-problems", ("data/train-*.parquet",)),
     ),
-    "livecodebench": Source(
+    "livecodebench": DataSource(
         "livecodebench",
         (
-            _shape(
+            _make_format(
                 "question_id question_content contest_date public_test_cases private_test_cases",
-                shapes.livecodebench,
+                row_formats.read_livecodebench,
             ),
         ),
         ("livecodebench_v5", "livecodebench"),
-        # Release v5; each release is the one before and a file more.
-        parts=tuple(f"livecodebench/test{number}" for number in ("", 2, 3, 4, 5)),
+        # Release v5. Each release adds one file to the release before.
+        part_stems=tuple(f"livecodebench/test{number}" for number in ("", 2, 3, 4, 5)),
         hub=Hub(
             "livecodebench/code_generation_lite",
             tuple(f"test{number}.jsonl" for number in ("", 2, 3, 4, 5)),
         ),
-        dated=True,
+        has_dates=True,
     ),
-    "codeforces": Source(
+    "codeforces": DataSource(
         "codeforces",
-        (_shape("id description official_tests", shapes.codeforces), _RLLM),
+        (_make_format("id description official_tests", row_formats.read_codeforces), _RLLM),
         ("codeforces_train", "codeforces", "codeelo"),
         hub=Hub("open-r1/codeforces", ("data/train-*.parquet",)),
     ),
-    "apps": Source(
+    "apps": DataSource(
         "apps",
-        (_shape(_PAIRS, shapes.taco), _RLLM),
+        (_make_format(_TACO_FIELDS, row_formats.read_taco), _RLLM),
         ("apps_train", "apps"),
         hub=Hub("codeparrot/apps", ("train.jsonl",)),
     ),
-    "code_contests": Source(
+    "code_contests": DataSource(
         "code_contests",
         (
-            _shape(
+            _make_format(
                 "name description public_tests private_tests generated_tests solutions",
-                shapes.code_contests,
+                row_formats.read_code_contests,
             ),
             _RLLM,
         ),
         ("code_contests_train", "code_contests", "code_contests_test"),
         hub=Hub("deepmind/code_contests", ("data/train-*.parquet",)),
     ),
-    "leetcode": Source(
+    "leetcode": DataSource(
         "leetcode",
         (
-            _shape("task_id test entry_point completion", shapes.leetcode),
-            _shape("problem tests", shapes.rllm_leetcode),
+            _make_format("task_id test entry_point completion", row_formats.read_leetcode),
+            _make_format("problem tests", rllm_formats.read_rllm_leetcode),
         ),
         ("leetcode_train", "leetcode", "leetcode_test"),
         hub=Hub("newfacade/LeetCodeDataset", ("LeetCodeDataset*train*.jsonl",)),
     ),
-    "kodcode": Source(
+    "kodcode": DataSource(
         "kodcode",
         (
-            _shape("question solution test", shapes.kodcode),
-            _shape("question solution test_code", shapes.kodcode),
+            _make_format("question solution test", row_formats.read_kodcode),
+            _make_format("question solution test_code", row_formats.read_kodcode),
             _RLLM,
         ),
         ("kodcode_train", "kodcode", "KodCode-V1"),
         hub=Hub("KodCode/KodCode-V1", ("data/train-*.parquet",)),
     ),
-    "mbpp": Source(
+    "mbpp": DataSource(
         "mbpp",
-        (_shape("task_id test_list code", shapes.mbpp),),
+        (_make_format("task_id test_list code", row_formats.read_mbpp),),
         ("mbpp_sanitized", "sanitized-mbpp", "mbpp"),
         hub=Hub("google-research-datasets/mbpp", ("sanitized/*.parquet",)),
     ),
-    "quickstart": Source(
+    "quickstart": DataSource(
         "taco",
-        (_shape("name prompt entry_point reference tests difficulty", shapes.quickstart),),
+        (
+            _make_format(
+                "name prompt entry_point reference tests difficulty", row_formats.read_quickstart
+            ),
+        ),
         ("quickstart",),
         package=Package("verl-pipeline", "verl_pipeline.quickstart", "problems.jsonl"),
     ),

@@ -1,10 +1,9 @@
-"""The last stage: ``train.parquet`` and, with a held-out part, ``heldout.parquet``, in verl's
-schema.
+"""Writes ``train.parquet`` and, if problems are held out, ``heldout.parquet``, for verl.
 
 Invariants:
-* Rows are in the order of the sources in the settings, then of their files; ``index`` counts them
-  in each parquet file.
-* Files that are there already, with the content they had, are not written again.
+* Rows are in the order of the data sources in the settings, then in the order of their files;
+  ``index`` numbers the rows of each parquet file.
+* A file that already has the right content is not written again.
 """
 
 import json
@@ -12,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from recipes.deepcoder.data.parquet_schema import SCHEMA_VERSION, write_parquet
-from recipes.deepcoder.data.problem_records import Record, Records
-from recipes.deepcoder.data.row_files import sha256
+from recipes.deepcoder.data.problem_records import ProblemRecord, RecordSet
+from recipes.deepcoder.data.row_files import hash_file
 from verl_pipeline.evaluation.store import write_json
 
 SPLITS = ("train", "heldout")
 
 
-def row_of(record: Record, index: int) -> dict[str, Any]:
-    """A row of :data:`recipes.deepcoder.data.parquet_schema.SCHEMA`."""
+def build_row(record: ProblemRecord, index: int) -> dict[str, Any]:
+    """Build a row of :data:`recipes.deepcoder.data.parquet_schema.SCHEMA`."""
     return {
         "data_source": record.reader,
         "prompt": [dict(message) for message in record.prompt],
@@ -43,39 +42,43 @@ def row_of(record: Record, index: int) -> dict[str, Any]:
     }
 
 
-def write(
-    records: Records, digest: str, output: Path, work: Path, config_hash: str
+def write_splits(
+    records: RecordSet, digest: str, output: Path, work: Path, config_hash: str
 ) -> tuple[dict[str, Any], bool]:
-    """Write the records' rows.
+    """Write one parquet file per split, unless they are there already.
 
     Args:
-        digest: of the records.
-        config_hash: kept in the files.
+        records: the records to write.
+        digest: digest of the records.
+        output: folder of the parquet files.
+        work: folder of the stage cache.
+        config_hash: hash of the settings, stored in the files.
 
     Returns:
-        By file name: rows and SHA-256; and whether they were there already.
+        Number of rows and SHA-256 by file name, and whether the files were there already.
     """
     marker = work / "written.json"
     key = [SCHEMA_VERSION, digest, config_hash]
-    before = json.loads(marker.read_text()) if marker.is_file() else {}
-    if before.get("key") == key and all(
-        _is(output / name, file) for name, file in before["files"].items()
+    previous = json.loads(marker.read_text()) if marker.is_file() else {}
+    if previous.get("key") == key and all(
+        _has_digest(output / name, file["sha256"]) for name, file in previous["files"].items()
     ):
-        return before["files"], True
-    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+        return previous["files"], True
+    rows_by_split: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for record in records:
-        rows[record.split].append(row_of(record, len(rows[record.split])))
-    written: dict[str, Any] = {}
-    for split, found in rows.items():
+        rows = rows_by_split[record.split]
+        rows.append(build_row(record, len(rows)))
+    files: dict[str, Any] = {}
+    for split, rows in rows_by_split.items():
         path = output / f"{split}.parquet"
-        if found:
-            write_parquet(found, path, config_hash)
-            written[path.name] = {"rows": len(found), "sha256": sha256(path)}
+        if rows:
+            write_parquet(rows, path, config_hash)
+            files[path.name] = {"rows": len(rows), "sha256": hash_file(path)}
         else:
-            path.unlink(missing_ok=True)  # of an earlier run with a held-out part
-    write_json(marker, {"key": key, "files": written})
-    return written, False
+            path.unlink(missing_ok=True)  # an earlier run may have held out problems
+    write_json(marker, {"key": key, "files": files})
+    return files, False
 
 
-def _is(path: Path, file: dict[str, Any]) -> bool:
-    return path.is_file() and sha256(path) == file["sha256"]
+def _has_digest(path: Path, digest: str) -> bool:
+    return path.is_file() and hash_file(path) == digest

@@ -1,43 +1,45 @@
-"""Stage ``deduplicate``: one of several twins stays, within and across sources.
+"""Stage ``deduplicate``: keeps one of several duplicates, within and across data sources.
 
-Invariant: the twin that stays is the first, in the order of the sources in the settings, then of
-the rows.
+Invariant: the first duplicate stays, in the order of the sources in the settings, then of the rows.
 """
 
 from collections.abc import Iterator
 
-from recipes.deepcoder.data.near_duplicates import Group, Index
+from recipes.deepcoder.data.near_duplicates import DuplicateIndex, TextGroup
 from recipes.deepcoder.data.preparation_config import NearConfig
-from recipes.deepcoder.data.problem_records import Decision, Kept, Records, Removed
+from recipes.deepcoder.data.problem_records import Decision, KeptRow, RecordSet, RemovedRow
 
 
-def groups_of(records: Records, words: int) -> dict[str, Group]:
-    """What the texts of each source have in common."""
-    texts: dict[str, dict[str, None]] = {}
+def group_texts(records: RecordSet, words: int) -> dict[str, TextGroup]:
+    """Return, for each data source, the group of its questions.
+
+    Args:
+        records: the records.
+        words: length of a shingle in words.
+    """
+    questions: dict[str, dict[str, None]] = {}  # the inner dict is an ordered set
     for record in records:
-        texts.setdefault(record.source, {})[record.question] = None
-    return {source: Group(list(different), words) for source, different in texts.items()}
+        questions.setdefault(record.source, {})[record.question] = None
+    return {source: TextGroup(list(distinct), words) for source, distinct in questions.items()}
 
 
-def deduplicate(records: Records, config: NearConfig) -> Iterator[Decision]:
-    """Each removal names the twin that stays."""
-    groups = groups_of(records, config.words)
-    index = Index(config.threshold, config.agreeing, config.permutations)
+def deduplicate_records(records: RecordSet, config: NearConfig) -> Iterator[Decision]:
+    """Remove duplicates of earlier records; each removal names the record that stays."""
+    groups = group_texts(records, config.words)
+    index = DuplicateIndex(config.threshold, config.agreeing, config.permutations)
     for record in records:
-        sketch = groups[record.source].sketch(record.id, record.question, record.problem())
-        twin = index.twin(sketch)
-        if twin is None:
-            index.add(sketch)
-            yield Kept(record.id, record.source)
+        group = groups[record.source]
+        sketch = group.build_sketch(record.id, record.question, record.read_problem())
+        match = index.find_duplicate(sketch)
+        if match is None:
+            index.add_sketch(sketch)
+            yield KeptRow(record.id, record.source)
             continue
-        near = (
-            f"words: similarity {twin.similarity:.2f}" if twin.kind == "near" else "the same words"
-        )
-        yield Removed(
+        yield RemovedRow(
             record.id,
             record.source,
-            f"{twin.kind} duplicate",
-            near,
-            twin.key,
-            round(twin.similarity, 4),
+            f"{match.kind} duplicate",
+            match.describe(),
+            match.key,
+            round(match.similarity, 4),
         )

@@ -1,11 +1,10 @@
-"""Stage ``ingest``: rows of one source's files to records.
+"""Stage ``ingest``: turns the rows of one data source's files into problem records.
 
 Invariants:
-* Every row is a record, or is listed with the reason, its file and its number; none is lost in
-  silence.
-* A file of which no row has the fields of a known shape is refused, naming the fields it lacks.
-* A record's tests have been read by its reader: what later stages and the reward read is what was
-  read here.
+* Every row either becomes a record or is listed with the reason, its file and its number.
+* A file is refused if none of its rows has the fields of a known format; the error names the
+  missing fields.
+* The source's reader has read the tests of every record, so the reward can read them as well.
 """
 
 import ast
@@ -15,62 +14,71 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recipes.deepcoder.data.data_sources import SOURCES, Shape, Source
+from recipes.deepcoder.data.data_sources import SOURCES, DataSource, RowFormat
 from recipes.deepcoder.data.preparation_config import SourceConfig
-from recipes.deepcoder.data.problem_records import Record, Removed
-from recipes.deepcoder.data.row_files import numbered_rows
-from recipes.deepcoder.data.row_formats import Raw
+from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
+from recipes.deepcoder.data.row_files import read_numbered_rows
+from recipes.deepcoder.data.row_formats import RawProblem
 from verl_pipeline.evaluation.data import BadData, Finder, Row
 from verl_pipeline.grading import AssertTest, Problem, StdinTest
 from verl_pipeline.grading.readers import READERS, BadRow
 
-# Official solutions kept of a problem: some sources have hundreds, of which only a few are ever
-# run.
-MOST_SOLUTIONS = 16
-BROKEN = "broken row"
+# Official solutions stored per problem. Some sources have hundreds; only a few are ever run.
+MAX_SOLUTIONS = 16
+# Reason of a removed row that could not be read.
+BROKEN_ROW = "broken row"
+# Characters of an error that are stored as the detail of a removed row.
+_MAX_DETAIL = 300
 
 
-def locate(name: str, config: SourceConfig, finder: Finder) -> tuple[list[Path], str]:
-    """The files of a source, and where they come from.
+def locate_files(name: str, config: SourceConfig, finder: Finder) -> tuple[list[Path], str]:
+    """Return the files of a data source, and where they come from.
 
     Raises:
-        DataNotFound: there are none; the message says what would do.
-        BadData: the file that ``sources.<name>.file`` names is not there.
+        DataNotFound: no files were found; the message says which files are needed.
+        BadData: ``sources.<name>.file`` does not exist.
     """
     source = SOURCES[name]
     if config.file is None:
-        return finder.locate(source.stems, source.package, source.hub, source.parts)
+        return finder.locate(source.file_stems, source.package, source.hub, source.part_stems)
     if not Path(config.file).is_file():
         raise BadData(f"sources.{name}.file={config.file}: no such file")
     return [Path(config.file)], config.file
 
 
-def ingest(
+def ingest_rows(
     name: str, config: SourceConfig, files: list[Path], advance: Callable[[], None]
-) -> Iterator[Record | Removed]:
-    """Records of ``files``, in their order.
+) -> Iterator[ProblemRecord | RemovedRow]:
+    """Yield the records and the removed rows of ``files``, in order.
+
+    Args:
+        name: name of the data source.
+        config: its settings.
+        files: its files.
+        advance: called once per row.
 
     Raises:
-        BadData: no row of a file has the fields of a known shape.
+        BadData: no row of a file has the fields of a known format.
     """
-    source, ids, count = SOURCES[name], set[str](), 0
+    source, ids, row_count = SOURCES[name], set[str](), 0
     for file in files:
-        fitting, misfits = 0, list[Row]()
-        for number, row in numbered_rows(file):
-            if config.limit is not None and count >= config.limit:
+        readable_count, unknown_rows = 0, list[Row]()
+        for number, row in read_numbered_rows(file):
+            if config.limit is not None and row_count >= config.limit:
                 return
-            count += 1
+            row_count += 1
             advance()
             origin = f"{file.name}:{number}"
             try:
                 if isinstance(row, BadRow):
                     raise row
-                shape = _shape_of(row, source)
-                if shape is None:
-                    misfits.append(row)
-                    raise BadRow(_lacks(row, source))
-                fitting += 1
-                found = _record(name, source, shape.read(row), origin, config)
+                row_format = _find_format(row, source)
+                if row_format is None:
+                    unknown_rows.append(row)
+                    raise BadRow(_describe_missing_fields(row, source))
+                readable_count += 1
+                result = _build_record(name, source, row_format.read_row(row), origin, config)
+            # Whatever a malformed row makes a reader raise costs this row, not the file.
             except (
                 BadRow,
                 KeyError,
@@ -80,61 +88,63 @@ def ingest(
                 SyntaxError,
                 RecursionError,
             ) as error:
-                why = (
+                detail = (
                     str(error) if isinstance(error, BadRow) else f"{type(error).__name__}: {error}"
                 )
-                found = Removed(f"{name}/{origin}", name, BROKEN, why[:300])
-            if isinstance(found, Record):
-                if found.id in ids:
-                    found = dataclasses.replace(found, id=f"{found.id}@{origin}")
-                ids.add(found.id)
-            yield found
-        if misfits and not fitting:
-            raise BadData(f"{file}: no row has the shape of {name}: {_lacks(misfits[0], source)}")
+                result = RemovedRow(f"{name}/{origin}", name, BROKEN_ROW, detail[:_MAX_DETAIL])
+            if isinstance(result, ProblemRecord):
+                if result.id in ids:
+                    result = dataclasses.replace(result, id=f"{result.id}@{origin}")
+                ids.add(result.id)
+            yield result
+        if unknown_rows and not readable_count:
+            raise BadData(
+                f"{file}: no row has a known format of {name}: "
+                f"{_describe_missing_fields(unknown_rows[0], source)}"
+            )
 
 
-def _shape_of(row: Row, source: Source) -> Shape | None:
-    return next((shape for shape in source.shapes if shape.required <= row.keys()), None)
+def _find_format(row: Row, source: DataSource) -> RowFormat | None:
+    return next(
+        (one for one in source.row_formats if one.required_fields <= row.keys()),
+        None,
+    )
 
 
-def _lacks(row: Row, source: Source) -> str:
-    """The fields that the row lacks of each shape."""
-    lacking = [", ".join(sorted(shape.required - row.keys())) for shape in source.shapes]
+def _describe_missing_fields(row: Row, source: DataSource) -> str:
+    """Name the fields that the row lacks in each format."""
+    missing = [", ".join(sorted(one.required_fields - row.keys())) for one in source.row_formats]
     return (
-        f"no field {' (or, of another shape, '.join(lacking)}{')' * (len(lacking) - 1)}; it has "
+        f"no field {' (or, in another format, '.join(missing)}{')' * (len(missing) - 1)}; it has "
         f"{', '.join(row)}"
     )
 
 
-def _record(
-    name: str, source: Source, raw: Raw, origin: str, config: SourceConfig
-) -> Record | Removed:
-    identity = f"{name}/{raw.id or origin}"
-    if raw.skip:
-        return Removed(identity, name, raw.skip.partition(":")[0], raw.skip)
-    if (config.start or config.end) and not (config.start or "") <= (raw.date or "") < (
-        config.end or "9999"
-    ):
-        return Removed(
-            identity,
-            name,
-            "outside the window",
-            f"{raw.date}; kept: {config.start} to before {config.end}",
-        )
+def _build_record(
+    name: str, source: DataSource, raw: RawProblem, origin: str, config: SourceConfig
+) -> ProblemRecord | RemovedRow:
+    record_id = f"{name}/{raw.id or origin}"
+    if raw.skip_reason:
+        reason = raw.skip_reason.partition(":")[0]
+        return RemovedRow(record_id, name, reason, raw.skip_reason)
+    start, end = config.start or "", config.end or "9999"
+    if (config.start or config.end) and not start <= (raw.date or "") < end:
+        detail = f"{raw.date}; kept: from {config.start}, before {config.end}"
+        return RemovedRow(record_id, name, "outside the window", detail)
     if not isinstance(raw.question, str) or not raw.question.strip():
         raise BadRow("no question")
     tests = raw.tests if isinstance(raw.tests, str) else json.dumps(raw.tests)
-    problem = READERS[source.reader](tests, name=identity, source=source.reader)
-    record = Record(
-        id=identity,
+    problem = READERS[source.reader](tests, name=record_id, source=source.reader)
+    record = ProblemRecord(
+        id=record_id,
         source=name,
         reader=source.reader,
         question=raw.question,
         tests=tests,
-        test_count=_count(problem),
-        calls=_calls(problem),
+        test_count=_count_tests(problem),
+        calls=_list_called_names(problem),
         origin=origin,
-        solutions=tuple(raw.solutions[:MOST_SOLUTIONS]),
+        solutions=tuple(raw.solutions[:MAX_SOLUTIONS]),
         starter=raw.starter,
         language=raw.language,
         date=raw.date,
@@ -142,15 +152,15 @@ def _record(
         multi_answer=raw.multi_answer,
         prompt=raw.prompt,
     )
-    _check_text(record)
+    _check_texts(record)
     return record
 
 
-def _check_text(record: Record) -> None:
-    """Parquet holds Unicode only.
+def _check_texts(record: ProblemRecord) -> None:
+    """Refuse texts that parquet cannot store.
 
     Raises:
-        BadRow: a text has half of a surrogate pair.
+        BadRow: a value is not text, or is not valid Unicode (half of a surrogate pair).
     """
     texts: tuple[Any, ...] = (
         record.id,
@@ -161,26 +171,29 @@ def _check_text(record: Record) -> None:
     )
     for text in texts:
         if not isinstance(text, str):
-            raise BadRow(f"text is expected, not {type(text).__name__}")
+            raise BadRow(f"expected text, got {type(text).__name__}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise BadRow(f"no Unicode text: {error}") from error
+            raise BadRow(f"not valid Unicode: {error}") from error
 
 
-def _count(problem: Problem) -> int:
-    """Tests, or different asserts where tests are Python: tests of one file share its text."""
+def _count_tests(problem: Problem) -> int:
+    """Count the tests, or the distinct assert statements if the tests are Python code.
+
+    All test functions of one file share the file's text, so each text is parsed once.
+    """
     sources = [test.source for test in problem.tests if isinstance(test, AssertTest)]
+    if not sources:
+        return len(problem.tests)
     nodes = (node for source in dict.fromkeys(sources) for node in ast.walk(ast.parse(source)))
-    return (
-        len({ast.unparse(node) for node in nodes if isinstance(node, ast.Assert)})
-        if sources
-        else len(problem.tests)
-    )
+    return len({ast.unparse(node) for node in nodes if isinstance(node, ast.Assert)})
 
 
-def _calls(problem: Problem) -> tuple[str, ...]:
-    first = problem.tests[0]
-    if isinstance(first, StdinTest):
+def _list_called_names(problem: Problem) -> tuple[str, ...]:
+    first_test = problem.tests[0]
+    if isinstance(first_test, StdinTest):
         return ()
-    return first.names if isinstance(first, AssertTest) else (problem.entry_point or "",)
+    if isinstance(first_test, AssertTest):
+        return first_test.names
+    return (problem.entry_point or "",)

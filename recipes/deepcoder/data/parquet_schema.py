@@ -1,12 +1,10 @@
-"""The prepared data: parquet files in verl's schema, with a mark that says which version of the
-recipe wrote them.
+"""Parquet files of prepared data: verl's schema, and metadata with the version of the recipe.
 
 Invariants:
-* The bytes of a file follow from its rows, the hash of the settings and the version of pyarrow,
-  from nothing else.
-* A file appears under its name by one rename, whole or not at all.
-* A file that another version of the recipe wrote is refused; one that the recipe did not write is
-  not.
+* The bytes of a file depend only on its rows, the hash of the settings and the version of pyarrow.
+* A file appears under its name by one rename, so it is complete or absent.
+* A file that another version of the recipe wrote is refused; a file that the recipe did not write
+  is accepted.
 """
 
 import json
@@ -20,9 +18,10 @@ import pyarrow.parquet
 
 from verl_pipeline.evaluation.errors import Refused
 
-# Raised whenever a row's meaning changes, not only its columns.
+# Raise it whenever the meaning of a row changes, even if the columns stay the same.
 SCHEMA_VERSION: int = 1
-MARK = b"verl_pipeline.deepcoder"
+# Key of the recipe's metadata in the footer of a parquet file.
+METADATA_KEY = b"verl_pipeline.deepcoder"
 
 SCHEMA = pyarrow.schema(
     [
@@ -36,6 +35,7 @@ SCHEMA = pyarrow.schema(
         ("ability", pyarrow.string()),
         (
             "reward_model",
+            # Tests of all rows together can exceed the 2 GiB that 32-bit offsets can address.
             pyarrow.struct([("style", pyarrow.string()), ("ground_truth", pyarrow.large_string())]),
         ),
         (
@@ -62,26 +62,28 @@ SCHEMA = pyarrow.schema(
 COLUMNS = tuple(SCHEMA.names)
 
 
-class OtherVersion(Refused):
-    """A file that another version of the recipe wrote."""
+class SchemaVersionError(Refused):
+    """Another version of the recipe wrote the file."""
 
 
-class BadParquet(Refused):
-    """A file that verl could not train on; the message says what it lacks."""
+class ParquetFileError(Refused):
+    """verl cannot train on the file; the message says what is missing."""
 
 
 def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path, config_hash: str) -> None:
-    """Write ``rows``, which have the fields of :data:`SCHEMA`, atomically.
+    """Write ``rows``, which have the fields of :data:`SCHEMA`, by one rename.
 
     Args:
-        config_hash: of the settings that made the rows; kept in the file's mark.
+        rows: the rows.
+        path: the file.
+        config_hash: hash of the settings that produced the rows, stored in the metadata.
 
     Raises:
-        pyarrow.ArrowInvalid: a value is not of its column's type.
+        pyarrow.ArrowInvalid: a value does not have the type of its column.
     """
-    mark = json.dumps({"schema_version": SCHEMA_VERSION, "config": config_hash})
+    metadata = json.dumps({"schema_version": SCHEMA_VERSION, "config": config_hash})
     table = pyarrow.Table.from_pylist(
-        list(rows), schema=SCHEMA.with_metadata({MARK: mark.encode()})
+        list(rows), schema=SCHEMA.with_metadata({METADATA_KEY: metadata.encode()})
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
@@ -93,50 +95,54 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path, config_hash: st
 
 
 def check_parquet(path: Path) -> str | None:
-    """Whether verl can train on the file, as far as its footer tells.
+    """Check, from its footer alone, that verl can train on a file.
 
     Returns:
-        None, or a note where the file is not the recipe's: users may bring their own.
+        None, or a note if the recipe did not write the file: users may bring their own.
 
     Raises:
-        BadParquet: no such file, no parquet, or columns are missing; they are named.
-        OtherVersion: another version of the recipe wrote it.
+        ParquetFileError: the file does not exist, is not a parquet file, or lacks columns.
+        SchemaVersionError: another version of the recipe wrote it.
     """
     if not path.is_file():
-        raise BadParquet(f"{path}: no such file; python -m recipes.deepcoder.prepare makes one")
+        raise ParquetFileError(
+            f"{path}: no such file; python -m recipes.deepcoder.prepare writes one"
+        )
     try:
         schema = pyarrow.parquet.read_schema(path)
     except (OSError, pyarrow.ArrowException) as error:
-        raise BadParquet(f"{path}: no parquet file: {' '.join(str(error).split())}") from error
-    text = (schema.metadata or {}).get(MARK)
-    if text is not None:
-        written = _version(text, path)
-        if written != SCHEMA_VERSION:
-            advice = (
-                "run prepare again"
-                if written < SCHEMA_VERSION
-                else "update the recipe, or run prepare again"
-            )
-            raise OtherVersion(
-                f"{path} was written by version {written} of the recipe, this is {SCHEMA_VERSION}: "
-                f"{advice}"
-            )
+        raise ParquetFileError(
+            f"{path}: not a parquet file: {' '.join(str(error).split())}"
+        ) from error
+    metadata = (schema.metadata or {}).get(METADATA_KEY)
+    if metadata is not None:
+        _check_version(_read_version(metadata, path), path)
     if missing := [name for name in COLUMNS if name not in schema.names]:
-        raise BadParquet(
-            f"{path}: no column {', '.join(missing)}; verl's schema is needed: {', '.join(COLUMNS)}"
-            " (python -m recipes.deepcoder.prepare writes it)"
+        raise ParquetFileError(
+            f"{path}: no column {', '.join(missing)}; verl needs the columns {', '.join(COLUMNS)} "
+            "(python -m recipes.deepcoder.prepare writes them)"
         )
-    return (
-        None
-        if text is not None
-        else f"{path} was not written by the recipe: nothing is known of how it was made"
+    if metadata is None:
+        return f"{path} was not written by the recipe, so it is unknown how its rows were prepared"
+    return None
+
+
+def _check_version(version: int, path: Path) -> None:
+    if version == SCHEMA_VERSION:
+        return
+    advice = "run prepare again"
+    if version > SCHEMA_VERSION:
+        advice = f"update the recipe, or {advice}"
+    raise SchemaVersionError(
+        f"{path} was written by version {version} of the recipe, this is {SCHEMA_VERSION}: {advice}"
     )
 
 
-def _version(mark: bytes, path: Path) -> int:
+def _read_version(metadata: bytes, path: Path) -> int:
     try:
-        return int(json.loads(mark)["schema_version"])
+        return int(json.loads(metadata)["schema_version"])
     except (ValueError, TypeError, KeyError) as error:
-        raise BadParquet(
-            f"{path}: its mark {MARK.decode()} cannot be read ({error!r}); run prepare again"
+        raise ParquetFileError(
+            f"{path}: its metadata {METADATA_KEY.decode()} cannot be read ({error!r}); run prepare "
+            "again"
         ) from error

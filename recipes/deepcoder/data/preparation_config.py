@@ -1,10 +1,13 @@
-"""Settings of the preparation: every field, with its default and its meaning; :mod:`.settings`
-reads them.
+"""Settings of the preparation: every field with its default and its meaning.
 
-Invariant: ``prepare-full.yaml`` shows the same fields.
+:mod:`recipes.deepcoder.data.preparation_loader` reads and checks them.
+
+Invariants:
+* ``config/prepare-full.yaml`` shows the same fields.
+* Field names are part of the cache keys: a renamed field invalidates every cached stage.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from verl_pipeline.evaluation.config import EngineConfig, GraderConfig
@@ -12,14 +15,14 @@ from verl_pipeline.evaluation.config import EngineConfig, GraderConfig
 
 @dataclass
 class SourceConfig:
-    """What is taken of one source.
+    """Which rows of one data source are read.
 
     Attributes:
-        file: data file to read instead of looking for the source's own.
-        start, end: rows of ``start`` <= date < ``end`` only (ISO dates), of a source whose rows
-            have a date.
-        limit: the first so many rows; None: all.
-        without_solution: for rows without an official solution; None: as
+        file: data file to read instead of the files that the source defines.
+        start, end: read only rows with ``start`` <= date < ``end`` (ISO dates); only for sources
+            whose rows have dates.
+        limit: read only the first ``limit`` rows; None: all.
+        without_solution: what happens to rows without an official solution; None: the value of
             ``verify.without_solution``.
     """
 
@@ -32,13 +35,14 @@ class SourceConfig:
 
 @dataclass
 class PromptConfig:
-    """What a model is shown.
+    """How a problem is presented to the model.
 
     Attributes:
-        style: ``instructed``: LiveCodeBench's words around the problem, with the names that its
-            tests call; ``released``: the bare problem, as in DeepCoder's released data
-            (LiveCodeBench's problems in its words).
-        system: system message in front; None: none, and the chat template may add its own.
+        style: ``instructed``: LiveCodeBench's instructions around the problem, with the names that
+            the tests call; ``released``: the bare problem, as in DeepCoder's released data
+            (problems of LiveCodeBench keep its instructions).
+        system: system message of the conversation; None: no message, so the chat template may add
+            its own.
     """
 
     style: str = "instructed"
@@ -50,8 +54,9 @@ class TestsConfig:
     """How many tests a problem must have.
 
     Attributes:
-        min: tests, or asserts where tests are Python; fewer invite answers that are printed from
-            memory (5: section "Dataset" of the DeepCoder blog post).
+        min: minimum number of tests, or of assert statements if the tests are Python code. With
+            fewer, a program can print memorized answers (5: section "Dataset" of the DeepCoder
+            blog post).
     """
 
     min: int = 5
@@ -62,8 +67,9 @@ class LengthConfig:
     """How long a prompt may be.
 
     Attributes:
-        max_tokens: of the prompt with its chat template, by the tokenizer of ``model``; longer ones
-            are removed, not cut (2048: data.max_prompt_length of DeepCoder's scripts).
+        max_tokens: maximum length of the prompt, chat template included, in tokens of the tokenizer
+            of ``model``. Longer prompts are removed, not cut (2048: data.max_prompt_length in
+            DeepCoder's scripts).
     """
 
     max_tokens: int = 2048
@@ -71,17 +77,18 @@ class LengthConfig:
 
 @dataclass
 class ContaminationConfig:
-    """What must not be trained on.
+    """Which evaluation problems must not be in the training data.
 
     Attributes:
         tasks: names of :mod:`verl_pipeline.evaluation.tasks`.
-        options: of tasks, by the task's name.
-        missing: for a task whose data is nowhere to be found: ``refuse``, or ``warn`` and go on
-            without.
-        threshold: Jaccard similarity of shingles from which two texts are one problem.
-        agreeing: the same, where at least half of the tests compared are the same.
-        gram: words in a row; of GPT-3's length (Brown et al. 2020, appendix C).
-        share: of a task's problem, in ``gram``-grams, from which a row contains it.
+        options: options of tasks, by task name.
+        missing: what happens if the data of a task cannot be found: ``refuse``, or ``warn`` and
+            continue without the task.
+        threshold: two texts are one problem from this Jaccard similarity of their shingles on.
+        agreeing: the same threshold for texts of which at least half of the compared tests are the
+            same.
+        gram: length of an n-gram in words (13: GPT-3, Brown et al. 2020, appendix C).
+        share: a row contains a problem if it holds at least this share of the problem's n-grams.
     """
 
     tasks: list[str] = field(default_factory=list)
@@ -95,12 +102,13 @@ class ContaminationConfig:
 
 @dataclass
 class VerifyConfig:
-    """Official solutions, run in the sandbox on all tests with strict comparison.
+    """How official solutions are verified: in the sandbox, on all tests, with strict comparison.
 
     Attributes:
-        solutions: at most so many of a problem, the first that are Python 3.
-        on_disagreement: one is accepted, another gives a wrong answer, or the source declares a
-            checker: ``drop``, or ``mark`` the row as one of several right answers.
+        solutions: run at most this many solutions per problem, the first ones that are Python 3.
+        on_disagreement: what happens if one solution is accepted and another gives a wrong answer,
+            or if the source declares a checker: ``drop`` the row, or ``mark`` it as having several
+            right answers.
         without_solution: ``drop`` rows without an official solution, or ``keep`` them as not
             verified.
     """
@@ -112,14 +120,15 @@ class VerifyConfig:
 
 @dataclass
 class NearConfig:
-    """Duplicates within and across sources.
+    """How duplicates within and across data sources are found.
 
     Attributes:
-        words: in a shingle.
-        permutations: of MinHash.
-        threshold: Jaccard similarity of shingles from which two texts are one problem, unless their
-            tests contradict.
-        agreeing: the same, where at least half of the tests compared are the same.
+        words: length of a shingle in words.
+        permutations: number of MinHash permutations.
+        threshold: two texts are one problem from this Jaccard similarity of their shingles on,
+            unless their tests contradict each other.
+        agreeing: the same threshold for texts of which at least half of the compared tests are the
+            same.
     """
 
     words: int = 5
@@ -130,16 +139,17 @@ class NearConfig:
 
 @dataclass
 class DifficultyConfig:
-    """Problems that a model solves sometimes.
+    """Which pass rates a problem may have.
 
     Attributes:
-        mode: ``measure`` with samples of a model, ``given`` in ``rates``, or ``none``.
-        rates: JSON lines of ``{"id", "rate"}``, measured elsewhere.
-        model: that answers; None: ``model``.
-        k: samples a problem; rates are multiples of 1/k.
-        max_tokens, temperature, top_p: of a sample.
-        low, high: kept is ``low`` < rate < ``high``.
-        engine: what generates; as in an evaluation.
+        mode: ``measure`` pass rates by sampling a model, take the ones ``given`` in ``rates``, or
+            ``none``.
+        rates: file of JSON lines ``{"id", "rate"}`` that were measured elsewhere.
+        model: the model to sample; None: the value of ``model``.
+        k: samples per problem; pass rates are multiples of 1/k.
+        max_tokens, temperature, top_p: sampling parameters.
+        low, high: keep problems with ``low`` < pass rate < ``high``.
+        engine: the inference engine, configured as in an evaluation.
     """
 
     mode: str = "none"
@@ -156,10 +166,10 @@ class DifficultyConfig:
 
 @dataclass
 class SplitConfig:
-    """A part that is not trained on.
+    """How many problems are held out from training.
 
     Attributes:
-        heldout: problems of it, chosen by the hash of ``seed`` and id.
+        heldout: number of held-out problems, chosen by the hash of ``seed`` and id.
     """
 
     heldout: int = 0
@@ -167,18 +177,20 @@ class SplitConfig:
 
 @dataclass
 class PrepareConfig:
-    """A preparation.
+    """All settings of a preparation.
 
     Attributes:
-        sources: by name (:data:`recipes.deepcoder.data.data_sources.SOURCES`); of two twins, that of the
+        sources: settings of the data sources, by name
+            (:data:`recipes.deepcoder.data.data_sources.SOURCES`). Of duplicates, the one of the
             earlier source stays.
-        model: whose tokenizer counts prompt tokens: a folder, a name of the hub, or ``quickstart``.
+        model: the model whose tokenizer counts prompt tokens: a folder, a name on the hub, or
+            ``quickstart``.
         output: folder of the parquet files and the report.
-        work: folder of what the stages keep; None: ``work`` in ``output``.
+        work: folder of the stage cache; None: ``work`` in ``output``.
         data: folder of local data files; None: ``$VERL_PIPELINE_DATA``.
-        hub: whether data may be fetched from the hub.
-        seed: of everything that is drawn.
-        grader: isolation of the programs that are run.
+        hub: whether data may be downloaded from the hub.
+        seed: seed of the split and of the samples.
+        grader: how the programs that are run are isolated.
     """
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
@@ -197,3 +209,22 @@ class PrepareConfig:
     difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     grader: GraderConfig = field(default_factory=GraderConfig)
+
+
+def select_result_settings(config: PrepareConfig) -> dict[str, Any]:
+    """Return the settings that decide the result, without those of location and speed."""
+    settings = asdict(config)
+    for name in ("output", "work", "data", "hub", "grader"):
+        del settings[name]
+    for source in settings["sources"].values():
+        del source["file"]
+    for name in (
+        "concurrency",
+        "timeout_s",
+        "tries",
+        "threads",
+        "tensor_parallel_size",
+        "gpu_memory_utilization",
+    ):
+        del settings["difficulty"]["engine"][name]
+    return settings

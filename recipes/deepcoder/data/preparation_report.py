@@ -1,277 +1,151 @@
-"""``report.json`` and ``report.html``: what came, what went, and why; ``removed.jsonl``: every row
-that went.
+"""Writes ``report.json``, ``report.html`` and ``removed.jsonl``: every removed row has a reason.
 
 Invariants:
-* The files follow from the settings, the inputs and the outcome: no time is in them, and no place
-  of a data file.
-* What a source or a model wrote reaches the page escaped; the page loads nothing and runs nothing.
-* Every row that was read is counted: of each source, what is left and what was removed add up to
-  it.
+* The files depend only on the settings, the inputs and the result; they hold no time and no
+  location of a data file.
+* Every row that was read is counted: for each data source, the rows that are left and the removed
+  rows add up to it.
 """
 
-import html
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
-from importlib import resources
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recipes.deepcoder.data.ingestion import BROKEN
+from recipes.deepcoder.data.ingestion import BROKEN_ROW
 from recipes.deepcoder.data.parquet_schema import SCHEMA_VERSION
-from recipes.deepcoder.data.preparation import Outcome, settings_of
-from recipes.deepcoder.data.preparation_config import PrepareConfig
-from recipes.deepcoder.data.problem_records import Removed
+from recipes.deepcoder.data.preparation import PreparationResult
+from recipes.deepcoder.data.preparation_config import PrepareConfig, select_result_settings
+from recipes.deepcoder.data.preparation_page import render_page
+from recipes.deepcoder.data.problem_records import RemovedRow
 from verl_pipeline.evaluation.store import read_lines, write_json, write_lines, write_text
 
-SCHEMA = 1
-# Of each stage, source and reason; and of rows that could not be read.
-EXAMPLES, MOST_BROKEN = 3, 200
-# Characters of a text.
-MOST_TEXT = 400
-_CAPTIONS = {
-    "ingest": "rows that are no record",
-    "language": "another language than Python",
-    "tests": "too few tests",
-    "length": "prompts that are too long",
-    "decontaminate": "problems that an evaluation asks",
-    "verify": "problems whose official solutions do not stand",
-    "deduplicate": "twins of an earlier problem",
-    "difficulty": "problems that the model solves never or always",
-    "split": "train and held out",
-}
+REPORT_SCHEMA = 1
+# Examples per stage, data source and reason.
+MAX_EXAMPLES = 3
+# Listed rows that could not be read.
+MAX_BROKEN_ROWS = 200
+# Characters of a problem's text that are shown.
+MAX_TEXT = 400
 
 
-def write_reports(config: PrepareConfig, outcome: Outcome) -> dict[str, Any]:
-    """Write the three files into ``config.output``; returns what ``report.json`` holds."""
+def write_reports(config: PrepareConfig, result: PreparationResult) -> dict[str, Any]:
+    """Write the three files into ``config.output``; return the content of ``report.json``."""
     output = Path(config.output)
-    report = report_of(config, outcome)
+    report = build_report(config, result)
     write_lines(
         output / "removed.jsonl",
-        ({"stage": stage, **asdict(row)} for stage, row in _removals(outcome)),
+        ({"stage": stage, **row.to_json()} for stage, row in _list_removals(result)),
     )
     write_json(output / "report.json", report)
-    write_text(output / "report.html", _page(report))
+    write_text(output / "report.html", render_page(report))
     return report
 
 
-def report_of(config: PrepareConfig, outcome: Outcome) -> dict[str, Any]:
-    """The report as JSON, of version :data:`SCHEMA`."""
-    stages = ["ingest", *(done.stage for done in outcome.stages)]
+def build_report(config: PrepareConfig, result: PreparationResult) -> dict[str, Any]:
+    """Build the content of ``report.json``, in version :data:`REPORT_SCHEMA`."""
+    stages = ["ingest", *(stage.stage for stage in result.stages)]
     reasons: dict[str, dict[str, Counter[str]]] = {
-        name: {stage: Counter() for stage in stages} for name in outcome.sources
+        name: {stage: Counter() for stage in stages} for name in result.sources
     }
-    picked: dict[tuple[str, str, str], list[Removed]] = {}
-    broken: list[dict[str, str]] = []
-    for stage, row in _removals(outcome):
+    example_rows: dict[tuple[str, str, str], list[RemovedRow]] = {}
+    broken_rows: list[dict[str, str]] = []
+    for stage, row in _list_removals(result):
         reasons[row.source][stage][row.reason] += 1
-        if row.reason == BROKEN:
-            broken.append(
+        if row.reason == BROKEN_ROW:
+            broken_rows.append(
                 {"source": row.source, "row": row.id.partition("/")[2], "why": row.detail}
             )
-        elif len(chosen := picked.setdefault((stage, row.source, row.reason), [])) < EXAMPLES:
-            chosen.append(row)
-    splits: dict[str, Counter[str]] = {name: Counter() for name in outcome.sources}
-    for line in read_lines(outcome.stages[-1].file):
-        splits[line["source"]][line["fields"]["split"]] += 1
-    sources = {}
-    for name, done in outcome.sources.items():
-        left, steps = done.kept + done.removed, {}
-        for stage in stages:
-            went = reasons[name][stage].total()
-            steps[stage] = {
-                "came": left,
-                "went": went,
-                "reasons": dict(sorted(reasons[name][stage].items())),
-            }
-            left -= went
-        rows = done.kept + done.removed
-        sources[name] = {
-            "rows": rows,
-            "stages": steps,
-            "left": left,
-            **outcome.inputs[name],
-            "splits": dict(splits[name]),
-        }
-    texts = _texts(outcome, [row for rows in picked.values() for row in rows])
-    examples = [
-        {
-            "stage": stage,
-            **asdict(row),
-            "text": texts.get(row.id, ""),
-            "twin_text": texts.get(row.twin or "", ""),
-        }
-        for (stage, _, _), rows in picked.items()
-        for row in rows
-    ]
+            continue
+        examples = example_rows.setdefault((stage, row.source, row.reason), [])
+        if len(examples) < MAX_EXAMPLES:
+            examples.append(row)
     return {
-        "schema": SCHEMA,
+        "schema": REPORT_SCHEMA,
         "parquet_schema": SCHEMA_VERSION,
-        "settings": settings_of(config),
-        "versions": outcome.versions,
+        "settings": select_result_settings(config),
+        "versions": result.versions,
         "evaluations": {
             name: {
                 "problems": len(loaded.items),
                 "sha256": loaded.digest,
                 "bad_rows": len(loaded.bad_rows),
             }
-            for name, loaded in outcome.evaluations.loaded.items()
+            for name, loaded in result.evaluations.loaded.items()
         },
-        "warnings": outcome.warnings,
+        "warnings": result.warnings,
         "stages": stages,
-        "sources": sources,
-        "broken": {"count": len(broken), "rows": broken[:MOST_BROKEN]},
-        "examples": examples,
-        "outputs": outcome.outputs,
+        "sources": _count_sources(result, stages, reasons),
+        "broken": {"count": len(broken_rows), "rows": broken_rows[:MAX_BROKEN_ROWS]},
+        "examples": _build_examples(result, example_rows),
+        "outputs": result.outputs,
     }
 
 
-def _removals(outcome: Outcome) -> Iterator[tuple[str, Removed]]:
-    for done in outcome.sources.values():
-        yield from (("ingest", row) for row in done.removals())
-    for done in outcome.stages:
-        yield from ((done.stage, row) for row in done.removals())
+def _list_removals(result: PreparationResult) -> Iterator[tuple[str, RemovedRow]]:
+    """Yield the stage and the row of every removal."""
+    for source in result.sources.values():
+        yield from (("ingest", row) for row in source.read_removals())
+    for stage in result.stages:
+        yield from ((stage.stage, row) for row in stage.read_removals())
 
 
-def _texts(outcome: Outcome, rows: Iterable[Removed]) -> dict[str, str]:
-    """The beginning of the texts of the rows and of their twins, by id."""
-    wanted = {name for row in rows for name in (row.id, row.twin) if name}
+def _count_sources(
+    result: PreparationResult, stages: list[str], reasons: dict[str, dict[str, Counter[str]]]
+) -> dict[str, Any]:
+    """Count, per data source, the rows that each stage received and removed."""
+    splits: dict[str, Counter[str]] = {name: Counter() for name in result.sources}
+    for line in read_lines(result.stages[-1].kept_file):
+        splits[line["source"]][line["fields"]["split"]] += 1
+    sources = {}
+    for name, source in result.sources.items():
+        row_count = left = source.kept_count + source.removed_count
+        counts = {}
+        for stage in stages:
+            removed = reasons[name][stage].total()
+            counts[stage] = {
+                "came": left,
+                "went": removed,
+                "reasons": dict(sorted(reasons[name][stage].items())),
+            }
+            left -= removed
+        sources[name] = {
+            "rows": row_count,
+            "stages": counts,
+            "left": left,
+            **result.inputs[name],
+            "splits": dict(splits[name]),
+        }
+    return sources
+
+
+def _build_examples(
+    result: PreparationResult, rows: dict[tuple[str, str, str], list[RemovedRow]]
+) -> list[dict[str, Any]]:
+    texts = _read_texts(result, [row for examples in rows.values() for row in examples])
+    return [
+        {
+            "stage": stage,
+            **row.to_json(),
+            "text": texts.get(row.id, ""),
+            "twin_text": texts.get(row.duplicate_of or "", ""),
+        }
+        for (stage, _source, _reason), examples in rows.items()
+        for row in examples
+    ]
+
+
+def _read_texts(result: PreparationResult, rows: Iterable[RemovedRow]) -> dict[str, str]:
+    """Return the beginning of the texts of the rows, and of the problems that they duplicate."""
+    ids = {key for row in rows for key in (row.id, row.duplicate_of) if key}
     texts = {
         f"{task}/{item.id}": " ".join(message["content"] for message in item.messages)
-        for task, loaded in outcome.evaluations.loaded.items()
+        for task, loaded in result.evaluations.loaded.items()
         for item in loaded.items
-        if f"{task}/{item.id}" in wanted
+        if f"{task}/{item.id}" in ids
     }
-    for done in outcome.sources.values():
+    for source in result.sources.values():
         texts |= {
-            row["id"]: row["question"] for row in read_lines(done.file) if row["id"] in wanted
+            row["id"]: row["question"] for row in read_lines(source.kept_file) if row["id"] in ids
         }
-    return {
-        name: text[:MOST_TEXT] + " ..." * (len(text) > MOST_TEXT) for name, text in texts.items()
-    }
-
-
-def _page(report: Mapping[str, Any]) -> str:
-    style = (
-        resources.files("verl_pipeline.evaluation")
-        .joinpath("report.css")
-        .read_text(encoding="utf-8")
-    )
-    total = sum(source["left"] for source in report["sources"].values())
-    warnings = "".join(f"<li>{_escape(text)}</li>" for text in report["warnings"])
-    body = [
-        f"<h1>Prepared data: {total:,} problems</h1>",
-        f'<div class="warnings"><ul>{warnings}</ul></div>' if warnings else "",
-        "<h2>What is left of each source</h2>",
-        _summary(report),
-        "<h2>Why</h2>",
-        *(_stage(stage, report) for stage in report["stages"]),
-        "<h2>Rows that could not be read</h2>",
-        _broken(report["broken"]),
-        "<h2>Inputs and outputs</h2>",
-        _files(report),
-        "<h2>Settings and versions</h2>",
-        (
-            f"<pre>{_escape(json.dumps({key: report[key] for key in ('settings', 'versions')}, indent=2))}</pre>"
-        ),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta'
-        ' http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src'
-        ' \'unsafe-inline\'">\n<meta name="viewport" content="width=device-width,'
-        ' initial-scale=1">\n<title>Prepared'
-        f" data</title>\n<style>\n{style}\n</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(filter(None, body))
-        + "\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _summary(report: Mapping[str, Any]) -> str:
-    header = ["source", "rows", *report["stages"], "left", "train", "held out"]
-    rows = []
-    for name, source in report["sources"].items():
-        went = [_minus(source["stages"][stage]["went"]) for stage in report["stages"]]
-        splits = [f"{source['splits'].get(split, 0):,}" for split in ("train", "heldout")]
-        rows.append([name, f"{source['rows']:,}", *went, f"{source['left']:,}", *splits])
-    return _table(header, rows, numbers=range(1, len(header)))
-
-
-def _stage(stage: str, report: Mapping[str, Any]) -> str:
-    counts = [
-        [name, reason, f"{count:,}", f"{source['stages'][stage]['came']:,}"]
-        for name, source in report["sources"].items()
-        for reason, count in source["stages"][stage]["reasons"].items()
-    ]
-    if not counts:
-        return ""
-    shown = [example for example in report["examples"] if example["stage"] == stage]
-    examples = (
-        f"<details><summary>{len(shown)} "
-        f"examples</summary>{''.join(map(_example, shown))}</details>"
-    )
-    table = _table(["source", "reason", "went", "of"], counts, numbers=range(2, 4))
-    return (
-        f"<h3>{_escape(stage)}: {_escape(_CAPTIONS[stage])}</h3>{table}{examples if shown else ''}"
-    )
-
-
-def _example(example: Mapping[str, Any]) -> str:
-    similarity = (
-        "" if example["similarity"] is None else f" (similarity {example['similarity']:.2f})"
-    )
-    twin = (
-        "<p>twin: "
-        f"{_escape(example['twin'])}{similarity}</p><pre>{_escape(example['twin_text'])}</pre>"
-    )
-    text = f"<pre>{_escape(example['text'])}</pre>" if example["text"] else ""
-    head = f"<header><strong>{_escape(example['id'])}</strong><span>{_escape(example['reason'])}</span></header>"
-    return f"<article>{head}<p>{_escape(example['detail'])}</p>{text}{twin if example['twin'] else ''}</article>"
-
-
-def _broken(broken: Mapping[str, Any]) -> str:
-    if not broken["count"]:
-        return "<p>None.</p>"
-    rows = [[row["source"], row["row"], row["why"]] for row in broken["rows"]]
-    rest = broken["count"] - len(rows)
-    note = f"<p>{rest:,} more are in removed.jsonl.</p>" if rest else ""
-    return _table(["source", "file and row", "why"], rows) + note
-
-
-def _files(report: Mapping[str, Any]) -> str:
-    inputs = [
-        [name, source["origin"], file, digest]
-        for name, source in report["sources"].items()
-        for file, digest in source["files"].items()
-    ]
-    evaluations = [
-        [name, "evaluation", "", loaded["sha256"]] for name, loaded in report["evaluations"].items()
-    ]
-    outputs = [
-        ["output", f"{file['rows']:,} rows", name, file["sha256"]]
-        for name, file in report["outputs"].items()
-    ]
-    return _table(["what", "from", "file", "SHA-256"], [*inputs, *evaluations, *outputs])
-
-
-def _table(
-    header: Iterable[str], rows: Iterable[Iterable[str]], numbers: Iterable[int] = ()
-) -> str:
-    right = set(numbers)
-
-    def cells(row: Iterable[str], tag: str) -> str:
-        marks = (' class="number"' if number in right else "" for number in range(1000))
-        return "".join(
-            f"<{tag}{mark}>{_escape(cell)}</{tag}>" for mark, cell in zip(marks, row, strict=False)
-        )
-
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{cells(header, "th")}</tr>{body}</table></div>'
-
-
-def _minus(count: int) -> str:
-    return f"-{count:,}" if count else "0"
-
-
-def _escape(value: Any) -> str:
-    return html.escape(str(value))
+    return {key: text[:MAX_TEXT] + " ..." * (len(text) > MAX_TEXT) for key, text in texts.items()}

@@ -1,9 +1,9 @@
-"""Rows of data files as users have them: a broken row costs itself, not the file.
+"""Reads the rows of data files as users have them. A broken row does not stop the file.
 
 Invariants:
-* Rows come in the file's order with their number from 1, one at a time; a file is never in memory
-  as a whole but for ``.json`` and ``.arrow``.
-* Nothing of downloaded data is executed or unpickled.
+* Rows come in the order of the file, one at a time, with their number counted from 1. Only
+  ``.json`` and ``.arrow`` files are in memory as a whole.
+* Downloaded data is never executed or unpickled.
 """
 
 import gzip
@@ -20,55 +20,53 @@ import pyarrow.parquet
 from verl_pipeline.evaluation.data import BadData, Row, read_rows
 from verl_pipeline.grading.readers import BadRow
 
-# Rows of a parquet file in memory at a time: rows of LiveCodeBench have megabytes.
-_BATCH = 32
+# Rows of a parquet file that are in memory at a time; one row of LiveCodeBench can be megabytes.
+_BATCH_ROWS = 32
 
 
-def numbered_rows(path: Path) -> Iterator[tuple[int, Row | BadRow]]:
-    """Each row with its number, or why it is none.
+def read_numbered_rows(path: Path) -> Iterator[tuple[int, Row | BadRow]]:
+    """Yield the number of each row, with the row or with the reason why it cannot be read.
 
     Raises:
-        BadData: the file as a whole is not of the format its name says.
+        BadData: the file does not have the format that its suffix says.
     """
     try:
-        for number, row in enumerate(_values(path), 1):
+        for number, row in enumerate(_read_values(path), 1):
             if isinstance(row, dict | BadRow):
                 yield number, row
             else:
-                yield number, BadRow(f"an object is expected, not {type(row).__name__}")
+                yield number, BadRow(f"expected a JSON object, got {type(row).__name__}")
     except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
         raise BadData(f"{path}: {' '.join(str(error).split())}") from error
 
 
-def sha256(path: Path) -> str:
-    """Of a file's content."""
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _values(path: Path) -> Iterator[Any]:
+def _read_values(path: Path) -> Iterator[Any]:
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
             for line in file:
                 if line.strip():
-                    yield _json(line)
+                    yield _parse_json(line)
     elif path.name.endswith(".json"):
-        rows = _json(path.read_bytes())
+        rows = _parse_json(path.read_bytes())
         if not isinstance(rows, list):
-            raise BadData(
-                f"{path}: a list of rows is expected, not "
-                f"{rows if isinstance(rows, BadRow) else type(rows)}"
-            )
+            found = rows if isinstance(rows, BadRow) else type(rows)
+            raise BadData(f"{path}: expected a list of rows, got {found}")
         yield from rows
     elif path.name.endswith(".parquet"):
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_BATCH):
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_BATCH_ROWS):
             yield from batch.to_pylist()
     else:
         yield from read_rows(path)
 
 
-def _json(text: bytes) -> Any:
+def _parse_json(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:  # UnicodeDecodeError is one
-        return BadRow(f"no JSON: {error}")
+    except ValueError as error:  # includes UnicodeDecodeError
+        return BadRow(f"not valid JSON: {error}")

@@ -1,16 +1,15 @@
-"""What the stages have done, kept in ``work``: a stage whose settings and inputs are the same is
-not run again.
+"""Cache of the stages' results: a stage with the same settings and inputs does not run again.
 
-    WORK/<stage>-<key>/kept.jsonl      records or decisions, a line each
-    WORK/<stage>-<key>/removed.jsonl   what the stage removed, and why
-    WORK/<stage>-<key>/done.json       written last: counts, settings, hash of kept.jsonl
+    WORK/<stage>-<key>/kept.jsonl      records or decisions, one per line
+    WORK/<stage>-<key>/removed.jsonl   removed rows with the reasons
+    WORK/<stage>-<key>/done.json       written last: counts, settings, SHA-256 of kept.jsonl
 
-The key is a hash of the stage's version, its settings and the hash of what it was given.
+The key is a hash of the stage's name, its version, its settings and the digest of its input.
 
 Invariants:
-* A stage is done or not there: files appear by renames, ``done.json`` last.
-* A stage whose outcome is that of a failing machine (:attr:`Removed.passing`) is run again by the
-  next call.
+* A stage is either complete on disk or absent: files appear by renames, ``done.json`` last.
+* If a row was removed because this machine failed (:attr:`RemovedRow.is_transient`), the next call
+  runs the stage again.
 """
 
 import dataclasses
@@ -22,41 +21,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.deepcoder.data.problem_records import Kept, Record, Removed
+from recipes.deepcoder.data.problem_records import KeptRow, ProblemRecord, RemovedRow
 from verl_pipeline.evaluation.store import read_lines, write_json
 
 
 @dataclass(frozen=True)
-class Done:
-    """A stage that is done.
+class StageResult:
+    """The result of one stage.
 
     Attributes:
-        digest: SHA-256 of what it keeps.
-        cached: it was done before.
-        complete: nothing of it depends on a failure of this machine.
+        stage: name of the stage.
+        folder: folder of its files.
+        digest: SHA-256 of ``kept.jsonl``.
+        kept_count: number of rows that the stage kept.
+        removed_count: number of rows that it removed.
+        is_cached: an earlier call computed the result.
+        is_complete: no row was removed because this machine failed.
     """
 
     stage: str
     folder: Path
     digest: str
-    kept: int
-    removed: int
-    cached: bool
-    complete: bool
+    kept_count: int
+    removed_count: int
+    is_cached: bool
+    is_complete: bool
 
     @property
-    def file(self) -> Path:
-        """What it keeps."""
+    def kept_file(self) -> Path:
+        """File of the kept records or decisions."""
         return self.folder / "kept.jsonl"
 
-    def removals(self) -> Iterator[Removed]:
-        """What it removed."""
-        return (Removed(**row) for row in read_lines(self.folder / "removed.jsonl"))
+    def read_removals(self) -> Iterator[RemovedRow]:
+        """Read the removed rows."""
+        return map(RemovedRow.from_json, read_lines(self.folder / "removed.jsonl"))
 
 
-def key_of(*parts: Any) -> str:
-    """Hash of anything that JSON can say, 12 hexadecimal digits."""
-    text = json.dumps(parts, sort_keys=True, default=_plain)
+def compute_key(*parts: Any) -> str:
+    """Hash JSON values and dataclasses into 12 hexadecimal digits."""
+    text = json.dumps(parts, sort_keys=True, default=_convert_dataclass)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
@@ -65,20 +68,25 @@ def run_stage(
     stage: str,
     version: int,
     settings: Any,
-    given: Any,
-    compute: Callable[[], Iterable[Record | Kept | Removed]],
-) -> Done:
-    """The stage's outcome, from ``work`` or from ``compute``.
+    input_digest: Any,
+    compute: Callable[[], Iterable[ProblemRecord | KeptRow | RemovedRow]],
+) -> StageResult:
+    """Return the stage's result from the cache in ``work``, or compute and store it.
 
     Args:
-        version: of the stage's code; raised when its outcome changes.
-        settings: that the outcome depends on.
-        given: hash of what it is given.
+        work: folder of the cache.
+        stage: name of the stage.
+        version: version of the stage's code; raise it when the code changes the result.
+        settings: settings that the result depends on.
+        input_digest: digest of the stage's input.
+        compute: yields the kept and the removed rows.
     """
-    folder = work / f"{stage}-{key_of(stage, version, settings, given)}"
+    folder = work / f"{stage}-{compute_key(stage, version, settings, input_digest)}"
     marker = folder / "done.json"
-    if marker.is_file() and (done := json.loads(marker.read_text()))["complete"]:
-        return Done(stage, folder, done["digest"], done["kept"], done["removed"], True, True)
+    if marker.is_file() and (stored := json.loads(marker.read_text()))["complete"]:
+        return StageResult(
+            stage, folder, stored["digest"], stored["kept"], stored["removed"], True, True
+        )
     marker.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     kept = removed = 0
@@ -87,12 +95,12 @@ def run_stage(
     scratch = [folder / f".{name}.{os.getpid()}" for name in names]
     try:
         with scratch[0].open("wb") as kept_file, scratch[1].open("wb") as removed_file:
-            for outcome in compute():
-                line = (json.dumps(dataclasses.asdict(outcome), default=_plain) + "\n").encode()
-                if isinstance(outcome, Removed):
-                    removed_file.write(line)
-                    removed, complete = removed + 1, complete and not outcome.passing
+            for row in compute():
+                if isinstance(row, RemovedRow):
+                    removed_file.write(_encode_line(row.to_json()))
+                    removed, complete = removed + 1, complete and not row.is_transient
                 else:
+                    line = _encode_line(dataclasses.asdict(row))
                     kept_file.write(line)
                     digest.update(line)
                     kept += 1
@@ -101,24 +109,36 @@ def run_stage(
     finally:
         for path in scratch:
             path.unlink(missing_ok=True)
-    counts = {"kept": kept, "removed": removed, "digest": digest.hexdigest(), "complete": complete}
     write_json(
         marker,
-        {"stage": stage, "version": version, "settings": _json(settings), "given": given, **counts},
+        {
+            "stage": stage,
+            "version": version,
+            "settings": _convert_to_json(settings),
+            "given": input_digest,
+            "kept": kept,
+            "removed": removed,
+            "digest": digest.hexdigest(),
+            "complete": complete,
+        },
     )
-    return Done(stage, folder, digest.hexdigest(), kept, removed, False, complete)
+    return StageResult(stage, folder, digest.hexdigest(), kept, removed, False, complete)
 
 
-def decisions(done: Done) -> dict[str, Mapping[str, Any]]:
-    """Of a stage after ingest: the ids it keeps, and the fields it sets."""
-    return {row["id"]: row["fields"] for row in read_lines(done.file)}
+def read_kept_fields(result: StageResult) -> dict[str, Mapping[str, Any]]:
+    """Read what a stage after ingestion decided: for each kept id, the fields that it sets."""
+    return {row["id"]: row["fields"] for row in read_lines(result.kept_file)}
 
 
-def _plain(value: Any) -> Any:
+def _encode_line(row: Mapping[str, Any]) -> bytes:
+    return (json.dumps(row, default=_convert_dataclass) + "\n").encode()
+
+
+def _convert_dataclass(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    raise TypeError(f"no JSON: {type(value).__name__}")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def _json(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=_plain))
+def _convert_to_json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=_convert_dataclass))

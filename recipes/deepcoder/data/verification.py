@@ -1,46 +1,63 @@
-"""Stage ``verify``: official solutions pass all tests, in the sandbox, compared strictly.
+"""Stage ``verify``: official solutions must pass all tests, in the sandbox, compared strictly.
 
-Verdicts lie in ``WORK/verdicts.jsonl``, a line a program, by the hash of program, tests and limits.
+Verdicts are stored in ``WORK/verdicts.jsonl``, one line per program, under the hash of program,
+tests and limits.
 
 Invariants:
-* A program is graded once for the same tests: a kill loses at most those under way, and another
-  source or setting grades nothing anew.
-* A failure of the sandbox is no verdict: such a program is graded again at the end, and then by the
-  next call.
-* What is decided depends on the verdicts and the settings, not on the order in which they came.
+* A program is graded once for the same tests. A kill loses only the gradings in progress, and
+  another data source or setting does not repeat any.
+* A failure of the sandbox is not a verdict: the program is graded again at the end of the run, and
+  after that by the next call.
+* The decisions depend on the verdicts and the settings, not on the order of the verdicts.
 """
 
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from recipes.deepcoder.data.preparation_config import PrepareConfig, VerifyConfig
-from recipes.deepcoder.data.problem_records import Decision, Kept, Record, Records, Removed
+from recipes.deepcoder.data.problem_records import (
+    Decision,
+    KeptRow,
+    ProblemRecord,
+    RecordSet,
+    RemovedRow,
+)
 from verl_pipeline.grading import Verdict
 from verl_pipeline.grading.files import Solution, grade_all, read_verdicts
 from verl_pipeline.grading.judge import AnySandbox
 from verl_pipeline.grading.problem import syntax_error
 
-# Of a program whose grading failed; the second comes after all others.
-TRIES = 2
+# How often a call tries to grade a program; the second attempt comes after all other programs.
+MAX_ATTEMPTS = 2
+
+# Verdict and reason of a program.
+GradedProgram = tuple[Verdict, str]
 
 
-def chosen(record: Record, most: int) -> list[str]:
-    """The solutions that are run: the first that are Python 3."""
-    different = dict.fromkeys(record.solutions)
+def select_solutions(record: ProblemRecord, limit: int) -> list[str]:
+    """Return the first ``limit`` distinct solutions that are Python 3."""
+    distinct = dict.fromkeys(record.solutions)
     programs = (
-        program for program in different if program.strip() and syntax_error(program) is None
+        program for program in distinct if program.strip() and syntax_error(program) is None
     )
-    return [program for program, _ in zip(programs, range(most), strict=False)]
+    return [program for program, _ in zip(programs, range(limit), strict=False)]
 
 
-def grade_missing(
-    records: Records,
+def grade_missing_solutions(
+    records: RecordSet,
     store: Path,
     config: VerifyConfig,
     sandbox: AnySandbox,
     advance: Callable[[], None],
-) -> dict[str, tuple[Verdict, str]]:
-    """Grade what has no verdict in ``store`` yet.
+) -> dict[str, GradedProgram]:
+    """Grade the solutions without a verdict in ``store``.
+
+    Args:
+        records: the problems with their solutions.
+        store: file of verdicts.
+        config: the settings of the stage.
+        sandbox: where programs run.
+        advance: called once per grading.
 
     Returns:
         Verdict and reason of each program, by :attr:`Solution.digest`.
@@ -50,90 +67,84 @@ def grade_missing(
         for row in read_verdicts(store)
         if row["verdict"] != Verdict.INFRASTRUCTURE
     }
-    failed: dict[str, tuple[Verdict, str]] = {}
-    for _ in range(TRIES):
-        failed = {}
-        for row in grade_all(_ungraded(records, verdicts, config), sandbox, store):
+    failures: dict[str, GradedProgram] = {}
+    for _ in range(MAX_ATTEMPTS):
+        failures = {}
+        for row in grade_all(_list_ungraded(records, verdicts, config), sandbox, store):
             verdict = Verdict(row["verdict"])
-            (failed if verdict is Verdict.INFRASTRUCTURE else verdicts)[row["digest"]] = (
-                verdict,
-                row["reason"],
-            )
+            target = failures if verdict is Verdict.INFRASTRUCTURE else verdicts
+            target[row["digest"]] = (verdict, row["reason"])
             advance()
-        if not failed:
+        if not failures:
             break
-    return verdicts | failed
+    return verdicts | failures
 
 
-def verify(
-    records: Records, verdicts: dict[str, tuple[Verdict, str]], config: PrepareConfig
+def verify_records(
+    records: RecordSet, verdicts: dict[str, GradedProgram], config: PrepareConfig
 ) -> Iterator[Decision]:
-    """At least one official solution is accepted, and no other gives a wrong answer."""
+    """Keep problems with an accepted official solution, and no other with a wrong answer."""
     for record in records:
-        keep = config.sources[record.source].without_solution or config.verify.without_solution
-        graded = [verdicts[solution.digest] for solution in _solutions(record, config.verify)]
-        yield _decide(record, graded, keep == "keep", config.verify)
+        policy = config.sources[record.source].without_solution or config.verify.without_solution
+        graded = [verdicts[solution.digest] for solution in _list_solutions(record, config.verify)]
+        yield _decide_record(record, graded, policy == "keep", config.verify)
 
 
-def _decide(
-    record: Record, graded: list[tuple[Verdict, str]], keep: bool, config: VerifyConfig
+def _decide_record(
+    record: ProblemRecord,
+    graded: list[GradedProgram],
+    keep_unverified: bool,
+    config: VerifyConfig,
 ) -> Decision:
     if record.multi_answer and config.on_disagreement == "drop":
-        return Removed(
-            record.id, record.source, "several right answers", "its source has a checker for it"
-        )
-    if not graded and keep:
-        return Kept(record.id, record.source)
+        detail = "the source has a checker"
+        return RemovedRow(record.id, record.source, "several right answers", detail)
+    if not graded and keep_unverified:
+        return KeptRow(record.id, record.source)
     if not graded:
-        why = (
-            f"{len(record.solutions)} given, none is Python 3"
+        detail = (
+            f"none of its {len(record.solutions)} solutions is Python 3"
             if record.solutions
             else "the row has none"
         )
-        return Removed(record.id, record.source, "no official solution", why)
-    seen = [verdict for verdict, _ in graded]
-    if Verdict.INFRASTRUCTURE in seen:
-        return Removed(
-            record.id,
-            record.source,
-            "infrastructure",
-            graded[seen.index(Verdict.INFRASTRUCTURE)][1],
-            passing=True,
-        )
-    if Verdict.ACCEPTED not in seen:
+        return RemovedRow(record.id, record.source, "no official solution", detail)
+    verdicts = [verdict for verdict, _reason in graded]
+    if Verdict.INFRASTRUCTURE in verdicts:
+        reason = graded[verdicts.index(Verdict.INFRASTRUCTURE)][1]
+        return RemovedRow(record.id, record.source, "infrastructure", reason, is_transient=True)
+    if Verdict.ACCEPTED not in verdicts:
         detail = "; ".join(
             f"{verdict}: {reason}" if reason else str(verdict) for verdict, reason in graded
         )
-        return Removed(record.id, record.source, "no official solution passes", detail)
-    disagree = Verdict.WRONG_ANSWER in seen
-    if disagree and config.on_disagreement == "drop":
+        return RemovedRow(record.id, record.source, "no official solution passes", detail)
+    has_disagreement = Verdict.WRONG_ANSWER in verdicts
+    if has_disagreement and config.on_disagreement == "drop":
         detail = (
-            f"{seen.count(Verdict.ACCEPTED)} accepted, {seen.count(Verdict.WRONG_ANSWER)} with a "
-            "wrong answer"
+            f"{verdicts.count(Verdict.ACCEPTED)} accepted, {verdicts.count(Verdict.WRONG_ANSWER)} "
+            "with a wrong answer"
         )
-        return Removed(record.id, record.source, "official solutions disagree", detail)
-    return Kept(
-        record.id,
-        record.source,
-        {"verified": True, "multi_answer": record.multi_answer or disagree},
-    )
+        return RemovedRow(record.id, record.source, "official solutions disagree", detail)
+    fields = {"verified": True, "multi_answer": record.multi_answer or has_disagreement}
+    return KeptRow(record.id, record.source, fields)
 
 
-def _solutions(record: Record, config: VerifyConfig) -> list[Solution]:
-    """What is graded of a record; its place in the file counts for nothing."""
+def _list_solutions(record: ProblemRecord, config: VerifyConfig) -> list[Solution]:
+    """Return the solutions of a record that are graded; their line number (0) is never used."""
     if record.multi_answer and config.on_disagreement == "drop":
         return []
-    programs = chosen(record, config.solutions)
-    problem = record.problem() if programs else None
+    programs = select_solutions(record, config.solutions)
+    problem = record.read_problem() if programs else None
     return [Solution(0, record.id, program, False, problem) for program in programs if problem]
 
 
-def _ungraded(
-    records: Records, verdicts: Container[str], config: VerifyConfig
+def _list_ungraded(
+    records: RecordSet, verdicts: Container[str], config: VerifyConfig
 ) -> Iterator[Solution]:
-    given: set[str] = set()
+    """Yield each solution without a verdict once."""
+    yielded_digests: set[str] = set()
     for record in records:
-        for solution in _solutions(record, config):
-            if (digest := solution.digest) not in verdicts and digest not in given:
-                given.add(digest)
+        for solution in _list_solutions(record, config):
+            digest = solution.digest
+            if digest not in verdicts and digest not in yielded_digests:
+                yielded_digests.add(digest)
                 yield solution

@@ -1,14 +1,15 @@
-"""verl's checkpoints below a stage: which one is complete, whose it is, and how a stage hands its
-last one on.
+"""verl's checkpoints of a stage: which one is complete, and which model and run it fits.
 
-    <checkpoints>/latest_checkpointed_iteration.txt    the step that is complete; verl writes it
-    last <checkpoints>/global_step_<k>/actor, critic, data.pt, transfer_queue
+    <checkpoints>/latest_checkpointed_iteration.txt    verl writes it last: the complete step
+    <checkpoints>/global_step_<k>/                     actor, critic, data.pt, transfer_queue
+
+At the transition between two stages, the next stage gets links to the weights and the optimizer of
+the last checkpoint.
 
 Invariants:
-* A checkpoint is complete when verl says so, not when its folder is there.
-* What is handed over are the weights, the optimizer and the step, by links; no file of the earlier
-  stage is written. The position in the data is not: the next stage begins where the prompts that
-  were trained end.
+* A checkpoint is complete when verl's marker says so, not when its folder exists.
+* A transition writes nothing into the earlier stage. It leaves out the position in the data
+  (``data.pt``): the next stage begins at the prompt after the last trained one.
 """
 
 import json
@@ -24,8 +25,8 @@ from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.evaluation.store import write_text
 from verl_pipeline.evaluation.watch import COMPLETE
 
-# Of a model's config.json; those that decide whether a checkpoint's tensors fit.
-IDENTITY = (
+# Fields of a model's config.json that decide whether the tensors of a checkpoint fit.
+MODEL_FIELDS = (
     "architectures",
     "hidden_size",
     "num_hidden_layers",
@@ -34,97 +35,107 @@ IDENTITY = (
 )
 
 
-class BadCheckpoint(Refused):
-    """A checkpoint that cannot be resumed from; the message says which and why."""
+class CheckpointError(Refused):
+    """A run cannot resume from a checkpoint; the message says from which one and why."""
 
 
-def latest(checkpoints: Path) -> int | None:
-    """The step that is complete; None: none is, or verl is writing the mark at this moment."""
-    mark = checkpoints / COMPLETE
-    text = mark.read_text().strip() if mark.is_file() else ""
-    return int(text) if text.isdigit() and folder_of(checkpoints, int(text)).is_dir() else None
+def find_latest_step(checkpoints: Path) -> int | None:
+    """Return the step of the complete checkpoint.
 
-
-def repair(checkpoints: Path) -> None:
-    """Write the mark again that a kill has left empty; only while no training writes there.
-
-    verl opens the mark, which empties it, when everything else of the checkpoint is written: the
-    newest folder is it.
+    Returns:
+        None if no checkpoint is complete, or if verl is writing the marker at this moment.
     """
-    mark = checkpoints / COMPLETE
-    if mark.is_file() and not mark.read_text().strip():
+    marker = checkpoints / COMPLETE
+    text = marker.read_text().strip() if marker.is_file() else ""
+    if text.isdigit() and get_step_folder(checkpoints, int(text)).is_dir():
+        return int(text)
+    return None
+
+
+def repair_marker(checkpoints: Path) -> None:
+    """Restore a marker that a kill left empty. Call it only while no training writes there.
+
+    verl opens, and thereby empties, the marker after it has written the rest of the checkpoint. The
+    checkpoint of an empty marker is therefore the newest folder.
+    """
+    marker = checkpoints / COMPLETE
+    if marker.is_file() and not marker.read_text().strip():
         matches = (
             re.fullmatch(r"global_step_(\d+)", folder.name) for folder in checkpoints.iterdir()
         )
-        write_text(mark, str(max(int(match[1]) for match in matches if match)))
+        write_text(marker, str(max(int(match[1]) for match in matches if match)))
 
 
-def folder_of(checkpoints: Path, step: int) -> Path:
-    """verl's folder of a step."""
+def get_step_folder(checkpoints: Path, step: int) -> Path:
+    """Return verl's folder of a step."""
     return checkpoints / f"global_step_{step}"
 
 
-def hand_over(source: Path, target: Path, step: int) -> None:
-    """Let a training in ``target`` resume from step ``step`` of the checkpoints ``source``; may be
-    called again.
+def link_checkpoint(source: Path, target: Path, step: int) -> None:
+    """Let a training in ``target`` resume from step ``step`` of ``source``.
+
+    A call that was interrupted may be repeated.
+
+    Args:
+        source: checkpoints of the earlier stage.
+        target: checkpoints of the next stage.
+        step: last step of the earlier stage.
 
     Raises:
-        BadCheckpoint: it is not there any more.
+        CheckpointError: the checkpoint does not exist any more.
     """
-    begun = folder_of(source, step)
-    parts = [name for name in ("actor", "critic") if (begun / name).is_dir()]
+    source_folder = get_step_folder(source, step)
+    parts = [name for name in ("actor", "critic") if (source_folder / name).is_dir()]
     if "actor" not in parts:
-        raise BadCheckpoint(
-            f"{begun}/actor is not there; the next stage resumes from it. Restore it, or keep more "
-            "checkpoints (trainer.max_actor_ckpt_to_keep)"
+        raise CheckpointError(
+            f"{source_folder}/actor does not exist, but the next stage resumes from it; restore "
+            "it, or keep more checkpoints (trainer.max_actor_ckpt_to_keep)"
         )
-    folder = folder_of(target, step)
+    folder = get_step_folder(target, step)
     if not folder.is_dir():
-        scratch = target / f".handing-over-{os.getpid()}"
+        scratch = target / f".transition-{os.getpid()}"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         for name in parts:
-            # Relative: the output may be moved as a whole.
-            (scratch / name).symlink_to(os.path.relpath(begun / name, folder))
+            # Relative links stay valid if the whole output folder is moved.
+            (scratch / name).symlink_to(os.path.relpath(source_folder / name, folder))
         scratch.rename(folder)
     write_text(target / COMPLETE, str(step))
 
 
 def check_checkpoint(folder: Path, config: DictConfig) -> None:
-    """Refuse the checkpoint of another model, or of another number of trainers, before anything is
-    loaded.
+    """Refuse the checkpoint of another model or of another number of trainer ranks.
 
     Args:
         folder: ``global_step_<k>``.
-        config: verl's, of the run that is to resume.
+        config: verl's configuration of the run that is to resume.
 
     Raises:
-        BadCheckpoint: the field that differs, with both values.
+        CheckpointError: the message names the field that differs, with both values.
     """
-    saved = folder / "actor" / "huggingface" / "config.json"
-    if not saved.is_file():
-        raise BadCheckpoint(f"{saved}: no such file; is {folder} a checkpoint of verl's?")
-    there, wanted = json.loads(saved.read_text()), _model(config)
-    for name in IDENTITY:
-        if there.get(name) != wanted.get(name):
-            raise BadCheckpoint(
-                f"{folder}: a checkpoint of another model: {name}={there.get(name)} there, "
-                f"{wanted.get(name)} in "
+    saved_file = folder / "actor" / "huggingface" / "config.json"
+    if not saved_file.is_file():
+        raise CheckpointError(f"{saved_file}: no such file; is {folder} a checkpoint of verl?")
+    saved, model = json.loads(saved_file.read_text()), _load_model_config(config)
+    for name in MODEL_FIELDS:
+        if saved.get(name) != model.get(name):
+            raise CheckpointError(
+                f"{folder}: a checkpoint of another model: {name} is {saved.get(name)} in the "
+                f"checkpoint, but {model.get(name)} in "
                 f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}; choose that "
                 "model or another --output"
             )
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     shards = list((folder / "actor").glob("model_world_size_*_rank_*.pt"))
-    of_world = [path for path in shards if path.name.startswith(f"model_world_size_{ranks}_")]
-    if shards and not of_world:
-        raise BadCheckpoint(
-            f"{folder}: written by {len(shards)} trainers, which trainer.nnodes x "
-            f"n_gpus_per_node={ranks} cannot read"
+    if shards and not any(path.name.startswith(f"model_world_size_{ranks}_") for path in shards):
+        raise CheckpointError(
+            f"{folder}: {len(shards)} trainer ranks wrote this checkpoint, but trainer.nnodes x "
+            f"n_gpus_per_node={ranks} trainer ranks cannot read it; use as many as wrote it"
         )
 
 
-def _model(config: DictConfig) -> dict[str, Any]:
-    """The model's configuration as its config.json has it."""
+def _load_model_config(config: DictConfig) -> dict[str, Any]:
+    """Load the configuration of the model, with the fields of its config.json."""
     from transformers import AutoConfig
 
     model = config.actor_rollout_ref.model

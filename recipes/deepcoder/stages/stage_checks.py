@@ -1,11 +1,11 @@
-"""What refuses a run before anything is loaded: every stage is composed and checked before the
-first one starts.
+"""Checks every stage before the first one starts, and before anything is loaded.
 
 Invariants:
-* Each refusal is one line that names the stage, the setting, its value and what to change.
-* What is checked are the values verl will see, whoever set them: file, hardware profile or
-  override.
-* A check is left out only in a dry run, only for what is not on this machine, and is then named.
+* Each error is one line that names the stage, the setting, its value and the remedy.
+* The checked values are those that verl will see, whether they come from a file, the hardware
+  profile or an override.
+* A check is skipped only in a dry run, and only if its object is not on this machine. A note names
+  every skipped check.
 """
 
 import contextlib
@@ -20,29 +20,34 @@ import pyarrow.parquet
 from omegaconf import DictConfig
 
 from recipes.deepcoder.data.parquet_schema import check_parquet
-from recipes.deepcoder.stages.run_state import constants_of
-from recipes.deepcoder.stages.stage_config import Hardware
-from recipes.deepcoder.stages.stage_overrides import Settings, composed, place, words
+from recipes.deepcoder.stages.run_state import list_constant_settings
+from recipes.deepcoder.stages.stage_config import HardwareConfig
+from recipes.deepcoder.stages.stage_overrides import (
+    RunSettings,
+    build_overrides,
+    build_stream_overrides,
+    compose_config,
+)
 from verl_pipeline.evaluation.errors import Refused
 
 SPLITS = ("train", "val")
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 
-class BadStage(Refused):
-    """A stage that cannot be trained."""
+class StageError(Refused):
+    """A stage cannot be trained; the message says why."""
 
 
 @dataclass(frozen=True)
-class Planned:
+class StagePlan:
     """A stage that has passed its checks.
 
     Attributes:
-        name: of the stage.
-        overrides: of ``verl_pipeline.main``, but for the place in the stream.
-        config: verl's, as composed from them.
-        derived: what the trainer will work out by itself.
-        notes: what could not be checked on this machine, and what is not known of the data.
+        name: name of the stage.
+        overrides: overrides of ``verl_pipeline.main``, except the position in the stream.
+        config: verl's configuration, composed from the overrides.
+        derived: settings that the trainer will derive by itself, as text.
+        notes: what could not be checked on this machine, and what is unknown about the data.
     """
 
     name: str
@@ -52,175 +57,187 @@ class Planned:
     notes: Sequence[str]
 
 
-def plan(settings: Settings, *, dry_run: bool = False) -> list[Planned]:
+def plan_stages(settings: RunSettings, *, dry_run: bool = False) -> list[StagePlan]:
     """Compose and check every stage.
 
     Raises:
-        Refused: the first setting of any stage that cannot work.
+        Refused: the message names the first setting of any stage that cannot work.
     """
-    planned = [_plan_stage(settings, name, dry_run) for name in settings.run.stages]
-    first = planned[0]
-    fixed = _fixed(first.config)
-    for stage in planned[1:]:
-        before, now = _trainers(first.config), _trainers(stage.config)
-        if before != now:
-            raise BadStage(
-                f"stage {stage.name}: trainer.nnodes x n_gpus_per_node={now}: {before} in stage "
-                f"{first.name}; a checkpoint is in as many shards as there were trainers, so make "
-                "them equal"
+    plans = [_plan_stage(settings, name, dry_run) for name in settings.run.stages]
+    first = plans[0]
+    shared_settings = _list_shared_settings(first.config)
+    for plan in plans[1:]:
+        first_count, count = _count_trainer_ranks(first.config), _count_trainer_ranks(plan.config)
+        if first_count != count:
+            raise StageError(
+                f"stage {plan.name}: trainer.nnodes x n_gpus_per_node={count}: {first_count} in "
+                f"stage {first.name}; a checkpoint has one shard per trainer rank, so make them "
+                "equal"
             )
-        for key, value in _fixed(stage.config).items():
-            if fixed.get(key) != value:
-                raise BadStage(
-                    f"stage {stage.name}: {key}={value}: {fixed.get(key)} in stage {first.name}; "
-                    "stages share it, since the next one goes on with the checkpoint and in the "
-                    "prompts of the one before"
+        for key, value in _list_shared_settings(plan.config).items():
+            if shared_settings.get(key) != value:
+                raise StageError(
+                    f"stage {plan.name}: {key}={value}: {shared_settings.get(key)} in stage "
+                    f"{first.name}; all stages share this setting, since each one continues with "
+                    "the checkpoint and the prompts of the stage before; make them equal"
                 )
-    return planned
+    return plans
 
 
-def _fixed(config: DictConfig) -> dict[str, Any]:
-    return constants_of(config) | {
-        "data.train_files": [str(file) for file in files_of(config, "train")]
-    }
-
-
-def files_of(config: DictConfig, split: str) -> list[Path]:
-    """The files of ``split``, ``train`` or ``val``."""
+def list_data_files(config: DictConfig, split: str) -> list[Path]:
+    """Return the data files of ``split``, which is ``train`` or ``val``."""
     files = config.data[f"{split}_files"]
     return [Path(str(file)) for file in ([files] if isinstance(files, str) else files)]
 
 
-def _plan_stage(settings: Settings, name: str, dry_run: bool) -> Planned:
+def _list_shared_settings(config: DictConfig) -> dict[str, Any]:
+    train_files = [str(file) for file in list_data_files(config, "train")]
+    return list_constant_settings(config) | {"data.train_files": train_files}
+
+
+def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
     from verl.utils.device import auto_set_device
 
     from verl_pipeline.main import check
     from verl_pipeline.trainer.config import ConfigError, load_pipeline_config
     from verl_pipeline.trainer.derive import derive
 
-    overrides = words(settings, name)
+    overrides = build_overrides(settings, name)
     try:
-        config = composed([*overrides, *place(0)])
-        absent = _absent(config) if dry_run else {}
-        notes = [f"not checked: {text}" for text in absent.values()]
-        if "files" not in absent:
-            notes += _check_data(config)
+        config = compose_config([*overrides, *build_stream_overrides(0)])
+        skipped_checks = _find_skipped_checks(config) if dry_run else {}
+        notes = [f"not checked: {text}" for text in skipped_checks.values()]
+        if "files" not in skipped_checks:
+            notes += _check_data_files(config)
         _check_capacity(config, settings.hardware)
-        _check_tokens(config)
-        _check_running(config)
+        _check_token_limits(config)
+        _check_runner_settings(config)
+        # verl prints here; standard output is for the settings of a dry run.
         with contextlib.redirect_stdout(sys.stderr):
             auto_set_device(config)
-            check(config, skip=tuple(absent))
+            check(config, skip=tuple(skipped_checks))
         derived = derive(copy.deepcopy(config), load_pipeline_config(config))
     except (ConfigError, Refused) as error:
-        raise BadStage(f"stage {name}: {error}") from error
-    return Planned(name, overrides, config, [str(entry) for entry in derived], notes)
+        raise StageError(f"stage {name}: {error}") from error
+    return StagePlan(name, overrides, config, [str(entry) for entry in derived], notes)
 
 
-def _absent(config: DictConfig) -> dict[str, str]:
-    """What is not on this machine: the names of checks, each with a note."""
+def _find_skipped_checks(config: DictConfig) -> dict[str, str]:
+    """Return the names of checks whose object is not on this machine, each with a note."""
     import torch
     from transformers import AutoConfig
 
-    found = {}
+    notes = {}
     if config.trainer.device == "cuda" and not torch.cuda.is_available():
-        found["device"] = "trainer.device=cuda: there is no CUDA device here"
-    missing = [path for split in SPLITS for path in files_of(config, split) if not path.exists()]
+        notes["device"] = "trainer.device=cuda: this machine has no CUDA device"
+    missing = [
+        path for split in SPLITS for path in list_data_files(config, split) if not path.exists()
+    ]
     if missing:
-        found["files"] = (
-            f"data: {missing[0]} is not there yet (python -m recipes.deepcoder.prepare)"
+        notes["files"] = (
+            f"data: {missing[0]} does not exist yet (python -m recipes.deepcoder.prepare)"
         )
     model = config.actor_rollout_ref.model.path
     try:
         if not Path(model).is_absolute():
             AutoConfig.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError):
-        found["lengths"] = (
-            f"actor_rollout_ref.model.path={model}: not on this machine, so its positions are "
-            "unknown"
+        notes["lengths"] = (
+            f"actor_rollout_ref.model.path={model}: not on this machine, so its number of "
+            "positions is unknown"
         )
-    return found
+    return notes
 
 
-def _check_data(config: DictConfig) -> list[str]:
-    """Notes on files that the recipe did not write."""
-    notes = [check_parquet(path) for split in SPLITS for path in files_of(config, split)]
-    rows = sum(pyarrow.parquet.read_metadata(path).num_rows for path in files_of(config, "train"))
+def _check_data_files(config: DictConfig) -> list[str]:
+    """Check the data files; return a note for each file that the recipe did not write."""
+    notes = [check_parquet(path) for split in SPLITS for path in list_data_files(config, split)]
+    train_files = list_data_files(config, "train")
+    rows = sum(pyarrow.parquet.read_metadata(path).num_rows for path in train_files)
     batch = config.data.train_batch_size
     if rows < batch:
-        raise BadStage(
-            f"data.train_batch_size={batch}: data.train_files have {rows} rows; use a smaller batch"
+        raise StageError(
+            f"data.train_batch_size={batch}: data.train_files have only {rows} rows; use a smaller "
+            "batch"
         )
     return [note for note in notes if note]
 
 
-def _trainers(config: DictConfig) -> int:
+def _count_trainer_ranks(config: DictConfig) -> int:
     return config.trainer.nnodes * config.trainer.n_gpus_per_node
 
 
-def _check_capacity(config: DictConfig, hardware: Hardware) -> None:
+def _check_capacity(config: DictConfig, hardware: HardwareConfig) -> None:
     rollout = config.actor_rollout_ref.rollout
     for name, devices in (
         ("trainer.n_gpus_per_node", config.trainer.n_gpus_per_node),
         (f"{ROLLOUT}.n_gpus_per_node", rollout.n_gpus_per_node),
     ):
         if devices > hardware.devices:
-            raise BadStage(f"{name}={devices}: the hardware has {hardware.devices} devices a node")
-    train, sample = _trainers(config), rollout.nnodes * rollout.n_gpus_per_node
-    have = hardware.nodes * hardware.devices
-    if train + sample > have:
-        raise BadStage(
-            f"pools: {train} devices train and {sample} sample, {train + sample} together; the "
-            f"hardware has {have}: make a pool smaller, or choose another --hardware"
+            raise StageError(
+                f"{name}={devices}: the hardware has {hardware.devices} devices per node; use at "
+                "most as many"
+            )
+    train_count = _count_trainer_ranks(config)
+    rollout_count = rollout.nnodes * rollout.n_gpus_per_node
+    total_count = hardware.nodes * hardware.devices
+    if train_count + rollout_count > total_count:
+        raise StageError(
+            f"pools: {train_count} devices for training and {rollout_count} for rollouts are "
+            f"{train_count + rollout_count} together; the hardware has {total_count}: make a pool "
+            "smaller, or choose another --hardware"
         )
 
 
-def _check_tokens(config: DictConfig) -> None:
-    """verl packs a micro-batch of up to tokens x sequence parallel size, and fails on a sequence
-    that exceeds it.
+def _check_token_limits(config: DictConfig) -> None:
+    """Refuse a token limit that the longest sequence exceeds.
+
+    verl packs micro-batches of up to limit x sequence parallel size tokens, and fails during the
+    run when a single sequence is longer.
     """
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     parallel = actor.ulysses_sequence_parallel_size
-    if _trainers(config) % parallel:
-        raise BadStage(
-            f"{ACTOR}.ulysses_sequence_parallel_size={parallel}: must divide the "
-            f"{_trainers(config)} trainers"
+    ranks = _count_trainer_ranks(config)
+    if ranks % parallel:
+        raise StageError(
+            f"{ACTOR}.ulysses_sequence_parallel_size={parallel}: must divide the {ranks} trainer "
+            "ranks"
         )
     if not actor.use_dynamic_bsz:
         return
-    needed_tokens = config.data.max_prompt_length + config.data.max_response_length
-    for name, tokens in (
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    for name, limit in (
         (f"{ACTOR}.ppo_max_token_len_per_gpu", actor.ppo_max_token_len_per_gpu),
         (f"{ROLLOUT}.log_prob_max_token_len_per_gpu", rollout.log_prob_max_token_len_per_gpu),
     ):
-        if tokens * parallel < needed_tokens:
-            raise BadStage(
-                f"{name}={tokens}: x {parallel} devices a sequence is {tokens * parallel}, below "
-                f"prompt + response of {needed_tokens} tokens; set it to "
-                f"{-(-needed_tokens // parallel)} or more"
+        if limit * parallel < longest:
+            raise StageError(
+                f"{name}={limit}: times {parallel} devices per sequence is {limit * parallel}, "
+                f"below prompt + response of {longest} tokens; set it to {-(-longest // parallel)} "
+                "or more"
             )
 
 
-def _check_running(config: DictConfig) -> None:
-    """What the runner itself rests on."""
+def _check_runner_settings(config: DictConfig) -> None:
+    """Check the settings on which the stage runner itself depends."""
+    actor = config.actor_rollout_ref.actor
     if config.trainer.save_freq < 1:
-        raise BadStage(
-            f"trainer.save_freq={config.trainer.save_freq}: a stage hands its checkpoint on; set it"
-            " to 1 or more"
+        raise StageError(
+            f"trainer.save_freq={config.trainer.save_freq}: the next stage needs a checkpoint; set "
+            "it to 1 or more"
         )
-    if config.actor_rollout_ref.actor.checkpoint.async_save:
-        raise BadStage(
-            f"{ACTOR}.checkpoint.async_save=True: a checkpoint must be complete when verl says so; "
-            "set it False"
+    if actor.checkpoint.async_save:
+        raise StageError(
+            f"{ACTOR}.checkpoint.async_save=True: the runner needs checkpoints that are complete "
+            "when verl says so; set it to False"
         )
     if "file" not in config.trainer.logger:
-        raise BadStage(
-            f"trainer.logger={list(config.trainer.logger)}: progress is read from 'file'; add it"
+        raise StageError(
+            f"trainer.logger={list(config.trainer.logger)}: the runner reads progress from the "
+            "logger 'file'; add it"
         )
-    if lacks := {"model", "optimizer"} - set(
-        config.actor_rollout_ref.actor.checkpoint.save_contents
-    ):
-        raise BadStage(
-            f"{ACTOR}.checkpoint.save_contents: lacks {sorted(lacks)[0]}, without which nothing can"
-            " resume"
+    if missing := {"model", "optimizer"} - set(actor.checkpoint.save_contents):
+        raise StageError(
+            f"{ACTOR}.checkpoint.save_contents: lacks {sorted(missing)[0]}, without which a run "
+            "cannot resume; add it"
         )

@@ -1,10 +1,10 @@
-"""verl's configuration of a stage: the words of its command line, and what verl makes of them.
+"""The overrides of a stage's command line, and the configuration that verl composes from them.
 
 Invariants:
-* Later words win: overlays, hardware, run, stage, the user's, then those that the runner alone
+* Later overrides win: overlays, hardware, run, stage, the user's, then those that only the runner
   sets.
-* What is composed here is what the child composes: the same words over the same primary
-  configuration.
+* The training process composes the same configuration as this module: from the same overrides and
+  the same primary configuration.
 """
 
 import re
@@ -17,12 +17,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recipes.deepcoder.stages.stage_config import REPRODUCE, Hardware, Run, Stage, nearest
+from recipes.deepcoder.stages.stage_config import HardwareConfig, RunConfig, StageConfig
+from recipes.deepcoder.stages.stage_loader import suggest_name
 from verl_pipeline.evaluation.errors import Refused
 from verl_pipeline.quickstart.__main__ import dtype_overrides
 
-# Set by the runner: resuming, the order of prompts and the count of steps rest on them.
-OWNED = (
+GRPO_PLUS_VARIANTS = ("ours", "described", "released")
+# Only the runner sets these: resuming, the order of the prompts and the step count depend on them.
+RUNNER_KEYS = (
     "trainer.default_local_dir",
     "trainer.resume_mode",
     "trainer.resume_from_path",
@@ -33,75 +35,88 @@ OWNED = (
     "data.custom_cls",
     "data.stream_start",
 )
-_UNKNOWN = re.compile(r"Could not override '([^']+)'")
-TRAIN, HELD_OUT = "train.parquet", "heldout.parquet"
+TRAIN_FILE, HELDOUT_FILE = "train.parquet", "heldout.parquet"
+# Hydra's message about an override of an unknown key.
+_UNKNOWN_KEY_MESSAGE = re.compile(r"Could not override '([^']+)'")
 
 
-class BadOverride(Refused):
-    """An override that cannot be; the message says which and why."""
+class OverrideError(Refused):
+    """An override is wrong; the message says which one and why."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """What a command chooses, for all stages.
 
     Attributes:
-        run, hardware: as read from their files.
-        model: folder or hub name.
-        data: folder of :data:`TRAIN` and :data:`HELD_OUT`.
-        output: folder of all that is written.
-        reproduce: one of :data:`REPRODUCE`.
-        overrides: the user's words.
+        run: the run, as read from its file.
+        hardware: the hardware, as read from its file.
+        model: folder or hub name of the initial model.
+        data: folder of :data:`TRAIN_FILE` and :data:`HELDOUT_FILE`.
+        output: folder of everything that is written.
+        grpo_plus: one of :data:`GRPO_PLUS_VARIANTS`.
+        overrides: the user's overrides.
     """
 
-    run: Run
-    hardware: Hardware
+    run: RunConfig
+    hardware: HardwareConfig
     model: str
     data: Path
     output: Path
-    reproduce: str = "ours"
+    grpo_plus: str = "ours"
     overrides: Sequence[str] = ()
 
 
-def split_words(words: Iterable[str], reproduce: str) -> tuple[str, list[str]]:
-    """The variant of GRPO+, which ``reproduce=<variant>`` among the user's words may name as well,
-    and the others.
+def split_overrides(overrides: Iterable[str], variant: str) -> tuple[str, list[str]]:
+    """Separate ``reproduce=<variant>`` from the user's other overrides.
+
+    Args:
+        overrides: the user's overrides.
+        variant: the variant of GRPO+ if no override names one.
+
+    Returns:
+        The variant of GRPO+, and the other overrides.
 
     Raises:
-        BadOverride: an unknown variant, or a word that is the runner's to set.
+        OverrideError: the variant is unknown, or only the runner may set a key.
     """
-    kept = []
-    for word in words:
-        key, equals, value = word.lstrip("+~").partition("=")
+    others = []
+    for override in overrides:
+        key, equals, value = override.lstrip("+~").partition("=")
         if key == "reproduce" and equals:
-            reproduce = value
+            variant = value
             continue
         if key == "grpo_plus":
-            raise BadOverride(f"{word}: give reproduce={value}")
-        if not equals and not word.startswith("~"):
-            raise BadOverride(f"{word}: settings have the form key=value")
-        if owner := next((own for own in OWNED if key == own or key.startswith(f"{own}.")), None):
-            raise BadOverride(
-                f"{word}: the stage runner sets {owner} itself; see --output, --data and "
+            raise OverrideError(f"{override}: give reproduce={value} instead")
+        if not equals and not override.startswith("~"):
+            raise OverrideError(f"{override}: an override must have the form key=value")
+        runner_key = next(
+            (own for own in RUNNER_KEYS if key == own or key.startswith(f"{own}.")), None
+        )
+        if runner_key:
+            raise OverrideError(
+                f"{override}: the stage runner sets {runner_key} itself; see --output, --data and "
                 "stages.yaml"
             )
-        kept.append(word)
-    if reproduce not in REPRODUCE:
-        raise BadOverride(f"reproduce={reproduce}: unknown; {nearest(reproduce, REPRODUCE)}")
-    return reproduce, kept
+        others.append(override)
+    if variant not in GRPO_PLUS_VARIANTS:
+        raise OverrideError(
+            f"reproduce={variant}: unknown; {suggest_name(variant, GRPO_PLUS_VARIANTS)}"
+        )
+    return variant, others
 
 
-def words(settings: Settings, name: str) -> list[str]:
-    """The overrides of stage ``name``, but for :func:`place`."""
+def build_overrides(settings: RunSettings, name: str) -> list[str]:
+    """Return the overrides of stage ``name``, except :func:`build_stream_overrides`."""
     run, hardware, stage = settings.run, settings.hardware, settings.run.stages[name]
     overlays = ["+verl_pipeline=cpu"] if hardware.device == "cpu" else []
     return [
         *overlays,
-        f"+grpo_plus={settings.reproduce}",
-        *_hardware_words(hardware),
-        *_run_words(settings),
+        f"+grpo_plus={settings.grpo_plus}",
+        *_build_hardware_overrides(hardware),
+        *_build_run_overrides(settings),
         *run.overrides,
-        *_stage_words(run, stage),
+        *_build_stage_overrides(run, stage),
         f"trainer.experiment_name={settings.output.name}-{name}",
         *stage.overrides,
         *settings.overrides,
@@ -110,12 +125,12 @@ def words(settings: Settings, name: str) -> list[str]:
     ]
 
 
-def place(start: int) -> list[str]:
-    """The word that says where in the stream of prompts a stage begins."""
-    return [f"+data.stream_start={start}"]
+def build_stream_overrides(first_prompt: int) -> list[str]:
+    """Return the override for the position in the stream of prompts at which a stage begins."""
+    return [f"+data.stream_start={first_prompt}"]
 
 
-def _hardware_words(hardware: Hardware) -> list[str]:
+def _build_hardware_overrides(hardware: HardwareConfig) -> list[str]:
     return [
         f"actor_rollout_ref.rollout.tensor_model_parallel_size={hardware.tensor_parallel}",
         f"actor_rollout_ref.actor.ulysses_sequence_parallel_size={hardware.sequence_parallel}",
@@ -124,38 +139,39 @@ def _hardware_words(hardware: Hardware) -> list[str]:
     ]
 
 
-def _run_words(settings: Settings) -> list[str]:
+def _build_run_overrides(settings: RunSettings) -> list[str]:
     run = settings.run
-    rewards = "reward.custom_reward_function"
-    prefix = [f'+{rewards}.reward_kwargs.prefix="{run.answer_prefix}"'] if run.answer_prefix else []
+    reward = "reward.custom_reward_function"
+    prefix = [f'+{reward}.reward_kwargs.prefix="{run.answer_prefix}"'] if run.answer_prefix else []
     return [
         f"actor_rollout_ref.model.path={settings.model}",
         f"actor_rollout_ref.actor.optim.lr={run.learning_rate}",
-        f"data.train_files={settings.data / TRAIN}",
-        f"data.val_files={settings.data / HELD_OUT}",
+        f"data.train_files={settings.data / TRAIN_FILE}",
+        f"data.val_files={settings.data / HELDOUT_FILE}",
         f"data.max_prompt_length={run.prompt_length}",
         "data.filter_overlong_prompts=True",
         f"data.seed={run.seed}",
+        # PromptStream shuffles by itself, so that a later stage can begin anywhere in the order.
         "data.shuffle=False",
         "data.custom_cls.path=pkg://verl_pipeline.trainer.stream",
         "data.custom_cls.name=PromptStream",
-        f"{rewards}.path=pkg://verl_pipeline.rewards.code",
-        f"{rewards}.name=compute_score",
+        f"{reward}.path=pkg://verl_pipeline.rewards.code",
+        f"{reward}.name=compute_score",
         *prefix,
         f"trainer.save_freq={run.save_every}",
         f"trainer.test_freq={run.validate_every}",
         "trainer.val_before_train=False",
         "trainer.resume_mode=auto",
-        # The stream has no end
+        # PromptStream never ends, so the one epoch lasts until the last step.
         "trainer.total_epochs=1",
         "trainer.project_name=deepcoder",
         "trainer.logger=[console,file,tensorboard]",
     ]
 
 
-def _stage_words(run: Run, stage: Stage) -> list[str]:
+def _build_stage_overrides(run: RunConfig, stage: StageConfig) -> list[str]:
     rollout, actor = "actor_rollout_ref.rollout", "actor_rollout_ref.actor"
-    found = [
+    overrides = [
         f"data.train_batch_size={stage.batch}",
         f"data.max_response_length={stage.response_length}",
         f"{rollout}.max_model_len={run.prompt_length + stage.response_length}",
@@ -167,21 +183,20 @@ def _stage_words(run: Run, stage: Stage) -> list[str]:
         f"{rollout}.n_gpus_per_node={stage.pools.rollout.devices}",
     ]
     if stage.tokens_per_device is not None:
-        found += [
+        overrides += [
             f"{actor}.use_dynamic_bsz=True",
             f"{actor}.ppo_max_token_len_per_gpu={stage.tokens_per_device}",
         ]
     if stage.temperature is not None:
-        found.append(f"{rollout}.temperature={stage.temperature}")
-    return found
+        overrides.append(f"{rollout}.temperature={stage.temperature}")
+    return overrides
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """verl's configuration as ``python -m verl_pipeline.main`` composes it, every interpolation
-    checked.
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """Compose verl's configuration as ``python -m verl_pipeline.main`` does.
 
     Raises:
-        BadOverride: hydra refuses one, or one cannot be resolved.
+        OverrideError: hydra refuses an override, or an interpolation cannot be resolved.
     """
     try:
         with initialize_config_module("verl_pipeline.config", version_base=None):
@@ -189,24 +204,21 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         text = " ".join(str(error).split())
-        unknown = _UNKNOWN.match(text)
-        raise BadOverride(
-            f"{unknown[1]}: unknown; {_hint(unknown[1])}" if unknown else text
-        ) from error
+        match = _UNKNOWN_KEY_MESSAGE.match(text)
+        if match:
+            text = f"{match[1]}: unknown; {_suggest_key(match[1])}"
+        raise OverrideError(text) from error
     return config
 
 
-def _hint(key: str) -> str:
-    """What a key that does not exist may have meant, among those that stand where it would."""
+def _suggest_key(key: str) -> str:
+    """Suggest the most similar key with the same parent."""
     parent, _, name = key.rpartition(".")
     with initialize_config_module("verl_pipeline.config", version_base=None):
-        beside = (
-            OmegaConf.select(compose("one_off_pipeline"), parent)
-            if parent
-            else compose("one_off_pipeline")
-        )
-    known = list(beside) if OmegaConf.is_dict(beside) else []
+        config = compose("one_off_pipeline")
+    siblings = OmegaConf.select(config, parent) if parent else config
+    known_names = list(siblings) if OmegaConf.is_dict(siblings) else []
     return (
-        f"{nearest(name, map(str, known))} A key that verl has no default for is given as "
+        f"{suggest_name(name, map(str, known_names))} A key without a default in verl is given as "
         f"+{key}=..."
     )

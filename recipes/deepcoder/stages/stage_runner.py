@@ -1,16 +1,15 @@
-"""Goes through the stages: each trains in a child process, hands its last checkpoint on, and can be
-stopped anywhere.
+"""Runs the stages one after the other, each in a training process, and resumes after any stop.
 
-    <output>/stages.json                      what was done (recipes.deepcoder.stages.run_state)
-    <output>/<stage>/checkpoints              verl's
-    <output>/<stage>/attempts/<n>             log and metrics of each process
-    <output>/<stage>/metrics.jsonl            the same, merged; tensorboard/ beside it
+    <output>/stages.json                the state (recipes.deepcoder.stages.run_state)
+    <output>/<stage>/checkpoints        verl's checkpoints
+    <output>/<stage>/attempts/<n>       log and metrics of each training process
+    <output>/<stage>/metrics.jsonl      merged metrics; tensorboard/ beside it
 
 Invariants:
-* Everything that decides what comes next is on disk before it is acted on, so a restart after a
-  kill at any moment goes on as if there had been none.
-* A stage ends at a complete checkpoint. What was trained or sampled beyond it is trained again,
-  from the same prompts.
+* Whatever decides about the next action is on disk before the action begins. A restart after a kill
+  at any moment therefore continues as if the kill had not happened.
+* A stage ends at a complete checkpoint. What was sampled or trained after it is sampled and trained
+  again, from the same prompts.
 """
 
 import time
@@ -21,238 +20,271 @@ from typing import IO
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from recipes.deepcoder.stages import stage_checkpoints as checkpoints
-from recipes.deepcoder.stages.end_rules import ended, needed
+from recipes.deepcoder.stages.end_rules import find_end_reason, list_rule_metrics
 from recipes.deepcoder.stages.run_state import (
-    Attempt,
-    Record,
-    State,
-    by_key,
+    RunState,
+    StageAttempt,
+    StageRecord,
+    check_finished_stage,
     check_identity,
-    check_settings,
-    identity_of,
-    load,
-    sole_runner,
+    describe_identity,
+    index_overrides,
+    load_state,
+    lock_output,
 )
-from recipes.deepcoder.stages.stage_checks import BadStage, Planned, files_of
-from recipes.deepcoder.stages.stage_config import REWARD, TRUNCATED_SHARE, Stage, nearest
-from recipes.deepcoder.stages.stage_metrics import Metrics, attempt_folder, merged, write_merged
-from recipes.deepcoder.stages.stage_overrides import Settings, place
-from recipes.deepcoder.stages.training_process import Training, TrainingFailed
+from recipes.deepcoder.stages.stage_checkpoints import (
+    check_checkpoint,
+    find_latest_step,
+    get_step_folder,
+    link_checkpoint,
+    repair_marker,
+)
+from recipes.deepcoder.stages.stage_checks import StageError, StagePlan, list_data_files
+from recipes.deepcoder.stages.stage_config import (
+    REWARD_METRIC,
+    TRUNCATED_SHARE_METRIC,
+    MetricsByStep,
+    StageConfig,
+)
+from recipes.deepcoder.stages.stage_loader import suggest_name
+from recipes.deepcoder.stages.stage_metrics import (
+    get_attempt_folder,
+    merge_attempts,
+    write_merged_metrics,
+)
+from recipes.deepcoder.stages.stage_overrides import RunSettings, build_stream_overrides
+from recipes.deepcoder.stages.training_process import TrainingError, TrainingProcess
 from verl_pipeline.main import EXIT_BAD_CONFIG
 from verl_pipeline.progress import make_progress_bars
 
-LOOK_S = 0.5
+POLL_INTERVAL_S = 0.5
+# Lines of a failed training's log that its error shows.
+_LOG_LINES = 30
 
 
-def run(
-    settings: Settings, planned: Sequence[Planned], only: str | None, console: Console
-) -> State:
-    """Train every stage, or ``only`` one, from where an earlier call stopped.
+def run_stages(
+    settings: RunSettings, plans: Sequence[StagePlan], only: str | None, console: Console
+) -> RunState:
+    """Train every stage, or resume where an earlier call stopped.
+
+    Args:
+        settings: the settings of the run.
+        plans: all stages, in order.
+        only: the only stage to train; None: all.
+        console: where progress is shown.
 
     Raises:
-        Refused: something contradicts what was done before.
-        TrainingFailed: a training ended with an error.
+        Refused: something contradicts the state of the run.
+        TrainingError: a training ended with an error.
     """
-    with sole_runner(settings.output, console) as lock:
-        return _Runner(settings, planned, console, lock).run(only)
+    with lock_output(settings.output, console) as lock:
+        return _StageRunner(settings, plans, console, lock).run(only)
 
 
-class _Runner:
-    """A call of :func:`run`."""
+class _StageRunner:
+    """One call of :func:`run_stages`."""
 
     def __init__(
-        self, settings: Settings, planned: Sequence[Planned], console: Console, lock: IO[str]
+        self, settings: RunSettings, plans: Sequence[StagePlan], console: Console, lock: IO[str]
     ):
         self.settings, self.console, self.lock = settings, console, lock
-        self.planned = {stage.name: stage for stage in planned}
-        self.path = settings.output / "stages.json"
-        config = planned[0].config
-        identity = identity_of(config, files_of(config, "train"))
-        self.state = load(self.path) or State(identity)
+        self.plans = {plan.name: plan for plan in plans}
+        self.state_file = settings.output / "stages.json"
+        config = plans[0].config
+        identity = describe_identity(config, list_data_files(config, "train"))
+        self.state = load_state(self.state_file) or RunState(identity)
         check_identity(self.state, identity)
 
-    def run(self, only: str | None) -> State:
-        for name, stage in self.planned.items():
+    def run(self, only: str | None) -> RunState:
+        for name, plan in self.plans.items():
             record = self.state.stages.get(name)
             if record is not None and record.status == "done":
                 if only is None:
-                    check_settings(name, record, by_key(stage.overrides))
-                self._say(f"stage {name}: done at step {record.ended_at} ({record.why})")
+                    check_finished_stage(name, record, index_overrides(plan.overrides))
+                self._print_line(
+                    f"stage {name}: done at step {record.end_step} ({record.end_reason})"
+                )
             elif only in (None, name):
                 self._train_stage(name)
             else:
-                raise BadStage(
-                    f"--stage {only}: stage {name} before it is not done; run it first, or take it "
-                    "out of the file"
+                raise StageError(
+                    f"--stage {only}: stage {name} before it is not done; run it first, or remove "
+                    "it from the stages file"
                 )
             if name == only:
                 break
         return self.state
 
-    # ---- one stage
-    # ------------------------------------------------------------------------------------------------
+    # One stage
 
     def _train_stage(self, name: str) -> None:
-        names = list(self.planned)
-        if later := next(
-            (other for other in names[names.index(name) + 1 :] if other in self.state.stages), None
-        ):
-            raise BadStage(
-                f"stage {name}: stage {later} behind it has begun without it; choose another "
+        names = list(self.plans)
+        later_names = names[names.index(name) + 1 :]
+        if later := next((other for other in later_names if other in self.state.stages), None):
+            raise StageError(
+                f"stage {name}: the later stage {later} has begun without it; choose another "
                 "--output"
             )
-        self._begin(name)
+        self._begin_stage(name)
         stage, record = self.settings.run.stages[name], self.state.stages[name]
-        folder = self.settings.output / name
-        why: str | None = None
+        end_reason: str | None = None
         with make_progress_bars(self.console) as progress:
             bar = progress.add_task(
                 f"{name}: starting engines", total=stage.last_step - record.first_step
             )
-            while why is None:
-                step = self._reached(name)
-                self._show(progress, bar, name)
-                why = ended(stage, self._merge(name), record.first_step, step)
-                if why is None:
-                    why = self._attempt(name, stage, step, progress, bar)
-            self._show(progress, bar, name)
-        step = self._reached(name)
-        self._keep(name, replace(self.state.stages[name], ended_at=step, why=why))
-        self._say(f"stage {name}: done at step {step} ({why}); weights: {folder / 'checkpoints'}")
+            while end_reason is None:
+                step = self._find_reached_step(name)
+                self._update_progress(progress, bar, name)
+                metrics = self._merge_metrics(name)
+                end_reason = find_end_reason(stage, metrics, record.first_step, step)
+                if end_reason is None:
+                    end_reason = self._run_attempt(name, stage, step, progress, bar)
+            self._update_progress(progress, bar, name)
+        step = self._find_reached_step(name)
+        record = replace(self.state.stages[name], end_step=step, end_reason=end_reason)
+        self._save_record(name, record)
+        checkpoints = self.settings.output / name / "checkpoints"
+        self._print_line(
+            f"stage {name}: done at step {step} ({end_reason}); weights: {checkpoints}"
+        )
 
-    def _begin(self, name: str) -> None:
-        """Record where the stage begins, and give it the checkpoint it begins with."""
-        planned, before = self.planned[name], self._before(name)
+    def _begin_stage(self, name: str) -> None:
+        """Record where the stage begins, and provide the checkpoint that it begins with."""
+        plan, previous = self.plans[name], self._get_previous_stage(name)
         folder = self.settings.output / name / "checkpoints"
-        checkpoints.repair(folder)
-        batch = planned.config.data.train_batch_size
+        repair_marker(folder)
+        batch_size = plan.config.data.train_batch_size
         record = self.state.stages.get(name)
         if record is None:
-            first = before[1].ended_at or 0 if before else 0
-            start = before[1].consumed(first) if before else 0
-            record = Record(first, start, batch, {})
-        elif checkpoints.latest(folder) not in (None, record.first_step) and record.batch != batch:
-            raise BadStage(
-                f"stage {name}: data.train_batch_size={batch}: it is under way with {record.batch},"
-                " by which its prompts are counted; put it back, or choose another --output"
+            first_step = previous[1].end_step or 0 if previous else 0
+            first_prompt = previous[1].count_prompts(first_step) if previous else 0
+            record = StageRecord(first_step, first_prompt, batch_size, {})
+        elif (
+            find_latest_step(folder) not in (None, record.first_step)
+            and record.batch_size != batch_size
+        ):
+            raise StageError(
+                f"stage {name}: data.train_batch_size={batch_size}: the stage has trained with "
+                f"{record.batch_size}, by which its prompts are counted; restore the value, or "
+                "choose another --output"
             )
-        self._keep(name, replace(record, batch=batch, settings=by_key(planned.overrides)))
+        overrides = index_overrides(plan.overrides)
+        self._save_record(name, replace(record, batch_size=batch_size, overrides=overrides))
         folder.mkdir(parents=True, exist_ok=True)
-        if before and checkpoints.latest(folder) is None:
-            checkpoints.hand_over(
-                self.settings.output / before[0] / "checkpoints", folder, record.first_step
-            )
-        step = checkpoints.latest(folder)
+        if previous and find_latest_step(folder) is None:
+            previous_folder = self.settings.output / previous[0] / "checkpoints"
+            link_checkpoint(previous_folder, folder, record.first_step)
+        step = find_latest_step(folder)
         if step is not None:
-            checkpoints.check_checkpoint(checkpoints.folder_of(folder, step), planned.config)
+            check_checkpoint(get_step_folder(folder, step), plan.config)
 
-    def _attempt(
-        self, name: str, stage: Stage, step: int, progress: Progress, bar: TaskID
+    def _run_attempt(
+        self, name: str, stage: StageConfig, step: int, progress: Progress, bar: TaskID
     ) -> str | None:
-        """One training process; why the stage ends with it, None if its last step has to tell.
+        """Run one training process from ``step`` on.
+
+        Returns:
+            Why the stage ends; None if its last step has to tell.
 
         Raises:
-            TrainingFailed: it ended with an error.
+            TrainingError: the training ended with an error.
         """
         record = self.state.stages[name]
-        attempt = Attempt(len(record.attempts) + 1, step)
-        self._keep(name, replace(record, attempts=(*record.attempts, attempt)))
+        attempt = StageAttempt(len(record.attempts) + 1, step)
+        self._save_record(name, replace(record, attempts=(*record.attempts, attempt)))
         folder = self.settings.output / name
-        overrides = [*self.planned[name].overrides, *place(record.start)]
-        self._say(
+        attempt_folder = get_attempt_folder(folder, attempt.number)
+        overrides = [*self.plans[name].overrides, *build_stream_overrides(record.first_prompt)]
+        self._print_line(
             f"stage {name}: from step {step} to at most {stage.last_step}, from prompt "
-            f"{record.consumed(step)} of the stream on; log: "
-            f"{attempt_folder(folder, attempt.number) / 'train.log'}"
+            f"{record.count_prompts(step)} of the stream; log: {attempt_folder / 'train.log'}"
         )
-        training = Training(
-            overrides, attempt_folder(folder, attempt.number), folder / "tensorboard", self.lock
-        )
-        looked_at, size, why = step, 0, None
-        metrics: Metrics = {}
+        training = TrainingProcess(overrides, attempt_folder, folder / "tensorboard", self.lock)
+        checked_step, size, end_reason = step, 0, None
+        metrics: MetricsByStep = {}
         try:
-            while training.poll() is None and why is None:
-                time.sleep(LOOK_S)
-                if (now := training.logged()) != size:
-                    size, metrics = now, self._show(progress, bar, name)
-                reached = self._reached(name)
-                # verl logs a step's metrics after its checkpoint.
-                if reached > looked_at and max(metrics, default=0) >= reached:
-                    if looked_at == step:
-                        self._warn_of_missing(stage, metrics, name)
-                    looked_at = reached
-                    why = (
-                        ended(stage, metrics, record.first_step, reached)
-                        if reached < stage.last_step
-                        else None
-                    )
+            while training.read_exit_code() is None and end_reason is None:
+                time.sleep(POLL_INTERVAL_S)
+                if (new_size := training.measure_metrics()) != size:
+                    size, metrics = new_size, self._update_progress(progress, bar, name)
+                reached_step = self._find_reached_step(name)
+                # verl logs a step's metrics after its checkpoint, and the rules need both.
+                if reached_step > checked_step and max(metrics, default=0) >= reached_step:
+                    if checked_step == step:
+                        self._warn_missing_metrics(stage, metrics, name)
+                    checked_step = reached_step
+                    # At the last step verl ends by itself.
+                    if reached_step < stage.last_step:
+                        end_reason = find_end_reason(
+                            stage, metrics, record.first_step, reached_step
+                        )
         finally:
-            code = training.stop()
-            checkpoints.repair(folder / "checkpoints")
+            exit_code = training.stop_tree()
+            repair_marker(folder / "checkpoints")
             record = self.state.stages[name]
-            self._keep(
-                name,
-                replace(record, attempts=(*record.attempts[:-1], replace(attempt, exit_code=code))),
-            )
-            self._merge(name)
-        if why is not None or self._reached(name) >= stage.last_step:
-            return why
-        if code == EXIT_BAD_CONFIG and (refusal := training.refusal()):
-            raise BadStage(f"stage {name}: {refusal}")
-        raise TrainingFailed(
-            f"{training.end_of_log(30)}\nstage {name}: the training ended with {code}, its last "
-            f"checkpoint is of step {self._reached(name)}, from which the same command goes on; "
-            f"the whole log: {training.log}"
+            attempts = (*record.attempts[:-1], replace(attempt, exit_code=exit_code))
+            self._save_record(name, replace(record, attempts=attempts))
+            self._merge_metrics(name)
+        if end_reason is not None or self._find_reached_step(name) >= stage.last_step:
+            return end_reason
+        if exit_code == EXIT_BAD_CONFIG and (refusal := training.find_refusal()):
+            raise StageError(f"stage {name}: {refusal}")
+        raise TrainingError(
+            f"{training.read_log_end(_LOG_LINES)}\nstage {name}: the training ended with exit code "
+            f"{exit_code} after the checkpoint of step {self._find_reached_step(name)}; rerun the "
+            f"same command to resume from it. The whole log: {training.log}"
         )
 
-    # ---- what is on disk
-    # ------------------------------------------------------------------------------------------
+    # State on disk
 
-    def _before(self, name: str) -> tuple[str, Record] | None:
-        names = list(self.planned)
+    def _get_previous_stage(self, name: str) -> tuple[str, StageRecord] | None:
+        names = list(self.plans)
         position = names.index(name)
-        return (names[position - 1], self.state.stages[names[position - 1]]) if position else None
+        if not position:
+            return None
+        previous = names[position - 1]
+        return previous, self.state.stages[previous]
 
-    def _reached(self, name: str) -> int:
-        """The global step of the stage's last complete checkpoint."""
-        step = checkpoints.latest(self.settings.output / name / "checkpoints")
+    def _find_reached_step(self, name: str) -> int:
+        """Return the global step of the stage's last complete checkpoint."""
+        step = find_latest_step(self.settings.output / name / "checkpoints")
         return self.state.stages[name].first_step if step is None else step
 
-    def _keep(self, name: str, record: Record) -> None:
+    def _save_record(self, name: str, record: StageRecord) -> None:
         self.state.stages[name] = record
-        self.state.save(self.path)
+        self.state.write_file(self.state_file)
 
-    def _merge(self, name: str) -> Metrics:
+    def _merge_metrics(self, name: str) -> MetricsByStep:
         folder = self.settings.output / name
-        metrics = merged(folder, self.state.stages[name].attempts)
-        write_merged(folder, metrics)
+        metrics = merge_attempts(folder, self.state.stages[name].attempts)
+        write_merged_metrics(folder, metrics)
         return metrics
 
-    # ---- what is shown
-    # --------------------------------------------------------------------------------------------
+    # Output
 
-    def _show(self, progress: Progress, bar: TaskID, name: str) -> Metrics:
+    def _update_progress(self, progress: Progress, bar: TaskID, name: str) -> MetricsByStep:
+        """Show the last trained step; return the stage's metrics."""
         record = self.state.stages[name]
-        metrics = merged(self.settings.output / name, record.attempts)
-        trained = [step for step, data in metrics.items() if REWARD in data]
-        if trained:
-            last = metrics[trained[-1]]
+        metrics = merge_attempts(self.settings.output / name, record.attempts)
+        trained_steps = [step for step, data in metrics.items() if REWARD_METRIC in data]
+        if trained_steps:
+            step = trained_steps[-1]
             text = (
-                f"{name}: step {trained[-1]}, reward {last[REWARD]:.2f}, truncated "
-                f"{last[TRUNCATED_SHARE]:.0%}"
+                f"{name}: step {step}, reward {metrics[step][REWARD_METRIC]:.2f}, truncated "
+                f"{metrics[step][TRUNCATED_SHARE_METRIC]:.0%}"
             )
-            progress.update(bar, completed=trained[-1] - record.first_step, description=text)
+            progress.update(bar, completed=step - record.first_step, description=text)
         return metrics
 
-    def _warn_of_missing(self, stage: Stage, metrics: Metrics, name: str) -> None:
-        """A rule whose metric is never there never ends anything."""
-        known = {key for data in metrics.values() for key in data}
-        for metric in needed(stage):
-            if metric not in known:
-                self._say(
+    def _warn_missing_metrics(self, stage: StageConfig, metrics: MetricsByStep, name: str) -> None:
+        """Warn of rules that can never end the stage because their metric does not exist."""
+        known_names = {key for data in metrics.values() for key in data}
+        for metric in list_rule_metrics(stage):
+            if metric not in known_names:
+                self._print_line(
                     f"stage {name}: until: no step has a metric {metric} so far; "
-                    f"{nearest(metric, sorted(known))}"
+                    f"{suggest_name(metric, sorted(known_names))}"
                 )
 
-    def _say(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
