@@ -1,4 +1,4 @@
-"""What counts as the same problem, and that nothing clean does."""
+"""Which texts count as the same problem, and that no clean problem does."""
 
 import json
 import os
@@ -10,65 +10,62 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recipes.deepcoder.data import near_duplicates as twins
-from recipes.deepcoder.data.deduplication import groups_of
-from recipes.deepcoder.data.ingestion import ingest, locate
+from recipes.deepcoder.data.data_sources import SOURCES
+from recipes.deepcoder.data.deduplication import group_texts
+from recipes.deepcoder.data.ingestion import ingest_rows, locate_files
 from recipes.deepcoder.data.near_duplicates import (
-    Group,
-    Index,
-    agreement,
-    bands_of,
-    jaccard,
-    shingles_of,
-    words_of,
+    DuplicateIndex,
+    TextGroup,
+    choose_bands,
+    compare_tests,
+    compute_jaccard,
+    extract_words,
+    hash_shingles,
+    hash_tests,
 )
 from recipes.deepcoder.data.preparation_config import NearConfig, SourceConfig
-from recipes.deepcoder.data.problem_records import Record
-from tests.unit.recipes.data.mixture import story
+from recipes.deepcoder.data.problem_records import ProblemRecord
+from tests.unit.recipes.data.mixture import make_story
 from verl_pipeline.evaluation.data import Finder
 from verl_pipeline.grading.readers import READERS
 
 DATA = Path(
     os.environ.get("VERL_PIPELINE_DATA", Path(__file__).parents[4].parent / "shared" / "data")
 )
-words = st.lists(
+word_lists = st.lists(
     st.sampled_from("alpha beta gamma delta epsilon zeta eta theta".split()), max_size=40
 )
 
 
 @settings(deadline=None)
-@given(words, words, st.integers(1, 6))
+@given(word_lists, word_lists, st.integers(1, 6))
 def test_jaccard_is_that_of_the_sets_of_runs(one, other, length):
-    def runs(text):
-        return (
-            {tuple(text[i : i + length]) for i in range(max(1, len(text) - length + 1))}
-            if text
-            else set()
-        )
+    def list_runs(words):
+        if not words:
+            return set()
+        return {tuple(words[i : i + length]) for i in range(max(1, len(words) - length + 1))}
 
-    left, right = runs(one), runs(other)
+    left, right = list_runs(one), list_runs(other)
     if left | right:
-        expected = len(left & right) / len(left | right)
-        assert jaccard(shingles_of(one, length), shingles_of(other, length)) == pytest.approx(
-            expected
-        )
+        similarity = compute_jaccard(hash_shingles(one, length), hash_shingles(other, length))
+        assert similarity == pytest.approx(len(left & right) / len(left | right))
 
 
 @settings(deadline=None)
 @given(st.text(st.characters(codec="ascii")))
-def test_normalisation_forgets_case_punctuation_and_space(text):
-    decorated = "  ".join(f"{word.upper()}!" for word in words_of(text))
-    assert words_of(decorated) == words_of(" ".join(words_of(text)))
+def test_normalization_ignores_case_punctuation_and_white_space(text):
+    decorated = "  ".join(f"{word.upper()}!" for word in extract_words(text))
+    assert extract_words(decorated) == extract_words(" ".join(extract_words(text)))
 
 
-def sketches(texts):
-    group = Group(texts, 5)
-    return [group.sketch(str(number), text, None) for number, text in enumerate(texts)]
+def build_sketches(texts):
+    group = TextGroup(texts, 5)
+    return [group.build_sketch(str(number), text, None) for number, text in enumerate(texts)]
 
 
 @given(st.floats(0.3, 0.95), st.sampled_from([64, 128, 256]))
 def test_a_pair_at_the_threshold_is_rarely_missed(threshold, permutations):
-    bands, rows = bands_of(threshold, permutations)
+    bands, rows = choose_bands(threshold, permutations)
     assert bands * rows <= permutations and bands > 1
     assert (1 - threshold**rows) ** bands <= 0.01
 
@@ -78,19 +75,19 @@ def test_a_pair_at_the_threshold_is_rarely_missed(threshold, permutations):
 @given(st.integers(0, 10**6))
 def test_a_text_with_two_other_words_in_ninety_is_near_and_another_text_is_not(seed):
     generator = random.Random(seed)
-    text, other = story(generator)[0], story(generator)[0]
-    changed = text.split()
-    for place in (7, 44):
-        changed[place] = "thimble"
-    first, near, far = sketches([text, " ".join(changed), other])
-    index = Index(0.7, 0.7)
-    index.add(first)
-    twin = index.twin(near)
-    assert twin and twin.kind == "near" and 0.7 <= twin.similarity < 1
-    assert index.twin(far) is None
+    text, other = make_story(generator)[0], make_story(generator)[0]
+    words = text.split()
+    for position in (7, 44):
+        words[position] = "thimble"
+    first, near, far = build_sketches([text, " ".join(words), other])
+    index = DuplicateIndex(0.7, 0.7)
+    index.add_sketch(first)
+    match = index.find_duplicate(near)
+    assert match and match.kind == "near" and 0.7 <= match.similarity < 1
+    assert index.find_duplicate(far) is None
 
 
-def test_the_instructions_of_a_source_make_no_twins():
+def test_the_instructions_of_a_source_make_no_duplicates():
     instruction = (
         "Write a program. Read the input as described below, compute the answer, and print it on "
         "one line. " * 3
@@ -99,26 +96,24 @@ def test_the_instructions_of_a_source_make_no_twins():
         f"{instruction}\nThe {number}th {word} of {number * 7}."
         for number, word in enumerate(["apple", "pear"] * 30)
     ]
-    index = Index(0.8, 0.5)
-    for sketch in sketches(texts):
-        assert index.twin(sketch) is None
-        index.add(sketch)
+    index = DuplicateIndex(0.8, 0.5)
+    for sketch in build_sketches(texts):
+        assert index.find_duplicate(sketch) is None
+        index.add_sketch(sketch)
 
 
-def test_tests_decide_between_alike_texts():
-    def stdin(outputs):
-        return READERS["taco"](
-            json.dumps({"inputs": ["1", "2", "3"], "outputs": outputs}), name="x"
-        )
+def test_tests_decide_between_similar_texts():
+    def hash_outputs(outputs):
+        tests = json.dumps({"inputs": ["1", "2", "3"], "outputs": outputs})
+        return hash_tests(READERS["taco"](tests, name="x"))
 
     base, same, other = (
-        twins.tests_of(stdin(outputs))
-        for outputs in (["1", "4", "9"], ["1", "4", "9"], ["1", "4", "8"])
+        hash_outputs(outputs) for outputs in (["1", "4", "9"], ["1", "4", "9"], ["1", "4", "8"])
     )
-    assert agreement(base, same) is True
-    assert agreement(base, other) is False
-    assert agreement(base, {}) is None
-    assert agreement(base, dict(list(base.items())[:1])) is True
+    assert compare_tests(base, same) is True
+    assert compare_tests(base, other) is False
+    assert compare_tests(base, {}) is None
+    assert compare_tests(base, dict(list(base.items())[:1])) is True
 
 
 def test_calls_and_asserts_of_the_same_arguments_are_compared():
@@ -128,61 +123,55 @@ def test_calls_and_asserts_of_the_same_arguments_are_compared():
     asserts = READERS["mbpp"](
         {"test_list": ["assert g(1, [2]) == 3"], "code": "def g(a, b): pass"}, name="x"
     )
-    assert twins.tests_of(calls) == twins.tests_of(asserts) and twins.tests_of(calls)
+    assert hash_tests(calls) == hash_tests(asserts) and hash_tests(calls)
 
 
-def test_the_order_of_a_set_does_not_show():
-    texts = [story(random.Random(number))[0] for number in range(30)]
+def test_the_result_does_not_depend_on_the_order_of_sets():
+    texts = [make_story(random.Random(number))[0] for number in range(30)]
     texts += [text + " Again." for text in texts]
-    found = []
+    results = []
     for _ in range(2):
-        index, names = Index(0.5, 0.5), []
-        for sketch in sketches(texts):
-            twin = index.twin(sketch)
-            names.append(twin and (twin.key, twin.similarity))
-            index.add(sketch)
-        found.append(names)
-    assert found[0] == found[1]
-    assert [twin and twin[0] for twin in found[0][30:]] == [str(number) for number in range(30)]
+        index, matches = DuplicateIndex(0.5, 0.5), []
+        for sketch in build_sketches(texts):
+            match = index.find_duplicate(sketch)
+            matches.append(match and (match.key, match.similarity))
+            index.add_sketch(sketch)
+        results.append(matches)
+    assert results[0] == results[1]
+    assert [match and match[0] for match in results[0][30:]] == [str(i) for i in range(30)]
 
 
-def records(source: str) -> list[Record]:
-    files, _ = locate(
-        source, SourceConfig(), Finder(DATA if source != "quickstart" else None, hub=False)
-    )
-    return [
-        row
-        for row in ingest(source, SourceConfig(), files, lambda: None)
-        if isinstance(row, Record)
-    ]
+def read_records(source: str) -> list[ProblemRecord]:
+    folder = None if SOURCES[source].package else DATA
+    files, _ = locate_files(source, SourceConfig(), Finder(folder, hub=False))
+    rows = ingest_rows(source, SourceConfig(), files, lambda: None)
+    return [row for row in rows if isinstance(row, ProblemRecord)]
 
 
-# Pairs that are the same problem, looked at one by one: rows 141 and 569 of MBPP repeat the words
-# of 71 and 104; 756 is 434 with a link behind it, and most tests are the same.
-REAL = {"quickstart": set(), "mbpp": {"mbpp/141", "mbpp/569", "mbpp/756"}}
+# Duplicates in real data, confirmed by reading them: rows 141 and 569 of MBPP repeat the words of
+# 71 and 104; 756 is 434 with a link after it, and most of their tests are the same.
+REAL_DUPLICATES = {"quickstart": set(), "mbpp": {"mbpp/141", "mbpp/569", "mbpp/756"}}
 
 
-@pytest.mark.parametrize("source", REAL)
-def test_no_clean_row_of_real_data_has_a_twin(source):
+@pytest.mark.parametrize("source", REAL_DUPLICATES)
+def test_only_the_known_duplicates_are_found_in_real_data(source):
     if source != "quickstart" and not (DATA / "mbpp_sanitized.json").is_file():
         pytest.skip(f"{DATA} has no mbpp_sanitized.json (set VERL_PIPELINE_DATA)")
-    rows = records(source)
+    records = read_records(source)
     config = NearConfig()
-    group = groups_of(rows, config.words)[source]
-    index, removed = Index(config.threshold, config.agreeing, config.permutations), set()
-    for record in rows:
-        sketch = group.sketch(record.id, record.question, record.problem())
-        if index.twin(sketch):
+    group = group_texts(records, config.words)[source]
+    index = DuplicateIndex(config.threshold, config.agreeing, config.permutations)
+    removed = set()
+    for record in records:
+        sketch = group.build_sketch(record.id, record.question, record.read_problem())
+        if index.find_duplicate(sketch):
             removed.add(record.id)
         else:
-            index.add(sketch)
-    assert removed == REAL[source]
+            index.add_sketch(sketch)
+    assert removed == REAL_DUPLICATES[source]
 
 
-def test_shingles_are_sorted_and_each_once():
-    found = shingles_of(words_of("a b a b a b"), 2)
-    assert (
-        list(found) == sorted(set(found.tolist()))
-        and found.dtype == numpy.uint64
-        and len(found) == 2
-    )
+def test_shingles_are_sorted_without_repetitions():
+    shingles = hash_shingles(extract_words("a b a b a b"), 2)
+    assert list(shingles) == sorted(set(shingles.tolist()))
+    assert shingles.dtype == numpy.uint64 and len(shingles) == 2

@@ -1,4 +1,4 @@
-"""Files of this version, of others, of others' making, and broken ones."""
+"""Parquet files of this and other versions, of users, and broken ones."""
 
 import json
 
@@ -6,12 +6,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from recipes.deepcoder.data import parquet_schema as schema
+from recipes.deepcoder.data import parquet_schema
 from recipes.deepcoder.data.parquet_schema import (
-    MARK,
+    METADATA_KEY,
     SCHEMA,
-    BadParquet,
-    OtherVersion,
+    ParquetFileError,
+    SchemaVersionError,
     check_parquet,
     write_parquet,
 )
@@ -27,7 +27,7 @@ ROW = {
 }
 
 
-def test_what_is_written_is_accepted_and_the_same_twice(tmp_path):
+def test_a_written_file_is_accepted_and_its_bytes_are_reproducible(tmp_path):
     for name in ("a", "b"):
         write_parquet([ROW], tmp_path / f"{name}.parquet", "settings")
         assert check_parquet(tmp_path / f"{name}.parquet") is None
@@ -35,7 +35,7 @@ def test_what_is_written_is_accepted_and_the_same_twice(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
 
 
-def test_a_failed_write_leaves_the_file_of_before(tmp_path):
+def test_a_failed_write_leaves_the_previous_file(tmp_path):
     path = tmp_path / "a.parquet"
     write_parquet([ROW], path, "settings")
     before = path.read_bytes()
@@ -45,13 +45,16 @@ def test_a_failed_write_leaves_the_file_of_before(tmp_path):
 
 
 @pytest.mark.parametrize("written, advice", [(1, "run prepare again"), (3, "update the recipe")])
-def test_a_file_of_another_version_is_refused_by_its_number(tmp_path, monkeypatch, written, advice):
+def test_a_file_of_another_version_is_refused_with_its_version(
+    tmp_path, monkeypatch, written, advice
+):
     path = tmp_path / "a.parquet"
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", written)
+    monkeypatch.setattr(parquet_schema, "SCHEMA_VERSION", written)
     write_parquet([ROW], path, "settings")
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(parquet_schema, "SCHEMA_VERSION", 2)
     with pytest.raises(
-        OtherVersion, match=f"was written by version {written} of the recipe, this is 2: {advice}"
+        SchemaVersionError,
+        match=f"was written by version {written} of the recipe, this is 2: {advice}",
     ):
         check_parquet(path)
 
@@ -62,31 +65,33 @@ def test_a_users_own_file_is_accepted_with_a_note(tmp_path):
     assert "not written by the recipe" in (check_parquet(path) or "")
 
 
-@pytest.mark.parametrize("marked", [False, True])
-def test_missing_columns_are_named(tmp_path, marked):
+@pytest.mark.parametrize("has_metadata", [False, True])
+def test_missing_columns_are_named(tmp_path, has_metadata):
     path = tmp_path / "own.parquet"
     table = pyarrow.Table.from_pylist([{"data_source": "taco", "prompt": ROW["prompt"]}])
-    if marked:
+    if has_metadata:
         table = table.replace_schema_metadata(
-            {MARK: json.dumps({"schema_version": schema.SCHEMA_VERSION})}
+            {METADATA_KEY: json.dumps({"schema_version": parquet_schema.SCHEMA_VERSION})}
         )
     pyarrow.parquet.write_table(table, path)
-    with pytest.raises(BadParquet, match="no column ability, reward_model, extra_info"):
+    with pytest.raises(ParquetFileError, match="no column ability, reward_model, extra_info"):
         check_parquet(path)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no parquet"])
-def test_what_is_no_parquet_is_refused(tmp_path, content):
+@pytest.mark.parametrize("content", [None, b"", b"other content"])
+def test_a_file_that_is_not_parquet_is_refused(tmp_path, content):
     path = tmp_path / "a.parquet"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(BadParquet, match="no such file" if content is None else "no parquet file"):
+    with pytest.raises(
+        ParquetFileError, match="no such file" if content is None else "not a parquet file"
+    ):
         check_parquet(path)
 
 
-def test_a_mark_that_cannot_be_read_is_refused(tmp_path):
+def test_unreadable_metadata_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
-    table = pyarrow.Table.from_pylist([ROW], schema=SCHEMA.with_metadata({MARK: b"?"}))
+    table = pyarrow.Table.from_pylist([ROW], schema=SCHEMA.with_metadata({METADATA_KEY: b"?"}))
     pyarrow.parquet.write_table(table, path)
-    with pytest.raises(BadParquet, match="its mark .* cannot be read"):
+    with pytest.raises(ParquetFileError, match="its metadata .* cannot be read"):
         check_parquet(path)

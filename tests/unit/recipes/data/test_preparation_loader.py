@@ -1,4 +1,4 @@
-"""Settings: the profiles, what documents them, what is refused."""
+"""The settings of a preparation: profiles, documentation and refusals."""
 
 import re
 from dataclasses import fields, is_dataclass
@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from recipes.deepcoder.data.preparation_config import PrepareConfig, SourceConfig
-from recipes.deepcoder.data.preparation_loader import PROFILES, load_config
+from recipes.deepcoder.data.preparation_loader import PROFILE_FOLDER, load_preparation
 from verl_pipeline.evaluation.config import BadSetting, EngineConfig, GraderConfig
 
-LEAVES = (EngineConfig,)  # documented with the evaluation
+DOCUMENTED_ELSEWHERE = (EngineConfig,)  # with the evaluation
 
 
-def parts(config: type) -> dict[str, type]:
+def list_sections(config: type) -> dict[str, type]:
     return {
         field.name: field.default_factory
         for field in fields(config)
@@ -21,56 +21,58 @@ def parts(config: type) -> dict[str, type]:
     }
 
 
-def names(config: type, prefix: str = "") -> set[str]:
+def list_names(config: type, prefix: str = "") -> set[str]:
     found = set()
     for field in fields(config):
-        part = parts(config).get(field.name)
+        section = list_sections(config).get(field.name)
         found |= (
-            names(part, f"{prefix}{field.name}.")
-            if part and part not in LEAVES
+            list_names(section, f"{prefix}{field.name}.")
+            if section and section not in DOCUMENTED_ELSEWHERE
             else {prefix + field.name}
         )
     return found
 
 
 def test_the_full_profile_shows_every_setting():
-    def given(node, prefix=""):
+    def list_shown(node, prefix=""):
         for key, value in node.items():
             name = prefix + key
             yield from (
-                given(value, f"{name}.")
+                list_shown(value, f"{name}.")
                 if isinstance(value, dict) and value and key != "sources"
                 else [name]
             )
 
-    shown = yaml.safe_load((PROFILES / "prepare-full.yaml").read_text())
-    assert set(given(shown)) == names(PrepareConfig)
-    text = (PROFILES / "prepare-full.yaml").read_text()
+    shown = yaml.safe_load((PROFILE_FOLDER / "prepare-full.yaml").read_text())
+    assert set(list_shown(shown)) == list_names(PrepareConfig)
+    text = (PROFILE_FOLDER / "prepare-full.yaml").read_text()
     assert all(field.name in text for field in fields(SourceConfig))
 
 
 def test_every_setting_is_documented_in_its_class():
-    def check(config: type) -> None:
+    def check_docstring(config: type) -> None:
         documented = re.findall(r"^ {8}([\w, ]+):", config.__doc__ or "", re.MULTILINE)
         listed = {name.strip() for line in documented for name in line.split(",")}
-        own = {field.name for field in fields(config)} - parts(config).keys()
+        own = {field.name for field in fields(config)} - list_sections(config).keys()
         assert own <= listed, (config, own - listed)
-        for part in parts(config).values():
-            check(part)
+        for section in list_sections(config).values():
+            check_docstring(section)
 
-    check(PrepareConfig)
-    check(SourceConfig)
-    assert GraderConfig in parts(PrepareConfig).values()
+    check_docstring(PrepareConfig)
+    check_docstring(SourceConfig)
+    assert GraderConfig in list_sections(PrepareConfig).values()
 
 
 @pytest.mark.parametrize("name", ["full", "cpu"])
 def test_a_profile_is_known_by_its_name(name):
-    assert load_config(name, []).sources
-    assert load_config(str(PROFILES / f"prepare-{name}.yaml"), []) == load_config(name, [])
+    assert load_preparation(name, []).sources
+    assert load_preparation(str(PROFILE_FOLDER / f"prepare-{name}.yaml"), []) == load_preparation(
+        name, []
+    )
 
 
-def test_the_full_profile_is_deepcoders():
-    config = load_config("full", [])
+def test_the_full_profile_has_the_settings_of_deepcoder():
+    config = load_preparation("full", [])
     assert list(config.sources) == ["taco", "primeintellect", "livecodebench"]
     assert (config.tests.min, config.length.max_tokens) == (5, 2048)
     assert (config.sources["livecodebench"].start, config.sources["livecodebench"].end) == (
@@ -83,7 +85,7 @@ def test_the_full_profile_is_deepcoders():
         assert getattr(config, name) == getattr(defaults, name)
 
 
-GOOD = ("sources.taco.limit=5", "model=quickstart")
+VALID = ("sources.taco.limit=5", "model=quickstart")
 
 
 @pytest.mark.parametrize(
@@ -106,27 +108,33 @@ GOOD = ("sources.taco.limit=5", "model=quickstart")
         (["near.threshold=1.5"], r"near.threshold=1.5: must be above 0 and at most 1"),
         (
             ["difficulty.low=0.9", "difficulty.high=0.1"],
-            r"difficulty.low=0.9 must be below high=0.1",
+            r"difficulty.low=0.9 must be below difficulty.high=0.1",
         ),
         (["difficulty.mode=given"], r"difficulty.rates: name a file"),
-        (["sources.taco.start=2020-01-01"], r"sources.taco.start, end: its rows have no date"),
-        (["sources.livecodebench.start=May"], r"sources.livecodebench.start='May': an ISO date"),
+        (
+            ["sources.taco.start=2020-01-01"],
+            r"sources.taco.start, end: the rows of this source have no date",
+        ),
+        (
+            ["sources.livecodebench.start=May"],
+            r"sources.livecodebench.start='May': not an ISO date",
+        ),
         (["model="], r"model: "),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(settings, message):
+def test_wrong_settings_are_refused_by_name(settings, message):
     with pytest.raises(BadSetting, match=message):
-        load_config(None, [*GOOD, *settings])
+        load_preparation(None, [*VALID, *settings])
 
 
-def test_no_source_and_no_file_are_refused(tmp_path):
-    with pytest.raises(BadSetting, match="sources: name at least one"):
-        load_config(None, ["model=quickstart"])
+def test_missing_sources_and_unreadable_files_are_refused(tmp_path):
+    with pytest.raises(BadSetting, match="sources: no data source is selected; name at least one"):
+        load_preparation(None, ["model=quickstart"])
     with pytest.raises(
         BadSetting, match=r"--config cpus: no such file, and no profile; did you mean cpu\?"
     ):
-        load_config("cpus", [])
+        load_preparation("cpus", [])
     broken = tmp_path / "broken.yaml"
     broken.write_text("sources: [")
     with pytest.raises(BadSetting, match="settings: "):
-        load_config(str(broken), [])
+        load_preparation(str(broken), [])

@@ -8,118 +8,122 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from recipes.deepcoder.data import preparation as pipeline
+from recipes.deepcoder.data import preparation
 from recipes.deepcoder.data.preparation_config import VerifyConfig
-from recipes.deepcoder.data.problem_records import Record
-from recipes.deepcoder.data.verification import chosen
-from tests.unit.recipes.data.mixture import WRONG, story, taco
+from recipes.deepcoder.data.problem_records import ProblemRecord
+from recipes.deepcoder.data.stage_sequence import EmptyStageError
+from recipes.deepcoder.data.verification import select_solutions
+from tests.unit.recipes.data.mixture import WRONG_PROGRAM, make_story, make_taco_row
 from verl_pipeline.sandbox import Sandbox, SandboxError
 
 SETTINGS = ("sources={taco: {}}", "length.max_tokens=6000")
 
 
-def data(folder: Path, count: int, solutions=None) -> Path:
+def write_problems(folder: Path, count: int, list_solutions=None) -> Path:
+    """Write ``count`` problems; ``list_solutions`` gets the right program of each."""
     folder.mkdir()
     rows = []
     for number in range(count):
-        question, tests, program = story(random.Random(number))
-        rows.append(
-            taco(str(number), question, tests, solutions(program) if solutions else [program])
-        )
+        question, tests, program = make_story(random.Random(number))
+        solutions = list_solutions(program) if list_solutions else [program]
+        rows.append(make_taco_row(str(number), question, tests, solutions))
     (folder / "taco.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
-class Failing(Sandbox):
-    """A real sandbox whose workers are not to be had for the first ``failures`` programs after the
-    start.
+class FailingSandbox(Sandbox):
+    """A real sandbox that cannot start workers for its first ``failures`` programs.
+
+    The first worker always starts: it only checks whether programs can be isolated at all.
     """
 
     failures = 0
+    started_workers = 0
 
     @contextmanager
     def worker(self):
-        if (
-            self.busy == 0 and self.asked > 0 and type(self).failures > 0
-        ):  # the first only learns whether one starts
+        if self.busy == 0 and self.started_workers > 0 and type(self).failures > 0:
             type(self).failures -= 1
             raise SandboxError("planted")
-        self.asked += 1
+        self.started_workers += 1
         with super().worker() as worker:
             yield worker
-
-    asked = 0
 
 
 @pytest.fixture
 def failing(monkeypatch):
-    monkeypatch.setattr(pipeline, "sandbox_of", lambda *_: Failing(1))
-    return Failing
+    monkeypatch.setattr(preparation, "sandbox_of", lambda *_: FailingSandbox(1))
+    return FailingSandbox
 
 
 def test_a_program_whose_grading_failed_is_graded_again_in_the_same_run(prepare, tmp_path, failing):
-    failing.failures = 2  # a grading tries twice
-    outcome = prepare(*SETTINGS, data=data(tmp_path / "data", 3))
+    failing.failures = 2  # one grading tries twice
+    result = prepare(*SETTINGS, data=write_problems(tmp_path / "data", 3))
     assert failing.failures == 0
-    assert len(outcome.records) == 3 and all(done.complete for done in outcome.stages)
+    assert len(result.records) == 3 and all(one.is_complete for one in result.stages)
 
 
-def test_infrastructure_is_no_wrong_answer_and_the_next_run_tries_again(prepare, tmp_path, failing):
-    failing.failures = 4 * 3  # all tries of all programs
-    folder = data(tmp_path / "data", 3)
+def test_a_failed_sandbox_is_not_a_wrong_answer_and_the_next_run_tries_again(
+    prepare, tmp_path, failing
+):
+    failing.failures = 4 * 3  # all four attempts of all three programs
+    data = write_problems(tmp_path / "data", 3)
     with pytest.raises(
-        pipeline.NothingLeft, match=r"stage verify leaves no problem.*infrastructure \(planted\)"
+        EmptyStageError, match=r"stage verify leaves no problem.*infrastructure \(planted\)"
     ):
-        prepare(*SETTINGS, data=folder)
+        prepare(*SETTINGS, data=data)
     failing.failures = 0
-    outcome = prepare(*SETTINGS, data=folder)
-    assert len(outcome.records) == 3
-    assert {done.stage: done.cached for done in outcome.stages}["length"]
+    result = prepare(*SETTINGS, data=data)
+    assert len(result.records) == 3
+    assert {one.stage: one.is_cached for one in result.stages}["length"]
 
 
-def test_one_that_fails_is_listed_and_the_others_go_on(prepare, tmp_path, failing):
+def test_one_failed_grading_is_listed_and_the_others_continue(prepare, tmp_path, failing):
     failing.failures = 0
-    folder = data(tmp_path / "data", 3)
-    real = Failing.worker
+    data = write_problems(tmp_path / "data", 3)
+    start_worker = FailingSandbox.worker
 
     @contextmanager
-    def broken_for_the_first(self):
-        failing.gradings = getattr(failing, "gradings", -1) + 1
-        if failing.gradings in (1, 2, 5, 6):  # the first program's four tries
+    def fail_for_first_program(self):
+        failing.calls = getattr(failing, "calls", -1) + 1
+        if failing.calls in (1, 2, 5, 6):  # the four attempts of the first program
             raise SandboxError("planted")
-        with real(self) as worker:
+        with start_worker(self) as worker:
             yield worker
 
-    failing.worker = broken_for_the_first
+    failing.worker = fail_for_first_program
     try:
-        outcome = prepare(*SETTINGS, data=folder)
+        result = prepare(*SETTINGS, data=data)
     finally:
-        failing.worker = real
-    assert set(outcome.records.kept) == {"taco/1", "taco/2"}
-    verify = next(done for done in outcome.stages if done.stage == "verify")
-    assert not verify.complete and [row.reason for row in verify.removals()] == ["infrastructure"]
-    again = prepare(*SETTINGS, data=folder)
-    assert set(again.records.kept) == {"taco/0", "taco/1", "taco/2"}
+        failing.worker = start_worker
+    assert set(result.records.fields_by_id) == {"taco/1", "taco/2"}
+    verify = next(one for one in result.stages if one.stage == "verify")
+    assert not verify.is_complete
+    assert [row.reason for row in verify.read_removals()] == ["infrastructure"]
+    result = prepare(*SETTINGS, data=data)
+    assert set(result.records.fields_by_id) == {"taco/0", "taco/1", "taco/2"}
     rows = pyarrow.parquet.read_table(tmp_path / "out" / "train.parquet").to_pylist()
     assert all(row["extra_info"]["verified"] for row in rows)
 
 
-def test_a_solution_that_needs_too_long_is_no_disagreement(prepare, tmp_path):
+def test_a_solution_that_crashes_is_not_a_disagreement(prepare, tmp_path):
     crash = "raise SystemExit(3)"
-    outcome = prepare(*SETTINGS, data=data(tmp_path / "data", 2, lambda program: [crash, program]))
-    assert len(outcome.records) == 2
+    data = write_problems(tmp_path / "data", 2, lambda program: [crash, program])
+    assert len(prepare(*SETTINGS, data=data).records) == 2
 
 
-def test_only_so_many_solutions_are_run(prepare, tmp_path):
-    folder = data(tmp_path / "data", 2, lambda program: [WRONG, WRONG + "#", program])
-    with pytest.raises(pipeline.NothingLeft):
-        prepare(*SETTINGS, "verify.solutions=2", data=folder)
-    outcome = prepare(*SETTINGS, "verify.on_disagreement=mark", data=folder)
-    assert len(outcome.records) == 2
+def test_at_most_the_configured_number_of_solutions_is_run(prepare, tmp_path):
+    data = write_problems(
+        tmp_path / "data", 2, lambda program: [WRONG_PROGRAM, WRONG_PROGRAM + "#", program]
+    )
+    with pytest.raises(EmptyStageError):
+        prepare(*SETTINGS, "verify.solutions=2", data=data)
+    result = prepare(*SETTINGS, "verify.on_disagreement=mark", data=data)
+    assert len(result.records) == 2
 
 
-def test_what_is_no_python_3_and_what_is_there_twice_is_not_run():
+def test_repeated_solutions_and_other_languages_are_not_run():
     programs = ("print 'two'", "print(1)", "print(1)", "", "print(2)", "print(3)")
-    record = Record("x", "taco", "taco", "?", "{}", 1, (), "x:1", programs)
-    assert chosen(record, 2) == ["print(1)", "print(2)"]
+    record = ProblemRecord("x", "taco", "taco", "?", "{}", 1, (), "x:1", programs)
+    assert select_solutions(record, 2) == ["print(1)", "print(2)"]
     assert VerifyConfig().solutions == 3
