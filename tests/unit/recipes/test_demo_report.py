@@ -1,16 +1,28 @@
-"""The report of a scaled-down run: what the files say, with intervals clustered as they must be."""
+"""The report of a demonstration: numbers of the files, with correctly clustered intervals."""
 
 import pytest
 
-from recipes.deepcoder import demo_report as report
+from recipes.deepcoder.demo_report import (
+    build_stage_rows,
+    summarize_evaluation,
+    summarize_training,
+    write_demo_report,
+)
 from verl_pipeline.evaluation.estimators import proportion_interval
 from verl_pipeline.evaluation.store import write_json, write_lines
 
 
-def evaluation(folder, right, tokens, n=2):
-    """An evaluation of as many problems as ``right`` and ``tokens`` have entries, n samples each."""
+def write_evaluation(folder, rewards, tokens, n=2):
+    """Write an evaluation with n samples per problem.
+
+    Args:
+        folder: the evaluation's folder, which is returned.
+        rewards: rewards of the samples of each problem.
+        tokens: lengths of the samples of each problem.
+        n: samples per problem.
+    """
     rows, verdicts = [], []
-    for problem, (scores, lengths) in enumerate(zip(right, tokens, strict=True)):
+    for problem, (scores, lengths) in enumerate(zip(rewards, tokens, strict=True)):
         for sample in range(n):
             key = {"id": f"p{problem}", "sample": sample}
             finish = "length" if lengths[sample] == 128 else "stop"
@@ -29,9 +41,9 @@ def evaluation(folder, right, tokens, n=2):
     write_lines(folder / "parquet" / "verdicts.jsonl", verdicts)
     task = {
         "task": "parquet",
-        "data": {"sha256": "x", "problems": len(right), "origin": "f"},
+        "data": {"sha256": "x", "problems": len(rewards), "origin": "f"},
         "counts": {"samples": len(rows), "failed": 0, "infrastructure": 0, "truncated": 0},
-        "pass@1": proportion_interval([sum(scores) / n for scores in right], n).as_dict(),
+        "pass@1": proportion_interval([sum(scores) / n for scores in rewards], n).as_dict(),
         "lengths": {"mean": 50.0},
         "sampling": {"n": n, "max_tokens": 128},
         "style": "chat",
@@ -43,12 +55,12 @@ def evaluation(folder, right, tokens, n=2):
     return folder
 
 
-def stage(folder, shares):
-    (folder).mkdir(parents=True)
+def write_stage(folder, truncated_shares):
+    folder.mkdir(parents=True)
     rows = []
-    for step, share in enumerate(shares, 1):
-        side = {"trajectories": 24.0, "truncated_share": share, "reward_mean": 0.25}
-        data = {f"filters/before/{key}": value for key, value in side.items()}
+    for step, share in enumerate(truncated_shares, 1):
+        values = {"trajectories": 24.0, "truncated_share": share, "reward_mean": 0.25}
+        data = {f"filters/before/{key}": value for key, value in values.items()}
         data |= {
             "filters/after/trajectories": 24.0 * (1 - share),
             "filters/skipped_update": float(share == 1),
@@ -57,43 +69,45 @@ def stage(folder, shares):
     write_lines(folder / "metrics.jsonl", rows)
 
 
-def test_training_counts_every_step_and_clusters_by_step(tmp_path):
-    stage(tmp_path / "short", [0.5, 1.0, 0.0])
-    found = report.training(tmp_path / "short" / "metrics.jsonl")
-    assert (found["steps"], found["trajectories"], found["trained_on"]) == (3, 72, 36)
-    assert found["skipped_updates"] == 1 and found["reward"]["value"] == 0.25
-    assert found["truncated"] == proportion_interval([0.5, 1.0, 0.0], 24).as_dict()
+def test_the_summary_of_training_counts_every_step_and_clusters_by_step(tmp_path):
+    write_stage(tmp_path / "short", [0.5, 1.0, 0.0])
+    summary = summarize_training(tmp_path / "short" / "metrics.jsonl")
+    assert (summary["steps"], summary["trajectories"], summary["trained_on"]) == (3, 72, 36)
+    assert summary["skipped_updates"] == 1 and summary["reward"]["value"] == 0.25
+    assert summary["truncated"] == proportion_interval([0.5, 1.0, 0.0], 24).as_dict()
 
 
-def test_held_out_is_beyond_the_limit_by_tokens_or_cut_off(tmp_path):
-    folder = evaluation(tmp_path / "e", [[1, 0], [0, 0], [1, 1]], [[10, 65], [128, 128], [64, 5]])
-    found = report.held_out(folder, 64)
-    assert found["problems"] == 3 and found["samples"] == 6
-    assert found["beyond_limit"] == proportion_interval([0.5, 1.0, 0.0], 2).as_dict()
-    assert report.held_out(folder, 128)["beyond_limit"]["value"] == pytest.approx(1 / 3)
+def test_samples_are_beyond_the_limit_if_they_are_longer_or_truncated(tmp_path):
+    folder = write_evaluation(
+        tmp_path / "e", [[1, 0], [0, 0], [1, 1]], [[10, 65], [128, 128], [64, 5]]
+    )
+    summary = summarize_evaluation(folder, 64)
+    assert summary["problems"] == 3 and summary["samples"] == 6
+    assert summary["beyond_limit"] == proportion_interval([0.5, 1.0, 0.0], 2).as_dict()
+    assert summarize_evaluation(folder, 128)["beyond_limit"]["value"] == pytest.approx(1 / 3)
 
 
 def test_arms_are_compared_problem_by_problem(tmp_path):
     for arm in ("overlong", "unfiltered"):
-        stage(tmp_path / arm / "long", [0.5])
-    base = evaluation(tmp_path / "base", [[0, 0], [0, 1], [0, 0]], [[9, 9]] * 3)
+        write_stage(tmp_path / arm / "long", [0.5])
+    base = write_evaluation(tmp_path / "base", [[0, 0], [0, 1], [0, 0]], [[9, 9]] * 3)
     ends = {
-        "overlong": evaluation(
+        "overlong": write_evaluation(
             tmp_path / "overlong/eval/long/step_5", [[1, 1], [0, 1], [0, 1]], [[9, 9]] * 3
         ),
-        "unfiltered": evaluation(
+        "unfiltered": write_evaluation(
             tmp_path / "unfiltered/eval/long/step_5", [[1, 0], [0, 0], [0, 1]], [[9, 9]] * 3
         ),
     }
     (tmp_path / "data").mkdir()
     write_json(tmp_path / "data" / "report.json", {"outputs": {}})
     arms = {
-        arm: report.rows_of(tmp_path / arm, {"long": 128}, base, {"long": end})
+        arm: build_stage_rows(tmp_path / arm, {"long": 128}, base, {"long": end})
         for arm, end in ends.items()
     }
-    found = report.write_report(tmp_path, base, arms)
+    report = write_demo_report(tmp_path, base, arms)
     assert arms["overlong"][0]["gain"]["value"] == pytest.approx(0.5)
-    (between,) = found["between"]
+    (between,) = report["between"]
     assert (between["arm"], between["over"]) == ("overlong", "unfiltered")
     assert between["value"] == pytest.approx(1 / 3) and (between["better"], between["worse"]) == (
         2,
