@@ -99,9 +99,7 @@ def kill_prepare(model: Path, data: Path, output: Path, minimum: int) -> None:
     wait_until(lambda: not list(list_processes(process.pid)), "the sandbox to end with its process")
 
 
-def test_killed_while_verifying_it_ends_with_the_same_bytes_and_the_next_run_does_nothing(
-    model, tmp_path
-):
+def test_a_killed_run_resumes_to_the_same_bytes_and_the_next_run_does_nothing(model, tmp_path):
     data = make_mixture(3, clean=60).write_files(tmp_path / "data")
     code, _, err = wait_for(start_prepare(model, data, tmp_path / "whole", *list_settings(data)))
     assert code == 0, err
