@@ -202,6 +202,7 @@ def find_problems() -> list[str]:
 
 
 def main() -> int:
+    """Run the command line, and return its exit code."""
     match sys.argv[1:]:
         case ["write"]:
             write_locks()

@@ -115,7 +115,7 @@ def decontaminate_records(
                 record.id,
                 record.source,
                 f"{match.kind} duplicate of an evaluation problem",
-                match.describe(),
+                match.describe_match(),
                 match.key,
                 round(match.similarity, 4),
             )

@@ -39,7 +39,7 @@ def deduplicate_records(records: RecordSet, config: NearConfig) -> Iterator[Deci
             record.id,
             record.source,
             f"{match.kind} duplicate",
-            match.describe(),
+            match.describe_match(),
             match.key,
             round(match.similarity, 4),
         )

@@ -68,7 +68,7 @@ class DuplicateMatch:
     kind: str
     similarity: float
 
-    def describe(self) -> str:
+    def describe_match(self) -> str:
         """Describe in a few words how similar the words are."""
         if self.kind == "exact":
             return "the same words"

@@ -124,7 +124,7 @@ class Preparation:
             ),
         )
         policies = {name: source.without_solution for name, source in config.sources.items()}
-        sequence.apply_stage("verify", [config.verify, policies], self._verify)
+        sequence.apply_stage("verify", [config.verify, policies], self._verify_solutions)
         sequence.apply_stage(
             "deduplicate", config.near, lambda records: deduplicate_records(records, config.near)
         )
@@ -188,7 +188,7 @@ class Preparation:
             lambda records: filter_by_length(records, tokenizer, config.length, config.prompt),
         )
 
-    def _verify(self, records: RecordSet) -> Iterator[Decision]:
+    def _verify_solutions(self, records: RecordSet) -> Iterator[Decision]:
         config, grader = self.config, self.config.grader
         total = sum(len(select_solutions(record, config.verify.solutions)) for record in records)
         with (

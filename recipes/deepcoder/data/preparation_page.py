@@ -49,7 +49,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         .read_text(encoding="utf-8")
     )
     total = sum(source["left"] for source in report["sources"].values())
-    warnings = "".join(f"<li>{_escape(text)}</li>" for text in report["warnings"])
+    warnings = "".join(f"<li>{_escape_html(text)}</li>" for text in report["warnings"])
     details = {key: report[key] for key in ("settings", "versions")}
     parts = [
         f"<h1>Prepared data: {total:,} problems</h1>",
@@ -63,7 +63,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "<h2>Inputs and outputs</h2>",
         _render_files(report),
         "<h2>Settings and versions</h2>",
-        f"<pre>{_escape(json.dumps(details, indent=2))}</pre>",
+        f"<pre>{_escape_html(json.dumps(details, indent=2))}</pre>",
     ]
     return _PAGE.format(style=style, body="\n".join(filter(None, parts)))
 
@@ -90,23 +90,23 @@ def _render_stage(stage: str, report: Mapping[str, Any]) -> str:
     examples = [example for example in report["examples"] if example["stage"] == stage]
     articles = "".join(map(_render_example, examples))
     details = f"<details><summary>{len(examples)} examples</summary>{articles}</details>"
-    heading = f"<h3>{_escape(stage)}: {_escape(_CAPTIONS[stage])}</h3>"
+    heading = f"<h3>{_escape_html(stage)}: {_escape_html(_CAPTIONS[stage])}</h3>"
     return heading + table + (details if examples else "")
 
 
 def _render_example(example: Mapping[str, Any]) -> str:
     parts = [
-        f"<header><strong>{_escape(example['id'])}</strong>"
-        f"<span>{_escape(example['reason'])}</span></header>",
-        f"<p>{_escape(example['detail'])}</p>",
+        f"<header><strong>{_escape_html(example['id'])}</strong>"
+        f"<span>{_escape_html(example['reason'])}</span></header>",
+        f"<p>{_escape_html(example['detail'])}</p>",
     ]
     if example["text"]:
-        parts.append(f"<pre>{_escape(example['text'])}</pre>")
+        parts.append(f"<pre>{_escape_html(example['text'])}</pre>")
     if example["twin"]:
         similarity = example["similarity"]
         suffix = "" if similarity is None else f" (similarity {similarity:.2f})"
-        parts.append(f"<p>duplicate of: {_escape(example['twin'])}{suffix}</p>")
-        parts.append(f"<pre>{_escape(example['twin_text'])}</pre>")
+        parts.append(f"<p>duplicate of: {_escape_html(example['twin'])}{suffix}</p>")
+        parts.append(f"<pre>{_escape_html(example['twin_text'])}</pre>")
     return f"<article>{''.join(parts)}</article>"
 
 
@@ -146,7 +146,7 @@ def _render_table(
         cells = []
         for column, cell in enumerate(row):
             attribute = ' class="number"' if column in right_aligned else ""
-            cells.append(f"<{tag}{attribute}>{_escape(cell)}</{tag}>")
+            cells.append(f"<{tag}{attribute}>{_escape_html(cell)}</{tag}>")
         return "".join(cells)
 
     body = "".join(f"<tr>{render_cells(row, 'td')}</tr>" for row in rows)
@@ -158,5 +158,5 @@ def _format_removed(count: int) -> str:
     return f"-{count:,}" if count else "0"
 
 
-def _escape(value: Any) -> str:
+def _escape_html(value: Any) -> str:
     return html.escape(str(value))

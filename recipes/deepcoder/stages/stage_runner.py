@@ -96,6 +96,7 @@ class _StageRunner:
         check_identity(self.state, identity)
 
     def run(self, only: str | None) -> RunState:
+        """Train the stages that are not done; see :func:`run_stages`."""
         for name, plan in self.plans.items():
             record = self.state.stages.get(name)
             if record is not None and record.status == "done":

@@ -209,7 +209,7 @@ def _plant_contamination(mixture: Mixture, generator: random.Random) -> None:
     exact, near, contained = generator.sample(long, 3)
     stage = "decontaminate"
 
-    def plant(name: str, question: str, row: dict[str, Any], reason: str) -> None:
+    def plant_problem(name: str, question: str, row: dict[str, Any], reason: str) -> None:
         _, tests, program = make_story(generator)
         mixture.add_row(
             "taco",
@@ -217,16 +217,18 @@ def _plant_contamination(mixture: Mixture, generator: random.Random) -> None:
             (stage, reason, f"humaneval/{row['task_id']}"),
         )
 
-    plant("exact", exact["prompt"].upper(), exact, "exact duplicate of an evaluation problem")
+    plant_problem(
+        "exact", exact["prompt"].upper(), exact, "exact duplicate of an evaluation problem"
+    )
     words = near["prompt"].split(" ")
-    plant(
+    plant_problem(
         "near",
         " ".join([*words[:-1], "thimble", words[-1]]),
         near,
         "near duplicate of an evaluation problem",
     )
     story_text = " ".join(make_story(generator)[0] for _ in range(2))
-    plant(
+    plant_problem(
         "contained",
         f"{story_text}\n{contained['prompt']}\n{story_text}",
         contained,

@@ -69,7 +69,7 @@ def write_run_files(tmp_path, tiny_folder):
 def make_settings(write_run_files, tmp_path):
     """A function that makes the settings of a run with changes."""
 
-    def make(run=(), stages=None, hardware=(), overrides=()) -> RunSettings:
+    def build_settings(run=(), stages=None, hardware=(), overrides=()) -> RunSettings:
         stages_path, hardware_path = write_run_files(run, stages, hardware)
         run_config = load_runs(stages_path)["tiny"]
         return RunSettings(
@@ -81,17 +81,17 @@ def make_settings(write_run_files, tmp_path):
             overrides=list(overrides),
         )
 
-    return make
+    return build_settings
 
 
 @pytest.fixture
 def change_stages():
     """A function that changes stages, as in ``change_stages(second={"batch": 5})``."""
 
-    def make(**changes):
+    def build_stages(**changes):
         return {
             name: {**copy.deepcopy(stage), **changes.get(name, {})}
             for name, stage in STAGES.items()
         }
 
-    return make
+    return build_stages
