@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def start_pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
     """Start Ray, TransferQueue and both pools, and send the weights once.
 
-    Call :func:`verl_pipeline.verl_adapter.cpu.environment.set_environment` before: it must precede the import of
-    verl, which happens here.
+    Call :func:`verl_pipeline.verl_adapter.cpu.environment.set_environment` before: it must precede
+    the import of verl, which happens here.
 
     Args:
         overrides: added to the overrides of :mod:`verl_pipeline.testing.tiny`.

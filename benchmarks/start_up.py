@@ -1,11 +1,11 @@
-"""From the command to the first sampled token, with and without the fork server, process by process.
+"""Seconds from the command to the first sampled token, with and without the fork server.
 
 ``python -m benchmarks.start_up [--repeats 5] [--output results.json]``, from the repository's
 folder; about two minutes a repeat on two idle cores.
 
 A tiny model is trained by ``one_off_pipeline`` from our entry point and by ``sync`` from verl's.
-Each with the fork server (:mod:`verl_pipeline.fork_server`) and with ``VERL_PIPELINE_FORK_SERVER=0``,
-which lets every process import for itself. The four take turns, repeat after repeat.
+Each runs with the fork server (:mod:`verl_pipeline.fork_server`) and with
+``VERL_PIPELINE_FORK_SERVER=0``, where every process imports for itself. The four take turns, repeat after repeat.
 
 Invariants:
 * A time ends at the first output of vLLM's engine, whatever the trainer does after that.
@@ -25,7 +25,13 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from benchmarks.common import geometric_ratio, median_spread, ratio_text, table, write_report
+from benchmarks.common import (
+    estimate_ratio,
+    format_ratio,
+    print_table,
+    summarize_spread,
+    write_report,
+)
 from benchmarks.first_token import PATH
 from verl_pipeline.testing import runs, tiny
 from verl_pipeline.verl_adapter.cpu.environment import FORK_SERVER_SWITCH
@@ -135,9 +141,9 @@ def summarize(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "entry": entry.name,
-                "before": median_spread(seconds[False]),
-                "after": median_spread(seconds[True]),
-                "before / after": geometric_ratio(seconds[False], seconds[True], paired=True),
+                "before": summarize_spread(seconds[False]),
+                "after": summarize_spread(seconds[True]),
+                "before / after": estimate_ratio(seconds[False], seconds[True], paired=True),
             }
         )
     return rows
@@ -159,13 +165,13 @@ def main(
                 results.append({"repeat": repeat, **found})
                 print(f"{entry.name}, fork server {forks}: {found['seconds']:.1f} s", flush=True)
     summary = summarize(results)
-    table(
+    print_table(
         [
             {
                 "entry": row["entry"],
                 "before, s": row["before"]["median"],
                 "after, s": row["after"]["median"],
-                "before / after [95 %]": ratio_text(row["before / after"]),
+                "before / after [95 %]": format_ratio(row["before / after"]),
             }
             for row in summary
         ],

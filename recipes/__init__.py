@@ -1,3 +1,4 @@
-"""Recipes: whole training runs with verl_pipeline, run from a checkout as ``python -m
-recipes.<name>.<command>``.
+"""Whole training runs with verl_pipeline, run from a checkout.
+
+Each command is a module: ``python -m recipes.<name>.<command>``.
 """

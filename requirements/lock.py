@@ -1,9 +1,9 @@
-"""Writes and checks the lock files: `make lock`, `make lock-check`.
+"""Writes and checks the lock files: ``make lock`` and ``make lock-check``.
 
-What is locked is the dependency closure of pyproject.toml: its dependencies and the extra `cpu` in
-cpu.lock, what the extra `dev` adds in dev.lock; less the packages in ABSENT and whatever only they
-need. Run it with a Python of the version the locks are for, which has `packaging` (the project's
-.venv has).
+The locks hold all packages that pyproject.toml requires, directly or indirectly, except those in
+:data:`EXCLUDED_PACKAGES` and whatever only they require. cpu.lock holds the dependencies and the
+extra ``cpu``; dev.lock holds what the extra ``dev`` adds. Run it with the Python version that the
+locks are for; it needs the package ``packaging``, which the project's .venv has.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-HERE = Path(__file__).resolve().parent
-LOCKS = ("cpu", "dev")
+FOLDER = Path(__file__).resolve().parent
+LOCK_NAMES = ("cpu", "dev")
 
-# Required by somebody's metadata, needed by nothing that runs here.
-ABSENT = {
+# Packages that some metadata requires but nothing here needs, with the reason that the locks state.
+EXCLUDED_PACKAGES = {
     "torchvision": (
         "the package index has a CUDA build only; beside the CPU torch it breaks `import "
         "transformers`"
@@ -40,6 +40,7 @@ ABSENT = {
     "cwevals": "the client of an evaluation service; wandb never imports it",
 }
 
+# Changing this text, a title or a reason above changes the lock files.
 HEADER = """\
 # {title}
 #
@@ -63,12 +64,15 @@ TITLES = {
     ),
 }
 
-Requires = Callable[[str], Iterable[str]]  # the Requires-Dist lines of a package
+# Returns the Requires-Dist lines of a package.
+ReadRequirements = Callable[[str], Iterable[str]]
+# For each package, who requires it, and with which requirement.
+Dependents = dict[str, set[tuple[str, Requirement]]]
 
 
-def roots() -> dict[str, list[Requirement]]:
-    """What pyproject.toml asks for, by lock file."""
-    with open(HERE.parent / "pyproject.toml", "rb") as file:
+def read_roots() -> dict[str, list[Requirement]]:
+    """Return the requirements in pyproject.toml by lock."""
+    with open(FOLDER.parent / "pyproject.toml", "rb") as file:
         pyproject = tomllib.load(file)
     project = pyproject["project"]
     extras = project["optional-dependencies"]
@@ -76,42 +80,43 @@ def roots() -> dict[str, list[Requirement]]:
         "cpu": pyproject["build-system"]["requires"] + project["dependencies"] + extras["cpu"],
         "dev": extras["dev"],
     }
-    return {lock: [Requirement(line) for line in lines[lock]] for lock in LOCKS}
+    return {lock: [Requirement(line) for line in lines[lock]] for lock in LOCK_NAMES}
 
 
-def closure(
-    wanted: Iterable[Requirement], requires: Requires
-) -> dict[str, set[tuple[str, Requirement]]]:
-    """All packages reached from `wanted`, without those in ABSENT: name -> who asks for it, and
-    how.
+def compute_closure(
+    roots: Iterable[Requirement], read_requirements: ReadRequirements
+) -> Dependents:
+    """Return all packages that ``roots`` require, directly or indirectly.
+
+    :data:`EXCLUDED_PACKAGES` are left out.
     """
-    asked: dict[str, set[tuple[str, Requirement]]] = {}
-    todo = [("pyproject.toml", requirement) for requirement in wanted]
-    walked = set()
-    while todo:
-        parent, requirement = todo.pop()
+    dependents: Dependents = {}
+    pending = [("pyproject.toml", requirement) for requirement in roots]
+    visited = set()
+    while pending:
+        parent, requirement = pending.pop()
         name = canonicalize_name(requirement.name)
-        if name in ABSENT:
+        if name in EXCLUDED_PACKAGES:
             continue
-        asked.setdefault(name, set()).add((parent, requirement))
+        dependents.setdefault(name, set()).add((parent, requirement))
         for extra in {"", *requirement.extras}:
-            if (name, extra) in walked:
+            if (name, extra) in visited:
                 continue
-            walked.add((name, extra))
-            for line in requires(name):
+            visited.add((name, extra))
+            for line in read_requirements(name):
                 child = Requirement(line)
                 if child.marker is None or child.marker.evaluate({"extra": extra}):
-                    todo.append((name, child))
-    return asked
+                    pending.append((name, child))
+    return dependents
 
 
-def read() -> dict[str, dict[str, str]]:
-    """The pins: lock -> name -> version."""
+def read_locks() -> dict[str, dict[str, str]]:
+    """Return the locked version of each package, by lock and package."""
     pins: dict[str, dict[str, str]] = {}
-    for lock in LOCKS:
+    for lock in LOCK_NAMES:
         lines = [
             line
-            for line in (HERE / f"{lock}.lock").read_text().splitlines()
+            for line in (FOLDER / f"{lock}.lock").read_text().splitlines()
             if line and not line.startswith("#")
         ]
         pins[lock] = {
@@ -121,9 +126,9 @@ def read() -> dict[str, dict[str, str]]:
     return pins
 
 
-def write() -> None:
-    """Let pip resolve pyproject.toml afresh and write both lock files."""
-    wanted = roots()
+def write_locks() -> None:
+    """Let pip resolve pyproject.toml from scratch, and write both lock files."""
+    roots = read_roots()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         command = [
@@ -137,67 +142,78 @@ def write() -> None:
             str(report),
         ]
         subprocess.run(
-            command + [str(requirement) for lock in LOCKS for requirement in wanted[lock]],
+            command + [str(requirement) for lock in LOCK_NAMES for requirement in roots[lock]],
             check=True,
         )
         metadata = [item["metadata"] for item in json.loads(report.read_text())["install"]]
     versions = {canonicalize_name(entry["name"]): Version(entry["version"]) for entry in metadata}
-    lines = {canonicalize_name(entry["name"]): entry.get("requires_dist", []) for entry in metadata}
-    done: set[str] = set()
-    for lock in LOCKS:
-        names = set(closure(wanted[lock], lines.__getitem__)) - done
-        done |= names
-        absent = "\n".join(f"#   {name}: {why}" for name, why in ABSENT.items())
+    requirements = {
+        canonicalize_name(entry["name"]): entry.get("requires_dist", []) for entry in metadata
+    }
+    locked_names: set[str] = set()
+    for lock in LOCK_NAMES:
+        names = set(compute_closure(roots[lock], requirements.__getitem__)) - locked_names
+        locked_names |= names
+        absent = "\n".join(f"#   {name}: {why}" for name, why in EXCLUDED_PACKAGES.items())
         pins = "".join(f"{name}=={versions[name].public}\n" for name in sorted(names))
-        (HERE / f"{lock}.lock").write_text(HEADER.format(title=TITLES[lock], absent=absent) + pins)
+        header = HEADER.format(title=TITLES[lock], absent=absent)
+        (FOLDER / f"{lock}.lock").write_text(header + pins)
         print(f"requirements/{lock}.lock: {len(names)} packages")
 
 
-def problems() -> list[str]:
-    """What is wrong between pyproject.toml, the locks and what is installed in this Python; empty
-    if nothing is.
+def find_problems() -> list[str]:
+    """Compare pyproject.toml, the locks and the packages installed in this Python.
+
+    Returns:
+        A message for each contradiction.
     """
-    pins = {name: version for names in read().values() for name, version in names.items()}
-    found = []
+    pins = {name: version for names in read_locks().values() for name, version in names.items()}
+    problems = []
     installed: dict[str, Version] = {}
     for name, version in pins.items():
         try:
             installed[name] = Version(importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            found.append(f"{name}=={version} is locked, but not installed")
+            problems.append(f"{name}=={version} is locked, but not installed")
             continue
         if installed[name].public != Version(version).public:
-            found.append(f"{name}=={version} is locked, but {installed[name]} is installed")
+            problems.append(f"{name}=={version} is locked, but {installed[name]} is installed")
 
-    def requires(name: str) -> Iterable[str]:
+    def read_requirements(name: str) -> Iterable[str]:
         return (importlib.metadata.requires(name) or []) if name in installed else []
 
-    asked = closure([requirement for group in roots().values() for requirement in group], requires)
-    for name, askers in sorted(asked.items()):
-        for parent, requirement in askers:
+    roots = [requirement for group in read_roots().values() for requirement in group]
+    dependents = compute_closure(roots, read_requirements)
+    for name, parents in sorted(dependents.items()):
+        for parent, requirement in parents:
             if name not in pins:
-                found.append(f"{parent} asks for {requirement}, which no lock pins")
+                problems.append(f"{parent} requires {requirement}, but no lock pins it")
             elif name in installed and not requirement.specifier.contains(
                 installed[name], prereleases=True
             ):
-                found.append(f"{parent} asks for {requirement}, but {installed[name]} is installed")
-    found += [
-        f"{name} is locked, but nothing asks for it" for name in sorted(pins.keys() - asked.keys())
+                problems.append(
+                    f"{parent} requires {requirement}, but {installed[name]} is installed"
+                )
+    problems += [
+        f"{name} is locked, but nothing requires it"
+        for name in sorted(pins.keys() - dependents.keys())
     ]
-    return found
+    return problems
 
 
 def main() -> int:
+    """Run the command line, and return its exit code."""
     match sys.argv[1:]:
         case ["write"]:
-            write()
+            write_locks()
             return 0
         case ["check"]:
-            found = problems()
+            problems = find_problems()
             print(
-                "\n".join(found) or "the locks agree with pyproject.toml and with what is installed"
+                "\n".join(problems)
+                or "the locks agree with pyproject.toml and with the installed packages"
             )
-            return 1 if found else 0
+            return 1 if problems else 0
     print("usage: python requirements/lock.py write|check", file=sys.stderr)
     return 2
 

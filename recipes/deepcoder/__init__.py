@@ -1,3 +1,1 @@
-"""DeepCoder (Agentica and Together AI, April 2025), from raw problem sets to an evaluated
-checkpoint.
-"""
+"""The DeepCoder recipe (Agentica and Together AI, April 2025), from data sets to a model card."""

@@ -1,21 +1,22 @@
-"""``python -m recipes.deepcoder.ablation --data FOLDER``: the overlong filter on and off, all else
-equal.
+"""Compares the demonstration with and without the overlong filter, all else equal.
 
-Same data, same prompts in the same order, same stages; without the filter the training keeps what
-was cut off, with the reward it got. With the demo's ``--output`` the arm with the filter is the
-demo's own run, which is not run again.
+    python -m recipes.deepcoder.ablation --data FOLDER
+
+Both arms train on the same data, the same prompts in the same order and the same stages. Without
+the filter, truncated trajectories stay in the batch with the reward that they got. With the
+demonstration's ``--output``, its run is the arm with the filter and does not run again.
 """
 
 import typer
 
 from recipes.deepcoder.demo import (
-    OUTPUT,
+    DEFAULT_OUTPUT,
     DataOption,
+    EvaluationSize,
     OutputOption,
     SamplesOption,
     SettingsArgument,
-    Sizes,
-    command,
+    run_script,
 )
 
 ARMS = {
@@ -27,11 +28,11 @@ ARMS = {
 def main(
     settings: SettingsArgument = None,
     data: DataOption = None,
-    output: OutputOption = OUTPUT,
-    samples: SamplesOption = Sizes.samples,
+    output: OutputOption = DEFAULT_OUTPUT,
+    samples: SamplesOption = EvaluationSize.samples,
 ) -> None:
     """Train with and without the overlong filter, and compare problem by problem."""
-    command(ARMS, output, data, Sizes(samples), settings or [])
+    run_script(ARMS, output, data, EvaluationSize(samples), settings or [])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""``python -m recipes.deepcoder.card RUN --evaluation FOLDER``: a model card that fills itself from
-what a run left.
+"""Writes a model card from the files of a run, its data and its evaluations.
+
+    python -m recipes.deepcoder.card RUN --evaluation FOLDER
 
 Invariants:
-* Every figure is read from a file of the run, of its data or of an evaluation; what is not there is
-  said to be missing.
-* A score stands beside its interval, its number of samples and how they were drawn.
+* Every number is read from a file of the run, of its data or of an evaluation. If a file is
+  missing, the card says so.
+* A score is accompanied by its interval, its number of samples and its sampling parameters.
 """
 
 import json
@@ -16,16 +17,16 @@ from typing import Annotated, Any
 import typer
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from recipes.deepcoder.stages.config import REWARD, TRUNCATED_SHARE
+from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import write_text
 from verl_pipeline.machine import read_package_versions
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-MODEL = "actor_rollout_ref.model.path"
-# Of a stage's settings, what a reader of a card looks for.
-SHOWN = {
+MODEL_KEY = "actor_rollout_ref.model.path"
+# Settings of a stage that the card shows, by their name in the template.
+SHOWN_SETTINGS = {
     "response_length": "data.max_response_length",
     "batch": "data.train_batch_size",
     "mini_batch": "actor_rollout_ref.actor.ppo_mini_batch_size",
@@ -36,31 +37,32 @@ SHOWN = {
 }
 
 
-class NoRun(UserError):
-    """A folder that is no run, data or evaluation of this recipe."""
+class CardInputError(UserError):
+    """A folder is not a run, data or evaluation of this recipe."""
 
 
-def card(
+def build_card(
     run: Path, data: Path, evaluations: list[Path], name: str, base_model: str | None = None
 ) -> ModelCard:
-    """The card of the model that ``run`` has trained.
+    """Build the card of the model that ``run`` has trained.
 
     Args:
         run: folder of ``recipes.deepcoder.train``.
         data: folder of ``recipes.deepcoder.prepare``.
         evaluations: folders of ``verl-pipeline eval`` of the trained model.
-        name: of the model.
-        base_model: hub name of the model it began with; by default what the run was given.
+        name: name of the model.
+        base_model: hub name of the initial model; by default the model that the run was given.
 
     Raises:
-        NoRun: a folder does not have what it should.
+        CardInputError: a folder lacks a file.
     """
-    state = _json(run / "stages.json", "no run of recipes.deepcoder.train")
-    stages = [_stage(run, stage, record) for stage, record in state["stages"].items()]
-    report = _json(data / "report.json", "no data of recipes.deepcoder.prepare")
-    scores = [score for folder in evaluations for score in _scores(folder)]
-    base = base_model or str(state["identity"][MODEL])
+    state = _read_json(run / "stages.json", "recipes.deepcoder.train")
+    stages = [_summarize_stage(run, stage, record) for stage, record in state["stages"].items()]
+    report = _read_json(data / "report.json", "recipes.deepcoder.prepare")
+    scores = [score for folder in evaluations for score in _read_scores(folder)]
+    base = base_model or str(state["identity"][MODEL_KEY])
     header = ModelCardData(
+        # A local folder is not a name that the hub could link to.
         base_model=base if base_model or not Path(base).is_absolute() else None,
         library_name="transformers",
         pipeline_tag="text-generation",
@@ -85,64 +87,67 @@ def card(
         name=name,
         base=base,
         stages=stages,
-        unfinished=[stage["name"] for stage in stages if stage["ended_at"] is None],
-        sources=_sources(report),
-        removed_by=report["stages"],
-        contamination=sorted(report["evaluations"]),
+        unfinished_stages=[stage["name"] for stage in stages if stage["end_step"] is None],
+        sources=_summarize_sources(report),
+        preparation_stages=report["stages"],
+        evaluation_tasks=sorted(report["evaluations"]),
         data_warnings=report["warnings"],
         scores=scores,
         versions=read_package_versions(),
     )
 
 
-def _json(path: Path, else_: str) -> dict[str, Any]:
+def _read_json(path: Path, command: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise NoRun(f"{path} is not there: {path.parent} is {else_}") from error
+        raise CardInputError(
+            f"{path} does not exist: {path.parent} was not written by {command}; name its output "
+            "folder"
+        ) from error
     except ValueError as error:
-        raise NoRun(f"{path}: no JSON: {error}") from error
+        raise CardInputError(f"{path}: not valid JSON: {error}") from error
 
 
-def _stage(run: Path, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    settings = record["settings"]
-    metrics = [json.loads(line)["data"] for line in _lines(run / name / "metrics.jsonl")]
-    trained = [step for step in metrics if REWARD in step]
+def _summarize_stage(run: Path, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    overrides = record["settings"]
+    metrics = [json.loads(line)["data"] for line in _read_lines(run / name / "metrics.jsonl")]
+    trained_steps = [step for step in metrics if REWARD_METRIC in step]
     return {
         "name": name,
         "first_step": record["first_step"],
-        "ended_at": record["ended_at"],
-        "why": record["why"],
-        "attempts": len(record["attempts"]),
-        "reward": _ends([step[REWARD] for step in trained]),
-        "truncated": _ends([step[TRUNCATED_SHARE] for step in trained]),
-        "skipped": int(sum(step.get("filters/skipped_update", 0) for step in metrics)),
-        **{key: settings.get(field, "default") for key, field in SHOWN.items()},
+        "end_step": record["ended_at"],
+        "end_reason": record["why"],
+        "reward": _take_ends([step[REWARD_METRIC] for step in trained_steps]),
+        "truncated": _take_ends([step[TRUNCATED_SHARE_METRIC] for step in trained_steps]),
+        "skipped_updates": int(sum(step.get("filters/skipped_update", 0) for step in metrics)),
+        **{field: overrides.get(key, "default") for field, key in SHOWN_SETTINGS.items()},
     }
 
 
-def _ends(values: list[float]) -> tuple[float, float] | None:
+def _take_ends(values: list[float]) -> tuple[float, float] | None:
+    """Return the first and the last value, or None if there are none."""
     return (values[0], values[-1]) if values else None
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def _sources(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _summarize_sources(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
             "rows": source["rows"],
             "left": source["left"],
-            "removed": {stage: steps["went"] for stage, steps in source["stages"].items()},
+            "removed": {stage: counts["went"] for stage, counts in source["stages"].items()},
             "origin": source.get("origin", ""),
         }
         for name, source in report["sources"].items()
     ]
 
 
-def _scores(folder: Path) -> list[dict[str, Any]]:
+def _read_scores(folder: Path) -> list[dict[str, Any]]:
     results = read_results(folder)
     return [
         {
@@ -169,21 +174,19 @@ def main(
         list[Path] | None, typer.Option(help="Folder of verl-pipeline eval; may be repeated.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The model's name; by default the run's.")
+        str | None, typer.Option(help="Name of the model; by default the run's.")
     ] = None,
-    base_model: Annotated[
-        str | None, typer.Option(help="Hub name of the model it began with.")
-    ] = None,
+    base_model: Annotated[str | None, typer.Option(help="Hub name of the initial model.")] = None,
     output: Annotated[Path | None, typer.Option(help="By default RUN/README.md.")] = None,
 ) -> None:
-    """Write a model card from what a run, its data and its evaluations left."""
+    """Write a model card from the files of a run, its data and its evaluations."""
     try:
-        made = card(run, data, evaluation or [], name or run.resolve().name, base_model)
+        card = build_card(run, data, evaluation or [], name or run.resolve().name, base_model)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     target = output or run / "README.md"
-    write_text(target, str(made))
+    write_text(target, str(card))
     print(f"written: {target}")
 
 

@@ -1,17 +1,18 @@
-"""``python -m recipes.deepcoder.demo --data FOLDER``: the whole recipe scaled down, on this
-machine, with real engines.
+"""The whole recipe, scaled down to run on two CPU cores with real engines.
 
-Data is prepared, a model of 135M parameters is trained in two stages of growing context, and the
-model before training and after each stage is evaluated on problems held out from training.
+    python -m recipes.deepcoder.demo --data FOLDER
 
-    OUTPUT/data                 what prepare wrote
+It prepares data, trains a model of 135M parameters in two stages of growing context, and evaluates
+the model before training and after each stage on problems held out from training.
+
+    OUTPUT/data                 prepared data
     OUTPUT/base                 evaluation of the model before training
-    OUTPUT/<arm>                stages of a training; <arm>/eval/<stage> their evaluations
+    OUTPUT/<arm>                stages of one training; <arm>/eval/<stage> their evaluations
     OUTPUT/report.json, .md     truncated share and score of each stage, with intervals
 
 Invariants:
-* Every number of the report is read from what a run left behind; nothing is chosen or left out.
-* The same command goes on where an earlier one stopped.
+* Every number of the report is read from files of the run; none is selected or left out.
+* If interrupted, rerun the same command to resume.
 """
 
 import json
@@ -24,48 +25,54 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from recipes.deepcoder.report import markdown, rows_of, write_report
-from recipes.deepcoder.stages.config import STAGES, load_hardware, load_runs, run_of
+from recipes.deepcoder.demo_report import build_stage_rows, render_markdown, write_demo_report
+from recipes.deepcoder.stages.stage_loader import (
+    STAGES_FILE,
+    load_hardware,
+    load_runs,
+    select_run,
+)
 from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings, evaluate_checkpoint
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.processes import end_with_parent, raise_on_signals
 from verl_pipeline.quickstart.model import prepare_model
 
 HARDWARE = "cpu"
-OUTPUT = Path("outputs/deepcoder-demo")
+DEFAULT_OUTPUT = Path("outputs/deepcoder-demo")
 SettingsArgument = Annotated[list[str] | None, typer.Argument(help="Further settings of prepare.")]
 DataOption = Annotated[Path | None, typer.Option(help="Folder of local data files.")]
-OutputOption = Annotated[Path, typer.Option(help="Folder of everything.")]
-SamplesOption = Annotated[int, typer.Option(min=2, help="Responses to each held-out problem.")]
+OutputOption = Annotated[Path, typer.Option(help="Folder of all results.")]
+SamplesOption = Annotated[int, typer.Option(min=2, help="Responses per held-out problem.")]
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How much is measured.
+class EvaluationSize:
+    """Size of each evaluation.
 
     Attributes:
-        samples: responses to each held-out problem.
-        max_tokens: of each; the last stage's limit, so that all models are asked the same.
+        samples: responses per held-out problem.
+        max_tokens: maximum length of a response. It is the last stage's limit for all evaluations,
+            so that they are comparable.
     """
 
     samples: int = 8
     max_tokens: int = 128
 
 
-class StepFailed(Exception):
-    """A command of the recipe ended with an error, which it has shown."""
+class CommandError(Exception):
+    """A command of the recipe failed; it has printed its error itself."""
 
-    def __init__(self, code: int):
-        self.code = code
+    def __init__(self, exit_code: int):
+        self.exit_code = exit_code
 
 
 def run_command(module: str, *arguments: str) -> None:
-    """Run ``python -m module arguments`` with its output on ours; it ends with us, by SIGTERM.
+    """Run ``python -m module arguments`` with our output; SIGTERM ends it when we end.
 
     Raises:
-        StepFailed: it ended with another code than 0.
+        CommandError: its exit code is not 0.
     """
-    # In a session of its own, so that Ctrl-C reaches it once, through us.
+    # In a session of its own, so that Ctrl-C reaches it only once, through us.
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.DEVNULL,
@@ -73,67 +80,51 @@ def run_command(module: str, *arguments: str) -> None:
         preexec_fn=end_with_parent,
     )
     try:
-        code = process.wait()
+        exit_code = process.wait()
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
         raise
-    if code:
-        raise StepFailed(code)
+    if exit_code:
+        raise CommandError(exit_code)
 
 
-def prepare_data(output: Path, local: Path | None, settings: list[str]) -> Path:
-    """The folder of prepared data."""
-    data = output / "data"
-    named = ["--data", str(local)] if local else []
-    run_command(
-        "recipes.deepcoder.prepare", "--config", "cpu", "--output", str(data), *named, *settings
-    )
-    return data
+def prepare_data(output: Path, local_data: Path | None, settings: list[str]) -> Path:
+    """Prepare the data, and return its folder."""
+    folder = output / "data"
+    arguments = ["--config", "cpu", "--output", str(folder)]
+    if local_data:
+        arguments += ["--data", str(local_data)]
+    run_command("recipes.deepcoder.prepare", *arguments, *settings)
+    return folder
 
 
-def evaluate_base(output: Path, sizes: Sizes) -> Path:
-    """Evaluate the model before training; the evaluation's folder."""
+def evaluate_base(output: Path, size: EvaluationSize) -> Path:
+    """Evaluate the model before training, and return the folder of the evaluation."""
     folder = output / "base"
-    settings = _evaluation(output / "data", sizes)
-    run_command(
-        "verl_pipeline.cli",
-        "eval",
-        "--model",
-        str(prepare_model()),
-        "--output",
-        str(folder),
-        *settings,
-    )
+    arguments = ["eval", "--model", str(prepare_model()), "--output", str(folder)]
+    run_command("verl_pipeline.cli", *arguments, *_build_eval_settings(output / "data", size))
     return folder
 
 
 def train_arm(
-    output: Path, arm: str, sizes: Sizes, overrides: list[str], console: Console
+    output: Path, arm: str, size: EvaluationSize, overrides: list[str], console: Console
 ) -> dict[str, Path]:
-    """Train all stages below ``output/arm`` and evaluate the end of each; the evaluations' folders
-    by stage.
+    """Train all stages below ``output/arm`` and evaluate the last checkpoint of each.
+
+    Returns:
+        The folder of each stage's evaluation, by stage.
     """
     folder = output / arm
-    run_command(
-        "recipes.deepcoder.train",
-        *(
-            "--hardware",
-            HARDWARE,
-            "--data",
-            str(output / "data"),
-            "--output",
-            str(folder),
-            *overrides,
-        ),
-    )
+    arguments = ["--hardware", HARDWARE, "--data", str(output / "data"), "--output", str(folder)]
+    run_command("recipes.deepcoder.train", *arguments, *overrides)
     stages = json.loads((folder / "stages.json").read_text())["stages"]
     evaluations = {}
     for name, stage in stages.items():
         watch = WatchSettings(
             folder / name / "checkpoints",
             folder / "eval" / name,
-            _evaluation(output / "data", sizes),
+            _build_eval_settings(output / "data", size),
         )
         evaluations[name] = watch.output / f"step_{stage['ended_at']}"
         if not (evaluations[name] / "results.json").is_file():
@@ -141,90 +132,97 @@ def train_arm(
     return evaluations
 
 
-def _evaluation(data: Path, sizes: Sizes) -> list[str]:
-    """Settings of ``verl-pipeline eval``: the held-out problems, asked and sampled as in training."""
+def _build_eval_settings(data: Path, size: EvaluationSize) -> list[str]:
+    """Return settings of ``verl-pipeline eval``: held-out problems, sampled as in training."""
     return [
         "tasks=[parquet]",
         f"options.parquet.file={(data / 'heldout.parquet').resolve()}",
         f"train_data=[{(data / 'train.parquet').resolve()}]",
-        f"sampling.n={sizes.samples}",
-        f"sampling.max_tokens={sizes.max_tokens}",
+        f"sampling.n={size.samples}",
+        f"sampling.max_tokens={size.max_tokens}",
         "sampling.temperature=1.0",
         "sampling.top_p=1.0",
     ]
 
 
-def stage_limits() -> dict[str, int]:
-    """Longest response of each stage, tokens."""
-    run = run_of(load_runs(STAGES), load_hardware(HARDWARE).run, STAGES)
+def load_response_limits() -> dict[str, int]:
+    """Return the maximum length of a response in each stage, in tokens."""
+    run = select_run(load_runs(STAGES_FILE), load_hardware(HARDWARE).run, STAGES_FILE)
     return {name: stage.response_length for name, stage in run.stages.items()}
 
 
-def demonstrate(
+def run_demo(
     output: Path,
-    local: Path | None,
+    local_data: Path | None,
     arms: dict[str, list[str]],
-    sizes: Sizes,
+    size: EvaluationSize,
     settings: list[str],
     console: Console,
 ) -> dict[str, Any]:
-    """Prepare, evaluate, train every arm; the report.
+    """Prepare the data, evaluate the model, train every arm, and return the report.
 
     Args:
-        arms: overrides of the training, by name.
-        settings: further ones of prepare.
+        output: folder of all results.
+        local_data: folder of local data files.
+        arms: overrides of each training, by name.
+        size: size of each evaluation.
+        settings: further settings of prepare.
+        console: where progress is shown.
     """
     output.mkdir(parents=True, exist_ok=True)
     console.rule("data")
-    prepare_data(output, local, settings)
+    prepare_data(output, local_data, settings)
     console.rule("the model before training")
-    base = evaluate_base(output, sizes)
-    found = {}
+    base = evaluate_base(output, size)
+    rows_by_arm = {}
     for arm, overrides in arms.items():
         console.rule(f"training: {arm}")
-        evaluations = train_arm(output, arm, sizes, overrides, console)
-        found[arm] = rows_of(output / arm, stage_limits(), base, evaluations)
-    return write_report(output, base, found)
+        evaluations = train_arm(output, arm, size, overrides, console)
+        rows_by_arm[arm] = build_stage_rows(output / arm, load_response_limits(), base, evaluations)
+    return write_demo_report(output, base, rows_by_arm)
 
 
-def show(report: dict[str, Any], output: Path, console: Console) -> None:
-    """Print the report and say where it is."""
+def print_report(report: dict[str, Any], output: Path, console: Console) -> None:
+    """Print the report and where it was written."""
     from rich.markdown import Markdown
 
-    console.print(Markdown(markdown(report)))
+    console.print(Markdown(render_markdown(report)))
     console.print(
         f"written: {output}/report.json, {output}/report.md", markup=False, soft_wrap=True
     )
 
 
-def command(
-    arms: dict[str, list[str]], output: Path, data: Path | None, sizes: Sizes, settings: list[str]
+def run_script(
+    arms: dict[str, list[str]],
+    output: Path,
+    data: Path | None,
+    size: EvaluationSize,
+    settings: list[str],
 ) -> None:
-    """What a script of this recipe does with the user's words: run, show, and end with the right
-    exit code.
-    """
+    """Run the demonstration as a command: print the report, and exit with the right code."""
     raise_on_signals()
     console = Console()
     try:
-        show(demonstrate(output.resolve(), data, arms, sizes, settings, console), output, console)
-    except StepFailed as error:
-        raise typer.Exit(error.code) from error
+        report = run_demo(output.resolve(), data, arms, size, settings, console)
+        print_report(report, output, console)
+    except CommandError as error:
+        raise typer.Exit(error.exit_code) from error
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from there", file=sys.stderr)
+        print("interrupted; rerun the same command to resume", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
 def main(
     settings: SettingsArgument = None,
     data: DataOption = None,
-    output: OutputOption = OUTPUT,
-    samples: SamplesOption = Sizes.samples,
+    output: OutputOption = DEFAULT_OUTPUT,
+    samples: SamplesOption = EvaluationSize.samples,
 ) -> None:
     """Prepare, train two stages and evaluate, on two CPU cores in less than half an hour."""
-    command({"overlong": []}, output, data, Sizes(samples), settings or [])
+    run_script({"overlong": []}, output, data, EvaluationSize(samples), settings or [])
 
 
 if __name__ == "__main__":

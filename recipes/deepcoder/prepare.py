@@ -1,10 +1,11 @@
-"""Prepares training data: ``python -m recipes.deepcoder.prepare --config cpu``; the same command
-goes on after a stop.
+"""Prepares training data; if interrupted, rerun the same command to resume.
+
+    python -m recipes.deepcoder.prepare --config cpu
 
 Invariants:
-* One process at a time works in a folder.
-* What is refused is one line and exit code 2, a stop by the user 130; what is done is kept in
-  either case.
+* One process at a time works in an output folder.
+* A refusal is one line with exit code 2; an interrupt by the user ends with exit code 130. In both
+  cases finished work is kept.
 """
 
 import os
@@ -19,8 +20,11 @@ from rich.table import Table
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.processes import raise_on_signals
 
+# Columns of the output if it is not a terminal: the summary table needs more than the usual 80.
+_FILE_WIDTH = 160
 
-def prepare(
+
+def main(
     settings: Annotated[
         list[str] | None, typer.Argument(help="Further settings, as in length.max_tokens=1024.")
     ] = None,
@@ -30,58 +34,53 @@ def prepare(
         Path | None, typer.Option(help="Folder of the parquet files and the report.")
     ] = None,
 ) -> None:
-    """Ingest, check, de-duplicate, decontaminate and measure coding problems; write parquet files
-    in verl's schema.
-    """
-    from recipes.deepcoder.data.pipeline import Pipeline
-    from recipes.deepcoder.data.report import write_reports
-    from recipes.deepcoder.data.settings import load_config
+    """Prepare verified coding problems as parquet files in verl's schema."""
+    from recipes.deepcoder.data.preparation import Preparation
+    from recipes.deepcoder.data.preparation_loader import load_preparation
+    from recipes.deepcoder.data.preparation_report import write_reports
     from verl_pipeline.evaluation.store import lock_folder
     from verl_pipeline.quickstart.model import ModelUnavailableError
     from verl_pipeline.sandbox import SandboxError
 
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    given = [*([f"data={data}"] if data else []), *([f"output={output}"] if output else [])]
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    options = [*([f"data={data}"] if data else []), *([f"output={output}"] if output else [])]
     try:
-        chosen = load_config(config, [*(settings or []), *given])
-        with lock_folder(Path(chosen.work or Path(chosen.output) / "work")):
-            outcome = Pipeline(chosen, console).run()
-            report = write_reports(chosen, outcome)
+        loaded = load_preparation(config, [*(settings or []), *options])
+        with lock_folder(Path(loaded.work or Path(loaded.output) / "work")):
+            result = Preparation(loaded, console).run()
+            report = write_reports(loaded, result)
     except KeyboardInterrupt:
         print(
-            "stopped; what is done is kept, and the same command goes on from there",
+            "interrupted; finished work is kept, rerun the same command to resume",
             file=sys.stderr,
         )
         raise typer.Exit(130) from None
     except (UserError, SandboxError, ModelUnavailableError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
-    console.print(summary(report))
+    console.print(build_summary(report))
     for warning in report["warnings"]:
         console.print(warning, style="yellow", markup=False, highlight=False)
-    written = [
-        *(f"{chosen.output}/{name}" for name in report["outputs"]),
-        f"{chosen.output}/report.html",
-    ]
-    console.print(f"written: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
+    files = [*report["outputs"], "report.html"]
+    written = ", ".join(f"{loaded.output}/{name}" for name in files)
+    console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
 
 
-def summary(report: dict[str, Any]) -> Table:
-    """A row a source: what each stage removed."""
+def build_summary(report: dict[str, Any]) -> Table:
+    """Build a table with a row per data source: how many rows each stage removed."""
     stages = [stage for stage in report["stages"] if stage != "split"]
     table = Table(
-        "source", "rows", *stages, "left", "train", "held out", caption="removed by each stage"
+        "source", "rows", *stages, "left", "train", "held out", caption="rows removed by each stage"
     )
     for name, source in report["sources"].items():
-        went = [str(-source["stages"][stage]["went"] or 0) for stage in stages]
+        removed = [str(-source["stages"][stage]["went"] or 0) for stage in stages]
         splits = [str(source["splits"].get(split, 0)) for split in ("train", "heldout")]
-        table.add_row(name, str(source["rows"]), *went, str(source["left"]), *splits)
+        table.add_row(name, str(source["rows"]), *removed, str(source["left"]), *splits)
     return table
 
 
 if __name__ == "__main__":
     raise_on_signals()
-    os.environ.setdefault(
-        "TOKENIZERS_PARALLELISM", "true"
-    )  # else it warns of every fork of the sandbox
-    typer.run(prepare)
+    # Unset, the tokenizer warns of every fork of the sandbox.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    typer.run(main)

@@ -1,13 +1,13 @@
-"""``python -m recipes.deepcoder.train [verl overrides]``: DeepCoder's training, stage after stage.
+"""Trains the stages of a run, one after the other.
 
     python -m recipes.deepcoder.train --hardware cpu
     python -m recipes.deepcoder.train --hardware 32xH100 --dry-run
 
-The same command goes on where an earlier one stopped, however it stopped. Runs are in
-``stages.yaml``, machines in ``hardware/<name>.yaml``.
+If interrupted, in whatever way, rerun the same command to resume. Runs are defined in
+``stages.yaml``, hardware in ``hardware/<name>.yaml``.
 
-Invariant: exit code 2 for what is refused, before anything is loaded, with one line; 130 for
-Ctrl-C; 1 for a training that failed.
+Invariant: a refusal is one line with exit code 2, before anything is loaded; Ctrl-C ends with exit
+code 130, a failed training with 1.
 """
 
 import os
@@ -19,17 +19,20 @@ import typer
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from recipes.deepcoder.stages.child import TrainingFailed, command
-from recipes.deepcoder.stages.compose import Settings, place, split_words
-from recipes.deepcoder.stages.config import (
-    QUICKSTART,
-    STAGES,
-    Hardware,
-    check_stage,
+from recipes.deepcoder.stages.stage_config import QUICKSTART_MODEL, HardwareConfig
+from recipes.deepcoder.stages.stage_loader import (
+    STAGES_FILE,
+    check_stage_name,
     load_hardware,
     load_runs,
-    run_of,
+    select_run,
 )
+from recipes.deepcoder.stages.stage_overrides import (
+    RunSettings,
+    build_stream_overrides,
+    split_overrides,
+)
+from recipes.deepcoder.stages.training_process import TrainingError, build_command
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.processes import raise_on_signals
 
@@ -39,15 +42,15 @@ EXIT_REFUSED, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 def main(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="verl's settings, for every stage; reproduce=released as well."),
+        typer.Argument(help="Settings of verl for every stage; also reproduce=released."),
     ] = None,
-    stages: Annotated[Path, typer.Option(help="File of runs and their stages.")] = STAGES,
+    stages: Annotated[Path, typer.Option(help="File of runs and their stages.")] = STAGES_FILE,
     hardware: Annotated[str, typer.Option(help="32xH100, 8xA100, cpu, or a file.")] = "cpu",
     run: Annotated[
-        str | None, typer.Option(help="Run of the file; by default the hardware's.")
+        str | None, typer.Option(help="Run of the stages file; by default the hardware's.")
     ] = None,
     stage: Annotated[
-        str | None, typer.Option(help="Only this stage; those before it must be done.")
+        str | None, typer.Option(help="Train only this stage; earlier ones must be done.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder that prepare has written; by default the run's.")
@@ -58,61 +61,64 @@ def main(
         bool, typer.Option("--dry-run", help="Check, print verl's resolved settings, stop.")
     ] = False,
 ) -> None:
-    """Train the stages of a run; the same command goes on where an earlier one stopped."""
-    raise_on_signals()  # for the training to end with us
+    """Train the stages of a run; if interrupted, rerun the same command to resume."""
+    raise_on_signals()  # the training ends when we end
     console = Console(stderr=True)
     try:
-        machine = load_hardware(hardware)
-        name = run or machine.run
-        chosen = run_of(load_runs(stages), name, stages)
-        check_stage(chosen, stage)
-        variant, given = split_words(overrides or [], reproduce)
-        settings = Settings(
-            chosen,
-            machine,
-            _model(chosen.model),
-            (data or Path(chosen.data)).resolve(),
-            (output or Path("outputs/deepcoder") / name).resolve(),
+        hardware_config = load_hardware(hardware)
+        run_name = run or hardware_config.run
+        run_config = select_run(load_runs(stages), run_name, stages)
+        check_stage_name(run_config, stage)
+        variant, own_overrides = split_overrides(overrides or [], reproduce)
+        settings = RunSettings(
+            run_config,
+            hardware_config,
+            _resolve_model(run_config.model),
+            (data or Path(run_config.data)).resolve(),
+            (output or Path("outputs/deepcoder") / run_name).resolve(),
             variant,
-            given,
+            own_overrides,
         )
-        _choose_platform(machine, dry_run)
+        _choose_platform(hardware_config, dry_run)
         if dry_run:
-            _show(settings, stage)
+            _print_plans(settings, stage)
         else:
-            _train(settings, stage, console)
+            _train_stages(settings, stage, console)
     except (UserError, OSError) as error:
         console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_REFUSED) from error
-    except TrainingFailed as error:
+    except TrainingError as error:
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt:
         console.print(
-            "interrupted: the last checkpoint stands, the same command goes on from it",
+            "interrupted; rerun the same command to resume from the last checkpoint",
             soft_wrap=True,
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def _model(name: str) -> str:
-    """The folder or hub name that ``model`` of a run stands for.
+def _resolve_model(name: str) -> str:
+    """Return the folder or hub name of a run's ``model``.
 
     Raises:
-        UserError: the quickstart's model can be neither found nor made.
+        UserError: the quickstart's model can neither be found nor made.
     """
-    if name != QUICKSTART:
+    if name != QUICKSTART_MODEL:
         return name
     from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
 
     try:
         return str(prepare_model())
     except ModelUnavailableError as error:
-        raise UserError(f"model={QUICKSTART}: {' '.join(str(error).split())}") from error
+        raise UserError(f"model={QUICKSTART_MODEL}: {' '.join(str(error).split())}") from error
 
 
-def _choose_platform(hardware: Hardware, dry_run: bool) -> None:
-    """verl fixes its platform while it is imported, so before that; what the user has set wins."""
+def _choose_platform(hardware: HardwareConfig, dry_run: bool) -> None:
+    """Set verl's platform, unless the user has set it.
+
+    verl fixes its platform while it is imported, so this must come before.
+    """
     import torch
 
     if hardware.device == "cpu":
@@ -121,34 +127,37 @@ def _choose_platform(hardware: Hardware, dry_run: bool) -> None:
         os.environ.setdefault("VERL_PLATFORM", "nvidia")
 
 
-def _show(settings: Settings, only: str | None) -> None:
-    """Print each stage as a YAML document: the command and what was not checked as comments, then
-    verl's settings.
+def _print_plans(settings: RunSettings, only: str | None) -> None:
+    """Print each stage as a YAML document.
+
+    Comments hold the command, the derived settings and the skipped checks; verl's settings follow.
     """
-    from recipes.deepcoder.stages.checks import plan
+    from recipes.deepcoder.stages.stage_checks import plan_stages
 
-    for planned in plan(settings, dry_run=True):
-        if only not in (None, planned.name):
+    for plan in plan_stages(settings, dry_run=True):
+        if only not in (None, plan.name):
             continue
-        line = shlex.join(command([*planned.overrides, *place(0)])).replace("\n", "'$'\\n''")
-        print(f"---\n# stage {planned.name}\n# {line}")
-        for text in planned.derived:
+        command = shlex.join(build_command([*plan.overrides, *build_stream_overrides(0)]))
+        # A quoted newline would end the comment; $'\n' keeps the command on one line for the shell.
+        command = command.replace("\n", "'$'\\n''")
+        print(f"---\n# stage {plan.name}\n# {command}")
+        for text in plan.derived:
             print(f"# derived: {text}")
-        for text in planned.notes:
+        for text in plan.notes:
             print(f"# {text}")
-        print(OmegaConf.to_yaml(planned.config, resolve=True))
+        print(OmegaConf.to_yaml(plan.config, resolve=True))
 
 
-def _train(settings: Settings, only: str | None, console: Console) -> None:
-    from recipes.deepcoder.stages.checks import plan
-    from recipes.deepcoder.stages.runner import run
+def _train_stages(settings: RunSettings, only: str | None, console: Console) -> None:
+    from recipes.deepcoder.stages.stage_checks import plan_stages
+    from recipes.deepcoder.stages.stage_runner import run_stages
 
-    planned = plan(settings)
-    for note in dict.fromkeys(note for stage in planned for note in stage.notes):
+    plans = plan_stages(settings)
+    for note in dict.fromkeys(note for plan in plans for note in plan.notes):
         console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    run(settings, planned, only, console)
+    run_stages(settings, plans, only, console)
     console.print(
-        "checkpoints are evaluated by: verl-pipeline eval-watch "
+        "to evaluate the checkpoints: verl-pipeline eval-watch "
         f"{settings.output}/<stage>/checkpoints",
         markup=False,
         highlight=False,

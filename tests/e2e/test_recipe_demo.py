@@ -1,6 +1,4 @@
-"""DeepCoder's recipe as its README gives it: the demonstration and its ablation, about forty
-minutes on two cores.
-"""
+"""The demonstration and its ablation, as in the recipe's README: forty minutes on two cores."""
 
 import json
 import os
@@ -24,9 +22,11 @@ pytestmark = [
 
 def test_both_arms_are_prepared_trained_evaluated_and_reported(tmp_path):
     output = tmp_path / "demo"
-    words = ["--data", str(DATA), "--output", str(output)]
+    arguments = ["--data", str(DATA), "--output", str(output)]
     run = subprocess.run(
-        [sys.executable, "-m", "recipes.deepcoder.ablation", *words], cwd=ROOT, capture_output=True
+        [sys.executable, "-m", "recipes.deepcoder.ablation", *arguments],
+        cwd=ROOT,
+        capture_output=True,
     )
     assert run.returncode == 0, run.stderr.decode()[-6000:]
     report = json.loads((output / "report.json").read_text())

@@ -1,9 +1,8 @@
-"""The command as users run it: killed in the middle, stopped, without the hub; the difficulty of a
-real model.
-"""
+"""The command as users run it: killed, interrupted, without the hub, and with a real model."""
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.recipes.data.mixture import planted_mixture, story, taco
+from tests.unit.recipes.data.mixture import make_mixture, make_story, make_taco_row
 from verl_pipeline.quickstart.problems import load_problems
 from verl_pipeline.testing.tiny import write_model
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
-# Seconds until a run that does nothing any more is taken for one that hangs.
-LONGEST_S = 240
+# After so many seconds without a result, a run counts as hanging.
+TIMEOUT_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +27,11 @@ def model(tmp_path_factory) -> Path:
     return write_model(tmp_path_factory.mktemp("model"))
 
 
-def start(
+def start_prepare(
     model: Path, data: Path, output: Path, *settings: str, **environment: str
 ) -> subprocess.Popen[str]:
-    given = [f"model={model}", "length.max_tokens=6000", *settings]
-    command = [sys.executable, "-m", "recipes.deepcoder.prepare", *given]
+    settings = (f"model={model}", "length.max_tokens=6000", *settings)
+    command = [sys.executable, "-m", "recipes.deepcoder.prepare", *settings]
     return subprocess.Popen(
         [*command, "--data", str(data), "--output", str(output)],
         cwd=ROOT,
@@ -44,12 +43,12 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=LONGEST_S)
+def wait_for(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=TIMEOUT_S)
     return process.returncode, out, err
 
 
-def planted(data: Path) -> list[str]:
+def list_settings(data: Path) -> list[str]:
     return [
         "sources={taco: {}, primeintellect: {}}",
         "hub=false",
@@ -61,15 +60,15 @@ def planted(data: Path) -> list[str]:
     ]
 
 
-def lines(path: Path) -> int:
+def count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-def outputs(folder: Path) -> dict[str, bytes]:
+def read_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def children_of(session: int) -> Iterator[int]:
+def list_processes(session: int) -> Iterator[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -81,63 +80,69 @@ def children_of(session: int) -> Iterator[int]:
 
 
 def wait_until(condition, what: str) -> None:
-    deadline = time.monotonic() + LONGEST_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < deadline, f"waited {LONGEST_S} s for {what}"
+        assert time.monotonic() < deadline, f"waited {TIMEOUT_S} s for {what}"
         time.sleep(0.005)
 
 
-def test_killed_while_verifying_it_ends_with_the_same_bytes_and_the_next_run_does_nothing(
-    model, tmp_path
-):
-    data = planted_mixture(3, clean=60).write(tmp_path / "data")
-    code, _, err = finish(start(model, data, tmp_path / "whole", *planted(data)))
+def kill_prepare(model: Path, data: Path, output: Path, minimum: int) -> None:
+    """Start a preparation, and kill it once it has ``minimum`` verdicts."""
+    store = output / "work" / "verdicts.jsonl"
+    process = start_prepare(model, data, output, *list_settings(data))
+    wait_until(
+        lambda: count_lines(store) >= minimum or process.poll() is not None, f"{minimum} verdicts"
+    )
+    os.killpg(process.pid, signal.SIGKILL)
+    code, _, _ = wait_for(process)
+    assert code == -signal.SIGKILL
+    wait_until(lambda: not list(list_processes(process.pid)), "the sandbox to end with its process")
+
+
+def test_a_killed_run_resumes_to_the_same_bytes_and_the_next_run_does_nothing(model, tmp_path):
+    data = make_mixture(3, clean=60).write_files(tmp_path / "data")
+    code, _, err = wait_for(start_prepare(model, data, tmp_path / "whole", *list_settings(data)))
     assert code == 0, err
     store = tmp_path / "killed" / "work" / "verdicts.jsonl"
-    total = lines(tmp_path / "whole" / "work" / "verdicts.jsonl")
-    for reached in (total // 4, total // 2):
-        process = start(model, data, tmp_path / "killed", *planted(data))
-        wait_until(
-            lambda: lines(store) >= reached or process.poll() is not None, f"{reached} verdicts"
-        )  # noqa: B023
-        os.killpg(process.pid, signal.SIGKILL)
-        code, _, _ = finish(process)
-        assert code == -signal.SIGKILL and reached <= lines(store) < total
-        wait_until(
-            lambda: not list(children_of(process.pid)), "the sandbox to end with its process"
-        )  # noqa: B023
+    total = count_lines(tmp_path / "whole" / "work" / "verdicts.jsonl")
+    for minimum in (total // 4, total // 2):
+        kill_prepare(model, data, tmp_path / "killed", minimum)
+        assert minimum <= count_lines(store) < total
     before = store.read_bytes()
-    code, _, err = finish(start(model, data, tmp_path / "killed", *planted(data)))
+    code, _, err = wait_for(start_prepare(model, data, tmp_path / "killed", *list_settings(data)))
     assert code == 0, err
-    assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
-    # Nothing that had a verdict was graded again.
+    assert read_files(tmp_path / "killed") == read_files(tmp_path / "whole")
+    # No program that had a verdict was graded again.
     assert (
-        store.read_bytes().startswith(before[: before.rfind(b"\n") + 1]) and lines(store) == total
+        store.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+        and count_lines(store) == total
     )
 
-    kept = store.read_bytes()
-    code, out, err = finish(start(model, data, tmp_path / "killed", *planted(data)))
+    verdicts = store.read_bytes()
+    code, out, err = wait_for(start_prepare(model, data, tmp_path / "killed", *list_settings(data)))
     assert code == 0, err
     assert ": done" not in out and out.count(": cached") == 11
-    assert store.read_bytes() == kept and outputs(tmp_path / "killed") == outputs(
+    assert store.read_bytes() == verdicts and read_files(tmp_path / "killed") == read_files(
         tmp_path / "whole"
     )
 
 
-def test_ctrl_c_keeps_what_is_done(model, tmp_path):
-    data = planted_mixture(3, clean=60).write(tmp_path / "data")
+def test_ctrl_c_keeps_finished_work(model, tmp_path):
+    data = make_mixture(3, clean=60).write_files(tmp_path / "data")
     store = tmp_path / "out" / "work" / "verdicts.jsonl"
-    process = start(model, data, tmp_path / "out", *planted(data))
-    wait_until(lambda: lines(store) >= 5 or process.poll() is not None, "five verdicts")
+    process = start_prepare(model, data, tmp_path / "out", *list_settings(data))
+    wait_until(lambda: count_lines(store) >= 5 or process.poll() is not None, "five verdicts")
     process.send_signal(signal.SIGINT)
-    code, _, err = finish(process)
-    assert code == 130 and "the same command goes on from there" in err and "Traceback" not in err
-    assert lines(store) >= 5 and not list(children_of(process.pid))
+    code, _, err = wait_for(process)
+    assert code == 130 and "rerun the same command to resume" in err and "Traceback" not in err
+    assert count_lines(store) >= 5 and not list(list_processes(process.pid))
 
 
-def test_a_hub_that_cannot_be_reached_names_the_local_files_that_would_do(model, tmp_path):
+def test_if_the_hub_cannot_be_reached_the_error_names_the_local_files_that_are_needed(
+    model, tmp_path
+):
     (tmp_path / "data").mkdir()
-    process = start(
+    process = start_prepare(
         model,
         tmp_path / "data",
         tmp_path / "out",
@@ -146,40 +151,44 @@ def test_a_hub_that_cannot_be_reached_names_the_local_files_that_would_do(model,
         HF_HOME=str(tmp_path / "home"),
         HF_HUB_OFFLINE="0",
     )
-    code, _, err = finish(process)
+    code, _, err = wait_for(process)
     assert code == 2 and "Traceback" not in err
     assert (
-        "error: no data found: " in err
+        "error: no data: " in err
         and "hub likaixin/TACO-verified: " in err
         and "Put taco.jsonl" in err
     )
 
 
-def test_what_is_refused_is_one_line_and_exit_code_2(model, tmp_path):
+def test_a_refusal_is_one_line_with_exit_code_2(model, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "taco.jsonl").write_text('{"text": "?"}\n')
-    code, _, err = finish(start(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}"))
+    code, _, err = wait_for(
+        start_prepare(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}")
+    )
     assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
-    code, _, err = finish(
-        start(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}", "test.min=3")
+    code, _, err = wait_for(
+        start_prepare(
+            model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}", "test.min=3"
+        )
     )
     assert code == 2 and "did you mean tests?" in err
 
 
-def test_two_at_once_in_a_folder_are_refused(model, tmp_path):
-    data = planted_mixture(3, clean=60).write(tmp_path / "data")
+def test_a_second_process_in_a_folder_is_refused(model, tmp_path):
+    data = make_mixture(3, clean=60).write_files(tmp_path / "data")
     store = tmp_path / "out" / "work" / "verdicts.jsonl"
-    first = start(model, data, tmp_path / "out", *planted(data))
-    wait_until(lambda: lines(store) >= 1 or first.poll() is not None, "a verdict")
-    code, _, err = finish(start(model, data, tmp_path / "out", *planted(data)))
+    first = start_prepare(model, data, tmp_path / "out", *list_settings(data))
+    wait_until(lambda: count_lines(store) >= 1 or first.poll() is not None, "a verdict")
+    code, _, err = wait_for(start_prepare(model, data, tmp_path / "out", *list_settings(data)))
     assert code == 2 and "is running in" in err
     first.send_signal(signal.SIGINT)
-    assert finish(first)[0] == 130
+    assert wait_for(first)[0] == 130
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_difficulty_is_measured_by_the_quickstarts_model_and_kept(tmp_path):
+def test_pass_rates_of_the_quickstarts_model_are_measured_and_cached(tmp_path):
     problems = load_problems()[:12]
     settings = [
         "sources={quickstart: {limit: 12}}",
@@ -193,7 +202,7 @@ def test_difficulty_is_measured_by_the_quickstarts_model_and_kept(tmp_path):
         "difficulty.max_tokens=48",
         "difficulty.temperature=1.0",
     ]
-    process = start(tmp_path, tmp_path, tmp_path / "out", *settings)
+    process = start_prepare(tmp_path, tmp_path, tmp_path / "out", *settings)
     out, err = process.communicate(timeout=800)
     assert process.returncode == 0, err
     rates = [
@@ -207,20 +216,18 @@ def test_difficulty_is_measured_by_the_quickstarts_model_and_kept(tmp_path):
         json.loads(line)["id"] for line in (tmp_path / "out/removed.jsonl").read_text().splitlines()
     }
     assert removed == {row["id"] for row in rates} - kept and kept
-    before = outputs(tmp_path / "out")
-    code, again, _ = finish(start(tmp_path, tmp_path, tmp_path / "out", *settings))
-    assert code == 0 and "difficulty: cached" in again and outputs(tmp_path / "out") == before
+    before = read_files(tmp_path / "out")
+    code, again, _ = wait_for(start_prepare(tmp_path, tmp_path, tmp_path / "out", *settings))
+    assert code == 0 and "difficulty: cached" in again and read_files(tmp_path / "out") == before
 
 
-def test_a_row_of_a_thousand_is_broken_and_the_rest_goes_on(model, tmp_path):
-    import random
-
-    question, tests, program = story(random.Random(1))
+def test_a_broken_row_does_not_stop_the_others(model, tmp_path):
+    question, tests, program = make_story(random.Random(1))
     (tmp_path / "data").mkdir()
-    rows = [json.dumps(taco("good", question, tests, [program])), "\x00\xff not json"]
+    rows = [json.dumps(make_taco_row("good", question, tests, [program])), "\x00\xff not json"]
     (tmp_path / "data" / "taco.jsonl").write_bytes("\n".join(rows).encode("latin-1"))
-    code, _, err = finish(
-        start(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}", "hub=false")
+    code, _, err = wait_for(
+        start_prepare(model, tmp_path / "data", tmp_path / "out", "sources={taco: {}}", "hub=false")
     )
     assert code == 0, err
     report = json.loads((tmp_path / "out" / "report.json").read_text())

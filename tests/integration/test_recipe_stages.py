@@ -1,6 +1,4 @@
-"""The stage runner with real engines on a tiny model: stages that differ in batch and length,
-stopped anywhere.
-"""
+"""The stage runner with real engines on a tiny model, stopped at different moments."""
 
 import json
 import time
@@ -18,13 +16,19 @@ from verl_pipeline.verl_adapter.prompt_stream import permutation
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.usefixtures("tests_on_path")]
 
 ROWS, SEED, PROMPT = 22, 7, 64
-# Stage: last step, prompts a step, response length. A checkpoint every second step.
+# By stage: last step, prompts per step, response length. Every second step has a checkpoint.
 STAGES = {"first": (4, 4, 8), "second": (8, 6, 16)}
 
 
 def write_run(directory: Path, **until: dict) -> list[str]:
-    """Write model, data, stages and hardware below ``directory``; the command's arguments but for
-    ``--output``.
+    """Write model, data, stages and hardware below ``directory``.
+
+    Args:
+        directory: the folder.
+        until: rules that end a stage, by its name.
+
+    Returns:
+        The arguments of the command, except ``--output``.
     """
     model, data = directory / "model", directory / "data"
     if not (model / "config.json").is_file():
@@ -56,7 +60,7 @@ def write_run(directory: Path, **until: dict) -> list[str]:
         "stages": stages,
         "overrides": [
             "reward.custom_reward_function.path=pkg://verl_pipeline.testing.tiny",
-            # Nearly every response of a random model is cut off
+            # GRPO+ would drop nearly every response: a random model seldom ends one.
             "trainer.v1.one_off_pipeline.filters=[infrastructure]",
             f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded.MANAGER}",
         ],
@@ -81,43 +85,45 @@ def write_run(directory: Path, **until: dict) -> list[str]:
     return [f"--stages={directory / 'stages.yaml'}", f"--hardware={directory / 'hardware.yaml'}"]
 
 
-def go(directory: Path, output: Path, arguments: list[str]) -> runs.Run:
+def run_command(directory: Path, output: Path, arguments: list[str]) -> runs.Run:
     """Run the command to its end."""
     return runs.train(
         directory, [*arguments, f"--output={output}"], module="recipes.deepcoder.train"
     )
 
 
-def state_of(output: Path) -> dict:
+def read_stages(output: Path) -> dict:
     return json.loads((output / "stages.json").read_text())["stages"]
 
 
-def metrics_of(output: Path, stage: str) -> dict[int, dict[str, float]]:
+def read_metrics(output: Path, stage: str) -> dict[int, dict[str, float]]:
     lines = (output / stage / "metrics.jsonl").read_text().splitlines()
     return {record["step"]: record["data"] for record in map(json.loads, lines)}
 
 
-def prompts_of_steps(spans: list[tuple[int, int, int]]) -> dict[int, list[int]]:
-    """By step, the rows of the stream that it trains: ``spans`` of (first step, last step, batch),
-    in order.
+def list_expected_rows(spans: list[tuple[int, int, int]]) -> dict[int, list[int]]:
+    """Return the rows of the stream that each step must train, by step.
+
+    Args:
+        spans: (first step, last step, prompts per step), in order.
     """
     stream = [int(row) for epoch in range(4) for row in permutation(ROWS, SEED, epoch)]
-    found, position = {}, 0
+    rows, position = {}, 0
     for first, last, batch in spans:
         for step in range(first, last + 1):
-            found[step] = sorted(stream[position : position + batch])
+            rows[step] = sorted(stream[position : position + batch])
             position += batch
-    return found
+    return rows
 
 
-def sampled(records: list[dict]) -> dict[int, list[int]]:
-    """By step, the rows that were sampled; a trajectory sampled again counts once."""
+def list_sampled_rows(trajectories: list[dict]) -> dict[int, list[int]]:
+    """Return the sampled rows by step; a trajectory that was sampled again counts once."""
     sessions = defaultdict(set)
-    for record in records:
+    for record in trajectories:
         sessions[record["step"]].add((record["index"], record["session"]))
     return {
-        step: sorted(index for index, session in found if session == 0)
-        for step, found in sorted(sessions.items())
+        step: sorted(index for index, session in pairs if session == 0)
+        for step, pairs in sorted(sessions.items())
     }
 
 
@@ -127,47 +133,49 @@ def directory(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(directory, request):
+def uninterrupted(directory, request):
     """Both stages, uninterrupted."""
     patch = pytest.MonkeyPatch()
     patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     request.addfinalizer(patch.undo)
-    return go(directory / "whole", directory / "output", write_run(directory))
+    return run_command(directory / "whole", directory / "output", write_run(directory))
 
 
-def test_stages_share_steps_prompts_and_weights(whole, directory):
-    assert whole.returncode == 0, tail(whole)
-    check_clean(whole)
+def test_stages_continue_steps_prompts_and_weights(uninterrupted, directory):
+    assert uninterrupted.returncode == 0, tail(uninterrupted)
+    check_clean(uninterrupted)
     output = directory / "output"
-    state = state_of(output)
+    state = read_stages(output)
     assert [(r["first_step"], r["ended_at"], r["start"]) for r in state.values()] == [
         (0, 4, 0),
         (4, 8, 16),
     ]
     # Four steps of 4 and four of 6 are 40 prompts: the second epoch begins within step 5.
-    assert sampled(whole.trajectories) == prompts_of_steps([(1, 4, 4), (5, 8, 6)])
+    assert list_sampled_rows(uninterrupted.trajectories) == list_expected_rows(
+        [(1, 4, 4), (5, 8, 6)]
+    )
     lengths = defaultdict(int)
-    for record in whole.trajectories:
+    for record in uninterrupted.trajectories:
         lengths[record["step"]] = max(lengths[record["step"]], len(record["response"]))
     assert {step: length for step, length in lengths.items()} == dict.fromkeys(
         range(1, 5), 8
     ) | dict.fromkeys(range(5, 9), 16)
-    assert sorted(metrics_of(output, "first")) == [1, 2, 3, 4]
-    assert sorted(metrics_of(output, "second")) == [5, 6, 7, 8]
-    # The handed-over weights are what the second stage sampled its first batch with.
-    assert {tuple(r["versions"]) for r in whole.trajectories if r["step"] == 5} == {(4, 4)}
+    assert sorted(read_metrics(output, "first")) == [1, 2, 3, 4]
+    assert sorted(read_metrics(output, "second")) == [5, 6, 7, 8]
+    # The second stage sampled its first batch with the weights of the first stage.
+    assert {tuple(r["versions"]) for r in uninterrupted.trajectories if r["step"] == 5} == {(4, 4)}
     assert (
         output / "second/checkpoints/global_step_4/actor"
     ).resolve() == output / "first/checkpoints/global_step_4/actor"
 
 
-def test_a_finished_run_does_nothing_and_refuses_other_settings(whole, directory):
-    assert whole.returncode == 0, tail(whole)
+def test_a_finished_run_does_nothing_and_refuses_other_settings(uninterrupted, directory):
+    assert uninterrupted.returncode == 0, tail(uninterrupted)
     before = (directory / "output/stages.json").read_text()
-    again = go(directory / "again", directory / "output", write_run(directory))
+    again = run_command(directory / "again", directory / "output", write_run(directory))
     assert again.returncode == 0, tail(again)
     assert again.trajectories == [] and (directory / "output/stages.json").read_text() == before
-    changed = go(
+    changed = run_command(
         directory / "changed",
         directory / "output",
         [*write_run(directory), "actor_rollout_ref.actor.optim.lr=1e-6"],
@@ -181,60 +189,61 @@ def test_a_finished_run_does_nothing_and_refuses_other_settings(whole, directory
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signal_name", ["kill", "terminate"])
-def test_stopped_in_each_stage_it_trains_the_same(signal_name, whole, directory):
-    assert whole.returncode == 0, tail(whole)
+def test_a_run_stopped_in_each_stage_trains_the_same(signal_name, uninterrupted, directory):
+    assert uninterrupted.returncode == 0, tail(uninterrupted)
     base, output = directory / signal_name, directory / f"output-{signal_name}"
     arguments = [*write_run(directory), f"--output={output}"]
     for stage, step in (("first", 3), ("second", 7)):  # one step beyond a checkpoint
         stopped = start_and_stop(base, arguments, output / stage, step, signal_name)
         assert stopped.returncode == {"kill": -9, "terminate": 130}[signal_name], tail(stopped)
-        assert state_of(output)[stage]["status"] == "running"
-    finished = go(base, output, arguments[:-1])
+        assert read_stages(output)[stage]["status"] == "running"
+    finished = run_command(base, output, arguments[:-1])
     assert finished.returncode == 0, tail(finished)
     check_clean(finished)
-    assert {name: record["ended_at"] for name, record in state_of(output).items()} == {
+    assert {name: record["ended_at"] for name, record in read_stages(output).items()} == {
         "first": 4,
         "second": 8,
     }
-    # Its file has the trajectories of all calls: what was sampled twice is the same twice, and
-    # there is nothing else.
+    # The file has the trajectories of all calls. What was sampled twice must be equal, and nothing
+    # else may be there.
     key = ("step", "index", "session", "prompt", "response", "versions")
     rows = [
         {json.dumps([record[name] for name in key]) for record in run.trajectories}
-        for run in (whole, finished)
+        for run in (uninterrupted, finished)
     ]
     assert rows[0] == rows[1]
     for stage in STAGES:
-        expected, found = metrics_of(directory / "output", stage), metrics_of(output, stage)
+        expected, found = read_metrics(directory / "output", stage), read_metrics(output, stage)
         for step in set(expected) & set(found):
             for name in ("critic/score/mean", "actor/grad_norm", "actor/pg_loss"):
                 assert found[step][name] == pytest.approx(
                     expected[step][name], rel=1e-4, abs=1e-7
                 ), (step, name)
-        # A step whose checkpoint was complete and whose metrics were not yet written may be
-        # missing, no other.
+        # Only a step whose checkpoint was complete before its metrics were written may be missing.
         assert set(expected) - set(found) <= {2, 6}
 
 
 @pytest.mark.slow
 def test_a_rule_ends_a_stage_at_a_checkpoint(directory):
-    # Reward hardly rises within two steps: the first stage ends at step 2, or at the next
-    # checkpoint, if that is there before the training has ended. What is sampled and not trained by
-    # then is sampled again by the second stage.
+    # The reward hardly rises within two steps, so the first stage ends at step 2, or at the next
+    # checkpoint if that is complete before the training has stopped. The second stage samples again
+    # what was sampled but not trained by then.
     arguments = write_run(directory, first={"plateau": {"gain": 2.0, "window": 1}})
     output = directory / "output-rule"
-    first = go(directory / "rule", output, [*arguments, "--stage=first"])
+    first = run_command(directory / "rule", output, [*arguments, "--stage=first"])
     assert first.returncode == 0, tail(first)
-    second = go(directory / "rule-second", output, arguments)
+    second = run_command(directory / "rule-second", output, arguments)
     assert second.returncode == 0, tail(second)
-    state = state_of(output)
+    state = read_stages(output)
     assert state["first"]["why"].startswith("plateau")
     ended = state["first"]["ended_at"]
     assert ended in (2, 4) and state["second"]["start"] == 4 * ended
-    trained = {step: rows for step, rows in sampled(first.trajectories).items() if step <= ended}
-    expected = prompts_of_steps([(1, ended, 4), (ended + 1, 8, 6)])
-    # A batch across the border of two epochs may have a prompt twice, with the same sessions.
-    assert trained | sampled(second.trajectories) == {
+    trained = {
+        step: rows for step, rows in list_sampled_rows(first.trajectories).items() if step <= ended
+    }
+    expected = list_expected_rows([(1, ended, 4), (ended + 1, 8, 6)])
+    # A batch that spans two epochs may hold a prompt twice, with the same sessions.
+    assert trained | list_sampled_rows(second.trajectories) == {
         step: sorted(set(rows)) for step, rows in expected.items()
     }
     assert len(second.trajectories) == 4 * 6 * (8 - ended)
@@ -243,23 +252,24 @@ def test_a_rule_ends_a_stage_at_a_checkpoint(directory):
 def start_and_stop(
     base: Path, arguments: list[str], stage: Path, step: int, signal_name: str
 ) -> runs.Run:
-    """Start the command, and stop it (``kill``: the whole tree, at once) when ``step`` of the stage
-    is logged.
+    """Start the command, and stop it once ``step`` of the stage is logged.
+
+    The signal ``kill`` goes to the whole process tree, ``terminate`` to the command only.
     """
     process = runs.start(base, arguments, module="recipes.deepcoder.train")
     deadline = time.monotonic() + 600
-    below: list[psutil.Process] = []
+    descendants: list[psutil.Process] = []
     while process.poll() is None and time.monotonic() < deadline:
-        below = psutil.Process(process.pid).children(recursive=True)
+        descendants = psutil.Process(process.pid).children(recursive=True)
         files = stage.glob("attempts/*/metrics.jsonl")
         if any(f'"step":{step},' in file.read_text() for file in files):
             break
         time.sleep(0.2)
     if process.poll() is None:
         if signal_name == "kill":
-            for one in [psutil.Process(process.pid), *below]:
+            for one in [psutil.Process(process.pid), *descendants]:
                 one.kill()
         else:
             process.terminate()
         process.wait(90)
-    return runs.collect(base, process, below)
+    return runs.collect(base, process, descendants)

@@ -1,1 +1,1 @@
-"""From raw problem sets to verified training data: one module a stage."""
+"""Preparation of verified training data from raw problem sets, one module per stage."""

@@ -1,16 +1,16 @@
-"""Stage ``difficulty``: problems that a model solves sometimes, by the share of its samples that
-pass.
+"""Stage ``difficulty``: keeps problems that a model solves sometimes, by their pass rates.
 
-Rates lie in ``WORK/rates.jsonl``, a line a problem, by the hash of model, sampling, prompt and
-tests; the samples themselves in ``WORK/samples-<key>``, an evaluation
-(:mod:`verl_pipeline.evaluation`) that goes on where it was stopped.
+Pass rates are stored in ``WORK/rates.jsonl``, one line per problem, under the hash of model,
+sampling parameters, prompt and tests. The samples are in ``WORK/samples-<key>``, an evaluation
+(:mod:`verl_pipeline.evaluation`) that resumes if it was interrupted.
 
 Invariants:
-* A problem is measured once for the same model and sampling, whatever other problems there are.
-* Each sample has its own seed; which others run beside it changes nothing but rounding, so a rate
-  measured anew may differ in a sample. A rate that is stored does not change.
-* A sample that could not be drawn or graded is no failure of the model: its problem is measured
-  again by the next call.
+* A problem is measured once for the same model and sampling parameters, whatever other problems
+  there are.
+* Each sample has its own seed, so the other samples of a batch change it only by rounding: a second
+  measurement may differ in a sample. A stored pass rate does not change.
+* A sample that could not be drawn or graded does not count as a failure of the model: the next call
+  measures its problem again.
 """
 
 import hashlib
@@ -22,69 +22,89 @@ from typing import Any
 
 from rich.console import Console
 
-from recipes.deepcoder.data.cache import key_of
-from recipes.deepcoder.data.config import DifficultyConfig, PrepareConfig
-from recipes.deepcoder.data.records import Decision, Kept, Record, Records, Removed
-from recipes.deepcoder.data.schema import write_parquet
-from recipes.deepcoder.data.write import row_of
+from recipes.deepcoder.data.dataset_writer import build_row
+from recipes.deepcoder.data.parquet_schema import write_parquet
+from recipes.deepcoder.data.preparation_config import DifficultyConfig, PrepareConfig
+from recipes.deepcoder.data.problem_records import (
+    Decision,
+    KeptRow,
+    ProblemRecord,
+    RecordSet,
+    RemovedRow,
+)
+from recipes.deepcoder.data.stage_cache import compute_key
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.evaluation.eval_settings import EvalConfig, SamplingConfig
 from verl_pipeline.evaluation.run import run_evaluation
 from verl_pipeline.evaluation.store import JsonLinesFile, read_lines
 
 
-def measure(
-    records: Records, config: PrepareConfig, model: str, weights: str, work: Path, console: Console
+def measure_pass_rates(
+    records: RecordSet,
+    config: PrepareConfig,
+    model: str,
+    weights: str,
+    work: Path,
+    console: Console,
 ) -> dict[str, float]:
-    """Rates by id, those that are known and those measured now; a problem whose samples failed has
-    none.
+    """Return the stored pass rates by id, and measure those that are missing.
+
+    A problem with a failed sample has no pass rate.
+
+    Args:
+        records: the problems.
+        config: the settings of the preparation.
+        model: folder of the model to sample.
+        weights: hash of its weights.
+        work: folder of the stage cache.
+        console: where progress is shown.
     """
-    settings = sampling_of(config, weights)
+    sampling = describe_sampling(config, weights)
     store = work / "rates.jsonl"
-    known = {row["key"]: row["rate"] for row in read_lines(store)}
-    keys = {record.id: _key(record, settings) for record in records}
-    if missing := [record for record in records if keys[record.id] not in known]:
-        folder = work / f"samples-{key_of([keys[record.id] for record in missing])}"
+    rates_by_key = {row["key"]: row["rate"] for row in read_lines(store)}
+    keys = {record.id: _compute_record_key(record, sampling) for record in records}
+    if missing := [record for record in records if keys[record.id] not in rates_by_key]:
+        folder = work / f"samples-{compute_key([keys[record.id] for record in missing])}"
         write_parquet(
-            [row_of(record, 0) for record in missing],
+            [build_row(record, 0) for record in missing],
             folder / "candidates.parquet",
-            key_of(settings),
+            compute_key(sampling),
         )
-        rewards = _rewards(config, model, folder, console)
+        rewards_by_id = _sample_rewards(config, model, folder, console)
         with closing(JsonLinesFile(store)) as lines:
             for record in missing:
-                if len(found := rewards.get(record.id, [])) == config.difficulty.k:
-                    known[keys[record.id]] = sum(found) / len(found)
-                    lines.append_row(
-                        {"key": keys[record.id], "id": record.id, "rate": known[keys[record.id]]}
-                    )
-    return {name: known[key] for name, key in keys.items() if key in known}
+                rewards, key = rewards_by_id.get(record.id, []), keys[record.id]
+                if len(rewards) == config.difficulty.k:
+                    rates_by_key[key] = sum(rewards) / len(rewards)
+                    lines.append_row({"key": key, "id": record.id, "rate": rates_by_key[key]})
+    return {record_id: rates_by_key[key] for record_id, key in keys.items() if key in rates_by_key}
 
 
-def sampling_of(config: PrepareConfig, weights: str) -> dict[str, Any]:
-    """What a rate depends on beside the problem."""
-    chosen = config.difficulty
-    sampling = {name: getattr(chosen, name) for name in ("k", "max_tokens", "temperature", "top_p")}
-    # What only says how fast or where it runs changes no rate.
+def describe_sampling(config: PrepareConfig, weights: str) -> dict[str, Any]:
+    """Return what a pass rate depends on, apart from the problem."""
+    difficulty = config.difficulty
+    names = ("k", "max_tokens", "temperature", "top_p")
+    parameters = {name: getattr(difficulty, name) for name in names}
+    # The other settings of the engine decide only how fast or where it runs.
     engine = {
-        name: asdict(chosen.engine)[name]
+        name: asdict(difficulty.engine)[name]
         for name in ("dtype", "chat_template_kwargs", "rope_parameters")
     }
-    template = chosen.engine.chat_template and Path(chosen.engine.chat_template).read_text()
+    template = difficulty.engine.chat_template and Path(difficulty.engine.chat_template).read_text()
     return {
         "weights": weights,
-        **sampling,
+        **parameters,
         **engine,
         "chat_template": template,
         "seed": config.seed,
     }
 
 
-def read_rates(path: str) -> dict[str, float]:
-    """Rates measured elsewhere.
+def read_pass_rates(path: str) -> dict[str, float]:
+    """Read pass rates that were measured elsewhere, by id.
 
     Raises:
-        BadData: no such file, or a line without ``id`` and a ``rate`` from 0 to 1.
+        BadData: the file does not exist, or a line lacks an ``id`` or a ``rate`` from 0 to 1.
     """
     if not Path(path).is_file():
         raise BadData(f"difficulty.rates={path}: no such file")
@@ -92,63 +112,77 @@ def read_rates(path: str) -> dict[str, float]:
     for number, row in enumerate(read_lines(Path(path)), 1):
         rate = row.get("rate")
         if "id" not in row or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-            raise BadData(f"{path}:{number}: an id and a rate from 0 to 1 are needed, not {row}")
+            raise BadData(
+                f"{path}:{number}: expected an id and a rate from 0 to 1, got {row}; correct or "
+                "remove the line"
+            )
         rates[str(row["id"])] = float(rate)
     return rates
 
 
-def difficulty(
-    records: Records, rates: Mapping[str, float], config: DifficultyConfig
+def filter_by_pass_rate(
+    records: RecordSet, rates: Mapping[str, float], config: DifficultyConfig
 ) -> Iterator[Decision]:
-    """``difficulty.low`` < rate < ``difficulty.high``."""
+    """Keep problems with ``difficulty.low`` < pass rate < ``difficulty.high``."""
     for record in records:
         rate = rates.get(record.id)
         if rate is None:
-            measured = config.mode == "measure"
-            detail = (
-                "samples failed; the next run asks again" if measured else f"not in {config.rates}"
+            is_measured = config.mode == "measure"
+            yield RemovedRow(
+                record.id,
+                record.source,
+                "no pass rate",
+                "samples failed; the next run samples again"
+                if is_measured
+                else f"not in {config.rates}",
+                is_transient=is_measured,
             )
-            yield Removed(record.id, record.source, "no pass rate", detail, passing=measured)
         elif rate <= config.low:
-            yield Removed(
-                record.id, record.source, "too hard", f"pass rate {rate:g} (difficulty.low)"
-            )
+            detail = f"pass rate {rate:g} (difficulty.low)"
+            yield RemovedRow(record.id, record.source, "too hard", detail)
         elif rate >= config.high:
-            yield Removed(
-                record.id, record.source, "too easy", f"pass rate {rate:g} (difficulty.high)"
-            )
+            detail = f"pass rate {rate:g} (difficulty.high)"
+            yield RemovedRow(record.id, record.source, "too easy", detail)
         else:
-            yield Kept(record.id, record.source, {"pass_rate": rate})
+            yield KeptRow(record.id, record.source, {"pass_rate": rate})
 
 
-def _rewards(
+def _sample_rewards(
     config: PrepareConfig, model: str, folder: Path, console: Console
 ) -> dict[str, list[float]]:
-    chosen = config.difficulty
+    """Sample and grade the problems of ``folder/candidates.parquet``; return rewards by id."""
+    difficulty = config.difficulty
     evaluation = EvalConfig(
         model=model,
         tasks=["parquet"],
         output=str(folder),
         sampling=SamplingConfig(
-            chosen.k, chosen.temperature, chosen.top_p, -1, chosen.max_tokens, config.seed
+            difficulty.k,
+            difficulty.temperature,
+            difficulty.top_p,
+            -1,
+            difficulty.max_tokens,
+            config.seed,
         ),
-        engine=chosen.engine,
+        engine=difficulty.engine,
         grader=config.grader,
         options={"parquet": {"file": str(folder / "candidates.parquet")}},
     )
     run_evaluation(evaluation, console)
-    # Of a sample that was graded again the last verdict counts.
-    verdicts = {
+    # The last verdict of a sample counts: a sample whose grading failed is graded again.
+    reward_by_sample = {
         (row["id"], row["sample"]): row["reward"]
         for row in read_lines(folder / "parquet" / "verdicts.jsonl")
     }
     rewards: dict[str, list[float]] = {}
-    for (name, _), reward in verdicts.items():
+    for (record_id, _sample), reward in reward_by_sample.items():
         if reward is not None:
-            rewards.setdefault(name, []).append(reward)
+            rewards.setdefault(record_id, []).append(reward)
     return rewards
 
 
-def _key(record: Record, settings: Mapping[str, Any]) -> str:
-    whole = f"{key_of(settings)}\0{record.id}\0{record.prompt!r}\0{record.reader}\0{record.tests}"
-    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _compute_record_key(record: ProblemRecord, sampling: Mapping[str, Any]) -> str:
+    text = (
+        f"{compute_key(sampling)}\0{record.id}\0{record.prompt!r}\0{record.reader}\0{record.tests}"
+    )
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

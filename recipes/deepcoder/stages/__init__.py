@@ -1,1 +1,1 @@
-"""Training in stages: what they are, what refuses them, and the runner that goes through them."""
+"""Training in stages: their settings, the checks before a run, and the runner."""

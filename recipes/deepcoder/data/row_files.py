@@ -1,0 +1,72 @@
+"""Reads the rows of data files as users have them. A broken row does not stop the file.
+
+Invariants:
+* Rows come in the order of the file, one at a time, with their number counted from 1. Only
+  ``.json`` and ``.arrow`` files are in memory as a whole.
+* Downloaded data is never executed or unpickled.
+"""
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from verl_pipeline.evaluation.data import BadData, Row, read_rows
+from verl_pipeline.grading.readers import BadRow
+
+# Rows of a parquet file that are in memory at a time; one row of LiveCodeBench can be megabytes.
+_BATCH_ROWS = 32
+
+
+def read_numbered_rows(path: Path) -> Iterator[tuple[int, Row | BadRow]]:
+    """Yield the number of each row, with the row or with the reason why it cannot be read.
+
+    Raises:
+        BadData: the file does not have the format that its suffix says.
+    """
+    try:
+        for number, row in enumerate(_read_values(path), 1):
+            if isinstance(row, dict | BadRow):
+                yield number, row
+            else:
+                yield number, BadRow(f"expected a JSON object, got {type(row).__name__}")
+    except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
+        raise BadData(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_values(path: Path) -> Iterator[Any]:
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            for line in file:
+                if line.strip():
+                    yield _parse_json(line)
+    elif path.name.endswith(".json"):
+        rows = _parse_json(path.read_bytes())
+        if not isinstance(rows, list):
+            found = rows if isinstance(rows, BadRow) else type(rows)
+            raise BadData(f"{path}: expected a list of rows, got {found}")
+        yield from rows
+    elif path.name.endswith(".parquet"):
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_BATCH_ROWS):
+            yield from batch.to_pylist()
+    else:
+        yield from read_rows(path)
+
+
+def _parse_json(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:  # includes UnicodeDecodeError
+        return BadRow(f"not valid JSON: {error}")

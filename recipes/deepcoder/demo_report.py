@@ -1,0 +1,206 @@
+"""The report of a demonstration: truncated share and score of each stage, with intervals.
+
+Invariants:
+* Intervals of held-out numbers are clustered by problem, those of training by step, because neither
+  the samples of one problem nor the groups of one batch are independent of each other.
+* A gain is paired: it compares the same problems before and after training.
+* Every share is accompanied by its number of samples and problems.
+"""
+
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from verl_pipeline.evaluation.comparison import compare_folders
+from verl_pipeline.evaluation.estimators import estimate_proportion
+from verl_pipeline.evaluation.results import read_results
+from verl_pipeline.evaluation.store import read_lines, write_json, write_text
+
+TASK = "parquet"
+REPORT_VERSION = 1
+
+
+def build_stage_rows(
+    folder: Path, limits: dict[str, int], base: Path, evaluations: dict[str, Path]
+) -> list[dict[str, Any]]:
+    """Return one row per stage of a training.
+
+    Args:
+        folder: folder of the training.
+        limits: maximum length of a response in each stage, in tokens.
+        base: evaluation before training.
+        evaluations: evaluation of the last checkpoint of each stage.
+    """
+    return [
+        {
+            "stage": stage,
+            "limit": limits[stage],
+            "training": summarize_training(folder / stage / "metrics.jsonl"),
+            "held_out": summarize_evaluation(evaluation, limits[stage]),
+            "gain": compute_gain(base, evaluation),
+            "evaluation": str(evaluation),
+        }
+        for stage, evaluation in evaluations.items()
+    ]
+
+
+def summarize_training(metrics: Path) -> dict[str, Any]:
+    """Summarize, over the steps of a stage, the trajectories before and after the filters."""
+    steps = [
+        record["data"]
+        for record in read_lines(metrics)
+        if "filters/before/trajectories" in record["data"]
+    ]
+    counts_before = [step["filters/before/trajectories"] for step in steps]
+    counts_after = [step["filters/after/trajectories"] for step in steps]
+    mean_count = statistics.fmean(counts_before)
+    truncated_shares = [step["filters/before/truncated_share"] for step in steps]
+    rewards = [step["filters/before/reward_mean"] for step in steps]
+    return {
+        "steps": len(steps),
+        "trajectories": int(sum(counts_before)),
+        "trained_on": int(sum(counts_after)),
+        "skipped_updates": int(sum(step["filters/skipped_update"] for step in steps)),
+        "truncated": estimate_proportion(truncated_shares, mean_count).as_dict(),
+        "reward": estimate_proportion(rewards, mean_count).as_dict(),
+    }
+
+
+def summarize_evaluation(evaluation: Path, limit: int) -> dict[str, Any]:
+    """Return the score of an evaluation, and the share of its samples beyond a limit.
+
+    Args:
+        evaluation: folder of the evaluation.
+        limit: length in tokens. Truncated samples count as longer.
+    """
+    (task,) = [task for task in read_results(evaluation)["tasks"] if task["task"] == TASK]
+    is_longer: dict[str, list[float]] = defaultdict(list)
+    for row in read_lines(evaluation / TASK / "samples.jsonl"):
+        is_longer[row["id"]].append(float(row["tokens"] > limit or row["finish"] == "length"))
+    shares = [statistics.fmean(values) for values in is_longer.values()]
+    n = task["sampling"]["n"]
+    return {
+        "problems": len(is_longer),
+        "samples": task["counts"]["samples"],
+        "failed": task["counts"]["failed"] + task["counts"]["infrastructure"],
+        "pass@1": task["pass@1"],
+        "beyond_limit": estimate_proportion(shares, n).as_dict(),
+        "mean_tokens": task["lengths"]["mean"],
+        "max_tokens": task["sampling"]["max_tokens"],
+    }
+
+
+def compute_gain(before: Path, after: Path) -> dict[str, Any]:
+    """Return the paired gain in pass@1 from one evaluation to another."""
+    (row,) = compare_folders(before, after)
+    keys = ("value", "low", "high", "better", "worse", "problems", "notes")
+    return {key: row[key] for key in keys}
+
+
+def write_demo_report(
+    output: Path, base: Path, arms: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Write ``report.json`` and ``report.md``; return the content of ``report.json``.
+
+    Args:
+        output: folder of the demonstration.
+        base: evaluation before training.
+        arms: :func:`build_stage_rows` of each training. The first one is compared with each of the
+            others.
+    """
+    longest = max(row["limit"] for rows in arms.values() for row in rows)
+    first, *others = arms
+    report = {
+        "version": REPORT_VERSION,
+        "data": json.loads((output / "data" / "report.json").read_text())["outputs"],
+        "base": summarize_evaluation(base, longest),
+        "arms": arms,
+        "between": [_compare_arms(first, other, arms) for other in others],
+    }
+    write_json(output / "report.json", report)
+    write_text(output / "report.md", render_markdown(report))
+    return report
+
+
+def _compare_arms(first: str, other: str, arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return the gain of ``first`` over ``other`` after the last stage."""
+    first_row, other_row = arms[first][-1], arms[other][-1]
+    gain = compute_gain(Path(other_row["evaluation"]), Path(first_row["evaluation"]))
+    return {"arm": first, "over": other, "stage": first_row["stage"], **gain}
+
+
+def render_markdown(report: dict[str, Any]) -> str:
+    """Render the report as Markdown."""
+    base = report["base"]
+    lines = [
+        "# The DeepCoder recipe, scaled down",
+        "",
+        (
+            f"Each evaluation has {base['samples']} samples of {base['problems']} held-out "
+            f"problems, with up to {base['max_tokens']} tokens, prompted as in training. Intervals "
+            "are 95 %, clustered by problem (held out) or by step (training)."
+        ),
+        "",
+        (
+            f"Before training: pass@1 {_format_share(base['pass@1'])}, truncated "
+            f"{_format_share(base['beyond_limit'])}, {base['mean_tokens']:.0f} tokens on average."
+        ),
+    ]
+    header = (
+        "stage",
+        "limit",
+        "training: steps, trajectories before and after the filters",
+        "truncated in training",
+        "reward in training",
+        "held out: longer than the stage's limit",
+        "held out: pass@1",
+        "paired gain over before training",
+    )
+    for arm, rows in report["arms"].items():
+        lines += ["", f"## {arm}", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+        lines += map(_render_row, rows)
+    for entry in report["between"]:
+        lines += [
+            "",
+            (
+                f"After stage {entry['stage']}, {entry['arm']} over {entry['over']}: "
+                f"{_format_points(entry)} ({entry['better']} problems better, {entry['worse']} "
+                f"worse, of {entry['problems']})."
+            ),
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _render_row(row: dict[str, Any]) -> str:
+    training, held_out = row["training"], row["held_out"]
+    counts = f"{training['steps']}, {training['trajectories']}, {training['trained_on']}"
+    if training["skipped_updates"]:
+        counts += f", {training['skipped_updates']} updates skipped"
+    cells = (
+        row["stage"],
+        str(row["limit"]),
+        counts,
+        _format_share(training["truncated"]),
+        _format_share(training["reward"]),
+        _format_share(held_out["beyond_limit"]),
+        _format_share(held_out["pass@1"]),
+        _format_points(row["gain"]),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _format_share(interval: dict[str, Any]) -> str:
+    return f"{interval['value']:.1%}" + _format_bounds(interval)
+
+
+def _format_points(interval: dict[str, Any]) -> str:
+    return f"{100 * interval['value']:+.1f}" + _format_bounds(interval, sign="+") + " points"
+
+
+def _format_bounds(interval: dict[str, Any], sign: str = "") -> str:
+    """Return the bounds in percent; empty if the interval has none."""
+    if interval["low"] is None:
+        return ""
+    return f" [{100 * interval['low']:{sign}.1f}, {100 * interval['high']:{sign}.1f}]"

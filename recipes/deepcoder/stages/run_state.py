@@ -1,0 +1,276 @@
+"""The state of a run, ``<output>/stages.json``, from which the same command resumes.
+
+Invariants:
+* The file is complete at every moment, and one runner at a time writes it.
+* The first prompt of a stage plus its batch size times its steps is the first prompt of the next
+  stage: no prompt of the stream is left out or trained twice.
+* What must not change during a run (model, prompts and their order) is compared by content; the
+  error names the setting.
+"""
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from recipes.deepcoder.data.row_files import hash_file
+from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.evaluation.store import write_json
+
+STATE_VERSION = 1
+# A training whose runner was killed needs up to 25 s to end (verl_pipeline.main.SHUTDOWN_S).
+LOCK_TIMEOUT_S = 60.0
+_LOCK_RETRY_S = 0.5
+# Settings that decide which prompts there are, and their order.
+PROMPT_KEYS = (
+    "data.max_prompt_length",
+    "data.filter_overlong_prompts",
+    "data.train_max_samples",
+    "data.seed",
+)
+# Settings of locations: output and data may be moved; data files are compared by content.
+LOCATION_KEYS = (
+    "trainer.default_local_dir",
+    "trainer.experiment_name",
+    "data.train_files",
+    "data.val_files",
+)
+# Attributes of StageRecord that have another name in stages.json.
+_JSON_NAMES = {
+    "first_prompt": "start",
+    "batch_size": "batch",
+    "overrides": "settings",
+    "end_step": "ended_at",
+    "end_reason": "why",
+}
+
+
+class RunMismatchError(UserError):
+    """The output folder belongs to a run with other settings; the message names them."""
+
+
+@dataclass(frozen=True)
+class StageAttempt:
+    """One training process of a stage.
+
+    Attributes:
+        number: from 1.
+        resumed_from: global step of the checkpoint that it resumed from.
+        exit_code: None while it runs, and if it was killed together with the runner.
+    """
+
+    number: int
+    resumed_from: int
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What the state holds about a stage.
+
+    Attributes:
+        first_step: number of global steps before the stage.
+        first_prompt: number of prompts of the stream before the stage.
+        batch_size: prompts per step.
+        overrides: the stage's overrides by key.
+        attempts: its training processes in order.
+        end_step: its last global step, once it is done.
+        end_reason: what ended it.
+    """
+
+    first_step: int
+    first_prompt: int
+    batch_size: int
+    overrides: Mapping[str, str]
+    attempts: tuple[StageAttempt, ...] = ()
+    end_step: int | None = None
+    end_reason: str | None = None
+
+    @property
+    def status(self) -> Literal["running", "done"]:
+        """``done`` once the stage has ended."""
+        return "running" if self.end_step is None else "done"
+
+    def count_prompts(self, step: int) -> int:
+        """Return the number of prompts of the stream up to and including global step ``step``."""
+        return self.first_prompt + (step - self.first_step) * self.batch_size
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as ``stages.json`` stores it."""
+        fields = {_JSON_NAMES.get(name, name): value for name, value in asdict(self).items()}
+        return {**fields, "status": self.status}
+
+    @classmethod
+    def parse_json(cls, content: Mapping[str, Any]) -> "StageRecord":
+        """Build a record from what :meth:`to_json` returned."""
+        attributes = {json_name: name for name, json_name in _JSON_NAMES.items()}
+        fields = {
+            attributes.get(key, key): value for key, value in content.items() if key != "status"
+        }
+        attempts = tuple(StageAttempt(**attempt) for attempt in content["attempts"])
+        return cls(**{**fields, "attempts": attempts})
+
+
+@dataclass
+class RunState:
+    """The content of ``stages.json``.
+
+    Attributes:
+        identity: what must not change during the run, see :func:`describe_identity`.
+        stages: the stages that have begun, in order.
+    """
+
+    identity: dict[str, Any]
+    stages: dict[str, StageRecord] = field(default_factory=dict)
+
+    def write_file(self, path: Path) -> None:
+        """Write the state by one rename."""
+        stages = {name: record.to_json() for name, record in self.stages.items()}
+        write_json(path, {"version": STATE_VERSION, "identity": self.identity, "stages": stages})
+
+
+def load_state(path: Path) -> RunState | None:
+    """Read what :meth:`RunState.write_file` wrote; None if there is no file yet.
+
+    Raises:
+        RunMismatchError: the file is damaged, or of another version.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        version = content["version"]
+        if version == STATE_VERSION:
+            stages = {
+                name: StageRecord.parse_json(stage) for name, stage in content["stages"].items()
+            }
+            return RunState(content["identity"], stages)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunMismatchError(
+            f"{path} cannot be read ({error!r}): restore it, or choose another --output"
+        ) from error
+    raise RunMismatchError(
+        f"{path} has version {version}, this is version {STATE_VERSION}: choose another --output"
+    )
+
+
+def list_constant_settings(config: DictConfig) -> dict[str, Any]:
+    """Return the settings that must not change during a run or between its stages, by key.
+
+    They decide whose weights are trained, on which stream of prompts, and with which optimizer:
+    verl restores the settings of optimizer and schedule from the checkpoint, so a change would be
+    recorded but have no effect.
+    """
+    optimizer = config.actor_rollout_ref.actor.optim
+    keys = [
+        "actor_rollout_ref.model.path",
+        *PROMPT_KEYS,
+        *(
+            f"actor_rollout_ref.actor.optim.{name}"
+            for name in optimizer
+            if name != "total_training_steps"
+        ),
+    ]
+    values = {key: OmegaConf.select(config, key) for key in keys}
+    return OmegaConf.to_container(OmegaConf.create(values), resolve=True)  # type: ignore[return-value]
+
+
+def describe_identity(config: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
+    """Return the constant settings of a run, and the hashes of its training prompts.
+
+    Args:
+        config: verl's configuration.
+        files: files of the training prompts; their content counts, not their location.
+    """
+    return {
+        "content of data.train_files": [hash_file(path) for path in files],
+        **list_constant_settings(config),
+    }
+
+
+def check_identity(state: RunState, identity: Mapping[str, Any]) -> None:
+    """Refuse settings that must not change once a stage has begun.
+
+    Raises:
+        RunMismatchError: the message names the first setting that differs.
+    """
+    for name, value in identity.items():
+        before = state.identity.get(name)
+        if state.stages and before != value:
+            raise RunMismatchError(
+                f"{name}: the run began with {before}, now it is {value}; restore the value, or "
+                "choose another --output"
+            )
+
+
+def check_finished_stage(name: str, record: StageRecord, overrides: Mapping[str, str]) -> None:
+    """Refuse overrides of a finished stage that differ from those it was trained with.
+
+    Raises:
+        RunMismatchError: the message names the first override that differs.
+    """
+    for key in [*record.overrides, *overrides]:
+        if key in LOCATION_KEYS:
+            continue
+        before, now = record.overrides.get(key), overrides.get(key)
+        if before != now:
+            raise RunMismatchError(
+                f"{key}: stage {name} was trained with {_format_value(before)}, now it is "
+                f"{_format_value(now)}; restore the value, name the stage to run with --stage, or "
+                "choose another --output"
+            )
+
+
+def index_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    """Return overrides by key; of equal keys the last one wins, as in hydra."""
+    parts = (override.lstrip("+~").partition("=") for override in overrides)
+    return {key: value for key, _equals, value in parts}
+
+
+@contextlib.contextmanager
+def lock_output(output: Path, console: Console) -> Iterator[IO[str]]:
+    """Keep other runners from writing below ``output`` for the duration of the context.
+
+    A training that inherits the lock file keeps them out until it has ended as well.
+
+    Yields:
+        The open lock file.
+
+    Raises:
+        RunMismatchError: another runner or its training still holds the lock after
+            :data:`LOCK_TIMEOUT_S` seconds.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with open(output / ".lock", "w") as lock:
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        has_notified = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise RunMismatchError(
+                        f"{output}: another run is writing there; stop it, or choose another "
+                        "--output"
+                    ) from None
+            if not has_notified:
+                console.print(
+                    f"{output} is in use; waiting up to {LOCK_TIMEOUT_S:.0f} s for it",
+                    markup=False,
+                    soft_wrap=True,
+                )
+                has_notified = True
+            time.sleep(_LOCK_RETRY_S)
+        yield lock
+
+
+def _format_value(value: str | None) -> str:
+    return "its default" if value is None else value

@@ -1,0 +1,242 @@
+"""Checks every stage before the first one starts, and before anything is loaded.
+
+Invariants:
+* Each error is one line that names the stage, the setting, its value and the remedy.
+* The checked values are those that verl will see, whether they come from a file, the hardware
+  profile or an override.
+* A check is skipped only in a dry run, and only if its object is not on this machine. A note names
+  every skipped check.
+"""
+
+import contextlib
+import copy
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+from omegaconf import DictConfig
+
+from recipes.deepcoder.data.parquet_schema import check_parquet
+from recipes.deepcoder.stages.run_state import list_constant_settings
+from recipes.deepcoder.stages.stage_config import HardwareConfig
+from recipes.deepcoder.stages.stage_overrides import (
+    RunSettings,
+    build_overrides,
+    build_stream_overrides,
+    compose_config,
+)
+from verl_pipeline.evaluation.errors import UserError
+
+SPLITS = ("train", "val")
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+
+
+class StageError(UserError):
+    """A stage cannot be trained; the message says why."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage that has passed its checks.
+
+    Attributes:
+        name: name of the stage.
+        overrides: overrides of ``verl_pipeline.main``, except the position in the stream.
+        config: verl's configuration, composed from the overrides.
+        derived: settings that the trainer will derive by itself, as text.
+        notes: what could not be checked on this machine, and what is unknown about the data.
+    """
+
+    name: str
+    overrides: Sequence[str]
+    config: DictConfig
+    derived: Sequence[str]
+    notes: Sequence[str]
+
+
+def plan_stages(settings: RunSettings, *, dry_run: bool = False) -> list[StagePlan]:
+    """Compose and check every stage.
+
+    Raises:
+        UserError: the message names the first setting of any stage that cannot work.
+    """
+    plans = [_plan_stage(settings, name, dry_run) for name in settings.run.stages]
+    first = plans[0]
+    shared_settings = _list_shared_settings(first.config)
+    for plan in plans[1:]:
+        first_count, count = _count_trainer_ranks(first.config), _count_trainer_ranks(plan.config)
+        if first_count != count:
+            raise StageError(
+                f"stage {plan.name}: trainer.nnodes x n_gpus_per_node={count}: {first_count} in "
+                f"stage {first.name}; a checkpoint has one shard per trainer rank, so make them "
+                "equal"
+            )
+        for key, value in _list_shared_settings(plan.config).items():
+            if shared_settings.get(key) != value:
+                raise StageError(
+                    f"stage {plan.name}: {key}={value}: {shared_settings.get(key)} in stage "
+                    f"{first.name}; all stages share this setting, since each one continues with "
+                    "the checkpoint and the prompts of the stage before; make them equal"
+                )
+    return plans
+
+
+def list_data_files(config: DictConfig, split: str) -> list[Path]:
+    """Return the data files of ``split``, which is ``train`` or ``val``."""
+    files = config.data[f"{split}_files"]
+    return [Path(str(file)) for file in ([files] if isinstance(files, str) else files)]
+
+
+def _list_shared_settings(config: DictConfig) -> dict[str, Any]:
+    train_files = [str(file) for file in list_data_files(config, "train")]
+    return list_constant_settings(config) | {"data.train_files": train_files}
+
+
+def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
+    from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
+    from verl_pipeline.verl_adapter.config_checks import check_run
+    from verl_pipeline.verl_adapter.derived_settings import derive_settings
+    from verl_pipeline.verl_adapter.run_entry import choose_device
+
+    overrides = build_overrides(settings, name)
+    try:
+        config = compose_config([*overrides, *build_stream_overrides(0)])
+        skipped_checks = _find_skipped_checks(config) if dry_run else {}
+        notes = [f"not checked: {text}" for text in skipped_checks.values()]
+        if "files" not in skipped_checks:
+            notes += _check_data_files(config)
+        _check_capacity(config, settings.hardware)
+        _check_token_limits(config)
+        _check_runner_settings(config)
+        # verl prints here; standard output is for the settings of a dry run.
+        with contextlib.redirect_stdout(sys.stderr):
+            choose_device(config)
+            check_run(config, skip=tuple(skipped_checks))
+        derived = derive_settings(copy.deepcopy(config), load_pipeline_config(config))
+    except (ConfigError, UserError) as error:
+        raise StageError(f"stage {name}: {error}") from error
+    return StagePlan(name, overrides, config, [str(entry) for entry in derived], notes)
+
+
+def _find_skipped_checks(config: DictConfig) -> dict[str, str]:
+    """Return the names of checks whose object is not on this machine, each with a note."""
+    import torch
+    from transformers import AutoConfig
+
+    notes = {}
+    if config.trainer.device == "cuda" and not torch.cuda.is_available():
+        notes["device"] = "trainer.device=cuda: this machine has no CUDA device"
+    missing = [
+        path for split in SPLITS for path in list_data_files(config, split) if not path.exists()
+    ]
+    if missing:
+        notes["files"] = (
+            f"data: {missing[0]} does not exist yet (python -m recipes.deepcoder.prepare)"
+        )
+    model = config.actor_rollout_ref.model.path
+    try:
+        if not Path(model).is_absolute():
+            AutoConfig.from_pretrained(model, local_files_only=True)
+    except (OSError, ValueError):
+        notes["lengths"] = (
+            f"actor_rollout_ref.model.path={model}: not on this machine, so its number of "
+            "positions is unknown"
+        )
+    return notes
+
+
+def _check_data_files(config: DictConfig) -> list[str]:
+    """Check the data files; return a note for each file that the recipe did not write."""
+    notes = [check_parquet(path) for split in SPLITS for path in list_data_files(config, split)]
+    train_files = list_data_files(config, "train")
+    rows = sum(pyarrow.parquet.read_metadata(path).num_rows for path in train_files)
+    batch = config.data.train_batch_size
+    if rows < batch:
+        raise StageError(
+            f"data.train_batch_size={batch}: data.train_files have only {rows} rows; use a smaller "
+            "batch"
+        )
+    return [note for note in notes if note]
+
+
+def _count_trainer_ranks(config: DictConfig) -> int:
+    return config.trainer.nnodes * config.trainer.n_gpus_per_node
+
+
+def _check_capacity(config: DictConfig, hardware: HardwareConfig) -> None:
+    rollout = config.actor_rollout_ref.rollout
+    for name, devices in (
+        ("trainer.n_gpus_per_node", config.trainer.n_gpus_per_node),
+        (f"{ROLLOUT}.n_gpus_per_node", rollout.n_gpus_per_node),
+    ):
+        if devices > hardware.devices:
+            raise StageError(
+                f"{name}={devices}: the hardware has {hardware.devices} devices per node; use at "
+                "most as many"
+            )
+    train_count = _count_trainer_ranks(config)
+    rollout_count = rollout.nnodes * rollout.n_gpus_per_node
+    total_count = hardware.nodes * hardware.devices
+    if train_count + rollout_count > total_count:
+        raise StageError(
+            f"pools: {train_count} devices for training and {rollout_count} for rollouts are "
+            f"{train_count + rollout_count} together; the hardware has {total_count}: make a pool "
+            "smaller, or choose another --hardware"
+        )
+
+
+def _check_token_limits(config: DictConfig) -> None:
+    """Refuse a token limit that the longest sequence exceeds.
+
+    verl packs micro-batches of up to limit x sequence parallel size tokens, and fails during the
+    run when a single sequence is longer.
+    """
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    parallel = actor.ulysses_sequence_parallel_size
+    ranks = _count_trainer_ranks(config)
+    if ranks % parallel:
+        raise StageError(
+            f"{ACTOR}.ulysses_sequence_parallel_size={parallel}: must divide the {ranks} trainer "
+            "ranks"
+        )
+    if not actor.use_dynamic_bsz:
+        return
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    for name, limit in (
+        (f"{ACTOR}.ppo_max_token_len_per_gpu", actor.ppo_max_token_len_per_gpu),
+        (f"{ROLLOUT}.log_prob_max_token_len_per_gpu", rollout.log_prob_max_token_len_per_gpu),
+    ):
+        if limit * parallel < longest:
+            raise StageError(
+                f"{name}={limit}: times {parallel} devices per sequence is {limit * parallel}, "
+                f"below prompt + response of {longest} tokens; set it to {-(-longest // parallel)} "
+                "or more"
+            )
+
+
+def _check_runner_settings(config: DictConfig) -> None:
+    """Check the settings on which the stage runner itself depends."""
+    actor = config.actor_rollout_ref.actor
+    if config.trainer.save_freq < 1:
+        raise StageError(
+            f"trainer.save_freq={config.trainer.save_freq}: the next stage needs a checkpoint; set "
+            "it to 1 or more"
+        )
+    if actor.checkpoint.async_save:
+        raise StageError(
+            f"{ACTOR}.checkpoint.async_save=True: the runner needs checkpoints that are complete "
+            "when verl says so; set it to False"
+        )
+    if "file" not in config.trainer.logger:
+        raise StageError(
+            f"trainer.logger={list(config.trainer.logger)}: the runner reads progress from the "
+            "logger 'file'; add it"
+        )
+    if missing := {"model", "optimizer"} - set(actor.checkpoint.save_contents):
+        raise StageError(
+            f"{ACTOR}.checkpoint.save_contents: lacks {sorted(missing)[0]}, without which a run "
+            "cannot resume; add it"
+        )

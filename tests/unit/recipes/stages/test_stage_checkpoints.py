@@ -1,0 +1,118 @@
+"""Complete checkpoints, their model, and the transition between stages, as verl reads them."""
+
+import json
+import shutil
+
+import pytest
+from omegaconf import OmegaConf
+from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
+
+from recipes.deepcoder.stages.stage_checkpoints import (
+    CheckpointError,
+    check_checkpoint,
+    find_latest_step,
+    get_step_folder,
+    link_checkpoint,
+    repair_marker,
+)
+from verl_pipeline.evaluation.watch import LATEST_STEP_FILE
+from verl_pipeline.testing import tiny
+
+
+@pytest.fixture
+def first(tmp_path, tiny_folder):
+    """Checkpoints of steps 2 and 4 in verl's layout, and an incomplete one of step 6."""
+    folder = tmp_path / "first" / "checkpoints"
+    for step in (2, 4, 6):
+        actor = folder / f"global_step_{step}" / "actor"
+        shutil.copytree(tiny_folder / "model", actor / "huggingface")
+        (actor / "model_world_size_1_rank_0.pt").write_text(str(step))
+        if step < 6:
+            (folder / f"global_step_{step}" / "data.pt").write_text("position")
+            (folder / f"global_step_{step}" / "transfer_queue").mkdir()
+    (folder / LATEST_STEP_FILE).write_text("4")
+    return folder
+
+
+def make_config(model, trainers=1):
+    return OmegaConf.create(
+        {
+            "actor_rollout_ref": {"model": {"path": str(model)}},
+            "trainer": {"nnodes": 1, "n_gpus_per_node": trainers},
+        }
+    )
+
+
+def test_the_latest_step_is_the_one_of_verls_marker(first):
+    assert find_latest_step(first) == 4
+    assert find_latest_ckpt_path(str(first)) == str(get_step_folder(first, 4))
+    (first / LATEST_STEP_FILE).unlink()
+    assert find_latest_step(first) is None
+
+
+def test_a_marker_that_a_kill_left_empty_is_repaired(first):
+    # verl empties the marker after it has written the rest of step 6.
+    (first / LATEST_STEP_FILE).write_text("")
+    assert find_latest_step(first) is None
+    repair_marker(first)
+    assert find_latest_step(first) == 6
+    (first / LATEST_STEP_FILE).write_text("4")
+    repair_marker(first)
+    assert find_latest_step(first) == 4
+
+
+def test_the_next_stage_gets_weights_and_step_but_not_the_position_in_the_data(first, tmp_path):
+    second = tmp_path / "second" / "checkpoints"
+    second.mkdir(parents=True)
+    (second / ".transition-1").mkdir()  # of a runner that was killed
+    for _ in range(2):
+        link_checkpoint(first, second, 4)
+        folder = get_step_folder(second, 4)
+        assert find_latest_ckpt_path(str(second)) == str(folder)
+        assert [path.name for path in folder.iterdir()] == ["actor"]
+        assert (folder / "actor" / "model_world_size_1_rank_0.pt").read_text() == "4"
+    # Killed between the folder and the marker.
+    (second / LATEST_STEP_FILE).unlink()
+    link_checkpoint(first, second, 4)
+    assert find_latest_step(second) == 4
+    moved = (tmp_path / "first").parent.with_name(tmp_path.name + "-moved")
+    tmp_path.rename(moved)
+    try:
+        assert (moved / "second/checkpoints/global_step_4/actor/huggingface/config.json").is_file()
+    finally:
+        moved.rename(tmp_path)
+
+
+def test_a_removed_checkpoint_is_named(first, tmp_path):
+    with pytest.raises(CheckpointError, match=r"global_step_3/actor does not exist"):
+        link_checkpoint(first, tmp_path / "second" / "checkpoints", 3)
+
+
+def test_the_checkpoint_of_another_model_is_refused(first, tiny_folder, tmp_path):
+    folder = get_step_folder(first, 4)
+    check_checkpoint(folder, make_config(tiny_folder / "model"))
+    other = tiny.write_model(tmp_path / "other")
+    published = json.loads((other / "config.json").read_text())
+    for field, value in (("num_hidden_layers", 1), ("hidden_size", 32), ("vocab_size", 99)):
+        layers = (
+            {"layer_types": published["layer_types"][:1]} if field == "num_hidden_layers" else {}
+        )
+        (other / "config.json").write_text(json.dumps({**published, field: value, **layers}))
+        with pytest.raises(
+            CheckpointError,
+            match=rf"another model: {field} is \d+ in the checkpoint, but {value} in",
+        ):
+            check_checkpoint(folder, make_config(other))
+
+
+def test_the_checkpoint_of_another_number_of_trainers_is_refused(first, tiny_folder):
+    with pytest.raises(
+        CheckpointError,
+        match="1 trainer ranks wrote this checkpoint, but trainer.nnodes x n_gpus_per_node=2",
+    ):
+        check_checkpoint(get_step_folder(first, 4), make_config(tiny_folder / "model", trainers=2))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path, tiny_folder):
+    with pytest.raises(CheckpointError, match="is .* a checkpoint of verl?"):
+        check_checkpoint(tmp_path, make_config(tiny_folder / "model"))
