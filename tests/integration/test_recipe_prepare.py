@@ -154,7 +154,7 @@ def test_if_the_hub_cannot_be_reached_the_error_names_the_local_files_that_are_n
     code, _, err = wait_for(process)
     assert code == 2 and "Traceback" not in err
     assert (
-        "error: no data: " in err
+        "error: no data found: " in err
         and "hub likaixin/TACO-verified: " in err
         and "Put taco.jsonl" in err
     )

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,16 @@ class RunningServer:
 _running: RunningServer | None = None
 
 
-def start_server(modules: list[str], environment: dict[str, str]) -> RunningServer:
-    """Start a server that imports ``modules``, unless this process has one; returns at once.
+def start_server(
+    modules: list[str], environment: dict[str, str], excluded: Collection[str] = ()
+) -> RunningServer:
+    """Start a server, unless this process has one; returns at once.
 
     Args:
+        modules: what the server imports.
         environment: variables for the imports, on top of this process's.
+        excluded: packages that each fork imports for itself, because they keep what differs between
+            processes.
     """
     global _running
     if _running is not None:
@@ -74,7 +80,7 @@ def start_server(modules: list[str], environment: dict[str, str]) -> RunningServ
         descriptors = [listener.fileno(), reading]
         module = [sys.executable, "-m", server.__name__, *map(str, descriptors)]
         pid = subprocess.Popen(
-            [*module, str(program), *modules],
+            [*module, str(program), ",".join(excluded), *modules],
             env={**os.environ, **environment},
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
@@ -109,7 +115,8 @@ def find_server() -> psutil.Process | None:
 
 def add_launcher(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     """Ray's hook: this run's workers start through the launcher, unless the user chose a Python."""
-    if _running is None or "py_executable" in (runtime_env or {}):
+    # verl's configuration names the key with null.
+    if _running is None or (runtime_env or {}).get("py_executable"):
         return runtime_env
     return {**(runtime_env or {}), "py_executable": str(_running.launcher)}
 

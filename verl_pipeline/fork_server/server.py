@@ -1,8 +1,9 @@
 """The process that has imported everything, and forks itself on request.
 
-``python -m verl_pipeline.fork_server.server LISTENER OWNER LAUNCHER MODULE...`` imports the
-modules, then serves at the Unix socket LISTENER until the pipe whose reading end is OWNER is
-closed, and removes the socket's folder. Both are descriptors.
+``python -m verl_pipeline.fork_server.server LISTENER OWNER LAUNCHER EXCLUDED MODULE...`` imports
+the modules, but nothing of the EXCLUDED packages (joined by commas). Then it serves at the Unix
+socket LISTENER until the pipe whose reading end is OWNER is closed, and removes the socket's folder.
+Both are descriptors.
 
 Invariants:
 * One thread, and no descriptor of the server in a fork.
@@ -12,6 +13,7 @@ Invariants:
 import contextlib
 import gc
 import importlib
+import importlib.abc
 import json
 import multiprocessing
 import os
@@ -177,11 +179,36 @@ def can_fulfil(request: dict[str, Any]) -> bool:
     return split_arguments(request["arguments"]) is not None
 
 
-def import_modules(names: list[str]) -> None:
-    """Import what forks will need; a module that is missing here is missing there as well."""
+class ExcludedPackage(BaseException):
+    """An import has reached a package that forks must import for themselves.
+
+    No Exception: a module that could do without the package must not settle for that.
+    """
+
+
+class ExclusionFinder(importlib.abc.MetaPathFinder):
+    """Stops every import of some packages."""
+
+    def __init__(self, packages: set[str]):
+        self.packages = packages
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        if fullname in self.packages:
+            raise ExcludedPackage(fullname)
+
+
+def import_modules(names: list[str], excluded: set[str]) -> None:
+    """Import what forks will need, as far as that needs no excluded package.
+
+    A module that needs one is left out, but not the modules that it imported before that. A module
+    that is missing here is missing in the forks as well.
+    """
+    finder = ExclusionFinder(excluded)
+    sys.meta_path.insert(0, finder)
     for name in names:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, ExcludedPackage):
             importlib.import_module(name)
+    sys.meta_path.remove(finder)
     gc.collect()
     # Without it, the first collection in each fork would copy every page that holds an object.
     gc.freeze()
@@ -219,11 +246,11 @@ def fork_server(listener: socket.socket, owner: int, writing: int, launcher: Pat
 
 def main() -> None:
     """Import, then serve."""
-    listener, owner, launcher, *modules = sys.argv[1:]
+    listener, owner, launcher, excluded, *modules = sys.argv[1:]
     sys.path.pop(0)  # the folder that ``-m`` puts there
     # Imports take seconds, in which the owner may end without being noticed otherwise.
     signal_on_parent_death(signal.SIGTERM)
-    import_modules(modules)
+    import_modules(modules, set(excluded.split(",")))
     signal_on_parent_death(0)
     multiprocessing.set_executable(launcher)
     run_server(socket.socket(fileno=int(listener)), int(owner))

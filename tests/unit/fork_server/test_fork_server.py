@@ -225,5 +225,6 @@ def test_without_its_server_a_launcher_is_a_plain_python():
 
 def test_ray_is_told_of_the_launcher_unless_the_user_chose_a_python(server):
     assert client.add_launcher(None) == {"py_executable": str(server.launcher)}
+    assert client.add_launcher({"py_executable": None}) == {"py_executable": str(server.launcher)}
     chosen = {"py_executable": "uv run"}
     assert client.add_launcher(chosen) == chosen

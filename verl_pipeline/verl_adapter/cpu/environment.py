@@ -31,20 +31,24 @@ CPU_ENVIRONMENT: dict[str, str] = {
     "VERL_LOGGING_LEVEL": "WARNING",
 }
 
-# What the processes of a run import: the entry of Ray's workers; verl's driver, workers, agent
-# loops and rewards; vLLM's server, engine and worker.
-WARM_MODULES = [
-    "ray._private.workers.default_worker",
-    "verl.trainer.main_ppo",
-    "verl.trainer.ppo.v1",
-    "verl.experimental.reward_loop",
-    "verl.workers.engine_workers",
-    "verl.workers.rollout.vllm_rollout.vllm_async_server",
-    "vllm.entrypoints.openai.api_server",
-    "vllm.v1.engine.core",
-    "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.worker.cpu_worker",
-]
+# What the processes of a run import of others: what verl's and Ray's modules ask for, found by
+# watching their imports, and vLLM's server, engine and worker. One that is missing costs time only.
+WARM_MODULES = """
+torch tensordict torchdata.stateful_dataloader peft.utils.save_and_load datasets pandas
+transformers.models.auto.modeling_auto transformers.models.auto.processing_auto
+transformers.models.auto.tokenization_auto transformers.modeling_utils transformers.trainer_pt_utils
+aiohttp cachetools codetiming colorful fastapi google.protobuf.json_format hydra jsonschema msgspec
+omegaconf orjson requests uvicorn uvloop wrapt zmq.asyncio
+vllm.entrypoints.openai.api_server vllm.entrypoints.cli.serve vllm.v1.engine.async_llm
+vllm.v1.engine.core vllm.v1.executor.multiproc_executor vllm.v1.worker.cpu_worker
+vllm.distributed.utils vllm.lora.lora_model vllm.lora.worker_manager
+vllm.model_executor.models.deepseek_v2 vllm.model_executor.models.kimi_vl
+vllm.model_executor.models.mixtral vllm.model_executor.models.qwen2_moe
+vllm.model_executor.models.qwen3_moe vllm.model_executor.models.qwen3_next
+""".split()
+# Ray's core reads the variables that tell a worker who it is while it is imported; the others import
+# Ray. The three take a third of a second where everything else is there already.
+COLD_PACKAGES = ("ray", "transfer_queue", "verl")
 # Set to 0, it lets every process import for itself.
 FORK_SERVER_SWITCH = "VERL_PIPELINE_FORK_SERVER"
 # Words of a command line that start no run, or one in a Ray whose nodes may be elsewhere.
@@ -81,4 +85,5 @@ def warm_up_processes(argv: list[str]) -> None:
     for name, value in RAY_HOOK.items():
         os.environ.setdefault(name, value)
     # verl gives its workers these, and vLLM reads the level while it is imported.
-    start_server(WARM_MODULES, {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARN")})
+    level = os.environ.get("VLLM_LOGGING_LEVEL", "WARN")
+    start_server(WARM_MODULES, {"VLLM_LOGGING_LEVEL": level}, COLD_PACKAGES)

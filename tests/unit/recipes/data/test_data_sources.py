@@ -85,7 +85,7 @@ def test_missing_data_is_refused_with_the_local_files_that_are_needed(tmp_path, 
     finder = DataFinder(tmp_path, hub=False)
     with pytest.raises(
         DataNotFound,
-        match=rf"Put {SOURCES[source].file_stems[0]}.jsonl .*it is what .*publishes",
+        match=rf"Put {SOURCES[source].file_stems[0]}.jsonl .*publishes the file",
     ):
         locate_files(source, SourceConfig(), finder)
 

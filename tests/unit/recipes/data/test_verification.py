@@ -81,7 +81,7 @@ def test_a_failed_sandbox_is_not_a_wrong_answer_and_the_next_run_tries_again(
 def test_one_failed_grading_is_listed_and_the_others_continue(prepare, tmp_path, failing):
     failing.failures = 0
     data = write_problems(tmp_path / "data", 3)
-    start_worker = FailingSandbox.worker
+    start_worker = FailingSandbox.lend_worker
 
     @contextmanager
     def fail_for_first_program(self):
