@@ -68,7 +68,7 @@ def measure_training(
     ]
     watcher = _start_watcher(directory, data, steps, cores) if watched else None
     try:
-        run = runs.train(directory / "training", settings, timeout_s=RUN_TIMEOUT_S)
+        run = runs.run_training(directory / "training", settings, timeout_s=RUN_TIMEOUT_S)
         if run.returncode:
             raise RuntimeError(f"the training exited with {run.returncode}: {run.output[-2000:]}")
         if watcher is not None and watcher.wait(RUN_TIMEOUT_S):

@@ -86,7 +86,7 @@ def run_mode(
 
     try:
         settings = [*settings, *mode.overrides]
-        run = runs.train(
+        run = runs.run_training(
             directory,
             settings,
             module=mode.module,

@@ -44,7 +44,7 @@ def start_pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
         ]
         with initialize_config_module("verl_pipeline.config", version_base=None):
             config = compose(
-                "one_off_pipeline", [*tiny.overrides(Path(directory)), *common, *overrides]
+                "one_off_pipeline", [*tiny.make_overrides(Path(directory)), *common, *overrides]
             )
         OmegaConf.resolve(config)
         ray.init(num_cpus=64, num_gpus=64, include_dashboard=False, log_to_driver=False)

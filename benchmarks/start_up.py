@@ -4,7 +4,8 @@
 folder; about two minutes a repeat on two idle cores.
 
 A tiny model is trained by ``one_off_pipeline`` from our entry point and by ``sync`` from verl's.
-Each runs with the fork server (:mod:`verl_pipeline.fork_server`) and with
+Each
+runs with the fork server (:mod:`verl_pipeline.fork_server`) and with
 ``VERL_PIPELINE_FORK_SERVER=0``, where every process imports for itself. The four take turns, repeat after repeat.
 
 Invariants:
@@ -98,9 +99,13 @@ def measure_start(entry: Entry, forks: bool, directory: Path) -> dict[str, Any]:
         RuntimeError: the run ended without a token.
     """
     watch = FirstTokenWatch(directory / "first-token")
-    overrides = [*tiny.overrides(directory), *entry.overrides, "trainer.total_training_steps=1"]
+    overrides = [
+        *tiny.make_overrides(directory),
+        *entry.overrides,
+        "trainer.total_training_steps=1",
+    ]
     started = time.time()
-    run = runs.train(
+    run = runs.run_training(
         directory / "run",
         overrides,
         module=entry.module,

@@ -61,8 +61,9 @@ def end_run() -> None:
 
 def _list_descendants() -> list[psutil.Process]:
     """All processes below this one, but the fork server, which has to outlive its forks."""
+    server = find_server()
     below = psutil.Process().children(recursive=True)
-    return [process for process in below if process != find_server()]
+    return [process for process in below if server is None or process != server.process]
 
 
 def _send_signal(processes: list[psutil.Process], number: int) -> None:

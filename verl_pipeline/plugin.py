@@ -35,14 +35,17 @@ def _register_trainers(_module) -> None:
 
 def register() -> None:
     """Attach everything of ours to verl; safe to call more than once."""
-    if _names_cpu_overlay(sys.argv):
+    begins_cpu_run = _names_cpu_overlay(sys.argv)
+    if begins_cpu_run:
         set_environment()
-        warm_up_processes(sys.argv)
     if is_cpu_run():
         from verl_pipeline.verl_adapter.cpu import activate_cpu_support
 
         activate_cpu_support()
     register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
+    if begins_cpu_run:
+        # Last: this process may be forked here, with all hooks in place.
+        warm_up_processes(sys.argv)
 
 
 register()

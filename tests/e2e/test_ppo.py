@@ -11,8 +11,8 @@ pytestmark = pytest.mark.timeout(1200)
 
 
 def test_ppo_with_critic_and_reference_model(tmp_path):
-    settings = tiny.overrides(tmp_path)
-    run = runs.train(
+    settings = tiny.make_overrides(tmp_path)
+    run = runs.run_training(
         tmp_path / "run",
         [
             *settings,

@@ -38,9 +38,9 @@ def equivalent_runs(runs_directory):
     Side by side: half of a run is imports, one process after another, which leave a core idle.
     """
     modes = ("sync", "one_off_pipeline")
-    equivalence.overrides(runs_directory, "sync")  # writes model and data, which the two share
+    equivalence.make_overrides(runs_directory, "sync")  # writes model and data, which the two share
     with ThreadPoolExecutor(len(modes)) as executor:
-        finished = executor.map(lambda mode: equivalence.run(runs_directory, mode), modes)
+        finished = executor.map(lambda mode: equivalence.train_in_mode(runs_directory, mode), modes)
         return dict(zip(modes, finished, strict=True))
 
 

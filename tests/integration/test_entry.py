@@ -16,7 +16,7 @@ def command(module, overrides, directory):
     return subprocess.run(
         [sys.executable, "-m", module, *overrides],
         cwd=directory,
-        env=runs.environment(directory),
+        env=runs.make_environment(directory),
         capture_output=True,
         text=True,
         timeout=300,
@@ -34,29 +34,29 @@ def command(module, overrides, directory):
     ],
 )
 def test_our_entry_ends_with_one_line_and_exit_code_2(tmp_path, override, message):
-    runs._temporary(tmp_path).mkdir(exist_ok=True)
+    runs.name_temporary_folder(tmp_path).mkdir(exist_ok=True)
     done = command(
         runs.OURS,
-        [*tiny.overrides(tmp_path), "actor_rollout_ref.rollout.nnodes=1", override],
+        [*tiny.make_overrides(tmp_path), "actor_rollout_ref.rollout.nnodes=1", override],
         tmp_path,
     )
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert message in line
     assert "Started a local Ray instance" not in done.stdout + done.stderr
-    assert list(runs._temporary(tmp_path).iterdir()) == []
-    runs._temporary(tmp_path).rmdir()
+    assert list(runs.name_temporary_folder(tmp_path).iterdir()) == []
+    runs.name_temporary_folder(tmp_path).rmdir()
 
 
 @pytest.mark.slow
 def test_verls_entry_refuses_a_misspelt_key_of_ours_before_a_model_is_loaded(tmp_path):
     overrides = [
-        *tiny.overrides(tmp_path),
+        *tiny.make_overrides(tmp_path),
         "trainer.v1.trainer_mode=one_off_pipeline",
         "actor_rollout_ref.rollout.nnodes=1",
         "+trainer.v1.one_off_pipeline.stalenes=1",
     ]
-    run = runs.train(tmp_path / "run", overrides, module=runs.STOCK)
+    run = runs.run_training(tmp_path / "run", overrides, module=runs.STOCK)
     assert run.returncode != 0
     assert (
         "stalenes: unknown key; did you mean trainer.v1.one_off_pipeline.staleness?" in run.output

@@ -177,10 +177,10 @@ def test_checkpoints_are_evaluated_beside_the_training(tmp_path, model, settings
             env=environment,
         )
     try:
-        trained = runs.train(
+        trained = runs.run_training(
             tmp_path / "training",
             [
-                *tiny.overrides(tmp_path / "tiny"),
+                *tiny.make_overrides(tmp_path / "tiny"),
                 "actor_rollout_ref.rollout.nnodes=1",
                 "trainer.total_training_steps=4",
                 "trainer.save_freq=2",

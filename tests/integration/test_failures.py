@@ -17,7 +17,7 @@ FIELDS = "trainer.v1.one_off_pipeline"
 
 def overrides(directory, *, share):
     return [
-        *tiny.overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
+        *tiny.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "actor_rollout_ref.rollout.nnodes=1",
         "trainer.total_epochs=1",
         "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=tests.integration.failing.FailingManager",
@@ -28,9 +28,9 @@ def overrides(directory, *, share):
 
 
 def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_directory):
-    run = runs.train(runs_directory / "failures", overrides(runs_directory, share=1.0))
+    run = runs.run_training(runs_directory / "failures", overrides(runs_directory, share=1.0))
     assert run.returncode == 0, tail(run)
-    for step, indices in list(sync_run.batches().items())[:3]:
+    for step, indices in list(sync_run.list_batches().items())[:3]:
         missing = 4 * sum(index in (failing.RAISING, failing.HANGING) for index in indices)
         missing += 3 * (failing.BROKEN_GENERATION in indices)
         masked = 4 * (failing.BROKEN_GRADER in indices)
@@ -52,7 +52,7 @@ def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_dire
 
 @pytest.mark.slow
 def test_too_many_failures_stop_the_run_with_the_first_traceback(runs_directory):
-    run = runs.train(runs_directory / "too-many", overrides(runs_directory, share=0.1))
+    run = runs.run_training(runs_directory / "too-many", overrides(runs_directory, share=0.1))
     assert run.returncode not in (0, None)
     assert (
         "is above trainer.v1.one_off_pipeline.max_infrastructure_share=0.1. First failure:"
@@ -66,7 +66,7 @@ def start_until_step(directory, settings, step):
     """Start a run and wait until it has finished a step; returns the process and everything below
     it.
     """
-    process = runs.start(directory, settings)
+    process = runs.start_run(directory, settings)
     deadline = time.monotonic() + 600
     metrics = directory / "metrics.jsonl"
     while time.monotonic() < deadline:
@@ -79,7 +79,7 @@ def start_until_step(directory, settings, step):
 
 def endless(directory):
     return [
-        *tiny.overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
+        *tiny.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "actor_rollout_ref.rollout.nnodes=1",
         "trainer.total_epochs=100000",
     ]
@@ -92,7 +92,7 @@ def test_a_dead_replica_stops_the_run_by_name(runs_directory):
     (engine,) = [child for child in below if child.name().startswith("VLLM::Engine")]
     engine.kill()
     process.wait(120)
-    run = runs.collect(directory, process, below)
+    run = runs.collect_run(directory, process, below)
     assert run.returncode not in (0, None)
     assert "rollout replica 0 at" in run.output, tail(run)
     assert run.survivors == []
@@ -114,7 +114,7 @@ def test_an_interrupt_ends_everything_within_30_s_and_leaves_the_checkpoint(runs
     process.send_signal(how)
     process.wait(60)
     assert time.monotonic() - start < 30
-    run = runs.collect(directory, process, below)
+    run = runs.collect_run(directory, process, below)
     assert run.returncode == 130, tail(run)
     latest = int((directory / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
     assert (

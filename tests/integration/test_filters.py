@@ -18,13 +18,13 @@ def run(directory, *overrides, module=runs.OURS):
     # A policy that stays nearly uniform over 45 tokens: of eight answers of up to 40, about half
     # end by themselves.
     settings = [
-        *tiny.overrides(directory, n=8),
+        *tiny.make_overrides(directory, n=8),
         "data.max_response_length=40",
         "actor_rollout_ref.actor.optim.lr=1e-7",
         f"trainer.total_training_steps={STEPS}",
         *overrides,
     ]
-    finished = runs.train(directory, settings, module=module, timeout_s=550)
+    finished = runs.run_training(directory, settings, module=module, timeout_s=550)
     assert finished.returncode == 0, tail(finished)
     if module == runs.OURS:  # verl's own entry leaves shared memory of its engines behind
         check_clean(finished)

@@ -9,10 +9,10 @@ pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
 
 
 def test_the_tiny_model_passes_0_9_in_60_updates(runs_directory):
-    run = runs.train(
+    run = runs.run_training(
         runs_directory / "learning",
         [
-            *tiny.overrides(runs_directory, rows=128, batch=8, n=8),
+            *tiny.make_overrides(runs_directory, rows=128, batch=8, n=8),
             "actor_rollout_ref.rollout.nnodes=1",
             "trainer.total_training_steps=60",
         ],

@@ -87,7 +87,7 @@ def write_run(directory: Path, **until: dict) -> list[str]:
 
 def run_command(directory: Path, output: Path, arguments: list[str]) -> runs.Run:
     """Run the command to its end."""
-    return runs.train(
+    return runs.run_training(
         directory, [*arguments, f"--output={output}"], module="recipes.deepcoder.train"
     )
 
@@ -256,7 +256,7 @@ def start_and_stop(
 
     The signal ``kill`` goes to the whole process tree, ``terminate`` to the command only.
     """
-    process = runs.start(base, arguments, module="recipes.deepcoder.train")
+    process = runs.start_run(base, arguments, module="recipes.deepcoder.train")
     deadline = time.monotonic() + 600
     descendants: list[psutil.Process] = []
     while process.poll() is None and time.monotonic() < deadline:
@@ -272,4 +272,4 @@ def start_and_stop(
         else:
             process.terminate()
         process.wait(90)
-    return runs.collect(base, process, descendants)
+    return runs.collect_run(base, process, descendants)

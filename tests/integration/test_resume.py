@@ -19,17 +19,19 @@ def test_a_resumed_run_is_the_uninterrupted_one(sync_run, runs_directory):
         f"trainer.default_local_dir={directory}/checkpoints",
         "trainer.resume_mode=auto",
     ]
-    whole = runs.train(runs_directory / "whole", overrides(runs_directory), module=runs.STOCK)
+    whole = runs.run_training(
+        runs_directory / "whole", overrides(runs_directory), module=runs.STOCK
+    )
     assert whole.returncode == 0, tail(whole)
     # Stopped right after the checkpoint, with batch STOP+1 sampled and not trained.
-    first = runs.train(
+    first = runs.run_training(
         directory,
         [*settings, "trainer.checkpoint_callback_class=tests.integration.stopping.StopAfterSave"],
         module=runs.STOCK,
     )
     assert first.returncode != 0 and "planted stop" in first.output, tail(first)
     assert max(first.metrics) < STOP + 1
-    second = runs.train(directory, settings, module=runs.STOCK)
+    second = runs.run_training(directory, settings, module=runs.STOCK)
     assert second.returncode == 0, tail(second)
     # Trajectories of both halves are in one file; metrics of step STOP were not written by the
     # stopped half.

@@ -15,7 +15,7 @@ GLOO = "actor_rollout_ref.rollout.checkpoint_engine.engine_kwargs.gloo"
 
 def overrides(directory, *, trainers=1, replicas=1):
     return [
-        *tiny.overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
+        *tiny.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "trainer.v1.trainer_mode=one_off_pipeline",
         f"trainer.n_gpus_per_node={trainers}",
         "actor_rollout_ref.rollout.nnodes=1",
@@ -35,7 +35,7 @@ def check_schedule(run, sync_run, *, boundaries=()):
     for record in run.trajectories:
         wanted = schedule.sampling_version(record["step"], 1)
         assert record["versions"] == [wanted, wanted], record
-    assert run.batches() == sync_run.batches()
+    assert run.list_batches() == sync_run.list_batches()
     per_step = {step: sum(record["step"] == step for record in run.trajectories) for step in steps}
     assert set(per_step.values()) == {16}
     for step in steps:
@@ -51,7 +51,7 @@ def check_schedule(run, sync_run, *, boundaries=()):
 
 
 def test_one_trainer_one_replica(sync_run, runs_directory):
-    run = runs.train(
+    run = runs.run_training(
         runs_directory / "staleness-1+1",
         [*overrides(runs_directory), "trainer.test_freq=4"],
         module=runs.STOCK,
@@ -65,7 +65,7 @@ def test_one_trainer_one_replica(sync_run, runs_directory):
 
 @pytest.mark.slow
 def test_two_trainer_ranks_two_replicas(sync_run, runs_directory):
-    run = runs.train(
+    run = runs.run_training(
         runs_directory / "staleness-2+2",
         overrides(runs_directory, trainers=2, replicas=2),
         module=runs.STOCK,

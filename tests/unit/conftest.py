@@ -9,7 +9,7 @@ def tiny_directory(tmp_path_factory):
     from verl_pipeline.testing import tiny
 
     directory = tmp_path_factory.mktemp("tiny")
-    tiny.overrides(directory)
+    tiny.make_overrides(directory)
     return directory
 
 
@@ -22,7 +22,11 @@ def composed(tiny_directory):
         with initialize_config_module("verl_pipeline.config", version_base=None):
             return compose(
                 primary,
-                [*tiny.overrides(tiny_directory), "actor_rollout_ref.rollout.nnodes=1", *overrides],
+                [
+                    *tiny.make_overrides(tiny_directory),
+                    "actor_rollout_ref.rollout.nnodes=1",
+                    *overrides,
+                ],
             )
 
     return make

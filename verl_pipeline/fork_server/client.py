@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def start_server(
     listener.bind(str(address))
     listener.listen(BACKLOG)
     reading, writing = os.pipe()
-    if forked_process.is_fork():
+    # A fork has the modules, but must not have gone on to import an excluded package.
+    if forked_process.is_fork() and not any(name in sys.modules for name in excluded):
         pid = server.fork_server(listener, reading, writing, program)
     else:
         descriptors = [listener.fileno(), reading]
@@ -108,9 +109,9 @@ def stop_server() -> None:
     _running = None
 
 
-def find_server() -> psutil.Process | None:
+def find_server() -> RunningServer | None:
     """The server that this process has started."""
-    return _running.process if _running is not None else None
+    return _running
 
 
 def add_launcher(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -124,12 +125,15 @@ def add_launcher(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
 class ForkedProcess:
     """A process forked by a server for this process; the interface of ``subprocess.Popen``.
 
+    It has its own session, and gets SIGTERM when this process ends.
+
     Args:
         server: who forks it.
         arguments: of a Python command line.
         environment: of the process, whole.
         folder: its working directory.
         output: descriptor of its standard output and error.
+        kept_descriptors: further descriptors that it gets, under the same numbers.
 
     Raises:
         OSError: the server does not answer, or refuses.
@@ -143,13 +147,17 @@ class ForkedProcess:
         environment: dict[str, str],
         folder: Path,
         output: int,
+        kept_descriptors: Sequence[int] = (),
     ):
         request = launcher.describe_process(arguments, environment)
-        request |= {"folder": str(folder), "session": True}
+        request |= {"folder": str(folder), "session": True, "end_signal": int(signal.SIGTERM)}
         with open(os.devnull) as nothing:
-            descriptors = [nothing.fileno(), output, output]
-            address = str(server.address)
-            self._connection = launcher.send_request(address, request, descriptors, [0, 1, 2])
+            self._connection = launcher.send_request(
+                str(server.address),
+                request,
+                [nothing.fileno(), output, output, *kept_descriptors],
+                [0, 1, 2, *kept_descriptors],
+            )
         self.pid = launcher.read_number(self._connection)
         if self.pid <= 0:
             raise ConnectionRefusedError("the fork server refuses: its imports read another value")

@@ -79,23 +79,22 @@ def become_process(request: dict[str, Any]) -> None:
     for number in request["ignored"]:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
-    renew_state()
+    renew_state(is_unbuffered="-u" in request["arguments"][:1] or "PYTHONUNBUFFERED" in os.environ)
     gc.unfreeze()
     run_program(request["arguments"])
 
 
-def renew_state() -> None:
-    """What Python modules keep of the process they were imported in."""
+def renew_state(is_unbuffered: bool) -> None:
+    """Renew what Python's modules keep of the process they were imported in."""
     import tempfile
 
     import numpy as np
 
     tempfile.tempdir = None  # of another TMPDIR
     np.random.seed()  # every fork would draw the same numbers; ``random`` renews itself
-    unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=stream.isatty(), write_through=unbuffered)
+            stream.reconfigure(line_buffering=stream.isatty(), write_through=is_unbuffered)
 
 
 def run_program(arguments: list[str]) -> None:

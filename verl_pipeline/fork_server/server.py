@@ -2,8 +2,8 @@
 
 ``python -m verl_pipeline.fork_server.server LISTENER OWNER LAUNCHER EXCLUDED MODULE...`` imports
 the modules, but nothing of the EXCLUDED packages (joined by commas). Then it serves at the Unix
-socket LISTENER until the pipe whose reading end is OWNER is closed, and removes the socket's folder.
-Both are descriptors.
+socket LISTENER until the pipe whose reading end is OWNER is closed (both are descriptors), and
+removes the socket's folder.
 
 Invariants:
 * One thread, and no descriptor of the server in a fork.
@@ -52,15 +52,22 @@ IMPORT_VARIABLES = (
 # A client that connects says at once what it wants.
 REQUEST_S = 10.0
 # For forks to end by themselves once the owner has gone, before they are killed.
-GRACE_S = 15.0
+GRACE_S = 30.0
 
 
 @dataclass
 class Fork:
-    """A forked process: its id, and the connection of the launcher that stands for it."""
+    """A forked process.
+
+    Attributes:
+        pid: its process id.
+        connection: to the launcher, or the program, that stands for it.
+        end_signal: what it gets when that goes away.
+    """
 
     pid: int
     connection: socket.socket
+    end_signal: int
 
 
 class Server:
@@ -122,7 +129,7 @@ class Server:
             return request
         for number in descriptors:
             os.close(number)
-        fork = Fork(pid, connection)
+        fork = Fork(pid, connection, request["end_signal"])
         watched = os.pidfd_open(pid)
         self.forks[pid] = fork
         self.selector.register(watched, selectors.EVENT_READ, pid)
@@ -134,7 +141,7 @@ class Server:
     def _handle_event(self, fork: Fork, source: Any) -> None:
         if source is fork.connection:  # clients say nothing: it was closed
             self.selector.unregister(fork.connection)
-            os.kill(fork.pid, signal.SIGKILL)
+            os.kill(fork.pid, fork.end_signal)
             return
         self.selector.unregister(source)
         os.close(source)

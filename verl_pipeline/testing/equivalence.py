@@ -1,13 +1,12 @@
-"""``python -m verl_pipeline.testing.equivalence DIRECTORY``: staleness 0 against verl's own
-``sync`` trainer.
+"""``python -m verl_pipeline.testing.equivalence DIRECTORY``: staleness 0 against verl's ``sync``.
 
 Both train a tiny model in fp32 with real vLLM and FSDP engines on one rank and one replica, one
 mini-batch a batch, each request seeded by (step, data index, session), over three epochs of a data
 set that is no multiple of the batch. Prompts, tokens and rewards must be equal; losses and gradient
 norms must agree within :data:`TOLERANCE`.
 
-The tolerance is what ``sync`` differs from itself by (``--baseline``), times a margin: rows of a
-batch stand in another order each time, so sums in fp32 are rounded differently.
+The tolerance is what ``sync`` differs from itself by (``--baseline``), times a margin: the rows of
+a batch arrive in another order each time, so sums in fp32 are rounded differently.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from verl_pipeline.testing import runs, seeded, tiny
 
 ROWS, BATCH, EPOCHS = 14, 4, 3
 STEPS = ROWS // BATCH * EPOCHS
-# Relative; measured sync against sync: see docs/equivalence.md.
+# Relative; measured sync against sync: see docs/results.md.
 TOLERANCE = 1e-5
 COMPARED = ("actor/loss", "actor/pg_loss", "actor/grad_norm")
 
@@ -38,15 +37,15 @@ class Difference:
     relative: dict[str, float]
 
     @property
-    def equal(self) -> bool:
+    def is_equal(self) -> bool:
         """Whether the runs are the same training."""
         return not self.discrete and all(value <= TOLERANCE for value in self.relative.values())
 
 
-def overrides(directory: Path, mode: str) -> list[str]:
+def make_overrides(directory: Path, mode: str) -> list[str]:
     """Overrides of a run of ``mode`` ("sync" or "one_off_pipeline", the latter at staleness 0)."""
     common = [
-        *tiny.overrides(directory, rows=ROWS, batch=BATCH),
+        *tiny.make_overrides(directory, rows=ROWS, batch=BATCH),
         f"trainer.v1.trainer_mode={mode}",
         f"trainer.total_epochs={EPOCHS}",
         f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded.MANAGER}",
@@ -60,18 +59,20 @@ def overrides(directory: Path, mode: str) -> list[str]:
     ]
 
 
-def run(directory: Path, mode: str) -> runs.Run:
+def train_in_mode(directory: Path, mode: str) -> runs.Run:
     """Train once, from verl's own entry point."""
-    finished = runs.train(directory / mode, overrides(directory, mode), module=runs.STOCK)
+    finished = runs.run_training(
+        directory / mode, make_overrides(directory, mode), module=runs.STOCK
+    )
     if finished.returncode != 0:
         raise RuntimeError(f"{mode} failed:\n{finished.output[-4000:]}")
     return finished
 
 
-def compare(one: runs.Run, other: runs.Run) -> Difference:
+def compare_runs(one: runs.Run, other: runs.Run) -> Difference:
     """Compare two runs step by step."""
     discrete = []
-    left, right = _by_step(one), _by_step(other)
+    left, right = _group_by_step(one), _group_by_step(other)
     for step in range(1, STEPS + 1):
         if left.get(step) != right.get(step):
             same = sum(
@@ -89,7 +90,7 @@ def compare(one: runs.Run, other: runs.Run) -> Difference:
     return Difference(discrete, relative)
 
 
-def _by_step(finished: runs.Run) -> dict[int, list[tuple]]:
+def _group_by_step(finished: runs.Run) -> dict[int, list[tuple]]:
     found: dict[int, list[tuple]] = {}
     for record in sorted(
         finished.trajectories, key=lambda entry: (entry["step"], entry["index"], entry["session"])
@@ -109,9 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--baseline", action="store_true", help="compare sync with itself instead")
     options = parser.parse_args(arguments)
     root = options.directory.resolve()
-    first = run(root / "one", "sync")
-    second = run(root / "two", "sync" if options.baseline else "one_off_pipeline")
-    difference = compare(first, second)
+    first = train_in_mode(root / "one", "sync")
+    second = train_in_mode(root / "two", "sync" if options.baseline else "one_off_pipeline")
+    difference = compare_runs(first, second)
     print(
         f"{STEPS} updates; prompts, tokens, rewards: "
         f"{'equal' if not difference.discrete else 'DIFFERENT'}"
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(" ", line)
     for name, value in difference.relative.items():
         print(f"{name}: largest relative difference {value:.2e} (tolerance {TOLERANCE:g})")
-    return 0 if difference.equal else 1
+    return 0 if difference.is_equal else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Training runs as child processes, with what they recorded.
 
-Invariant: a run's processes are gone when :func:`train` returns, also after a failure or a
+A run starts as a fork if this process has a fork server (:mod:`verl_pipeline.fork_server`): then it
+has everything imported, and so have its own processes.
+
+Invariant: a run's processes are gone when :func:`run_training` returns, also after a failure or a
 deadline.
 """
 
@@ -21,10 +24,27 @@ from pathlib import Path
 import psutil
 
 from verl_pipeline import shared_memory
-from verl_pipeline.testing.seeded import TRAJECTORIES
+from verl_pipeline.fork_server.client import ForkedProcess, find_server, start_server
+from verl_pipeline.verl_adapter.cpu.environment import (
+    COLD_PACKAGES,
+    CPU_ENVIRONMENT,
+    WARM_MODULES,
+)
 
+# Names the file that :mod:`verl_pipeline.testing.seeded` writes its trajectories to.
+TRAJECTORIES = "VERL_PIPELINE_TRAJECTORIES"
 STOCK = "verl.trainer.main_ppo"
 OURS = "verl_pipeline.main"
+# verl's entry loads our plugin after Ray; a fork has to fork its own server before that.
+START_STOCK = """
+import runpy, sys
+import verl_pipeline.plugin
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+# What a run and the server that forks it must agree on.
+RUN_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARN"}
+AnyProcess = subprocess.Popen | ForkedProcess
 
 
 @dataclass(frozen=True)
@@ -47,7 +67,7 @@ class Run:
     survivors: list[str]
     leftovers: list[str]
 
-    def batches(self) -> dict[int, list[int]]:
+    def list_batches(self) -> dict[int, list[int]]:
         """Data indices of each step's prompts, sorted."""
         found: dict[int, set[int]] = defaultdict(set)
         for record in self.trajectories:
@@ -55,47 +75,61 @@ class Run:
         return {step: sorted(indices) for step, indices in sorted(found.items())}
 
 
-def environment(directory: Path, **extra: str) -> dict[str, str]:
+def make_environment(directory: Path, **extra: str) -> dict[str, str]:
     """Environment of a run that records below ``directory``."""
     return {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
-        "TMPDIR": str(_temporary(directory)),
+        "TMPDIR": str(name_temporary_folder(directory)),
         "VERL_FILE_LOGGER_PATH": str(directory / "metrics.jsonl"),
         TRAJECTORIES: str(directory / "trajectories.jsonl"),
         **extra,
     }
 
 
-def _temporary(directory: Path) -> Path:
-    """Temporary directory of the run that records in ``directory``; short, since Unix sockets are
-    made in it.
-    """
+def name_temporary_folder(directory: Path) -> Path:
+    """Temporary folder of the run in ``directory``; short, since Unix sockets are made in it."""
     return Path("/tmp") / f"vp{zlib.crc32(str(directory).encode()):08x}"
 
 
-def start(
+def warm_up_runs() -> None:
+    """Start a fork server for the runs of this process."""
+    start_server(WARM_MODULES, {**CPU_ENVIRONMENT, **RUN_ENVIRONMENT}, COLD_PACKAGES)
+
+
+def start_run(
     directory: Path, overrides: list[str], *, module: str = OURS, **extra: str
-) -> subprocess.Popen:
-    """Start a run in a session of its own; its output goes to ``directory/output.log``."""
+) -> AnyProcess:
+    """Start a run in its own session; its output goes to ``directory/output.log``."""
     directory.mkdir(parents=True, exist_ok=True)
-    _temporary(directory).mkdir(exist_ok=True)
+    name_temporary_folder(directory).mkdir(exist_ok=True)
     before = sorted(map(str, shared_memory.find_unused_segments()))
     (directory / "shared-memory-before.json").write_text(json.dumps(before))
+    arguments = ["-m", module, *overrides, "trainer.logger=[console,file]"]
+    environment = make_environment(directory, **extra)
     with open(directory / "output.log", "w") as log:
+        if server := find_server():
+            with contextlib.suppress(OSError):  # it refuses, or has ended: start a plain Python
+                return ForkedProcess(
+                    server,
+                    ["-c", START_STOCK, *arguments[1:]] if module == STOCK else arguments,
+                    environment=RUN_ENVIRONMENT | CPU_ENVIRONMENT | environment,
+                    folder=directory,
+                    output=log.fileno(),
+                )
         return subprocess.Popen(
-            [sys.executable, "-m", module, *overrides, "trainer.logger=[console,file]"],
+            [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            env=environment(directory, **extra),
+            env=environment,
             start_new_session=True,
         )
 
 
-def train(
+def run_training(
     directory: Path,
     overrides: list[str],
     *,
@@ -110,36 +144,35 @@ def train(
         directory: working directory; output, metrics and trajectories are written there.
         overrides: Hydra overrides.
         timeout_s: after this many seconds the run is killed.
-        watch: called about every second with all processes of the run so far.
+        watch: called about twice a second with all processes of the run so far.
         extra: environment variables to add.
     """
-    process = start(directory, overrides, module=module, **extra)
+    process = start_run(directory, overrides, module=module, **extra)
     seen: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + timeout_s
     try:
         while process.poll() is None and time.monotonic() < deadline:
-            seen.update({child.pid: child for child in _descendants(process.pid)})
+            seen.update({child.pid: child for child in _list_descendants(process.pid)})
             watch(seen.values())
-            time.sleep(1.0)
-    except (
-        BaseException
-    ):  # Ctrl-C and a test's timeout too: the run has a session of its own and would go on
-        collect(directory, process, list(seen.values()))
+            time.sleep(0.5)
+    except BaseException:
+        # Ctrl-C and a test's timeout too: the run has its own session and would go on.
+        collect_run(directory, process, list(seen.values()))
         raise
-    return collect(directory, process, list(seen.values()))
+    return collect_run(directory, process, list(seen.values()))
 
 
-def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil.Process]) -> Run:
+def collect_run(directory: Path, process: AnyProcess, descendants: list[psutil.Process]) -> Run:
     """End what is left of a run and read what it recorded."""
     if process.poll() is None:
         process.kill()
     returncode = process.wait()
     _gone, alive = psutil.wait_procs(descendants, timeout=5.0)
-    survivors = [" ".join(_command_line(child)) for child in alive]
+    survivors = [" ".join(_read_command_line(child)) for child in alive]
     for child in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
-    temporary = _temporary(directory)
+    temporary = name_temporary_folder(directory)
     before = set(json.loads((directory / "shared-memory-before.json").read_text()))
     segments = {str(path) for path in shared_memory.find_unused_segments()} - before
     # Ray keeps its session folder, with its logs; verl an empty lock file for each checkpoint
@@ -154,25 +187,27 @@ def collect(directory: Path, process: subprocess.Popen, descendants: list[psutil
     shutil.rmtree(temporary)
     for segment in segments:
         Path(segment).unlink(missing_ok=True)
-    metrics = {record["step"]: record["data"] for record in _lines(directory / "metrics.jsonl")}
-    trajectories = _lines(directory / "trajectories.jsonl")
+    metrics = {
+        record["step"]: record["data"] for record in _read_json_lines(directory / "metrics.jsonl")
+    }
+    trajectories = _read_json_lines(directory / "trajectories.jsonl")
     output = (directory / "output.log").read_text()
     return Run(returncode, output, metrics, trajectories, survivors, leftovers)
 
 
-def _descendants(pid: int) -> list[psutil.Process]:
+def _list_descendants(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def _read_command_line(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
     except psutil.Error:
         return [f"pid {process.pid}"]
 
 
-def _lines(path: Path) -> list[dict]:
+def _read_json_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

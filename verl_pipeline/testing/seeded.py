@@ -15,10 +15,10 @@ import os
 import zlib
 from typing import Any
 
+from verl_pipeline.testing.runs import TRAJECTORIES
 from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopManager, PipelineAgentLoopWorker
 
 MANAGER = "verl_pipeline.testing.seeded.SeededAgentLoopManager"
-TRAJECTORIES = "VERL_PIPELINE_TRAJECTORIES"
 
 
 def compute_seed(step: int, row: int, session: int) -> int:

@@ -94,9 +94,8 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_k
     return min(solution_str.count(ground_truth), RESPONSE_LENGTH) / RESPONSE_LENGTH
 
 
-def overrides(directory: Path, *, rows: int = 22, batch: int = 4, n: int = 4) -> list[str]:
-    """Write model and data below ``directory`` (once) and return the overrides of a short GRPO run
-    on them.
+def make_overrides(directory: Path, *, rows: int = 22, batch: int = 4, n: int = 4) -> list[str]:
+    """Return the overrides of a short GRPO run; write its model and data below ``directory`` once.
 
     The run is in fp32, as the CPU overlay has it, and writes below ``directory/run``.
     """

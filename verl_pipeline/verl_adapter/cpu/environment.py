@@ -51,8 +51,18 @@ vllm.model_executor.models.qwen3_moe vllm.model_executor.models.qwen3_next
 COLD_PACKAGES = ("ray", "transfer_queue", "verl")
 # Set to 0, it lets every process import for itself.
 FORK_SERVER_SWITCH = "VERL_PIPELINE_FORK_SERVER"
-# Words of a command line that start no run, or one in a Ray whose nodes may be elsewhere.
-COLD_WORDS = ("--cfg", "--help", "-h", "--info", "--multirun", "-m", "ray_init.address")
+# Options of Hydra with which a command starts no run, or several.
+OPTIONS_WITHOUT_RUN = (
+    "--cfg",
+    "-c",
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--info",
+    "-i",
+    "--multirun",
+    "-m",
+)
 
 
 def is_cpu_run() -> bool:
@@ -80,7 +90,9 @@ def warm_up_processes(argv: list[str]) -> None:
 
     if "RAY_ADDRESS" in os.environ or os.environ.get(FORK_SERVER_SWITCH) == "0":
         return
-    if any(cold in word for word in argv for cold in COLD_WORDS):
+    if any(word.split("=")[0] in OPTIONS_WITHOUT_RUN for word in argv[1:]):
+        return
+    if any("ray_init.address" in word for word in argv):  # a Ray whose nodes may be elsewhere
         return
     for name, value in RAY_HOOK.items():
         os.environ.setdefault(name, value)
