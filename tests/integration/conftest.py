@@ -48,10 +48,3 @@ def equivalent_runs(runs_directory):
 def sync_run(equivalent_runs):
     """What ours is compared with."""
     return equivalent_runs["sync"]
-
-
-@pytest.fixture
-def tests_on_path(monkeypatch):
-    """Lets Ray's workers import ``tests``."""
-    root = str(Path(__file__).parents[2])
-    monkeypatch.setenv("PYTHONPATH", root + os.pathsep + os.environ.get("PYTHONPATH", ""))

@@ -1,20 +1,18 @@
-"""Both entry points, with one wrong input each: one line, before Ray starts or before a model is
-loaded.
-"""
+"""Both entry points refuse a wrong setting in one line, before Ray starts or a model is loaded."""
 
 import subprocess
-import sys
 
 import pytest
 
+from tests.helpers.warm_python import find_python
 from verl_pipeline.testing import runs, tiny
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def command(module, overrides, directory):
+def run_module(module, overrides, directory):
     return subprocess.run(
-        [sys.executable, "-m", module, *overrides],
+        [find_python(), "-m", module, *overrides],
         cwd=directory,
         env=runs.make_environment(directory),
         capture_output=True,
@@ -35,7 +33,7 @@ def command(module, overrides, directory):
 )
 def test_our_entry_ends_with_one_line_and_exit_code_2(tmp_path, override, message):
     runs.name_temporary_folder(tmp_path).mkdir(exist_ok=True)
-    done = command(
+    done = run_module(
         runs.OURS,
         [*tiny.make_overrides(tmp_path), "actor_rollout_ref.rollout.nnodes=1", override],
         tmp_path,

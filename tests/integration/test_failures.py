@@ -10,7 +10,7 @@ from tests.integration import failing
 from tests.integration.conftest import check_clean, tail
 from verl_pipeline.testing import equivalence, runs, tiny
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.usefixtures("tests_on_path")]
+pytestmark = pytest.mark.timeout(1200)
 
 FIELDS = "trainer.v1.one_off_pipeline"
 

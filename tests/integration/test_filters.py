@@ -49,7 +49,7 @@ def check_overlong(metrics, step):
 
 
 @pytest.mark.parametrize("staleness", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_ours_skips_an_update_of_which_nothing_is_left(tmp_path, tests_on_path, staleness):
+def test_ours_skips_an_update_of_which_nothing_is_left(tmp_path, staleness):
     filters = f"[infrastructure,{{name: overlong, mode: drop}},{EMPTYING}]"
     metrics = run(
         tmp_path,
@@ -66,7 +66,7 @@ def test_ours_skips_an_update_of_which_nothing_is_left(tmp_path, tests_on_path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [runs.STOCK, runs.OURS])
-def test_verls_sync_drops_by_configuration_alone(tmp_path, tests_on_path, module):
+def test_verls_sync_drops_by_configuration_alone(tmp_path, module):
     filters = f"[{{name: overlong, mode: drop}},{EMPTYING}]"
     metrics = run(
         tmp_path,
@@ -81,7 +81,7 @@ def test_verls_sync_drops_by_configuration_alone(tmp_path, tests_on_path, module
 
 
 @pytest.mark.slow
-def test_the_thin_trainer_zeroes_advantages(tmp_path, tests_on_path):
+def test_the_thin_trainer_zeroes_advantages(tmp_path):
     filters = f"[{{name: overlong, mode: deepcoder}},{EMPTYING}]"
     metrics = run(
         tmp_path,

@@ -13,7 +13,7 @@ from tests.integration.conftest import check_clean, tail
 from verl_pipeline.testing import runs, seeded, tiny
 from verl_pipeline.verl_adapter.prompt_stream import permutation
 
-pytestmark = [pytest.mark.timeout(3600), pytest.mark.usefixtures("tests_on_path")]
+pytestmark = pytest.mark.timeout(3600)
 
 ROWS, SEED, PROMPT = 22, 7, 64
 # By stage: last step, prompts per step, response length. Every second step has a checkpoint.

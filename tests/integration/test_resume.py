@@ -6,7 +6,7 @@ from tests.integration.conftest import tail
 from tests.integration.test_staleness import check_schedule, overrides
 from verl_pipeline.testing import equivalence, runs
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow, pytest.mark.usefixtures("tests_on_path")]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
 
 STOP = 4
 

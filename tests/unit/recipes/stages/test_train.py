@@ -3,19 +3,17 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[4]
+from tests.helpers.warm_python import find_python
 
 
 def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    environment.pop("VERL_PLATFORM", None)
-    command = [sys.executable, "-m", "recipes.deepcoder.train", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "VERL_PLATFORM"}
+    command = [find_python(), "-m", "recipes.deepcoder.train", *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240
     )
