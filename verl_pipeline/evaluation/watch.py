@@ -32,6 +32,7 @@ from verl_pipeline.evaluation.checkpoint_evaluation import (
 from verl_pipeline.evaluation.eval_settings import load_eval_config
 from verl_pipeline.evaluation.store import lock_folder, write_json, write_lines
 from verl_pipeline.evaluation.task_plan import plan_tasks
+from verl_pipeline.verl_adapter.tracking import list_trackers, open_tracking
 
 POLL_INTERVAL_S = 5.0
 # verl writes this file last; it holds the latest complete step.
@@ -56,7 +57,7 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
                 markup=False,
                 soft_wrap=True,
             )
-        tracking = _open_tracking(config)
+        tracking = open_tracking(config.project, config.experiment, config.trackers)
         last_progress = time.monotonic()
         try:
             while config.last_step is None or max(evaluated, default=0) < config.last_step:
@@ -102,16 +103,13 @@ def _check_settings(config: WatchSettings) -> None:
     Raises:
         UserError: a setting cannot work.
     """
-    from verl.utils.tracking import Tracking
-
     names = [setting.split("=")[0] for setting in config.settings]
     if reserved := {"model", "output", "purpose"} & set(names):
         raise WatchError(f"{sorted(reserved)[0]}: the watcher sets it itself; remove it")
     plan_tasks(load_eval_config(None, [*config.settings], {"model": "checkpoint"}))
-    if unknown := set(config.trackers) - set(Tracking.supported_backend):
-        raise WatchError(
-            f"--trackers {sorted(unknown)[0]!r}: verl has {', '.join(Tracking.supported_backend)}"
-        )
+    known = list_trackers()
+    if unknown := set(config.trackers) - set(known):
+        raise WatchError(f"--trackers {sorted(unknown)[0]!r}: verl has {', '.join(known)}")
     usable = os.sched_getaffinity(0)
     if not all(core.isdigit() and int(core) in usable for core in config.cores):
         raise WatchError(
@@ -136,9 +134,3 @@ def _is_wait_over(config: WatchSettings, waited_s: float, evaluated: set[int]) -
         f"{sorted(evaluated) or 'none'}); check that the training runs and saves "
         "(trainer.save_freq)"
     )
-
-
-def _open_tracking(config: WatchSettings) -> Any:
-    from verl.utils.tracking import Tracking
-
-    return Tracking(config.project, config.experiment, list(config.trackers), {"trainer": {}})

@@ -31,10 +31,9 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import wait
 from typing import Any
 
-from verl.utils.reward_score.math_dapo import last_boxed_only_string, remove_boxed
-
 from verl_pipeline.grading.program_extraction import extract_answer_text
 from verl_pipeline.grading.verdict import Verdict, VerdictAndReason
+from verl_pipeline.verl_adapter.boxed_answers import extract_boxed_answer
 
 logger = logging.getLogger(__name__)
 
@@ -103,15 +102,6 @@ async def compute_score(
         "verdict": str(verdict),
         "reason": reason,
     }
-
-
-def extract_boxed_answer(text: str) -> str | None:
-    """Return the content of the last ``\\boxed{...}``, with balanced braces.
-
-    Returns None if there is no box, or if it is never closed.
-    """
-    boxed = last_boxed_only_string(text)
-    return None if boxed is None else remove_boxed(boxed)
 
 
 class _VerifierProcess:

@@ -229,9 +229,8 @@ def write_contract() -> None:
 
 def main() -> int:
     """Print the differences, or write the contract; 1 if there are differences."""
-    if is_cpu_run():
-        # verl asks for the version of vLLM; our plugin, which answers on CPUs, may be switched off.
-        install_finder()
+    # verl asks for the version of vLLM; our plugin, which answers on CPUs, may be switched off.
+    install_finder()
     if sys.argv[1:] == ["--update"]:
         write_contract()
         return 0
