@@ -18,17 +18,18 @@ PATH = "VERL_PIPELINE_FIRST_TOKEN"
 def note_first_output(module: Any) -> None:
     """Wrap ``AsyncLLM.generate`` of the freshly imported ``vllm.v1.engine.async_llm``."""
     original = module.AsyncLLM.generate
+    has_output = False
 
     @functools.wraps(original)
     async def generate(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        nonlocal has_output
         async for output in original(*args, **kwargs):
-            if not generate.has_output:
-                generate.has_output = True
+            if not has_output:
+                has_output = True
                 with open(os.environ[PATH], "a") as file:
                     file.write(f"{time.time()}\n")
             yield output
 
-    generate.has_output = False
     module.AsyncLLM.generate = generate
 
 

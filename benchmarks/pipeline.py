@@ -141,7 +141,7 @@ def main(
     if len(os.sched_getaffinity(0)) < 2:
         raise typer.BadParameter("two pools need two cores, but this process may use only one")
     modes = [mode for mode in MODES if mode.name in (only or (QUICK_MODES if quick else names))]
-    workloads = TINY_WORKLOADS if tiny_model else WORKLOADS
+    workloads = tuple(TINY_WORKLOADS if tiny_model else WORKLOADS)
     if quick:
         workloads, repeats = workloads[1:], 1
     output = output.resolve()

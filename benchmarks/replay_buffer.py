@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Annotated
+from unittest import mock
 
 import ray
 import transfer_queue as tq
@@ -18,15 +19,17 @@ import typer
 from rich.progress import track
 
 from benchmarks.common import print_table, write_report
-from verl_pipeline.trainer import prompts, replay_buffer
+from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.verl_adapter import in_order_replay_buffer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.trajectory_store import list_tags
 
 SIZES = ((4, 4), (1024, 16))
 
 
 def submit_batch(batch: int, count: int, sessions: int) -> list[str]:
     """Put running prompts with their trajectories into TransferQueue; return the prompts' uids."""
-    uids = [prompts.make_uid(batch, position) for position in range(count)]
+    uids = [make_prompt_key(batch, position) for position in range(count)]
     tags = [
         {"is_prompt": True, "status": "running", "global_steps": batch, "sessions": sessions}
         for _ in uids
@@ -56,16 +59,15 @@ def measure_size(count: int, sessions: int, repeats: int) -> dict:
         wait that is spent polling.
     """
     poll_times: list[float] = []
-    original = replay_buffer._tags
 
-    def read_tags_timed(partition_id):
+    def list_tags_timed(partition_id: str) -> dict[str, dict]:
         start = time.perf_counter()
-        tags = original(partition_id)
+        tags = list_tags(partition_id)
         poll_times.append(time.perf_counter() - start)
         return tags
 
-    replay_buffer._tags = read_tags_timed
-    delays, shares = [], []
+    delays: list[float] = []
+    shares: list[float] = []
     buffer = InOrderReplayBuffer(deadline_s=600, watchdog=lambda: None, watch_every_s=600)
     for batch in range(1, repeats + 1):
         uids = submit_batch(batch, count, sessions)
@@ -83,13 +85,13 @@ def measure_size(count: int, sessions: int, repeats: int) -> dict:
         thread.start()
         poll_times.clear()
         start = time.perf_counter()
-        buffer.drain()
+        with mock.patch.object(in_order_replay_buffer, "list_tags", list_tags_timed):
+            buffer.drain_rollout()
         detected = time.perf_counter()
         thread.join()
         delays.append(max(detected - end_times[0], 0.0))
         shares.append(sum(poll_times) / (detected - start))
-        buffer.discard(batch)
-    replay_buffer._tags = original
+        buffer.discard_batch(batch)
     return {
         "prompts": count,
         "trajectories_per_prompt": sessions,

@@ -91,8 +91,10 @@ class RoundRunner:
 
         The first use of a path compiles, packs weights and opens connections.
         """
-        work = {"name": "warm-up", "in_flight": BASE.in_flight, "tail": False}
-        for case in dict.fromkeys(replace(case, **work) for case in cases):
+        warm_ups = (
+            replace(case, name="warm-up", in_flight=BASE.in_flight, tail=False) for case in cases
+        )
+        for case in dict.fromkeys(warm_ups):
             self.measure_pool(case, WARM_UP_TOKENS)
         self.measure_offline(BASE, WARM_UP_TOKENS)
 

@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from benchmarks.pools import start_pools
+
+if TYPE_CHECKING:
+    from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
 
 GROUP_SIZE = 4  # samples per prompt
 # Lengths of a group's samples with a long tail, as multiples of the mean length.
@@ -92,7 +95,8 @@ def make_requests(work: RolloutWork, tokenizer) -> list[PromptRequest]:
     """Return the requests of ``work``; prompts have at least :data:`MIN_PROMPT_TOKENS` tokens."""
     requests = []
     for position in range(work.in_flight // GROUP_SIZE):
-        text, ids = f"{work.nonce:06d}{position:02d}: tell me", []
+        text = f"{work.nonce:06d}{position:02d}: tell me"
+        ids: list[int] = []
         while len(ids) < MIN_PROMPT_TOKENS:
             text += " more about a cat and a dog"
             messages = [{"role": "user", "content": text}]
@@ -191,12 +195,14 @@ def _make_overrides(directory: Path, servers: ServerSettings, model: str) -> lis
     ]
 
 
-def _measure_pool(trainer, manager, request: tuple[RolloutWork, RolloutCase]) -> dict[str, Any]:
+def _measure_pool(
+    trainer: "OneOffPipelineTrainer", manager, request: tuple[RolloutWork, RolloutCase]
+) -> dict[str, Any]:
     work, case = request
     requests = make_requests(work, trainer.tokenizer)
     start = time.perf_counter()
     if case.sync:
-        trainer.rollout_pool.send_weights(trainer.rollout_pool.version + 1, given_up=0)
+        trainer.rollout_pool.send_weights((trainer.rollout_pool.version or 0) + 1, abandoned=0)
     synced = time.perf_counter()
     if case.agent_loop:
         lengths = _run_agent_loops(trainer, manager, work.nonce, case, requests)
@@ -212,15 +218,19 @@ def _measure_pool(trainer, manager, request: tuple[RolloutWork, RolloutCase]) ->
 
 
 def _run_agent_loops(
-    trainer, manager, batch: int, case: RolloutCase, requests: list[PromptRequest]
+    trainer: "OneOffPipelineTrainer",
+    manager,
+    batch: int,
+    case: RolloutCase,
+    requests: list[PromptRequest],
 ) -> list[int]:
     """Submit a batch and wait for it as the trainer does; return the response lengths in order."""
     import transfer_queue as tq
     from verl.utils import tensordict_utils as tu
 
-    from verl_pipeline.trainer import prompts
+    from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 
-    uids = [prompts.make_uid(batch, position) for position in range(len(requests))]
+    uids = [make_prompt_key(batch, position) for position in range(len(requests))]
     columns = {
         "uid": uids,
         "index": list(range(len(requests))),
@@ -241,10 +251,11 @@ def _run_agent_loops(
     tq.kv_batch_put(keys=uids, partition_id="train", tags=[tag] * len(uids))
     manager.generate_sequences(tu.get_tensordict(columns, {"global_steps": batch}))
     rows, _metrics = trainer.replay_buffer.sample(batch, "train", len(uids))
-    lost = trainer.replay_buffer.losses.pop(batch)
-    if lost.missing:
+    report = trainer.replay_buffer.reports.pop(batch)
+    if report.missing:
         raise RuntimeError(
-            f"{lost.missing} of {lost.expected} trajectories failed; the first:\n{lost.first_error}"
+            f"{report.missing} of {report.requested} trajectories failed; the first:\n"
+            f"{report.first_error}"
         )
     tq.kv_clear(keys=rows.keys, partition_id="train")
     expected = [len(ids) for _messages, ids, lengths in requests for _length in lengths]

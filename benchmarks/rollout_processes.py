@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks.rollout_engines import START_TIMEOUT_S, ServerSettings, start_offline, start_pool
+from verl_pipeline.processes import wait_until_ended
 
 # Seconds for a child to end its engine, and for its descendants to follow before they are killed.
 END_TIMEOUT_S = 90.0
@@ -81,7 +82,7 @@ class EngineProcess:
         """Wait until the child and its descendants have ended; kill those that remain, by id."""
         self._record_descendants()
         self._process.join(END_TIMEOUT_S)
-        _gone, alive = psutil.wait_procs(self._descendants, timeout=KILL_TIMEOUT_S)
+        alive = wait_until_ended(self._descendants, KILL_TIMEOUT_S)
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

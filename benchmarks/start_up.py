@@ -4,9 +4,9 @@
 folder; about two minutes a repeat on two idle cores.
 
 A tiny model is trained by ``one_off_pipeline`` from our entry point and by ``sync`` from verl's.
-Each
-runs with the fork server (:mod:`verl_pipeline.fork_server`) and with
-``VERL_PIPELINE_FORK_SERVER=0``, where every process imports for itself. The four take turns, repeat after repeat.
+Each runs with the fork server (:mod:`verl_pipeline.fork_server`) and with
+``VERL_PIPELINE_FORK_SERVER=0``, where every process imports for itself. The four take turns,
+repeat after repeat.
 
 Invariants:
 * A time ends at the first output of vLLM's engine, whatever the trainer does after that.

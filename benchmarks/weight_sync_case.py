@@ -12,11 +12,15 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from benchmarks import spans
 from benchmarks.pools import start_pools
 from verl_pipeline.verl_adapter.cpu.environment import set_environment
+
+if TYPE_CHECKING:
+    from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
 
 ROOT = Path(__file__).parents[1]
 # The machine is quiet if its processors are below this load for so many seconds in a row.
@@ -59,10 +63,10 @@ def measure_case(case: dict) -> dict:
     return {"syncs": syncs, "bytes": size, "copy_s": _measure_copies(size)}
 
 
-def _measure_sync(trainer, version: int, path: Path) -> dict[str, float]:
+def _measure_sync(trainer: "OneOffPipelineTrainer", version: int, path: Path) -> dict[str, float]:
     _wait_until_quiet()
     start = time.time()
-    metrics = trainer.rollout_pool.send_weights(version, given_up=0)
+    metrics = trainer.rollout_pool.send_weights(version, abandoned=0)
     total = time.time() - start
     sampling = {"max_tokens": 4, "temperature": 1.0}
     request = trainer.get_llm_client().generate(

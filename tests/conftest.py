@@ -1,16 +1,21 @@
-"""What all tests share: the environment of the processes that they start.
+"""What all tests share: the environment of their processes, and who runs beside whom.
 
-Invariant: no test reaches for a model hub, and every process imports this checkout.
+Invariants:
+* No test reaches for a model hub, and every process imports this checkout.
+* With several pytest workers, the tests of a file run on one of them, and so do all of ``e2e``:
+  training runs and engines fill two cores, and each checks what is left in shared memory.
 """
 
 import os
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from verl_pipeline.fork_server.client import stop_server
 
 ROOT = Path(__file__).parents[1]
+E2E = "tests/e2e/"
 # The tests' processes import `tests` and the packages of this checkout, whatever their folder is.
 paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
@@ -26,3 +31,16 @@ def end_fork_server():
     """Ends the fork server that a test may have started."""
     yield
     stop_server()
+
+
+class FilesByLoad(LoadScopeScheduling):
+    """Units of work for ``--dist=loadscope``: a file, or all of ``tests/e2e``."""
+
+    def _split_scope(self, nodeid):
+        path = nodeid.split("::")[0]
+        return E2E if path.startswith(E2E) else path
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Called by the process that hands out tests."""
+    return FilesByLoad(config, log)

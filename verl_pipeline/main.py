@@ -23,6 +23,7 @@ from verl_pipeline import (
     shared_memory,
 )
 from verl_pipeline.fork_server.client import find_server, stop_server
+from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.trainer.pipeline_config import ConfigError
 
 SHUTDOWN_S = 25.0
@@ -44,15 +45,15 @@ def end_run() -> None:
     }
     engines = [process for process in descendants if _read_name(process).startswith("VLLM::Engine")]
     _send_signal(engines, signal.SIGTERM)
-    psutil.wait_procs(engines, timeout=SHUTDOWN_S / 3)
+    wait_until_ended(engines, SHUTDOWN_S / 3)
     if ray.is_initialized():
         ray.shutdown()
     descendants = list({*descendants, *_list_descendants()})
-    _gone, alive = psutil.wait_procs(descendants, timeout=SHUTDOWN_S / 3)
+    alive = wait_until_ended(descendants, SHUTDOWN_S / 3)
     _send_signal(alive, signal.SIGTERM)
-    _gone, alive = psutil.wait_procs(alive, timeout=SHUTDOWN_S / 6)
+    alive = wait_until_ended(alive, SHUTDOWN_S / 6)
     _send_signal(alive, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=SHUTDOWN_S / 6)
+    wait_until_ended(alive, SHUTDOWN_S / 6)
     stop_server()
     for path in segments:
         path.unlink(missing_ok=True)

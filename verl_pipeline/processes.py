@@ -1,10 +1,16 @@
 """Ending in order: signals become exceptions, and children do not outlive their parent."""
 
+import contextlib
 import ctypes
 import signal
+import time
+from collections.abc import Iterable
+
+import psutil
 
 _libc = ctypes.CDLL(None)  # loaded before a fork: nothing may be loaded after it
 _PR_SET_PDEATHSIG = 1
+_POLL_S = 0.01
 
 
 def signal_on_parent_death(number: int) -> None:
@@ -24,3 +30,24 @@ def raise_on_signals() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process has ended; it may still wait for its parent to read its exit code."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def wait_until_ended(processes: Iterable[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait for processes to end; returns those that have not.
+
+    Unlike ``psutil.wait_procs`` it does not wait for others to read the exit codes: process 1 of
+    some machines takes seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    alive = [process for process in processes if not has_ended(process)]
+    while alive and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        alive = [process for process in alive if not has_ended(process)]
+    return alive

@@ -5,6 +5,7 @@ Invariant: called unused is only this user's memory that no process that can be 
 for :data:`GRACE_S` seconds since it was made.
 """
 
+import contextlib
 import os
 import re
 import time
@@ -27,21 +28,20 @@ def find_mapped_segments(process: psutil.Process) -> set[Path]:
     return {_DIRECTORY / name for name in _NAMES.findall(maps)}
 
 
+def list_segments(min_age_s: float = 0.0) -> set[Path]:
+    """This user's segments that were made at least ``min_age_s`` seconds ago."""
+    segments = set()
+    for path in _DIRECTORY.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            is_old = time.time() - status.st_mtime >= min_age_s
+            if _NAMES.fullmatch(str(path)) and status.st_uid == os.getuid() and is_old:
+                segments.add(path)
+    return segments
+
+
 def find_unused_segments() -> set[Path]:
     """This user's segments that no process has mapped."""
-    ours = {
-        path
-        for path in _DIRECTORY.glob("*")
-        if _NAMES.fullmatch(str(path)) and _belongs_to_user(path)
-    }
-    return ours - {
+    return list_segments(GRACE_S) - {
         path for process in psutil.process_iter() for path in find_mapped_segments(process)
     }
-
-
-def _belongs_to_user(path: Path) -> bool:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return False
-    return status.st_uid == os.getuid() and time.time() - status.st_mtime > GRACE_S

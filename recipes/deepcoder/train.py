@@ -12,6 +12,7 @@ code 130, a failed training with 1.
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,7 @@ from recipes.deepcoder.stages.stage_overrides import (
 from recipes.deepcoder.stages.training_process import TrainingError, build_command
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.processes import raise_on_signals
+from verl_pipeline.verl_adapter.cpu.environment import warm_up_processes
 
 EXIT_REFUSED, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
@@ -83,6 +85,8 @@ def main(
         if dry_run:
             _print_plans(settings, stage)
         else:
+            if hardware_config.device == "cpu":
+                warm_up_processes(sys.argv)
             _train_stages(settings, stage, console)
     except (UserError, OSError) as error:
         console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)

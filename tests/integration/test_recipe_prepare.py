@@ -16,7 +16,6 @@ from tests.unit.recipes.data.mixture import make_mixture, make_story, make_taco_
 from verl_pipeline.quickstart.problems import load_problems
 from verl_pipeline.testing.tiny import write_model
 
-pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 # After so many seconds without a result, a run counts as hanging.
 TIMEOUT_S = 240

@@ -9,8 +9,6 @@ import pytest
 from tests.unit.evaluation.made_up_results import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
 from verl_pipeline.evaluation.results_page import write_results_page
 
-pytestmark = pytest.mark.integration
-
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CODE, MATHEMATICS = "section >> nth=0", "section >> nth=1"
 

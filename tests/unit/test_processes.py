@@ -8,6 +8,8 @@ import time
 import psutil
 import pytest
 
+from verl_pipeline.processes import has_ended, wait_until_ended
+
 SCRIPT = """
 from recipes.deepcoder.demo import run_command
 from verl_pipeline.processes import raise_on_signals
@@ -31,8 +33,21 @@ def test_a_command_ends_with_its_script(number):
             time.sleep(0.1)
         script.send_signal(number)
         error = script.communicate(timeout=60)[1]
-        _gone, alive = psutil.wait_procs([child], timeout=10)
-        assert not alive
+        assert wait_until_ended([child], 10) == []
         assert ("KeyboardInterrupt" in error) == (number != signal.SIGKILL)
     finally:
         script.kill()
+
+
+def test_a_process_whose_exit_code_nobody_has_read_has_ended():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = psutil.Process(child.pid)
+    try:
+        assert wait_until_ended([process], 0.2) == [process] and not has_ended(process)
+        child.stdin.close()
+        assert wait_until_ended([process], 60) == []
+        assert process.status() == psutil.STATUS_ZOMBIE
+    finally:
+        child.kill()
+        child.wait()
+    assert has_ended(process)

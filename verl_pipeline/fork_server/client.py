@@ -4,6 +4,7 @@ Invariant: one server a process; it ends with the process that started it, whate
 """
 
 import atexit
+import contextlib
 import os
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 import psutil
 
 from verl_pipeline.fork_server import forked_process, launcher, server
+from verl_pipeline.processes import end_with_parent
 
 # Ray calls this function of ours with the runtime environment of a run (ray_constants).
 RAY_HOOK = {"RAY_RUNTIME_ENV_HOOK": "verl_pipeline.fork_server.client.add_launcher"}
@@ -36,12 +38,14 @@ class RunningServer:
     Attributes:
         launcher: the program to start instead of Python.
         address: its Unix socket.
+        environment: variables that it has imported with, on top of this process's.
         owner: writing end of the pipe that the server ends with.
         process: the server.
     """
 
     launcher: Path
     address: Path
+    environment: dict[str, str]
     owner: int
     process: psutil.Process
 
@@ -91,7 +95,7 @@ def start_server(
     os.close(reading)
     listener.close()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _running = RunningServer(program, address, writing, psutil.Process(pid))
+    _running = RunningServer(program, address, environment, writing, psutil.Process(pid))
     return _running
 
 
@@ -199,3 +203,43 @@ class ForkedProcess:
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
+
+
+# What stands for a process that start_process has started.
+StartedProcess = subprocess.Popen | ForkedProcess
+
+
+def start_process(
+    arguments: list[str],
+    *,
+    environment: dict[str, str],
+    folder: Path,
+    output: int,
+    kept_descriptors: Sequence[int] = (),
+) -> StartedProcess:
+    """Start a Python command line: as a fork if this process has a server, else plainly.
+
+    It has its own session, and gets SIGTERM when this process ends. The parameters are those of
+    :class:`ForkedProcess`; the variables of the server's imports are added to the environment.
+    """
+    if _running is not None:
+        with contextlib.suppress(OSError):  # it refuses, or has ended: a plain Python will do
+            return ForkedProcess(
+                _running,
+                arguments,
+                environment=_running.environment | environment,
+                folder=folder,
+                output=output,
+                kept_descriptors=kept_descriptors,
+            )
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+        env=environment,
+        pass_fds=kept_descriptors,
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.sandbox import channels
 from verl_pipeline.sandbox.cgroup import WorkerCgroups
 from verl_pipeline.sandbox.launch_command import MAX_PROCESSES, Tier, build_launch_command
@@ -152,11 +153,11 @@ class SandboxWorker:
             channels.close_socket(channel)
         try:
             # The interpreter ends by itself, and bubblewrap's processes around it after it.
-            psutil.wait_procs(self._jail_processes, REAP_TIMEOUT_S)
-            for process in reversed(self._jail_processes):
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            alive = wait_until_ended(self._jail_processes, REAP_TIMEOUT_S)
+            for process in reversed(alive):
+                with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-                    process.wait(REAP_TIMEOUT_S)
+                wait_until_ended([process], REAP_TIMEOUT_S)
             self._process.kill()
             self._process.wait(EXIT_TIMEOUT_S)
         finally:

@@ -12,8 +12,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 import zlib
 from collections import defaultdict
@@ -24,7 +22,13 @@ from pathlib import Path
 import psutil
 
 from verl_pipeline import shared_memory
-from verl_pipeline.fork_server.client import ForkedProcess, find_server, start_server
+from verl_pipeline.fork_server.client import (
+    StartedProcess,
+    find_server,
+    start_process,
+    start_server,
+)
+from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.verl_adapter.cpu.environment import (
     COLD_PACKAGES,
     CPU_ENVIRONMENT,
@@ -44,7 +48,6 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 # What a run and the server that forks it must agree on.
 RUN_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARN"}
-AnyProcess = subprocess.Popen | ForkedProcess
 
 
 @dataclass(frozen=True)
@@ -95,37 +98,24 @@ def name_temporary_folder(directory: Path) -> Path:
 
 def warm_up_runs() -> None:
     """Start a fork server for the runs of this process."""
-    start_server(WARM_MODULES, {**CPU_ENVIRONMENT, **RUN_ENVIRONMENT}, COLD_PACKAGES)
+    start_server(WARM_MODULES, CPU_ENVIRONMENT | RUN_ENVIRONMENT, COLD_PACKAGES)
 
 
 def start_run(
     directory: Path, overrides: list[str], *, module: str = OURS, **extra: str
-) -> AnyProcess:
+) -> StartedProcess:
     """Start a run in its own session; its output goes to ``directory/output.log``."""
     directory.mkdir(parents=True, exist_ok=True)
     name_temporary_folder(directory).mkdir(exist_ok=True)
-    before = sorted(map(str, shared_memory.find_unused_segments()))
+    # Mapped ones too: those of a run that is being killed are not this run's.
+    before = sorted(map(str, shared_memory.list_segments()))
     (directory / "shared-memory-before.json").write_text(json.dumps(before))
-    arguments = ["-m", module, *overrides, "trainer.logger=[console,file]"]
+    start = ["-c", START_STOCK, module] if module == STOCK and find_server() else ["-m", module]
+    arguments = [*start, *overrides, "trainer.logger=[console,file]"]
     environment = make_environment(directory, **extra)
     with open(directory / "output.log", "w") as log:
-        if server := find_server():
-            with contextlib.suppress(OSError):  # it refuses, or has ended: start a plain Python
-                return ForkedProcess(
-                    server,
-                    ["-c", START_STOCK, *arguments[1:]] if module == STOCK else arguments,
-                    environment=RUN_ENVIRONMENT | CPU_ENVIRONMENT | environment,
-                    folder=directory,
-                    output=log.fileno(),
-                )
-        return subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            env=environment,
-            start_new_session=True,
+        return start_process(
+            arguments, environment=environment, folder=directory, output=log.fileno()
         )
 
 
@@ -162,12 +152,12 @@ def run_training(
     return collect_run(directory, process, list(seen.values()))
 
 
-def collect_run(directory: Path, process: AnyProcess, descendants: list[psutil.Process]) -> Run:
+def collect_run(directory: Path, process: StartedProcess, descendants: list[psutil.Process]) -> Run:
     """End what is left of a run and read what it recorded."""
     if process.poll() is None:
         process.kill()
     returncode = process.wait()
-    _gone, alive = psutil.wait_procs(descendants, timeout=5.0)
+    alive = wait_until_ended(descendants, 5.0)
     survivors = [" ".join(_read_command_line(child)) for child in alive]
     for child in alive:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -8,6 +8,7 @@ Invariants:
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,15 +17,16 @@ from typing import IO
 
 import psutil
 
-from verl_pipeline.processes import end_with_parent
+from verl_pipeline.fork_server.client import start_process
 
 # verl_pipeline.main needs up to 25 s to shut down (SHUTDOWN_S).
 STOP_TIMEOUT_S = 60.0
+PROGRAM = ("-u", "-m", "verl_pipeline.main")
 
 
 def build_command(overrides: Sequence[str]) -> list[str]:
     """Return the command line of a training."""
-    return [sys.executable, "-u", "-m", "verl_pipeline.main", *overrides]
+    return [sys.executable, *PROGRAM, *overrides]
 
 
 class TrainingError(RuntimeError):
@@ -53,15 +55,13 @@ class TrainingProcess:
             for name, path in variables.items()
         ]
         with open(self.log, "w") as file:
-            self._process = subprocess.Popen(
-                build_command([*overrides, *logger_overrides, f"hydra.run.dir={folder}"]),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                pass_fds=(lock.fileno(),),
-                # Ctrl-C must reach the runner only, which then stops the training.
-                start_new_session=True,
-                preexec_fn=end_with_parent,
+            # In a session of its own: Ctrl-C must reach the runner only, which then stops it.
+            self._process = start_process(
+                [*PROGRAM, *overrides, *logger_overrides, f"hydra.run.dir={folder}"],
+                environment=dict(os.environ),
+                folder=Path.cwd(),
+                output=file.fileno(),
+                kept_descriptors=(lock.fileno(),),
             )
 
     def read_exit_code(self) -> int | None:

@@ -1,6 +1,6 @@
 """The server engine against a misbehaving server.
 
-tests/integration/test_evaluation.py tests it against a real server.
+tests/e2e/test_evaluation.py tests it against a real server.
 """
 
 import contextlib

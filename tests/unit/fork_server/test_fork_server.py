@@ -13,6 +13,7 @@ import pytest
 
 from verl_pipeline.fork_server import client
 from verl_pipeline.fork_server.client import ForkedProcess
+from verl_pipeline.processes import wait_until_ended
 
 # Imported by the server and by no program here: tells a fork from a plain Python.
 MARK = "xml.dom.minidom"
@@ -152,7 +153,7 @@ def start_sleeper(server):
 def test_who_kills_the_launcher_kills_the_process(server, number):
     launcher, process = start_sleeper(server)
     launcher.send_signal(number)
-    assert psutil.wait_procs([process], timeout=30)[1] == []
+    assert wait_until_ended([process], 30) == []
     assert launcher.wait(30) == -number
     launcher.stdout.close()
 
@@ -207,7 +208,7 @@ def test_all_end_when_the_owner_is_killed():
     owner.kill()
     owner.wait()
     processes[-1].terminate()  # as a worker ends when Ray has gone
-    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert wait_until_ended(processes, 60) == []
     assert not Path(address).parent.exists()
     owner.stdout.close()
 

@@ -17,6 +17,7 @@ from tests.helpers.math_reward import (
     list_verifiers,
     score_response,
 )
+from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.rewards import math as math_reward
 
 pytest.importorskip("math_verify")
@@ -124,10 +125,10 @@ def test_a_fork_has_its_own_process_and_none_outlives_its_interpreter():
     )
     assert run.returncode == 0, run.stderr
     pids = [int(pid) for pid in run.stdout.split()]
-    deadline = time.monotonic() + 10
-    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(pids) == 2 and not any(psutil.pid_exists(pid) for pid in pids)
+    assert len(pids) == 2
+    assert (
+        wait_until_ended([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], 10) == []
+    )
 
 
 def test_a_process_ends_with_its_killed_parent():
@@ -137,4 +138,4 @@ def test_a_process_ends_with_its_killed_parent():
         while not (verifiers := list_verifiers(parent.pid)):
             time.sleep(0.05)
         parent.send_signal(signal.SIGKILL)
-    assert psutil.wait_procs(verifiers, timeout=10)[1] == []
+    assert wait_until_ended(verifiers, 10) == []

@@ -11,18 +11,12 @@ import psutil
 import pytest
 
 from tests.helpers.sandbox_programs import QUICK_LIMITS, list_jail_processes, run_program
+from verl_pipeline.processes import has_ended
 from verl_pipeline.sandbox import RunLimits, Sandbox, SandboxError, program_run
 
 pytestmark = pytest.mark.timeout(20)
 SLEEPS = "import time\ntime.sleep(30)"
 LONG_LIMITS = RunLimits(cpu_s=60.0)
-
-
-def have_ended(processes):
-    """Whether all have ended; they may still wait for process 1 of the machine to reap them."""
-    return not any(
-        process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes
-    )
 
 
 def run_soon(action, delay_s=0.5):
@@ -40,7 +34,7 @@ def test_a_killed_jail_is_an_error_and_is_replaced():
         with sandbox.lend_worker() as worker:
             assert worker.pid != first_pid
         assert run_program(sandbox, "print(1)").stdout == b"1\n"
-        assert have_ended(jail) and not psutil.pid_exists(first_pid)
+        assert all(map(has_ended, jail)) and not psutil.pid_exists(first_pid)
 
 
 def test_a_killed_worker_answers_or_fails_and_leaves_nothing():
@@ -54,7 +48,7 @@ def test_a_killed_worker_answers_or_fails_and_leaves_nothing():
                     assert program.run(b"", QUICK_LIMITS).stdout == b"1\n"
             except SandboxError:
                 assert worker.is_broken
-    assert have_ended(jail)
+    assert all(map(has_ended, jail))
 
 
 def test_a_killed_interpreter_is_an_error():
@@ -86,7 +80,7 @@ def test_a_stopped_worker_ends_the_wait(monkeypatch):
             run_soon(stop_jail)
             with pytest.raises(SandboxError, match="no answer for 2 s"):
                 program.run(b"", LONG_LIMITS)
-        assert stopped and have_ended(stopped)
+        assert stopped and all(map(has_ended, stopped))
 
 
 def test_a_worker_outlives_the_thread_that_started_it():

@@ -46,8 +46,8 @@ vllm.model_executor.models.deepseek_v2 vllm.model_executor.models.kimi_vl
 vllm.model_executor.models.mixtral vllm.model_executor.models.qwen2_moe
 vllm.model_executor.models.qwen3_moe vllm.model_executor.models.qwen3_next
 """.split()
-# Ray's core reads the variables that tell a worker who it is while it is imported; the others import
-# Ray. The three take a third of a second where everything else is there already.
+# Ray's core reads the variables that tell a worker who it is while it is imported; the others
+# import Ray. The three take a third of a second where everything else is there already.
 COLD_PACKAGES = ("ray", "transfer_queue", "verl")
 # Set to 0, it lets every process import for itself.
 FORK_SERVER_SWITCH = "VERL_PIPELINE_FORK_SERVER"
@@ -85,7 +85,10 @@ def set_environment() -> None:
 
 
 def warm_up_processes(argv: list[str]) -> None:
-    """Start importing for the processes of the run that ``argv`` begins, if it begins one here."""
+    """Start importing for the processes of the run that ``argv`` begins, if it begins one here.
+
+    Call it before verl is imported.
+    """
     from verl_pipeline.fork_server.client import RAY_HOOK, start_server
 
     if "RAY_ADDRESS" in os.environ or os.environ.get(FORK_SERVER_SWITCH) == "0":
@@ -97,5 +100,8 @@ def warm_up_processes(argv: list[str]) -> None:
     for name, value in RAY_HOOK.items():
         os.environ.setdefault(name, value)
     # verl gives its workers these, and vLLM reads the level while it is imported.
-    level = os.environ.get("VLLM_LOGGING_LEVEL", "WARN")
-    start_server(WARM_MODULES, {"VLLM_LOGGING_LEVEL": level}, COLD_PACKAGES)
+    environment = {
+        name: os.environ.get(name, value)
+        for name, value in (CPU_ENVIRONMENT | {"VLLM_LOGGING_LEVEL": "WARN"}).items()
+    }
+    start_server(WARM_MODULES, environment, COLD_PACKAGES)

@@ -6,8 +6,8 @@ import time
 import psutil
 import pytest
 
-from tests.integration import failing
-from tests.integration.conftest import check_clean, tail
+from tests.e2e import failing
+from tests.e2e.conftest import check_clean, tail
 from verl_pipeline.testing import equivalence, runs, tiny
 
 pytestmark = pytest.mark.timeout(1200)
@@ -20,8 +20,8 @@ def overrides(directory, *, share):
         *tiny.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "actor_rollout_ref.rollout.nnodes=1",
         "trainer.total_epochs=1",
-        "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=tests.integration.failing.FailingManager",
-        "reward.custom_reward_function.path=pkg://tests.integration.failing",
+        "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=tests.e2e.failing.FailingManager",
+        "reward.custom_reward_function.path=pkg://tests.e2e.failing",
         f"{FIELDS}.deadlines.reward_s=8",
         f"{FIELDS}.max_infrastructure_share={share}",
     ]

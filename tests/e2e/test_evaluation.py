@@ -13,11 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.conftest import check_clean, tail
+from tests.e2e.conftest import check_clean, tail
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
 from verl_pipeline.evaluation.engines.model_folder import hash_weights
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.testing import runs, tiny
 from verl_pipeline.verl_adapter.cpu.environment import CPU_ENVIRONMENT
 
@@ -80,7 +81,7 @@ def test_a_killed_evaluation_resumes_with_the_same_samples_and_result(tmp_path, 
     below = psutil.Process(killed.pid).children(recursive=True)
     killed.kill()
     killed.wait()
-    assert psutil.wait_procs(below, timeout=10)[1] == [], "no child process survives"
+    assert wait_until_ended(below, 10) == [], "no child process survives"
     before = read_samples(tmp_path / "killed")
     assert 10 <= len(before) < ROWS * N
     evaluate(*words, "--output", tmp_path / "killed")

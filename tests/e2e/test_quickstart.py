@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from verl_pipeline import shared_memory
+from verl_pipeline.processes import wait_until_ended
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -34,5 +35,5 @@ def test_sigterm_during_validation_leaves_no_process_and_no_shared_memory(tmp_pa
     assert any(child.name().startswith("VLLM::Worker") for child in descendants)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    assert psutil.wait_procs(descendants, timeout=5)[1] == []
+    assert wait_until_ended(descendants, 5) == []
     assert shared_memory.find_unused_segments() <= before

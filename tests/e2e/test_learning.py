@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.conftest import tail
+from tests.e2e.conftest import tail
 from verl_pipeline.testing import runs, tiny
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]

@@ -12,7 +12,6 @@ import pytest
 MODES = ("verl one_step_off_policy", "verl separate_async, 50 ms poll")
 
 
-@pytest.mark.integration
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_verls_asynchronous_modes_are_measured(tmp_path):
@@ -40,7 +39,7 @@ def test_verls_asynchronous_modes_are_measured(tmp_path):
     for found in report["results"]["runs"]:
         assert [step["workload"] for step in found["steps"]] == ["even", "long_tail"]
         for step in found["steps"]:
-            assert step["trajectories"] == 8 and step["cut_short"] == 0
+            assert step["tokens"] > 0 and len(step["versions"]) == 8
             assert sum(step["phases"].values()) == pytest.approx(step["seconds"])
             assert step["phases"]["update"] > 0 and step["phases"]["weight sync"] > 0
     assert (tmp_path / "pipeline.svg").stat().st_size > 0

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.integration.conftest import tail
-from tests.integration.test_staleness import check_schedule, overrides
+from tests.e2e.conftest import tail
+from tests.e2e.test_staleness import check_schedule, overrides
 from verl_pipeline.testing import equivalence, runs
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
@@ -26,7 +26,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(sync_run, runs_directory):
     # Stopped right after the checkpoint, with batch STOP+1 sampled and not trained.
     first = runs.run_training(
         directory,
-        [*settings, "trainer.checkpoint_callback_class=tests.integration.stopping.StopAfterSave"],
+        [*settings, "trainer.checkpoint_callback_class=tests.e2e.stopping.StopAfterSave"],
         module=runs.STOCK,
     )
     assert first.returncode != 0 and "planted stop" in first.output, tail(first)

@@ -9,9 +9,9 @@ import psutil
 import pytest
 import yaml
 
-from tests.integration.conftest import check_clean, tail
+from tests.e2e.conftest import check_clean, tail
 from verl_pipeline.testing import runs, seeded, tiny
-from verl_pipeline.verl_adapter.prompt_stream import permutation
+from verl_pipeline.verl_adapter.prompt_stream import make_permutation
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -107,7 +107,7 @@ def list_expected_rows(spans: list[tuple[int, int, int]]) -> dict[int, list[int]
     Args:
         spans: (first step, last step, prompts per step), in order.
     """
-    stream = [int(row) for epoch in range(4) for row in permutation(ROWS, SEED, epoch)]
+    stream = [int(row) for epoch in range(4) for row in make_permutation(ROWS, SEED, epoch)]
     rows, position = {}, 0
     for first, last, batch in spans:
         for step in range(first, last + 1):

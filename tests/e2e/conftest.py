@@ -3,9 +3,7 @@ minutes on two cores.
 """
 
 import glob
-import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 

@@ -4,7 +4,7 @@ nothing left.
 
 import pytest
 
-from tests.integration.conftest import check_clean, tail
+from tests.e2e.conftest import check_clean, tail
 from verl_pipeline.testing import equivalence, runs, seeded, tiny
 from verl_pipeline.trainer import schedule
 

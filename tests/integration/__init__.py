@@ -1,1 +1,0 @@
-"""Runs with real engines."""
