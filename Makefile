@@ -2,7 +2,7 @@
 
 PYTHON ?= python3.11 python3.12 python3# the first of these that fits builds the venv
 VENV ?= .venv
-STAGES ?= unit integration e2e
+TESTS ?= tests
 PYTEST_ARGS ?=
 
 PY := $(VENV)/bin/python
@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.stamp-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all lint lock lock-check upstream-check quickstart doctor wheel clean distclean
+.PHONY: help venv test test-all test-quick check check-fast lock lock-check upstream-check quickstart doctor wheel clean distclean
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,26 +50,27 @@ $(INSTALLED): $(LOCKED) pyproject.toml setup.py
 	$(PIP) --editable .
 	@touch $@
 
-# pytest exits with 5 if it ran no test; that is a failure here, and is said so.
-define run_stages
-@for stage in $(STAGES); do \
-  echo "== tests/$$stage"; \
-  $(PY) -m pytest tests/$$stage $(1) $(PYTEST_ARGS) || { code=$$?; \
-    [ $$code -ne 5 ] || echo "make: no test ran in tests/$$stage; that counts as a failure" >&2; \
-    exit $$code; }; \
-done
-endef
+# Two workers: one for the training runs (tests/e2e), which come first, and one for the rest.
+PYTEST := $(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q
 
-test: venv ## unit, integration and e2e tests but the slow ones; stops after the first stage that fails
-	$(call run_stages,-m "not slow")
+test: venv ## all tests but the slow ones
+	$(PYTEST) $(TESTS) -m "not slow" $(PYTEST_ARGS)
 
-test-all: venv ## the same with the slow ones
-	$(call run_stages,)
+test-all: venv ## all tests
+	$(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
-lint: venv ## ruff (rules and format) and mypy
+test-quick: venv ## the unit tests, without those that start heavy processes
+	$(PYTEST) tests/unit -m "not slow and not starts_python" $(PYTEST_ARGS)
+
+check: check-fast ## lint, format, types, contract with verl, links in the docs, quick tests
+	$(PY) -m mypy
+	$(PY) -m verl_pipeline.verl_adapter.contract
+	$(MAKE) --no-print-directory test-quick
+
+check-fast: venv ## the part of check that takes seconds: lint, format, links
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy
+	$(PY) -m pytest -q -p no:cacheprovider tests/unit/packaging/test_docs.py
 
 quickstart: venv ## SmolLM2-135M learns to write small Python functions, one-off pipelined, on CPUs
 	$(PY) -m verl_pipeline.quickstart

@@ -4,14 +4,17 @@ Invariants:
 * No test reaches for a model hub, and every process imports this checkout.
 * With several pytest workers, the tests of a file run on one of them, and so do all of ``e2e``:
   training runs and engines fill two cores, and each checks what is left in shared memory.
+* Deadlines grow with the machine's load (``tests/helpers/patience.py``), those of whole tests too.
 """
 
 import os
 from pathlib import Path
 
 import pytest
+import pytest_timeout
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.helpers.patience import scale_deadline
 from verl_pipeline.fork_server.client import stop_server
 
 ROOT = Path(__file__).parents[1]
@@ -44,3 +47,11 @@ class FilesByLoad(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config, log):
     """Called by the process that hands out tests."""
     return FilesByLoad(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item, settings):
+    """Scale the deadline of a test, which the timer would otherwise take as it is."""
+    if settings.timeout:
+        settings = settings._replace(timeout=scale_deadline(settings.timeout))
+    return pytest_timeout.pytest_timeout_set_timer(item, settings)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.patience import scale_deadline
+
 MODES = ("verl one_step_off_policy", "verl separate_async, 50 ms poll")
 
 
@@ -31,7 +33,7 @@ def test_verls_asynchronous_modes_are_measured(tmp_path):
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=870,
+        timeout=scale_deadline(870),
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     report = json.loads((tmp_path / "pipeline.json").read_text())

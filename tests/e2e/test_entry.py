@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from tests.helpers.patience import scale_deadline
 from tests.helpers.warm_python import find_python
 from verl_pipeline.testing import runs, tiny
 
@@ -17,7 +18,7 @@ def run_module(module, overrides, directory):
         env=runs.make_environment(directory),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=scale_deadline(300),
     )
 
 

@@ -1,12 +1,12 @@
 """Evaluation with real engines: vLLM offline, a vLLM server, and checkpoints of a training."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import check_clean, tail
+from tests.helpers.patience import scale_deadline, wait_until
+from tests.helpers.warm_python import find_python
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
 from verl_pipeline.evaluation.engines.model_folder import hash_weights
 from verl_pipeline.evaluation.results import read_results
@@ -51,12 +53,13 @@ def settings(tmp_path_factory):
     ]
 
 
-def make_command(*arguments) -> list[str]:
-    return [sys.executable, "-m", "verl_pipeline.cli", "eval", *map(str, arguments)]
+def make_command(*arguments, python: str = sys.executable) -> list[str]:
+    return [python, "-m", "verl_pipeline.cli", "eval", *map(str, arguments)]
 
 
 def evaluate(*arguments, expected: int = 0) -> str:
-    run = subprocess.run(make_command(*arguments), capture_output=True, text=True, timeout=600)
+    command = make_command(*arguments, python=find_python())
+    run = subprocess.run(command, capture_output=True, text=True, timeout=scale_deadline(600))
     assert run.returncode == expected, run.stdout + run.stderr
     return run.stdout
 
@@ -74,14 +77,16 @@ def test_a_killed_evaluation_resumes_with_the_same_samples_and_result(tmp_path, 
         stderr=subprocess.DEVNULL,
     )
     path = tmp_path / "killed/parquet/samples.jsonl"
-    deadline = time.monotonic() + 300
-    while not path.is_file() or path.read_bytes().count(b"\n") < 10:
-        assert killed.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+
+    def has_samples():
+        assert killed.poll() is None
+        return path.is_file() and path.read_bytes().count(b"\n") >= 10
+
+    wait_until(has_samples, 300, "ten samples")
     below = psutil.Process(killed.pid).children(recursive=True)
     killed.kill()
     killed.wait()
-    assert wait_until_ended(below, 10) == [], "no child process survives"
+    assert wait_until_ended(below, scale_deadline(10)) == [], "no child process survives"
     before = read_samples(tmp_path / "killed")
     assert 10 <= len(before) < ROWS * N
     evaluate(*words, "--output", tmp_path / "killed")
@@ -131,16 +136,14 @@ def test_a_server_yields_the_same_samples_as_the_offline_engine(tmp_path, model,
         )
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        deadline = time.monotonic() + 300
-        while True:
-            assert server.poll() is None and time.monotonic() < deadline, (
-                tmp_path / "server.log"
-            ).read_text()
-            try:
+
+        def does_answer():
+            assert server.poll() is None, (tmp_path / "server.log").read_text()
+            with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{url}/models", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(1)
+                return True
+
+        wait_until(does_answer, 300, "the server to answer")
         both = [
             *settings,
             "--tasks",
@@ -154,7 +157,7 @@ def test_a_server_yields_the_same_samples_as_the_offline_engine(tmp_path, model,
         )
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(60)
+        server.wait(scale_deadline(60))
     evaluate("--model", model, "--n", 2, "--output", tmp_path / "offline", *both)
     ours, theirs = read_samples(tmp_path / "offline"), read_samples(tmp_path / "served")
     assert ours.keys() == theirs.keys()

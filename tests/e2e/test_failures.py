@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e import failing
 from tests.e2e.conftest import check_clean, tail
+from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.testing import equivalence, runs, tiny
 
 pytestmark = pytest.mark.timeout(1200)
@@ -22,7 +23,7 @@ def overrides(directory, *, share):
         "trainer.total_epochs=1",
         "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=tests.e2e.failing.FailingManager",
         "reward.custom_reward_function.path=pkg://tests.e2e.failing",
-        f"{FIELDS}.deadlines.reward_s=8",
+        f"{FIELDS}.deadlines.reward_s={scale_deadline(8):.0f}",
         f"{FIELDS}.max_infrastructure_share={share}",
     ]
 
@@ -67,14 +68,14 @@ def start_until_step(directory, settings, step):
     it.
     """
     process = runs.start_run(directory, settings)
-    deadline = time.monotonic() + 600
     metrics = directory / "metrics.jsonl"
-    while time.monotonic() < deadline:
+
+    def has_finished_step():
         assert process.poll() is None, (directory / "output.log").read_text()[-6000:]
-        if metrics.exists() and len(metrics.read_text().splitlines()) >= step:
-            return process, psutil.Process(process.pid).children(recursive=True)
-        time.sleep(0.5)
-    raise AssertionError("no step in 600 s")
+        return metrics.exists() and len(metrics.read_text().splitlines()) >= step
+
+    wait_until(has_finished_step, 600, f"step {step}")
+    return process, psutil.Process(process.pid).children(recursive=True)
 
 
 def endless(directory):
@@ -91,7 +92,7 @@ def test_a_dead_replica_stops_the_run_by_name(runs_directory):
     process, below = start_until_step(directory, endless(runs_directory), 2)
     (engine,) = [child for child in below if child.name().startswith("VLLM::Engine")]
     engine.kill()
-    process.wait(120)
+    process.wait(scale_deadline(120))
     run = runs.collect_run(directory, process, below)
     assert run.returncode not in (0, None)
     assert "rollout replica 0 at" in run.output, tail(run)
@@ -112,8 +113,8 @@ def test_an_interrupt_ends_everything_within_30_s_and_leaves_the_checkpoint(runs
     process, below = start_until_step(directory, settings, 3)
     start = time.monotonic()
     process.send_signal(how)
-    process.wait(60)
-    assert time.monotonic() - start < 30
+    process.wait(scale_deadline(60))
+    assert time.monotonic() - start < scale_deadline(30)
     run = runs.collect_run(directory, process, below)
     assert run.returncode == 130, tail(run)
     latest = int((directory / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())

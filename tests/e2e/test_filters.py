@@ -7,6 +7,7 @@ import math
 import pytest
 
 from tests.e2e.conftest import check_clean, tail
+from tests.helpers.patience import scale_deadline
 from verl_pipeline.testing import runs, tiny
 
 pytestmark = pytest.mark.timeout(600)
@@ -24,7 +25,7 @@ def run(directory, *overrides, module=runs.OURS):
         f"trainer.total_training_steps={STEPS}",
         *overrides,
     ]
-    finished = runs.run_training(directory, settings, module=module, timeout_s=550)
+    finished = runs.run_training(directory, settings, module=module, timeout_s=scale_deadline(550))
     assert finished.returncode == 0, tail(finished)
     if module == runs.OURS:  # verl's own entry leaves shared memory of its engines behind
         check_clean(finished)

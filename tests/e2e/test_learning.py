@@ -3,6 +3,7 @@
 import pytest
 
 from tests.e2e.conftest import tail
+from tests.helpers.patience import scale_deadline
 from verl_pipeline.testing import runs, tiny
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
@@ -16,7 +17,7 @@ def test_the_tiny_model_passes_0_9_in_60_updates(runs_directory):
             "actor_rollout_ref.rollout.nnodes=1",
             "trainer.total_training_steps=60",
         ],
-        timeout_s=1500,
+        timeout_s=scale_deadline(1500),
     )
     assert run.returncode == 0, tail(run)
     rewards = [run.metrics[step]["critic/score/mean"] for step in sorted(run.metrics)]

@@ -1,7 +1,6 @@
 """The stage runner with real engines on a tiny model, stopped at different moments."""
 
 import json
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import check_clean, tail
+from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.testing import runs, seeded, tiny
 from verl_pipeline.verl_adapter.prompt_stream import make_permutation
 
@@ -257,19 +257,19 @@ def start_and_stop(
     The signal ``kill`` goes to the whole process tree, ``terminate`` to the command only.
     """
     process = runs.start_run(base, arguments, module="recipes.deepcoder.train")
-    deadline = time.monotonic() + 600
+
+    def has_logged_step():
+        logs = [path.read_text() for path in stage.glob("attempts/*/metrics.jsonl")]
+        return process.poll() is not None or any(f'"step":{step},' in log for log in logs)
+
+    wait_until(has_logged_step, 600, f"step {step} of {stage.name}")
     descendants: list[psutil.Process] = []
-    while process.poll() is None and time.monotonic() < deadline:
-        descendants = psutil.Process(process.pid).children(recursive=True)
-        files = stage.glob("attempts/*/metrics.jsonl")
-        if any(f'"step":{step},' in file.read_text() for file in files):
-            break
-        time.sleep(0.2)
     if process.poll() is None:
+        descendants = psutil.Process(process.pid).children(recursive=True)
         if signal_name == "kill":
             for one in [psutil.Process(process.pid), *descendants]:
                 one.kill()
         else:
             process.terminate()
-        process.wait(90)
+        process.wait(scale_deadline(90))
     return runs.collect_run(base, process, descendants)

@@ -6,7 +6,6 @@ it, or leave a process or a file.
 """
 
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import pytest
 
 from tests.helpers.attack_corpus import Attack, load_attacks
 from tests.helpers.attack_problems import PROBLEMS, RIGHT_PROGRAMS, SPY, SPY_PROBLEM
+from tests.helpers.patience import wait_until
 from tests.helpers.sandbox_state import list_descendants, list_left_files, list_worker_pids
 from verl_pipeline.grading import GradingResult, Problem, Verdict, grade
 from verl_pipeline.sandbox import Sandbox
@@ -109,10 +109,9 @@ def test_an_attack_fails_and_leaves_nothing(attack, sandbox, verdict_table):
         check_accepted(problem, right_program, sandbox)
     check_accepted(problem, right_program, sandbox)
     assert list_worker_pids(sandbox) == worker_pids, "a worker broke"
-    deadline = time.monotonic() + SETTLE_S
-    while left_pids := list_descendants(worker_pids) - pids_before:
-        assert time.monotonic() < deadline, left_pids
-        time.sleep(0.01)
+    wait_until(
+        lambda: list_descendants(worker_pids) <= pids_before, SETTLE_S, "its processes to end"
+    )
     assert list_left_files() <= files_before
 
 

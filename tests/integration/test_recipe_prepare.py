@@ -6,12 +6,12 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.patience import scale_deadline, wait_until
 from tests.unit.recipes.data.mixture import make_mixture, make_story, make_taco_row
 from verl_pipeline.quickstart.problems import load_problems
 from verl_pipeline.testing.tiny import write_model
@@ -43,7 +43,7 @@ def start_prepare(
 
 
 def wait_for(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=TIMEOUT_S)
+    out, err = process.communicate(timeout=scale_deadline(TIMEOUT_S))
     return process.returncode, out, err
 
 
@@ -78,24 +78,23 @@ def list_processes(session: int) -> Iterator[int]:
                 yield int(entry.name)
 
 
-def wait_until(condition, what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {TIMEOUT_S} s for {what}"
-        time.sleep(0.005)
-
-
 def kill_prepare(model: Path, data: Path, output: Path, minimum: int) -> None:
     """Start a preparation, and kill it once it has ``minimum`` verdicts."""
     store = output / "work" / "verdicts.jsonl"
     process = start_prepare(model, data, output, *list_settings(data))
     wait_until(
-        lambda: count_lines(store) >= minimum or process.poll() is not None, f"{minimum} verdicts"
+        lambda: count_lines(store) >= minimum or process.poll() is not None,
+        TIMEOUT_S,
+        f"{minimum} verdicts",
     )
     os.killpg(process.pid, signal.SIGKILL)
     code, _, _ = wait_for(process)
     assert code == -signal.SIGKILL
-    wait_until(lambda: not list(list_processes(process.pid)), "the sandbox to end with its process")
+    wait_until(
+        lambda: not list(list_processes(process.pid)),
+        TIMEOUT_S,
+        "the sandbox to end with its process",
+    )
 
 
 def test_a_killed_run_resumes_to_the_same_bytes_and_the_next_run_does_nothing(model, tmp_path):
@@ -130,7 +129,9 @@ def test_ctrl_c_keeps_finished_work(model, tmp_path):
     data = make_mixture(3, clean=60).write_files(tmp_path / "data")
     store = tmp_path / "out" / "work" / "verdicts.jsonl"
     process = start_prepare(model, data, tmp_path / "out", *list_settings(data))
-    wait_until(lambda: count_lines(store) >= 5 or process.poll() is not None, "five verdicts")
+    wait_until(
+        lambda: count_lines(store) >= 5 or process.poll() is not None, TIMEOUT_S, "five verdicts"
+    )
     process.send_signal(signal.SIGINT)
     code, _, err = wait_for(process)
     assert code == 130 and "rerun the same command to resume" in err and "Traceback" not in err
@@ -178,7 +179,7 @@ def test_a_second_process_in_a_folder_is_refused(model, tmp_path):
     data = make_mixture(3, clean=60).write_files(tmp_path / "data")
     store = tmp_path / "out" / "work" / "verdicts.jsonl"
     first = start_prepare(model, data, tmp_path / "out", *list_settings(data))
-    wait_until(lambda: count_lines(store) >= 1 or first.poll() is not None, "a verdict")
+    wait_until(lambda: count_lines(store) >= 1 or first.poll() is not None, TIMEOUT_S, "a verdict")
     code, _, err = wait_for(start_prepare(model, data, tmp_path / "out", *list_settings(data)))
     assert code == 2 and "is running in" in err
     first.send_signal(signal.SIGINT)
@@ -202,7 +203,7 @@ def test_pass_rates_of_the_quickstarts_model_are_measured_and_cached(tmp_path):
         "difficulty.temperature=1.0",
     ]
     process = start_prepare(tmp_path, tmp_path, tmp_path / "out", *settings)
-    out, err = process.communicate(timeout=800)
+    out, err = process.communicate(timeout=scale_deadline(800))
     assert process.returncode == 0, err
     rates = [
         json.loads(line)

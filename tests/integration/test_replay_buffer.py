@@ -9,6 +9,7 @@ import torch
 import transfer_queue as tq
 from tensordict import TensorDict
 
+from tests.helpers.patience import scale_deadline
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
@@ -30,7 +31,9 @@ def transfer_queue():
 
 @pytest.fixture
 def buffer():
-    made = InOrderReplayBuffer(deadline_s=20, watchdog=lambda: None, watch_every_s=0.1)
+    made = InOrderReplayBuffer(
+        deadline_s=scale_deadline(20), watchdog=lambda: None, watch_every_s=0.1
+    )
     yield made
     keys = list((tq.kv_list("train") or {}).get("train", {}))
     if keys:

@@ -3,11 +3,11 @@
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
+from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.processes import has_ended, wait_until_ended
 
 SCRIPT = """
@@ -23,17 +23,11 @@ run_command("http.server", "0", "--bind", "127.0.0.1")
 def test_a_command_ends_with_its_script(number):
     script = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 60
-        while (
-            not (children := psutil.Process(script.pid).children()) and time.monotonic() < deadline
-        ):
-            time.sleep(0.1)
-        (child,) = children
-        while not child.net_connections() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        (child,) = wait_until(psutil.Process(script.pid).children, 60, "the command to start")
+        wait_until(child.net_connections, 60, "the command to listen")
         script.send_signal(number)
-        error = script.communicate(timeout=60)[1]
-        assert wait_until_ended([child], 10) == []
+        error = script.communicate(timeout=scale_deadline(60))[1]
+        assert wait_until_ended([child], scale_deadline(10)) == []
         assert ("KeyboardInterrupt" in error) == (number != signal.SIGKILL)
     finally:
         script.kill()
@@ -45,7 +39,7 @@ def test_a_process_whose_exit_code_nobody_has_read_has_ended():
     try:
         assert wait_until_ended([process], 0.2) == [process] and not has_ended(process)
         child.stdin.close()
-        assert wait_until_ended([process], 60) == []
+        assert wait_until_ended([process], scale_deadline(60)) == []
         assert process.status() == psutil.STATUS_ZOMBIE
     finally:
         child.kill()

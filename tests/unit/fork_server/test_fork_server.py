@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.helpers.patience import scale_deadline
 from verl_pipeline.fork_server import client
 from verl_pipeline.fork_server.client import ForkedProcess
 from verl_pipeline.processes import wait_until_ended
@@ -54,7 +55,12 @@ def server():
 def run(server, *arguments, forked, text="", **settings):
     program = str(server.launcher) if forked else sys.executable
     return subprocess.run(
-        [program, *arguments], input=text, capture_output=True, text=True, timeout=60, **settings
+        [program, *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=scale_deadline(60),
+        **settings,
     )
 
 
@@ -153,7 +159,7 @@ def start_sleeper(server):
 def test_who_kills_the_launcher_kills_the_process(server, number):
     launcher, process = start_sleeper(server)
     launcher.send_signal(number)
-    assert wait_until_ended([process], 30) == []
+    assert wait_until_ended([process], scale_deadline(30)) == []
     assert launcher.wait(30) == -number
     launcher.stdout.close()
 
@@ -180,7 +186,7 @@ def test_a_forked_process_is_used_like_popen(server, tmp_path):
             folder=tmp_path,
             output=log.fileno(),
         )
-    assert process.wait(30) == 0 == process.poll()
+    assert process.wait(scale_deadline(30)) == 0 == process.poll()
     assert (tmp_path / "log").read_text() == "hello you\n"
     assert sleeper.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
@@ -208,7 +214,7 @@ def test_all_end_when_the_owner_is_killed():
     owner.kill()
     owner.wait()
     processes[-1].terminate()  # as a worker ends when Ray has gone
-    assert wait_until_ended(processes, 60) == []
+    assert wait_until_ended(processes, scale_deadline(60)) == []
     assert not Path(address).parent.exists()
     owner.stdout.close()
 

@@ -2,10 +2,12 @@
 is promised.
 """
 
+import ast
 import configparser
 import fnmatch
 import importlib.metadata
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -195,13 +197,15 @@ def test_every_entry_point_loads():
     assert run.returncode == 0, run.stderr
 
 
-def test_setup_py_only_calls_setup():
-    code = [
-        line
-        for line in (ROOT / "setup.py").read_text().splitlines()
-        if line and not line.startswith('"""')
+def test_setup_py_declares_nothing_but_the_description():
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (call,) = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"
     ]
-    assert code == ["from setuptools import setup", "setup()"]
+    declared = {keyword.arg for keyword in call.keywords}
+    assert declared == {"long_description", "long_description_content_type"}
 
 
 def test_hydra_plugins_stays_a_namespace_package():
@@ -271,6 +275,7 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
         entry_points.read_string(
             archive.read(next(n for n in names if n.endswith("/entry_points.txt"))).decode()
         )
+        description = archive.read(next(n for n in names if n.endswith("/METADATA"))).decode()
     assert {group: dict(entry_points[group]) for group in entry_points.sections()} == ENTRY_POINTS
 
     kinds = (
@@ -289,3 +294,22 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
     packaged = {name for name in names if ".dist-info/" not in name}
     assert packaged == expected | {"hydra_plugins/verl_pipeline_search_path.py"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    # No registry has the repository's files.
+    assert find_relative_links(description) == []
+    assert "Two commands" in description and "docs/installation.md" in description
+
+
+def find_relative_links(text):
+    return re.findall(r"\]\((?!https?:|#)[^)]*\)", text)
+
+
+def test_links_of_the_description_lead_to_the_repository_if_one_is_known():
+    loader = importlib.util.spec_from_file_location("setup_script", ROOT / "setup.py")
+    script = importlib.util.module_from_spec(loader)
+    loader.loader.exec_module(script)
+    text = "![a picture](docs/a.svg) [b](docs/b.md#c) [site](https://x.org/) [here](#here)"
+    assert script.rewrite_links(text, "https://git.org/us/it/") == (
+        "![a picture](https://git.org/us/it/raw/main/docs/a.svg) "
+        "[b](https://git.org/us/it/blob/main/docs/b.md#c) [site](https://x.org/) [here](#here)"
+    )
+    assert script.rewrite_links(text, None) == " b [site](https://x.org/) [here](#here)"

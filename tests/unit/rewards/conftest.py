@@ -1,11 +1,11 @@
 """Fixtures for the processes in which the reward for mathematics compares answers."""
 
 import sys
-import time
 
 import pytest
 
 from tests.helpers.math_reward import list_verifiers
+from tests.helpers.patience import wait_until
 from verl_pipeline.rewards import math as math_reward
 
 
@@ -13,10 +13,7 @@ from verl_pipeline.rewards import math as math_reward
 def no_other_verifiers():
     """Wait until the verifiers of other tests have ended, with the threads that own them."""
     math_reward._get_thread_pool.cache_clear()
-    deadline = time.monotonic() + 30
-    while list_verifiers() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert list_verifiers() == []
+    wait_until(lambda: list_verifiers() == [], 30, "the verifiers of other tests to end")
 
 
 @pytest.fixture

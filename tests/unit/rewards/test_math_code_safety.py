@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.helpers.math_reward import get_verdict
+from tests.helpers.patience import scale_deadline
 
 pytest.importorskip("math_verify")
 pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("no_other_verifiers")]
@@ -61,6 +62,6 @@ def test_sympy_makes_no_code_of_text():
         [sys.executable, "-c", COMPARES_WITHOUT_NAME_CHECK, *answers],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=scale_deadline(120),
     )
     assert run.stdout.split() == ["wrong_answer"] * 4 + ["[]"], run.stderr

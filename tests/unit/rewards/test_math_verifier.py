@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import psutil
 import pytest
@@ -17,6 +16,7 @@ from tests.helpers.math_reward import (
     list_verifiers,
     score_response,
 )
+from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.rewards import math as math_reward
 
@@ -121,21 +121,18 @@ def test_a_fork_has_its_own_process_and_none_outlives_its_interpreter():
         [sys.executable, "-c", SCORES_BEFORE_AND_AFTER_A_FORK],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=scale_deadline(120),
     )
     assert run.returncode == 0, run.stderr
     pids = [int(pid) for pid in run.stdout.split()]
-    assert len(pids) == 2
-    assert (
-        wait_until_ended([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], 10) == []
-    )
+    left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    assert len(pids) == 2 and wait_until_ended(left, scale_deadline(10)) == []
 
 
 def test_a_process_ends_with_its_killed_parent():
     script = "import asyncio, os; from verl_pipeline.rewards.math import compute_score\n"
     script += "asyncio.run(compute_score('', '\\\\boxed{2}', '3')); input()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as parent:
-        while not (verifiers := list_verifiers(parent.pid)):
-            time.sleep(0.05)
+        verifiers = wait_until(lambda: list_verifiers(parent.pid), 60, "the verifier to start")
         parent.send_signal(signal.SIGKILL)
-    assert wait_until_ended(verifiers, 10) == []
+    assert wait_until_ended(verifiers, scale_deadline(10)) == []

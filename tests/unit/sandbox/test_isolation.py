@@ -1,9 +1,8 @@
 """What a program can see: nothing of programs before it, and nothing of the machine."""
 
-import time
-
 import pytest
 
+from tests.helpers.patience import wait_until
 from tests.helpers.sandbox_programs import QUICK_LIMITS, list_jail_processes, run_program
 from verl_pipeline.sandbox import RunLimits, Sandbox
 from verl_pipeline.sandbox.launch_command import INSIDE_FOLDER
@@ -35,10 +34,7 @@ def test_a_program_leaves_nothing_for_the_next(sandbox):
     assert run_program(sandbox, FINDS_TRACES).stdout.decode().strip() == "False False [] False"
     with sandbox.lend_worker() as worker:
         # The interpreter itself, its supervisor, and bubblewrap's processes around them.
-        deadline = time.monotonic() + 5
-        while len(left := list_jail_processes(worker)) > 4:
-            assert time.monotonic() < deadline, left
-            time.sleep(0.01)
+        wait_until(lambda: len(list_jail_processes(worker)) <= 4, 5, "the program's processes")
 
 
 def test_runs_of_one_program_share_no_file(sandbox):

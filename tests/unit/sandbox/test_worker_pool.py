@@ -10,8 +10,9 @@ import time
 import psutil
 import pytest
 
+from tests.helpers.patience import scale_deadline
 from tests.helpers.sandbox_programs import QUICK_LIMITS, list_jail_processes, run_program
-from verl_pipeline.processes import has_ended
+from verl_pipeline.processes import has_ended, wait_until_ended
 from verl_pipeline.sandbox import RunLimits, Sandbox, SandboxError, program_run
 
 pytestmark = pytest.mark.timeout(20)
@@ -122,9 +123,11 @@ def test_a_forked_judge_starts_its_own_workers_and_leaves_those_of_its_parent():
 
 KILLED_JUDGE = """
 import os, signal, sys, threading
+import psutil
 from verl_pipeline.sandbox import RunLimits, Sandbox
 
 def end():
+    print(*(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 sandbox = Sandbox(1)
@@ -136,23 +139,16 @@ with sandbox.lend_worker() as worker:
 
 
 def test_the_jails_end_with_a_killed_judge():
-    pids_before = {process.pid for process in psutil.process_iter()}
     judge = subprocess.run(
-        [sys.executable, "-c", KILLED_JUDGE], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", KILLED_JUDGE],
+        capture_output=True,
+        text=True,
+        timeout=scale_deadline(60),
     )
     assert judge.returncode == -signal.SIGKILL, judge.stderr
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        left = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if process.pid not in pids_before
-            and "warm_interpreter.py" in str(process.info["cmdline"])
-        ]
-        if not left:
-            return
-        time.sleep(0.1)
-    raise AssertionError(left)
+    pids = [int(pid) for pid in judge.stdout.split()]
+    jail = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    assert pids and wait_until_ended(jail, scale_deadline(20)) == []
 
 
 def test_without_bubblewrap_a_sandbox_refuses_and_names_the_package(monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.patience import scale_deadline
 from verl_pipeline.verl_adapter import contract
 from verl_pipeline.verl_adapter.contract import (
     ContractName,
@@ -91,6 +92,7 @@ def test_a_changed_signature_body_or_default_is_a_difference(monkeypatch):
     assert mode.problem == 'now "sync", in the contract "async"'
 
 
+@pytest.mark.starts_python
 @pytest.mark.timeout(400)
 def test_only_the_planted_change_in_a_copy_of_verl_is_a_difference(tmp_path):
     """The whole contract holds for what is installed, but for one signature changed on purpose."""
@@ -109,7 +111,7 @@ def test_only_the_planted_change_in_a_copy_of_verl_is_a_difference(tmp_path):
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
-        timeout=360,
+        timeout=scale_deadline(360),
     )
     found = [
         line for line in run.stdout.splitlines() if line.startswith(("verl", "vllm", "transf"))

@@ -4,18 +4,23 @@ chose the CPU.
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import pytest
 
+from tests.helpers.patience import scale_deadline
+from tests.helpers.warm_python import find_python
+
+
+@pytest.mark.starts_python
 def test_hand_over():
     tests = Path(__file__).with_name("vllm_weight_sender_on_cpu.py")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", str(tests)],
+        [find_python(), "-m", "pytest", "-q", str(tests)],
         env={**os.environ, "VERL_PLATFORM": "cpu"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=scale_deadline(240),
     )
     assert run.returncode == 0, run.stdout
     assert "5 passed" in run.stdout

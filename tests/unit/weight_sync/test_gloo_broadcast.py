@@ -5,7 +5,6 @@ import gc
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.weight_sync import shared_segment
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 from verl_pipeline.weight_sync.gloo_broadcast import GlooBroadcast
@@ -134,13 +134,13 @@ def test_the_memory_of_a_killed_rollout_worker_goes_too():
         "print(shared_segment.create_segment(128, owner).name, flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=scale_deadline(120)
+    )
     path = Path("/dev/shm") / run.stdout.strip()
     assert path.name.startswith(shared_segment.PREFIX)
-    deadline = time.monotonic() + 20  # Python's resource tracker outlives the process it tracks
-    while path.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not path.exists()
+    # Python's resource tracker outlives the process it tracks.
+    wait_until(lambda: not path.exists(), 20, "the segment to be removed")
 
 
 def test_two_trainer_ranks_two_replicas_three_syncs():

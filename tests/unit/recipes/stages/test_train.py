@@ -8,14 +8,22 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.helpers.patience import scale_deadline
 from tests.helpers.warm_python import find_python
+
+pytestmark = pytest.mark.starts_python
 
 
 def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if name != "VERL_PLATFORM"}
     command = [find_python(), "-m", "recipes.deepcoder.train", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240
+        command,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        timeout=scale_deadline(240),
     )
 
 

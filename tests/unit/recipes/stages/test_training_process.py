@@ -1,28 +1,20 @@
 """A training process: its working directory and its arguments."""
 
-import sys
-import time
-
 from recipes.deepcoder.stages import training_process
+from tests.helpers.patience import wait_until
 
 PROGRAM = "import os, sys; print(os.getcwd()); print(*sys.argv[1:], sep='\\n')"
 
 
 def test_it_runs_in_the_callers_directory_so_that_relative_paths_stay_valid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        training_process,
-        "build_command",
-        lambda overrides: [sys.executable, "-c", PROGRAM, *overrides],
-    )
+    monkeypatch.setattr(training_process, "PROGRAM", ("-c", PROGRAM))
     attempt = tmp_path / "attempts" / "1"
     with open(tmp_path / ".lock", "w") as lock:
         training = training_process.TrainingProcess(
             ["reward.path=mine.py"], attempt, tmp_path / "tensorboard", lock
         )
-        deadline = time.monotonic() + 60
-        while training.read_exit_code() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: training.read_exit_code() is not None, 60, "the training to end")
         assert training.stop_tree() == 0
     directory, *arguments = training.log.read_text().splitlines()
     assert directory == str(tmp_path)

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from tests.helpers.patience import scale_deadline
+
+pytestmark = pytest.mark.starts_python
 PROBE = """
 import json, sys
 import verl
@@ -32,7 +35,7 @@ def probe(*argv, **environment):
         env={**{k: v for k, v in os.environ.items() if k != "VERL_PLATFORM"}, **environment},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=scale_deadline(240),
         check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
@@ -64,7 +67,7 @@ def test_a_plugin_that_is_switched_off_is_reported():
         env={**os.environ, "VERL_USE_EXTERNAL_PLUGINS": "none", "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=scale_deadline(240),
     )
     assert done.returncode == 1
     assert "VERL_USE_EXTERNAL_PLUGINS" in done.stdout
