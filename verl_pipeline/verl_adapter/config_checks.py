@@ -25,6 +25,7 @@ from verl_pipeline.trainer.pipeline_config import (
 )
 from verl_pipeline.verl_adapter import machine_checks
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
+from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
 
 ACTOR = "actor_rollout_ref.actor"
 SAMPLER = "trainer.v1.sampler"
@@ -43,6 +44,7 @@ def check_run(config: DictConfig, skip: Collection[str] = ()) -> None:
     """
     from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
+    check_moved_paths(config)
     mode = config.trainer.v1.trainer_mode
     check_trainer_mode(mode, list(TRAINER_REGISTRY))
     if mode == TRAINER_MODE:
@@ -79,6 +81,7 @@ def check_config(config: DictConfig, skip: Collection[str] = ()) -> None:
         "device": machine_checks.check_device,
     }
     for check in (
+        check_moved_paths,
         _check_trainer_version,
         _check_pools,
         _check_batches,
