@@ -59,8 +59,8 @@ test: venv ## all tests but the slow ones
 test-all: venv ## all tests
 	$(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
-test-quick: venv ## the unit tests, without those that start heavy processes
-	$(PYTEST) tests/unit -m "not slow and not starts_python" $(PYTEST_ARGS)
+test-quick: venv ## the unit tests that take less than a few seconds
+	$(PYTEST) tests/unit -m "not slow and not medium" $(PYTEST_ARGS)
 
 check: check-fast ## lint, format, types, contract with verl, links in the docs, quick tests
 	$(PY) -m mypy

@@ -132,7 +132,8 @@ def test_a_long_wait_is_an_error_if_a_certain_checkpoint_is_due(tmp_path):
         watch._is_wait_over(config, 11, {2})
 
 
-def test_the_watcher_refuses_bad_settings_and_names_a_missing_checkpoint(tmp_path):
+def test_the_watcher_refuses_bad_settings_and_names_a_missing_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "POLL_INTERVAL_S", 0.1)
     (tmp_path / "run").mkdir()
     small = [str(tmp_path / "run"), "--tasks", SMALL, "--output", str(tmp_path / "out")]
     for arguments, message in [

@@ -15,7 +15,11 @@ from tests.helpers.math_reward import (
 from verl_pipeline.rewards import math as math_reward
 
 pytest.importorskip("math_verify")
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("no_other_verifiers")]
+pytestmark = [
+    pytest.mark.medium,
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("no_other_verifiers"),
+]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,11 @@ from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.rewards import math as math_reward
 
 pytest.importorskip("math_verify")
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("no_other_verifiers")]
+pytestmark = [
+    pytest.mark.medium,
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("no_other_verifiers"),
+]
 
 ENDS_AFTER_A_REQUEST = "import os, signal; print('ready', flush=True); input(); {}"
 

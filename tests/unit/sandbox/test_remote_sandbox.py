@@ -18,7 +18,7 @@ import pytest
 from verl_pipeline.grading import AssertTest, CallTest, Problem, StdinTest, Verdict, grade
 from verl_pipeline.sandbox import RemoteSandbox, RunLimits, SandboxError, remote_sandbox
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.medium, pytest.mark.timeout(120)]
 ECHO = Problem("echo", "test", (StdinTest("a\n", "a"), StdinTest("b\n", "b")), time_s=2.0)
 ADD = Problem(
     "add",

@@ -15,7 +15,7 @@ from tests.helpers.sandbox_programs import QUICK_LIMITS, list_jail_processes, ru
 from verl_pipeline.processes import has_ended, wait_until_ended
 from verl_pipeline.sandbox import RunLimits, Sandbox, SandboxError, program_run
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = [pytest.mark.medium, pytest.mark.timeout(20)]
 SLEEPS = "import time\ntime.sleep(30)"
 LONG_LIMITS = RunLimits(cpu_s=60.0)
 

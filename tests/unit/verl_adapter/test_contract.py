@@ -92,7 +92,7 @@ def test_a_changed_signature_body_or_default_is_a_difference(monkeypatch):
     assert mode.problem == 'now "sync", in the contract "async"'
 
 
-@pytest.mark.starts_python
+@pytest.mark.medium
 @pytest.mark.timeout(400)
 def test_only_the_planted_change_in_a_copy_of_verl_is_a_difference(tmp_path):
     """The whole contract holds for what is installed, but for one signature changed on purpose."""

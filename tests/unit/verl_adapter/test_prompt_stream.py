@@ -87,6 +87,7 @@ def model(seed, epochs):
     return [int(row) for epoch in range(epochs) for row in make_permutation(ROWS, seed, epoch)]
 
 
+@pytest.mark.medium
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -12,7 +12,7 @@ from tests.helpers.patience import scale_deadline
 from tests.helpers.warm_python import find_python
 
 
-@pytest.mark.starts_python
+@pytest.mark.medium
 def test_hand_over():
     tests = Path(__file__).with_name("vllm_weight_sender_on_cpu.py")
     run = subprocess.run(

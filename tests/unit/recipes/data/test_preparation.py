@@ -15,6 +15,8 @@ from verl_pipeline.evaluation.data import BadData, DataNotFound
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.tasks.parquet import TASK
 
+pytestmark = pytest.mark.medium
+
 MIXTURE_SETTINGS = (
     "sources={taco: {}, primeintellect: {}}",
     "length.max_tokens=6000",  # the tokenizer's tokens are characters

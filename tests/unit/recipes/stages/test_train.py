@@ -11,7 +11,7 @@ import yaml
 from tests.helpers.patience import scale_deadline
 from tests.helpers.warm_python import find_python
 
-pytestmark = pytest.mark.starts_python
+pytestmark = pytest.mark.medium
 
 
 def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:

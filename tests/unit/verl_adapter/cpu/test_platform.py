@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.patience import scale_deadline
 
-pytestmark = pytest.mark.starts_python
+pytestmark = pytest.mark.medium
 PROBE = """
 import json, sys
 import verl
