@@ -31,6 +31,7 @@ from benchmarks.common import (
     summarize_spread,
     write_report,
 )
+from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.quickstart.__main__ import DIFFICULTIES, make_overrides
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
@@ -140,6 +141,7 @@ def main(
     measured = []
     for _ in range(repeats):
         for watched in (False, True):
+            wait_until_quiet()
             with tempfile.TemporaryDirectory(prefix="eval-watch-") as directory:
                 measured.append(measure_training(Path(directory), model, steps, watched, cores))
     alone_s, watched_s = (

@@ -32,6 +32,7 @@ import typer
 from rich.progress import track
 
 from benchmarks.common import estimate_ratio, print_table, summarize_spread, write_report
+from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.grading import Problem, Verdict, grade
 from verl_pipeline.grading.readers import read_taco
 from verl_pipeline.sandbox import Sandbox
@@ -268,6 +269,7 @@ def main(
             memory[name] = measure_children_mb() - before
         turns = [(n, mix, name) for n in range(rounds) for mix in build_mixes() for name in GRADERS]
         for number, mix, name in track(turns, "grading"):
+            wait_until_quiet()
             rounds_by_grader.setdefault((mix.name, name), []).append(
                 measure_round(submit_functions[name], mix, count, number)
             )

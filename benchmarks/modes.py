@@ -11,12 +11,13 @@ from pathlib import Path
 from benchmarks import fixed_length
 from benchmarks.workload import PROMPT_LENGTH, Workload
 from verl_pipeline.testing.runs import OURS, STOCK
+from verl_pipeline.verl_adapter.derived_settings import GLOO_MODULE
 
 ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"
 _SEPARATE = (
     f"{ROLLOUT}.checkpoint_engine.backend=gloo",
-    f"{ROLLOUT}.checkpoint_engine.custom_backend_module=verl_pipeline.weight_sync.gloo_broadcast",
+    f"{ROLLOUT}.checkpoint_engine.custom_backend_module={GLOO_MODULE}",
     f"+{ROLLOUT}.checkpoint_engine.engine_kwargs.gloo.rollout_dtype=float32",
 )
 

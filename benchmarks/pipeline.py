@@ -37,6 +37,7 @@ from benchmarks.modes import MODES, TrainerMode, make_common_overrides
 from benchmarks.pipeline_plot import write_plot
 from benchmarks.pipeline_report import make_markdown
 from benchmarks.pipeline_steps import WARM_UP_BATCHES, summarize_run
+from benchmarks.quiet_machine import wait_until_quiet
 from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, load_quickstart_prompts, write_data
 from verl_pipeline.machine import describe_machine
 from verl_pipeline.progress import make_progress_bars
@@ -166,6 +167,7 @@ def main(
         for repeat, mode in missing:
             directory = output / "runs" / f"{mode.name.replace(' ', '-').replace(',', '')}-{repeat}"
             shutil.rmtree(directory, ignore_errors=True)
+            wait_until_quiet()
             run = run_mode(mode, directory, settings, progress, len(batch_workloads))
             report["runs"].append(summarize_run(mode, repeat, run, workloads, batches))
             write_report(path, "pipeline", arguments, report)

@@ -19,6 +19,7 @@ import typer
 from rich.progress import track
 
 from benchmarks.common import print_table, write_report
+from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.verl_adapter import in_order_replay_buffer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
@@ -66,6 +67,7 @@ def measure_size(count: int, sessions: int, repeats: int) -> dict:
         poll_times.append(time.perf_counter() - start)
         return tags
 
+    wait_until_quiet()
     delays: list[float] = []
     shares: list[float] = []
     buffer = InOrderReplayBuffer(deadline_s=600, watchdog=lambda: None, watch_every_s=600)
@@ -86,7 +88,7 @@ def measure_size(count: int, sessions: int, repeats: int) -> dict:
         poll_times.clear()
         start = time.perf_counter()
         with mock.patch.object(in_order_replay_buffer, "list_tags", list_tags_timed):
-            buffer.drain_rollout()
+            buffer.wait_until_sampled()
         detected = time.perf_counter()
         thread.join()
         delays.append(max(detected - end_times[0], 0.0))

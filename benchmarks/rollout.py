@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import common
+from benchmarks.quiet_machine import wait_until_quiet
 from benchmarks.rollout_engines import (
     MEASURE_TIMEOUT_S,
     RolloutCase,
@@ -175,6 +176,7 @@ def measure_plan(
                 case: [] for case in cases
             }
             for repeat in range(repeats):
+                wait_until_quiet()
                 # Every other round runs backwards, so that a drift of the machine does not look
                 # like a difference between cases.
                 for case, result in runner.run_round(cases if repeat % 2 == 0 else cases[::-1]):

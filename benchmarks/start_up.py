@@ -34,6 +34,7 @@ from benchmarks.common import (
     write_report,
 )
 from benchmarks.first_token import PATH
+from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.testing import runs, tiny
 from verl_pipeline.verl_adapter.cpu.environment import FORK_SERVER_SWITCH
 
@@ -156,15 +157,14 @@ def summarize(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(
     repeats: Annotated[int, typer.Option(min=1, help="Starts of each kind.")] = 5,
-    output: Annotated[Path, typer.Option(help="The report.")] = Path(
-        "benchmarks/results/start_up.json"
-    ),
+    output: Annotated[Path, typer.Option(help="The report.")] = Path("outputs/start_up.json"),
 ) -> None:
     """Measure, print, write."""
     results = []
     for repeat in range(repeats):
         for entry in ENTRIES:
             for forks in (False, True):
+                wait_until_quiet()
                 with tempfile.TemporaryDirectory(prefix="start-up-") as directory:
                     found = measure_start(entry, forks, Path(directory))
                 results.append({"repeat": repeat, **found})

@@ -29,6 +29,7 @@ import typer
 from rich.progress import track
 
 from benchmarks.common import print_table, summarize_spread, write_report
+from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import tiny
 
@@ -132,6 +133,7 @@ def main(
         for model, ranks, replicas in track(
             CASES[: 1 if quick else None], description="weight sync"
         ):
+            wait_until_quiet()
             results.append(run_case(model, ranks, replicas, repeats, Path(scratch)))
             write_report(output, "weight_sync", {"quick": quick, "repeats": repeats}, results)
     rows = [make_table_row(result) for result in results]

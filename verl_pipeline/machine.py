@@ -1,4 +1,4 @@
-"""What a measurement or a score was made on: the machine, and the versions of what matters."""
+"""Describes the machine and the package versions behind a result."""
 
 import os
 import platform

@@ -25,6 +25,7 @@ from verl_pipeline import (
 from verl_pipeline.fork_server.client import find_server, stop_server
 from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.trainer.pipeline_config import ConfigError
+from verl_pipeline.verl_adapter.leftovers import ENGINE_TITLE, WEIGHT_SOCKETS
 
 SHUTDOWN_S = 25.0
 EXIT_BAD_CONFIG = 2
@@ -43,7 +44,7 @@ def end_run() -> None:
     segments = {
         path for process in descendants for path in shared_memory.find_mapped_segments(process)
     }
-    engines = [process for process in descendants if _read_name(process).startswith("VLLM::Engine")]
+    engines = [process for process in descendants if _read_name(process).startswith(ENGINE_TITLE)]
     _send_signal(engines, signal.SIGTERM)
     wait_until_ended(engines, SHUTDOWN_S / 3)
     if ray.is_initialized():
@@ -83,7 +84,7 @@ def _read_name(process: psutil.Process) -> str:
 def _remove_sockets() -> None:
     """Remove this user's weight-transfer sockets without a listener; verl leaves one a replica."""
     bound = Path("/proc/net/unix").read_text() if Path("/proc/net/unix").exists() else ""
-    for path in Path(tempfile.gettempdir()).glob("rl-colocate-zmq-*.sock"):
+    for path in Path(tempfile.gettempdir()).glob(WEIGHT_SOCKETS):
         with contextlib.suppress(FileNotFoundError):
             if str(path) not in bound and path.stat().st_uid == os.getuid():
                 path.unlink()

@@ -8,7 +8,7 @@ Invariants:
   the command line).
 * Not silent: verl logs an exception raised here at DEBUG level only. ``verl-pipeline doctor`` and
   the trainer therefore check what is really in place
-  (:mod:`verl_pipeline.verl_adapter.active_seams`).
+  (:mod:`verl_pipeline.verl_adapter.seam_checks`).
 """
 
 import sys

@@ -1,8 +1,8 @@
 """Shared memory of vLLM and verl below ``/dev/shm``, which a killed process leaves behind (hundreds
 of MB a replica).
 
-Invariant: called unused is only this user's memory that no process that can be looked at has mapped
-for :data:`GRACE_S` seconds since it was made.
+Invariant: a segment counts as unused only if this user owns it, it is older than :data:`GRACE_S`
+seconds, and no visible process has mapped it.
 """
 
 import contextlib
@@ -13,10 +13,12 @@ from pathlib import Path
 
 import psutil
 
+from verl_pipeline.verl_adapter.leftovers import SEGMENT_NAME
+
 # Between making a segment and mapping it.
 GRACE_S = 5.0
 _DIRECTORY = Path("/dev/shm")
-_NAMES = re.compile(r"/dev/shm/((?:psm_|verl_weights_|sem\.mp-)\w+)")
+_MAPPED_SEGMENT = re.compile(rf"/dev/shm/({SEGMENT_NAME.pattern})")
 
 
 def find_mapped_segments(process: psutil.Process) -> set[Path]:
@@ -25,7 +27,7 @@ def find_mapped_segments(process: psutil.Process) -> set[Path]:
         maps = Path(f"/proc/{process.pid}/maps").read_text()
     except OSError:
         return set()
-    return {_DIRECTORY / name for name in _NAMES.findall(maps)}
+    return {_DIRECTORY / name for name in _MAPPED_SEGMENT.findall(maps)}
 
 
 def list_segments(min_age_s: float = 0.0) -> set[Path]:
@@ -35,7 +37,7 @@ def list_segments(min_age_s: float = 0.0) -> set[Path]:
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             is_old = time.time() - status.st_mtime >= min_age_s
-            if _NAMES.fullmatch(str(path)) and status.st_uid == os.getuid() and is_old:
+            if SEGMENT_NAME.fullmatch(path.name) and status.st_uid == os.getuid() and is_old:
                 segments.add(path)
     return segments
 

@@ -166,12 +166,13 @@ def _read_scores(folder: Path) -> list[dict[str, Any]]:
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="Folder of recipes.deepcoder.train.")],
-    data: Annotated[Path, typer.Option(help="Folder of recipes.deepcoder.prepare.")] = Path(
+    run: Annotated[Path, typer.Argument(help="Output folder of recipes.deepcoder.train.")],
+    data: Annotated[Path, typer.Option(help="Output folder of recipes.deepcoder.prepare.")] = Path(
         "outputs/deepcoder-data"
     ),
     evaluation: Annotated[
-        list[Path] | None, typer.Option(help="Folder of verl-pipeline eval; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Output folder of verl-pipeline eval; may be repeated."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the model; by default the run's.")

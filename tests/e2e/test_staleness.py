@@ -33,7 +33,7 @@ def check_schedule(run, sync_run, *, boundaries=()):
     steps = range(1, equivalence.STEPS + 1)
     assert sorted(run.metrics) == list(steps)
     for record in run.trajectories:
-        wanted = schedule.sampling_version(record["step"], 1)
+        wanted = schedule.oldest_allowed_version(record["step"], 1)
         assert record["versions"] == [wanted, wanted], record
     assert run.list_batches() == sync_run.list_batches()
     per_step = {step: sum(record["step"] == step for record in run.trajectories) for step in steps}

@@ -13,7 +13,7 @@ from tests.helpers.patience import scale_deadline
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
-from verl_pipeline.verl_adapter.rollout_pool import WorkerDead, check_actors
+from verl_pipeline.verl_adapter.rollout_pool import WorkerDead, probe_actors
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -77,7 +77,7 @@ def test_failed_trajectories_are_missing_and_their_siblings_stay(buffer):
     one, two = submit(1, range(2))
     finish(one, sessions=[0, 2], status="failure", errors={"1": "Traceback ... planted"})
     finish(two)
-    buffer.drain_rollout()
+    buffer.wait_until_sampled()
     assert buffer.abandoned == {(one, 1)}
     batch, _metrics = buffer.sample(1, "train", 2)
     report = buffer.reports[1]
@@ -89,7 +89,7 @@ def test_failed_trajectories_are_missing_and_their_siblings_stay(buffer):
 def test_a_trajectory_is_abandoned_once(buffer):
     (uid,) = submit(1, [0])
     finish(uid, sessions=[0, 2], status="failure", errors={"1": "planted"})
-    buffer.drain_rollout()
+    buffer.wait_until_sampled()
     buffer.abandoned.clear()  # as a weight sync does
     buffer.sample(1, "train", 1)
     assert buffer.abandoned == set()
@@ -108,14 +108,14 @@ def test_a_trained_batch_is_forgotten_with_its_padding(buffer):
 
 def test_a_dead_actor_is_named_without_waiting_for_the_living():
     actors = [_Actor.remote(), _Actor.remote()]
-    probes = check_actors(actors, [], "agent loop worker")
+    probes = probe_actors(actors, [], "agent loop worker")
     ray.get(probes)
-    probes = check_actors(actors, probes, "agent loop worker")
+    probes = probe_actors(actors, probes, "agent loop worker")
     busy = actors[0].sleep.remote(60)
     ray.kill(actors[1])
     with pytest.raises(WorkerDead, match="agent loop worker died"):
         for _ in range(100):
-            probes = check_actors(actors, probes, "agent loop worker")
+            probes = probe_actors(actors, probes, "agent loop worker")
             time.sleep(0.1)
     ray.kill(actors[0])
     del busy
@@ -157,7 +157,7 @@ def test_the_watchdog_ends_a_wait_for_the_dead(buffer):
     buffer.watchdog = dead
     submit(1, [0])
     with pytest.raises(ConnectionError, match="replica 0 is dead"):
-        buffer.drain_rollout()
+        buffer.wait_until_sampled()
 
 
 def test_a_finished_batch_is_seen_soon(buffer, record_property):
@@ -175,7 +175,7 @@ def test_a_finished_batch_is_seen_soon(buffer, record_property):
 
         thread = threading.Thread(target=end)
         thread.start()
-        buffer.drain_rollout()
+        buffer.wait_until_sampled()
         seen = time.monotonic()
         thread.join()
         delays.append(seen - ended[0])

@@ -109,7 +109,7 @@ def run_watch(
     data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
     last_step: Annotated[int | None, typer.Option(min=1, help="Exit after this step.")] = None,
     idle_s: Annotated[
-        float, typer.Option(min=1, help="Maximum wait for a checkpoint, in seconds.")
+        float, typer.Option(min=1, help="Stop after this many seconds without a new checkpoint.")
     ] = 7200.0,
     cores: Annotated[str | None, typer.Option(help="Processors to run on, e.g. 6,7.")] = None,
     gpus: Annotated[

@@ -8,6 +8,7 @@ One entry of the list in the configuration: ``overlong``, ``{name: overlong, mod
 import difflib
 import importlib
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,10 +21,14 @@ def register_filter(name: str) -> Callable[[type], type]:
     """Class decorator: makes a filter available under ``name``.
 
     Raises:
-        ValueError: the name belongs to another class.
+        ValueError: the class has another ``name``, or the name belongs to another class.
     """
 
     def decorator(cls: type) -> type:
+        if getattr(cls, "name", None) != name:
+            raise ValueError(
+                f"filter {cls.__qualname__} is registered as {name!r}: set its `name` so"
+            )
         if _FILTERS.setdefault(name, cls) is not cls:
             raise ValueError(f"filter name {name!r} belongs to {_FILTERS[name].__qualname__}")
         return cls
@@ -38,9 +43,15 @@ def load_filters(entries: Sequence[str | Mapping[str, Any]]) -> list[Filter]:
         entries: names or class paths, or mappings of ``name`` and the settings of that filter.
 
     Raises:
-        ValueError: a name is neither registered nor importable, or a setting is unknown or wrong.
+        ValueError: a name is neither registered nor importable, a setting is unknown or wrong, or
+            two filters have one name, so that their metrics would overwrite each other.
     """
-    return [_make_filter(entry) for entry in entries]
+    filters = [_make_filter(entry) for entry in entries]
+    names = Counter(entry.name for entry in filters)
+    for name, count in names.items():
+        if count > 1:
+            raise ValueError(f"{count} filters are named {name}: list it once")
+    return filters
 
 
 def _make_filter(entry: str | Mapping[str, Any]) -> Filter:
@@ -52,10 +63,13 @@ def _make_filter(entry: str | Mapping[str, Any]) -> Filter:
         )
     cls = _find_class(name)
     try:
-        return cls(**settings)
+        made = cls(**settings)
     except TypeError as error:  # an unknown setting, or one of the wrong type
         takes = ", ".join(inspect.signature(cls).parameters) or "no settings"
         raise ValueError(f"filter {name}: {error}; it takes {takes}") from error
+    if not isinstance(getattr(made, "name", None), str):
+        raise ValueError(f"filter {name} needs an attribute `name`: its metrics go under it")
+    return made
 
 
 def _find_class(name: str) -> type:

@@ -164,7 +164,9 @@ class ForkedProcess:
             )
         self.pid = launcher.read_number(self._connection)
         if self.pid <= 0:
-            raise ConnectionRefusedError("the fork server refuses: its imports read another value")
+            raise ConnectionRefusedError(
+                "the fork server cannot fork this process: a variable that imports read differs"
+            )
         self.returncode: int | None = None
 
     def poll(self) -> int | None:

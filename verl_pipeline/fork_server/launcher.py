@@ -120,7 +120,7 @@ def main() -> None:
         connection = send_request(address, request, descriptors, descriptors)
         pid = read_number(connection)
         if pid <= 0:
-            raise ConnectionRefusedError("the fork server refuses this process")
+            raise ConnectionRefusedError("the fork server cannot fork this process")
     except (OSError, ValueError):
         os.execv(python, [python, *arguments])
     for number in FORWARDED:

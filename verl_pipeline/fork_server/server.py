@@ -111,7 +111,7 @@ class Server:
             request = json.loads(body)
             if not can_fulfil(request):
                 connection.sendall(b"0\n")
-                raise ValueError("another environment")
+                raise ValueError("a variable that imports read differs")
         except (OSError, ValueError):
             connection.close()
             for number in descriptors:

@@ -25,7 +25,7 @@ COMPARED = ("actor/loss", "actor/pg_loss", "actor/grad_norm")
 
 
 @dataclass(frozen=True)
-class Difference:
+class RunDifference:
     """Where two runs differ.
 
     Attributes:
@@ -69,7 +69,7 @@ def train_in_mode(directory: Path, mode: str) -> runs.Run:
     return finished
 
 
-def compare_runs(one: runs.Run, other: runs.Run) -> Difference:
+def compare_runs(one: runs.Run, other: runs.Run) -> RunDifference:
     """Compare two runs step by step."""
     discrete = []
     left, right = _group_by_step(one), _group_by_step(other)
@@ -87,7 +87,7 @@ def compare_runs(one: runs.Run, other: runs.Run) -> Difference:
             (one.metrics[step][name], other.metrics[step][name]) for step in range(1, STEPS + 1)
         ]
         relative[name] = max(abs(a - b) / max(abs(a), abs(b), 1e-6) for a, b in pairs)
-    return Difference(discrete, relative)
+    return RunDifference(discrete, relative)
 
 
 def _group_by_step(finished: runs.Run) -> dict[int, list[tuple]]:

@@ -1,1 +1,1 @@
-"""Decisions of the pipelined trainer: schedule, keys, batch checks, filters, settings. No verl."""
+"""What the trainer decides: schedule, keys, checks of a batch, settings. Imports no verl."""

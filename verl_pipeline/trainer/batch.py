@@ -14,8 +14,8 @@ import numpy as np
 from verl_pipeline.filters import BatchView, Filter
 from verl_pipeline.filters.apply import FilteredBatch, apply_filters, find_lone_survivors
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
-from verl_pipeline.trainer.pipeline_config import PREFIX
-from verl_pipeline.trainer.schedule import sampling_version
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
+from verl_pipeline.trainer.schedule import oldest_allowed_version
 from verl_pipeline.trainer.trajectory_keys import parse_prompt, parse_session
 
 # Advantage estimators of verl that subtract a baseline made of the group's other members.
@@ -91,7 +91,7 @@ def check_versions(batch: TrajectoryBatch, k: int, expected: int, staleness: int
     Raises:
         StalenessViolation: naming the first trajectory that differs, or the bound.
     """
-    if not sampling_version(k, staleness) <= expected < k:
+    if not oldest_allowed_version(k, staleness) <= expected < k:
         raise StalenessViolation(
             f"batch {k} was submitted with v_{expected}, which violates staleness {staleness}"
         )
@@ -118,7 +118,7 @@ def check_failures(
     if share > max_share:
         raise TooManyFailures(
             f"batch {k}: of {report.requested} trajectories {report.missing} failed and {ungraded} "
-            f"could not be graded: {share:.0%} is above {PREFIX}.max_infrastructure_share="
+            f"could not be graded: {share:.0%} is above {PIPELINE_KEY}.max_infrastructure_share="
             f"{max_share}. First failure:\n"
             f"{report.first_error or '(a verdict of the grader; see its log)'}"
         )

@@ -18,7 +18,7 @@ from verl_pipeline.filters import Filter, load_filters
 
 TRAINER_MODE = "one_off_pipeline"
 FILTERED_SYNC_MODE = "sync_filtered"
-PREFIX = f"trainer.v1.{TRAINER_MODE}"
+PIPELINE_KEY = f"trainer.v1.{TRAINER_MODE}"
 FILTERED_SYNC = f"trainer.v1.{FILTERED_SYNC_MODE}"
 ROLLOUT = "actor_rollout_ref.rollout"
 
@@ -88,21 +88,23 @@ def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range.
     """
-    given = OmegaConf.select(config, PREFIX) or OmegaConf.create({})
+    given = OmegaConf.select(config, PIPELINE_KEY) or OmegaConf.create({})
     if not OmegaConf.is_dict(given):
-        raise ConfigError(f"{PREFIX}={given}: must be a mapping")
-    _refuse_unknown_keys(given, OneOffPipelineConfig, PREFIX)
+        raise ConfigError(f"{PIPELINE_KEY}={given}: must be a mapping")
+    _refuse_unknown_keys(given, OneOffPipelineConfig, PIPELINE_KEY)
     try:
         plain = OmegaConf.create(OmegaConf.to_container(given, resolve=True))
         merged = OmegaConf.merge(OmegaConf.structured(OneOffPipelineConfig), plain)
         loaded: OneOffPipelineConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{PREFIX}.{error.full_key}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"{PIPELINE_KEY}.{error.full_key}: {str(error).splitlines()[0]}"
+        ) from error
     _check_values(loaded)
     return loaded
 
 
-def load_filtered_sync_config(config: DictConfig) -> list[Filter]:
+def load_sync_filters(config: DictConfig) -> list[Filter]:
     """The filters of ``trainer.v1.sync_filtered``, its only key.
 
     Raises:
@@ -137,17 +139,21 @@ def make_filters(entries: Any, name: str) -> list[Filter]:
 def _check_values(loaded: OneOffPipelineConfig) -> None:
     if loaded.staleness not in (0, 1):
         raise ConfigError(
-            f"{PREFIX}.staleness={loaded.staleness}: must be 0 or 1; the rollout pool drains at "
-            "every weight sync, so running further ahead would only make data older"
+            f"{PIPELINE_KEY}.staleness={loaded.staleness}: must be 0 or 1; the rollout pool drains "
+            "at every weight sync, so running further ahead would only make data older"
         )
     if loaded.correction not in ("auto", "as_configured"):
-        raise ConfigError(f"{PREFIX}.correction={loaded.correction}: must be auto or as_configured")
+        raise ConfigError(
+            f"{PIPELINE_KEY}.correction={loaded.correction}: must be auto or as_configured"
+        )
     if not 0.0 <= loaded.max_infrastructure_share <= 1.0:
         raise ConfigError(
-            f"{PREFIX}.max_infrastructure_share={loaded.max_infrastructure_share}: must lie between"
-            " 0 and 1"
+            f"{PIPELINE_KEY}.max_infrastructure_share={loaded.max_infrastructure_share}: must lie "
+            "between 0 and 1"
         )
     for entry in fields(Deadlines):
         value = getattr(loaded.deadlines, entry.name)
         if value <= 0:
-            raise ConfigError(f"{PREFIX}.deadlines.{entry.name}={value}: must be positive seconds")
+            raise ConfigError(
+                f"{PIPELINE_KEY}.deadlines.{entry.name}={value}: must be positive seconds"
+            )

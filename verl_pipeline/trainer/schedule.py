@@ -36,21 +36,26 @@ class Pipeline(Protocol):
         """Wait until a batch is complete, then train on it."""
 
 
-def sampling_version(batch: int, staleness: int) -> int:
-    """Version that samples ``batch`` in a run that starts at v_0."""
+def oldest_allowed_version(batch: int, staleness: int) -> int:
+    """Oldest version that may sample ``batch``; in a run without validation, the one that does."""
     return max(batch - 1 - staleness, 0)
 
 
 def fill_pipeline(
-    pipeline: Pipeline, *, trained: int, held_batches: set[int], staleness: int, last_step: int
+    pipeline: Pipeline,
+    *,
+    trained_version: int,
+    held_batches: set[int],
+    staleness: int,
+    last_step: int,
 ) -> None:
-    """Before the first step after v_trained: submit the batches that the pipeline runs ahead by.
+    """Before the first step after ``trained_version``: submit the batches to run ahead by.
 
     Args:
         held_batches: batches that a checkpoint already holds; they are not sampled again.
     """
-    pipeline.send_weights(trained)
-    for batch in range(trained + 1, min(trained + staleness, last_step) + 1):
+    pipeline.send_weights(trained_version)
+    for batch in range(trained_version + 1, min(trained_version + staleness, last_step) + 1):
         if batch not in held_batches:
             pipeline.submit_batch(batch)
 

@@ -4,7 +4,7 @@ Invariants:
 * The prompt at position p of batch k is ``b<k>p<p>``. verl names its trajectories
   ``<prompt>_<session>_<index>``: session i is the i-th sample of the prompt's group, and an agent
   loop may return several rows (index) for one session.
-* Sorting by :func:`loader_order` gives the data loader's order, whatever finished first.
+* Sorting by :func:`make_loader_sort_key` gives the data loader's order, whatever finished first.
 * A resumed run uses the same keys as an uninterrupted one.
 """
 
@@ -34,7 +34,7 @@ def parse_session(key: str) -> int:
     return int(key.rsplit("_", 2)[1])
 
 
-def loader_order(key: str) -> tuple:
+def make_loader_sort_key(key: str) -> tuple:
     """Sort key of trajectories: batch and position of the prompt, then session, then index."""
     prompt, session, index = key.rsplit("_", 2)
     match = _PROMPT_KEY.fullmatch(prompt)

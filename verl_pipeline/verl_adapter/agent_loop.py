@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from verl_pipeline.trainer.pipeline_config import PREFIX, load_pipeline_config
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
 from verl_pipeline.verl_adapter.trajectory_store import TRAIN, VALIDATION, put_errors
 
 # verl's class is a Ray actor class already; this is the plain class inside it.
@@ -78,7 +78,7 @@ class PipelineAgentLoopWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc
             if scope.expired():
                 error.add_note(
                     f"trajectory {uid}_{session_id}: not finished in "
-                    f"{PREFIX}.deadlines.trajectory_s={seconds}"
+                    f"{PIPELINE_KEY}.deadlines.trajectory_s={seconds}"
                 )
             partition = VALIDATION if trajectory["validate"] else TRAIN
             await self._record_error(uid, session_id, error, partition)
@@ -105,7 +105,7 @@ class PipelineAgentLoopWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc
             if scope.expired():
                 key = f"{kwargs['uid']}_{kwargs['session_id']}"
                 error.add_note(
-                    f"reward of {key}: no answer in {PREFIX}.deadlines.reward_s={seconds}"
+                    f"reward of {key}: no answer in {PIPELINE_KEY}.deadlines.reward_s={seconds}"
                 )
             raise
 

@@ -15,12 +15,12 @@ from verl.utils.config import validate_config
 from verl_pipeline.filters import Filter
 from verl_pipeline.trainer.pipeline_config import (
     FILTERED_SYNC_MODE,
-    PREFIX,
+    PIPELINE_KEY,
     ROLLOUT,
     TRAINER_MODE,
     ConfigError,
-    load_filtered_sync_config,
     load_pipeline_config,
+    load_sync_filters,
     make_filters,
 )
 from verl_pipeline.verl_adapter import machine_checks
@@ -37,7 +37,7 @@ def check_run(config: DictConfig, skip: Collection[str] = ()) -> None:
     """Check everything about a run, in any trainer mode, that can be checked before Ray starts.
 
     Args:
-        skip: as in :func:`check_config`.
+        skip: as in :func:`check_pipelined_config`.
 
     Raises:
         ConfigError: the first setting that cannot work.
@@ -48,13 +48,13 @@ def check_run(config: DictConfig, skip: Collection[str] = ()) -> None:
     mode = config.trainer.v1.trainer_mode
     check_trainer_mode(mode, list(TRAINER_REGISTRY))
     if mode == TRAINER_MODE:
-        check_config(config, skip)
+        check_pipelined_config(config, skip)
         derive_settings(copy.deepcopy(config), load_pipeline_config(config))
     elif mode == FILTERED_SYNC_MODE:
-        load_filtered_sync_config(config)
+        load_sync_filters(config)
         check_mini_batches(config)
     elif OmegaConf.select(config, f"{SAMPLER}.custom_sampler.name") == FILTERING_REPLAY_BUFFER:
-        load_dropping_filters(mode, OmegaConf.select(config, f"{SAMPLER}.sampler_kwargs"))
+        load_drop_only_filters(mode, OmegaConf.select(config, f"{SAMPLER}.sampler_kwargs"))
         check_mini_batches(config)
     try:
         validate_config(
@@ -66,7 +66,7 @@ def check_run(config: DictConfig, skip: Collection[str] = ()) -> None:
         raise ConfigError(str(error).splitlines()[0]) from error
 
 
-def check_config(config: DictConfig, skip: Collection[str] = ()) -> None:
+def check_pipelined_config(config: DictConfig, skip: Collection[str] = ()) -> None:
     """Check everything about a pipelined run that can be seen without Ray.
 
     Args:
@@ -102,7 +102,7 @@ def check_trainer_mode(mode: str, known: list[str]) -> None:
         )
 
 
-def load_dropping_filters(trainer_mode: str, sampler_kwargs: Mapping[str, Any]) -> list[Filter]:
+def load_drop_only_filters(trainer_mode: str, sampler_kwargs: Mapping[str, Any]) -> list[Filter]:
     """The filters of ``trainer.v1.sampler.sampler_kwargs``, for verl's own replay buffer.
 
     Raises:
@@ -276,4 +276,4 @@ def _check_unsupported(config: DictConfig) -> None:
 
 
 def _check_filters(config: DictConfig) -> None:
-    make_filters(load_pipeline_config(config).filters, f"{PREFIX}.filters")
+    make_filters(load_pipeline_config(config).filters, f"{PIPELINE_KEY}.filters")

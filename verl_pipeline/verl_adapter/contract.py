@@ -54,7 +54,7 @@ class ContractName:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ContractDifference:
     """One name that is not what the contract says."""
 
     name: str
@@ -73,7 +73,7 @@ def read_contract() -> list[ContractName]:
     return [ContractName(**entry) for entry in _TOML["names"]]
 
 
-def find_differences() -> list[Difference]:
+def find_differences() -> list[ContractDifference]:
     """Compare every name with what is installed; imports verl's trainers, which takes seconds."""
     differences = []
     for entry in read_contract():
@@ -82,14 +82,14 @@ def find_differences() -> list[Difference]:
         try:
             installed = describe_installed(entry)
         except MissingName as error:
-            differences.append(Difference(entry.name, str(error)))
+            differences.append(ContractDifference(entry.name, str(error)))
             continue
         if installed.signature != entry.signature:
             problem = f"now {installed.signature}, in the contract {entry.signature}"
-            differences.append(Difference(entry.name, problem))
+            differences.append(ContractDifference(entry.name, problem))
         elif installed.body != entry.body:
             problem = f"its source changed; we rely on: {entry.relies_on}"
-            differences.append(Difference(entry.name, problem))
+            differences.append(ContractDifference(entry.name, problem))
     return differences
 
 

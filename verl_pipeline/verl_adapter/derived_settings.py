@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from verl_pipeline.trainer.pipeline_config import (
-    PREFIX,
+    PIPELINE_KEY,
     ROLLOUT,
     ConfigError,
     OneOffPipelineConfig,
@@ -33,7 +33,7 @@ class DerivedSetting:
         return f"{self.field}={self.value}  ({self.reason})"
 
 
-def derive_settings(config: DictConfig, pipeline: OneOffPipelineConfig) -> list[DerivedSetting]:
+def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[DerivedSetting]:
     """Complete ``config`` in place for one-off pipelining.
 
     Returns:
@@ -52,7 +52,7 @@ def derive_settings(config: DictConfig, pipeline: OneOffPipelineConfig) -> list[
         reason = f"the pools are separate; device {device}"
         wanted.append(DerivedSetting(f"{engine}.backend", backend, reason))
     if backend == "gloo":
-        wanted += _derive_gloo_settings(config, pipeline)
+        wanted += _derive_gloo_settings(config, settings)
     if OmegaConf.select(config, manager) is None:
         reason = "adds deadlines and names failures"
         wanted.append(DerivedSetting(manager, AGENT_LOOP_MANAGER, reason))
@@ -62,31 +62,31 @@ def derive_settings(config: DictConfig, pipeline: OneOffPipelineConfig) -> list[
             with open_dict(config):
                 OmegaConf.update(config, setting.field, setting.value)
             changed.append(setting)
-    return changed + _derive_correction(config, pipeline)
+    return changed + _derive_correction(config, settings)
 
 
 def _derive_gloo_settings(
-    config: DictConfig, pipeline: OneOffPipelineConfig
+    config: DictConfig, settings: OneOffPipelineConfig
 ) -> list[DerivedSetting]:
     engine = f"{ROLLOUT}.checkpoint_engine"
     given = OmegaConf.select(config, f"{engine}.engine_kwargs.gloo") or {}
     dtype = str(config.actor_rollout_ref.rollout.dtype)
     defaults = {
         "rollout_dtype": (dtype, "halves the traffic where the trainer holds fp32"),
-        "timeout_s": (pipeline.deadlines.weight_sync_s, f"{PREFIX}.deadlines.weight_sync_s"),
+        "timeout_s": (settings.deadlines.weight_sync_s, f"{PIPELINE_KEY}.deadlines.weight_sync_s"),
     }
-    settings = [
+    derived = [
         DerivedSetting(f"{engine}.engine_kwargs.gloo.{key}", value, reason)
         for key, (value, reason) in defaults.items()
         if key not in given
     ]
     module = f"{engine}.custom_backend_module"
     if OmegaConf.select(config, module) is None:
-        settings.append(DerivedSetting(module, GLOO_MODULE, "registers the gloo engine"))
-    return settings
+        derived.append(DerivedSetting(module, GLOO_MODULE, "registers the gloo engine"))
+    return derived
 
 
-def _derive_correction(config: DictConfig, pipeline: OneOffPipelineConfig) -> list[DerivedSetting]:
+def _derive_correction(config: DictConfig, settings: OneOffPipelineConfig) -> list[DerivedSetting]:
     """Apply ``correction``; ``auto`` is decoupled PPO with truncated token-level weights.
 
     AReaL (arXiv 2505.24298) measured AIME24 at staleness 1: 42.1 decoupled, 41.8 naive. The naive
@@ -94,26 +94,26 @@ def _derive_correction(config: DictConfig, pipeline: OneOffPipelineConfig) -> li
     """
     given = config.algorithm.rollout_correction
     is_default = given.rollout_is is None and given.rollout_rs is None and not given.bypass_mode
-    if pipeline.correction == "auto" and not is_default:
+    if settings.correction == "auto" and not is_default:
         raise ConfigError(
-            f"{CORRECTION}: {PREFIX}.correction=auto chooses the correction itself, but "
+            f"{CORRECTION}: {PIPELINE_KEY}.correction=auto chooses the correction itself, but "
             f"rollout_is={given.rollout_is}, rollout_rs={given.rollout_rs}, "
-            f"bypass_mode={given.bypass_mode} are set; set {PREFIX}.correction=as_configured to "
-            "use them"
+            f"bypass_mode={given.bypass_mode} are set; set {PIPELINE_KEY}.correction=as_configured "
+            "to use them"
         )
-    settings = []
-    if pipeline.correction == "auto" and pipeline.staleness > 0:
+    derived = []
+    if settings.correction == "auto" and settings.staleness > 0:
         given.rollout_is = "token"
-        reason = f"staleness {pipeline.staleness}, truncated at {given.rollout_is_threshold}"
-        settings.append(DerivedSetting(f"{CORRECTION}.rollout_is", "token", reason))
+        reason = f"staleness {settings.staleness}, truncated at {given.rollout_is_threshold}"
+        derived.append(DerivedSetting(f"{CORRECTION}.rollout_is", "token", reason))
     needs_log_probs = (
         given.rollout_is is not None or given.rollout_rs is not None or given.bypass_mode
     )
     if needs_log_probs and not config.actor_rollout_ref.rollout.calculate_log_probs:
         config.actor_rollout_ref.rollout.calculate_log_probs = True
         reason = "the correction needs the rollout's log-probs"
-        settings.append(DerivedSetting(f"{ROLLOUT}.calculate_log_probs", True, reason))
-    return settings
+        derived.append(DerivedSetting(f"{ROLLOUT}.calculate_log_probs", True, reason))
+    return derived
 
 
 def describe_correction(config: DictConfig) -> str:

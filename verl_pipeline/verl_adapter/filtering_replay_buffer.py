@@ -20,7 +20,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from verl_pipeline.trainer.batch import filter_batch
-from verl_pipeline.verl_adapter.config_checks import load_dropping_filters
+from verl_pipeline.verl_adapter.config_checks import load_drop_only_filters
 from verl_pipeline.verl_adapter.filtering_trainer import read_length_limits
 from verl_pipeline.verl_adapter.trajectory_store import VALIDATION, drop_rows, read_trajectories
 
@@ -36,14 +36,14 @@ class FilteringReplayBuffer(ReplayBuffer):
             (:data:`verl_pipeline.verl_adapter.config_checks.FILTERING_SETTINGS`).
 
     Raises:
-        ConfigError: as :func:`~verl_pipeline.verl_adapter.config_checks.load_dropping_filters`.
+        ConfigError: as :func:`~verl_pipeline.verl_adapter.config_checks.load_drop_only_filters`.
     """
 
     def __init__(
         self, *args: Any, trainer_mode: str, sampler_kwargs: Mapping[str, Any], **kwargs: Any
     ):
         super().__init__(*args, trainer_mode=trainer_mode, sampler_kwargs=sampler_kwargs, **kwargs)
-        self.filters = load_dropping_filters(trainer_mode, sampler_kwargs)
+        self.filters = load_drop_only_filters(trainer_mode, sampler_kwargs)
         self._adv_estimator = sampler_kwargs["adv_estimator"]
         self._group_size = sampler_kwargs["rollout"]["n"]
         self._limits = read_length_limits(sampler_kwargs["rollout"], sampler_kwargs["model"])

@@ -29,7 +29,7 @@ from verl.workers.rollout.utils import get_max_position_embeddings
 from verl_pipeline.filters.protocol import Filter
 from verl_pipeline.filters.truncation import LengthLimits, find_end_token_ids
 from verl_pipeline.trainer.batch import TrajectoryBatch, filter_batch
-from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, load_filtered_sync_config
+from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, load_sync_filters
 from verl_pipeline.verl_adapter.config_checks import check_mini_batches
 from verl_pipeline.verl_adapter.trajectory_store import (
     drop_rows,
@@ -128,7 +128,7 @@ class FilteredSyncTrainer(FilteringTrainer, PPOTrainerSync):
     """
 
     def __init__(self, config: DictConfig):
-        self.filters = load_filtered_sync_config(config)
+        self.filters = load_sync_filters(config)
         check_mini_batches(config)
         # verl compares its mode's name wherever sync differs from the asynchronous modes.
         config.trainer.v1.trainer_mode = "sync"

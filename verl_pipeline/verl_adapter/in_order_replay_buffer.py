@@ -17,9 +17,9 @@ from transfer_queue import KVBatchMeta
 
 from verl_pipeline.trainer.batch import SamplingReport
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
-from verl_pipeline.trainer.pipeline_config import PREFIX
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 from verl_pipeline.trainer.trajectory_keys import (
-    loader_order,
+    make_loader_sort_key,
     parse_batch,
     parse_prompt,
     parse_session,
@@ -58,7 +58,7 @@ class InOrderReplayBuffer:
         self.abandoned: set[tuple[str, int]] = set()
         self._abandoned_before: set[tuple[str, int]] = set()
 
-    def drain_rollout(self) -> None:
+    def wait_until_sampled(self) -> None:
         """Wait until no training prompt is pending or running."""
         tags = self._wait_for_prompts(TRAIN, lambda prompt: True)
         self._abandon(find_missing_sessions(tags))
@@ -125,7 +125,7 @@ class InOrderReplayBuffer:
                 for key, tag in tags.items()
                 if not tag.get("is_prompt", False) and parse_prompt(key) in chosen
             ),
-            key=loader_order,
+            key=make_loader_sort_key,
         )
         report = self._report_sampling({key: tags[key] for key in [*prompts, *keys]})
         if not is_validation:
@@ -204,5 +204,5 @@ def describe_overdue_prompts(
         f"waited {waited_s:.0f} s for {len(open_prompts)} prompts of partition {partition}: "
         f"{shown}{more}; the rollout servers answer, so generation or a reward is slower than "
         "deadlines.batch_s, or an agent loop hangs: raise "
-        f"{PREFIX}.deadlines.batch_s, or lower deadlines.trajectory_s to lose only those"
+        f"{PIPELINE_KEY}.deadlines.batch_s, or lower deadlines.trajectory_s to lose only those"
     )

@@ -31,20 +31,20 @@ from verl_pipeline.trainer.batch import (
     compute_reward_metrics,
 )
 from verl_pipeline.trainer.pipeline_config import (
-    PREFIX,
+    PIPELINE_KEY,
     TRAINER_MODE,
     ConfigError,
     load_pipeline_config,
     make_filters,
 )
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-from verl_pipeline.verl_adapter import active_seams
-from verl_pipeline.verl_adapter.config_checks import check_config, check_dataset
+from verl_pipeline.verl_adapter import seam_checks
+from verl_pipeline.verl_adapter.config_checks import check_dataset, check_pipelined_config
 from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_correction
 from verl_pipeline.verl_adapter.filtering_trainer import FilteringTrainer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.machine_checks import check_cluster
-from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, check_actors
+from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, probe_actors
 from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.trajectory_store import put_prompts
 
@@ -67,12 +67,12 @@ class OneOffPipelineTrainer(FilteringTrainer):
     """
 
     def __init__(self, config: DictConfig):
-        active_seams.require_active()
-        self.pipeline = load_pipeline_config(config)
-        check_config(config)
+        seam_checks.require_active()
+        self.settings = load_pipeline_config(config)
+        check_pipelined_config(config)
         check_cluster(config)
-        self._derived_settings = derive_settings(config, self.pipeline)
-        self.filters = make_filters(self.pipeline.filters, f"{PREFIX}.filters")
+        self._derived_settings = derive_settings(config, self.settings)
+        self.filters = make_filters(self.settings.filters, f"{PIPELINE_KEY}.filters")
         # By batch, from its submission until it is checked.
         self._sampling_versions: dict[int, int] = {}
         self._submission_times: dict[int, float] = {}
@@ -91,17 +91,17 @@ class OneOffPipelineTrainer(FilteringTrainer):
             print(f"[{TRAINER_MODE}] derived {setting}", flush=True)
         trainer, rollout = self.config.trainer, self.config.actor_rollout_ref.rollout
         print(
-            f"[{TRAINER_MODE}] staleness {self.pipeline.staleness}; pools: "
+            f"[{TRAINER_MODE}] staleness {self.settings.staleness}; pools: "
             f"{trainer.nnodes} x {trainer.n_gpus_per_node} train, "
             f"{rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
-            f"correction {self.pipeline.correction}: {describe_correction(self.config)}",
+            f"correction {self.settings.correction}: {describe_correction(self.config)}",
             flush=True,
         )
 
     # ---- set-up: verl's hooks ----------------------------------------------------------------
 
     def _build_replay_buffer(self) -> InOrderReplayBuffer:
-        deadlines = self.pipeline.deadlines
+        deadlines = self.settings.deadlines
         return InOrderReplayBuffer(
             deadline_s=deadlines.batch_s,
             watchdog=self._check_processes,
@@ -112,7 +112,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
         """Raises if a rollout replica or an agent loop worker has died."""
         self.rollout_pool.check_health()
         workers = getattr(getattr(self, "agent_loop_manager", None), "agent_loop_workers", [])
-        self._pending_probes = check_actors(workers, self._pending_probes, "agent loop worker")
+        self._pending_probes = probe_actors(workers, self._pending_probes, "agent loop worker")
 
     def _init_dataloader(self) -> None:
         # verl fetches single prompts in every mode but sync, to be able to refill batches. We never
@@ -131,9 +131,9 @@ class OneOffPipelineTrainer(FilteringTrainer):
     def _setup(self) -> None:
         with self._server_start.end_on_error():
             super()._setup()
-            manager = self._server_start.wait_for_manager(self.pipeline.deadlines.start_s)
+            manager = self._server_start.wait_for_manager(self.settings.deadlines.start_s)
         self.rollout_pool = RolloutPool(
-            self.config, manager, self.actor_rollout_wg, self.pipeline.deadlines
+            self.config, manager, self.actor_rollout_wg, self.settings.deadlines
         )
 
     def fit(self, agent_loop_manager) -> None:
@@ -151,27 +151,27 @@ class OneOffPipelineTrainer(FilteringTrainer):
 
     def on_train_begin(self) -> None:
         """verl calls this with ``global_steps`` already at the first step to come."""
-        trained = self.global_steps - 1
+        trained_version = self.global_steps - 1
         schedule.fill_pipeline(
             self,
-            trained=trained,
-            held_batches=self._adopt_held_batches(trained),
-            staleness=self.pipeline.staleness,
+            trained_version=trained_version,
+            held_batches=self._adopt_held_batches(trained_version),
+            staleness=self.settings.staleness,
             last_step=self.last_step,
         )
 
-    def _adopt_held_batches(self, trained: int) -> set[int]:
-        """Batches that a checkpoint of v_trained holds: sampled and not yet trained."""
+    def _adopt_held_batches(self, trained_version: int) -> set[int]:
+        """Batches in a checkpoint of ``trained_version`` that are sampled and not trained yet."""
         for batch, versions in self.replay_buffer.find_held_batches().items():
-            if batch <= trained:
+            if batch <= trained_version:
                 self.replay_buffer.discard_batch(batch)
                 continue
-            oldest = min(versions, default=trained)
-            if oldest < batch - 1 - self.pipeline.staleness:
+            oldest = min(versions, default=trained_version)
+            if oldest < schedule.oldest_allowed_version(batch, self.settings.staleness):
                 raise ConfigError(
-                    f"{PREFIX}.staleness={self.pipeline.staleness}: the checkpoint holds batch "
-                    f"{batch}, sampled with v_{oldest}, which is older than this allows; resume "
-                    "with the staleness it was written with"
+                    f"{PIPELINE_KEY}.staleness={self.settings.staleness}: the checkpoint holds "
+                    f"batch {batch}, sampled with v_{oldest}, too old for this; resume "
+                    "with the staleness that the checkpoint was written with"
                 )
             self._sampling_versions[batch] = oldest
         return set(self._sampling_versions)
@@ -185,7 +185,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
             schedule.run_step(
                 self,
                 self.global_steps,
-                staleness=self.pipeline.staleness,
+                staleness=self.settings.staleness,
                 last_step=self.last_step,
             )
         except Exception:
@@ -197,7 +197,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
 
     def drain_rollout(self) -> None:
         with marked_timer("wait_rollout", self._timing, color="red"):
-            self.replay_buffer.drain_rollout()
+            self.replay_buffer.wait_until_sampled()
 
     def send_weights(self, version: int) -> None:
         if self.rollout_pool.version == version:
@@ -209,18 +209,18 @@ class OneOffPipelineTrainer(FilteringTrainer):
         abandoned.clear()
 
     def submit_batch(self, batch: int) -> None:
-        rows = self._next_train_batch()
-        keys = [make_prompt_key(batch, position) for position in range(len(rows))]
-        tu.assign_non_tensor_stack(rows, "uid", keys)
-        tu.assign_non_tensor_data(rows, "global_steps", batch)
+        prompts = self._next_train_batch()
+        keys = [make_prompt_key(batch, position) for position in range(len(prompts))]
+        tu.assign_non_tensor_stack(prompts, "uid", keys)
+        tu.assign_non_tensor_data(prompts, "global_steps", batch)
         n = self.config.actor_rollout_ref.rollout.n
         # A data set may ask for another group size, row by row.
-        group_sizes = tu.get(rows, "__rollout_n__", [n] * len(rows))
+        group_sizes = tu.get(prompts, "__rollout_n__", [n] * len(prompts))
         put_prompts(keys, batch, [int(size) for size in group_sizes])
         assert self.rollout_pool.version is not None, "the schedule sends weights first"
         self._sampling_versions[batch] = self.rollout_pool.version
         self._submission_times[batch] = time.time()
-        self.agent_loop_manager.generate_sequences(rows)
+        self.agent_loop_manager.generate_sequences(prompts)
 
     def train_batch(self, batch: int) -> None:
         prompts = self.config.data.train_batch_size
@@ -252,14 +252,14 @@ class OneOffPipelineTrainer(FilteringTrainer):
     def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
         k = self.global_steps
         expected = self._sampling_versions.pop(k)
-        check_versions(batch, k, expected, self.pipeline.staleness)
+        check_versions(batch, k, expected, self.settings.staleness)
         metrics["pipeline/staleness"] = float(k - 1 - expected)
         metrics.update(compute_reward_metrics(batch.reward_reports))
         submitted_at = self._submission_times.pop(k, None)
         if submitted_at and batch.generated_at:
             metrics["pipeline/rollout/generating_s"] = batch.generated_at - submitted_at
         report = self.replay_buffer.reports.pop(k)
-        max_share = self.pipeline.max_infrastructure_share
+        max_share = self.settings.max_infrastructure_share
         metrics.update(check_failures(k, report, batch.view, max_share))
         return report.group_sizes
 

@@ -25,7 +25,7 @@ from verl.workers.rollout.llm_server import (
 from verl.workers.rollout.utils import update_prometheus_config
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
-from verl_pipeline.trainer.pipeline_config import PREFIX, Deadlines
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines
 
 _ADVICE = (
     "Its log is in Ray's session folder ({log}); a common cause is memory. "
@@ -45,8 +45,8 @@ class UnexpectedAbort(RuntimeError):
     """A weight sync interrupted a trajectory that somebody still waits for."""
 
 
-class _CountingCheckpointManager(CheckpointEngineManager):
-    """verl's manager, which also counts the requests that its last sync aborted."""
+class _AbortCountingWeightSync(CheckpointEngineManager):
+    """verl's manager of weight syncs, which also counts the requests that its last sync aborted."""
 
     aborted_requests = 0
 
@@ -79,7 +79,7 @@ class RolloutPool:
         if rollout.prometheus.enable:
             addresses = self.manager.server_addresses
             update_prometheus_config(rollout.prometheus, addresses, rollout.name)
-        self._checkpoints = _CountingCheckpointManager(
+        self._weight_sync = _AbortCountingWeightSync(
             config=omega_conf_to_dataclass(rollout.checkpoint_engine),
             actor_wg=actor_wg,
             replicas=self.manager.get_replicas(),
@@ -110,21 +110,23 @@ class RolloutPool:
             RolloutServerDead: a replica died meanwhile.
         """
         start = time.perf_counter()
+        # verl calls the engine that derived_settings.py chose: its own nccl engine on GPUs,
+        # weight_sync/gloo_broadcast.py on CPUs.
         metrics = run_with_deadline(
-            lambda: self._checkpoints.update_weights(version),
+            lambda: self._weight_sync.update_weights(version),
             self.deadlines.weight_sync_s,
             f"weight sync of v_{version} from the trainer to replicas {', '.join(self.addresses)}",
-            f"look at the logs of these servers, or raise {PREFIX}.deadlines.weight_sync_s for a "
-            "slow network",
+            f"look at the logs of these servers, or raise {PIPELINE_KEY}.deadlines.weight_sync_s "
+            "for a slow network",
             watchdog=self.check_health,
             watch_every_s=self.deadlines.health_check_every_s,
         )
-        aborted = self._checkpoints.aborted_requests
+        aborted = self._weight_sync.aborted_requests
         if aborted > abandoned:
             raise UnexpectedAbort(
-                f"sending v_{version} aborted {aborted} requests, but {abandoned} trajectories had "
-                "been abandoned: the pool had not drained. Your own requests to the rollout "
-                "servers must end before a batch does"
+                f"sending v_{version} aborted {aborted} requests, but only {abandoned} "
+                "trajectories had been abandoned, so other requests were still running. End "
+                "your own requests to the rollout servers before a batch ends"
             )
         self.version = version
         return {
@@ -157,7 +159,7 @@ class RolloutPool:
             )
 
 
-def check_actors(
+def probe_actors(
     actors: list[Any], pending_probes: list[ray.ObjectRef], role: str
 ) -> list[ray.ObjectRef]:
     """Check the answers to earlier probes of these actors, and probe them again; never waits.

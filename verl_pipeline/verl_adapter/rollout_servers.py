@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from verl.workers.rollout.llm_server import LLMServerManager
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
-from verl_pipeline.trainer.pipeline_config import PREFIX
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class ServerStart:
             raise DeadlineExceeded(
                 f"start of the rollout servers: not ready {seconds:g} s after the trainer was; "
                 "look at the logs of the vLLM servers in Ray's session folder, or raise "
-                f"{PREFIX}.deadlines.start_s for a large model"
+                f"{PIPELINE_KEY}.deadlines.start_s for a large model"
             ) from error
 
     @contextmanager

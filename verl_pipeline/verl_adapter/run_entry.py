@@ -1,4 +1,5 @@
-"""verl's entry point ``run_ppo``, with a task runner that outlives verl's hold on it.
+"""verl's entry point ``run_ppo``, with a task runner that keeps running after verl drops its
+reference.
 
 Invariant: Ray does not kill the engines before :mod:`verl_pipeline.main` has ended them in order.
 """

@@ -4,7 +4,7 @@ verl's sender fills a new shared-memory segment at each sync. Ours names the seg
 network wrote into to verl's receiver, which maps it at the first sync and keeps it.
 
 Invariants:
-* Anything but :class:`ReceivedWeights` (verl's own modes, other engines) takes verl's way.
+* Anything but :class:`IncomingWeights` (verl's own modes, other engines) takes verl's way.
 * A bucket is overwritten only after vLLM has loaded it: verl's receiver acknowledges each bucket,
   or the sync fails.
 """
@@ -16,14 +16,14 @@ import zmq
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightSender
 
 from verl_pipeline.weight_sync.buckets import WeightSyncError
-from verl_pipeline.weight_sync.gloo_broadcast import ReceivedWeights
+from verl_pipeline.weight_sync.gloo_broadcast import IncomingWeights
 
 
 class InPlaceWeightSender(BucketedWeightSender):
     """verl's sender, without the copy of weights that are in shared memory already."""
 
     async def async_send_weights(self, weights: Any) -> None:
-        if not isinstance(weights, ReceivedWeights):
+        if not isinstance(weights, IncomingWeights):
             return await super().async_send_weights(weights)
         try:
             self._init_socket()

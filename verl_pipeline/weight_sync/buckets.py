@@ -40,7 +40,7 @@ class Entry:
 
 
 @dataclass
-class Bucket:
+class BucketHeader:
     """Header of one bucket on the wire.
 
     Attributes:

@@ -26,7 +26,7 @@ from torch.distributed import ProcessGroupGloo, TCPStore
 
 from verl_pipeline.weight_sync.buckets import (
     ALIGNMENT,
-    Bucket,
+    BucketHeader,
     Entry,
     Rendezvous,
     WeightSyncError,
@@ -159,7 +159,7 @@ class GlooBroadcast:
         async def flush(is_last: bool) -> None:
             nonlocal bucket, spare, entries, offset, under_way
             header = torch.frombuffer(
-                bytearray(pickle.dumps(Bucket(entries, offset, is_last, tensors))),
+                bytearray(pickle.dumps(BucketHeader(entries, offset, is_last, tensors))),
                 dtype=torch.uint8,
             )
             size = torch.tensor([header.numel()], dtype=torch.int64)
@@ -194,11 +194,11 @@ class GlooBroadcast:
         await _wait_for_broadcasts(under_way)
         return {"weight_sync/bytes": float(total), "weight_sync/tensors": float(tensors)}
 
-    def receive_weights(self, global_steps: int | None = None) -> "ReceivedWeights":
+    def receive_weights(self, global_steps: int | None = None) -> "IncomingWeights":
         """The weights of one sync, as they arrive."""
-        return ReceivedWeights(self, global_steps)
+        return IncomingWeights(self, global_steps)
 
-    async def receive_buckets(self) -> AsyncIterator[tuple[Bucket, int]]:
+    async def receive_buckets(self) -> AsyncIterator[tuple[BucketHeader, int]]:
         """Receive bucket by bucket; the next one travels while the current one is consumed.
 
         Yields:
@@ -214,13 +214,13 @@ class GlooBroadcast:
             current = 1 - current
         yield bucket, current
 
-    async def _receive_bucket(self, buffer: torch.Tensor) -> Bucket:
+    async def _receive_bucket(self, buffer: torch.Tensor) -> BucketHeader:
         size = torch.empty(1, dtype=torch.int64)
         await _wait_for_broadcasts([(self._broadcast(size), size)])
         header = torch.empty(int(size), dtype=torch.uint8)
         await _wait_for_broadcasts([(self._broadcast(header), header)])
         # Written by our own sender within this job.
-        bucket: Bucket = pickle.loads(header.numpy().tobytes())
+        bucket: BucketHeader = pickle.loads(header.numpy().tobytes())
         await _wait_for_broadcasts([(self._broadcast(buffer[: bucket.length]), buffer)])
         return bucket
 
@@ -229,7 +229,7 @@ class GlooBroadcast:
         return self._buckets[which][entry.offset : entry.offset + entry.nbytes]
 
 
-class ReceivedWeights:
+class IncomingWeights:
     """The weights of one sync at a rollout worker: an async iterable of (name, tensor).
 
     A tensor is valid until the next one is asked for.
@@ -256,7 +256,7 @@ class ReceivedWeights:
                 payload = self._engine.view_payload(entry, which)
                 yield entry.name, payload.view(entry.dtype).view(entry.shape)
 
-    async def receive_checked_buckets(self) -> AsyncIterator[tuple[Bucket, int]]:
+    async def receive_checked_buckets(self) -> AsyncIterator[tuple[BucketHeader, int]]:
         """Checked buckets, each with the half of the segment (0 or 1) that it lies in."""
         received = 0
         async for bucket, which in self._engine.receive_buckets():

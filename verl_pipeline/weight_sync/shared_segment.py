@@ -18,7 +18,7 @@ import torch
 
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 
-PREFIX = "verl_weights_kept_"
+SEGMENT_PREFIX = "verl_weights_kept_"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def create_segment(size: int, owner: object) -> Segment:
         WeightSyncError: ``/dev/shm`` has no room for it. Without this check, the first write would
             kill the process.
     """
-    shared = SharedMemory(f"{PREFIX}{uuid4().hex}", create=True, size=size)
+    shared = SharedMemory(f"{SEGMENT_PREFIX}{uuid4().hex}", create=True, size=size)
     forget_name = weakref.finalize(owner, shared.unlink)
     path = f"/dev/shm/{shared.name}"
     descriptor = os.open(path, os.O_RDWR)
@@ -70,13 +70,13 @@ class _KeptMapping:
         return None
 
 
-def keep_mapped(rebuild: Callable) -> Callable:
+def cache_rebuilt_segments(rebuild: Callable) -> Callable:
     """Make verl's ``rebuild_shared_memory(name, size, dtype)`` keep our segments mapped."""
     mapped: dict[str, torch.Tensor] = {}
 
     @functools.wraps(rebuild)
     def rebuild_shared_memory(name: str, size: int, dtype: torch.dtype = torch.uint8):
-        if not name.startswith(PREFIX):
+        if not name.startswith(SEGMENT_PREFIX):
             return rebuild(name, size, dtype)
         if name not in mapped:
             mapped[name] = torch.from_file(

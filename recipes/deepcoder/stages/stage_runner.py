@@ -165,9 +165,9 @@ class _StageRunner:
             and record.batch_size != batch_size
         ):
             raise StageError(
-                f"stage {name}: data.train_batch_size={batch_size}: the stage has trained with "
-                f"{record.batch_size}, by which its prompts are counted; restore the value, or "
-                "choose another --output"
+                f"stage {name}: data.train_batch_size={batch_size}: the stage was trained with "
+                f"{record.batch_size}, and its position in the data depends on that; restore the "
+                "value, or choose another --output"
             )
         overrides = index_overrides(plan.overrides)
         self._save_record(name, replace(record, batch_size=batch_size, overrides=overrides))

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from verl_pipeline.trainer.pipeline_config import (
-    PREFIX,
+    PIPELINE_KEY,
     ConfigError,
     Deadlines,
     OneOffPipelineConfig,
@@ -15,7 +15,7 @@ from verl_pipeline.trainer.pipeline_config import (
 
 
 def test_the_yaml_holds_every_field_with_its_default(composed):
-    given = OmegaConf.to_container(OmegaConf.select(composed(), PREFIX))
+    given = OmegaConf.to_container(OmegaConf.select(composed(), PIPELINE_KEY))
     assert given == OmegaConf.to_container(OmegaConf.structured(OneOffPipelineConfig))
 
 
@@ -62,5 +62,5 @@ def test_without_a_block_the_defaults_hold():
 )
 def test_a_wrong_field_is_refused_by_name_in_one_line(composed, override, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        load_pipeline_config(composed(override.format(PREFIX)))
+        load_pipeline_config(composed(override.format(PIPELINE_KEY)))
     assert "\n" not in str(caught.value)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_pipeline.filters import BatchView, Decision, load_filters
+from verl_pipeline.filters import BatchView, Decision, load_filters, register_filter
 from verl_pipeline.filters.apply import apply_filters, find_lone_survivors
 
 
@@ -30,6 +30,13 @@ class ZeroRewardless:
         return [
             Decision.ZERO_ADVANTAGE if reward == 0 else Decision.KEEP for reward in batch.rewards
         ]
+
+
+class Nameless:
+    only_drops = True
+
+    def decide(self, batch):
+        return [Decision.KEEP] * len(batch)
 
 
 class TooFew:
@@ -116,11 +123,22 @@ def test_a_filter_by_class_path():
             "is no filter: a class with a method decide is needed",
         ),
         ("collections.OrderedDict", "is no filter: a class with a method decide is needed"),
+        (f"{__name__}.Nameless", "Nameless needs an attribute `name`"),
     ],
 )
 def test_a_filter_that_cannot_be_made_is_named(entry, message):
     with pytest.raises(ValueError, match=message):
         load_filters([entry])
+
+
+def test_two_filters_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="2 filters are named overlong: list it once"):
+        load_filters(["overlong", "zero_variance", {"name": "overlong", "mode": "deepcoder"}])
+
+
+def test_a_class_is_registered_under_its_own_name():
+    with pytest.raises(ValueError, match="registered as 'few': set its `name` so"):
+        register_filter("few")(TooFew)
 
 
 def test_a_filter_that_returns_too_few_decisions_is_named():

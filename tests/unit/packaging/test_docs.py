@@ -1,6 +1,9 @@
-"""The documents: links lead somewhere, and the README stays short."""
+"""The documents: links and names lead somewhere, and the README stays short."""
 
+import ast
 import re
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,28 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+# The folders that a page may leave out of a path, as `e2e/test_staleness.py`.
+PARENTS = ("", "tests", "verl_pipeline")
 FILE = re.compile(
-    r"`((?:benchmarks|docs|examples|recipes|requirements|tests|verl_pipeline)/[\w./-]+\.\w+)`"
+    r"`((?:benchmarks|docs|examples|recipes|requirements|tests|verl_pipeline)/[\w./-]+\.\w+"
+    r"|[a-z]\w*/[\w./-]+\.py)`"
 )
+# Dotted names of ours in code, configuration and documents.
+DOTTED = re.compile(
+    r"(?<![\w./])(?:benchmarks|recipes|tests\.(?:e2e|helpers|integration|unit)|verl_pipeline)(?:\.(?!md\b)[A-Za-z_]\w*)+"
+)
+# Files that name what has moved.
+OTHERS = (
+    "verl_pipeline/verl_adapter/moved_paths.py",
+    "tests/unit/verl_adapter/test_moved_paths.py",
+)
+# Dotted names that stand in no file: a key of metadata, a module made at run time, one that a test
+# expects not to find.
+NO_FILE = {
+    "verl_pipeline.deepcoder",
+    "verl_pipeline.filters.Nothing",
+    "verl_pipeline.verl_adapter.cpu.device",
+}
 MAX_README_WORDS = 900
 
 
@@ -55,7 +77,81 @@ def test_every_link_leads_to_a_file_or_heading(path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_that_is_named_exists(path):
-    assert [name for name in FILE.findall(path.read_text()) if not (ROOT / name).exists()] == []
+    folders = [path.parent, *(ROOT / parent for parent in PARENTS)]
+    named = FILE.findall(path.read_text())
+    assert [name for name in named if not any((at / name).exists() for at in folders)] == []
+
+
+@cache
+def list_definitions(path: Path) -> set[str]:
+    """What a module defines or imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def exists_in_code(name: str) -> bool:
+    """Whether ``a.b.C.d`` is a package, a module, or something that a module defines."""
+    place = ROOT
+    for part in (parts := name.split(".")):
+        if not (place / part).is_dir():
+            break
+        place /= part
+    rest = parts[len(place.relative_to(ROOT).parts) :]
+    if rest and (module := place / f"{rest[0]}.py").is_file():
+        rest = rest[1:]
+    else:
+        module = place / "__init__.py"
+    # Only the first: what follows may belong to something imported.
+    return rest[0] in list_definitions(module) if rest and module.is_file() else not rest
+
+
+def list_tracked_files(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [path for name in listed.stdout.splitlines() if (path := ROOT / name).exists()]
+
+
+def test_every_dotted_name_of_ours_exists():
+    missing = []
+    for path in list_tracked_files("*.py", "*.md", "*.yaml", "*.toml", "Makefile"):
+        name = str(path.relative_to(ROOT))
+        if name in OTHERS or name.startswith("tests/attacks/"):
+            continue
+        found = DOTTED.findall(path.read_text())
+        missing += [
+            f"{name}: {dotted}" for dotted in {*found} - NO_FILE if not exists_in_code(dotted)
+        ]
+    assert missing == []
+
+
+def test_the_table_of_rooms_is_what_the_code_imports():
+    table = re.findall(
+        r"^\| `(\w+)/` \|.*\|([^|]*)\|$", (ROOT / "docs/architecture.md").read_text(), re.M
+    )
+    package = ROOT / "verl_pipeline"
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    imported = {
+        room: {
+            other
+            for path in (package / room).rglob("*.py")
+            for other in re.findall(r"^ *from verl_pipeline\.(\w+)", path.read_text(), re.M)
+            if other in rooms - {room}
+        }
+        for room, _cell in table
+    }
+    assert {room: set(re.findall(r"`(\w+)`", cell)) for room, cell in table} == imported
 
 
 @pytest.mark.parametrize("link", ["missing.md", "a.md#no-such-heading", "#nothing"])

@@ -50,7 +50,7 @@ def run(staleness, last, *, boundaries=(), pipeline=None, step=schedule.run_step
     first = pipeline.trained + 1
     schedule.fill_pipeline(
         pipeline,
-        trained=pipeline.trained,
+        trained_version=pipeline.trained,
         held_batches=set(pipeline.complete),
         staleness=staleness,
         last_step=last,
@@ -71,7 +71,7 @@ def violations(pipeline, staleness, last, *, fresher=False):
     found = []
     for batch in range(1, last + 1):
         span = pipeline.spans.get(batch, set())
-        wanted = schedule.sampling_version(batch, staleness)
+        wanted = schedule.oldest_allowed_version(batch, staleness)
         if len(span) != 1:
             found.append(f"batch {batch} was sampled by {sorted(span)}")
         elif span != {wanted} and not (fresher and wanted < min(span) < batch):
@@ -116,7 +116,7 @@ def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(
     resumed_last = max(resumed_last, last)
     pipeline = Simulation()
     schedule.fill_pipeline(
-        pipeline, trained=0, held_batches=set(), staleness=staleness, last_step=last
+        pipeline, trained_version=0, held_batches=set(), staleness=staleness, last_step=last
     )
     for k in range(1, stop + 1):
         schedule.run_step(pipeline, k, staleness=staleness, last_step=last)
@@ -177,7 +177,9 @@ def test_a_broken_schedule_is_seen(planted):
 
 def test_validation_without_a_drain_is_seen():
     pipeline = Simulation()
-    schedule.fill_pipeline(pipeline, trained=0, held_batches=set(), staleness=1, last_step=4)
+    schedule.fill_pipeline(
+        pipeline, trained_version=0, held_batches=set(), staleness=1, last_step=4
+    )
     schedule.run_step(pipeline, 1, staleness=1, last_step=4)
     pipeline.send_weights(1)
     assert any("batch 2" in sentence for sentence in violations(pipeline, 1, 4))

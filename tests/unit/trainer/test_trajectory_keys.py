@@ -11,7 +11,7 @@ def test_sorting_by_name_gives_the_loader_order(rows, random):
     keys = [f"{trajectory_keys.make_prompt_key(b, p)}_{s}_{i}" for b, p, s, i in sorted(rows)]
     shuffled = list(keys)
     random.shuffle(shuffled)
-    assert sorted(shuffled, key=trajectory_keys.loader_order) == keys
+    assert sorted(shuffled, key=trajectory_keys.make_loader_sort_key) == keys
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**5), st.integers(0, 99))

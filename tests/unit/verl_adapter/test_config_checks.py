@@ -7,14 +7,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from verl_pipeline.trainer.pipeline_config import (
-    PREFIX,
+    PIPELINE_KEY,
     ROLLOUT,
     ConfigError,
-    load_filtered_sync_config,
+    load_sync_filters,
 )
 from verl_pipeline.verl_adapter.config_checks import (
-    check_config,
     check_dataset,
+    check_pipelined_config,
     check_run,
     check_trainer_mode,
 )
@@ -31,7 +31,7 @@ def on_a_cpu(monkeypatch):
 
 
 def test_a_run_that_works_passes(composed):
-    check_config(composed())
+    check_pipelined_config(composed())
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_a_run_that_works_passes(composed):
             "reward.reward_model.enable=True: a colocated reward model",
         ),
         (
-            f"{PREFIX}.filters=[{{name: overlong, mode: mask}}]",
+            f"{PIPELINE_KEY}.filters=[{{name: overlong, mode: mask}}]",
             "filters: overlong: mode='mask' must be one of drop",
         ),
-        (f"{PREFIX}.filters=overlong", f"{PREFIX}.filters: "),
+        (f"{PIPELINE_KEY}.filters=overlong", f"{PIPELINE_KEY}.filters: "),
         (
-            f"{PREFIX}.filters=[infrastucture]",
+            f"{PIPELINE_KEY}.filters=[infrastucture]",
             "filters: unknown filter 'infrastucture'; did you mean infrastructure?",
         ),
         (
@@ -101,14 +101,14 @@ def test_a_run_that_works_passes(composed):
 )
 def test_a_setting_that_cannot_work_is_refused(composed, override, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        check_config(composed(override))
+        check_pipelined_config(composed(override))
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_folder_that_cannot_be_read_is_named(composed, tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=f"model.path={tmp_path}: cannot be read"):
-        check_config(composed(f"actor_rollout_ref.model.path={tmp_path}"))
+        check_pipelined_config(composed(f"actor_rollout_ref.model.path={tmp_path}"))
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_pools_larger_than_ray_are_refused(composed, monkeypatch):
 
 def test_mini_batches_of_actor_and_critic_must_be_equal(composed):
     critic = ("algorithm.adv_estimator=gae", "critic.ppo_micro_batch_size_per_gpu=8")
-    check_config(composed(*critic, "critic.ppo_mini_batch_size=4"))
+    check_pipelined_config(composed(*critic, "critic.ppo_mini_batch_size=4"))
     with pytest.raises(
         ConfigError, match="critic.ppo_mini_batch_size=2: must equal .*ppo_mini_batch_size=4"
     ):
-        check_config(composed(*critic, "critic.ppo_mini_batch_size=2"))
+        check_pipelined_config(composed(*critic, "critic.ppo_mini_batch_size=2"))
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_mini_batches_of_actor_and_critic_must_be_equal(composed):
 )
 def test_the_thin_trainers_only_field_is_checked(given, message):
     with pytest.raises(ConfigError, match=message):
-        load_filtered_sync_config(OmegaConf.create({"trainer": {"v1": {"sync_filtered": given}}}))
+        load_sync_filters(OmegaConf.create({"trainer": {"v1": {"sync_filtered": given}}}))
 
 
 def test_the_thin_trainer_filters_infrastructure_unless_told_otherwise():
-    (entry,) = load_filtered_sync_config(OmegaConf.create({"trainer": {"v1": {}}}))
+    (entry,) = load_sync_filters(OmegaConf.create({"trainer": {"v1": {}}}))
     assert entry.name == "infrastructure"
 
 

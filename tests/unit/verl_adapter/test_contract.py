@@ -11,8 +11,8 @@ import pytest
 from tests.helpers.patience import scale_deadline
 from verl_pipeline.verl_adapter import contract
 from verl_pipeline.verl_adapter.contract import (
+    ContractDifference,
     ContractName,
-    Difference,
     MissingName,
     describe_installed,
     describe_signature,
@@ -88,7 +88,9 @@ def test_a_changed_signature_body_or_default_is_a_difference(monkeypatch):
     monkeypatch.setattr(contract, "read_contract", lambda: entries)
     loads, dedent, mode = find_differences()
     assert loads.name == "json:loads" and "in the contract (s)" in loads.problem
-    assert dedent == Difference("textwrap:dedent", "its source changed; we rely on: it dedents")
+    assert dedent == ContractDifference(
+        "textwrap:dedent", "its source changed; we rely on: it dedents"
+    )
     assert mode.problem == 'now "sync", in the contract "async"'
 
 

@@ -11,8 +11,8 @@ from verl_pipeline.trainer.batch import (
     TrajectoryBatch,
     check_versions,
 )
-from verl_pipeline.verl_adapter import active_seams
-from verl_pipeline.verl_adapter.active_seams import Finding, NotActive, require_active
+from verl_pipeline.verl_adapter import seam_checks
+from verl_pipeline.verl_adapter.seam_checks import Finding, NotActive, require_active
 
 
 def test_importable_from_the_package_and_registered_with_verl():
@@ -34,19 +34,19 @@ def test_registration_twice_changes_nothing():
 
 def test_a_missing_part_is_named_and_training_refused(monkeypatch):
     seam = Finding("platform", False, "verl uses something else", "start the run with verl")
-    monkeypatch.setattr(active_seams, "examine_seams", lambda: [seam])
+    monkeypatch.setattr(seam_checks, "examine_seams", lambda: [seam])
     with pytest.raises(NotActive, match=r"platform: verl uses something else\. start the run with"):
         require_active()
 
 
 def test_an_entry_point_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(active_seams.metadata, "entry_points", lambda group: [])
+    monkeypatch.setattr(seam_checks.metadata, "entry_points", lambda group: [])
     with pytest.raises(NotActive, match=r"verl\.plugins: not registered\. install the package"):
         require_active()
 
 
 def test_the_plugin_module_is_the_entry_point_that_is_examined():
-    assert active_seams.PLUGIN_MODULE == plugin.__name__
+    assert seam_checks.PLUGIN_MODULE == plugin.__name__
 
 
 def test_every_group_relative_estimator_of_verl_is_known():

@@ -1,5 +1,5 @@
-"""The hand-over to vLLM: verl fixes its platform at import, so these tests run in a process that
-chose the CPU.
+"""Our weight sender: verl fixes its platform at import, so these tests run in a process that chose
+the CPU.
 """
 
 import os
@@ -13,7 +13,7 @@ from tests.helpers.warm_python import find_python
 
 
 @pytest.mark.medium
-def test_hand_over():
+def test_weights_reach_verls_receiver():
     tests = Path(__file__).with_name("vllm_weight_sender_on_cpu.py")
     run = subprocess.run(
         [find_python(), "-m", "pytest", "-q", str(tests)],

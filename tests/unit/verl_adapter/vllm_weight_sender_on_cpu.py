@@ -1,5 +1,5 @@
-"""Weights from a gloo sender through our hand-over into verl's own receiver; run by
-test_hand_over.py.
+"""Weights from a gloo sender through our weight sender into verl's own receiver; run by
+test_vllm_weight_sender.py.
 """
 
 import asyncio

@@ -138,7 +138,7 @@ def test_the_memory_of_a_killed_rollout_worker_goes_too():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=scale_deadline(120)
     )
     path = Path("/dev/shm") / run.stdout.strip()
-    assert path.name.startswith(shared_segment.PREFIX)
+    assert path.name.startswith(shared_segment.SEGMENT_PREFIX)
     # Python's resource tracker outlives the process it tracks.
     wait_until(lambda: not path.exists(), 20, "the segment to be removed")
 

@@ -80,9 +80,9 @@ def map_received_weights_once(module) -> None:
     Args:
         module: the freshly imported ``verl.workers.rollout.vllm_rollout.bucketed_weight_transfer``.
     """
-    from verl_pipeline.weight_sync.shared_segment import keep_mapped
+    from verl_pipeline.weight_sync.shared_segment import cache_rebuilt_segments
 
-    module.rebuild_shared_memory = keep_mapped(module.rebuild_shared_memory)
+    module.rebuild_shared_memory = cache_rebuilt_segments(module.rebuild_shared_memory)
 
 
 def pack_vllm_weights_at_first_use() -> None:

@@ -1,4 +1,4 @@
-"""Which of our extensions verl knows in this process, and the refusal to train half-active.
+"""Checks that verl has loaded all our extensions; training stops if one is missing.
 
 verl skips a plugin that fails to import without a word, and would then train without it. So the
 trainer calls :func:`require_active` when it starts, and ``verl-pipeline doctor`` shows the same.

@@ -1,0 +1,15 @@
+"""The names of what vLLM and verl run and leave behind: processes, shared memory, sockets.
+
+They are not in the contract, since no signature holds them; the end-to-end tests find what stays
+behind under another name.
+"""
+
+import re
+
+# Title of a vLLM engine's process, from its start.
+ENGINE_TITLE = "VLLM::Engine"
+# Sockets in the temporary folder, over which verl sends weights to an engine; one a replica.
+WEIGHT_SOCKETS = "rl-colocate-zmq-*.sock"
+# Files in /dev/shm: of Python's SharedMemory, of verl's and our weight buckets
+# (weight_sync/shared_segment.py), of semaphores.
+SEGMENT_NAME = re.compile(r"(?:psm_|verl_weights_|sem\.mp-)\w+")
