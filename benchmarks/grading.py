@@ -1,12 +1,10 @@
 """Speed of grading: ours with full isolation, verl's ``prime_code``, and plain ``python3 -I``.
 
 ``python -m benchmarks.grading [--quick] [--output results.json]``, from the repository's folder;
-about 10 minutes on two idle cores, 2 with ``--quick``. The plain grader starts one process for each
-test.
+about 15 minutes on two idle cores, 5 with ``--quick``. The plain grader starts a process a test.
 
-There are four mixes of right and wrong programs (``failing early``: wrong on the first of 15
-tests). All graders get as many programs at a time as there are cores, from a process that has
-imported neither torch nor verl's trainers.
+All graders get as many programs at a time as there are cores, from a process that has imported
+neither torch nor verl's trainers.
 
 Invariants:
 * If a grader rejects a right program or accepts a wrong one, the benchmark fails: the speed of

@@ -2,13 +2,13 @@
 
 import ast
 import re
-import subprocess
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.helpers.repository import ROOT, list_repository_files
+
 DOCUMENTS = sorted(
     path
     for pattern in ("*.md", "docs/*.md", "recipes/**/*.md", "examples/**/*.md")
@@ -112,20 +112,9 @@ def exists_in_code(name: str) -> bool:
     return rest[0] in list_definitions(module) if rest and module.is_file() else not rest
 
 
-def list_tracked_files(*patterns: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [path for name in listed.stdout.splitlines() if (path := ROOT / name).exists()]
-
-
 def test_every_dotted_name_of_ours_exists():
     missing = []
-    for path in list_tracked_files("*.py", "*.md", "*.yaml", "*.toml", "Makefile"):
+    for path in list_repository_files("*.py", "*.md", "*.yaml", "*.toml", "Makefile"):
         name = str(path.relative_to(ROOT))
         if name in OTHERS or name.startswith("tests/attacks/"):
             continue
