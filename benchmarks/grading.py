@@ -266,8 +266,8 @@ def main(
                 measure_round(submit, mix, cores, -1)  # starts the grader's processes
             memory[name] = measure_children_mb() - before
         turns = [(n, mix, name) for n in range(rounds) for mix in build_mixes() for name in GRADERS]
+        wait_until_quiet()  # once: the first programs after a pause take longer
         for number, mix, name in track(turns, "grading"):
-            wait_until_quiet()
             rounds_by_grader.setdefault((mix.name, name), []).append(
                 measure_round(submit_functions[name], mix, count, number)
             )

