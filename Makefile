@@ -59,12 +59,12 @@ test: venv ## all tests but the slow ones
 test-all: venv ## all tests
 	$(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
-test-quick: venv ## the unit tests that take less than a few seconds
+test-quick: venv ## the unit tests that take less than about a second each
 	$(PYTEST) tests/unit -m "not slow and not medium" $(PYTEST_ARGS)
 
 check: check-fast ## lint, format, types, contract with verl, links in the docs, quick tests
 	$(PY) -m mypy
-	$(PY) -m verl_pipeline.verl_adapter.contract
+	VERL_PLATFORM=cpu $(PY) -m verl_pipeline.verl_adapter.contract
 	$(MAKE) --no-print-directory test-quick
 
 check-fast: venv ## the part of check that takes seconds: lint, format, links

@@ -17,6 +17,8 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.helpers.patience import scale_deadline
 from verl_pipeline.fork_server.client import stop_server
 
+pytest.register_assert_rewrite("tests.helpers.training_run")
+
 ROOT = Path(__file__).parents[1]
 E2E = "tests/e2e/"
 # The tests' processes import `tests` and the packages of this checkout, whatever their folder is.
@@ -25,6 +27,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # As runs on CPUs have it: with more, two processes on two cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As runs on CPUs have it: at Ray's own 15, workers get no time beside other work.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # As verl sets it for its workers; a fork server must have imported vLLM with the same.
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARN")
 

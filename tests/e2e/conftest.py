@@ -2,26 +2,11 @@
 minutes on two cores.
 """
 
-import glob
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from verl_pipeline.testing import equivalence, runs
-
-
-def check_clean(run: runs.Run) -> None:
-    """No process, shared memory or temporary file of the run is left (Ray's own session folder
-    aside).
-    """
-    assert run.survivors == []
-    assert run.leftovers == []
-    assert glob.glob("/tmp/rl-colocate-zmq-*") == []
-
-
-def tail(run: runs.Run) -> str:
-    """The end of a run's output, for assertion messages."""
-    return run.output[-6000:]
+from verl_pipeline.testing import equivalence
 
 
 @pytest.fixture(scope="session")

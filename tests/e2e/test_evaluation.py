@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.conftest import check_clean, tail
 from tests.helpers.patience import scale_deadline, wait_until
+from tests.helpers.training_run import check_clean, tail
 from tests.helpers.warm_python import find_python
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
 from verl_pipeline.evaluation.engines.model_folder import hash_weights
@@ -147,7 +147,7 @@ def test_a_server_yields_the_same_samples_as_the_offline_engine(tmp_path, model,
         both = [
             *settings,
             "--tasks",
-            "parquet,tests.unit.evaluation.small_task",
+            "parquet,tests.helpers.small_task",
             "options.small.programs=false",
         ]
         served = [*both, "engine.kind=server", f"engine.url={url}"]

@@ -7,8 +7,8 @@ import psutil
 import pytest
 
 from tests.e2e import failing
-from tests.e2e.conftest import check_clean, tail
 from tests.helpers.patience import scale_deadline, wait_until
+from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.testing import equivalence, runs, tiny
 
 pytestmark = pytest.mark.timeout(1200)
@@ -21,8 +21,8 @@ def overrides(directory, *, share):
         *tiny.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "actor_rollout_ref.rollout.nnodes=1",
         "trainer.total_epochs=1",
-        "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=tests.e2e.failing.FailingManager",
-        "reward.custom_reward_function.path=pkg://tests.e2e.failing",
+        "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=tests.helpers.failing_run.FailingManager",
+        "reward.custom_reward_function.path=pkg://tests.helpers.failing_run",
         f"{FIELDS}.deadlines.reward_s={scale_deadline(8):.0f}",
         f"{FIELDS}.max_infrastructure_share={share}",
     ]

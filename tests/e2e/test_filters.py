@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from tests.e2e.conftest import check_clean, tail
 from tests.helpers.patience import scale_deadline
+from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.testing import runs, tiny
 
 pytestmark = pytest.mark.timeout(600)
-EMPTYING = "tests.e2e.filtering.SecondBatchGone"
+EMPTYING = "tests.helpers.filtered_run.SecondBatchGone"
 STEPS = 4
 
 
@@ -88,7 +88,7 @@ def test_the_thin_trainer_zeroes_advantages(tmp_path):
         tmp_path,
         "trainer.v1.trainer_mode=sync_filtered",
         f"+trainer.v1.sync_filtered.filters={filters}",
-        "reward.custom_reward_function.path=pkg://tests.e2e.filtering",
+        "reward.custom_reward_function.path=pkg://tests.helpers.filtered_run",
     )
     assert [metrics[step]["filters/skipped_update"] for step in metrics] == [0, 1, 0, 0]
     for step in (1, 3, 4):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.e2e.conftest import tail
 from tests.helpers.patience import scale_deadline
+from tests.helpers.training_run import tail
 from verl_pipeline.testing import runs, tiny
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]

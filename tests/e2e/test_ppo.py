@@ -4,7 +4,7 @@ end.
 
 import pytest
 
-from tests.e2e.conftest import check_clean, tail
+from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.testing import runs, tiny
 
 pytestmark = pytest.mark.timeout(1200)

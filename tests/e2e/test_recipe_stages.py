@@ -8,8 +8,8 @@ import psutil
 import pytest
 import yaml
 
-from tests.e2e.conftest import check_clean, tail
 from tests.helpers.patience import scale_deadline, wait_until
+from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.testing import runs, seeded, tiny
 from verl_pipeline.verl_adapter.prompt_stream import make_permutation
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.e2e.conftest import tail
-from tests.e2e.test_staleness import check_schedule, overrides
+from tests.helpers.training_run import check_schedule, make_staleness_overrides, tail
 from verl_pipeline.testing import equivalence, runs
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
@@ -14,19 +13,19 @@ STOP = 4
 def test_a_resumed_run_is_the_uninterrupted_one(sync_run, runs_directory):
     directory = runs_directory / "resume"
     settings = [
-        *overrides(runs_directory),
+        *make_staleness_overrides(runs_directory),
         f"trainer.save_freq={STOP}",
         f"trainer.default_local_dir={directory}/checkpoints",
         "trainer.resume_mode=auto",
     ]
     whole = runs.run_training(
-        runs_directory / "whole", overrides(runs_directory), module=runs.STOCK
+        runs_directory / "whole", make_staleness_overrides(runs_directory), module=runs.STOCK
     )
     assert whole.returncode == 0, tail(whole)
     # Stopped right after the checkpoint, with batch STOP+1 sampled and not trained.
     first = runs.run_training(
         directory,
-        [*settings, "trainer.checkpoint_callback_class=tests.e2e.stopping.StopAfterSave"],
+        [*settings, "trainer.checkpoint_callback_class=tests.helpers.stopped_run.StopAfterSave"],
         module=runs.STOCK,
     )
     assert first.returncode != 0 and "planted stop" in first.output, tail(first)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.patience import scale_deadline, wait_until
-from tests.unit.recipes.data.mixture import make_mixture, make_story, make_taco_row
+from tests.helpers.problem_mixture import make_mixture, make_story, make_taco_row
 from verl_pipeline.quickstart.problems import load_problems
 from verl_pipeline.testing.tiny import write_model
 

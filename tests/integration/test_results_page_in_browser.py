@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.unit.evaluation.made_up_results import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
+from tests.helpers.made_up_results import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
 from verl_pipeline.evaluation.results_page import write_results_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -7,7 +7,7 @@ Invariants:
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,21 +39,16 @@ class FilteredBatch:
         return self.kept[~self.zeroed[self.kept]]
 
 
-def _none_lack_baseline(kept: np.ndarray) -> np.ndarray:
-    return np.zeros(len(kept), dtype=bool)
-
-
 def apply_filters(
     filters: Sequence[Filter],
     batch: BatchView,
-    lacks_baseline: Callable[[np.ndarray], np.ndarray] = _none_lack_baseline,
+    group_sizes: Mapping[str, int] | None = None,
 ) -> FilteredBatch:
     """Apply ``filters`` to ``batch``.
 
     Args:
-        lacks_baseline: given the positions of the rows that stay (int64), says which of them have
-            no baseline left (bool, same shape): :func:`find_lone_survivors` under a group-relative
-            advantage, by default none.
+        group_sizes: members requested, by prompt, if the advantage is relative to the group: a lone
+            survivor then gets advantage 0.
 
     Raises:
         ValueError: a filter returned another number of decisions than there are trajectories.
@@ -75,7 +70,9 @@ def apply_filters(
         kept = kept[~dropped]
     # A later filter may have dropped what an earlier one zeroed.
     zeroed[np.setdiff1d(np.arange(len(batch)), kept)] = False
-    lone = lacks_baseline(kept)
+    lone = np.zeros(len(kept), dtype=bool)
+    if group_sizes is not None:
+        lone = find_lone_survivors(batch.select_rows(kept), group_sizes)
     zeroed[kept[lone]] = True
     metrics["filters/lone_survivors"] = float(lone.sum())
     filtered = FilteredBatch(kept, zeroed, metrics)
@@ -83,23 +80,19 @@ def apply_filters(
     return filtered
 
 
-def find_lone_survivors(
-    sessions: Sequence[tuple[str, int]], group_sizes: dict[str, int]
-) -> np.ndarray:
-    """Rows of a session that is the only one left of its group.
+def find_lone_survivors(left: BatchView, group_sizes: Mapping[str, int]) -> np.ndarray:
+    """Rows of a member that is the only one left of its group.
 
     Args:
-        sessions: prompt and session of each remaining row (a session may have several rows).
-        group_sizes: sessions requested, by prompt.
+        left: the m rows that stay.
+        group_sizes: members requested, by prompt.
 
     Returns:
-        bool, shape (len(sessions),).
+        bool, shape (m,).
     """
-    left = Counter(prompt for prompt, _session in set(sessions))
-    return np.array(
-        [left[prompt] == 1 and group_sizes[prompt] > 1 for prompt, _session in sessions],
-        dtype=bool,
-    )
+    members = set(zip(left.uids, left.sessions.tolist(), strict=True))
+    counts = Counter(uid for uid, _session in members)
+    return np.array([counts[uid] == 1 and group_sizes[uid] > 1 for uid in left.uids], dtype=bool)
 
 
 def _compute_filter_metrics(

@@ -30,6 +30,8 @@ class BatchView:
 
     Attributes:
         uids: prompt of each trajectory; equal for the members of a group.
+        sessions: int64, shape (n,); which member of its group sampled it. A member that an agent
+            loop split has several trajectories.
         rewards: float64, shape (n,); sum of the token-level scores.
         verdicts: verdict of the grader, or None where the reward function reports none.
         response_lengths: int64, shape (n,); tokens.
@@ -39,6 +41,7 @@ class BatchView:
     """
 
     uids: list[str]
+    sessions: np.ndarray
     rewards: np.ndarray
     verdicts: list[str | None]
     response_lengths: np.ndarray
@@ -52,6 +55,7 @@ class BatchView:
         """View of these rows only (int64 positions, in order)."""
         return BatchView(
             [self.uids[row] for row in rows],
+            self.sessions[rows],
             self.rewards[rows],
             [self.verdicts[row] for row in rows],
             self.response_lengths[rows],

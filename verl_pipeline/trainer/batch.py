@@ -11,27 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verl_pipeline.filters import BatchView, Filter
-from verl_pipeline.filters.apply import FilteredBatch, apply_filters, find_lone_survivors
+from verl_pipeline.filters import BatchView
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 from verl_pipeline.trainer.schedule import oldest_allowed_version
-from verl_pipeline.trainer.trajectory_keys import parse_prompt, parse_session
-
-# Advantage estimators of verl that subtract a baseline made of the group's other members.
-GROUP_RELATIVE = {
-    "grpo",
-    "grpo_passk",
-    "grpo_vectorized",
-    "gdpo",
-    "rloo",
-    "rloo_vectorized",
-    "reinforce_plus_plus_baseline",
-    "opo",
-    "gpg",
-    "optimal_token_baseline",
-    "tir_optimal_token_baseline",
-}
 
 
 class StalenessViolation(RuntimeError):
@@ -127,28 +110,6 @@ def check_failures(
         "pipeline/infrastructure/verdicts": float(ungraded),
         "pipeline/infrastructure/share": share,
     }
-
-
-def filter_batch(
-    batch: TrajectoryBatch,
-    filters: list[Filter],
-    group_sizes: dict[str, int],
-    adv_estimator: str,
-) -> FilteredBatch:
-    """Ask the filters about ``batch``; under a group-relative advantage find lone survivors too.
-
-    Args:
-        group_sizes: trajectories requested, by prompt.
-        adv_estimator: name of verl's advantage estimator.
-    """
-
-    def lacks_baseline(kept: np.ndarray) -> np.ndarray:
-        """Bool, shape (len(kept),), for row positions ``kept`` (int64)."""
-        keys = [batch.keys[row] for row in kept]
-        sessions = [(parse_prompt(key), parse_session(key)) for key in keys]
-        return find_lone_survivors(sessions, group_sizes) & (adv_estimator in GROUP_RELATIVE)
-
-    return apply_filters(filters, batch.view, lacks_baseline)
 
 
 def compute_reward_metrics(reward_reports: list[dict]) -> dict[str, float]:

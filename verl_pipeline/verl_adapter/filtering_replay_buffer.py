@@ -19,9 +19,9 @@ from typing import Any
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from verl_pipeline.trainer.batch import filter_batch
+from verl_pipeline.filters.apply import apply_filters
 from verl_pipeline.verl_adapter.config_checks import load_drop_only_filters
-from verl_pipeline.verl_adapter.filtering_trainer import read_length_limits
+from verl_pipeline.verl_adapter.filtering_trainer import GROUP_RELATIVE, read_length_limits
 from verl_pipeline.verl_adapter.trajectory_store import VALIDATION, drop_rows, read_trajectories
 
 MAX_REPLACED = 8
@@ -62,7 +62,11 @@ class FilteringReplayBuffer(ReplayBuffer):
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
             trajectories = read_trajectories(batch, self._limits)
             group_sizes = dict.fromkeys(trajectories.view.uids, self._group_size)
-            filtered = filter_batch(trajectories, self.filters, group_sizes, self._adv_estimator)
+            filtered = apply_filters(
+                self.filters,
+                trajectories.view,
+                group_sizes if self._adv_estimator in GROUP_RELATIVE else None,
+            )
             batch = drop_rows(batch, filtered.trained_rows)
             if batch.keys:
                 metrics |= filtered.metrics | {"filters/replaced_batches": float(replaced)}

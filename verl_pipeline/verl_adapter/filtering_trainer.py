@@ -26,9 +26,10 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.rollout.utils import get_max_position_embeddings
 
+from verl_pipeline.filters.apply import apply_filters
 from verl_pipeline.filters.protocol import Filter
 from verl_pipeline.filters.truncation import LengthLimits, find_end_token_ids
-from verl_pipeline.trainer.batch import TrajectoryBatch, filter_batch
+from verl_pipeline.trainer.batch import TrajectoryBatch
 from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, load_sync_filters
 from verl_pipeline.verl_adapter.config_checks import check_mini_batches
 from verl_pipeline.verl_adapter.trajectory_store import (
@@ -36,6 +37,21 @@ from verl_pipeline.verl_adapter.trajectory_store import (
     read_trajectories,
     zero_advantages,
 )
+
+# Advantage estimators of verl that subtract a baseline made of the group's other members.
+GROUP_RELATIVE = {
+    "grpo",
+    "grpo_passk",
+    "grpo_vectorized",
+    "gdpo",
+    "rloo",
+    "rloo_vectorized",
+    "reinforce_plus_plus_baseline",
+    "opo",
+    "gpg",
+    "optimal_token_baseline",
+    "tir_optimal_token_baseline",
+}
 
 
 class _NothingToLearn(Exception):
@@ -85,8 +101,9 @@ class FilteringTrainer(PPOTrainer):
         """verl's first method after the rewards: check and filter the batch before it is padded."""
         trajectories = read_trajectories(batch, self._limits)
         group_sizes = self.check_batch(trajectories, metrics)
-        filtered = filter_batch(
-            trajectories, self.filters, group_sizes, self.config.algorithm.adv_estimator
+        has_group_baseline = self.config.algorithm.adv_estimator in GROUP_RELATIVE
+        filtered = apply_filters(
+            self.filters, trajectories.view, group_sizes if has_group_baseline else None
         )
         metrics.update(filtered.metrics | {"filters/skipped_update": 0.0})
         learned_rows = filtered.trained_rows

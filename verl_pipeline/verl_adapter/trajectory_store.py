@@ -19,7 +19,7 @@ from transfer_queue import KVBatchMeta
 from verl_pipeline.filters import BatchView
 from verl_pipeline.filters.truncation import LengthLimits
 from verl_pipeline.trainer.batch import TrajectoryBatch
-from verl_pipeline.trainer.trajectory_keys import parse_prompt
+from verl_pipeline.trainer.trajectory_keys import parse_prompt, parse_session
 
 TRAIN, VALIDATION = "train", "val"
 TERMINAL = ("finished", "failure")
@@ -78,6 +78,7 @@ def read_trajectories(batch: KVBatchMeta, limits: LengthLimits) -> TrajectoryBat
         ),
         view=BatchView(
             uids=[parse_prompt(key) for key in batch.keys],
+            sessions=np.array([parse_session(key) for key in batch.keys], dtype=np.int64),
             rewards=np.array([float(scores.sum()) for scores in data["rm_scores"].unbind()]),
             verdicts=[report.get("verdict") for report in reports],
             response_lengths=lengths,

@@ -16,7 +16,7 @@ from verl_pipeline.evaluation.data import read_rows
 from verl_pipeline.evaluation.eval_settings import EvalConfig
 from verl_pipeline.evaluation.task import TaskItem, make_conversation
 
-SMALL = "tests.unit.evaluation.small_task"
+SMALL = "tests.helpers.small_task"
 RUN = ["eval", "--model", "empty", "--tasks", SMALL]
 
 

@@ -7,7 +7,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from tests.unit.evaluation.made_up_results import write_rows
+from tests.helpers.made_up_results import write_rows
 from verl_pipeline.evaluation.data import (
     BadData,
     DataFinder,

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.unit.evaluation.made_up_results import HOSTILE, HOSTILE_ID, write_results, write_rows
+from tests.helpers.made_up_results import HOSTILE, HOSTILE_ID, write_results, write_rows
 from verl_pipeline.evaluation import results_page
 
 

@@ -14,7 +14,7 @@ from verl_pipeline.evaluation.run import run_evaluation
 from verl_pipeline.evaluation.store import StoreError, read_lines
 from verl_pipeline.evaluation.task_plan import plan_tasks
 
-SMALL = "tests.unit.evaluation.small_task"
+SMALL = "tests.helpers.small_task"
 QUIET = Console(quiet=True)
 
 

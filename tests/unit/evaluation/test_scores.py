@@ -106,7 +106,7 @@ def test_the_best_of_k_passes_the_tests_in_the_prompt():
 
 def test_scorers_by_name_and_by_path():
     assert answer_methods.load_scorer("shortest")(make_sample("1", 1.0, tokens=5)) == -5
-    assert answer_methods.load_scorer("tests.unit.evaluation.small_task.score_length")(
+    assert answer_methods.load_scorer("tests.helpers.small_task.score_length")(
         make_sample("1", 1.0)
     ) == len("\\boxed{1}")
     for name in ("nope", "math.sqrt", "os.path", "..x"):

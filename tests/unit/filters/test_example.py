@@ -16,6 +16,7 @@ def test_too_easy_prompts_leave(monkeypatch):
     rewards = np.array([1.0, 1.0, 1.0, 0.0, 1.0, 0.0])
     batch = BatchView(
         uids=["a", "a", "a", "a", "b", "b"],
+        sessions=np.array([0, 1, 2, 3, 0, 1]),
         rewards=rewards,
         verdicts=[None] * 6,
         response_lengths=np.full(6, 3),

@@ -1,5 +1,7 @@
 """Filters: protocol, registry, the infrastructure filter, lone survivors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ def view(verdicts, rewards=None, lengths=None):
     n = len(verdicts)
     return BatchView(
         uids=[f"p{row // 2}" for row in range(n)],
+        sessions=np.arange(n) % 2,
         rewards=np.array(rewards if rewards is not None else [1.0] * n),
         verdicts=list(verdicts),
         response_lengths=np.array(lengths if lengths is not None else [10] * n),
@@ -150,10 +153,7 @@ def test_what_has_no_baseline_left_is_not_trained_on():
     filters = load_filters(["infrastructure"])
     rows = view(["infrastructure", "accepted", "accepted", "accepted"], lengths=[10, 20, 30, 40])
 
-    def alone(kept):
-        return np.array([row == 1 for row in kept])
-
-    filtered = apply_filters(filters, rows, alone)
+    filtered = apply_filters(filters, rows, {"p0": 2, "p1": 2})
     assert filtered.kept.tolist() == [1, 2, 3] and filtered.zeroed.tolist() == [
         False,
         True,
@@ -167,6 +167,8 @@ def test_what_has_no_baseline_left_is_not_trained_on():
 
 
 def test_lone_survivors_are_sessions_not_rows():
-    sessions = [("a", 0), ("b", 0), ("b", 1), ("c", 2), ("c", 2), ("d", 0)]
-    alone = find_lone_survivors(sessions, {"a": 4, "b": 4, "c": 4, "d": 1})
+    left = replace(
+        view([None] * 6), uids=list("abbccd"), sessions=np.array([0, 0, 1, 2, 2, 0], dtype=np.int64)
+    )
+    alone = find_lone_survivors(left, {"a": 4, "b": 4, "c": 4, "d": 1})
     assert alone.tolist() == [True, False, False, True, True, False]

@@ -30,7 +30,7 @@ from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 from verl.workers.config import FSDPActorConfig
 
 from verl_pipeline.filters import BatchView, load_filters
-from verl_pipeline.filters.apply import apply_filters, find_lone_survivors
+from verl_pipeline.filters.apply import apply_filters
 
 LIMIT = 4
 ROWS = [("p", 1.0, 2, False), ("p", 0.0, 4, False), ("p", 0.0, 4, True), ("p", 1.0, 4, True)]
@@ -44,16 +44,16 @@ def train_on(rows, filters, mini_batch=4):
     """
     view = BatchView(
         uids=[row[0] for row in rows],
+        sessions=np.arange(len(rows)),
         rewards=np.array([row[1] for row in rows]),
         verdicts=[None] * len(rows),
         response_lengths=np.array([row[2] for row in rows]),
         limits=np.full(len(rows), LIMIT),
         truncated=np.array([row[3] for row in rows]),
     )
-    filtered = apply_filters(load_filters(filters), view)
     sizes = {uid: view.uids.count(uid) for uid in view.uids}
-    alone = find_lone_survivors([(view.uids[row], int(row)) for row in filtered.kept], sizes)
-    zeroed = filtered.zeroed[filtered.kept] | alone
+    filtered = apply_filters(load_filters(filters), view, sizes)
+    zeroed = filtered.zeroed[filtered.kept]
     left = [rows[row] for row in filtered.kept]
     if not left:  # an update that the trainer skips
         return filtered.kept, torch.zeros(0, LIMIT), torch.zeros(0, LIMIT)

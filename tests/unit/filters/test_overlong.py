@@ -56,6 +56,7 @@ def batch(rewards, truncated, at_limit=None, uids=None):
     at_limit = truncated if at_limit is None else at_limit
     return BatchView(
         uids=uids or ["p"] * n,
+        sessions=np.arange(n),
         rewards=np.array(rewards, dtype=float),
         verdicts=[None] * n,
         response_lengths=np.where(at_limit, 16, 5),

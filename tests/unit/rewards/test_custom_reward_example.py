@@ -71,6 +71,7 @@ def test_verdicts_and_keys_suit_the_infrastructure_filter(reward, monkeypatch):
 
     batch = BatchView(
         uids=["a"] * len(results),
+        sessions=np.arange(len(results)),
         rewards=np.array([result["score"] for result in results]),
         verdicts=[result["verdict"] for result in results],
         response_lengths=np.ones(len(results), dtype=np.int64),

@@ -6,12 +6,12 @@ import pytest
 from verl_pipeline import plugin
 from verl_pipeline.filters import BatchView
 from verl_pipeline.trainer.batch import (
-    GROUP_RELATIVE,
     StalenessViolation,
     TrajectoryBatch,
     check_versions,
 )
 from verl_pipeline.verl_adapter import seam_checks
+from verl_pipeline.verl_adapter.filtering_trainer import GROUP_RELATIVE
 from verl_pipeline.verl_adapter.seam_checks import Finding, NotActive, require_active
 
 
@@ -58,7 +58,7 @@ def test_every_group_relative_estimator_of_verl_is_known():
 
 def test_a_batch_submitted_with_weights_that_are_too_old_is_refused():
     one = np.array([1])
-    view = BatchView(["b3p0"], one * 1.0, [None], one, one, one > 1)
+    view = BatchView(["b3p0"], one - 1, one * 1.0, [None], one, one, one > 1)
     batch = TrajectoryBatch(["b3p0_0_0"], np.array([[1, 1]]), view, [{}], 0.0)
     check_versions(batch, 3, expected=1, staleness=1)
     with pytest.raises(StalenessViolation, match="batch 3 was submitted with v_1, which violates"):

@@ -25,6 +25,9 @@ CPU_ENVIRONMENT: dict[str, str] = {
     "TOKENIZERS_PARALLELISM": "false",
     # TransferQueue would set torch to 8 threads around each of its calls.
     "TQ_NUM_THREADS": "1",
+    # Ray starts workers at 15, at which anything else on the machine starves them: here they do all
+    # the work. Forks of the fork server have 0 too.
+    "RAY_worker_niceness": "0",
     # Ray would otherwise blank the accelerator variables of actors that ask for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # verl 0.9.1 calls logger.info(..., flush=True) on a path that INFO would reach.

@@ -12,7 +12,7 @@ from recipes.deepcoder.data.ingestion import ingest_rows, locate_files
 from recipes.deepcoder.data.preparation_config import PromptConfig, SourceConfig
 from recipes.deepcoder.data.problem_records import ProblemRecord
 from recipes.deepcoder.data.prompt_length import build_prompt
-from tests.unit.recipes.data.source_rows import (
+from tests.helpers.source_rows import (
     HUB_EXAMPLES,
     RLLM_EXAMPLES,
     ingest_file,

@@ -10,7 +10,7 @@ import pytest
 
 from recipes.deepcoder.data.data_sources import SOURCES
 from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
-from tests.unit.recipes.data.source_rows import (
+from tests.helpers.source_rows import (
     CODE_CONTESTS_ROW,
     CODEFORCES_ROW,
     HUB_EXAMPLES,

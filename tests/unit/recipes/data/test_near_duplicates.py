@@ -25,7 +25,7 @@ from recipes.deepcoder.data.near_duplicates import (
 )
 from recipes.deepcoder.data.preparation_config import NearConfig, SourceConfig
 from recipes.deepcoder.data.problem_records import ProblemRecord
-from tests.unit.recipes.data.mixture import make_story
+from tests.helpers.problem_mixture import make_story
 from verl_pipeline.evaluation.data import DataFinder
 from verl_pipeline.grading.readers import READERS
 

@@ -10,7 +10,7 @@ import pytest
 
 from recipes.deepcoder.data.parquet_schema import check_parquet
 from recipes.deepcoder.data.stage_sequence import EmptyStageError
-from tests.unit.recipes.data.mixture import make_mixture, make_story, make_taco_row
+from tests.helpers.problem_mixture import make_mixture, make_story, make_taco_row
 from verl_pipeline.evaluation.data import BadData, DataNotFound
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.tasks.parquet import TASK

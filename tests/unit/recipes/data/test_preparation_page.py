@@ -4,7 +4,7 @@ import json
 import random
 from html.parser import HTMLParser
 
-from tests.unit.recipes.data.mixture import WRONG_PROGRAM, make_story, make_taco_row
+from tests.helpers.problem_mixture import WRONG_PROGRAM, make_story, make_taco_row
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'>&amp;<!--"
 VOID_TAGS = {"meta", "br", "img", "link", "input"}

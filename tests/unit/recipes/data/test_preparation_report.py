@@ -2,7 +2,7 @@
 
 import json
 
-from tests.unit.recipes.data.mixture import make_mixture
+from tests.helpers.problem_mixture import make_mixture
 
 
 def test_the_report_counts_every_row_and_is_the_same_in_another_folder(prepare, tmp_path):

@@ -13,7 +13,7 @@ from recipes.deepcoder.data.preparation_config import VerifyConfig
 from recipes.deepcoder.data.problem_records import ProblemRecord
 from recipes.deepcoder.data.stage_sequence import EmptyStageError
 from recipes.deepcoder.data.verification import select_solutions
-from tests.unit.recipes.data.mixture import WRONG_PROGRAM, make_story, make_taco_row
+from tests.helpers.problem_mixture import WRONG_PROGRAM, make_story, make_taco_row
 from verl_pipeline.sandbox import Sandbox, SandboxError
 
 SETTINGS = ("sources={taco: {}}", "length.max_tokens=6000")

@@ -1,4 +1,4 @@
-"""A task of four problems in a module of its own: ``--tasks tests.unit.evaluation.small_task``."""
+"""A task of four problems in a module of its own: ``--tasks tests.helpers.small_task``."""
 
 from verl_pipeline.evaluation.task import (
     SamplingParameters,
