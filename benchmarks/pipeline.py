@@ -42,7 +42,7 @@ from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, load_quickstart_promp
 from verl_pipeline.machine import describe_machine
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
-from verl_pipeline.testing import runs, tiny
+from verl_pipeline.testing import runs, tiny_run
 
 ROOT = Path(__file__).parents[1]
 # Timeout of one run, which takes 7 minutes on the machine of the published results.
@@ -152,7 +152,7 @@ def main(
         workload for workload in workloads for _ in range(batches)
     ]
     write_data(data, batch_workloads, ["write a"] if tiny_model else load_quickstart_prompts())
-    model = tiny.write_model(output / "model") if tiny_model else prepare_model()
+    model = tiny_run.write_model(output / "model") if tiny_model else prepare_model()
     settings = make_common_overrides(model, data, workloads, len(batch_workloads))
     arguments = {"quick": quick, "batches": batches, "tiny_model": tiny_model}
     path = output / "pipeline.json"

@@ -24,7 +24,7 @@ def start_pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
     the import of verl, which happens here.
 
     Args:
-        overrides: added to the overrides of :mod:`verl_pipeline.testing.tiny`.
+        overrides: added to the overrides of :mod:`verl_pipeline.testing.tiny_run`.
     """
     import ray
     import transfer_queue as tq
@@ -32,7 +32,7 @@ def start_pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
     from omegaconf import OmegaConf
 
     from verl_pipeline.main import end_run
-    from verl_pipeline.testing import tiny
+    from verl_pipeline.testing import tiny_run
     from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
     from verl_pipeline.verl_adapter.rollout_servers import end_engines
 
@@ -44,7 +44,7 @@ def start_pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
         ]
         with initialize_config_module("verl_pipeline.config", version_base=None):
             config = compose(
-                "one_off_pipeline", [*tiny.make_overrides(Path(directory)), *common, *overrides]
+                "one_off_pipeline", [*tiny_run.make_overrides(Path(directory)), *common, *overrides]
             )
         OmegaConf.resolve(config)
         ray.init(num_cpus=64, num_gpus=64, include_dashboard=False, log_to_driver=False)

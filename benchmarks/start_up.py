@@ -35,7 +35,7 @@ from benchmarks.common import (
 )
 from benchmarks.first_token import PATH
 from benchmarks.quiet_machine import wait_until_quiet
-from verl_pipeline.testing import runs, tiny
+from verl_pipeline.testing import runs, tiny_run
 from verl_pipeline.verl_adapter.cpu.environment import FORK_SERVER_SWITCH
 
 ROOT = Path(__file__).parents[1]
@@ -59,14 +59,14 @@ ENTRIES = (
 
 
 class FirstTokenWatch:
-    """Looks at a run's processes until it has sampled its first token, then ends the run."""
+    """Records the processor time of a run's processes until it has sampled its first token."""
 
     def __init__(self, file: Path):
         self.file = file
         self.first_token: float | None = None
         self.processor_s: dict[int, tuple[str, float]] = {}
 
-    def look(self, processes: Iterable[psutil.Process]) -> None:
+    def record_processes(self, processes: Iterable[psutil.Process]) -> None:
         """Called about every second with all processes of the run."""
         if self.first_token is not None:
             return
@@ -101,7 +101,7 @@ def measure_start(entry: Entry, forks: bool, directory: Path) -> dict[str, Any]:
     """
     watch = FirstTokenWatch(directory / "first-token")
     overrides = [
-        *tiny.make_overrides(directory),
+        *tiny_run.make_overrides(directory),
         *entry.overrides,
         "trainer.total_training_steps=1",
     ]
@@ -111,7 +111,7 @@ def measure_start(entry: Entry, forks: bool, directory: Path) -> dict[str, Any]:
         overrides,
         module=entry.module,
         timeout_s=RUN_S,
-        watch=watch.look,
+        watch=watch.record_processes,
         VERL_USE_EXTERNAL_MODULES="benchmarks.first_token",
         PYTHONPATH=str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""),
         **{PATH: str(watch.file), FORK_SERVER_SWITCH: str(int(forks))},
@@ -132,7 +132,7 @@ def measure_start(entry: Entry, forks: bool, directory: Path) -> dict[str, Any]:
     }
 
 
-def summarize(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarize_starts(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each entry: seconds before and after, and the ratio paired by repeat."""
     rows = []
     for entry in ENTRIES:
@@ -169,7 +169,7 @@ def main(
                     found = measure_start(entry, forks, Path(directory))
                 results.append({"repeat": repeat, **found})
                 print(f"{entry.name}, fork server {forks}: {found['seconds']:.1f} s", flush=True)
-    summary = summarize(results)
+    summary = summarize_starts(results)
     print_table(
         [
             {

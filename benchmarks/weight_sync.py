@@ -31,7 +31,7 @@ from rich.progress import track
 from benchmarks.common import print_table, summarize_spread, write_report
 from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.quickstart.model import prepare_model
-from verl_pipeline.testing import tiny
+from verl_pipeline.testing import tiny_run
 
 ROOT = Path(__file__).parents[1]
 CASE_TIMEOUT_S = 900
@@ -65,7 +65,7 @@ def write_360m(directory: Path) -> Path:
 # By name: bucket size in MiB, which must exceed the largest tensor, the embedding; and a function
 # that returns the model's folder.
 MODELS = {
-    "0.1M": (16, tiny.write_model),
+    "0.1M": (16, tiny_run.write_model),
     "135M": (128, lambda _directory: prepare_model()),
     "360M": (256, write_360m),
 }

@@ -34,9 +34,9 @@ def doctor(
 
         set_environment()
         register()
-    from verl_pipeline.doctor import examine
+    from verl_pipeline.doctor import examine_installation
 
-    findings = examine()
+    findings = examine_installation()
     table = Table("", "topic", "found", "fix", show_lines=False)
     for finding in findings:
         table.add_row(

@@ -21,7 +21,7 @@ from verl_pipeline.verl_adapter.seam_checks import (
 SHOWN_DIFFERENCES = 5
 
 
-def examine() -> list[Finding]:
+def examine_installation() -> list[Finding]:
     """All findings, the most basic first."""
     findings = [*_examine_versions(), *_examine_imports(), examine_entry_point()]
     if all(finding.ok for finding in findings):

@@ -55,9 +55,9 @@ def end_run() -> None:
     alive = wait_until_ended(alive, SHUTDOWN_S / 6)
     _send_signal(alive, signal.SIGKILL)
     wait_until_ended(alive, SHUTDOWN_S / 6)
-    stop_server()
     for path in segments:
         path.unlink(missing_ok=True)
+    stop_server()
     _remove_sockets()
 
 

@@ -24,7 +24,7 @@ from verl_pipeline.verl_adapter.cpu.environment import (
 CPU_OVERLAY = "verl_pipeline=cpu"
 
 
-def _names_cpu_overlay(argv: list[str]) -> bool:
+def _has_cpu_overlay(argv: list[str]) -> bool:
     return any(argument.lstrip("+") == CPU_OVERLAY for argument in argv)
 
 
@@ -35,7 +35,7 @@ def _register_trainers(_module) -> None:
 
 def register() -> None:
     """Attach everything of ours to verl; safe to call more than once."""
-    begins_cpu_run = _names_cpu_overlay(sys.argv)
+    begins_cpu_run = _has_cpu_overlay(sys.argv)
     if begins_cpu_run:
         set_environment()
     if is_cpu_run():

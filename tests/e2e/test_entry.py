@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.patience import scale_deadline
 from tests.helpers.warm_python import find_python
-from verl_pipeline.testing import runs, tiny
+from verl_pipeline.testing import runs, tiny_run
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -36,7 +36,7 @@ def test_our_entry_ends_with_one_line_and_exit_code_2(tmp_path, override, messag
     runs.name_temporary_folder(tmp_path).mkdir(exist_ok=True)
     done = run_module(
         runs.OURS,
-        [*tiny.make_overrides(tmp_path), "actor_rollout_ref.rollout.nnodes=1", override],
+        [*tiny_run.make_overrides(tmp_path), "actor_rollout_ref.rollout.nnodes=1", override],
         tmp_path,
     )
     assert done.returncode == 2
@@ -50,7 +50,7 @@ def test_our_entry_ends_with_one_line_and_exit_code_2(tmp_path, override, messag
 @pytest.mark.slow
 def test_verls_entry_refuses_a_misspelt_key_of_ours_before_a_model_is_loaded(tmp_path):
     overrides = [
-        *tiny.make_overrides(tmp_path),
+        *tiny_run.make_overrides(tmp_path),
         "trainer.v1.trainer_mode=one_off_pipeline",
         "actor_rollout_ref.rollout.nnodes=1",
         "+trainer.v1.one_off_pipeline.stalenes=1",

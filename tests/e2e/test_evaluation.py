@@ -21,7 +21,7 @@ from verl_pipeline.evaluation.engines.model_folder import hash_weights
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import read_lines
 from verl_pipeline.processes import wait_until_ended
-from verl_pipeline.testing import runs, tiny
+from verl_pipeline.testing import runs, tiny_run
 from verl_pipeline.verl_adapter.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = pytest.mark.timeout(900)
@@ -37,13 +37,13 @@ SAMPLING = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return tiny.write_model(tmp_path_factory.mktemp("model"))
+    return tiny_run.write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """A parquet task that is graded as mathematics; the model's answers are random text."""
-    data = tiny.write_data(tmp_path_factory.mktemp("data") / "val.parquet", ROWS)
+    data = tiny_run.write_data(tmp_path_factory.mktemp("data") / "val.parquet", ROWS)
     return [
         "--tasks",
         "parquet",
@@ -184,7 +184,7 @@ def test_checkpoints_are_evaluated_beside_the_training(tmp_path, model, settings
         trained = runs.run_training(
             tmp_path / "training",
             [
-                *tiny.make_overrides(tmp_path / "tiny"),
+                *tiny_run.make_overrides(tmp_path / "tiny"),
                 "actor_rollout_ref.rollout.nnodes=1",
                 "trainer.total_training_steps=4",
                 "trainer.save_freq=2",

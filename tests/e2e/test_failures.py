@@ -9,7 +9,7 @@ import pytest
 from tests.e2e import failing
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.training_run import check_clean, tail
-from verl_pipeline.testing import equivalence, runs, tiny
+from verl_pipeline.testing import equivalence, runs, tiny_run
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -18,7 +18,7 @@ FIELDS = "trainer.v1.one_off_pipeline"
 
 def overrides(directory, *, share):
     return [
-        *tiny.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
+        *tiny_run.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "actor_rollout_ref.rollout.nnodes=1",
         "trainer.total_epochs=1",
         "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=tests.helpers.failing_run.FailingManager",
@@ -80,7 +80,7 @@ def start_until_step(directory, settings, step):
 
 def endless(directory):
     return [
-        *tiny.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
+        *tiny_run.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "actor_rollout_ref.rollout.nnodes=1",
         "trainer.total_epochs=100000",
     ]

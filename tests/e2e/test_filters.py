@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.patience import scale_deadline
 from tests.helpers.training_run import check_clean, tail
-from verl_pipeline.testing import runs, tiny
+from verl_pipeline.testing import runs, tiny_run
 
 pytestmark = pytest.mark.timeout(600)
 EMPTYING = "tests.helpers.filtered_run.SecondBatchGone"
@@ -19,7 +19,7 @@ def run(directory, *overrides, module=runs.OURS):
     # A policy that stays nearly uniform over 45 tokens: of eight answers of up to 40, about half
     # end by themselves.
     settings = [
-        *tiny.make_overrides(directory, n=8),
+        *tiny_run.make_overrides(directory, n=8),
         "data.max_response_length=40",
         "actor_rollout_ref.actor.optim.lr=1e-7",
         f"trainer.total_training_steps={STEPS}",

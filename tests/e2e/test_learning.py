@@ -4,7 +4,7 @@ import pytest
 
 from tests.helpers.patience import scale_deadline
 from tests.helpers.training_run import tail
-from verl_pipeline.testing import runs, tiny
+from verl_pipeline.testing import runs, tiny_run
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
 
@@ -13,7 +13,7 @@ def test_the_tiny_model_passes_0_9_in_60_updates(runs_directory):
     run = runs.run_training(
         runs_directory / "learning",
         [
-            *tiny.make_overrides(runs_directory, rows=128, batch=8, n=8),
+            *tiny_run.make_overrides(runs_directory, rows=128, batch=8, n=8),
             "actor_rollout_ref.rollout.nnodes=1",
             "trainer.total_training_steps=60",
         ],

@@ -5,13 +5,13 @@ end.
 import pytest
 
 from tests.helpers.training_run import check_clean, tail
-from verl_pipeline.testing import runs, tiny
+from verl_pipeline.testing import runs, tiny_run
 
 pytestmark = pytest.mark.timeout(1200)
 
 
 def test_ppo_with_critic_and_reference_model(tmp_path):
-    settings = tiny.make_overrides(tmp_path)
+    settings = tiny_run.make_overrides(tmp_path)
     run = runs.run_training(
         tmp_path / "run",
         [

@@ -10,7 +10,7 @@ import yaml
 
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.training_run import check_clean, tail
-from verl_pipeline.testing import runs, seeded, tiny
+from verl_pipeline.testing import runs, seeded_rollout, tiny_run
 from verl_pipeline.verl_adapter.prompt_stream import make_permutation
 
 pytestmark = pytest.mark.timeout(3600)
@@ -32,9 +32,9 @@ def write_run(directory: Path, **until: dict) -> list[str]:
     """
     model, data = directory / "model", directory / "data"
     if not (model / "config.json").is_file():
-        tiny.write_model(model)
-        tiny.write_data(data / "train.parquet", ROWS)
-        tiny.write_data(data / "heldout.parquet", 4)
+        tiny_run.write_model(model)
+        tiny_run.write_data(data / "train.parquet", ROWS)
+        tiny_run.write_data(data / "heldout.parquet", 4)
     one = {"nodes": 1, "devices": 1}
     stages = {
         name: {
@@ -59,10 +59,10 @@ def write_run(directory: Path, **until: dict) -> list[str]:
         "validate_every": -1,
         "stages": stages,
         "overrides": [
-            "reward.custom_reward_function.path=pkg://verl_pipeline.testing.tiny",
+            "reward.custom_reward_function.path=pkg://verl_pipeline.testing.tiny_run",
             # GRPO+ would drop nearly every response: a random model seldom ends one.
             "trainer.v1.one_off_pipeline.filters=[infrastructure]",
-            f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded.MANAGER}",
+            f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded_rollout.MANAGER}",
         ],
     }
     hardware = {

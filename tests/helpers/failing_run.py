@@ -2,7 +2,7 @@
 
 import time
 
-from verl_pipeline.testing.seeded import SeededAgentLoopManager, SeededAgentLoopWorker
+from verl_pipeline.testing.seeded_rollout import SeededAgentLoopManager, SeededAgentLoopWorker
 
 RAISING, HANGING, BROKEN_GRADER, BROKEN_GENERATION = 1, 3, 5, 7
 

@@ -2,7 +2,7 @@
 
 import glob
 
-from verl_pipeline.testing import equivalence, runs, seeded, tiny
+from verl_pipeline.testing import equivalence, runs, seeded_rollout, tiny_run
 from verl_pipeline.trainer import schedule
 
 GLOO = "actor_rollout_ref.rollout.checkpoint_engine.engine_kwargs.gloo"
@@ -24,13 +24,13 @@ def tail(run: runs.Run) -> str:
 
 def make_staleness_overrides(directory, *, trainers=1, replicas=1):
     return [
-        *tiny.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
+        *tiny_run.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "trainer.v1.trainer_mode=one_off_pipeline",
         f"trainer.n_gpus_per_node={trainers}",
         "actor_rollout_ref.rollout.nnodes=1",
         f"actor_rollout_ref.rollout.n_gpus_per_node={replicas}",
         f"trainer.total_epochs={equivalence.EPOCHS}",
-        f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded.MANAGER}",
+        f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded_rollout.MANAGER}",
         f"+{GLOO}.checksum=True",
     ]
 

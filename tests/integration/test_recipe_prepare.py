@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.problem_mixture import make_mixture, make_story, make_taco_row
 from verl_pipeline.quickstart.problems import load_problems
-from verl_pipeline.testing.tiny import write_model
+from verl_pipeline.testing.tiny_run import write_model
 
 ROOT = Path(__file__).parents[2]
 # After so many seconds without a result, a run counts as hanging.

@@ -21,6 +21,7 @@ from rich.console import Console
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import EXIT_INCOMPLETE, read_results
 from verl_pipeline.processes import end_with_parent
+from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 
 
 class WatchError(UserError):
@@ -65,7 +66,7 @@ def evaluate_checkpoint(config: WatchSettings, step: int, console: Console) -> d
     console.print(f"step {step}: evaluating")
     output = config.output / f"step_{step}"
     output.mkdir(parents=True, exist_ok=True)
-    actor = config.checkpoints / f"global_step_{step}" / "actor"
+    actor = get_step_folder(config.checkpoints, step) / "actor"
     model, is_merged = _prepare_model(config, actor, output)
     try:
         # An interrupted call may have left results.

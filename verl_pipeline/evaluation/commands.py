@@ -127,8 +127,8 @@ def run_watch(
     import signal
 
     from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings
+    from verl_pipeline.evaluation.checkpoint_watcher import watch_checkpoints
     from verl_pipeline.evaluation.errors import UserError
-    from verl_pipeline.evaluation.watch import watch_checkpoints
 
     # Exit through the finally blocks, which end the running evaluation with all its processes.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -195,8 +195,8 @@ def _evaluate_and_report(
     """
     from verl_pipeline.evaluation.errors import UserError
     from verl_pipeline.evaluation.eval_settings import load_eval_config
+    from verl_pipeline.evaluation.evaluation_run import run_evaluation
     from verl_pipeline.evaluation.results_page import write_results_page
-    from verl_pipeline.evaluation.run import run_evaluation
     from verl_pipeline.sandbox import SandboxError
 
     try:

@@ -98,7 +98,7 @@ class GraderConfig:
 class RefineConfig:
     """The second round, for problems whose samples disagree.
 
-    See :mod:`verl_pipeline.evaluation.refine`.
+    See :mod:`verl_pipeline.evaluation.second_round`.
 
     Attributes:
         n: samples of the second round per problem; 0: no second round.

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from verl_pipeline.evaluation import graded_samples, refine, results, scores
+from verl_pipeline.evaluation import graded_samples, results, scores, second_round
 from verl_pipeline.evaluation.answer_methods import Scorer
 from verl_pipeline.evaluation.data import DataFinder, DataNotFound
 from verl_pipeline.evaluation.engines import Engine, SampleRequest
@@ -81,14 +81,14 @@ class TaskRunner:
         """Run the second round, append its scores to ``methods``, and return its counts."""
         config = self.config.refine
         requests = list(
-            refine.make_requests(
+            second_round.make_requests(
                 plan.task.name, self.config.style, plan.data.items, graded, config, plan.sampling
             )
         )
         # The folder's name depends on the requests: other first-round samples, other folder.
-        folder = folder / f"second_round-{refine.digest_requests(requests)}"
+        folder = folder / f"second_round-{second_round.digest_requests(requests)}"
         samples, second = self._run_round(f"{plan.task.name}, second round", plan, folder, requests)
-        methods.extend(refine.score_both_rounds(graded, second))
+        methods.extend(second_round.score_both_rounds(graded, second))
         return {
             "problems": len({request.id for request in requests}),
             **graded_samples.count_samples(requests, samples, second),

@@ -21,14 +21,10 @@ def register_filter(name: str) -> Callable[[type], type]:
     """Class decorator: makes a filter available under ``name``.
 
     Raises:
-        ValueError: the class has another ``name``, or the name belongs to another class.
+        ValueError: the name belongs to another class.
     """
 
     def decorator(cls: type) -> type:
-        if getattr(cls, "name", None) != name:
-            raise ValueError(
-                f"filter {cls.__qualname__} is registered as {name!r}: set its `name` so"
-            )
         if _FILTERS.setdefault(name, cls) is not cls:
             raise ValueError(f"filter name {name!r} belongs to {_FILTERS[name].__qualname__}")
         return cls
@@ -69,6 +65,8 @@ def _make_filter(entry: str | Mapping[str, Any]) -> Filter:
         raise ValueError(f"filter {name}: {error}; it takes {takes}") from error
     if not isinstance(getattr(made, "name", None), str):
         raise ValueError(f"filter {name} needs an attribute `name`: its metrics go under it")
+    if name in _FILTERS and made.name != name:
+        raise ValueError(f"filter {name}: its attribute `name` is {made.name!r}; make them equal")
     return made
 
 

@@ -3,11 +3,9 @@
 Invariant: one server a process; it ends with the process that started it, whatever way that goes.
 """
 
-import atexit
 import contextlib
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,10 +19,12 @@ from typing import Any
 import psutil
 
 from verl_pipeline.fork_server import forked_process, launcher, server
-from verl_pipeline.processes import end_with_parent
+from verl_pipeline.processes import end_with_parent, remove_at_exit
 
 # Ray calls this function of ours with the runtime environment of a run (ray_constants).
 RAY_HOOK = {"RAY_RUNTIME_ENV_HOOK": "verl_pipeline.fork_server.client.add_launcher"}
+# Keys of a runtime environment that choose another Python, or other packages for it.
+OWN_PYTHON = ("py_executable", "pip", "uv", "conda", "container", "image_uri", "nsight")
 # Longest time for the server to end, its forks included.
 END_S = server.GRACE_S + 10.0
 # More than the processes of a run that may start at once.
@@ -58,6 +58,11 @@ def start_server(
 ) -> RunningServer:
     """Start a server, unless this process has one; returns at once.
 
+    Raises:
+        OSError: the temporary folder cannot hold a program or a socket (mounted ``noexec``, or its
+            path is too long).
+
+
     Args:
         modules: what the server imports.
         environment: variables for the imports, on top of this process's.
@@ -70,9 +75,12 @@ def start_server(
     # Short: a Unix socket's path is limited to 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="verl-forks-"))
     address, program = folder / "socket", folder / "python"
-    words = [sys.executable, "-I", "-S", launcher.__file__, str(address), sys.executable]
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    remove_at_exit(folder)
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(address), sys.executable]
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     program.chmod(0o700)
+    if not os.access(program, os.X_OK):
+        raise PermissionError(f"{folder} is on a file system without programs (noexec)")
     # Clients may ask from now on; they are answered when the imports have ended.
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(address))
@@ -80,7 +88,7 @@ def start_server(
     reading, writing = os.pipe()
     # A fork has the modules, but must not have gone on to import an excluded package.
     if forked_process.is_fork() and not any(name in sys.modules for name in excluded):
-        pid = server.fork_server(listener, reading, writing, program)
+        pid = server.fork_server(listener, reading, program)
     else:
         descriptors = [listener.fileno(), reading]
         module = [sys.executable, "-m", server.__name__, *map(str, descriptors)]
@@ -94,7 +102,6 @@ def start_server(
         ).pid
     os.close(reading)
     listener.close()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     _running = RunningServer(program, address, environment, writing, psutil.Process(pid))
     return _running
 
@@ -120,10 +127,10 @@ def find_server() -> RunningServer | None:
 
 def add_launcher(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     """Ray's hook: this run's workers start through the launcher, unless the user chose a Python."""
-    # verl's configuration names the key with null.
-    if _running is None or (runtime_env or {}).get("py_executable"):
+    # verl's configuration names keys with null.
+    if _running is None or any((runtime_env or {}).get(key) for key in OWN_PYTHON):
         return runtime_env
-    return {**(runtime_env or {}), "py_executable": str(_running.launcher)}
+    return {**(runtime_env or {}), "py_executable": shlex.quote(str(_running.launcher))}
 
 
 class ForkedProcess:
@@ -196,7 +203,7 @@ class ForkedProcess:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the process has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            launcher.forward_signal(self.pid, number)
 
     def kill(self) -> None:
         """Send SIGKILL."""
@@ -207,7 +214,7 @@ class ForkedProcess:
         self.send_signal(signal.SIGTERM)
 
 
-# What stands for a process that start_process has started.
+# What start_process returns.
 StartedProcess = subprocess.Popen | ForkedProcess
 
 

@@ -2,7 +2,7 @@
 
 Invariants:
 * Nothing that may differ between processes is left of the server: environment, folder, descriptors,
-  signals, priority, random numbers.
+  signals, priority, limits, random numbers.
 * It ends without unwinding the frames of the process that was forked.
 """
 
@@ -12,6 +12,7 @@ import fcntl
 import gc
 import io
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -20,6 +21,8 @@ import traceback
 import types
 from pathlib import Path
 from typing import Any, NoReturn
+
+from verl_pipeline.fork_server.warm_imports import set_by_imports
 
 # Options of a Python command line that a fork can follow, without an argument.
 FLAGS = {"-u", "-B", "-s", "-E", "-I", "-P"}
@@ -43,7 +46,7 @@ def split_arguments(arguments: list[str]) -> tuple[str, list[str]] | None:
 
 def place_descriptors(received: list[int], wanted: list[int]) -> None:
     """Give the received descriptors the numbers that they had in the launcher."""
-    # First out of the way, so that none is overwritten before it has its place.
+    # First to numbers above all of them: a place may be taken by one that has not moved yet.
     above = max([*received, *wanted]) + 1
     moved = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, above) for number in received]
     for number in received:
@@ -65,12 +68,17 @@ def become_process(request: dict[str, Any]) -> None:
     if request["session"]:
         os.setsid()
     os.environ.clear()
-    os.environ.update(request["environment"])
+    os.environ.update(set_by_imports | request["environment"])
     os.chdir(request["folder"])
     os.umask(request["umask"])
     os.sched_setaffinity(0, request["processors"])
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
+    for number, limits in request["limits"]:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(number, tuple(limits))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(request["oom_score_adj"]))
     for number in signal.valid_signals():
         with contextlib.suppress(OSError):
             signal.signal(number, signal.SIG_DFL)
@@ -100,7 +108,7 @@ def renew_state(is_unbuffered: bool) -> None:
 def run_program(arguments: list[str]) -> None:
     """Run a Python command line in this process."""
     program = split_arguments(arguments)
-    assert program is not None, "can_fulfil() has checked it"
+    assert program is not None, "can_fulfil_request() has checked it"
     kind, rest = program
     sys.argv = rest if kind != "-c" else ["-c", *rest[1:]]
     if kind == "script":

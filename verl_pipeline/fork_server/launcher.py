@@ -2,13 +2,14 @@
 
 ``launcher.py ADDRESS PYTHON arguments...``: ``arguments`` are those of a Python command line.
 
-Run by a bare interpreter, so it imports the standard library only, and little of it. If anything is
-in the way before the fork, it becomes the plain Python that it was asked for.
+Run by a bare interpreter, so it imports the standard library only, and little of it. If the server
+cannot fork the process, the launcher becomes the plain Python that was to be started.
 """
 
 import array
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -40,7 +41,20 @@ def describe_process(arguments: list[str], environment: dict[str, str]) -> dict:
         "umask": read_umask(),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "processors": sorted(os.sched_getaffinity(0)),
+        "limits": [(number, resource.getrlimit(number)) for number in list_limits()],
+        "oom_score_adj": read_oom_score_adj(),
     }
+
+
+def list_limits() -> list[int]:
+    """Numbers of the resource limits that the kernel has."""
+    return sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+
+
+def read_oom_score_adj() -> int:
+    """How eager the kernel is to kill this process when memory runs out; Ray raises it."""
+    with open("/proc/self/oom_score_adj") as file:
+        return int(file.read())
 
 
 def read_umask() -> int:
@@ -100,7 +114,15 @@ def list_descriptors() -> list[int]:
     return inherited
 
 
-def end_like(status: int) -> None:
+def forward_signal(pid: int, number: int) -> None:
+    """Send a signal on, unless the process has ended: its status is on the way then."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def end_with_status(status: int) -> None:
     """End as the forked process did: with its exit code, or by its signal (negative)."""
     if status >= 0:
         os._exit(status)
@@ -125,7 +147,7 @@ def main() -> None:
         os.execv(python, [python, *arguments])
     for number in FORWARDED:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _frame: os.kill(pid, number))
+            signal.signal(number, lambda number, _frame: forward_signal(pid, number))
     # Whoever waits for the end of the process waits for the last copy of these to be closed.
     for descriptor in descriptors:
         os.close(descriptor)
@@ -134,7 +156,7 @@ def main() -> None:
         status = read_number(connection)
     except OSError:
         status = KILLED
-    end_like(status)
+    end_with_status(status)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ socket LISTENER until the pipe whose reading end is OWNER is closed (both are de
 removes the socket's folder.
 
 Invariants:
-* One thread, and no descriptor of the server in a fork.
+* No thread of Python's but the main one, since a fork copies locks but not who holds them; no
+  descriptor of the server in a fork.
+* A request that cannot be fulfilled is refused; the server and the other forks go on.
 * A fork whose launcher goes away is killed; so are all when the server ends.
 """
 
 import contextlib
-import gc
-import importlib
-import importlib.abc
 import json
 import multiprocessing
 import os
@@ -22,6 +21,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,22 +33,20 @@ from verl_pipeline.fork_server.forked_process import (
     place_descriptors,
     split_arguments,
 )
+from verl_pipeline.fork_server.warm_imports import (
+    import_modules,
+    select_import_variables,
+    set_by_imports,
+)
 from verl_pipeline.processes import signal_on_parent_death
 
-# Read by modules while they are imported; a process that has another value must import for itself.
-IMPORT_VARIABLES = (
-    "HF_HOME",
-    "HF_HUB_OFFLINE",
-    "OMP_NUM_THREADS",
-    "PYTHONPATH",
-    "TRANSFORMERS_OFFLINE",
-    "VLLM_LOGGING_LEVEL",
-    "VLLM_PLUGINS",
-)
-# A client that connects says at once what it wants.
+# Longest time for a client to send its request, once it has connected.
 REQUEST_S = 10.0
-# For forks to end by themselves once the owner has gone, before they are killed.
-GRACE_S = 30.0
+# For forks to end by themselves once the owner has gone, before they are killed. A training waits
+# for its engines and for Ray before it removes their shared memory.
+GRACE_S = 90.0
+# Pause after a connection could not be accepted, for want of descriptors.
+ACCEPT_PAUSE_S = 0.1
 
 
 @dataclass
@@ -97,36 +95,33 @@ class Server:
 
     def _accept_request(self) -> dict[str, Any] | None:
         """Fork for the next client; returns its request in the fork only."""
-        connection, _address = self.listener.accept()
-        connection.settimeout(REQUEST_S)
+        try:
+            connection, _address = self.listener.accept()
+        except OSError:
+            time.sleep(ACCEPT_PAUSE_S)
+            return None
         descriptors: list[int] = []
         try:
-            head, descriptors, _flags, _from = socket.recv_fds(connection, 8, 1000)
-            body = b""
-            while len(body) < int.from_bytes(head, "big"):
-                part = connection.recv(1 << 16)
-                if not part:
-                    raise ConnectionResetError("a client left in the middle of its request")
-                body += part
-            request = json.loads(body)
-            if not can_fulfil(request):
-                connection.sendall(b"0\n")
-                raise ValueError("a variable that imports read differs")
-        except (OSError, ValueError):
-            connection.close()
-            for number in descriptors:
-                os.close(number)
+            request = _receive_request(connection, descriptors)
+            pid = os.fork()
+        except Exception:  # whatever it is, the other forks go on
+            _refuse_request(connection, descriptors)
             return None
-        pid = os.fork()
         if pid == 0:
             signal_on_parent_death(signal.SIGKILL)
             self._close_all(connection)
             place_descriptors(descriptors, request["descriptors"])
             return request
+        try:
+            watched = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            _refuse_request(connection, descriptors)
+            return None
         for number in descriptors:
             os.close(number)
         fork = Fork(pid, connection, request["end_signal"])
-        watched = os.pidfd_open(pid)
         self.forks[pid] = fork
         self.selector.register(watched, selectors.EVENT_READ, pid)
         self.selector.register(connection, selectors.EVENT_READ, pid)
@@ -174,47 +169,47 @@ class Server:
         connection.close()
 
 
-def can_fulfil(request: dict[str, Any]) -> bool:
+def _receive_request(connection: socket.socket, descriptors: list[int]) -> dict[str, Any]:
+    """A client's request; ``descriptors`` gets those that it sends.
+
+    Raises:
+        OSError: the client is slow, or has gone and lets a plain Python do it.
+        ValueError: a fork would not be what a plain Python would become.
+    """
+    connection.settimeout(REQUEST_S)
+    head, received, _flags, _from = socket.recv_fds(connection, 8, 1000)
+    descriptors += received
+    body = b""
+    while len(body) < int.from_bytes(head, "big"):
+        part = connection.recv(1 << 16)
+        if not part:
+            raise ConnectionResetError("a client left in the middle of its request")
+        body += part
+    request = json.loads(body)
+    if not can_fulfil_request(request):
+        raise ValueError("a variable that imports read differs, or an option")
+    connection.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        if not connection.recv(1, socket.MSG_PEEK):
+            raise ConnectionResetError("a client left before its request was read")
+    connection.settimeout(REQUEST_S)
+    return request
+
+
+def _refuse_request(connection: socket.socket, descriptors: list[int]) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(b"0\n")
+    connection.close()
+    for number in descriptors:
+        os.close(number)
+
+
+def can_fulfil_request(request: dict[str, Any]) -> bool:
     """Whether a fork would be what a plain Python with this environment would have become."""
-    environment = request["environment"]
-    if any(environment.get(name) != os.environ.get(name) for name in IMPORT_VARIABLES):
+    imported_with = {k: v for k, v in os.environ.items() if k not in set_by_imports}
+    if select_import_variables(request["environment"]) != select_import_variables(imported_with):
         return False
     return split_arguments(request["arguments"]) is not None
-
-
-class ExcludedPackage(BaseException):
-    """An import has reached a package that forks must import for themselves.
-
-    No Exception: a module that could do without the package must not settle for that.
-    """
-
-
-class ExclusionFinder(importlib.abc.MetaPathFinder):
-    """Stops every import of some packages."""
-
-    def __init__(self, packages: set[str]):
-        self.packages = packages
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
-        if fullname in self.packages:
-            raise ExcludedPackage(fullname)
-
-
-def import_modules(names: list[str], excluded: set[str]) -> None:
-    """Import what forks will need, as far as that needs no excluded package.
-
-    A module that needs one is left out, but not the modules that it imported before that. A module
-    that is missing here is missing in the forks as well.
-    """
-    finder = ExclusionFinder(excluded)
-    sys.meta_path.insert(0, finder)
-    for name in names:
-        with contextlib.suppress(ImportError, ExcludedPackage):
-            importlib.import_module(name)
-    sys.meta_path.remove(finder)
-    gc.collect()
-    # Without it, the first collection in each fork would copy every page that holds an object.
-    gc.freeze()
 
 
 def run_server(listener: socket.socket, owner: int) -> NoReturn:
@@ -231,20 +226,35 @@ def run_server(listener: socket.socket, owner: int) -> NoReturn:
     end_process(error)
 
 
-def fork_server(listener: socket.socket, owner: int, writing: int, launcher: Path) -> int:
+def fork_server(listener: socket.socket, owner: int, launcher: Path) -> int:
     """Fork a server from a process that has everything imported; returns its process id.
 
     Args:
         owner: reading end of the pipe that the server ends with.
-        writing: its other end, which the server must not hold.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # every fork would write what is in the buffer
     pid = os.fork()
     if pid == 0:
-        os.close(writing)
+        _blank_descriptors(kept={0, 1, 2, listener.fileno(), owner})
         os.setsid()
         multiprocessing.set_executable(str(launcher))
         run_server(listener, owner)
     return pid
+
+
+def _blank_descriptors(kept: set[int]) -> None:
+    """Let go of what this process has open: locks, and the end of a pipe that others wait for.
+
+    The numbers stay taken, because the objects that hold them may close them later.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number not in kept and number != nothing:
+            with contextlib.suppress(OSError):  # the one that listed the folder
+                os.fstat(number)
+                os.dup2(nothing, number, inheritable=False)
+    os.close(nothing)
 
 
 def main() -> None:
@@ -255,6 +265,8 @@ def main() -> None:
     signal_on_parent_death(signal.SIGTERM)
     import_modules(modules, set(excluded.split(",")))
     signal_on_parent_death(0)
+    if threading.active_count() > 1:
+        sys.exit(f"an import has started threads: {threading.enumerate()}; forks could hang")
     multiprocessing.set_executable(launcher)
     run_server(socket.socket(fileno=int(listener)), int(owner))
 

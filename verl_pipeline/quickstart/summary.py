@@ -83,7 +83,9 @@ def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
     inner_steps = [step for step in sorted(metrics)[:-1] if step > 1]
     steps = [metrics[step] for step in inner_steps]
     total = sum(record["timing_s/step"] for record in steps)
-    table = Table(title=f"time by phase: {len(steps)} steps, median {_median_step_s(steps):.1f} s")
+    table = Table(
+        title=f"time by phase: {len(steps)} steps, median {_compute_median_step_s(steps):.1f} s"
+    )
     for column in ("pool", "phase", "seconds", "share"):
         table.add_column(column, justify="right" if column in ("seconds", "share") else "left")
     if not total:
@@ -111,5 +113,5 @@ def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
     return table
 
 
-def _median_step_s(steps: list[dict[str, float]]) -> float:
+def _compute_median_step_s(steps: list[dict[str, float]]) -> float:
     return statistics.median(record["timing_s/step"] for record in steps) if steps else math.nan

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
-_GROUP_NAME = "verl_pipeline_{judge}_{number}"
+_GROUP_NAME = "verl_pipeline_{pid}_{number}"
 # What a run may write beside its memory (standard streams, scratch files), and the kernel's own
 # memory for its processes.
 EXTRA_BYTES = 512 << 20
@@ -40,7 +40,7 @@ class WorkerCgroups:
 
     def __init__(self, max_tasks: int):
         self._folders = {}
-        name = _GROUP_NAME.format(judge=os.getpid(), number=next(_group_numbers))
+        name = _GROUP_NAME.format(pid=os.getpid(), number=next(_group_numbers))
         for controller, parent in _find_parent_groups().items():
             _remove_stale_groups(parent)
             with contextlib.suppress(OSError):
@@ -101,9 +101,9 @@ def _find_parent_groups() -> dict[str, Path]:
 
 
 def _remove_stale_groups(parent: Path) -> None:
-    """Remove the groups of judges that have ended."""
-    for folder in parent.glob(_GROUP_NAME.format(judge="*", number="*")):
-        judge = folder.name.split("_")[-2]
-        if not psutil.pid_exists(int(judge)):
+    """Remove the groups of processes that have ended."""
+    for folder in parent.glob(_GROUP_NAME.format(pid="*", number="*")):
+        pid = folder.name.split("_")[-2]
+        if not psutil.pid_exists(int(pid)):
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from verl_pipeline.testing import runs, seeded, tiny
+from verl_pipeline.testing import runs, seeded_rollout, tiny_run
 
 ROWS, BATCH, EPOCHS = 14, 4, 3
 STEPS = ROWS // BATCH * EPOCHS
@@ -45,10 +45,10 @@ class RunDifference:
 def make_overrides(directory: Path, mode: str) -> list[str]:
     """Overrides of a run of ``mode`` ("sync" or "one_off_pipeline", the latter at staleness 0)."""
     common = [
-        *tiny.make_overrides(directory, rows=ROWS, batch=BATCH),
+        *tiny_run.make_overrides(directory, rows=ROWS, batch=BATCH),
         f"trainer.v1.trainer_mode={mode}",
         f"trainer.total_epochs={EPOCHS}",
-        f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded.MANAGER}",
+        f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded_rollout.MANAGER}",
     ]
     if mode == "sync":
         return common

@@ -35,7 +35,7 @@ from verl_pipeline.verl_adapter.cpu.environment import (
     WARM_MODULES,
 )
 
-# Names the file that :mod:`verl_pipeline.testing.seeded` writes its trajectories to.
+# Names the file that :mod:`verl_pipeline.testing.seeded_rollout` writes its trajectories to.
 TRAJECTORIES = "VERL_PIPELINE_TRAJECTORIES"
 STOCK = "verl.trainer.main_ppo"
 OURS = "verl_pipeline.main"
@@ -58,7 +58,8 @@ class Run:
         returncode: exit code.
         output: standard output and error, interleaved.
         metrics: by step, what verl's file logger wrote.
-        trajectories: what :mod:`verl_pipeline.testing.seeded` wrote, in order of completion.
+        trajectories: what :mod:`verl_pipeline.testing.seeded_rollout` wrote, in order of
+            completion.
         survivors: processes of the run that were still alive 5 s after its end, as command lines.
         leftovers: files it left in its temporary directory and in shared memory; both are removed.
     """

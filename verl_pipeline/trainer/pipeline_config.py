@@ -68,17 +68,17 @@ class OneOffPipelineConfig:
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
-def _refuse_unknown_keys(given: Any, schema: type, prefix: str) -> None:
+def _refuse_unknown_keys(section: Any, schema: type, prefix: str) -> None:
     known = {entry.name: entry.type for entry in fields(schema)}
-    for key in given:
+    for key in section:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = (
                 f"did you mean {prefix}.{near[0]}?" if near else f"known keys: {', '.join(known)}"
             )
             raise ConfigError(f"{prefix}.{key}: unknown key; {hint}")
-        if is_dataclass(known[key]) and OmegaConf.is_dict(given[key]):
-            _refuse_unknown_keys(given[key], known[key], f"{prefix}.{key}")  # type: ignore[arg-type]
+        if is_dataclass(known[key]) and OmegaConf.is_dict(section[key]):
+            _refuse_unknown_keys(section[key], known[key], f"{prefix}.{key}")  # type: ignore[arg-type]
 
 
 def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
@@ -88,12 +88,12 @@ def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range.
     """
-    given = OmegaConf.select(config, PIPELINE_KEY) or OmegaConf.create({})
-    if not OmegaConf.is_dict(given):
-        raise ConfigError(f"{PIPELINE_KEY}={given}: must be a mapping")
-    _refuse_unknown_keys(given, OneOffPipelineConfig, PIPELINE_KEY)
+    section = OmegaConf.select(config, PIPELINE_KEY) or OmegaConf.create({})
+    if not OmegaConf.is_dict(section):
+        raise ConfigError(f"{PIPELINE_KEY}={section}: must be a mapping")
+    _refuse_unknown_keys(section, OneOffPipelineConfig, PIPELINE_KEY)
     try:
-        plain = OmegaConf.create(OmegaConf.to_container(given, resolve=True))
+        plain = OmegaConf.create(OmegaConf.to_container(section, resolve=True))
         merged = OmegaConf.merge(OmegaConf.structured(OneOffPipelineConfig), plain)
         loaded: OneOffPipelineConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
@@ -110,11 +110,11 @@ def load_sync_filters(config: DictConfig) -> list[Filter]:
     Raises:
         ConfigError: another key, or a filter that cannot be made.
     """
-    given = OmegaConf.select(config, FILTERED_SYNC) or OmegaConf.create({})
-    for key in given:
+    section = OmegaConf.select(config, FILTERED_SYNC) or OmegaConf.create({})
+    for key in section:
         if key != "filters":
             raise ConfigError(f"{FILTERED_SYNC}.{key}: unknown key; known keys: filters")
-    return make_filters(given.get("filters", ["infrastructure"]), f"{FILTERED_SYNC}.filters")
+    return make_filters(section.get("filters", ["infrastructure"]), f"{FILTERED_SYNC}.filters")
 
 
 def make_filters(entries: Any, name: str) -> list[Filter]:

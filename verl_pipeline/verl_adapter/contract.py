@@ -111,10 +111,10 @@ def describe_installed(entry: ContractName) -> ContractName:
         return entry
     if ".self." in path:
         class_path, _, attribute = path.partition(".self.")
-        if attribute not in _list_assigned_attributes(_resolve(module, class_path)):
+        if attribute not in _list_assigned_attributes(_resolve_name(module, class_path)):
             raise MissingName(f"no method of {class_path} assigns self.{attribute}")
         return entry
-    found = _resolve(module, path)
+    found = _resolve_name(module, path)
     body = fingerprint_source(found) if entry.body else ""
     return replace(entry, signature=describe_signature(found), body=body)
 
@@ -160,7 +160,7 @@ def fingerprint_source(found: Any) -> str:
     return hashlib.sha256(code.encode()).hexdigest()[:12]
 
 
-def _resolve(module: Any, path: str) -> Any:
+def _resolve_name(module: Any, path: str) -> Any:
     """The object at ``path`` in ``module``; Ray's actor classes are looked into."""
     found = module
     for part in path.split("."):

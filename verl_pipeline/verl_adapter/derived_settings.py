@@ -18,7 +18,7 @@ from verl_pipeline.trainer.pipeline_config import (
 
 GLOO_MODULE = "verl_pipeline.verl_adapter.checkpoint_engine"
 AGENT_LOOP_MANAGER = "verl_pipeline.verl_adapter.agent_loop.PipelineAgentLoopManager"
-CORRECTION = "algorithm.rollout_correction"
+CORRECTION = "correction.rollout_correction"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _derive_gloo_settings(
     config: DictConfig, settings: OneOffPipelineConfig
 ) -> list[DerivedSetting]:
     engine = f"{ROLLOUT}.checkpoint_engine"
-    given = OmegaConf.select(config, f"{engine}.engine_kwargs.gloo") or {}
+    kwargs = OmegaConf.select(config, f"{engine}.engine_kwargs.gloo") or {}
     dtype = str(config.actor_rollout_ref.rollout.dtype)
     defaults = {
         "rollout_dtype": (dtype, "halves the traffic where the trainer holds fp32"),
@@ -78,7 +78,7 @@ def _derive_gloo_settings(
     derived = [
         DerivedSetting(f"{engine}.engine_kwargs.gloo.{key}", value, reason)
         for key, (value, reason) in defaults.items()
-        if key not in given
+        if key not in kwargs
     ]
     module = f"{engine}.custom_backend_module"
     if OmegaConf.select(config, module) is None:
@@ -92,22 +92,28 @@ def _derive_correction(config: DictConfig, settings: OneOffPipelineConfig) -> li
     AReaL (arXiv 2505.24298) measured AIME24 at staleness 1: 42.1 decoupled, 41.8 naive. The naive
     objective falls far behind at larger staleness.
     """
-    given = config.algorithm.rollout_correction
-    is_default = given.rollout_is is None and given.rollout_rs is None and not given.bypass_mode
+    correction = config.algorithm.rollout_correction
+    is_default = (
+        correction.rollout_is is None
+        and correction.rollout_rs is None
+        and not correction.bypass_mode
+    )
     if settings.correction == "auto" and not is_default:
         raise ConfigError(
             f"{CORRECTION}: {PIPELINE_KEY}.correction=auto chooses the correction itself, but "
-            f"rollout_is={given.rollout_is}, rollout_rs={given.rollout_rs}, "
-            f"bypass_mode={given.bypass_mode} are set; set {PIPELINE_KEY}.correction=as_configured "
-            "to use them"
+            f"rollout_is={correction.rollout_is}, rollout_rs={correction.rollout_rs}, "
+            f"bypass_mode={correction.bypass_mode} are set; set "
+            f"{PIPELINE_KEY}.correction=as_configured to use them"
         )
     derived = []
     if settings.correction == "auto" and settings.staleness > 0:
-        given.rollout_is = "token"
-        reason = f"staleness {settings.staleness}, truncated at {given.rollout_is_threshold}"
+        correction.rollout_is = "token"
+        reason = f"staleness {settings.staleness}, truncated at {correction.rollout_is_threshold}"
         derived.append(DerivedSetting(f"{CORRECTION}.rollout_is", "token", reason))
     needs_log_probs = (
-        given.rollout_is is not None or given.rollout_rs is not None or given.bypass_mode
+        correction.rollout_is is not None
+        or correction.rollout_rs is not None
+        or correction.bypass_mode
     )
     if needs_log_probs and not config.actor_rollout_ref.rollout.calculate_log_probs:
         config.actor_rollout_ref.rollout.calculate_log_probs = True
@@ -118,13 +124,15 @@ def _derive_correction(config: DictConfig, settings: OneOffPipelineConfig) -> li
 
 def describe_correction(config: DictConfig) -> str:
     """The effective off-policy correction in words, for the start-up report."""
-    given = config.algorithm.rollout_correction
-    if given.bypass_mode:
-        return f"bypass (old_log_prob are the rollout's log-probs), loss {given.loss_type}"
+    correction = config.algorithm.rollout_correction
+    if correction.bypass_mode:
+        return f"bypass (old_log_prob are the rollout's log-probs), loss {correction.loss_type}"
     weights = "no importance weights"
-    if given.rollout_is:
-        weights = f"{given.rollout_is}-level importance weights <= {given.rollout_is_threshold}"
+    if correction.rollout_is:
+        weights = (
+            f"{correction.rollout_is}-level importance weights <= {correction.rollout_is_threshold}"
+        )
     parts = ["decoupled (old_log_prob recomputed)", weights]
-    if given.rollout_rs:
-        parts.append(f"rejection {given.rollout_rs} at {given.rollout_rs_threshold}")
+    if correction.rollout_rs:
+        parts.append(f"rejection {correction.rollout_rs} at {correction.rollout_rs_threshold}")
     return ", ".join(parts)

@@ -19,7 +19,7 @@ from typing import Any
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from verl_pipeline.filters.apply import apply_filters
+from verl_pipeline.filters.filter_chain import apply_filters
 from verl_pipeline.verl_adapter.config_checks import load_drop_only_filters
 from verl_pipeline.verl_adapter.filtering_trainer import GROUP_RELATIVE, read_length_limits
 from verl_pipeline.verl_adapter.trajectory_store import VALIDATION, drop_rows, read_trajectories

@@ -26,7 +26,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.rollout.utils import get_max_position_embeddings
 
-from verl_pipeline.filters.apply import apply_filters
+from verl_pipeline.filters.filter_chain import apply_filters
 from verl_pipeline.filters.protocol import Filter
 from verl_pipeline.filters.truncation import LengthLimits, find_end_token_ids
 from verl_pipeline.trainer.batch import TrajectoryBatch

@@ -61,7 +61,7 @@ class InOrderReplayBuffer:
     def wait_until_sampled(self) -> None:
         """Wait until no training prompt is pending or running."""
         tags = self._wait_for_prompts(TRAIN, lambda prompt: True)
-        self._abandon(find_missing_sessions(tags))
+        self._mark_abandoned(find_missing_sessions(tags))
 
     def find_held_batches(self) -> dict[int, set[int]]:
         """Batches in TransferQueue, each with the weight versions that sampled it."""
@@ -143,12 +143,12 @@ class InOrderReplayBuffer:
     def _report_sampling(self, tags: dict[str, dict]) -> SamplingReport:
         prompts = {key: tag for key, tag in tags.items() if tag.get("is_prompt", False)}
         missing = find_missing_sessions(tags)
-        self._abandon(missing)
+        self._mark_abandoned(missing)
         errors = [error for tag in prompts.values() for error in tag.get("errors", {}).values()]
         group_sizes = {key: tag.get("sessions", 0) for key, tag in prompts.items()}
         return SamplingReport(group_sizes, len(missing), errors[0] if errors else None)
 
-    def _abandon(self, missing: set[tuple[str, int]]) -> None:
+    def _mark_abandoned(self, missing: set[tuple[str, int]]) -> None:
         """Count each once: only the next sync may have to abort its request."""
         self.abandoned |= missing - self._abandoned_before
         self._abandoned_before |= missing

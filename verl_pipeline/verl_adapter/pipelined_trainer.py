@@ -125,11 +125,11 @@ class OneOffPipelineTrainer(FilteringTrainer):
 
     def _init_resource_pool_mgr(self) -> None:
         # The pools share no process, so their engines start side by side.
-        self._server_start.begin(self.config)
+        self._server_start.start_servers(self.config)
         super()._init_resource_pool_mgr()
 
     def _setup(self) -> None:
-        with self._server_start.end_on_error():
+        with self._server_start.end_servers_on_error():
             super()._setup()
             manager = self._server_start.wait_for_manager(self.settings.deadlines.start_s)
         self.rollout_pool = RolloutPool(
@@ -146,7 +146,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
         return self.rollout_pool.make_client()
 
     def on_init_end(self) -> None:
-        with self._server_start.end_on_error():
+        with self._server_start.end_servers_on_error():
             self.send_weights(self.global_steps)
 
     def on_train_begin(self) -> None:

@@ -29,7 +29,7 @@ class ServerStart:
 
     _manager: Future[LLMServerManager] | None = None
 
-    def begin(self, config: DictConfig) -> None:
+    def start_servers(self, config: DictConfig) -> None:
         """Start the servers; returns at once."""
         executor = ThreadPoolExecutor(max_workers=1)
         self._manager = executor.submit(LLMServerManager.create, config=config)
@@ -51,7 +51,7 @@ class ServerStart:
             ) from error
 
     @contextmanager
-    def end_on_error(self):
+    def end_servers_on_error(self):
         """On any error inside, end the servers that were begun before the error is raised."""
         try:
             yield

@@ -126,7 +126,7 @@ class GlooBroadcast:
     def finalize(self) -> None:
         """Does nothing: group and buckets stay for the next sync."""
 
-    def _broadcast(self, tensor: torch.Tensor):
+    def _broadcast_tensor(self, tensor: torch.Tensor):
         options = torch.distributed.BroadcastOptions()
         options.rootRank = 0
         assert self._group is not None
@@ -156,7 +156,7 @@ class GlooBroadcast:
         under_way: list = []
         bucket, spare = self._buckets
 
-        async def flush(is_last: bool) -> None:
+        async def send_bucket(is_last: bool) -> None:
             nonlocal bucket, spare, entries, offset, under_way
             header = torch.frombuffer(
                 bytearray(pickle.dumps(BucketHeader(entries, offset, is_last, tensors))),
@@ -167,7 +167,8 @@ class GlooBroadcast:
             await _wait_for_broadcasts(under_way)
             # The work objects do not own their tensors: keep them until the wait.
             under_way = [
-                (self._broadcast(tensor), tensor) for tensor in (size, header, bucket[:offset])
+                (self._broadcast_tensor(tensor), tensor)
+                for tensor in (size, header, bucket[:offset])
             ]
             bucket, spare = spare, bucket
             entries, offset = [], 0
@@ -182,7 +183,7 @@ class GlooBroadcast:
                     f"checkpoint_engine.update_weights_bucket_megabytes={self.bucket_size >> 20}"
                 )
             if offset + weight.nbytes > self.bucket_size:
-                await flush(is_last=False)
+                await send_bucket(is_last=False)
             # uint8, shape (nbytes,): the place of this tensor in the bucket.
             payload = bucket[offset : offset + weight.nbytes]
             payload.view(weight.dtype).view(weight.shape).copy_(weight)
@@ -190,7 +191,7 @@ class GlooBroadcast:
             entries.append(Entry(name, weight.shape, weight.dtype, offset, checksum))
             total, tensors = total + weight.nbytes, tensors + 1
             offset = -(-(offset + weight.nbytes) // ALIGNMENT) * ALIGNMENT
-        await flush(is_last=True)
+        await send_bucket(is_last=True)
         await _wait_for_broadcasts(under_way)
         return {"weight_sync/bytes": float(total), "weight_sync/tensors": float(tensors)}
 
@@ -216,12 +217,12 @@ class GlooBroadcast:
 
     async def _receive_bucket(self, buffer: torch.Tensor) -> BucketHeader:
         size = torch.empty(1, dtype=torch.int64)
-        await _wait_for_broadcasts([(self._broadcast(size), size)])
+        await _wait_for_broadcasts([(self._broadcast_tensor(size), size)])
         header = torch.empty(int(size), dtype=torch.uint8)
-        await _wait_for_broadcasts([(self._broadcast(header), header)])
+        await _wait_for_broadcasts([(self._broadcast_tensor(header), header)])
         # Written by our own sender within this job.
         bucket: BucketHeader = pickle.loads(header.numpy().tobytes())
-        await _wait_for_broadcasts([(self._broadcast(buffer[: bucket.length]), buffer)])
+        await _wait_for_broadcasts([(self._broadcast_tensor(buffer[: bucket.length]), buffer)])
         return bucket
 
     def view_payload(self, entry: Entry, which: int) -> torch.Tensor:

@@ -6,7 +6,6 @@ Invariants:
 * Both processes map it once, because the first touch of memory costs more than a copy.
 """
 
-import functools
 import os
 import weakref
 from collections.abc import Callable
@@ -61,27 +60,3 @@ def create_segment(size: int, owner: object) -> Segment:
     memory = torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
     shared.close()  # the tensor has its own mapping
     return Segment(shared.name, memory, forget_name)
-
-
-class _KeptMapping:
-    """verl's receiver closes this after each sync; the mapping itself stays."""
-
-    def close(self) -> None:
-        return None
-
-
-def cache_rebuilt_segments(rebuild: Callable) -> Callable:
-    """Make verl's ``rebuild_shared_memory(name, size, dtype)`` keep our segments mapped."""
-    mapped: dict[str, torch.Tensor] = {}
-
-    @functools.wraps(rebuild)
-    def rebuild_shared_memory(name: str, size: int, dtype: torch.dtype = torch.uint8):
-        if not name.startswith(SEGMENT_PREFIX):
-            return rebuild(name, size, dtype)
-        if name not in mapped:
-            mapped[name] = torch.from_file(
-                f"/dev/shm/{name}", shared=True, size=size, dtype=torch.uint8
-            )
-        return mapped[name].view(dtype), _KeptMapping()
-
-    return rebuild_shared_memory

@@ -35,7 +35,7 @@ from recipes.deepcoder.data.problem_records import (
 from recipes.deepcoder.data.stage_cache import compute_key
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.evaluation.eval_settings import EvalConfig, SamplingConfig
-from verl_pipeline.evaluation.run import run_evaluation
+from verl_pipeline.evaluation.evaluation_run import run_evaluation
 from verl_pipeline.evaluation.store import JsonLinesFile, read_lines
 
 

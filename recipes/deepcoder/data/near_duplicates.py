@@ -245,7 +245,7 @@ def hash_tests(problem: Problem) -> dict[int, int]:
     Of assert statements, only those that compare a call with ``==`` count.
     """
     pairs = (pair for test in problem.tests for pair in _list_test_pairs(test))
-    hashes = ((_hash_text(given), _hash_text(expected)) for given, expected in pairs)
+    hashes = ((_hash_text(argument), _hash_text(expected)) for argument, expected in pairs)
     return dict(sorted(hashes)[:MAX_COMPARED_TESTS])
 
 

@@ -1,10 +1,8 @@
 """verl's checkpoints of a stage: which one is complete, and which model and run it fits.
 
-    <checkpoints>/latest_checkpointed_iteration.txt    verl writes it last: the complete step
-    <checkpoints>/global_step_<k>/                     actor, critic, data.pt, transfer_queue
-
-At the transition between two stages, the next stage gets links to the weights and the optimizer of
-the last checkpoint.
+A step's folder holds ``actor``, ``critic``, ``data.pt`` and ``transfer_queue``
+(:mod:`verl_pipeline.verl_adapter.checkpoint_layout`). At the transition between two stages, the
+next stage gets links to the weights and the optimizer of the last checkpoint.
 
 Invariants:
 * A checkpoint is complete when verl's marker says so, not when its folder exists.
@@ -14,7 +12,6 @@ Invariants:
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,13 @@ from omegaconf import DictConfig
 
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.store import write_text
-from verl_pipeline.evaluation.watch import LATEST_STEP_FILE
+from verl_pipeline.verl_adapter.checkpoint_layout import (
+    LATEST_STEP_FILE,
+    find_shard_ranks,
+    get_step_folder,
+    list_steps,
+    read_latest_step,
+)
 
 # Fields of a model's config.json that decide whether the tensors of a checkpoint fit.
 MODEL_FIELDS = (
@@ -45,11 +48,8 @@ def find_latest_step(checkpoints: Path) -> int | None:
     Returns:
         None if no checkpoint is complete, or if verl is writing the marker at this moment.
     """
-    marker = checkpoints / LATEST_STEP_FILE
-    text = marker.read_text().strip() if marker.is_file() else ""
-    if text.isdigit() and get_step_folder(checkpoints, int(text)).is_dir():
-        return int(text)
-    return None
+    step = read_latest_step(checkpoints)
+    return step if step is not None and get_step_folder(checkpoints, step).is_dir() else None
 
 
 def repair_marker(checkpoints: Path) -> None:
@@ -60,15 +60,7 @@ def repair_marker(checkpoints: Path) -> None:
     """
     marker = checkpoints / LATEST_STEP_FILE
     if marker.is_file() and not marker.read_text().strip():
-        matches = (
-            re.fullmatch(r"global_step_(\d+)", folder.name) for folder in checkpoints.iterdir()
-        )
-        write_text(marker, str(max(int(match[1]) for match in matches if match)))
-
-
-def get_step_folder(checkpoints: Path, step: int) -> Path:
-    """Return verl's folder of a step."""
-    return checkpoints / f"global_step_{step}"
+        write_text(marker, str(max(list_steps(checkpoints))))
 
 
 def link_checkpoint(source: Path, target: Path, step: int) -> None:
@@ -126,10 +118,10 @@ def check_checkpoint(folder: Path, config: DictConfig) -> None:
                 "model or another --output"
             )
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    shards = list((folder / "actor").glob("model_world_size_*_rank_*.pt"))
-    if shards and not any(path.name.startswith(f"model_world_size_{ranks}_") for path in shards):
+    wrote = find_shard_ranks(folder)
+    if wrote and ranks not in wrote:
         raise CheckpointError(
-            f"{folder}: {len(shards)} trainer ranks wrote this checkpoint, but trainer.nnodes x "
+            f"{folder}: {max(wrote)} trainer ranks wrote this checkpoint, but trainer.nnodes x "
             f"n_gpus_per_node={ranks} trainer ranks cannot read it; use as many as wrote it"
         )
 

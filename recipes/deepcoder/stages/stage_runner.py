@@ -35,7 +35,6 @@ from recipes.deepcoder.stages.run_state import (
 from recipes.deepcoder.stages.stage_checkpoints import (
     check_checkpoint,
     find_latest_step,
-    get_step_folder,
     link_checkpoint,
     repair_marker,
 )
@@ -56,6 +55,7 @@ from recipes.deepcoder.stages.stage_overrides import RunSettings, build_stream_o
 from recipes.deepcoder.stages.training_process import TrainingError, TrainingProcess
 from verl_pipeline.main import EXIT_BAD_CONFIG
 from verl_pipeline.progress import make_progress_bars
+from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 
 POLL_INTERVAL_S = 0.5
 # Lines of a failed training's log that its error shows.

@@ -8,13 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from verl_pipeline.cli import app
-from verl_pipeline.evaluation import watch
+from verl_pipeline.evaluation import checkpoint_watcher
 from verl_pipeline.evaluation.checkpoint_evaluation import WatchError, WatchSettings
 from verl_pipeline.evaluation.comparison import ComparisonError, compare_folders
 from verl_pipeline.evaluation.contamination import find_contaminated_problems
 from verl_pipeline.evaluation.data import read_rows
 from verl_pipeline.evaluation.eval_settings import EvalConfig
 from verl_pipeline.evaluation.task import TaskItem, make_conversation
+from verl_pipeline.verl_adapter.checkpoint_layout import LATEST_STEP_FILE
 
 SMALL = "tests.helpers.small_task"
 RUN = ["eval", "--model", "empty", "--tasks", SMALL]
@@ -115,25 +116,27 @@ def test_problems_in_the_training_data_are_found(tmp_path):
 def test_only_complete_checkpoints_count(tmp_path):
     for step in (2, 4, 10):
         (tmp_path / f"global_step_{step}").mkdir()
-    assert watch.list_complete_steps(tmp_path) == []
-    (tmp_path / watch.LATEST_STEP_FILE).write_text("4x")
-    assert watch.list_complete_steps(tmp_path) == []
-    (tmp_path / watch.LATEST_STEP_FILE).write_text("4")
-    assert watch.list_complete_steps(tmp_path) == [2, 4]
+    assert checkpoint_watcher.list_complete_steps(tmp_path) == []
+    (tmp_path / LATEST_STEP_FILE).write_text("4x")
+    assert checkpoint_watcher.list_complete_steps(tmp_path) == []
+    (tmp_path / LATEST_STEP_FILE).write_text("4")
+    assert checkpoint_watcher.list_complete_steps(tmp_path) == [2, 4]
 
 
 def test_a_long_wait_is_an_error_if_a_certain_checkpoint_is_due(tmp_path):
     config = WatchSettings(tmp_path, tmp_path, [], idle_s=10)
-    assert not watch._is_wait_over(config, 9, set()) and watch._is_wait_over(config, 11, {2})
+    assert not checkpoint_watcher._is_wait_over(
+        config, 9, set()
+    ) and checkpoint_watcher._is_wait_over(config, 11, {2})
     with pytest.raises(WatchError, match="a checkpoint has not come"):
-        watch._is_wait_over(config, 11, set())
+        checkpoint_watcher._is_wait_over(config, 11, set())
     config = WatchSettings(tmp_path, tmp_path, [], last_step=8, idle_s=10)
     with pytest.raises(WatchError, match="step 8 has not come"):
-        watch._is_wait_over(config, 11, {2})
+        checkpoint_watcher._is_wait_over(config, 11, {2})
 
 
 def test_the_watcher_refuses_bad_settings_and_names_a_missing_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(watch, "POLL_INTERVAL_S", 0.1)
+    monkeypatch.setattr(checkpoint_watcher, "POLL_INTERVAL_S", 0.1)
     (tmp_path / "run").mkdir()
     small = [str(tmp_path / "run"), "--tasks", SMALL, "--output", str(tmp_path / "out")]
     for arguments, message in [

@@ -14,14 +14,14 @@ from verl_pipeline.evaluation.engines.model_folder import (
 from verl_pipeline.evaluation.engines.vllm_engine import VllmEngine
 from verl_pipeline.evaluation.eval_settings import EngineConfig
 from verl_pipeline.evaluation.task import SamplingParameters, make_conversation
-from verl_pipeline.testing import tiny
+from verl_pipeline.testing import tiny_run
 
 REQUEST = SampleRequest("t", "a", 0, 1, make_conversation("write a"), prefill="aa")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return tiny.write_model(tmp_path_factory.mktemp("model"))
+    return tiny_run.write_model(tmp_path_factory.mktemp("model"))
 
 
 def test_too_long_sequences_are_refused_with_the_fix(model):
@@ -54,7 +54,7 @@ def test_a_model_without_a_chat_template_needs_one(model, tmp_path):
     ):
         VllmEngine(str(bare), EngineConfig())
     template = tmp_path / "template.jinja"
-    template.write_text(tiny.CHAT_TEMPLATE)
+    template.write_text(tiny_run.CHAT_TEMPLATE)
     configured = VllmEngine(str(bare), EngineConfig(chat_template=str(template)))
     assert configured.prompt_tokenizer.tokenize_request(REQUEST) == VllmEngine(
         str(model), EngineConfig()

@@ -9,8 +9,8 @@ from verl_pipeline.evaluation import results
 from verl_pipeline.evaluation.engines import EngineError, FailedRequest, Generation
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
 from verl_pipeline.evaluation.eval_settings import load_eval_config
+from verl_pipeline.evaluation.evaluation_run import run_evaluation
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.run import run_evaluation
 from verl_pipeline.evaluation.store import StoreError, read_lines
 from verl_pipeline.evaluation.task_plan import plan_tasks
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from verl_pipeline.evaluation import answer_methods, refine, scores
+from verl_pipeline.evaluation import answer_methods, scores, second_round
 from verl_pipeline.evaluation.eval_settings import BadSetting, RefineConfig
 from verl_pipeline.evaluation.graders import make_number_key
 from verl_pipeline.evaluation.task import SamplingParameters, TaskItem, make_conversation
@@ -158,7 +158,7 @@ def test_whole_numbers_vote_by_value(answer, key):
 
 
 def test_vanishing_weights_give_no_agreement():
-    assert refine.compute_agreement([make_sample("1", 1.0, logprob=-9999.0)]) == 0.0
+    assert second_round.compute_agreement([make_sample("1", 1.0, logprob=-9999.0)]) == 0.0
 
 
 def test_no_samples_have_no_score():
@@ -172,21 +172,23 @@ def test_problems_with_disagreement_enter_the_second_round():
         "b": [make_sample("9", 0.0), make_sample("9", 0.0)],
     }
     assert (
-        refine.compute_agreement(graded["a"]) == pytest.approx(1 / 3)
-        and refine.compute_agreement(graded["b"]) == 1.0
+        second_round.compute_agreement(graded["a"]) == pytest.approx(1 / 3)
+        and second_round.compute_agreement(graded["b"]) == 1.0
     )
-    assert refine.compute_agreement([make_sample(None, 0.0)]) == 0.0
+    assert second_round.compute_agreement([make_sample(None, 0.0)]) == 0.0
     unsure = RefineConfig(n=1, agreement=0.1, confidence=0.5)
-    assert refine.find_uncertain_problems(
+    assert second_round.find_uncertain_problems(
         {"b": [make_sample("9", 0.0, logprob=math.log(0.4))]}, unsure
     ) == ["b"]
     assert (
-        refine.find_uncertain_problems(
+        second_round.find_uncertain_problems(
             {"b": [make_sample("9", 0.0, logprob=math.log(0.6))]}, unsure
         )
         == []
     )
-    requests = list(refine.make_requests("t", "chat", ITEMS, graded, config, SamplingParameters()))
+    requests = list(
+        second_round.make_requests("t", "chat", ITEMS, graded, config, SamplingParameters())
+    )
     assert [(request.id, request.sample) for request in requests] == [
         ("a", 0),
         ("a", 1),
@@ -201,7 +203,7 @@ def test_problems_with_disagreement_enter_the_second_round():
 @pytest.mark.parametrize(("shown", "has_feedback"), [(False, True), (True, False), (None, False)])
 def test_a_second_round_never_reveals_hidden_tests(shown, has_feedback):
     graded = {"a": [make_sample("1", 0.0, shown=shown), make_sample("2", 0.0, shown=shown)]}
-    for request in refine.make_requests(
+    for request in second_round.make_requests(
         "t", "chat", ITEMS, graded, RefineConfig(n=2, agreement=0.9), SamplingParameters()
     ):
         text = request.messages[-1]["content"]
@@ -217,6 +219,6 @@ def test_both_rounds_vote_and_count_in_the_cost():
     second = {
         "a": [make_sample("2", 0.0, 50), make_sample("1", 1.0, 50), make_sample("1", 1.0, 50)]
     }
-    plain, weighted = refine.score_both_rounds(graded, second)
+    plain, weighted = second_round.score_both_rounds(graded, second)
     assert plain["value"] == weighted["value"] == 0.5
     assert plain["tokens_per_problem"] == (350 + 200) / 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from verl_pipeline.filters import BatchView, load_filters
-from verl_pipeline.filters.apply import apply_filters
+from verl_pipeline.filters.filter_chain import apply_filters
 
 FOLDER = Path(__file__).parents[3] / "examples" / "custom_filter"
 

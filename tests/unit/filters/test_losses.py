@@ -30,7 +30,7 @@ from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 from verl.workers.config import FSDPActorConfig
 
 from verl_pipeline.filters import BatchView, load_filters
-from verl_pipeline.filters.apply import apply_filters
+from verl_pipeline.filters.filter_chain import apply_filters
 
 LIMIT = 4
 ROWS = [("p", 1.0, 2, False), ("p", 0.0, 4, False), ("p", 0.0, 4, True), ("p", 1.0, 4, True)]

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verl_pipeline.filters import BatchView, Decision, load_filters
-from verl_pipeline.filters.apply import apply_filters
+from verl_pipeline.filters.filter_chain import apply_filters
 from verl_pipeline.filters.truncation import LengthLimits, find_end_token_ids
-from verl_pipeline.testing import tiny
+from verl_pipeline.testing import tiny_run
 
 EOS, OTHER_EOS, WORD = 2, 7, 11
 LIMITS = LengthLimits(
@@ -44,7 +44,7 @@ def test_truncated_is_at_the_limit_without_an_end(prompt, length, last, truncate
 def test_all_ids_that_end_a_sequence_are_known(tmp_path):
     from transformers import AutoTokenizer, GenerationConfig
 
-    path = str(tiny.write_model(tmp_path / "model"))
+    path = str(tiny_run.write_model(tmp_path / "model"))
     tokenizer = AutoTokenizer.from_pretrained(path)
     assert find_end_token_ids(tokenizer, path) == {tokenizer.eos_token_id}
     GenerationConfig(eos_token_id=[0, tokenizer.eos_token_id]).save_pretrained(path)

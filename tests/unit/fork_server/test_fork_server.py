@@ -2,9 +2,12 @@
 
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +17,14 @@ import pytest
 from tests.helpers.patience import scale_deadline
 from verl_pipeline.fork_server import client
 from verl_pipeline.fork_server.client import ForkedProcess
+from verl_pipeline.fork_server.launcher import describe_process, read_number, send_request
+from verl_pipeline.fork_server.server import Server
 from verl_pipeline.processes import wait_until_ended
 
 # Imported by the server and by no program here: tells a fork from a plain Python.
 MARK = "xml.dom.minidom"
 STATE = f"""
-import json, os, signal, sys
+import json, os, resource, signal, sys
 ignored = [int(n) for n in signal.valid_signals() if n not in (9, 19)
            and signal.getsignal(n) is signal.SIG_IGN]
 print(json.dumps({{
@@ -28,7 +33,9 @@ print(json.dumps({{
     "umask": os.umask(0o22), "nice": os.nice(0), "ignored": ignored,
     "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
     "processors": sorted(os.sched_getaffinity(0)), "main": sys.modules["__main__"].__name__,
-    "input": sys.stdin.read(), "leader": os.getsid(0) == os.getpid(),
+    "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "oom": open("/proc/self/oom_score_adj").read(), "input": sys.stdin.read(),
+    "leader": os.getsid(0) == os.getpid(),
 }}), flush=True)
 print({MARK!r} in sys.modules, file=sys.stderr, flush=True)
 """
@@ -69,6 +76,8 @@ def ignore_and_block():
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     os.umask(0o027)
     os.nice(3)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, 400))
+    Path("/proc/self/oom_score_adj").write_text("500")
 
 
 @pytest.mark.parametrize("kind", ["script", "-c", "-m"])
@@ -133,7 +142,14 @@ def test_forks_draw_different_random_numbers(server):
     assert first[0] != second[0] and first[1] != second[1]
 
 
-@pytest.mark.parametrize("changed", [{"VLLM_LOGGING_LEVEL": "DEBUG"}, {"PYTHONPATH": "/elsewhere"}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"VLLM_LOGGING_LEVEL": "DEBUG"},
+        {"PYTHONPATH": "/elsewhere"},
+        {"HF_HUB_CACHE": "/elsewhere"},
+    ],
+)
 def test_what_imports_read_differently_gets_a_plain_python(server, changed):
     program = f"import sys; print({MARK!r} in sys.modules)"
     done = run(server, "-c", program, forked=True, env={**os.environ, **changed})
@@ -235,3 +251,73 @@ def test_ray_is_told_of_the_launcher_unless_the_user_chose_a_python(server):
     assert client.add_launcher({"py_executable": None}) == {"py_executable": str(server.launcher)}
     chosen = {"py_executable": "uv run"}
     assert client.add_launcher(chosen) == chosen
+    for chosen in ({"pip": ["six"]}, {"conda": "other"}):
+        assert client.add_launcher(chosen) == chosen
+
+
+def test_a_folder_without_programs_is_named(monkeypatch):
+    monkeypatch.setattr(client.os, "access", lambda _path, _mode: False)
+    with pytest.raises(PermissionError, match="noexec"), own_server([MARK]):
+        pass
+
+
+@contextmanager
+def server_thread(address):
+    """A server in a thread of this process, for requests that it refuses."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(address))
+    listener.listen()
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor() as executor:
+        served = executor.submit(Server(listener, reading).serve)
+        yield
+        os.close(writing)
+        assert served.result(scale_deadline(10)) is None
+    listener.close()
+    os.close(reading)
+
+
+def test_the_server_goes_on_after_a_request_that_it_cannot_fulfil(tmp_path, monkeypatch):
+    def fail():
+        raise BlockingIOError("planted: no more processes")
+
+    monkeypatch.setattr(os, "fork", fail)
+    request = describe_process(["-c", "pass"], dict(os.environ))
+    with server_thread(tmp_path / "socket"):
+        for wrong in (request, {}, {**request, "environment": None}, request):
+            connection = send_request(str(tmp_path / "socket"), wrong, [1], [1])
+            assert read_number(connection) == 0
+            connection.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(tmp_path / "socket"))
+            connection.sendall((3).to_bytes(8, "big") + b"no.")
+            assert connection.recv(2) == b"0\n"
+
+
+IN_A_FORK_OF_A_FORK = f"""
+import os, sys
+paths = [f"/proc/self/fd/{{number}}" for number in os.listdir("/proc/self/fd")]
+held = [os.readlink(path) for path in paths if os.path.exists(path)]
+print({MARK!r} in sys.modules, [name for name in held if name.endswith("lock")], flush=True)
+"""
+IN_A_FORK = f"""
+import fcntl, os, tempfile
+from pathlib import Path
+from verl_pipeline.fork_server import client
+from verl_pipeline.processes import remove_at_exit
+folder = Path(tempfile.mkdtemp())
+remove_at_exit(folder)
+lock = open(folder / "lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("before")
+server = client.start_server([], {{}})
+process = client.ForkedProcess(server, ["-c", {IN_A_FORK_OF_A_FORK!r}],
+                               environment=dict(os.environ), folder=folder, output=1)
+print(process.wait(60), folder.exists(), flush=True)
+client.stop_server()
+"""
+
+
+def test_a_server_within_a_fork_holds_nothing_of_its_owner(server):
+    done = run(server, "-c", IN_A_FORK, forked=True)
+    assert done.stdout.splitlines() == ["before", "True []", "0 True"], done.stderr

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from verl_pipeline.testing import tiny
+from verl_pipeline.testing import tiny_run
 from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter.prompt_stream import make_permutation
 
@@ -16,9 +16,9 @@ ROWS = 11
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stream")
-    tiny.write_model(folder / "model")
-    tiny.write_data(folder / "train.parquet", ROWS)
-    tiny.write_data(folder / "heldout.parquet", 4)
+    tiny_run.write_model(folder / "model")
+    tiny_run.write_data(folder / "train.parquet", ROWS)
+    tiny_run.write_data(folder / "heldout.parquet", 4)
     return folder
 
 

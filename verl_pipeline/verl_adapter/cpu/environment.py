@@ -4,11 +4,12 @@ Invariant: what the user has set wins (``setdefault`` semantics). A Ray that thi
 inherits the variables; a Ray that already runs must have been started with them.
 """
 
-import atexit
 import os
-import shutil
+import sys
 import tempfile
 from pathlib import Path
+
+from verl_pipeline.processes import remove_at_exit
 
 CPU_ENVIRONMENT: dict[str, str] = {
     # verl's platform registry; ours registers under this name.
@@ -26,7 +27,7 @@ CPU_ENVIRONMENT: dict[str, str] = {
     # TransferQueue would set torch to 8 threads around each of its calls.
     "TQ_NUM_THREADS": "1",
     # Ray starts workers at 15, at which anything else on the machine starves them: here they do all
-    # the work. Forks of the fork server have 0 too.
+    # the work.
     "RAY_worker_niceness": "0",
     # Ray would otherwise blank the accelerator variables of actors that ask for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -34,8 +35,8 @@ CPU_ENVIRONMENT: dict[str, str] = {
     "VERL_LOGGING_LEVEL": "WARNING",
 }
 
-# What the processes of a run import of others: what verl's and Ray's modules ask for, found by
-# watching their imports, and vLLM's server, engine and worker. One that is missing costs time only.
+# What the fork server imports: the modules that verl and Ray import from other packages, and vLLM's
+# server, engine and worker. A module that is missing here costs time only.
 WARM_MODULES = """
 torch tensordict torchdata.stateful_dataloader peft.utils.save_and_load datasets pandas
 transformers.models.auto.modeling_auto transformers.models.auto.processing_auto
@@ -84,7 +85,7 @@ def set_environment() -> None:
         # 107 bytes.
         sockets = tempfile.mkdtemp(prefix="verl-pipeline-")
         os.environ["VLLM_RPC_BASE_PATH"] = sockets
-        atexit.register(shutil.rmtree, sockets, ignore_errors=True)
+        remove_at_exit(Path(sockets))
 
 
 def warm_up_processes(argv: list[str]) -> None:
@@ -107,4 +108,7 @@ def warm_up_processes(argv: list[str]) -> None:
         name: os.environ.get(name, value)
         for name, value in (CPU_ENVIRONMENT | {"VLLM_LOGGING_LEVEL": "WARN"}).items()
     }
-    start_server(WARM_MODULES, environment, COLD_PACKAGES)
+    try:
+        start_server(WARM_MODULES, environment, COLD_PACKAGES)
+    except OSError as error:
+        print(f"no fork server, so this run starts slowly: {error}", file=sys.stderr)

@@ -80,7 +80,7 @@ def map_received_weights_once(module) -> None:
     Args:
         module: the freshly imported ``verl.workers.rollout.vllm_rollout.bucketed_weight_transfer``.
     """
-    from verl_pipeline.weight_sync.shared_segment import cache_rebuilt_segments
+    from verl_pipeline.verl_adapter.cpu.kept_segments import cache_rebuilt_segments
 
     module.rebuild_shared_memory = cache_rebuilt_segments(module.rebuild_shared_memory)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from recipes.deepcoder.data.preparation import Preparation, PreparationResult
 from recipes.deepcoder.data.preparation_loader import load_preparation
 from recipes.deepcoder.data.preparation_report import write_reports
-from verl_pipeline.testing.tiny import write_model
+from verl_pipeline.testing.tiny_run import write_model
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import yaml
 
 from recipes.deepcoder.stages.stage_loader import load_hardware, load_runs
 from recipes.deepcoder.stages.stage_overrides import RunSettings
-from verl_pipeline.testing import tiny
+from verl_pipeline.testing import tiny_run
 
 ONE_DEVICE = {"nodes": 1, "devices": 1}
 STAGE: dict[str, Any] = {
@@ -39,9 +39,9 @@ HARDWARE: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-stages")
-    tiny.write_model(folder / "model")
-    tiny.write_data(folder / "data" / "train.parquet", 22)
-    tiny.write_data(folder / "data" / "heldout.parquet", 4)
+    tiny_run.write_model(folder / "model")
+    tiny_run.write_data(folder / "data" / "train.parquet", 22)
+    tiny_run.write_data(folder / "data" / "heldout.parquet", 4)
     return folder
 
 

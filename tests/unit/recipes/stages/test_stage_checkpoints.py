@@ -11,12 +11,11 @@ from recipes.deepcoder.stages.stage_checkpoints import (
     CheckpointError,
     check_checkpoint,
     find_latest_step,
-    get_step_folder,
     link_checkpoint,
     repair_marker,
 )
-from verl_pipeline.evaluation.watch import LATEST_STEP_FILE
-from verl_pipeline.testing import tiny
+from verl_pipeline.testing import tiny_run
+from verl_pipeline.verl_adapter.checkpoint_layout import LATEST_STEP_FILE, get_step_folder
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def test_a_removed_checkpoint_is_named(first, tmp_path):
 def test_the_checkpoint_of_another_model_is_refused(first, tiny_folder, tmp_path):
     folder = get_step_folder(first, 4)
     check_checkpoint(folder, make_config(tiny_folder / "model"))
-    other = tiny.write_model(tmp_path / "other")
+    other = tiny_run.write_model(tmp_path / "other")
     published = json.loads((other / "config.json").read_text())
     for field, value in (("num_hidden_layers", 1), ("hidden_size", 32), ("vocab_size", 99)):
         layers = (

@@ -128,7 +128,7 @@ def make_overrides(directory: Path, *, rows: int = 22, batch: int = 4, n: int = 
         "actor_rollout_ref.rollout.max_model_len=128",
         "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=16",
         "algorithm.adv_estimator=grpo",
-        "reward.custom_reward_function.path=pkg://verl_pipeline.testing.tiny",
+        "reward.custom_reward_function.path=pkg://verl_pipeline.testing.tiny_run",
         "reward.custom_reward_function.name=compute_score",
         "trainer.val_before_train=False",
         "trainer.test_freq=-1",

@@ -18,7 +18,7 @@ from typing import Any
 from verl_pipeline.testing.runs import TRAJECTORIES
 from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopManager, PipelineAgentLoopWorker
 
-MANAGER = "verl_pipeline.testing.seeded.SeededAgentLoopManager"
+MANAGER = "verl_pipeline.testing.seeded_rollout.SeededAgentLoopManager"
 
 
 def compute_seed(step: int, row: int, session: int) -> int:

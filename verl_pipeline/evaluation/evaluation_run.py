@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from verl_pipeline.evaluation import refine, results
+from verl_pipeline.evaluation import results, second_round
 from verl_pipeline.evaluation.answer_methods import load_scorer
 from verl_pipeline.evaluation.engines import Engine
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
@@ -60,7 +60,7 @@ def run_evaluation(
     ):
         if any(item.problem for plan in plans for item in plan.data.items):
             grader.check_sandbox()
-        extra_tokens = refine.EXTRA_PROMPT_TOKENS if config.refine.n else 0
+        extra_tokens = second_round.EXTRA_PROMPT_TOKENS if config.refine.n else 0
         for plan in plans:
             # All samples of a problem share its prompt: every n-th request covers every prompt.
             first_requests = plan.make_requests(config.style)[:: plan.sampling.n]

@@ -16,7 +16,6 @@ Invariants:
 
 import json
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,10 @@ from verl_pipeline.evaluation.checkpoint_evaluation import (
 from verl_pipeline.evaluation.eval_settings import load_eval_config
 from verl_pipeline.evaluation.store import lock_folder, write_json, write_lines
 from verl_pipeline.evaluation.task_plan import plan_tasks
+from verl_pipeline.verl_adapter.checkpoint_layout import list_steps, read_latest_step
 from verl_pipeline.verl_adapter.tracking import list_trackers, open_tracking
 
 POLL_INTERVAL_S = 5.0
-# verl writes this file last; it holds the latest complete step.
-LATEST_STEP_FILE = "latest_checkpointed_iteration.txt"
 
 
 def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str, Any]]:
@@ -85,16 +83,8 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
 
 def list_complete_steps(checkpoints: Path) -> list[int]:
     """Return the steps whose checkpoints verl has completed and not yet removed, in order."""
-    marker = checkpoints / LATEST_STEP_FILE
-    if not marker.is_file():
-        return []
-    text = marker.read_text().strip()
-    latest = int(text) if text.isdigit() else 0  # no number: verl is writing the file
-    matches = (
-        re.fullmatch(r"global_step_(\d+)", folder.name)
-        for folder in checkpoints.glob("global_step_*")
-    )
-    return sorted(step for match in matches if match and (step := int(match[1])) <= latest)
+    latest = read_latest_step(checkpoints) or 0
+    return [step for step in list_steps(checkpoints) if step <= latest]
 
 
 def _check_settings(config: WatchSettings) -> None:

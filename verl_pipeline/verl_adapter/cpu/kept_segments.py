@@ -1,0 +1,36 @@
+"""Keeps the segments that weights are received in mapped in vLLM's worker.
+
+Invariant: verl's own segments are mapped and closed at each sync, as verl does it.
+"""
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+from verl_pipeline.weight_sync.shared_segment import SEGMENT_PREFIX
+
+
+class _KeptMapping:
+    """verl's receiver closes this after each sync; the mapping itself stays."""
+
+    def close(self) -> None:
+        return None
+
+
+def cache_rebuilt_segments(rebuild: Callable) -> Callable:
+    """Make verl's ``rebuild_shared_memory(name, size, dtype)`` keep our segments mapped."""
+    mapped: dict[str, torch.Tensor] = {}
+
+    @functools.wraps(rebuild)
+    def rebuild_shared_memory(name: str, size: int, dtype: torch.dtype = torch.uint8):
+        if not name.startswith(SEGMENT_PREFIX):
+            return rebuild(name, size, dtype)
+        if name not in mapped:
+            # uint8, shape (size,)
+            mapped[name] = torch.from_file(
+                f"/dev/shm/{name}", shared=True, size=size, dtype=torch.uint8
+            )
+        return mapped[name].view(dtype), _KeptMapping()
+
+    return rebuild_shared_memory
