@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from tests.e2e import failing
+from tests.helpers import failing_run
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.testing import equivalence, runs, tiny_run
@@ -32,14 +32,14 @@ def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_dire
     run = runs.run_training(runs_directory / "failures", overrides(runs_directory, share=1.0))
     assert run.returncode == 0, tail(run)
     for step, indices in list(sync_run.list_batches().items())[:3]:
-        missing = 4 * sum(index in (failing.RAISING, failing.HANGING) for index in indices)
-        missing += 3 * (failing.BROKEN_GENERATION in indices)
-        masked = 4 * (failing.BROKEN_GRADER in indices)
+        missing = 4 * sum(index in (failing_run.RAISING, failing_run.HANGING) for index in indices)
+        missing += 3 * (failing_run.BROKEN_GENERATION in indices)
+        masked = 4 * (failing_run.BROKEN_GRADER in indices)
         metrics = run.metrics[step]
         assert metrics["pipeline/infrastructure/missing"] == missing
         assert metrics["pipeline/infrastructure/verdicts"] == masked
         assert metrics["filters/infrastructure/dropped"] == masked
-        assert metrics["filters/lone_survivors"] == (failing.BROKEN_GENERATION in indices)
+        assert metrics["filters/lone_survivors"] == (failing_run.BROKEN_GENERATION in indices)
         # What failed counts nowhere: never as reward 0, not even in the mean.
         assert metrics["critic/score/mean"] == metrics["critic/score/min"] == 0.5
         kept = [record for record in run.trajectories if record["step"] == step]

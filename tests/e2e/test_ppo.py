@@ -2,6 +2,9 @@
 end.
 """
 
+import contextlib
+
+import psutil
 import pytest
 
 from tests.helpers.training_run import check_clean, tail
@@ -10,8 +13,19 @@ from verl_pipeline.testing import runs, tiny_run
 pytestmark = pytest.mark.timeout(1200)
 
 
+def list_starters(processes):
+    """Programs that have started the workers among these processes."""
+    starters = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[0].startswith(("ray::WorkerDict", "ray::vLLMHttpServer")):
+                starters.add(" ".join(process.parent().cmdline()))
+    return starters
+
+
 def test_ppo_with_critic_and_reference_model(tmp_path):
     settings = tiny_run.make_overrides(tmp_path)
+    starters = set()
     run = runs.run_training(
         tmp_path / "run",
         [
@@ -30,6 +44,7 @@ def test_ppo_with_critic_and_reference_model(tmp_path):
             "trainer.save_freq=2",
             f"trainer.default_local_dir={tmp_path / 'checkpoints'}",
         ],
+        watch=lambda processes: starters.update(list_starters(processes)),
     )
     assert run.returncode == 0, tail(run)
     for step in (1, 2, 3, 4):
@@ -41,3 +56,5 @@ def test_ppo_with_critic_and_reference_model(tmp_path):
     assert (tmp_path / "checkpoints" / "global_step_4" / "critic").is_dir()
     assert (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "4"
     check_clean(run)
+    # Else each worker imports for itself, which takes a start from 20 s to 70 s.
+    assert starters and all("fork_server" in starter for starter in starters), starters

@@ -33,11 +33,7 @@ from verl_pipeline.fork_server.forked_process import (
     place_descriptors,
     split_arguments,
 )
-from verl_pipeline.fork_server.warm_imports import (
-    import_modules,
-    select_import_variables,
-    set_by_imports,
-)
+from verl_pipeline.fork_server.warm_imports import import_modules, would_import_the_same
 from verl_pipeline.processes import signal_on_parent_death
 
 # Longest time for a client to send its request, once it has connected.
@@ -206,8 +202,7 @@ def _refuse_request(connection: socket.socket, descriptors: list[int]) -> None:
 
 def can_fulfil_request(request: dict[str, Any]) -> bool:
     """Whether a fork would be what a plain Python with this environment would have become."""
-    imported_with = {k: v for k, v in os.environ.items() if k not in set_by_imports}
-    if select_import_variables(request["environment"]) != select_import_variables(imported_with):
+    if not would_import_the_same(request["environment"]):
         return False
     return split_arguments(request["arguments"]) is not None
 

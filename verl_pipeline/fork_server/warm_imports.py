@@ -14,7 +14,6 @@ from typing import Any
 
 # Read by modules while they are imported; a process that has another value must import for itself.
 IMPORT_VARIABLES = {
-    "LD_LIBRARY_PATH",
     "LD_PRELOAD",
     "PYTHONHASHSEED",
     "PYTHONPATH",
@@ -30,6 +29,15 @@ IMPORT_VARIABLES = {
 IMPORT_PREFIXES = ("HF_", "HUGGINGFACE_", "KMP_", "MKL_", "OMP_", "OPENBLAS_", "TRANSFORMERS_")
 # Variables that the imports have set; those of a plain Python would set them too.
 set_by_imports: dict[str, str] = {}
+# Variables that the imports have read.
+imported_with: dict[str, str] = {}
+
+
+def would_import_the_same(environment: Mapping[str, str]) -> bool:
+    """Whether modules would have read the same variables in this environment."""
+    read = select_import_variables(environment)
+    # A process that has imported the modules itself hands on what they have set.
+    return imported_with == {k: v for k, v in read.items() if set_by_imports.get(k) != v}
 
 
 def select_import_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -66,6 +74,8 @@ def import_modules(names: list[str], excluded: set[str]) -> None:
     that is missing here is missing in the forks as well.
     """
     before = dict(os.environ)
+    imported_with.clear()
+    imported_with.update(select_import_variables(before))
     finder = ExclusionFinder(excluded)
     sys.meta_path.insert(0, finder)
     for name in names:

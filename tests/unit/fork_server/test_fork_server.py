@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.helpers.patience import scale_deadline
-from verl_pipeline.fork_server import client
+from verl_pipeline.fork_server import client, warm_imports
 from verl_pipeline.fork_server.client import ForkedProcess
 from verl_pipeline.fork_server.launcher import describe_process, read_number, send_request
 from verl_pipeline.fork_server.server import Server
@@ -278,10 +278,16 @@ def server_thread(address):
 
 
 def test_the_server_goes_on_after_a_request_that_it_cannot_fulfil(tmp_path, monkeypatch):
+    failures = []
+
     def fail():
+        failures.append("fork")
         raise BlockingIOError("planted: no more processes")
 
     monkeypatch.setattr(os, "fork", fail)
+    monkeypatch.setattr(
+        warm_imports, "imported_with", warm_imports.select_import_variables(os.environ)
+    )
     request = describe_process(["-c", "pass"], dict(os.environ))
     with server_thread(tmp_path / "socket"):
         for wrong in (request, {}, {**request, "environment": None}, request):
@@ -292,6 +298,19 @@ def test_the_server_goes_on_after_a_request_that_it_cannot_fulfil(tmp_path, monk
             connection.connect(str(tmp_path / "socket"))
             connection.sendall((3).to_bytes(8, "big") + b"no.")
             assert connection.recv(2) == b"0\n"
+    assert len(failures) == 2
+
+
+def test_a_fork_has_the_variables_that_imports_set_whoever_set_them(tmp_path, monkeypatch):
+    (tmp_path / "sets_variable.py").write_text("import os; os.environ['MKL_PLANTED'] = 'set'")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ['PYTHONPATH']}")
+    program = f"import os, sys; print(os.environ['MKL_PLANTED'], {MARK!r} in sys.modules)"
+    with own_server([MARK, "numpy", "sets_variable"]) as server:
+        for extra in ({}, {"MKL_PLANTED": "set"}):
+            done = run(server, "-c", program, forked=True, env={**os.environ, **extra})
+            assert done.stdout == "set True\n", done.stderr
+        env = {**os.environ, "MKL_PLANTED": "other"}
+        assert run(server, "-c", program, forked=True, env=env).stdout == "other False\n"
 
 
 IN_A_FORK_OF_A_FORK = f"""
