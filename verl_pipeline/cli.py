@@ -90,7 +90,7 @@ def grade(
     console = Console()
     try:
         sandbox = make_sandbox(tier, workers, url)
-        with sandbox.lend_worker():  # a sandbox that cannot start is said before anything is graded
+        with sandbox.lend_worker():  # fails now if the sandbox cannot start
             pass
     except (SandboxError, ValueError) as error:
         console.print(f"[red]{error}[/]")

@@ -66,7 +66,7 @@ def write_model(directory: Path) -> Path:
 
 
 def write_data(path: Path, rows: int) -> Path:
-    """Write ``rows`` different prompts in verl's schema; the answer that pays is :data:`TARGET`
+    """Write ``rows`` different prompts in verl's schema; the rewarded answer is :data:`TARGET`
     over and over.
     """
     prompts = [f"row {index}: write {TARGET}" for index in range(rows)]

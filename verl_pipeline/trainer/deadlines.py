@@ -1,4 +1,4 @@
-"""Waits that end.
+"""Waits with a deadline.
 
 Invariant: the error says who is awaited, since when, and what to do.
 """

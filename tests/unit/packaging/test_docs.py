@@ -3,6 +3,7 @@
 import ast
 import re
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -125,22 +126,39 @@ def test_every_dotted_name_of_ours_exists():
     assert missing == []
 
 
-def test_the_table_of_rooms_is_what_the_code_imports():
-    table = re.findall(
-        r"^\| `(\w+)/` \|.*\|([^|]*)\|$", (ROOT / "docs/architecture.md").read_text(), re.M
-    )
+def list_imports_between_rooms() -> dict[str, set[str]]:
+    """By room (a folder or a module of the package): the others that it imports, lazily too."""
     package = ROOT / "verl_pipeline"
-    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
-    imported = {
-        room: {
-            other
-            for path in (package / room).rglob("*.py")
-            for other in re.findall(r"^ *from verl_pipeline\.(\w+)", path.read_text(), re.M)
-            if other in rooms - {room}
-        }
-        for room, _cell in table
-    }
-    assert {room: set(re.findall(r"`(\w+)`", cell)) for room, cell in table} == imported
+    imports: dict[str, set[str]] = {}
+    for path in package.rglob("*.py"):
+        room = path.relative_to(package).parts[0].removesuffix(".py")
+        found = imports.setdefault(room, set())
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.module:
+                continue
+            if node.module == "verl_pipeline":
+                found |= {alias.name for alias in node.names}
+            elif node.module.startswith("verl_pipeline."):
+                found.add(node.module.split(".")[1])
+    return {room: (found & imports.keys()) - {room} for room, found in imports.items()}
+
+
+def test_the_table_of_rooms_is_what_the_code_imports():
+    page = (ROOT / "docs/architecture.md").read_text()
+    table = dict(re.findall(r"^\| `(\w+)/` \|.*\|([^|]*)\|$", page, re.MULTILINE))
+    imports = list_imports_between_rooms()
+    folders = {path.parent.name for path in (ROOT / "verl_pipeline").glob("*/__init__.py")}
+    for room in table.keys() & imports.keys():
+        assert set(re.findall(r"`(\w+)`", table[room])) == imports[room] & folders, room
+
+
+def test_rooms_import_each_other_in_no_circle():
+    imports = list_imports_between_rooms()
+    del imports["__init__"]  # it gives the trainer on demand only
+    order = list(TopologicalSorter(imports).static_order())
+    assert order.index("trainer") < order.index("verl_adapter") < order.index("cli")
+    with pytest.raises(CycleError):
+        TopologicalSorter({**imports, "trainer": {"cli"}}).prepare()
 
 
 @pytest.mark.parametrize("link", ["missing.md", "a.md#no-such-heading", "#nothing"])
