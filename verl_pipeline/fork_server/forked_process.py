@@ -67,8 +67,7 @@ def become_process(request: dict[str, Any]) -> None:
     _is_fork = True
     if request["session"]:
         os.setsid()
-    os.environ.clear()
-    os.environ.update(set_by_imports | request["environment"])
+    replace_environment(set_by_imports | request["environment"])
     os.chdir(request["folder"])
     os.umask(request["umask"])
     os.sched_setaffinity(0, request["processors"])
@@ -90,6 +89,19 @@ def become_process(request: dict[str, Any]) -> None:
     renew_state(is_unbuffered="-u" in request["arguments"][:1] or "PYTHONUNBUFFERED" in os.environ)
     gc.unfreeze()
     run_program(request["arguments"])
+
+
+def replace_environment(environment: dict[str, str]) -> None:
+    """Set the variables to these, and change no others.
+
+    What sets a process's title (setproctitle, and Ray's copy of it) looks for the memory of the
+    title in front of the first variable, as the kernel has placed it.
+    """
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def renew_state(is_unbuffered: bool) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 # Read by modules while they are imported; a process that has another value must import for itself.
+# Not among them: LD_PRELOAD and KMP_*, with which vLLM tunes its engine's memory allocator and the
+# threads of OpenMP. A fork goes without: its results are the same, and it has one thread.
 IMPORT_VARIABLES = {
-    "LD_PRELOAD",
     "PYTHONHASHSEED",
     "PYTHONPATH",
     "TORCH_LOGS",
@@ -26,7 +27,7 @@ IMPORT_VARIABLES = {
     "XDG_CACHE_HOME",
 }
 # All variables that begin so are read then, too.
-IMPORT_PREFIXES = ("HF_", "HUGGINGFACE_", "KMP_", "MKL_", "OMP_", "OPENBLAS_", "TRANSFORMERS_")
+IMPORT_PREFIXES = ("HF_", "HUGGINGFACE_", "MKL_", "OMP_", "OPENBLAS_", "TRANSFORMERS_")
 # Variables that the imports have set; those of a plain Python would set them too.
 set_by_imports: dict[str, str] = {}
 # Variables that the imports have read.

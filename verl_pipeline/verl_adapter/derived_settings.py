@@ -18,7 +18,7 @@ from verl_pipeline.trainer.pipeline_config import (
 
 GLOO_MODULE = "verl_pipeline.verl_adapter.checkpoint_engine"
 AGENT_LOOP_MANAGER = "verl_pipeline.verl_adapter.agent_loop.PipelineAgentLoopManager"
-CORRECTION = "correction.rollout_correction"
+CORRECTION = "algorithm.rollout_correction"
 
 
 @dataclass(frozen=True)

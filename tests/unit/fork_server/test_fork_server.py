@@ -340,3 +340,13 @@ client.stop_server()
 def test_a_server_within_a_fork_holds_nothing_of_its_owner(server):
     done = run(server, "-c", IN_A_FORK, forked=True)
     assert done.stdout.splitlines() == ["before", "True []", "0 True"], done.stderr
+
+
+def test_a_fork_can_set_its_title():
+    """The end of a run, and Ray's and vLLM's own tools, know processes by their titles."""
+    program = (
+        "import setproctitle; setproctitle.setproctitle('planted');"
+        "print(open('/proc/self/comm').read().strip(), open('/proc/self/cmdline').read()[:7])"
+    )
+    with own_server([MARK, "numpy", "setproctitle"]) as server:
+        assert run(server, "-c", program, forked=True).stdout == "planted planted\n"

@@ -42,7 +42,7 @@ torch tensordict torchdata.stateful_dataloader peft.utils.save_and_load datasets
 transformers.models.auto.modeling_auto transformers.models.auto.processing_auto
 transformers.models.auto.tokenization_auto transformers.modeling_utils transformers.trainer_pt_utils
 aiohttp cachetools codetiming colorful fastapi google.protobuf.json_format hydra jsonschema msgspec
-omegaconf orjson requests uvicorn uvloop wrapt zmq.asyncio
+omegaconf orjson requests setproctitle uvicorn uvloop wrapt zmq.asyncio
 vllm.entrypoints.openai.api_server vllm.entrypoints.cli.serve vllm.v1.engine.async_llm
 vllm.v1.engine.core vllm.v1.executor.multiproc_executor vllm.v1.worker.cpu_worker
 vllm.distributed.utils vllm.lora.lora_model vllm.lora.worker_manager
