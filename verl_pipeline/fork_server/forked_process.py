@@ -120,7 +120,7 @@ def renew_state(is_unbuffered: bool) -> None:
 def run_program(arguments: list[str]) -> None:
     """Run a Python command line in this process."""
     program = split_arguments(arguments)
-    assert program is not None, "can_fulfil_request() has checked it"
+    assert program is not None, "the server has checked it"
     kind, rest = program
     sys.argv = rest if kind != "-c" else ["-c", *rest[1:]]
     if kind == "script":

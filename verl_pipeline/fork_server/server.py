@@ -33,7 +33,7 @@ from verl_pipeline.fork_server.forked_process import (
     place_descriptors,
     split_arguments,
 )
-from verl_pipeline.fork_server.warm_imports import import_modules, would_import_the_same
+from verl_pipeline.fork_server.warm_imports import find_differing_variables, import_modules
 from verl_pipeline.processes import signal_on_parent_death
 
 # Longest time for a client to send its request, once it has connected.
@@ -100,8 +100,8 @@ class Server:
         try:
             request = _receive_request(connection, descriptors)
             pid = os.fork()
-        except Exception:  # whatever it is, the other forks go on
-            _refuse_request(connection, descriptors)
+        except Exception as error:  # whatever it is, the other forks go on
+            _refuse_request(connection, descriptors, error)
             return None
         if pid == 0:
             signal_on_parent_death(signal.SIGKILL)
@@ -110,10 +110,10 @@ class Server:
             return request
         try:
             watched = os.pidfd_open(pid)
-        except OSError:
+        except OSError as error:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            _refuse_request(connection, descriptors)
+            _refuse_request(connection, descriptors, error)
             return None
         for number in descriptors:
             os.close(number)
@@ -182,8 +182,10 @@ def _receive_request(connection: socket.socket, descriptors: list[int]) -> dict[
             raise ConnectionResetError("a client left in the middle of its request")
         body += part
     request = json.loads(body)
-    if not can_fulfil_request(request):
-        raise ValueError("a variable that imports read differs, or an option")
+    if differing := find_differing_variables(request["environment"]):
+        raise ValueError(f"{', '.join(differing)}: not as when the modules were imported")
+    if split_arguments(request["arguments"]) is None:
+        raise ValueError(f"an option that a fork cannot follow: {request['arguments'][:2]}")
     connection.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         if not connection.recv(1, socket.MSG_PEEK):
@@ -192,19 +194,15 @@ def _receive_request(connection: socket.socket, descriptors: list[int]) -> dict[
     return request
 
 
-def _refuse_request(connection: socket.socket, descriptors: list[int]) -> None:
+def _refuse_request(connection: socket.socket, descriptors: list[int], error: Exception) -> None:
+    """Let the client start a plain Python, and say why: it costs seconds."""
+    with contextlib.suppress(OSError, ValueError):  # standard error may be closed
+        print(f"fork server: a process starts slowly: {error!r}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):
         connection.sendall(b"0\n")
     connection.close()
     for number in descriptors:
         os.close(number)
-
-
-def can_fulfil_request(request: dict[str, Any]) -> bool:
-    """Whether a fork would be what a plain Python with this environment would have become."""
-    if not would_import_the_same(request["environment"]):
-        return False
-    return split_arguments(request["arguments"]) is not None
 
 
 def run_server(listener: socket.socket, owner: int) -> NoReturn:

@@ -34,11 +34,14 @@ set_by_imports: dict[str, str] = {}
 imported_with: dict[str, str] = {}
 
 
-def would_import_the_same(environment: Mapping[str, str]) -> bool:
-    """Whether modules would have read the same variables in this environment."""
+def find_differing_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that modules would have read otherwise in this environment."""
     read = select_import_variables(environment)
     # A process that has imported the modules itself hands on what they have set.
-    return imported_with == {k: v for k, v in read.items() if set_by_imports.get(k) != v}
+    own = {k: v for k, v in read.items() if set_by_imports.get(k) != v}
+    return sorted(
+        k for k in own.keys() | imported_with.keys() if own.get(k) != imported_with.get(k)
+    )
 
 
 def select_import_variables(environment: Mapping[str, str]) -> dict[str, str]:

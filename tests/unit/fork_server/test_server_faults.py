@@ -44,7 +44,7 @@ def server_thread(address):
     os.close(reading)
 
 
-def test_the_server_goes_on_after_a_request_that_it_cannot_fulfil(tmp_path, monkeypatch):
+def test_the_server_goes_on_after_a_request_that_it_cannot_fulfil(tmp_path, monkeypatch, capfd):
     failures = []
 
     def fail():
@@ -66,6 +66,8 @@ def test_the_server_goes_on_after_a_request_that_it_cannot_fulfil(tmp_path, monk
             connection.sendall((3).to_bytes(8, "big") + b"no.")
             assert connection.recv(2) == b"0\n"
     assert len(failures) == 2
+    said = capfd.readouterr().err
+    assert said.count("planted: no more processes") == 2 and "JSONDecodeError" in said
 
 
 def test_a_fork_has_the_variables_that_imports_set_whoever_set_them(tmp_path, monkeypatch):
