@@ -36,6 +36,8 @@ from verl_pipeline.grading.verdict import Verdict, VerdictAndReason
 
 MEMORY_LIMIT_BYTES = 1 << 30
 MAX_REASON_CHARACTERS = 300
+# Begins the reason if no answer can be compared with the expected one.
+UNREADABLE = "the expected answer cannot be read"
 
 _PR_SET_PDEATHSIG = 1
 # Modules in which sympy turns an expression, printed as text, or a string into code.
@@ -123,8 +125,7 @@ def compare_answers(expected: str, answer: str, cpu_s: float) -> VerdictAndReaso
     try:
         expected_answer = parse_answer(expected, symbols_are_complex)
     except Exception as error:
-        reason = f"the expected answer {expected!r} cannot be read: {error!r}"
-        return Verdict.INFRASTRUCTURE, reason[:MAX_REASON_CHARACTERS]
+        return Verdict.INFRASTRUCTURE, f"{UNREADABLE}: {error!r}"[:MAX_REASON_CHARACTERS]
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
         if _APPROXIMATION.search(answer):
@@ -149,16 +150,15 @@ def read_expected_answer(expected: str, cpu_s: float) -> VerdictAndReason:
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
         if _APPROXIMATION.search(expected):
-            return Verdict.INFRASTRUCTURE, "an approximation, which no answer equals"
+            return Verdict.INFRASTRUCTURE, f"{UNREADABLE}: an approximation equals no answer"
         parsed = parse_answer(expected, is_complex(expected))
         verdict, reason = _compare_parsed(parsed, parsed)
     except Exception as error:
-        reason = f"it cannot be parsed: {error!r}"
-        return Verdict.INFRASTRUCTURE, reason[:MAX_REASON_CHARACTERS]
+        return Verdict.INFRASTRUCTURE, f"{UNREADABLE}: {error!r}"[:MAX_REASON_CHARACTERS]
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     if verdict is not Verdict.ACCEPTED:
-        return Verdict.INFRASTRUCTURE, f"it does not equal itself: {reason}"
+        return Verdict.INFRASTRUCTURE, f"{UNREADABLE}: it does not equal itself: {reason}"
     return verdict, ""
 
 
@@ -178,7 +178,7 @@ def _compare_parsed(expected: Any, answer: Any) -> VerdictAndReason:
     # Otherwise sympy simplifies the difference of |\infty| and \pi, for example, to 0.
     if not _is_finite(answer.value) and _is_finite(expected.value):
         return Verdict.WRONG_ANSWER, "an answer that is not finite"
-    ValueComparison([*expected.decimals, *answer.decimals]).install()
+    ValueComparison({**expected.decimals, **answer.decimals}).install()
     if verify(expected.value, answer.value, timeout_seconds=None):
         return Verdict.ACCEPTED, ""
     return Verdict.WRONG_ANSWER, "the answer differs from the expected one"

@@ -90,9 +90,7 @@ _DEGREE = (
     r"|\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|\u00b0|o(?![A-Za-z]))"
     r"|(?<=[\d\s})])\s*(?:\\degree(?![A-Za-z])|\\textdegree(?![A-Za-z])|\u00b0))"
 )
-_DEGREES = re.compile(
-    _DEGREE + r"(?:\s*(?:\\(?:text|mathrm)\s*\{\s*[CF]\s*\}|[CF](?![A-Za-z])))?"
-)
+_DEGREES = re.compile(_DEGREE + r"(?:\s*(?:\\(?:text|mathrm)\s*\{\s*[CF]\s*\}|[CF](?![A-Za-z])))?")
 _ANGLE = rf"(-?\d+(?:\.\d+)?){_DEGREE}"
 _ANGLE_FUNCTION = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^(?:\d|\{\d\}))?)\s*"
@@ -132,9 +130,8 @@ _SEPARATOR = re.compile(r"(\s*(?:,|;|\band\b|\bor\b)\s*)")
 
 def rewrite_notation(text: str) -> str:
     """Return the answer in the notation of latex2sympy, without its units."""
-    text = _rewrite_characters(text.strip())
+    text = _POWER_NOTATION.sub(r"\\cdot10^{\1}", _rewrite_characters(text.strip()))
     text = _SPACES.sub(r"\1", _rewrite_numbers_in_text(_remove_layout(text)))
-    text = _POWER_NOTATION.sub(r"\\cdot10^{\1}", text)
     text = _rewrite_repeating_decimals(text).strip().removesuffix(".").rstrip()
     text = _remove_units(_rewrite_degrees(_ORDINAL.sub("", text)))
     while (joined := _GROUPED_DIGITS.sub(r"\1", text)) != text:

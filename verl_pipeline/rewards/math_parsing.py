@@ -35,11 +35,11 @@ class ParsedAnswer:
 
     Attributes:
         value: the expression; not evaluated.
-        decimals: the numbers that are written as decimals.
+        decimals: the numbers that are written as decimals, with their digits behind the point.
     """
 
     value: Any
-    decimals: list[Rational]
+    decimals: dict[Rational, int]
 
 
 def is_complex(text: str) -> bool:
@@ -76,12 +76,12 @@ class _Parser(_Latex2Sympy):  # type: ignore[misc]
 
     def __init__(self, is_real: bool) -> None:
         super().__init__(is_real=is_real, config=ConversionConfig(lowercase_symbols=False))
-        self.decimals: list[Rational] = []
+        self.decimals: dict[Rational, int] = {}
 
     def parse_number(self, text: str) -> Rational:
         number = Rational(text.replace(",", ""))
         if "." in text:
-            self.decimals.append(number)
+            self.decimals[number] = len(text.partition(".")[2])
         return number
 
     def convert_postfix_list(self, arr: list[Any], i: int = 0) -> Any:

@@ -12,12 +12,13 @@ Invariants:
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from math_verify import grader
 from math_verify.grader import get_pct_val, safe_sympy_doit, sort_key
 from sympy import (
+    Add,
     E,
     Expr,
     Float,
@@ -45,11 +46,11 @@ class ValueComparison:
     """Compares values; math-verify calls it through the names of its own functions.
 
     Attributes:
-        decimals: absolute values of the numbers that are written as decimals.
+        decimals: numbers that are written as decimals, with their digits behind the point.
     """
 
-    def __init__(self, decimals: Iterable[Rational]):
-        self.decimals = set(map(abs, decimals))
+    def __init__(self, decimals: Mapping[Rational, int]):
+        self.decimals = decimals
 
     def install(self) -> None:
         """Let math-verify compare numbers, expressions, names and finite sets with this object.
@@ -95,19 +96,25 @@ class ValueComparison:
             return _is_zero_everywhere(difference)
         if _is_zero(difference):
             return True
-        is_decimal = self._is_decimal(gold), self._is_decimal(answer)
-        if is_decimal == (True, False):
-            return stands_for(values[0], values[1])
-        return is_decimal == (False, True) and stands_for(values[1], values[0])
+        places = self._count_places(gold), self._count_places(answer)
+        if places[0] is not None and places[1] is None:
+            return stands_for(values[0], places[0], values[1])
+        if places[1] is not None and places[0] is None:
+            return stands_for(values[1], places[1], values[0])
+        return False
 
-    def _is_decimal(self, value: Expr) -> bool:
-        """Whether ``value`` is written as a decimal, perhaps times a power of ten."""
-        factors = [factor for factor in Mul.make_args(value) if factor not in (1, -1)]
-        decimals = [factor for factor in factors if abs(factor) in self.decimals]
-        return len(decimals) == 1 and all(
-            factor is decimals[0] or (isinstance(factor, Pow) and factor.base == 10)
-            for factor in factors
-        )
+    def _count_places(self, value: Expr) -> int | None:
+        """Return the digits behind the point, or None if ``value`` is not written as a decimal.
+
+        A decimal may be times a power of ten.
+        """
+        factors = [abs(factor) for factor in Mul.make_args(value) if factor != -1]
+        decimals = [factor for factor in factors if factor in self.decimals]
+        powers = [factor for factor in factors if isinstance(factor, Pow) and factor.base == 10]
+        if len(decimals) != 1 or len(factors) != len(decimals) + len(powers):
+            return None
+        exponent = Add(*(power.exp for power in powers))
+        return self.decimals[decimals[0]] - int(exponent) if exponent.is_Integer else None
 
     def are_names_equal(self, gold: Any, answer: Any) -> bool:
         """Whether values are equal of which at least one is a name: of one letter, or of several.
@@ -141,17 +148,18 @@ class ValueComparison:
         return True
 
 
-def stands_for(decimal: Rational, value: Expr) -> bool:
-    """Whether ``decimal`` is ``value``, which has no finite decimal, rounded or cut off."""
-    if has_finite_decimal(value) or value.is_extended_real is False or not decimal.is_Rational:
+def stands_for(decimal: Rational, places: int, value: Expr) -> bool:
+    """Whether ``decimal`` is ``value``, which has no finite decimal, rounded or cut off.
+
+    Args:
+        places: digits of ``decimal`` behind the point; fewer than 0 if it ends before the point.
+    """
+    if has_finite_decimal(value) or value.is_extended_real is False:
         return False
-    places = 0
-    while (decimal * 10**places).q != 1:
-        places += 1
-    digits = abs(decimal.p) if places == 0 else abs((decimal * 10**places).p)
-    if len(str(digits).rstrip("0")) < MIN_DECIMAL_DIGITS:
+    scale = Rational(10) ** places
+    digits, shifted = abs(decimal * scale), value * scale
+    if len(str(digits)) < MIN_DECIMAL_DIGITS:
         return False
-    shifted = value * 10**places
     if not shifted.is_Rational:
         shifted = shifted.evalf(len(str(digits)) + 15, maxn=DIGITS)
         if not isinstance(shifted, Float):
