@@ -50,7 +50,7 @@ _LAYOUT = re.compile(
     r"|\\bbox\s*\[[^][]*\]|\\(?:[hv]space\*?|[hv]?phantom|tag)\s*\{[^{}]*\}"
     r"|\\(?:display|text|script|scriptscript)style" + _COMMAND_END + r"|\\(?:tiny|scriptsize"
     r"|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge|bf|bfseries|boldmath|rm|it|sf|tt|em"
-    r"|underline|uline|boldsymbol|bm|pmb|ensuremath|limits|nolimits|middle|[bB]igg?[lrm]?)"
+    r"|boxed|fbox|underline|uline|boldsymbol|bm|pmb|ensuremath|limits|nolimits|middle|[bB]igg?[lrm]?)"
     + _COMMAND_END
 )
 _OLD_FONT = re.compile(r"\{\s*\\(bf|rm|it|sf|tt)(?![A-Za-z])\s*(" + _CONTENT + r")\}")
@@ -60,7 +60,7 @@ _TEXT = re.compile(
 )
 _NUMBER = r"[-+]?\s*(?:\\?\$)?\s*\d[\d,.]*(?:\s*/\s*\d+|\s+\d+\s*/\s*\d+)?"
 _NUMBER_AND_UNIT = re.compile(
-    rf"\s*({_NUMBER})(?:\\?\s|\\[,;:])*([A-Za-z\u00b5\u03a9][^{{}}\d]*(?:\^(?:\d|\{{-?\d\}}))?)\s*"
+    rf"\s*({_NUMBER})(?:\\?\s|\\[,;:])*([A-Za-z\u00b5\u03a9][^{{}}\d^]*)(\^(?:\d|\{{-?\d\}}))?\s*"
 )
 _NAMED_NUMBER = re.compile(rf"\s*[A-Za-z]\s*=\s*{_NUMBER}\s*")
 _UNIT = r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox)\s*\{([^{}\d]*)\}"
@@ -72,7 +72,7 @@ _UNITS = re.compile(
 # Words after a number that say more than what is counted or measured.
 _NO_UNIT = re.compile(
     r"\b(?:or|and|n?or|not|to|than|least|most|about|approximately|roughly|almost|nearly|plus|minus"
-    r"|squared|cubed|factorial|halves|thirds|fifths|sixths|sevenths|eighths|ninths|tenths"
+    r"|squared|cubed|factorial|dozen|halves|thirds|fifths|sixths|sevenths|eighths|ninths|tenths"
     r"|hundredths|thousandths|pi|sqrt|root|infinity|mod|if|unless|except)\b"
 )
 _LETTERS_OF_UNITS = set("msghlLNJWVAKCFTtd")
@@ -90,12 +90,15 @@ _DEGREE = (
     r"|\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|\u00b0|o(?![A-Za-z]))"
     r"|(?<=[\d\s})])\s*(?:\\degree(?![A-Za-z])|\\textdegree(?![A-Za-z])|\u00b0))"
 )
-_DEGREES = re.compile(_DEGREE + r"(?:\s*(?:\\(?:text|mathrm)\s*\{\s*[CF]\s*\}|[CF](?![A-Za-z])))?")
+_DEGREES = re.compile(
+    _DEGREE + r"(?:\s*(?:\\(?:text|mathrm)\s*\{\s*[CF]\s*\}|[CF](?![A-Za-z])))?(?!\s*\d)"
+)
 _ANGLE = rf"(-?\d+(?:\.\d+)?){_DEGREE}"
 _ANGLE_FUNCTION = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^(?:\d|\{\d\}))?)\s*"
     rf"(?:(?:\\left)?[({{]\s*{_ANGLE}\s*(?:\\right)?[)}}]|{_ANGLE})"
 )
+_LABEL = re.compile(r"^\\text(?:bf|it|rm)?\s*\{[^{}\d]*[:=]\s*\}")
 _ORDINAL = re.compile(
     r"\^\s*(?:\{\s*)?\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}(?:\s*\})?|\^\s*\{\s*th\s*\}"
 )
@@ -104,6 +107,10 @@ _SPACES = re.compile(r"(\\[A-Za-z]+|[\^_}])\s+(?=\{)")
 _GROUPED_DIGITS = re.compile(
     r"(?<![\^_}\]\\A-Za-z])(?<![\^_c]\d)(?<!c\d\d)\{\s*(\d[\d,.]*|[-+])\s*\}"
 )
+_EMPTY_GROUP = re.compile(r"(?<=[\d)])\{\s*\}|^\{\s*\}(?=\d)")
+_EMPTY_SET = re.compile(r"\\\{\s*\\\}|\\varnothing(?![A-Za-z])")
+_WHOLE_GROUP = re.compile(r"\{(?!\s*\}$)(" + _CONTENT + r")\}")
+_SPACING = re.compile(r"(?<!\\)\\[,;:! ]")
 _THOUSANDS = re.compile(
     r"(?<![\d.,_^])([1-9]\d{0,2})(\{,\}|\\[,;:! ]|'|\s)(\d{3}(?:\2\d{3})*)(?!\d)(?!\s*/)"
 )
@@ -116,7 +123,7 @@ _DOTS = r"(?:\s*(?:\\[lc]?dots[bcmio]?(?![A-Za-z])|\u2026|\.\.\.+))"
 _REPEATING = re.compile(
     r"(?<![\d.])(\d*)\.(\d*)(?:\\(?:overline|bar|overbar)\s*(?:\{\s*(\d+)\s*\}|(\d))"
     r"|\\dot\s*(?:\{(\d)\}|(\d))(?:(\d*)\\dot\s*(?:\{(\d)\}|(\d)))?|\((\d+)\)"
-    rf"|((?:\d\u0305)+)){_DOTS}?"
+    rf"|((?:\d\u0305)+)){_DOTS}?(?!\d)"
 )
 # The period is plain if one digit is there three times, or more digits twice from the start on.
 _CONTINUED = re.compile(
@@ -133,14 +140,18 @@ def rewrite_notation(text: str) -> str:
     text = _POWER_NOTATION.sub(r"\\cdot10^{\1}", _rewrite_characters(text.strip()))
     text = _SPACES.sub(r"\1", _rewrite_numbers_in_text(_remove_layout(text)))
     text = _rewrite_repeating_decimals(text).strip().removesuffix(".").rstrip()
-    text = _remove_units(_rewrite_degrees(_ORDINAL.sub("", text)))
+    text = _remove_units(_rewrite_degrees(_ORDINAL.sub("", _LABEL.sub("", text))))
     while (joined := _GROUPED_DIGITS.sub(r"\1", text)) != text:
         text = joined
-    text = _MIXED_NUMBER.sub(r"\\frac{\1}{\2}", _join_thousands(text))
+    text = _SPACING.sub(" ", _join_thousands(_EMPTY_GROUP.sub("", text)))
+    text = _MIXED_NUMBER.sub(r"\\frac{\1}{\2}", text)
+    text = _EMPTY_SET.sub(r"\\emptyset ", text).strip()
+    while match := _WHOLE_GROUP.fullmatch(text):
+        text = match[1].strip()
     text = re.sub(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}", text)
     text = re.sub(r"\\(?:nice|s)frac(?![A-Za-z])", r"\\frac", text)
     text = re.sub(r"\\sqrt\s*(\([^()]*\))", r"\\sqrt{\1}", text).replace("**", "^")
-    return _rewrite_words(text.replace("\\varnothing", "\\emptyset"))
+    return _rewrite_words(text)
 
 
 def _rewrite_characters(text: str) -> str:
@@ -188,7 +199,7 @@ def _read_text(command: str, content: str) -> str | None:
         return content
     match = _NUMBER_AND_UNIT.fullmatch(content)
     if match and _is_unit(match[2]):
-        return f"{match[1]}\\text{{ {match[2]}}}"
+        return f"{match[1]}\\text{{ {match[2]}}}{match[3] or ''}"
     if match and re.fullmatch(r"pi|[a-z]", match[2]):
         return match[1] + match[2].replace("pi", "\\pi")
     return None
@@ -196,7 +207,9 @@ def _read_text(command: str, content: str) -> str | None:
 
 def _is_unit(text: str) -> bool:
     word = text.strip()
-    return not _NO_UNIT.search(word) and (len(word) != 1 or word in _LETTERS_OF_UNITS)
+    return not _NO_UNIT.search(word) and (
+        len(word) != 1 or not word.isascii() or word in _LETTERS_OF_UNITS
+    )
 
 
 def _remove_units(text: str) -> str:
@@ -254,7 +267,7 @@ def _rewrite_words(text: str) -> str:
     """Fold the case of words, which symbols keep: Monday is monday, but N is not n."""
 
     def fold_text(match: re.Match[str]) -> str:
-        is_word = re.fullmatch(r"[A-Za-z' .-]{3,}", match[2].strip())
+        is_word = re.fullmatch(r"[A-Za-z' ,.-]{3,}", match[2].strip())
         return match[0].lower() if is_word and not match[1].startswith("math") else match[0]
 
     parts = _SEPARATOR.split(text)

@@ -53,7 +53,7 @@ def parse_answer(text: str, symbols_are_complex: bool) -> ParsedAnswer:
     Raises:
         Exception: the text is no answer in a notation that is known.
     """
-    rules = NormalizationConfig(units=True, malformed_operators=True, nits=True, boxed="last")
+    rules = NormalizationConfig(units=True, malformed_operators=True, nits=True, boxed="none")
     # Its rule for \text{} removes everything from the first \text to a brace at the end of the
     # text; after the added space no brace is at the end.
     text = normalize_latex(rewrite_notation(text) + " ", rules)
