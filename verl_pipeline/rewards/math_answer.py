@@ -7,16 +7,24 @@ Invariants:
 * An answer is parsed as a whole, and in one way only.
 * An answer states one thing: a relation is wrong, except for the value of a name (``x = 5``,
   ``AB = 5``, ``f(x) = 5``) and for the relation that the expected answer has.
-* If an integer is expected, the answer equals it exactly. If a finite value is expected, the answer
-  is finite.
+* If a finite value is expected, the answer is finite.
+* What can be exact is compared exactly, whatever the number of digits; other numbers must agree in
+  1,000 significant digits (30 if a sum, product, integral or limit without a closed form remains).
+* Symbols keep their case. Words, and the letter of a choice that is expected as ``\\text{(C)}``, do
+  not: Monday is monday, but N/2 is not n/2.
+* Units do not count, nor do fonts, colours and sizes; notations of one number are equal.
 
-In all other respects equality is that of math-verify, with its leniency:
-* If either side is a decimal, six decimals are compared: 0.333333 equals 1/3, and 0.0 equals
-  10^{-7}. Two irrational numbers are compared to fifteen decimals.
+:mod:`verl_pipeline.rewards.math_notation` says which notations are read, and
+:mod:`verl_pipeline.rewards.math_values` how values are compared. In all other respects equality is
+that of math-verify, with this leniency:
+* A decimal stands for a value that has no finite decimal if it is that value, rounded or cut off,
+  with at least six significant digits: 0.333333 equals 1/3, and 3.14159 equals \\pi. Otherwise
+  decimals are exact: 0.5000000001 is not 1/2, and 0.000977 is not 1/1024.
 * An expression need not be evaluated: ``\\binom{5}{1}`` equals 5, and so the sum that a question
   asks for is an answer to it.
-* Units do not count, nor does a last letter that may be a unit, nor the base of a number: 5,
-  ``5m``, ``5s`` and ``5_7`` are equal, and 5\\% equals 5 as well as 0.05.
+* A last letter that may be a unit does not count, nor does the base of a number: 5, ``5m``, ``5s``
+  and ``5_7`` are equal, and 5\\% equals 5 as well as 0.05. Degrees are a unit, except in the
+  argument of a trigonometric function.
 * ``(1, 2)`` is an open interval, a point, and ``1, 2`` in this order.
 """
 

@@ -42,6 +42,8 @@ _RAISED = re.compile(r"[\u00b2\u00b3\u00b9\u2070\u2071\u2074-\u207b\u207f\u02e3]
 _LOWERED = re.compile(r"[\u2080-\u208b\u2090-\u209c]+")
 _ROOT = re.compile(r"\u221a\s*(?:(?=\{)|(\d+(?:\.\d+)?|[A-Za-z]|\([^()]*\)|\\pi))")
 
+_INFINITY = re.compile(r"\\text\s*\{\s*[Ii]nfinity\s*\}|(?<![\\A-Za-z])[Ii]nfinity(?![A-Za-z])")
+
 _COMMAND_END = r"(?![A-Za-z])\s*"
 # Braces in pairs, two deep, which is as deep as one \frac in another.
 _CONTENT = r"(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*"
@@ -130,8 +132,8 @@ _CONTINUED = re.compile(
     r"(?<![\d.])(\d*)\.(?:(\d{0,20}?)(?:(\d)\3\3+|(\d{2,20}?)\4\4+)|(\d{2,20}?)\5+)" + _DOTS
 )
 
-# A word is no product of symbols; short ones are known by name.
-_PLAIN_WORD = re.compile(r"[A-Za-z][a-z]{3,}|yes|no|odd|(?i:yes|no|true|false|even|odd|none)")
+# Capitals that begin a word; short words are known by name, because Ab may be a product.
+_CAPITALISED_WORD = re.compile(r"[A-Z][a-z]{3,}|(?i:yes|no|true|false|even|odd|none)")
 _SEPARATOR = re.compile(r"(\s*(?:,|;|\band\b|\bor\b)\s*)")
 
 
@@ -166,7 +168,7 @@ def _rewrite_characters(text: str) -> str:
     text = _FRACTION_CHARACTER.sub(write_fraction, text)
     text = _RAISED.sub(lambda match: f"^{{{spell(match)}}}", text)
     text = _LOWERED.sub(lambda match: f"_{{{spell(match)}}}", text)
-    text = text.translate(_CHARACTERS)
+    text = _INFINITY.sub(r"\\infty ", text.translate(_CHARACTERS))
     text = _ROOT.sub(lambda match: f"\\sqrt{{{match[1]}}}" if match[1] else "\\sqrt", text)
     return re.sub(r"(\\sqrt\[[34]\])\\sqrt", r"\1", text)
 
@@ -267,11 +269,13 @@ def _rewrite_words(text: str) -> str:
     """Fold the case of words, which symbols keep: Monday is monday, but N is not n."""
 
     def fold_text(match: re.Match[str]) -> str:
-        is_word = re.fullmatch(r"[A-Za-z' ,.-]{3,}", match[2].strip())
+        is_word = re.fullmatch(r"(?:[A-Za-z' ,.-]{3,}|(?i:no))", match[2].strip())
         return match[0].lower() if is_word and not match[1].startswith("math") else match[0]
 
     parts = _SEPARATOR.split(text)
-    if all(_PLAIN_WORD.fullmatch(part) for part in parts[::2]):
-        parts[::2] = [f"\\text{{{part.lower()}}}" for part in parts[::2]]
-        return "".join(parts)
-    return _TEXT.sub(fold_text, text)
+    if all(part.isalpha() for part in parts[::2]):
+        parts[::2] = [
+            f"\\text{{{part}}}" if _CAPITALISED_WORD.fullmatch(part) else part
+            for part in parts[::2]
+        ]
+    return _TEXT.sub(fold_text, "".join(parts))

@@ -117,7 +117,8 @@ def test_a_decimal_stands_for_a_fraction_if_it_is_rounded_or_cut_off(value, plac
 WRAPPERS = [
     "{}", "\\text{{{}}}", "\\textbf{{{}}}", "\\mathbf{{{}}}", "\\mathrm{{{}}}", "\\mbox{{{}}}",
     "\\boldsymbol{{{}}}", "\\underline{{{}}}", "\\color{{red}}{{{}}}", "\\Large{{{}}}", "x = {}",
-    "\\textcolor{{blue}}{{{}}}", "{{\\large {}}}", "\\boxed{{{}}}", "\\displaystyle {}", "{{\\bf {}}}",
+    "\\textcolor{{blue}}{{{}}}", "{{\\large {}}}", "\\boxed{{{}}}", "\\displaystyle {}",
+    "{{\\bf {}}}",
 ]  # fmt: skip
 UNITS = [
     "", " cm", "\\text{ cm}", "\\,\\mathrm{m/s}", "^\\circ", "°", "\\degree", "{}^\\circ",
