@@ -224,8 +224,9 @@ def _check_config(config: EvalConfig) -> None:
             "engine.rope_parameters has no effect on a server: set RoPE scaling on the server"
         )
     rope = config.engine.rope_parameters
+    # LongRoPE has lists of factors instead of one; vLLM checks the rest.
     if rope is not None and not (
-        {"rope_type", "factor"} <= rope.keys() and isinstance(rope["factor"], int | float)
+        "rope_type" in rope and isinstance(rope.get("factor", 1.0), int | float)
     ):
         raise BadSetting(
             f"engine.rope_parameters={rope}: give rope_type (e.g. yarn) and factor (a number)"

@@ -64,7 +64,7 @@ def run_evaluation(
         for plan in plans:
             # All samples of a problem share its prompt: every n-th request covers every prompt.
             first_requests = plan.make_requests(config.style)[:: plan.sampling.n]
-            engine.check_lengths(first_requests, plan.sampling, extra_tokens)
+            engine.check_requests(first_requests, plan.sampling, extra_tokens)
         model = engine.describe_model()
         _claim_output(config, plans, engine, model)
         calls = _record_call(output)

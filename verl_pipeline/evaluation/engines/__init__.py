@@ -79,7 +79,7 @@ class Engine(Protocol):
     def describe_settings(self) -> dict[str, Any]:
         """Return the settings that affect the samples: ``kind``, limits, RoPE scaling."""
 
-    def check_lengths(
+    def check_requests(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
     ) -> None:
         """Check, before the model is loaded, that it can hold prompts and responses.

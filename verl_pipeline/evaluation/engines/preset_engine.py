@@ -48,7 +48,7 @@ class PresetEngine:
     def describe_settings(self) -> dict[str, Any]:
         return {"kind": "given"}
 
-    def check_lengths(
+    def check_requests(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
     ) -> None:
         if not self._answers:

@@ -81,7 +81,7 @@ class ServerEngine:
             "chat_template_kwargs": self.config.chat_template_kwargs,
         }
 
-    def check_lengths(
+    def check_requests(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
     ) -> None:
         if self.position_limit is not None and sampling.max_tokens >= self.position_limit:
