@@ -48,8 +48,8 @@ def check_data_files(value: Any, use_shm: bool = False) -> None:
                 "or set data.use_shm=False"
             )
         own_schemas = {file: _read_schema(file) for file in files if file.endswith(".parquet")}
-        if empty := [file for file in files if not os.path.getsize(file)]:
-            raise DataFileError(f"{empty[0]}: empty, which verl cannot read; leave it out")
+        if files and not any(map(os.path.getsize, files)):
+            raise DataFileError(f"{entry}: empty, which verl cannot read; leave it out")
         _check_same_columns(own_schemas)
         schemas += list(own_schemas.values())[:1]
     _check_alike(entries, schemas)
@@ -128,9 +128,9 @@ def _read_schema(file: str) -> Any:
 
 def _check_same_columns(schemas: Mapping[str, Any]) -> None:
     """The files of one pattern have the columns of the first; verl reads them as one table."""
-    first, *others = schemas or [None]
-    for file in others:
-        if different := set(schemas[file].names) ^ set(schemas[first].names):
+    first = next(iter(schemas), "")
+    for file, schema in schemas.items():
+        if different := set(schema.names) ^ set(schemas[first].names):
             raise DataFileError(
                 f"{file}: column {sorted(different)[0]} is not in all files of the pattern (see "
                 f"{first}); give them the same columns, or name them in a list"

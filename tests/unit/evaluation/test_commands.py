@@ -104,6 +104,8 @@ def test_problems_in_the_training_data_are_found(tmp_path):
     prompts = [texts[3].upper().replace(" ", "\n"), "something else altogether"]
     rows = [{"prompt": [{"role": "user", "content": instruction + text}]} for text in prompts]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pattern = str(path.with_name(f"{path.stem[:-1]}?{path.suffix}"))
+    assert find_contaminated_problems(items, [pattern]) == ["3"]
     assert find_contaminated_problems(items, [str(path)]) == ["3"], (
         "the instruction alone is ignored"
     )

@@ -96,4 +96,6 @@ def test_the_hash_depends_on_contents_only(model, tmp_path):
     content[-1] ^= 1
     weights.write_bytes(content)
     assert hash_weights(copy) != hash_weights(model)
-    assert read_position_limit(model, "float32", None) == PositionLimit(256, "max_position_embeddings=256")
+    assert read_position_limit(model, "float32", None) == PositionLimit(
+        256, "max_position_embeddings=256"
+    )
