@@ -19,6 +19,7 @@ from verl_pipeline.evaluation.engines import (
     EngineError,
     FailedRequest,
     Generation,
+    RequestCheck,
     SampleRequest,
 )
 from verl_pipeline.evaluation.engines.model_folder import (
@@ -75,7 +76,7 @@ class VllmEngine:
 
     def check_requests(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
-    ) -> None:
+    ) -> RequestCheck:
         longest_prompt = max(
             (len(self.prompt_tokenizer.tokenize_request(request)) for request in requests),
             default=0,
@@ -102,6 +103,7 @@ class VllmEngine:
                 f"most {limit - longest_prompt}, or {remedy}"
             )
         self._max_sequence = max(self._max_sequence, min(longest + extra_tokens, limit))
+        return RequestCheck()
 
     def generate(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters
