@@ -182,6 +182,7 @@ def test_what_verl_refuses_is_refused_with_the_next_step(folder, value, message)
         assert not is_read_by_verl(value)
 
 
+@pytest.mark.medium
 def test_generated_values_agree_with_verl(folder):
     """Values of random parts: every prefix with every pattern and every ending, and lists."""
     prefixes = ["", "./", f"{folder}/", f"file://{folder}/", "parts/", f"{folder}/p*/", "~/"]
