@@ -145,8 +145,8 @@ class EvalConfig:
         system: system prompt of every conversation; None: no system prompt.
         purpose: ``report``; or ``choose`` between checkpoints, which marks results on test splits.
         limit: number of problems of each task, from the first; None: all.
-        train_data: parquet files in verl's schema that the model was trained on; problems found in
-            them are listed.
+        train_data: files or patterns, as in ``data.train_files``, that the model was trained on;
+            problems found in them are listed.
         scorer: how best-of-n chooses a sample: highest ``mean_logprob``, ``shortest``, or highest
             value of ``package.module.function`` of the sample's row.
         options: options of tasks, by task name.

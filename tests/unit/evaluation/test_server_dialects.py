@@ -2,11 +2,18 @@
 
 import dataclasses
 import itertools
+import threading
 
 import pytest
 
 from tests.helpers.chat_server import complete, refuse, serve_chat
-from verl_pipeline.evaluation.engines import EngineError, Generation, SampleRequest
+from verl_pipeline.evaluation.engines import (
+    EngineError,
+    Generation,
+    RequestCheck,
+    SampleRequest,
+    server_engine,
+)
 from verl_pipeline.evaluation.engines.server_engine import PROBE_QUESTION, ServerEngine
 from verl_pipeline.evaluation.eval_settings import BadSetting, EngineConfig, load_eval_config
 from verl_pipeline.evaluation.task import SamplingParameters, make_conversation
@@ -268,6 +275,28 @@ def test_a_probe_that_fails_stops_with_the_servers_words(server, make_engine, re
         make_engine().check_requests([REQUEST], SAMPLING)
     assert "engine.url=" in str(caught.value) and "\n" not in str(caught.value)
     assert len(server.bodies) < 10
+
+
+def test_neutral_values_that_only_vllm_needs_may_be_refused(server, make_engine):
+    description = {"id": "m", "object": "model", "max_model_len": 8192}
+    server.models = (200, {"data": [description]}, {})
+    refused = ("top_k", "min_p", "repetition_penalty")
+    server.reply = refuse_fields(*refused, wording=WORDINGS["pydantic"])
+    assert make_engine().check_requests([REQUEST], SAMPLING).left_out == refused
+
+
+def test_a_request_that_runs_for_long_was_accepted(server, make_engine, monkeypatch):
+    monkeypatch.setattr(server_engine, "_PROBE_PATIENCE_S", 0.2)
+    end = threading.Event()
+    server.reply = lambda body: (
+        (end.wait(60) and complete())
+        if body["messages"][-1]["content"] == PROBE_QUESTION
+        else complete()
+    )
+    engine = make_engine()
+    assert engine.check_requests([REQUEST], SAMPLING) == RequestCheck()
+    assert isinstance(sample(engine), Generation)
+    end.set()
 
 
 @pytest.mark.parametrize("models", [(404, "no", {}), (200, {"data": []}, {}), (200, "<html>", {})])

@@ -66,7 +66,8 @@ class ServerEngine:
             )
         # vLLM reports its position limit and the origin of the weights; other servers do not.
         description = served.get(name, {})
-        self.position_limit: int | None = description.get("max_model_len")
+        limit = description.get("max_model_len")
+        self.position_limit: int | None = limit if isinstance(limit, int) else None
         self.weights_root: str | None = description.get("root")
 
     def describe_model(self) -> dict[str, Any]:
