@@ -146,13 +146,13 @@ async def _add_parameters(
     dialect.left_out |= {name: str(first) for name in names}
     answer = await send(dialect.adapt(body))
     for name in names:
-        message = dialect.left_out.pop(name)
+        del dialect.left_out[name]
         try:
             answer = await send(dialect.adapt(body))
         except ServerFailure as failure:
             if not failure.is_refusal:
                 raise
-            dialect.left_out[name] = str(failure) or message
+            dialect.left_out[name] = str(failure)
     return dialect, answer
 
 
