@@ -42,6 +42,7 @@ def invoke(*arguments):
         (["refine.agreement=2"], "refine"),
         (["engine.rope_parameters={factor: 2}"], "rope_type"),
         (["refine.n=2"], "refine.n"),
+        (["engine.may_drop=[seed]"], "engine.may_drop: seed is none of temperature, top_p"),
         (["engine.concurrency=0"], "engine.concurrency"),
         (["grader.workers=-3"], "grader.workers"),
         (["sampling.top_k=-5"], "top_k"),

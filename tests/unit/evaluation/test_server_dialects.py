@@ -15,7 +15,7 @@ from verl_pipeline.evaluation.engines import (
     server_engine,
 )
 from verl_pipeline.evaluation.engines.server_engine import PROBE_QUESTION, ServerEngine
-from verl_pipeline.evaluation.eval_settings import BadSetting, EngineConfig, load_eval_config
+from verl_pipeline.evaluation.eval_settings import EngineConfig
 from verl_pipeline.evaluation.task import SamplingParameters, make_conversation
 
 SAMPLING = SamplingParameters(n=2, max_tokens=4096)
@@ -297,18 +297,3 @@ def test_a_request_that_runs_for_long_was_accepted(server, make_engine, monkeypa
     assert engine.check_requests([REQUEST], SAMPLING) == RequestCheck()
     assert isinstance(sample(engine), Generation)
     end.set()
-
-
-@pytest.mark.parametrize("models", [(404, "no", {}), (200, {"data": []}, {}), (200, "<html>", {})])
-def test_a_list_of_models_is_not_needed(server, make_engine, models):
-    server.models = models
-    engine = make_engine()
-    engine.check_requests([REQUEST], SAMPLING)
-    assert isinstance(sample(engine), Generation)
-
-
-def test_droppable_parameters_are_named():
-    base = ["model=m", "tasks=[gsm8k]", "engine.kind=server", "engine.url=http://x/v1"]
-    assert load_eval_config(None, [*base, "engine.may_drop=[top_p]"]).engine.may_drop == ["top_p"]
-    with pytest.raises(BadSetting, match="engine.may_drop: seed is none of temperature, top_p"):
-        load_eval_config(None, [*base, "engine.may_drop=[seed]"])

@@ -1,4 +1,4 @@
-"""Rate limits are waited for, as the server asks, and everything else is tried a few times."""
+"""What the client waits for, what it tries again, and what it can do without."""
 
 import datetime
 import email.utils
@@ -136,3 +136,9 @@ def test_a_date_is_read_as_the_seconds_until_then():
     for text in ("", "soon", "-1x", "99999 Feb"):
         assert read_retry_after({"retry-after": text}) is None
     assert read_retry_after({}) is None
+
+
+@pytest.mark.parametrize("models", [(404, "no", {}), (200, {"data": []}, {}), (200, "<html>", {})])
+def test_a_list_of_models_is_not_needed(server, sample_all, models):
+    server.models = models
+    assert all(isinstance(answer, Generation) for answer in sample_all().values())
