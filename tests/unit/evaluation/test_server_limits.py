@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.helpers.chat_server import complete, refuse, serve_chat
-from verl_pipeline.evaluation.engines import FailedRequest, Generation, SampleRequest
+from verl_pipeline.evaluation.engines import EngineError, FailedRequest, Generation, SampleRequest
 from verl_pipeline.evaluation.engines.server_client import read_retry_after
 from verl_pipeline.evaluation.engines.server_engine import ServerEngine
 from verl_pipeline.evaluation.eval_settings import EngineConfig
@@ -138,7 +138,17 @@ def test_a_date_is_read_as_the_seconds_until_then():
     assert read_retry_after({}) is None
 
 
-@pytest.mark.parametrize("models", [(404, "no", {}), (200, {"data": []}, {}), (200, "<html>", {})])
+@pytest.mark.parametrize(
+    "models", [(404, "no", {}), (200, {"data": []}, {}), (200, "<html>", {}), limit()], ids=str
+)
 def test_a_list_of_models_is_not_needed(server, sample_all, models):
     server.models = models
     assert all(isinstance(answer, Generation) for answer in sample_all().values())
+
+
+@pytest.mark.parametrize("models", [refuse("no key", 401), refuse("starting", 503)], ids=str)
+def test_a_server_that_is_not_there_stops_at_once(server, sample_all, models):
+    server.models = models
+    with pytest.raises(EngineError, match="check that the server is up"):
+        sample_all(tries=1)
+    assert server.bodies == []

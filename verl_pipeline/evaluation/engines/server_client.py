@@ -82,7 +82,7 @@ class ServerClient:
             return {str(model["id"]): model for model in response.json()["data"]}
         except openai.APIStatusError as error:
             failure = _make_failure(error)
-            if failure.status in _REFUSALS:  # the list is optional: the probe decides
+            if failure.is_refusal or failure.status == 429:  # the list is optional
                 return {}
             raise failure from error
         except openai.APIConnectionError as error:
