@@ -38,6 +38,7 @@ from verl_pipeline.trainer.pipeline_config import (
     make_filters,
 )
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
 from verl_pipeline.verl_adapter import seam_checks
 from verl_pipeline.verl_adapter.config_checks import check_dataset, check_pipelined_config
 from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_correction
@@ -260,8 +261,18 @@ class OneOffPipelineTrainer(FilteringTrainer):
             metrics["pipeline/rollout/generating_s"] = batch.generated_at - submitted_at
         report = self.replay_buffer.reports.pop(k)
         max_share = self.settings.max_infrastructure_share
-        metrics.update(check_failures(k, report, batch.view, max_share))
+        metrics.update(check_failures(k, report, batch, max_share))
         return report.group_sizes
+
+    def _val_metrics_update(self, *args, **kwargs) -> dict[str, float]:
+        reports = list(self.replay_buffer.validation_reports)
+        self.replay_buffer.validation_reports.clear()
+        missing = sum(report.missing for report in reports)
+        first_error = next((report.first_error for report in reports if report.first_error), None)
+        if missing:
+            print(f"validation: {missing} trajectories failed; first: {first_error}", flush=True)
+        metrics = super()._val_metrics_update(*args, **kwargs)
+        return metrics | {f"{VALIDATION_PREFIX}/missing": float(missing)}
 
     # ---- what verl asks about the pools ------------------------------------------------------
 
