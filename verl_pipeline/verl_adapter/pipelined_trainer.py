@@ -79,8 +79,8 @@ class OneOffPipelineTrainer(FilteringTrainer):
         self._submission_times: dict[int, float] = {}
         self._batch: KVBatchMeta | None = None
         self._server_start = ServerStart()
-        # Probes of the agent loop workers that have not answered yet.
-        self._pending_probes: list[ray.ObjectRef] = []
+        # Probes that have not been answered yet, by role.
+        self._pending_probes: dict[str, list[ray.ObjectRef]] = {}
         self._metrics: dict[str, Any] = {}
         # Read by verl's _setup: no rollout replicas on the trainer's devices.
         self._enable_hybrid_replicas = False
@@ -110,10 +110,16 @@ class OneOffPipelineTrainer(FilteringTrainer):
         )
 
     def _check_processes(self) -> None:
-        """Raises if a rollout replica or an agent loop worker has died."""
+        """Raises if a rollout replica, an agent loop worker or a reward worker has died."""
         self.rollout_pool.check_health()
-        workers = getattr(getattr(self, "agent_loop_manager", None), "agent_loop_workers", [])
-        self._pending_probes = probe_actors(workers, self._pending_probes, "agent loop worker")
+        loops = getattr(getattr(self, "agent_loop_manager", None), "agent_loop_workers", [])
+        workers = {
+            "agent loop worker": loops,
+            "reward worker": self.reward_loop_manager.reward_loop_workers,
+        }
+        for role, actors in workers.items():
+            pending = self._pending_probes.get(role, [])
+            self._pending_probes[role] = probe_actors(actors, pending, role)
 
     def _init_dataloader(self) -> None:
         # verl fetches single prompts in every mode but sync, to be able to refill batches. We never

@@ -33,7 +33,12 @@ class RewardCheckingWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc]
 
     async def request_reward(self, outputs: list[Any], kwargs: dict[str, Any]) -> None:
         """Ask verl's reward workers; the answer is in the last of ``outputs``."""
-        await super()._compute_score(outputs, kwargs)
+        try:
+            await super()._compute_score(outputs, kwargs)
+        except KeyError as error:
+            # verl sets the reward first; its reward models report nothing beside it.
+            if error.args != ("reward_extra_info",) or outputs[-1].reward_score is None:
+                raise
 
     async def _compute_score(self, outputs, kwargs) -> None:
         final = outputs[-1]

@@ -37,8 +37,8 @@ class Tokenizer:
 class Worker:
     """Stands for the handle of a reward worker: an actor's method has ``remote``."""
 
-    def __init__(self, manager):
-        self.compute_score = SimpleNamespace(remote=manager.run_single)
+    def __init__(self, run_single):
+        self.compute_score = SimpleNamespace(remote=run_single)
 
 
 def make_output():
@@ -52,7 +52,7 @@ def run_reward(compute_score, *, manager=NaiveRewardManager, worker=RewardChecki
 
     async def run():
         config = OmegaConf.create({"reward": {"timeout": 0.05}})
-        handle = Worker(manager(config, Tokenizer(), compute_score))
+        handle = Worker(manager(config, Tokenizer(), compute_score).run_single)
         made = object.__new__(worker)
         made.reward_loop_worker_handles, made.processor = [handle], None
         made._get_mm_processor_kwargs = lambda _audios: None
@@ -187,6 +187,21 @@ def test_a_reward_that_a_colocated_model_gives_later_is_left_to_it():
         return output
 
     assert asyncio.run(run()).reward_score is None
+
+
+@pytest.mark.parametrize(("score", "is_usable"), [(0.5, True), (float("nan"), False)])
+def test_a_reward_model_that_reports_its_score_only_gives_a_reward(score, is_usable):
+    """verl's worker for discriminative models answers with ``reward_score`` alone."""
+
+    class Model(NaiveRewardManager):
+        async def run_single(self, data):
+            return {"reward_score": score}
+
+    output = run_reward(None, manager=Model)
+    verdict = output.extra_fields["reward_extra_info"].get("verdict")
+    assert (output.reward_score == score, verdict) == (
+        (True, None) if is_usable else (False, "infrastructure")
+    )
 
 
 LENGTH, GROUPS, MEMBERS = 4, 3, 4
