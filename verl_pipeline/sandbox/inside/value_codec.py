@@ -12,8 +12,9 @@ Invariants:
   tuple, set, frozenset, dict, their types and, where the caller allows them, plain records and
   references; it calls no method of a constructed object.
 * No function recurses: a value may be nested arbitrarily deep, up to the limits below. Only hashed
-  values (members of sets, keys of dicts) must be shallow, because Python's hashing recurses, and
-  must not collide.
+  values (members of sets, keys of dicts) must be shallow, because Python's hashing recurses.
+* Only a jail hashes what a program sent: members of equal hashes take quadratic time, and no limit
+  could tell hostile ones from right ones. The judge passes its own ``make_container``.
 """
 
 import json
@@ -22,8 +23,6 @@ from base64 import b64decode, b64encode
 MAX_PARTS = 1_000_000
 # Levels of tuples and frozensets in a member of a set or a key.
 MAX_HASHED_DEPTH = 100
-# Members of one set or dict whose hash another member has: equal hashes take quadratic time.
-MAX_COLLISIONS = 1000
 # Of a value as text; its parts may take ten times as much memory.
 MAX_CHARACTERS = 16 << 20
 _TAGS = {list: "l", tuple: "t", set: "s", frozenset: "f", dict: "d"}
@@ -124,23 +123,44 @@ def _get_base_value(item, base):
     return base.__iter__(item)
 
 
-def decode_value(text, records=None, resolve_reference=None):
+def join_values(texts):
+    """Return the text of the tuple of values whose texts are ``texts``; parses none of them.
+
+    Raises:
+        ValueRefused: a text is empty or has several lines, each of which would be a value.
+    """
+    texts = [text.strip() for text in texts]
+    if any(len(text.splitlines()) != 1 for text in texts):
+        raise ValueRefused("a value that is not one line")
+    return f'[["t", {len(texts)}], {", ".join(text[1:-1] for text in texts)}]'
+
+
+def decode_value(
+    text, records=None, resolve_reference=None, make_container=None, max_characters=None
+):
     """Return the value that :func:`encode_value` wrote, as exact built-in types.
 
     Args:
         records: classes by name, whose instances were encoded as attributes.
         resolve_reference: returns the object for a reference.
+        make_container: called with tag, members and their depth instead of making a list, tuple,
+            set, frozenset or dict.
+        max_characters: of ``text``, instead of :data:`MAX_CHARACTERS` and :data:`MAX_PARTS`.
 
     Raises:
         ValueRefused: the text is not what :func:`encode_value` writes.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise ValueRefused(f"a value of more than {MAX_CHARACTERS} characters")
+    max_parts = MAX_PARTS if max_characters is None else max_characters
+    max_characters = MAX_CHARACTERS if max_characters is None else max_characters
+    if len(text) > max_characters:
+        raise ValueRefused(f"a value of more than {max_characters} characters")
     try:
         parts = json.loads(text, object_pairs_hook=_refuse_object)
-        if type(parts) is not list or not 0 < len(parts) <= MAX_PARTS:
+        if type(parts) is not list or not 0 < len(parts) <= max_parts:
             raise ValueRefused("not a list of parts")
-        return _build_value(parts, records or {}, resolve_reference)
+        return _build_value(
+            parts, records or {}, resolve_reference, make_container or _make_container
+        )
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError) as error:
         raise ValueRefused(f"malformed: {error}") from None
 
@@ -149,7 +169,7 @@ def _refuse_object(_pairs):
     raise ValueRefused("an object")
 
 
-def _build_value(parts, records, resolve_reference):
+def _build_value(parts, records, resolve_reference, make_container):
     """Build from the last part to the first: members are complete before their container is."""
     stack = []
     levels = []  # depth of tuples and frozensets in each value of the stack
@@ -179,8 +199,8 @@ def _build_value(parts, records, resolve_reference):
             elif tag == "n":
                 value = resolve_reference(content)
             else:
-                members, level = _pop_members(tag, content, stack, levels)
-                value = _make_container(tag, members)
+                members, deepest = _pop_members(tag, content, stack, levels)
+                value, level = make_container(tag, members, deepest), deepest + 1
         stack.append(value)
         levels.append(level)
     if len(stack) != 1:
@@ -189,7 +209,7 @@ def _build_value(parts, records, resolve_reference):
 
 
 def _pop_members(tag, length, stack, levels):
-    """Take a container's members off the stack; return them and the container's level."""
+    """Take a container's members off the stack; return them and the level of the deepest."""
     if type(length) is not int or length < 0:
         raise ValueRefused("a bad length")
     count = 2 * length if tag == "d" else length
@@ -198,19 +218,16 @@ def _pop_members(tag, length, stack, levels):
     start = len(stack) - count
     members, deepest = stack[start:][::-1], max(levels[start:], default=0)
     del stack[start:], levels[start:]
-    if tag in ("s", "f", "d") and deepest > MAX_HASHED_DEPTH:
-        raise ValueRefused(f"a set or dict of members more than {MAX_HASHED_DEPTH} levels deep")
-    return members, deepest + 1
+    return members, deepest
 
 
-def _make_container(tag, members):
+def _make_container(tag, members, deepest):
     if tag in ("l", "t"):
         return members if tag == "l" else tuple(members)
-    hashed = members[::2] if tag == "d" else members
-    if len(hashed) - len(set(map(hash, hashed))) > MAX_COLLISIONS:
-        raise ValueRefused(f"a set or dict of {len(hashed)} members of mostly equal hashes")
+    if deepest > MAX_HASHED_DEPTH:
+        raise ValueRefused(f"a set or dict of members more than {MAX_HASHED_DEPTH} levels deep")
     if tag == "d":
-        return dict(zip(hashed, members[1::2], strict=True))
+        return dict(zip(members[::2], members[1::2], strict=True))
     return {"s": set, "f": frozenset}[tag](members)
 
 
