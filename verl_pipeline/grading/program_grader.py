@@ -15,19 +15,24 @@ import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
-from verl_pipeline.grading.output_comparison import is_matching_text, is_matching_value
 from verl_pipeline.grading.problem import (
     AssertTest,
     CallTest,
-    Comparison,
     Problem,
     StdinTest,
     Test,
 )
 from verl_pipeline.grading.program_extraction import extract_last_program
-from verl_pipeline.grading.returned_values import decode_returned_value
+from verl_pipeline.grading.run_output import encode_output, is_matching_output
 from verl_pipeline.grading.verdict import GradingResult, Verdict, VerdictAndReason
-from verl_pipeline.sandbox import RemoteSandbox, RunLimits, RunOutcome, Sandbox, SandboxError
+from verl_pipeline.sandbox import (
+    AssertRun,
+    RemoteSandbox,
+    RunLimits,
+    RunOutcome,
+    Sandbox,
+    SandboxError,
+)
 from verl_pipeline.sandbox.channels import make_socket_pair
 from verl_pipeline.sandbox.inside import value_codec
 from verl_pipeline.sandbox.inside.exit_codes import (
@@ -37,6 +42,7 @@ from verl_pipeline.sandbox.inside.exit_codes import (
     PASSED,
     PROGRAM_ENDED,
     PROGRAM_RAISED,
+    TESTS_CANNOT_CROSS,
     TESTS_LACK_A_MODULE,
 )
 from verl_pipeline.sandbox.program_run import SandboxedProgram
@@ -46,6 +52,9 @@ from verl_pipeline.sandbox.sandbox_worker import SandboxWorker
 MAX_ATTEMPTS = 2
 # CPU seconds for all call tests in one process; if they take longer, they run one by one.
 BATCHED_CALLS_CPU_S = 1.0
+# A message between a program and its tests may be as long as the program's limit of memory, divided
+# by this: its parts take up to eight times as much memory as its text.
+MESSAGE_SHARE = 8
 MAX_REASON_CHARACTERS = 300
 _LIMIT_VERDICTS = {
     "cpu": (Verdict.TIME_LIMIT, "exceeded the limit of CPU time"),
@@ -165,9 +174,9 @@ class _ProgramGrader:
     def _compare_output(self, test: StdinTest | CallTest, output: bytes) -> VerdictAndReason:
         try:
             if self.problem.comparison.rule == "checker":
-                is_right = self._is_accepted_by_checker(test, _encode_output(test, output))
+                is_right = self._is_accepted_by_checker(test, encode_output(test, output))
             else:
-                is_right = _is_matching_output(test, output, self.problem.comparison)
+                is_right = is_matching_output(test, output, self.problem.comparison)
         except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
             return Verdict.WRONG_ANSWER, f"the output cannot be compared: {error!r}"
         if is_right:
@@ -205,7 +214,12 @@ class _ProgramGrader:
 
     def _run_assert_test(self, program: AnyProgram, test: AssertTest) -> VerdictAndReason:
         """Run the tests in one jail and the program in another, connected by a socket."""
-        record_names = _find_class_names(self.problem.prelude)
+        run = AssertRun(
+            test.names,
+            _find_class_names(self.problem.prelude),
+            test.objects,
+            self.problem.memory_bytes // MESSAGE_SHARE,
+        )
         program_end, tests_end = make_socket_pair(socket.SOCK_STREAM)
         # Each process waits while the other computes, so each may pause as long as the other may
         # run. The tests may take as much CPU time as the program.
@@ -216,11 +230,9 @@ class _ProgramGrader:
             program_end,
             tests_end,
         ):
-            with program.start_serving(program_end, record_names, program_limits) as serving:
+            with program.start_serving(program_end, run, program_limits) as serving:
                 program_end.close()
-                tests_outcome = tests.run_asserts(
-                    tests_end, test.names, record_names, test.objects, tests_limits
-                )
+                tests_outcome = tests.run_asserts(tests_end, run, tests_limits)
                 tests_end.close()
                 program_outcome = self._add_usage(serving.wait_for_outcome())
         if tests_outcome.exceeded_limit:
@@ -233,8 +245,8 @@ class _ProgramGrader:
             )
         if exit_code == -signal.SIGKILL and (failure := _find_failure(program_outcome)):
             return failure
-        # No answer of a program can cause these two.
-        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE):
+        # No answer of a program can cause these.
+        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE, TESTS_CANNOT_CROSS):
             name = f"{self.problem.source}/{self.problem.name}"
             raise SandboxError(f"the tests of {name} failed: {tests_outcome.stderr}")
         verdict = Verdict.RUNTIME_ERROR if exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER
@@ -261,31 +273,6 @@ def _get_last_line(text: str) -> str:
 def _make_printable(reason: str) -> str:
     """Return one short line: text of a program must not reach a terminal as control codes."""
     return "".join(c if c.isprintable() else " " for c in reason[:MAX_REASON_CHARACTERS])
-
-
-def _is_matching_output(test: StdinTest | CallTest, output: bytes, comparison: Comparison) -> bool:
-    if isinstance(test, StdinTest):
-        return is_matching_text(_decode_text(output), test.output, comparison)
-    value = decode_returned_value(output, test.output)
-    return is_matching_value(value, test.output, comparison) or (
-        test.boxed and is_matching_value(value, [test.output], comparison)
-    )
-
-
-def _encode_output(test: StdinTest | CallTest, output: bytes) -> str:
-    """Return the output as an encoded value, as far as a checker could take it.
-
-    Raises:
-        ValueRefused: it is too long for a checker.
-    """
-    if len(output) > value_codec.MAX_CHARACTERS:
-        raise value_codec.ValueRefused(f"{len(output)} bytes are too long for a checker")
-    text = _decode_text(output)
-    return value_codec.encode_value(text) if isinstance(test, StdinTest) else text
-
-
-def _decode_text(output: bytes) -> str:
-    return output.decode(errors="replace")
 
 
 @functools.lru_cache(maxsize=64)

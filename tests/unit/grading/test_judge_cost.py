@@ -49,7 +49,7 @@ def _count_down(n: int) -> list:
     return [["l", n], *range(n)[::-1]]
 
 
-SCALARS = [1, -1, "a", True, None, ["x", "nan"], ["x", "0x1.8p+0"], ["i", "0x" + "f" * 100]]
+SCALARS = [1, -1, "a", True, None, float("nan"), 1.5, ["i", "0x" + "f" * 100]]
 # Functions of n that return an encoded value of about n parts.
 VALUES = st.sampled_from(
     [
@@ -57,12 +57,14 @@ VALUES = st.sampled_from(
         _count_up,
         _count_down,
         lambda n: [["s", n], *range(n)],
+        lambda n: [["l", list(range(n))]],
+        lambda n: [["s", list(range(n))]],
         lambda n: [["s", n], *(["i", hex(i * (2**61 - 1))] for i in range(n))],
         lambda n: [["s", n], *([1] * n)],
         lambda n: [["l", n], *(part for i in range(n) for part in (["l", 1], i))],
         lambda n: [["d", n], *(part for i in range(n) for part in (i, "a"))],
         lambda n: [["d", n], *(part for i in range(n) for part in (str(i), "a"))],
-        lambda n: [["d", n], *(part for i in range(n) for part in (["x", float(i).hex()], i))],
+        lambda n: [["d", n], *(part for i in range(n) for part in (float(i), i))],
         lambda n: [["l", n], *(part for _ in range(n) for part in (["d", 1], True, ["s", 0]))],
         lambda n: [
             ["s", n],
