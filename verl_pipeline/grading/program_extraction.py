@@ -1,10 +1,11 @@
 """Extracts the program from a model's response.
 
-The program is the last fenced block of the answer that says it is Python or says nothing. A block
-that says it is something else (``text``, ``bash``, ``cpp``) counts only if no block of those kinds
-exists: a label may be wrong. LiveCodeBench takes the text between the last two lines with three
-backticks, rLLM the last block; both take an example of the output behind the program for the
-program. Here too, if its block says nothing: it could as well be the final version of a draft.
+The program is the last fenced block of the answer that says it is Python. Without one, it is the
+last that says nothing; without that, the last of any kind, because a label may be wrong.
+LiveCodeBench takes the text between the last two lines with three backticks, rLLM the last block;
+both take an example of the output behind the program for the program. In 3,208 responses of 227
+chat models with a block that says it is Python (AlpacaEval), an unlabelled block is the last 211
+times, and never a program.
 
 Invariants:
 * Only the response is searched: a fenced block of the prompt never counts.
@@ -60,14 +61,17 @@ def extract_last_program(response: str) -> str | None:
     blocks = read_fenced_blocks(extract_answer_text(response))
     if not blocks or not blocks[-1].is_closed:
         return None
-    complete = [block for block in blocks if block.is_closed]
-    program = ([block for block in complete if _may_be_python(block)] or complete)[-1].text
+    last_of_kind = {_get_kind(block): block for block in blocks if block.is_closed}
+    program = last_of_kind[max(last_of_kind)].text
     return program if program.strip() else None
 
 
-def _may_be_python(block: FencedBlock) -> bool:
+def _get_kind(block: FencedBlock) -> int:
+    """Return 2 if a block says that it is Python, 1 if it says nothing, else 0."""
     label = _LABEL.search(block.info)
-    return label is None or _PYTHON_LABEL.fullmatch(label[0]) is not None
+    if label is None:
+        return 1
+    return 2 if _PYTHON_LABEL.fullmatch(label[0]) else 0
 
 
 def _strip_end_tokens(text: str) -> str:

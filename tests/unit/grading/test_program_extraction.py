@@ -95,8 +95,13 @@ def test_a_block_that_says_it_is_no_python_is_the_program_only_if_it_is_alone(la
     assert extract_last_program(other) == "print(2)\n"
 
 
-def test_a_block_that_says_nothing_counts_as_python():
-    assert extract_last_program(f"```python\nprint(0)\n```\nBetter:\n```\n{CODE}```") == CODE
+def test_a_block_that_says_nothing_is_the_program_only_if_none_says_that_it_is_python():
+    unlabelled = "```\nprint(2)\n```"
+    assert extract_last_program(f"{BLOCK}\nIt prints:\n\n{unlabelled}") == CODE
+    assert extract_last_program(f"{unlabelled}\nor\n\n{unlabelled}") == "print(2)\n"
+    assert extract_last_program(f"{unlabelled}\n{BLOCK}\n{unlabelled}\n{BLOCK[:-3]}```") == CODE
+    # A cut-off block may have been the program, whatever it says.
+    assert extract_last_program(f"{BLOCK}\nIt prints:\n\n```\n1") is None
 
 
 @pytest.mark.parametrize(
