@@ -148,7 +148,11 @@ class _ProgramGrader:
     def _call_tests(
         self, program: AnyProgram, tests: Sequence[CallTest], limits: RunLimits
     ) -> RunOutcome:
-        arguments = [value_codec.encode_value(test.args) for test in tests]
+        try:
+            arguments = [value_codec.encode_value(test.args) for test in tests]
+        except value_codec.ValueRefused as error:
+            name = f"{self.problem.source}/{self.problem.name}"
+            raise SandboxError(f"an argument of {name} cannot cross: {error}") from error
         entry_point = self.problem.entry_point or ""
         return self._add_usage(program.call_function(entry_point, arguments, limits))
 

@@ -131,6 +131,10 @@ def test_other_types_are_refused(value):
         '[["i", "0x1p9"]]',
         '[["l", [1, [2]]]]',
         '[["s", [1, {}]]]',
+        '[["w", ["l", "t", ["a"], ["$"]]]]',
+        '[["w", ["l", "t", [1], ["#"]]]]',
+        '[["w", ["l", "s", ["a"], ["#"]]]]',
+        '[["w", ["s", "l", ["a"], ["#"]]]]',
         '[["?", 1]]',
         "[[1, 2, 3]]",
         "[1.5, 1]",
@@ -151,6 +155,18 @@ def test_lists_of_scalars_are_one_part():
     assert encode_value([1, -2, 3]) == '[["l", [1, -2, 3]]]'
     for value in ([1, 2.5, None, "a", True], (2**300, 1), frozenset({1.5, "b"})):
         assert describe_exactly(decode_value(encode_value(value))) == describe_exactly(value)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize(
+    "texts", ["ab", [chr(65 + i) * i for i in range(89)], [str(n) for n in range(200)]]
+)
+def test_many_rows_of_texts_cross_exactly(kind, texts):
+    rows = kind(tuple(texts[i % len(texts)] for i in range(n % 7)) for n in range(3000))
+    assert decode_value(encode_value(rows)) == rows
+    for other in ((1, "a"), ["a"], ("a", None), "a", (True,), (("a",),)):
+        mixed = kind([*rows, other])
+        assert describe_exactly(decode_value(encode_value(mixed))) == describe_exactly(mixed)
 
 
 def test_the_caller_exports_and_builds_other_items():

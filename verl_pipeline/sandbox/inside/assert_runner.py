@@ -114,7 +114,8 @@ class ProgramClient(channel_peer.Peer):
         if kind != "call" or content[1] is not None:
             return False
         owner = content[0]
-        return isinstance(owner, remote_objects.RemoteClass) and owner.__name__ in self._names
+        name = owner.__name__ if isinstance(owner, remote_objects.RemoteClass) else ""
+        return name[:1].isupper() and name in self._names
 
     def build_item(self, tag, content, members):
         built = super().build_item(tag, content, members)
@@ -218,8 +219,13 @@ def _read_line(size):
     """Return a line of what the tests have put in place of ``input`` or standard input."""
     if builtins.input is _original_input:
         return sys.stdin.readline(size)
+    prompts = [""]
     try:
-        return f"{builtins.input()}\n"
+        inspect.signature(builtins.input).bind(*prompts)
+    except TypeError:
+        prompts = []
+    try:
+        return f"{builtins.input(*prompts)}\n"
     except (EOFError, StopIteration):
         return ""
 

@@ -168,6 +168,8 @@ async def wait_for_remote(peer, number):
 
 def make_class(peer, number, name, bases, operations, class_operations):
     """Return the stand-in for a class whose objects, and which itself, have these operations."""
+    if not all(isinstance(base, RemoteClass) for base in bases):
+        raise TypeError("a class with bases that are no stand-ins")
     metaclass = type(
         "RemoteClass",
         tuple(dict.fromkeys(map(type, bases))) or (RemoteClass,),
@@ -209,6 +211,10 @@ def _make_methods(peer, names):
     return {name: _make_method(peer, name) for name in names if name in OPERATIONS}
 
 
+def _is_mixed(item):
+    return isinstance(item, RemoteObject) and item._is_mixed
+
+
 def _make_method(peer, name):
     def operate(self, *operands, **keywords):
         if name == "__call__":
@@ -224,9 +230,9 @@ def _make_method(peer, name):
         (result,) = content
         if peer.is_wary and (
             name in _MIXING
-            and (meets_value or self._is_mixed or operands[0]._is_mixed)
+            and (meets_value or _is_mixed(self) or _is_mixed(operands[0]))
             or name in _NUMERIC
-            and self._is_mixed
+            and _is_mixed(self)
         ):
             if not isinstance(result, RemoteObject):
                 peer.refuse_answer(f"{name} makes a value of an object that was mixed with a value")

@@ -6,8 +6,9 @@ imports the standard library only.
 A value is a list of its parts in preorder. A scalar is itself, or a pair of tag and content where
 JSON has no type for it. A container is a pair of tag and length, followed by its members (of a
 dict: key, value, key, value ...), or, if all members are JSON's own scalars, of tag and members,
-because large answers are mostly such lists. A part of three (tag, content, number of members) is
-for the caller's ``build_item``.
+because large answers are mostly such lists. Many rows of few texts are a table of these texts and
+a character for each. A part of three (tag, content, number of members) is for the caller's
+``build_item``.
 
 Invariants:
 * :func:`decode_value` constructs only None, bool, int, float, complex, str, bytes, range, list,
@@ -33,6 +34,10 @@ _SCALARS = {type(None), bool, int, float, str}
 # Larger integers are written as hex, which has no limit of digits and takes linear time.
 _MAX_PLAIN_INT = 1 << 200
 _TAGS = {list: "l", tuple: "t", set: "s", frozenset: "f", dict: "d"}
+# Characters for texts of a table: those that JSON does not escape.
+_SYMBOLS = [chr(code) for code in range(ord("#"), ord("~")) if chr(code) != "\\"]
+# Shorter lists are not worth a table.
+_MIN_ROWS = 1000
 # Types that are values themselves: an argument such as ``int``.
 _TYPES = {
     kind.__name__: kind
@@ -79,6 +84,8 @@ def encode_value(value, export_item=None):
                 remaining += (pair[1], pair[0])
         elif kind in _TAGS and _has_plain_members(item):
             parts.append([_TAGS[kind], list(item)])
+        elif (kind is list or kind is tuple) and (rows := _encode_rows(item)) is not None:
+            parts.append(["w", [_TAGS[kind], *rows]])
         elif kind in _TAGS:
             parts.append([_TAGS[kind], len(item)])
             remaining += reversed(list(item))
@@ -98,6 +105,34 @@ def _has_plain_members(container):
     if int not in kinds:
         return kinds <= _SCALARS
     return kinds == {int} and -_MAX_PLAIN_INT < min(container) <= max(container) < _MAX_PLAIN_INT
+
+
+def _encode_rows(container):
+    """Return tag, texts and rows of many rows of few texts, or None if the container has others."""
+    kind = type(container[0]) if len(container) >= _MIN_ROWS else None
+    if kind is not list and kind is not tuple:
+        return None
+    symbols, rows = {}, []
+    for row in container:
+        if type(row) is not kind:
+            return None
+        try:
+            rows.append("".join(map(symbols.__getitem__, row)))
+        except (KeyError, TypeError):
+            for text in row:
+                if type(text) is not str or len(symbols) == len(_SYMBOLS):
+                    return None
+                symbols.setdefault(text, _SYMBOLS[len(symbols)])
+            rows.append("".join(map(symbols.__getitem__, row)))
+    return [_TAGS[kind], list(symbols), rows]
+
+
+def _decode_rows(tag, texts, rows):
+    kind = {"l": list, "t": tuple}[tag]
+    if not {str}.issuperset(map(type, (*texts, *rows))):
+        raise ValueRefused("a row that is no text")
+    find_text = dict(zip(_SYMBOLS, texts, strict=False)).__getitem__
+    return [kind(map(find_text, row)) for row in rows]
 
 
 def _convert_to_builtin(item, kind):
@@ -191,6 +226,9 @@ def _build_value(parts, build_item, make_container):
                 value = range(*content)
             elif tag == "y":
                 value = _TYPES[content]
+            elif tag == "w":
+                outer_tag, *rows = content
+                value, level = _make_container(outer_tag, _decode_rows(*rows)), 2
             elif type(content) is list:
                 if not _SCALARS.issuperset(map(type, content)):
                     raise ValueRefused("a member that is no scalar")
