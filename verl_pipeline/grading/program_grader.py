@@ -12,12 +12,18 @@ import ast
 import functools
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from verl_pipeline.grading.output_comparison import is_matching_text, is_matching_value
-from verl_pipeline.grading.problem import AssertTest, CallTest, Problem, StdinTest, Test
+from verl_pipeline.grading.problem import (
+    AssertTest,
+    CallTest,
+    Problem,
+    StdinTest,
+    Test,
+)
 from verl_pipeline.grading.program_extraction import extract_last_program
+from verl_pipeline.grading.run_output import encode_output, is_matching_output
 from verl_pipeline.grading.verdict import GradingResult, Verdict, VerdictAndReason
 from verl_pipeline.sandbox import (
     AssertRun,
@@ -137,10 +143,7 @@ class _ProgramGrader:
             return False
         # Each line ends with a newline, so the last part is empty.
         answers = zip(tests, outcome.result.split(b"\n"), strict=False)
-        return all(
-            self._compare_output(test, answer, _decode_result, is_matching_value) == _ACCEPTED
-            for test, answer in answers
-        )
+        return all(self._compare_output(test, answer) == _ACCEPTED for test, answer in answers)
 
     def _call_tests(
         self, program: AnyProgram, tests: Sequence[CallTest], limits: RunLimits
@@ -158,14 +161,10 @@ class _ProgramGrader:
             return self._run_assert_test(program, test)
         if isinstance(test, CallTest):
             outcome = self._call_tests(program, [test], self.limits)
-            return _find_failure(outcome) or self._compare_output(
-                test, outcome.result, _decode_result, is_matching_value
-            )
+            return _find_failure(outcome) or self._compare_output(test, outcome.result)
         stdin = test.input.encode(errors="surrogatepass")
         outcome = self._add_usage(program.run(stdin, self.limits))
-        return _find_failure(outcome) or self._compare_output(
-            test, outcome.stdout, _decode_stdout, is_matching_text
-        )
+        return _find_failure(outcome) or self._compare_output(test, outcome.stdout)
 
     def _add_usage(self, outcome: RunOutcome) -> RunOutcome:
         self.result = replace(
@@ -176,52 +175,44 @@ class _ProgramGrader:
         )
         return outcome
 
-    def _compare_output(
-        self,
-        test: StdinTest | CallTest,
-        output: bytes,
-        decode_output: Callable,
-        is_matching: Callable,
-    ) -> VerdictAndReason:
-        comparison = self.problem.comparison
+    def _compare_output(self, test: StdinTest | CallTest, output: bytes) -> VerdictAndReason:
         try:
-            decoded = decode_output(output)
-            if comparison.rule == "checker":
-                is_right = self._is_accepted_by_checker(test, decoded)
+            if self.problem.comparison.rule == "checker":
+                is_right = self._is_accepted_by_checker(test, encode_output(test, output))
             else:
-                is_right = is_matching(decoded, test.output, comparison)
-                if not is_right and isinstance(test, CallTest) and test.boxed:
-                    is_right = is_matching(decoded, [test.output], comparison)
+                is_right = is_matching_output(test, output, self.problem.comparison)
         except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
             return Verdict.WRONG_ANSWER, f"the output cannot be compared: {error!r}"
         if is_right:
             return _ACCEPTED
         return Verdict.WRONG_ANSWER, "the output differs from the expected one"
 
-    def _is_accepted_by_checker(self, test: StdinTest | CallTest, output: object) -> bool:
-        """Whether the problem's checker accepts ``output``.
+    def _is_accepted_by_checker(self, test: StdinTest | CallTest, output: str) -> bool:
+        """Whether the problem's checker accepts ``output``, an encoded value.
 
         If the checker fails on ``output`` but not on the expected output, the answer is wrong.
 
         Raises:
-            ValueRefused: ``output`` is too large to be passed to the checker.
+            ValueRefused: ``output`` is not one value.
             SandboxError: the checker fails on the expected output too.
         """
         outcome = self._run_checker(test, output)
         if _find_failure(outcome) is None:
-            return _decode_result(outcome.result) is True
+            return outcome.result.decode().strip() == value_codec.encode_value(True)
         name = f"{self.problem.source}/{self.problem.name}"
         try:
-            outcome = self._run_checker(test, test.output)
+            outcome = self._run_checker(test, value_codec.encode_value(test.output))
         except value_codec.ValueRefused as error:
             raise SandboxError(f"the test of {name}: {error}") from error
         if _find_failure(outcome):
             raise SandboxError(f"the checker of {name} failed: {outcome.stderr}")
         return False
 
-    def _run_checker(self, test: StdinTest | CallTest, output: object) -> RunOutcome:
+    def _run_checker(self, test: StdinTest | CallTest, output: str) -> RunOutcome:
         test_input = test.input if isinstance(test, StdinTest) else test.args
-        arguments = value_codec.encode_value((test_input, test.output, output))
+        known = [value_codec.encode_value(value) for value in (test_input, test.output)]
+        # The judge does not parse what a program returned; the checker's jail does.
+        arguments = value_codec.join_values([*known, output])
         with self.worker.load_program(self.problem.comparison.checker or "") as checker:
             return checker.call_function("check", [arguments], self.limits)
 
@@ -286,14 +277,6 @@ def _get_last_line(text: str) -> str:
 def _make_printable(reason: str) -> str:
     """Return one short line: text of a program must not reach a terminal as control codes."""
     return "".join(c if c.isprintable() else " " for c in reason[:MAX_REASON_CHARACTERS])
-
-
-def _decode_stdout(output: bytes) -> str:
-    return output.decode(errors="replace")
-
-
-def _decode_result(result: bytes) -> object:
-    return value_codec.decode_value(result.decode(errors="replace"))
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,7 +15,9 @@ Invariants:
   tuple, set, frozenset, dict, their types, and what ``build_item`` returns; it calls no method of
   a constructed object.
 * No function recurses: a value may be nested arbitrarily deep. Only hashed values (members of sets,
-  keys of dicts) must be shallow, because Python's hashing recurses, and must not collide.
+  keys of dicts) must be shallow, because Python's hashing recurses.
+* Only a jail hashes what a program sent: members of equal hashes take quadratic time, and no limit
+  could tell hostile ones from right ones. The judge passes its own ``make_container``.
 * Neither side believes the other's sizes: who decodes says how long a text may be.
 """
 
@@ -24,8 +26,6 @@ from base64 import b64decode, b64encode
 
 # Levels of tuples and frozensets in a member of a set or a key.
 MAX_HASHED_DEPTH = 100
-# Members of one set or dict whose hash another member has: equal hashes take quadratic time.
-MAX_COLLISIONS = 1000
 # Of a value as text, unless the caller knows what to expect; its parts may take ten times as much
 # memory.
 MAX_CHARACTERS = 64 << 20
@@ -162,12 +162,26 @@ def _get_base_value(item, base):
     return base.__iter__(item)
 
 
-def decode_value(text, build_item=None, max_characters=None):
+def join_values(texts):
+    """Return the text of the tuple of values whose texts are ``texts``; parses none of them.
+
+    Raises:
+        ValueRefused: a text is empty or has several lines, each of which would be a value.
+    """
+    texts = [text.strip() for text in texts]
+    if any(len(text.splitlines()) != 1 for text in texts):
+        raise ValueRefused("a value that is not one line")
+    return f'[["t", {len(texts)}], {", ".join(text[1:-1] for text in texts)}]'
+
+
+def decode_value(text, build_item=None, max_characters=None, make_container=None):
     """Return the value that :func:`encode_value` wrote, as exact built-in types.
 
     Args:
         build_item: returns the object for ``(tag, content, members)``, the form of ``export_item``.
         max_characters: longest text; :data:`MAX_CHARACTERS` by default.
+        make_container: called with tag, members and the level of the deepest member instead of
+            making a list, tuple, set, frozenset or dict.
 
     Raises:
         ValueRefused: the text is too long, or not what :func:`encode_value` writes.
@@ -179,7 +193,7 @@ def decode_value(text, build_item=None, max_characters=None):
         parts = json.loads(text, object_pairs_hook=_refuse_object)
         if type(parts) is not list or not parts:
             raise ValueRefused("not a list of parts")
-        return _build_value(parts, build_item)
+        return _build_value(parts, build_item, make_container or _make_container)
     except (ValueError, TypeError, LookupError, RecursionError, ArithmeticError) as error:
         raise ValueRefused(f"malformed: {error}") from None
 
@@ -188,7 +202,7 @@ def _refuse_object(_pairs):
     raise ValueRefused("an object")
 
 
-def _build_value(parts, build_item):
+def _build_value(parts, build_item, make_container):
     """Build from the last part to the first: members are complete before their container is."""
     stack = []
     levels = []  # depth of tuples and frozensets in each value of the stack
@@ -198,8 +212,8 @@ def _build_value(parts, build_item):
             value = part
         elif len(part) == 3:
             tag, content, count = part
-            members, level = _pop_members(count, stack, levels)
-            value = build_item(tag, content, members)
+            members, deepest = _pop_members(count, stack, levels)
+            value, level = build_item(tag, content, members), deepest + 1
         else:
             tag, content = part
             if tag == "i":
@@ -218,11 +232,11 @@ def _build_value(parts, build_item):
             elif type(content) is list:
                 if not _SCALARS.issuperset(map(type, content)):
                     raise ValueRefused("a member that is no scalar")
-                value, level = _make_container(tag, content), 1
+                value, level = make_container(tag, content, 0), 1
             else:
                 count = 2 * content if tag == "d" else content
-                members, level = _pop_members(count, stack, levels, tag in ("s", "f", "d"))
-                value = _make_container(tag, members)
+                members, deepest = _pop_members(count, stack, levels)
+                value, level = make_container(tag, members, deepest), deepest + 1
         stack.append(value)
         levels.append(level)
     if len(stack) != 1:
@@ -230,24 +244,21 @@ def _build_value(parts, build_item):
     return stack[0]
 
 
-def _pop_members(count, stack, levels, are_hashed=False):
-    """Take a container's members off the stack; return them and the container's level."""
+def _pop_members(count, stack, levels):
+    """Take a container's members off the stack; return them and the level of the deepest."""
     if type(count) is not int or not 0 <= count <= len(stack):
         raise ValueRefused("a bad length")
     start = len(stack) - count
     members, deepest = stack[start:][::-1], max(levels[start:], default=0)
     del stack[start:], levels[start:]
-    if are_hashed and deepest > MAX_HASHED_DEPTH:
-        raise ValueRefused(f"a set or dict of members more than {MAX_HASHED_DEPTH} levels deep")
-    return members, deepest + 1
+    return members, deepest
 
 
-def _make_container(tag, members):
+def _make_container(tag, members, deepest):
     if tag in ("l", "t"):
         return members if tag == "l" else tuple(members)
-    hashed = members[::2] if tag == "d" else members
-    if len(hashed) - len(set(map(hash, hashed))) > MAX_COLLISIONS:
-        raise ValueRefused(f"a set or dict of {len(hashed)} members of mostly equal hashes")
+    if deepest > MAX_HASHED_DEPTH:
+        raise ValueRefused(f"a set or dict of members more than {MAX_HASHED_DEPTH} levels deep")
     if tag == "d":
-        return dict(zip(hashed, members[1::2], strict=True))
+        return dict(zip(members[::2], members[1::2], strict=True))
     return {"s": set, "f": frozenset}[tag](members)
