@@ -32,6 +32,8 @@ def prepare_streams(stdin, stdout, stderr, extra, ready):
     )
     vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
     sys.argv = ["solution.py"]
+    # The streams do not belong to the program's objects (:mod:`interpreter_end`).
+    gc.freeze()
     gc.enable()
     return ready
 

@@ -6,23 +6,20 @@ judge, all output is untrusted data, and the exit code alone decides no verdict.
 Invariants:
 * The program sees what it would see as ``python3 solution.py``: ``__main__``, standard streams that
   are files, and none of the jail's modules.
-* The process ends as Python ends one: it joins threads, runs exit functions and flushes streams.
+* The process ends as Python ends one (:mod:`interpreter_end`).
 """
 
-import atexit
 import builtins
-import contextlib
 import os
 import socket
 import symtable
 import sys
-import threading
-import traceback
 import types
 from collections.abc import Iterator
 
 import value_codec
-from exit_codes import NO_FUNCTION, NO_SYNTAX, NO_VALUE, RAISED
+from exit_codes import NO_FUNCTION, NO_VALUE, RAISED
+from interpreter_end import compute_exit_code, end_process, report_exception
 from messages import receive_message, send_message
 
 # Modules that have executed a prelude already, with the limit of recursion it set, by its text.
@@ -30,19 +27,17 @@ _preloaded_preludes: dict = {}
 
 
 def run_main(prelude, source):
-    """Run the program as ``__main__``; return the exit code."""
+    """Run the program as ``__main__`` and end the process."""
     code = 0
     try:
         _execute_program(prelude, source)
-    except SystemExit as error:
-        code = _get_exit_code(error)
-    except BaseException:
-        code = _print_exception()
-    return _finish_process(code)
+    except BaseException as error:
+        code = report_exception(error)
+    end_process(code)
 
 
 def run_calls(prelude, source, entry_point, arguments_list, result):
-    """Call ``entry_point`` with each of ``arguments_list``, in order; return the exit code.
+    """Call ``entry_point`` with each of ``arguments_list``, in order, and end the process.
 
     Each returned value is encoded and written to descriptor ``result`` at once, as one line.
     """
@@ -53,22 +48,22 @@ def run_calls(prelude, source, entry_point, arguments_list, result):
             function = program.find_function(entry_point)
             if function is None:
                 print(f"no function {entry_point!r}", file=sys.stderr)
-                return _finish_process(NO_FUNCTION)
+                end_process(NO_FUNCTION)
             returned = function(*value_codec.decode_value(arguments))
             try:
                 data = value_codec.encode_value(returned).encode()
             except value_codec.ValueRefused as error:
                 print(error, file=sys.stderr)
-                return _finish_process(NO_VALUE)
+                end_process(NO_VALUE)
             data += b"\n"
             while data:
                 data = data[os.write(result, data) :]
     except SystemExit as error:
         # Even exit(0) is a failure here, because the function has not returned.
-        code = _get_exit_code(error) or RAISED
-    except BaseException:
-        code = _print_exception()
-    return _finish_process(code)
+        code = compute_exit_code(error) or RAISED
+    except BaseException as error:
+        code = report_exception(error)
+    end_process(code)
 
 
 def serve_calls(prelude, source, channel, record_names):
@@ -83,10 +78,10 @@ def serve_calls(prelude, source, channel, record_names):
             while (request := receive_message(requests)) is not None:
                 send_message(requests, server.answer_request(request))
     except SystemExit as error:
-        code = _get_exit_code(error) or RAISED
-    except BaseException:
-        code = _print_exception()
-    return _finish_process(code)
+        code = compute_exit_code(error) or RAISED
+    except BaseException as error:
+        code = report_exception(error)
+    end_process(code)
 
 
 class CallServer:
@@ -240,31 +235,3 @@ class LoadedProgram:
             return False
         symbol = table.lookup(name)
         return symbol.is_assigned() or symbol.is_imported()
-
-
-def _get_exit_code(error):
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code & 0xFF
-    print(error.code, file=sys.stderr)
-    return 1
-
-
-def _print_exception():
-    """Print the exception as Python does, without the frames of this file; return the exit code."""
-    _type, error, trace = sys.exc_info()
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    with contextlib.suppress(BaseException):
-        traceback.print_exception(error.with_traceback(trace))
-    return NO_SYNTAX if trace is None and isinstance(error, SyntaxError) else RAISED
-
-
-def _finish_process(code):
-    for step in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
-        try:
-            step()
-        except BaseException:
-            code = code or _print_exception()
-    return code

@@ -28,8 +28,8 @@ import usage_meter
 MAX_PACKET_BYTES = 1 << 16
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
-    "assert_runner confinement exit_codes messages process_setup program_runner supervisor "
-    "syscalls usage_meter value_codec warm_interpreter"
+    "assert_runner confinement exit_codes interpreter_end messages process_setup program_runner "
+    "supervisor syscalls usage_meter value_codec warm_interpreter"
 ).split()
 # Seconds between two measurements of a running program, and before the first: most programs have
 # ended by then.

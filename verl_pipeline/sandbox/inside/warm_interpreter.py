@@ -32,6 +32,7 @@ import traceback
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
 
 import confinement  # noqa: E402
+import interpreter_end  # noqa: E402
 import program_runner  # noqa: E402
 import syscalls  # noqa: E402
 from supervisor import Supervisor, receive_request, send_reply  # noqa: E402
@@ -50,6 +51,7 @@ def main():
     # Process 1 of a pid namespace gets only those signals from inside that it has a handler for.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings["readable"] = [path for path in settings["readable"] if os.path.exists(path)]
+    interpreter_end.register_shortcut()
     missing = preload_modules(settings["imports"])
     site.setquit()  # exit() and quit(), which -S leaves out
     program_runner.preload_prelude(settings["prelude"])
