@@ -58,8 +58,10 @@ def compute_exit_code(error):
     if isinstance(code, int):
         # CPython converts it to a C long; one that is too large becomes -1.
         return (code if -(1 << 63) <= code < 1 << 63 else -1) & 0xFF
-    if sys.stderr is not None:
-        with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):
+        if sys.stderr is None:
+            os.write(2, f"{code}\n".encode())
+        else:
             print(code, file=sys.stderr)
     return 1
 
