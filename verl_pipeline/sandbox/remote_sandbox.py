@@ -34,6 +34,7 @@ _SENT_MODULES = tuple(
 )
 _RUN_SCRIPT = """\
 import json, sys
+sys.set_int_max_str_digits(0)
 sys.path.insert(0, ".")
 import program_runner
 with open("verl_pipeline_request.json") as file:

@@ -2,12 +2,11 @@
 
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from tests.helpers import ending_programs, leaving_programs
+from tests.helpers.plain_python import run_plainly
 from tests.helpers.sandbox_programs import run_program
 from verl_pipeline.sandbox.inside.exit_codes import NO_SYNTAX
 
@@ -25,23 +24,6 @@ pytestmark = pytest.mark.timeout(30)
 _SAME_STATUS = {NO_SYNTAX: 1, 128 + signal.SIGINT: -signal.SIGINT}
 
 
-def _run_plainly(source, folder):
-    """Run ``source`` under the same interpreter, without a sandbox; return output and status."""
-    (folder / "solution.py").write_text(source)
-    with open(folder / "stdout", "w+b") as stdout, open(folder / "stderr", "w+b") as stderr:
-        ended = subprocess.run(
-            [sys.executable, "-I", "solution.py"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            timeout=20,
-            check=False,
-        )
-    message = (folder / "stderr").read_text(errors="replace")
-    return (folder / "stdout").read_bytes(), ended.returncode, message
-
-
 def _get_last_line(message):
     """Return the last line of an error message without addresses."""
     return re.sub("0x[0-9a-f]+", "0x", message.strip().rpartition("\n")[2])
@@ -49,7 +31,7 @@ def _get_last_line(message):
 
 @pytest.mark.parametrize("source", PROGRAMS.values(), ids=PROGRAMS)
 def test_a_program_ends_as_under_plain_python(sandbox, tmp_path, source):
-    stdout, status, message = _run_plainly(source, tmp_path)
+    stdout, status, message = run_plainly(source, tmp_path)
     outcome = run_program(sandbox, source)
     exit_code = _SAME_STATUS.get(outcome.exit_code, outcome.exit_code)
     found = outcome.stdout, exit_code, _get_last_line(outcome.stderr)

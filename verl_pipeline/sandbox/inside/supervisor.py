@@ -106,6 +106,8 @@ class Supervisor:
         cpu = max(0.0, cpu - float(setup_cpu))  # confining it does not count as its own time
         if why is None and cpu > request["cpu_s"]:
             why = "cpu"
+        if why is None and status == -signal.SIGSEGV and memory >= request["memory"]:
+            why = "memory"  # its stack could not grow any more
         return {"exit": status, "why": why, "cpu_s": cpu, "wall_s": wall, "memory": memory}
 
     def empty_scratch(self, fresh):
