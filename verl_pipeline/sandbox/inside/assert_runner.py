@@ -16,6 +16,7 @@ import sys
 import traceback
 import types
 
+import answer_clock
 import messages
 import value_codec
 from exit_codes import (
@@ -46,6 +47,9 @@ class NoAnswer(BaseException):
 class ProgramClient:
     """Sends requests to the program's process.
 
+    Args:
+        descriptor: of the channel; the next one is that of a clock (:mod:`answer_clock`).
+
     Attributes:
         objects: whether any answer may be an object of the program's own classes; otherwise only
             the call of a class may return one.
@@ -53,7 +57,7 @@ class ProgramClient:
     """
 
     def __init__(self, descriptor, record_names, objects):
-        self.channel = socket.socket(fileno=descriptor)
+        self.channel, self.clock = socket.socket(fileno=descriptor), descriptor + 1
         self.record_names, self.objects = record_names, objects
         self.records = {}
         self.known_numbers = set()
@@ -75,11 +79,10 @@ class ProgramClient:
         # By convention the name of a class starts with a capital letter.
         objects = self.objects or (owner is None and name[:1].isupper())
         try:
-            messages.send_message(
-                self.channel,
-                value_codec.encode_value(list(request), self.record_names, _get_reference),
-            )
-            answer = messages.receive_message(self.channel)
+            message = value_codec.encode_value(list(request), self.record_names, _get_reference)
+            with answer_clock.awaiting(self.clock):
+                messages.send_message(self.channel, message)
+                answer = messages.receive_message(self.channel)
             if answer is None:
                 raise NoAnswer
             kind, *content = value_codec.decode_value(
