@@ -31,6 +31,18 @@ def f(n):
     time.sleep(60)
 """
 
+REACHES_FOR_THE_CLOCK = """
+import os, struct, time
+def f(n):
+    for descriptor in range(3, 128):
+        try:
+            os.pwrite(descriptor, struct.pack('<d', 0.001), 0)
+        except OSError:
+            pass
+    time.sleep(6)
+    return n
+"""
+
 
 @pytest.mark.parametrize(
     ("program", "tests", "verdict"),
@@ -44,6 +56,7 @@ def f(n):
         pytest.param(LEAVES_A_THREAD, THREE_CALLS, Verdict.TIME_LIMIT, id="thread"),
         pytest.param(STOPS, THREE_CALLS, Verdict.TIME_LIMIT, id="stopped"),
         pytest.param(CLOSES_THE_CHANNEL, THREE_CALLS, Verdict.TIME_LIMIT, id="closed channel"),
+        pytest.param(REACHES_FOR_THE_CLOCK, THREE_CALLS, Verdict.TIME_LIMIT, id="clock"),
         pytest.param("def f(n): return n", SLEEPY_TESTS, Verdict.ACCEPTED, id="sleepy tests"),
         pytest.param(
             "def f(n): return 60",

@@ -8,6 +8,7 @@ import pytest
 from tests.helpers import ending_programs, leaving_programs
 from tests.helpers.plain_python import run_plainly
 from tests.helpers.sandbox_programs import run_program
+from verl_pipeline.sandbox import RunLimits
 from verl_pipeline.sandbox.inside.exit_codes import NO_SYNTAX
 
 PROGRAMS = {
@@ -37,3 +38,29 @@ def test_a_program_ends_as_under_plain_python(sandbox, tmp_path, source):
     found = outcome.stdout, exit_code, _get_last_line(outcome.stderr)
     assert found == (stdout, status, _get_last_line(message)), (message, outcome)
     assert outcome.exceeded_limit is None
+
+
+@pytest.mark.parametrize(
+    ("source", "exceeded_limit"),
+    [
+        ("class A:\n    def __del__(self): time.sleep(60)\na = A()", "wall"),
+        ("class A:\n    def __del__(self):\n        while True: pass\na = A()", "cpu"),
+        ("class A:\n    def __del__(self): self.x = bytearray(1 << 30)[:]\na = A()", None),
+        ("class A:\n    def __del__(self): A.a = self\na = A()", None),
+        ("class A:\n    def __del__(self): A()\na = A()", "cpu"),
+        ("import atexit\natexit.register(time.sleep, 60)", "wall"),
+        ("import atexit\ndef f(): atexit.register(f)\nf()", None),
+        ("import sys\nsys.stdout.flush = lambda: time.sleep(60)", "wall"),
+        ("import gc\ngc.get_objects = lambda: 1 / 0\nprint(1)", None),
+        ("import os\nos._exit = lambda code: None\nprint(1)", None),
+        ("import interpreter_end", None),
+    ],
+)
+def test_an_end_that_takes_too_long_or_too_much_is_the_programs_own_failure(
+    sandbox, source, exceeded_limit
+):
+    """Neither does it disturb the next run."""
+    limits = RunLimits(cpu_s=0.5, memory_bytes=256 << 20, pauses_s=0.5)
+    outcome = run_program(sandbox, f"import time\n{source}", limits=limits)
+    assert outcome.exceeded_limit == exceeded_limit, outcome
+    assert run_program(sandbox, "print(1)").stdout == b"1\n"
