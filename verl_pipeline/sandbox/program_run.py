@@ -7,10 +7,11 @@ import contextlib
 import json
 import socket
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from verl_pipeline.sandbox import channels
-from verl_pipeline.sandbox.run_outcome import RunLimits, RunOutcome
+from verl_pipeline.sandbox.run_outcome import AssertRun, RunLimits, RunOutcome
 
 if TYPE_CHECKING:  # the worker imports this module
     from verl_pipeline.sandbox.sandbox_worker import SandboxWorker
@@ -45,29 +46,23 @@ class SandboxedProgram:
             return self._run_to_end(request, limits, "\n".join(arguments).encode(), result)
 
     def start_serving(
-        self, channel: socket.socket, record_names: tuple[str, ...], limits: RunLimits, clock: int
+        self, channel: socket.socket, tests: AssertRun, limits: RunLimits, clock: int
     ) -> "ProgramRun":
         """Start a run in which the program answers calls that arrive on ``channel``.
 
         Only the time on ``clock`` (:mod:`.inside.answer_clock`) counts as its idle and wall time.
         """
-        request = {"kind": "serve", "records": record_names}
+        request = {"kind": "serve", **asdict(tests)}
         return ProgramRun(self, request, limits, b"", channel.fileno(), clock)
 
     def run_asserts(
-        self,
-        channel: socket.socket,
-        names: tuple[str, ...],
-        record_names: tuple[str, ...],
-        objects: bool,
-        limits: RunLimits,
-        clock: int,
+        self, channel: socket.socket, tests: AssertRun, limits: RunLimits, clock: int
     ) -> RunOutcome:
-        """Run it as trusted tests whose ``names`` are calls sent over ``channel``.
+        """Run it as trusted tests whose calls of the program are sent over ``channel``.
 
         The time on ``clock``, in which they wait for answers, does not count as their idle time.
         """
-        request = {"kind": "asserts", "names": names, "records": record_names, "objects": objects}
+        request = {"kind": "asserts", **asdict(tests)}
         return self._run_to_end(request, limits, b"", channel.fileno(), clock)
 
     def _run_to_end(
