@@ -31,6 +31,28 @@ def f(n):
     time.sleep(60)
 """
 
+SLEEPY_CALLBACK = """
+import time
+def sleep(n):
+    time.sleep(6)
+    return n
+assert f(sleep) == 3
+"""
+CALLBACK = "assert f(abs) == 3\nassert f(lambda n: n) == 3"
+SLEEPS_BETWEEN_CALLBACKS = """
+import time
+def f(g):
+    for _ in range(60):
+        time.sleep(0.1)
+        n = g(3)
+    return n
+"""
+SENDS_HALF_A_MESSAGE = """
+import os, time
+def f(n):
+    os.write(3, b'x')
+    time.sleep(60)
+"""
 REACHES_FOR_THE_CLOCK = """
 import os, struct, time
 def f(n):
@@ -58,6 +80,9 @@ def f(n):
         pytest.param(CLOSES_THE_CHANNEL, THREE_CALLS, Verdict.TIME_LIMIT, id="closed channel"),
         pytest.param(REACHES_FOR_THE_CLOCK, THREE_CALLS, Verdict.TIME_LIMIT, id="clock"),
         pytest.param("def f(n): return n", SLEEPY_TESTS, Verdict.ACCEPTED, id="sleepy tests"),
+        pytest.param("def f(g): return g(3)", SLEEPY_CALLBACK, Verdict.ACCEPTED, id="callback"),
+        pytest.param(SLEEPS_BETWEEN_CALLBACKS, CALLBACK, Verdict.TIME_LIMIT, id="callbacks"),
+        pytest.param(SENDS_HALF_A_MESSAGE, THREE_CALLS, Verdict.TIME_LIMIT, id="half a message"),
         pytest.param(
             "def f(n): return 60",
             "import time\ntime.sleep(f(1))",
