@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from verl_pipeline.grading.output_comparison import is_matching_text, is_matching_value
-from verl_pipeline.grading.problem import AssertTest, CallTest, Problem, StdinTest, Test
+from verl_pipeline.grading.problem import AssertTest, CallTest, Problem, PytestTest, StdinTest, Test
 from verl_pipeline.grading.program_extraction import extract_last_program
 from verl_pipeline.grading.verdict import GradingResult, Verdict, VerdictAndReason
 from verl_pipeline.sandbox import RemoteSandbox, RunLimits, RunOutcome, Sandbox, SandboxError
@@ -29,6 +29,7 @@ from verl_pipeline.sandbox.inside.exit_codes import (
     PASSED,
     PROGRAM_ENDED,
     PROGRAM_RAISED,
+    TESTS_ARE_BROKEN,
     TESTS_LACK_A_MODULE,
 )
 from verl_pipeline.sandbox.program_run import SandboxedProgram
@@ -225,9 +226,14 @@ class _ProgramGrader:
         ):
             with program.start_serving(program_end, record_names, program_limits) as serving:
                 program_end.close()
-                tests_outcome = tests.run_asserts(
-                    tests_end, test.names, record_names, test.objects, tests_limits
-                )
+                if isinstance(test, PytestTest):
+                    tests_outcome = tests.run_pytest(
+                        tests_end, test.star_names, test.collected, tests_limits
+                    )
+                else:
+                    tests_outcome = tests.run_asserts(
+                        tests_end, test.names, record_names, test.objects, tests_limits
+                    )
                 tests_end.close()
                 program_outcome = self._add_usage(serving.wait_for_outcome())
         if tests_outcome.exceeded_limit:
@@ -240,8 +246,8 @@ class _ProgramGrader:
             )
         if exit_code == -signal.SIGKILL and (failure := _find_failure(program_outcome)):
             return failure
-        # No answer of a program can cause these two.
-        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE):
+        # No answer of a program can cause these.
+        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE, TESTS_ARE_BROKEN):
             name = f"{self.problem.source}/{self.problem.name}"
             raise SandboxError(f"the tests of {name} failed: {tests_outcome.stderr}")
         verdict = Verdict.RUNTIME_ERROR if exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER

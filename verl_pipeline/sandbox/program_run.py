@@ -63,6 +63,21 @@ class SandboxedProgram:
         request = {"kind": "asserts", "names": names, "records": record_names, "objects": objects}
         return self._run_to_end(request, limits, b"", channel.fileno())
 
+    def run_pytest(
+        self,
+        channel: socket.socket,
+        star_names: tuple[str, ...],
+        collected: tuple[tuple[str, int], ...],
+        limits: RunLimits,
+    ) -> RunOutcome:
+        """Run it as a trusted pytest file whose module ``solution`` is reached over ``channel``.
+
+        ``collected`` are the tests that pytest must find, with their numbers of cases.
+        """
+        request = {"kind": "pytest", "star_names": star_names}
+        stdin = json.dumps(dict(collected)).encode()
+        return self._run_to_end(request, limits, stdin, channel.fileno())
+
     def _run_to_end(
         self, request: dict[str, Any], limits: RunLimits, stdin: bytes, extra: int | None = None
     ) -> RunOutcome:

@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 import traceback
 
@@ -23,13 +24,14 @@ import confinement
 import exit_codes
 import process_setup
 import program_runner
+import pytest_runner
 import usage_meter
 
 MAX_PACKET_BYTES = 1 << 16
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
-    "assert_runner confinement exit_codes messages process_setup program_runner supervisor "
-    "syscalls usage_meter value_codec warm_interpreter"
+    "assert_runner confinement exit_codes messages process_setup program_runner "
+    "pytest_runner supervisor syscalls usage_meter value_codec warm_interpreter"
 ).split()
 # Seconds between two measurements of a running program, and before the first: most programs have
 # ended by then.
@@ -41,7 +43,7 @@ _CONFINED_MARK = b"confined"
 class Supervisor:
     """Answers requests to run a program, one at a time.
 
-    A request has ``kind`` (``stdin``, ``call``, ``serve`` or ``asserts``), ``fresh`` (whether it is
+    A request has ``kind`` (``stdin``, ``call``, ``serve``, ``asserts`` or ``pytest``), ``fresh`` (whether it is
     the program's first run), ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``, ``output``, and
     descriptors: source, standard input, output and error, and for all kinds but ``stdin`` one more.
     """
@@ -69,6 +71,8 @@ class Supervisor:
 
         Returns None if the judge has closed the socket.
         """
+        if request["kind"] == "pytest":
+            pytest_runner.preload_pytest()
         self.empty_scratch(request["fresh"])
         if self.settings["namespaces"]:
             confinement.reset_process_ids()
@@ -144,7 +148,7 @@ class Supervisor:
             os.chdir(self.scratch)
             source_file, stdin, stdout, stderr, *extra = descriptors
             program = json.loads(os.pread(source_file, os.fstat(source_file).st_size, 0))
-            if request["kind"] != "asserts":  # trusted tests do not fill the memory
+            if request["kind"] not in ("asserts", "pytest"):  # trusted tests do not fill the memory
                 confinement.prefer_for_oom_kill()
             processes = self.settings["processes"]
             if not self.settings["namespaces"]:
@@ -186,6 +190,9 @@ class Supervisor:
             return program_runner.run_calls(prelude, source, request["entry_point"], arguments, 3)
         if kind == "serve":
             return program_runner.serve_calls(prelude, source, 3, request["records"])
+        if kind == "pytest":
+            collected = json.loads(sys.stdin.read())
+            return pytest_runner.run_pytest(source, 3, request["star_names"], collected)
         return assert_runner.run_asserts(
             prelude, source, 3, request["names"], request["records"], request["objects"]
         )

@@ -1,0 +1,205 @@
+"""Runs a pytest file: trusted tests whose module ``solution`` is the program, behind a socket.
+
+Invariants:
+* No code of the program runs here (:mod:`assert_runner`), so pytest's report is the verdict.
+* pytest sees only the tests that the reader found in the file: names that come from the program are
+  never collected.
+* Accepted means: exactly these tests were collected, each passed or was skipped or expected to fail
+  by a mark of its own, and at least one passed.
+* A program neither skips nor ends a test: what it raises arrives as ordinary exceptions, and a skip
+  that no mark explains is a failure.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import sys
+import traceback
+import types
+
+import assert_runner
+from exit_codes import (
+    PASSED,
+    PROGRAM_RAISED,
+    RAISED,
+    TESTS_ARE_BROKEN,
+    TESTS_LACK_A_MODULE,
+)
+
+_FILE_NAME = "test_solution.py"
+# Plugins that report, or change what tests see; the reader refuses tests that need one.
+_UNUSED_PLUGINS = (
+    "cacheprovider capture debugging doctest faulthandler junitxml legacypath logging pastebin "
+    "setuponly setupplan stepwise terminal threadexception tmpdir unraisableexception "
+    "warnings".split()
+)
+_ARGUMENTS = [
+    "--exitfirst",
+    "--assert=plain",  # rewritten asserts would only explain a failure, which nobody reads
+    "--noconftest",
+    "--rootdir=.",
+    "--config-file=/dev/null",
+    *(word for name in _UNUSED_PLUGINS for word in ("-p", f"no:{name}")),
+    _FILE_NAME,
+]
+
+
+def preload_pytest():
+    """Import pytest, for the runs that are forked later; do nothing if it is not installed.
+
+    Not in the warm interpreter: programs would start with its 14 MB, which only tests need.
+    """
+    if "pytest" not in sys.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pytest")
+        gc.collect()
+        gc.freeze()
+
+
+def run_pytest(source, descriptor, star_names, collected):
+    """Run the test file ``source``; return the exit code.
+
+    Args:
+        descriptor: of the socket to the program.
+        star_names: names that ``from solution import *`` binds, of those that the program has.
+        collected: number of cases of each test, by ``TestClass::test_name``.
+    """
+    try:
+        import pytest
+    except ImportError:
+        traceback.print_exc(limit=-1)
+        return TESTS_LACK_A_MODULE
+    program = assert_runner.ProgramClient(descriptor, (), objects=True)
+    report = _Report(pytest, program, star_names, collected)
+    try:
+        with open(_FILE_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(source)
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        sys.modules["solution"] = _make_solution_module(program, star_names)
+        status = pytest.main(_ARGUMENTS, [report])
+    except BaseException as error:
+        report.record_error(error)
+        status = None
+    if program.no_answer:
+        return program.no_answer
+    if report.failure is None and (status != 0 or not report.is_complete()):
+        print(f"pytest ended with {status!r}, {report.passed} passed", file=sys.stderr)
+        return TESTS_ARE_BROKEN
+    return report.failure or PASSED
+
+
+def _make_solution_module(program, star_names):
+    """Return the module ``solution``, whose names are looked up in the program on demand."""
+    module = types.ModuleType("solution")
+
+    def find_name(name):
+        try:
+            content = program.send_request("get", None, name)
+        except Exception as error:
+            raise error from None
+        if content:  # a value: find_function found nothing that can be called
+            error = AttributeError(f"module 'solution' has no attribute {name!r}", name=name)
+            program.raised_errors.append(error)
+            raise error
+        return assert_runner._make_function_stand_in(program, name)
+
+    module.__getattr__ = find_name
+    module.__all__ = [name for name in star_names if hasattr(module, name)]
+    return module
+
+
+class _Report:
+    """A plugin that limits what pytest collects, and keeps what it reports.
+
+    Attributes:
+        passed: number of tests that passed, without those that were expected to fail.
+        failure: exit code of the first failure, or None.
+    """
+
+    def __init__(self, pytest, program, star_names, collected):
+        self.pytest, self.program = pytest, program
+        self.star_names, self.collected = star_names, collected
+        # Names of tests and of the classes around them, as pytest looks them up.
+        self.known_paths = {
+            "::".join(path.split("::")[:length])
+            for path in collected
+            for length in range(1, path.count("::") + 2)
+        }
+        self.passed = self.ended = 0
+        self.failure = self.error = None
+
+    def pytest_pycollect_makeitem(self, collector, name):
+        """Return no tests for a name that holds none; pytest then asks no other plugin.
+
+        pytest asks the plugin that was registered last first, which is this one.
+        """
+        path = "::".join([*self.list_classes(collector), name])
+        return None if path in self.known_paths else []
+
+    def pytest_collection_finish(self, session):
+        found = {}
+        for item in session.items:
+            path = "::".join([*self.list_classes(item), item.originalname])
+            found[path] = found.get(path, 0) + 1
+        if self.failure is None and found != self.collected:
+            print(f"pytest collected {found}, not {self.collected}", file=sys.stderr)
+            self.failure = TESTS_ARE_BROKEN
+            session.shouldfail = "unexpected tests"
+
+    def pytest_exception_interact(self, node, call):
+        if isinstance(node, self.pytest.Collector):
+            self.record_error(call.excinfo.value)
+
+    def pytest_runtest_makereport(self, call):
+        """Keep the error of the report that pytest makes next."""
+        self.error = call.excinfo and call.excinfo.value
+
+    def pytest_runtest_logreport(self, report):
+        is_expected = hasattr(report, "wasxfail")
+        if report.failed and self.error is not None:
+            self.record_error(self.error)
+        elif report.failed or (report.skipped and not is_expected and report.when != "setup"):
+            self.record_failure(RAISED, f"a test {report.outcome} in its {report.when}")
+        elif report.when == "call":
+            self.passed += report.passed and not is_expected
+        if report.when == "teardown":
+            self.ended += 1
+
+    def pytest_internalerror(self, excinfo):
+        self.record_failure(TESTS_ARE_BROKEN, f"pytest failed: {excinfo.exconly()}")
+
+    def is_complete(self):
+        return self.passed > 0 and self.ended == sum(self.collected.values())
+
+    def record_error(self, error):
+        """Record why a test, or the collection, failed."""
+        if isinstance(error, self.pytest.Collector.CollectError) and error.__cause__ is not None:
+            error = error.__cause__  # the test file's own
+        self.record_failure(self.classify_error(error), _describe_error(error))
+
+    def classify_error(self, error):
+        if any(error is raised for raised in self.program.raised_errors):
+            return PROGRAM_RAISED
+        if isinstance(error, ImportError):
+            return PROGRAM_RAISED if error.name == "solution" else TESTS_LACK_A_MODULE
+        if isinstance(error, NameError) and error.name in self.star_names:
+            return PROGRAM_RAISED
+        broken = (self.pytest.Collector.CollectError, self.pytest.FixtureLookupError)
+        return TESTS_ARE_BROKEN if isinstance(error, broken) else RAISED
+
+    def record_failure(self, code, message):
+        if self.failure is None:
+            self.failure = code
+            print(message, file=sys.stderr)
+
+    def list_classes(self, node):
+        """Return the names of the test classes around ``node``."""
+        return [one.name for one in node.listchain() if isinstance(one, self.pytest.Class)]
+
+
+def _describe_error(error):
+    """Return one line without what an assertion compares: it would show the expected value."""
+    if isinstance(error, AssertionError):
+        return "AssertionError"
+    return traceback.format_exception_only(error)[-1].strip()
