@@ -30,7 +30,7 @@ from exit_codes import (
 _FILE_NAME = "test_solution.py"
 # Plugins that report, or change what tests see; the reader refuses tests that need one.
 _UNUSED_PLUGINS = (
-    "cacheprovider capture debugging doctest faulthandler junitxml legacypath logging pastebin "
+    "cacheprovider capture doctest faulthandler junitxml legacypath logging pastebin "
     "setuponly setupplan stepwise terminal threadexception tmpdir unraisableexception "
     "warnings".split()
 )
@@ -70,7 +70,7 @@ def run_pytest(source, descriptor, star_names, collected):
     except ImportError:
         traceback.print_exc(limit=-1)
         return TESTS_LACK_A_MODULE
-    program = assert_runner.ProgramClient(descriptor, (), objects=True)
+    program = _WatchedClient(descriptor, (), objects=True)
     report = _Report(pytest, program, star_names, collected)
     try:
         with open(_FILE_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:
@@ -78,8 +78,8 @@ def run_pytest(source, descriptor, star_names, collected):
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         sys.modules["solution"] = _make_solution_module(program, star_names)
         status = pytest.main(_ARGUMENTS, [report])
-    except BaseException as error:
-        report.record_error(error)
+    except BaseException:
+        traceback.print_exc()
         status = None
     if program.no_answer:
         return program.no_answer
@@ -89,16 +89,32 @@ def run_pytest(source, descriptor, star_names, collected):
     return report.failure or PASSED
 
 
+class _WatchedClient(assert_runner.ProgramClient):
+    """Knows whether any value of the program has reached the tests.
+
+    Attributes:
+        has_answered: False as long as the tests have only looked up functions.
+    """
+
+    has_answered = False
+
+    def send_request(self, *request):
+        was_answered, self.has_answered = self.has_answered, True
+        content = super().send_request(*request)
+        if request[0] == "get" and not content:
+            self.has_answered = was_answered
+        return content
+
+
 def _make_solution_module(program, star_names):
     """Return the module ``solution``, whose names are looked up in the program on demand."""
     module = types.ModuleType("solution")
 
     def find_name(name):
-        try:
-            content = program.send_request("get", None, name)
-        except Exception as error:
-            raise error from None
-        if content:  # a value: find_function found nothing that can be called
+        if name.startswith("__"):  # Python asks for __path__, __spec__ and others
+            raise AttributeError(name)
+        content = program.send_request("get", None, name)
+        if content:  # a value: the program has nothing of this name that can be called
             error = AttributeError(f"module 'solution' has no attribute {name!r}", name=name)
             program.raised_errors.append(error)
             raise error
@@ -148,8 +164,15 @@ class _Report:
             session.shouldfail = "unexpected tests"
 
     def pytest_exception_interact(self, node, call):
-        if isinstance(node, self.pytest.Collector):
-            self.record_error(call.excinfo.value)
+        if not isinstance(node, self.pytest.Collector):
+            return
+        error = call.excinfo.value
+        if isinstance(error, self.pytest.Collector.CollectError) and error.__cause__ is not None:
+            error = error.__cause__  # the test file's own
+        if self.program.has_answered or isinstance(error, AssertionError | ImportError):
+            self.record_error(error)
+        else:  # no program can have caused it
+            self.record_failure(TESTS_ARE_BROKEN, _describe_error(error))
 
     def pytest_runtest_makereport(self, call):
         """Keep the error of the report that pytest makes next."""
@@ -173,9 +196,6 @@ class _Report:
         return self.passed > 0 and self.ended == sum(self.collected.values())
 
     def record_error(self, error):
-        """Record why a test, or the collection, failed."""
-        if isinstance(error, self.pytest.Collector.CollectError) and error.__cause__ is not None:
-            error = error.__cause__  # the test file's own
         self.record_failure(self.classify_error(error), _describe_error(error))
 
     def classify_error(self, error):

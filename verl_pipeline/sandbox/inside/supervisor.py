@@ -43,9 +43,10 @@ _CONFINED_MARK = b"confined"
 class Supervisor:
     """Answers requests to run a program, one at a time.
 
-    A request has ``kind`` (``stdin``, ``call``, ``serve``, ``asserts`` or ``pytest``), ``fresh`` (whether it is
-    the program's first run), ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``, ``output``, and
-    descriptors: source, standard input, output and error, and for all kinds but ``stdin`` one more.
+    A request has ``kind`` (``stdin``, ``call``, ``serve``, ``asserts`` or ``pytest``), ``fresh``
+    (whether it is the program's first run), ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``,
+    ``output``, and descriptors: source, standard input, output and error, and for all kinds but
+    ``stdin`` one more.
     """
 
     def __init__(self, control, settings):

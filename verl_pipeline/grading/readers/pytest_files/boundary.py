@@ -85,7 +85,7 @@ def _find_origin_faults(origin: str) -> Iterator[str]:
     if top == "os" and member == "path" and "." in rest:
         allowed, member = OS_PATH_MEMBERS, rest.split(".")[1]
     if allowed is not None and member and member not in allowed and member != "*":
-        yield f"the tests use {origin}, which would not reach the program, or could decide the tests"
+        yield f"the tests use {origin}, which stays with the tests, or could decide them"
 
 
 def _get_top(dotted: str) -> str:

@@ -84,6 +84,9 @@ class _Predictor:
                 fixtures[fixture.name] = fixture
         is_test_case = isinstance(scope, ClassScope) and scope.is_test_case
         for name, owner in _resolve_names(scopes):
+            others = (*(function.name for function in owner.fixtures), *owner.classes)
+            if is_test_case and is_function_name(name) and name in others:
+                raise BadRow(f"{prefix}{name} is a test to unittest, but is no function")
             if name in owner.classes:
                 inner = owner.classes[name]
                 if is_test_case and inner.has_tests:

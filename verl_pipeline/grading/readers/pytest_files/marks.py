@@ -1,4 +1,4 @@
-"""Decorators of tests, classes and fixtures, and ``pytestmark``: what they do to the number of tests.
+"""Decorators of tests, classes and fixtures, and ``pytestmark``: how they multiply tests.
 
 Invariant: a decorator that is not known here is refused, because it could replace the test.
 """

@@ -9,10 +9,10 @@ import ast
 import builtins
 import importlib
 import symtable
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from verl_pipeline.grading.problem import find_syntax_error
 from verl_pipeline.grading.readers.bad_row import BadRow
 from verl_pipeline.grading.readers.pytest_files.allowed_names import STAR_MODULES
 
@@ -105,8 +105,13 @@ def parse_file(source: str) -> ParsedFile:
     Raises:
         BadRow: it is not valid Python, takes nothing from ``solution``, or uses undefined names.
     """
-    if (error := find_syntax_error(source)) is not None:
-        raise BadRow(f"the tests are not valid Python: {error}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Parsing alone misses some errors, such as a second argument of the same name.
+            compile(source, "tests.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, MemoryError) as error:
+        raise BadRow(f"the tests are not valid Python: {error}") from error
     tree = ast.fix_missing_locations(_MainGuards().visit(ast.parse(source)))
     origins: dict[str, str] = {}
     bindings: dict[str, list[ast.AST]] = {}
