@@ -144,6 +144,7 @@ class _Report:
         }
         self.passed = self.ended = 0
         self.failure = self.error = None
+        self.may_skip = False
 
     def pytest_pycollect_makeitem(self, collector, name):
         """Return no tests for a name that holds none; pytest then asks no other plugin.
@@ -174,15 +175,19 @@ class _Report:
         else:  # no program can have caused it
             self.record_failure(TESTS_ARE_BROKEN, _describe_error(error))
 
-    def pytest_runtest_makereport(self, call):
-        """Keep the error of the report that pytest makes next."""
+    def pytest_runtest_makereport(self, item, call):
+        """Keep what the next report is about: the error, and whether a mark may skip the test."""
         self.error = call.excinfo and call.excinfo.value
+        # unittest's decorators skip a test when it is called, pytest's marks before.
+        self.may_skip = call.when == "setup" or any(
+            getattr(skipped, "__unittest_skip__", False) for skipped in (item.obj, item.cls)
+        )
 
     def pytest_runtest_logreport(self, report):
         is_expected = hasattr(report, "wasxfail")
         if report.failed and self.error is not None:
             self.record_error(self.error)
-        elif report.failed or (report.skipped and not is_expected and report.when != "setup"):
+        elif report.failed or (report.skipped and not is_expected and not self.may_skip):
             self.record_failure(RAISED, f"a test {report.outcome} in its {report.when}")
         elif report.when == "call":
             self.passed += report.passed and not is_expected

@@ -15,7 +15,6 @@ PURE_MODULES = frozenset(
 STAR_MODULES = PURE_MODULES - {"__future__"}
 # Of these modules, only what is named here.
 ALLOWED_MEMBERS = {
-    "builtins": None,
     "contextlib": frozenset("ExitStack closing contextmanager nullcontext suppress".split()),
     "io": frozenset(("BytesIO", "StringIO")),
     "os": frozenset(("path", "sep", "linesep", "name", "getcwd", "pardir", "curdir")),
