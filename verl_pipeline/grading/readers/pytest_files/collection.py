@@ -70,7 +70,7 @@ class _Predictor:
         self, scope: Scope, prefix: str, outer: Marks, outer_fixtures: dict[str, Fixture]
     ) -> Iterator[tuple[str, int]]:
         """Yield the tests of the module or of a collected class, with their numbers of cases."""
-        scopes = list(scope.mro) if isinstance(scope, ClassScope) else [scope]
+        scopes: list[Scope] = list(scope.mro) if isinstance(scope, ClassScope) else [scope]
         marks = outer
         for one in scopes:
             marks += self._read_scope_marks(one)

@@ -127,7 +127,7 @@ def parse_file(source: str) -> ParsedFile:
                 if module == SOLUTION:
                     has_star = True
                 elif module in STAR_MODULES:
-                    stars |= _list_public_names(node.module or "")
+                    stars |= _list_public_names(origin.rpartition(".")[0])
                 else:
                     raise BadRow(f"imports * from {module}: which names, only an import shows")
                 continue
