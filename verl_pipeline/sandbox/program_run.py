@@ -74,9 +74,10 @@ class SandboxedProgram:
 
         ``collected`` are the tests that pytest must find, with their numbers of cases.
         """
-        request = {"kind": "pytest", "star_names": star_names}
-        stdin = json.dumps(dict(collected)).encode()
-        return self._run_to_end(request, limits, stdin, channel.fileno())
+        # As standard input, because a request is one packet of limited size.
+        names = {"star_names": star_names, "collected": dict(collected)}
+        stdin = json.dumps(names).encode()
+        return self._run_to_end({"kind": "pytest"}, limits, stdin, channel.fileno())
 
     def _run_to_end(
         self, request: dict[str, Any], limits: RunLimits, stdin: bytes, extra: int | None = None

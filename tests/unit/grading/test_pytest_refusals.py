@@ -19,23 +19,28 @@ NOTHING_TO_RUN = {
     "no-test": f"{_HEAD}def check_a():\n    assert add(1, 2) == 3\n",
     "all-skipped": f"{_HEAD}@pytest.mark.skip\n{_TEST}",
     "all-expected-to-fail": f"{_HEAD}pytestmark = pytest.mark.xfail\n{_TEST}",
-    "empty-parametrize": f"{_HEAD}@pytest.mark.parametrize('a', [])\ndef test_a(a):\n    add(a, 1)\n",
+    "empty-parametrize": f"{_HEAD}@pytest.mark.parametrize('a', [])\ndef test_a(a):\n"
+    "    add(a, 1)\n",
 }
 NOT_RUN_AS_WRITTEN = {
     "shadowed": f"{_HEAD}{_TEST}{_TEST}",
     "shadowed-method": f"{_HEAD}class TestA:\n"
     + 2 * "    def test_a(self):\n        assert add(1, 2) == 3\n",
     "asynchronous": f"{_HEAD}{_TEST}async def test_b():\n    assert add(1, 2) == 3\n",
-    "asynchronous-method": f"{_HEAD}{_TEST}class TestB:\n    async def test_b(self):\n        pass\n",
+    "asynchronous-method": f"{_HEAD}{_TEST}class TestB:\n    async def test_b(self):\n"
+    "        pass\n",
     "generator": f"{_HEAD}{_TEST}def test_b():\n    yield add(1, 2)\n",
     "nested": f"{_HEAD}{_TEST}def test_b():\n    def test_c():\n        assert add(1, 2) == 4\n",
     "under-if": f"{_HEAD}{_TEST}if add:\n    def test_b():\n        assert add(1, 2) == 4\n",
-    "under-try": f"{_HEAD}{_TEST}try:\n    def test_b():\n        pass\nexcept OSError:\n    pass\n",
-    "in-loop": f"{_HEAD}{_TEST}for i in (1, 2):\n    def test_b():\n        assert add(i, 2) == 4\n",
+    "under-try": f"{_HEAD}{_TEST}try:\n    def test_b():\n        pass\nexcept OSError:\n"
+    "    pass\n",
+    "in-loop": f"{_HEAD}{_TEST}for i in (1, 2):\n    def test_b():\n"
+    "        assert add(i, 2) == 4\n",
     "class-with-constructor": f"{_HEAD}{_TEST}class TestB:\n    def __init__(self):\n"
     "        pass\n    def test_b(self):\n        assert add(1, 2) == 4\n",
     "class-of-other-name": f"{_HEAD}{_TEST}class Checks:\n    def test_b(self):\n        pass\n",
-    "not-a-test": f"{_HEAD}{_TEST}class TestB:\n    __test__ = False\n    def test_b(self):\n        pass\n",
+    "not-a-test": f"{_HEAD}{_TEST}class TestB:\n    __test__ = False\n    def test_b(self):\n"
+    "        pass\n",
     "file-not-a-test": f"{_HEAD}__test__ = False\n{_TEST}",
     "deleted": f"{_HEAD}{_TEST}def test_b():\n    pass\ndel test_b\n",
     "assigned": f"{_HEAD}{_TEST}test_b = test_a\n",
@@ -47,7 +52,8 @@ NOT_RUN_AS_WRITTEN = {
     "plugins": f"{_HEAD}pytest_plugins = ['x']\n{_TEST}",
     "decorator-of-its-own": f"{_HEAD}def once(f):\n    return None\n@once\n{_TEST}",
     "imported-test": f"from solution import test_a\n{_TEST.replace('test_a', 'test_b')}",
-    "uncountable-cases": f"{_HEAD}@pytest.mark.parametrize('a', add(1, 2))\ndef test_a(a):\n    pass\n",
+    "uncountable-cases": f"{_HEAD}@pytest.mark.parametrize('a', add(1, 2))\ndef test_a(a):\n"
+    "    pass\n",
     "filtered-cases": f"{_HEAD}@pytest.mark.parametrize('a', [i for i in (1, 2) if add(i, 1)])\n"
     "def test_a(a):\n    pass\n",
     "grown-cases": f"{_HEAD}CASES = [1]\nCASES.append(2)\n"
@@ -67,7 +73,8 @@ SKIPPED_AT_RUN_TIME = {
     "skip-if-wrong": _make_test("if add(1, 2) != 3: pytest.skip('x')"),
     "xfail": _make_test("pytest.xfail('x')"),
     "exit": _make_test("pytest.exit('x', 0)"),
-    "importorskip": f"import pytest\ns = pytest.importorskip('solution')\nfrom solution import *\n{_TEST}",
+    "importorskip": f"import pytest\ns = pytest.importorskip('solution')\n"
+    f"from solution import *\n{_TEST}",
     "imported-skip": f"from pytest import skip\nfrom solution import add\n{_TEST}",
     "skip-exception": f"{_HEAD}from unittest import SkipTest\n{_TEST}",
     "skip-test": f"{_HEAD}import unittest\nclass A(unittest.TestCase):\n    def test_a(self):\n"
@@ -80,7 +87,7 @@ SKIPPED_AT_RUN_TIME = {
     "os-exit": f"{_HEAD}import os\n{_TEST}os._exit(0)\n",
     "eval": _make_test("assert eval(add('1', '2')) == 12"),
     "exec": _make_test("exec(add('x = 1', ''))"),
-    "builtins-eval": f"{_HEAD}import builtins\n" + _TEST,
+    "builtins-eval": f"{_HEAD}import builtins\n{_TEST}",
 }
 CANNOT_CROSS = {
     "capsys": _make_test("add(1, 2)\n    assert capsys.readouterr().out == '3'", "capsys"),
@@ -104,10 +111,13 @@ CANNOT_CROSS = {
     "open": _make_test("assert open(add('a', 'b')).read() == ''"),
     "path-read": f"{_HEAD}from pathlib import Path\n" + _TEST + "    Path('x').read_text()\n",
     "environment": f"{_HEAD}import os\n{_TEST}os.environ['X'] = '1'\n",
+    "random-seed": f"{_HEAD}import random\nrandom.seed(1)\n{_TEST}",
+    "numpy-seed": f"{_HEAD}import numpy as np\nnp.random.seed(1)\n{_TEST}",
+    "decimal-context": f"{_HEAD}from decimal import getcontext\ngetcontext().prec = 9\n{_TEST}",
     "recursion-limit": f"{_HEAD}import sys\nsys.setrecursionlimit(9999)\n{_TEST}",
     "system-exit": _make_test("with pytest.raises(SystemExit): add(1, 2)"),
     "threads": f"{_HEAD}import threading\n{_TEST}",
-    "subclass-of-the-program": f"import solution\nclass A(solution.B):\n    pass\n"
+    "subclass-of-the-program": "import solution\nclass A(solution.B):\n    pass\n"
     "def test_a():\n    assert A()\n",
 }
 CANNOT_BE_READ = {

@@ -71,6 +71,7 @@ def run_pytest(source, descriptor, star_names, collected):
         traceback.print_exc(limit=-1)
         return TESTS_LACK_A_MODULE
     program = _WatchedClient(descriptor, (), objects=True)
+    assert_runner._patch_allclose()
     report = _Report(pytest, program, star_names, collected)
     try:
         with open(_FILE_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:

@@ -192,8 +192,7 @@ class Supervisor:
         if kind == "serve":
             return program_runner.serve_calls(prelude, source, 3, request["records"])
         if kind == "pytest":
-            collected = json.loads(sys.stdin.read())
-            return pytest_runner.run_pytest(source, 3, request["star_names"], collected)
+            return pytest_runner.run_pytest(source, 3, **json.loads(sys.stdin.read()))
         return assert_runner.run_asserts(
             prelude, source, 3, request["names"], request["records"], request["objects"]
         )

@@ -35,6 +35,11 @@ REFUSED_BUILTINS = frozenset(
     "breakpoint compile delattr eval exec exit globals help input locals open quit setattr "
     "vars".split()
 )
+# What changes the process of the tests, so that the program would not notice.
+REFUSED_ORIGINS = frozenset(
+    "decimal.getcontext decimal.localcontext decimal.setcontext numpy.errstate numpy.random.seed "
+    "numpy.random.set_state numpy.seterr random.seed random.setstate".split()
+)
 REFUSED_ATTRIBUTES = frozenset(
     "__builtins__ __code__ __getattribute__ __globals__ __loader__ __subclasses__ __test__ "
     "add_marker applymarker assertLogs assertNoLogs assertWarns assertWarnsRegex getfixturevalue "

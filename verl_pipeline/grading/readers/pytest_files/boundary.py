@@ -18,6 +18,7 @@ from verl_pipeline.grading.readers.pytest_files.allowed_names import (
     PURE_MODULES,
     REFUSED_ATTRIBUTES,
     REFUSED_BUILTINS,
+    REFUSED_ORIGINS,
     REFUSED_PATH_METHODS,
     REQUEST_MEMBERS,
 )
@@ -82,6 +83,8 @@ def _find_origin_faults(origin: str) -> Iterator[str]:
     allowed = ALLOWED_MEMBERS.get(top)
     if top == "builtins" and member in REFUSED_BUILTINS:
         yield f"the tests use {member}"
+    if origin in REFUSED_ORIGINS:
+        yield f"the tests use {origin}, which does not act on the program's process"
     if top == "os" and member == "path" and "." in rest:
         allowed, member = OS_PATH_MEMBERS, rest.split(".")[1]
     if allowed is not None and member and member not in allowed and member != "*":
