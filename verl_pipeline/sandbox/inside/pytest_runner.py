@@ -16,9 +16,10 @@ import importlib
 import os
 import sys
 import traceback
-import types
 
 import assert_runner
+import record_table
+import solution_module
 from exit_codes import (
     PASSED,
     PROGRAM_RAISED,
@@ -27,7 +28,8 @@ from exit_codes import (
     TESTS_LACK_A_MODULE,
 )
 
-_FILE_NAME = "test_solution.py"
+_MODULE_NAME = "test_solution"
+_FILE_NAME = f"{_MODULE_NAME}.py"
 # Plugins that report, or change what tests see; the reader refuses tests that need one.
 _UNUSED_PLUGINS = (
     "cacheprovider capture doctest faulthandler junitxml legacypath logging pastebin "
@@ -57,11 +59,12 @@ def preload_pytest():
         gc.freeze()
 
 
-def run_pytest(source, descriptor, star_names, collected):
+def run_pytest(source, descriptor, request, star_names, collected):
     """Run the test file ``source``; return the exit code.
 
     Args:
         descriptor: of the socket to the program.
+        request: see :class:`.assert_runner.ProgramClient`.
         star_names: names that ``from solution import *`` binds, of those that the program has.
         collected: number of cases of each test, by ``TestClass::test_name``.
     """
@@ -70,7 +73,8 @@ def run_pytest(source, descriptor, star_names, collected):
     except ImportError:
         traceback.print_exc(limit=-1)
         return TESTS_LACK_A_MODULE
-    program = _WatchedClient(descriptor, (), objects=True)
+    records = record_table.RecordTable({}, first_number=0)
+    program = _WatchedClient(descriptor, records, request, _MODULE_NAME)
     assert_runner._patch_allclose()
     report = _Report(pytest, program, star_names, collected)
     try:
@@ -84,9 +88,10 @@ def run_pytest(source, descriptor, star_names, collected):
         status = None
     if program.no_answer:
         return program.no_answer
-    if report.failure is None and (status != 0 or not report.is_complete()):
-        print(f"pytest ended with {status!r}, {report.passed} passed", file=sys.stderr)
-        return TESTS_ARE_BROKEN
+    if status != 0 or not report.is_complete():
+        message = f"pytest ended with {status!r}, {report.passed} passed"
+        report.record_failure(TESTS_ARE_BROKEN, message)
+    print(report.message, file=sys.stderr)  # last, below what the program may have written
     return report.failure or PASSED
 
 
@@ -94,35 +99,34 @@ class _WatchedClient(assert_runner.ProgramClient):
     """Knows whether any value of the program has reached the tests.
 
     Attributes:
-        has_answered: False as long as the tests have only looked up functions.
+        has_answered: False as long as the tests have only looked up functions and classes.
     """
 
     has_answered = False
 
-    def send_request(self, *request):
-        was_answered, self.has_answered = self.has_answered, True
-        content = super().send_request(*request)
-        if request[0] == "get" and not content:
-            self.has_answered = was_answered
-        return content
+    def send_request(self, kind, *content):
+        answer = super().send_request(kind, *content)
+        is_lookup = kind in ("names", "describe") or (
+            kind == "find" and not (answer and not isinstance(answer[0], type))
+        )
+        self.has_answered = self.has_answered or not is_lookup
+        return answer
+
+    def build_item(self, tag, content, members):
+        built = super().build_item(tag, content, members)
+        self.has_answered = self.has_answered or isinstance(built, BaseException)
+        return built
 
 
 def _make_solution_module(program, star_names):
-    """Return the module ``solution``, whose names are looked up in the program on demand."""
-    module = types.ModuleType("solution")
+    """Return the module ``solution``, of which a star import binds ``star_names`` only.
 
-    def find_name(name):
-        if name.startswith("__"):  # Python asks for __path__, __spec__ and others
-            raise AttributeError(name)
-        content = program.send_request("get", None, name)
-        if content:  # a value: the program has nothing of this name that can be called
-            error = AttributeError(f"module 'solution' has no attribute {name!r}", name=name)
-            program.raised_errors.append(error)
-            raise error
-        return assert_runner._make_function_stand_in(program, name)
-
-    module.__getattr__ = find_name
-    module.__all__ = [name for name in star_names if hasattr(module, name)]
+    Otherwise a program could put names of its own before those of Python and of the tests.
+    """
+    module = solution_module.SolutionModule(program)
+    if star_names:
+        names = set(program.list_names())
+        vars(module)["__all__"] = [name for name in star_names if name in names]
     return module
 
 
@@ -131,7 +135,7 @@ class _Report:
 
     Attributes:
         passed: number of tests that passed, without those that were expected to fail.
-        failure: exit code of the first failure, or None.
+        failure: exit code of the first failure, or None; ``message`` says what it was.
     """
 
     def __init__(self, pytest, program, star_names, collected):
@@ -145,6 +149,7 @@ class _Report:
         }
         self.passed = self.ended = 0
         self.failure = self.error = None
+        self.message = ""
         self.may_skip = False
 
     def pytest_pycollect_makeitem(self, collector, name):
@@ -161,8 +166,8 @@ class _Report:
             path = "::".join([*self.list_classes(item), item.originalname])
             found[path] = found.get(path, 0) + 1
         if self.failure is None and found != self.collected:
-            print(f"pytest collected {found}, not {self.collected}", file=sys.stderr)
-            self.failure = TESTS_ARE_BROKEN
+            message = f"pytest collected {found}, not {self.collected}"
+            self.record_failure(TESTS_ARE_BROKEN, message)
             session.shouldfail = "unexpected tests"
 
     def pytest_exception_interact(self, node, call):
@@ -196,6 +201,8 @@ class _Report:
             self.ended += 1
 
     def pytest_internalerror(self, excinfo):
+        if self.program.has_raised(excinfo.value):  # SystemExit, while pytest imported the file
+            self.record_error(excinfo.value)
         self.record_failure(TESTS_ARE_BROKEN, f"pytest failed: {excinfo.exconly()}")
 
     def is_complete(self):
@@ -205,7 +212,7 @@ class _Report:
         self.record_failure(self.classify_error(error), _describe_error(error))
 
     def classify_error(self, error):
-        if any(error is raised for raised in self.program.raised_errors):
+        if any(map(self.program.has_raised, (error, error.__cause__))):
             return PROGRAM_RAISED
         if isinstance(error, ImportError):
             return PROGRAM_RAISED if error.name == "solution" else TESTS_LACK_A_MODULE
@@ -216,8 +223,7 @@ class _Report:
 
     def record_failure(self, code, message):
         if self.failure is None:
-            self.failure = code
-            print(message, file=sys.stderr)
+            self.failure, self.message = code, message
 
     def list_classes(self, node):
         """Return the names of the test classes around ``node``."""

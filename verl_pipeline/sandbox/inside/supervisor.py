@@ -20,6 +20,7 @@ import time
 import traceback
 
 import assert_runner
+import call_server
 import confinement
 import exit_codes
 import process_setup
@@ -30,8 +31,9 @@ import usage_meter
 MAX_PACKET_BYTES = 1 << 16
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
-    "assert_runner confinement exit_codes messages process_setup program_runner "
-    "pytest_runner supervisor syscalls usage_meter value_codec warm_interpreter"
+    "assert_runner call_server channel_peer confinement exit_codes library_values messages "
+    "process_setup program_runner pytest_runner record_table remote_errors remote_objects "
+    "solution_module supervisor syscalls usage_meter value_codec warm_interpreter"
 ).split()
 # Seconds between two measurements of a running program, and before the first: most programs have
 # ended by then.
@@ -190,12 +192,10 @@ class Supervisor:
                 arguments = file.read().splitlines()
             return program_runner.run_calls(prelude, source, request["entry_point"], arguments, 3)
         if kind == "serve":
-            return program_runner.serve_calls(prelude, source, 3, request["records"])
+            return call_server.serve_calls(prelude, source, 3, request)
         if kind == "pytest":
-            return pytest_runner.run_pytest(source, 3, **json.loads(sys.stdin.read()))
-        return assert_runner.run_asserts(
-            prelude, source, 3, request["names"], request["records"], request["objects"]
-        )
+            return pytest_runner.run_pytest(source, 3, request, **json.loads(sys.stdin.read()))
+        return assert_runner.run_asserts(prelude, source, 3, request)
 
     def watch_program(self, meter, program_pidfd, request):
         """Wait for the program's end and return None, or stop waiting and return why.
