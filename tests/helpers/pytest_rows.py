@@ -643,4 +643,75 @@ class TestText:
         _ADD,
         "def add(a, b):\n    return int(a) + int(b)",
     ),
+    "constant": _row(
+        "from solution import LIMIT, NAMES\n"
+        "def test_a():\n    assert (LIMIT, NAMES['a']) == (3, 1)\n",
+        "LIMIT = 3\nNAMES = {'a': 1}\n",
+        "LIMIT = 4\nNAMES = {'a': 1}\n",
+    ),
+    "own-exception": _row(
+        """
+import pytest
+from solution import Empty, take
+
+def test_empty():
+    with pytest.raises(Empty, match='nothing') as info:
+        take([])
+    assert info.type is Empty
+    assert take([1]) == 1
+""",
+        "class Empty(Exception):\n    pass\n"
+        "def take(xs):\n    if not xs:\n        raise Empty('nothing')\n    return xs.pop()\n",
+        "class Empty(Exception):\n    pass\nclass Other(Exception):\n    pass\n"
+        "def take(xs):\n    if not xs:\n        raise Other('nothing')\n    return xs.pop()\n",
+    ),
+    "class-of-the-program": _row(
+        """
+import pytest
+import solution
+
+@pytest.fixture(params=[(1, 2), (3, 4)])
+def point(request):
+    return solution.Point(*request.param)
+
+class TestPoint:
+    def test_equal(self, point):
+        assert point == solution.Point(point.x, point.y)
+        assert point != solution.Point(0, 0)
+        assert isinstance(point, solution.Point)
+
+    def test_length(self, point):
+        assert len(point) == 2
+        assert repr(point) == f'Point(x={point.x}, y={point.y})'
+""",
+        "from dataclasses import dataclass\n@dataclass\nclass Point:\n    x: int\n    y: int\n"
+        "    def __len__(self):\n        return 2\n",
+        "class Point:\n    def __init__(self, x, y):\n        self.x, self.y = x, y\n"
+        "    def __len__(self):\n        return 2\n",
+    ),
+    "callback": _row(
+        """
+import pytest
+from solution import each
+
+@pytest.mark.parametrize('function, result', [(lambda x: x + 1, [2, 3]), (str, ['1', '2'])])
+def test_each(function, result):
+    assert each(function, [1, 2]) == result
+""",
+        "def each(f, xs):\n    return [f(x) for x in xs]\n",
+        "def each(f, xs):\n    return [f(x) for x in xs[:1]] * 2\n",
+    ),
+    "exits": _row(
+        """
+import pytest
+from solution import stop
+
+def test_stop():
+    with pytest.raises(Exception):
+        stop(1)
+    assert stop(0) == 0
+""",
+        "def stop(n):\n    if n:\n        raise RuntimeError(n)\n    return n\n",
+        "def stop(n):\n    return n\n",
+    ),
 }

@@ -25,7 +25,7 @@ def grade_unread(sandbox, tests: str, *collected: tuple[str, int]):
     [
         (TEST, "def sub(a, b):\n    return a - b\n", Verdict.RUNTIME_ERROR, "import name 'add'"),
         (TEST, "def add(a, b)\n", Verdict.COMPILE_ERROR, "SyntaxError"),
-        (TEST, "add = 3\n", Verdict.RUNTIME_ERROR, "add"),
+        (TEST, "add = 3\n", Verdict.WRONG_ANSWER, "not callable"),
         (TEST, "def add(a, b):\n    return 1 / 0\n", Verdict.RUNTIME_ERROR, "ZeroDivisionError"),
         (TEST, "def add(a, b):\n    return a - b\n", Verdict.WRONG_ANSWER, "AssertionError"),
         (TEST, "def add(a, b):\n    while True: pass\n", Verdict.TIME_LIMIT, "CPU time"),
@@ -58,6 +58,19 @@ def grade_unread(sandbox, tests: str, *collected: tuple[str, int]):
             "def add(a, b):\n    return 3\n",
             Verdict.WRONG_ANSWER,
             "TypeError",
+        ),
+        (TEST, "def __getattr__(name):\n    raise SystemExit(0)\n", Verdict.RUNTIME_ERROR, "Exit"),
+        (
+            f"{TEST}THREE = add(1, 2)\n",
+            "def add(a, b):\n    raise SystemExit(0)\n",
+            Verdict.RUNTIME_ERROR,
+            "SystemExit",
+        ),
+        (
+            TEST.replace("import add", "import *"),
+            "def __getattr__(name):\n    raise SystemExit(0)\n__all__ = 3\n",
+            Verdict.RUNTIME_ERROR,
+            "",
         ),
         (
             f"{TEST}FIRST = add([1], [2])[0]\n",
@@ -116,33 +129,3 @@ def test_a_test_that_skips_itself_has_failed(sandbox):
         sandbox, f"{tests}def test_b():\n    pass\n", ("test_a", 1), ("test_b", 1)
     )
     assert result.verdict is Verdict.WRONG_ANSWER, result
-
-
-# What the channel to the program does not carry yet, and a right program for it.
-WIDER = {
-    "constant": (
-        "from solution import LIMIT\ndef test_a():\n    assert LIMIT == 3\n",
-        "LIMIT = 3\n",
-    ),
-    "exception": (
-        "import pytest\nfrom solution import take, Empty\n"
-        "def test_a():\n    with pytest.raises(Empty):\n        take([])\n",
-        "class Empty(Exception):\n    pass\ndef take(xs):\n    raise Empty('nothing')\n",
-    ),
-    "length": (
-        "from solution import Bag\ndef test_a():\n    assert len(Bag([1])) == 1\n",
-        "class Bag:\n    def __init__(self, xs):\n        self.xs = xs\n"
-        "    def __len__(self):\n        return len(self.xs)\n",
-    ),
-    "equality": (
-        "from solution import P\ndef test_a():\n    assert P(1, 2) == P(1, 2)\n",
-        "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n    y: int\n",
-    ),
-}
-
-
-@pytest.mark.xfail(strict=True, reason="the channel does not carry it yet")
-@pytest.mark.parametrize("name", WIDER)
-def test_what_a_wider_channel_would_carry(sandbox, name):
-    tests, program = WIDER[name]
-    assert grade_file(sandbox, tests, program).verdict is Verdict.ACCEPTED

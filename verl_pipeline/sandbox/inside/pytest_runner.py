@@ -76,16 +76,23 @@ def run_pytest(source, descriptor, request, star_names, collected):
     records = record_table.RecordTable({}, first_number=0)
     program = _WatchedClient(descriptor, records, request, _MODULE_NAME)
     assert_runner._patch_allclose()
+    status = None
     report = _Report(pytest, program, star_names, collected)
     try:
         with open(_FILE_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:
             file.write(source)
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        sys.modules["solution"] = _make_solution_module(program, star_names)
-        status = pytest.main(_ARGUMENTS, [report])
+        try:
+            sys.modules["solution"] = _make_solution_module(program, star_names)
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # what the program says of its names is no list of names
+            report.record_failure(PROGRAM_RAISED, _describe_error(error))
+        else:
+            status = pytest.main(_ARGUMENTS, [report])
     except BaseException:
         traceback.print_exc()
-        status = None
     if program.no_answer:
         return program.no_answer
     if status != 0 or not report.is_complete():
@@ -160,7 +167,8 @@ class _Report:
         path = "::".join([*self.list_classes(collector), name])
         return None if path in self.known_paths else []
 
-    def pytest_collection_finish(self, session):
+    def pytest_runtestloop(self, session):
+        """Run no test unless pytest has collected what the reader found."""
         found = {}
         for item in session.items:
             path = "::".join([*self.list_classes(item), item.originalname])
@@ -168,7 +176,7 @@ class _Report:
         if self.failure is None and found != self.collected:
             message = f"pytest collected {found}, not {self.collected}"
             self.record_failure(TESTS_ARE_BROKEN, message)
-            session.shouldfail = "unexpected tests"
+        return None if self.failure is None else True
 
     def pytest_exception_interact(self, node, call):
         if not isinstance(node, self.pytest.Collector):
