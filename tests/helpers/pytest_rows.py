@@ -714,4 +714,75 @@ def test_stop():
         "def stop(n):\n    if n:\n        raise RuntimeError(n)\n    return n\n",
         "def stop(n):\n    return n\n",
     ),
+    "capsys": _row(
+        """
+import pytest
+from solution import hello
+
+@pytest.mark.parametrize('name', ['Ada', 'Bea'])
+def test_hello(name, capsys):
+    hello(name)
+    assert capsys.readouterr().out == f'Hello {name}\\n'
+    print('more')
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ('more\\n', '')
+""",
+        "def hello(name):\n    print('Hello', name)\n",
+        "def hello(name):\n    return print('Hello Ada')\n",
+    ),
+    "redirected-output": _row(
+        """
+import io
+import sys
+from contextlib import redirect_stdout
+from solution import hello
+
+def test_redirected():
+    out = io.StringIO()
+    with redirect_stdout(out):
+        hello('Ada')
+    assert out.getvalue() == 'Hello Ada\\n'
+
+def test_replaced():
+    original, sys.stdout = sys.stdout, io.StringIO()
+    try:
+        hello('Bea')
+        assert sys.stdout.getvalue() == 'Hello Bea\\n'
+    finally:
+        sys.stdout = original
+""",
+        "def hello(name):\n    print('Hello', name)\n",
+        "def hello(name):\n    print('Hello Ada')\n",
+    ),
+    "input": _row(
+        """
+import io
+import sys
+from solution import greet
+
+def test_greet():
+    original, sys.stdin = sys.stdin, io.StringIO('Ada\\nBea\\n')
+    try:
+        assert greet() == 'Hello Ada'
+        assert greet() == 'Hello Bea'
+    finally:
+        sys.stdin = original
+""",
+        "def greet():\n    return 'Hello ' + input()\n",
+        "def greet():\n    return 'Hello Ada'\n",
+    ),
+    "system-exit": _row(
+        """
+import pytest
+from solution import stop
+
+def test_stop():
+    with pytest.raises(SystemExit) as info:
+        stop(3)
+    assert info.value.code == 3
+    assert stop(0) == 0
+""",
+        "import sys\ndef stop(n):\n    return sys.exit(n) if n else n\n",
+        "import sys\ndef stop(n):\n    return sys.exit(n + 1) if n else n\n",
+    ),
 }

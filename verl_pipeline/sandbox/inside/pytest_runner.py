@@ -32,13 +32,14 @@ _MODULE_NAME = "test_solution"
 _FILE_NAME = f"{_MODULE_NAME}.py"
 # Plugins that report, or change what tests see; the reader refuses tests that need one.
 _UNUSED_PLUGINS = (
-    "cacheprovider capture doctest faulthandler junitxml legacypath logging pastebin "
+    "cacheprovider doctest faulthandler junitxml legacypath logging pastebin "
     "setuponly setupplan stepwise terminal threadexception tmpdir unraisableexception "
     "warnings".split()
 )
 _ARGUMENTS = [
     "--exitfirst",
     "--assert=plain",  # rewritten asserts would only explain a failure, which nobody reads
+    "--capture=no",  # but for tests that ask for it
     "--noconftest",
     "--rootdir=.",
     "--config-file=/dev/null",

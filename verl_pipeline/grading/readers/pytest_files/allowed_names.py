@@ -15,23 +15,28 @@ PURE_MODULES = frozenset(
 STAR_MODULES = PURE_MODULES - {"__future__"}
 # Of these modules, only what is named here.
 ALLOWED_MEMBERS = {
-    "contextlib": frozenset("ExitStack closing contextmanager nullcontext suppress".split()),
+    "contextlib": frozenset(
+        "ExitStack closing contextmanager nullcontext redirect_stderr redirect_stdout suppress".split()
+    ),
     "io": frozenset(("BytesIO", "StringIO")),
     "os": frozenset(("path", "sep", "linesep", "name", "getcwd", "pardir", "curdir")),
     "pathlib": frozenset(("Path", "PurePath", "PurePosixPath")),
     "platform": frozenset("python_implementation python_version system".split()),
     "pytest": frozenset("approx fail fixture mark param raises".split()),
     "sys": frozenset(
-        "byteorder float_info getrecursionlimit maxsize path platform version version_info".split()
+        "byteorder float_info getrecursionlimit maxsize path platform stderr stdin stdout version "
+        "version_info".split()
     ),
     "types": frozenset(("NoneType", "SimpleNamespace")),
     "unittest": frozenset("TestCase expectedFailure skip skipIf skipUnless".split()),
 }
+# What tests may replace: the channel carries what the program writes and reads there.
+REPLACEABLE = frozenset(("sys.stderr", "sys.stdin", "sys.stdout"))
 OS_PATH_MEMBERS = frozenset(
     "abspath basename dirname join normpath pardir realpath sep splitext".split()
 )
 REFUSED_BUILTINS = frozenset(
-    "GeneratorExit KeyboardInterrupt SystemExit __build_class__ __import__ __loader__ __spec__ "
+    "GeneratorExit KeyboardInterrupt __build_class__ __import__ __loader__ __spec__ "
     "breakpoint compile delattr eval exec exit globals help input locals open quit setattr "
     "vars".split()
 )

@@ -1,8 +1,8 @@
 """What tests may use: they run in one process, the program in another, and only values cross.
 
 Invariants:
-* What would act on the program in one process but not across two (its output, its files, its
-  environment, patches of its names) is refused, because a right program would fail.
+* What would act on the program in one process but not across two (its files, its environment,
+  patches of its names) is refused, because a right program would fail; its standard streams cross.
 * What could turn text of the program into code of the tests, or end or skip tests at run time, is
   refused: those tests could not be trusted.
 """
@@ -20,6 +20,7 @@ from verl_pipeline.grading.readers.pytest_files.allowed_names import (
     REFUSED_BUILTINS,
     REFUSED_ORIGINS,
     REFUSED_PATH_METHODS,
+    REPLACEABLE,
     REQUEST_MEMBERS,
 )
 from verl_pipeline.grading.readers.pytest_files.parsed_file import (
@@ -57,7 +58,8 @@ def _find_faults(file: ParsedFile, node: ast.AST) -> Iterator[str]:
                 yield f"the tests use files ({attr}), which the program's process does not share"
             if not isinstance(node.ctx, ast.Load):
                 origin = file.resolve(base)
-                if attr.startswith("__") or (origin and _get_top(origin) != SOLUTION):
+                is_foreign = origin and _get_top(origin) != SOLUTION
+                if attr.startswith("__") or (is_foreign and f"{origin}.{attr}" not in REPLACEABLE):
                     yield f"the tests replace {ast.unparse(node)}"
                 if origin == SOLUTION:
                     yield f"the tests replace {ast.unparse(node)}, which stays the program's own"

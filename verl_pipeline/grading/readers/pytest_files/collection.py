@@ -28,9 +28,9 @@ from verl_pipeline.grading.readers.pytest_files.marks import (
 )
 from verl_pipeline.grading.readers.pytest_files.parsed_file import Function, ParsedFile, walk_scope
 
-# Fixtures of pytest that work here; the others see the program's output or replace its names, or
-# give folders that its process does not share.
-_BUILT_IN_FIXTURES = {"record_property", "request"}
+# Fixtures of pytest that work here; the others see the descriptors or warnings of the program's
+# process, replace its names, or give folders that it does not share.
+_BUILT_IN_FIXTURES = {"capsys", "record_property", "request"}
 
 
 @dataclass(frozen=True)
