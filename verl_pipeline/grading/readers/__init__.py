@@ -11,7 +11,6 @@ from collections.abc import Callable
 from verl_pipeline.grading.problem import Problem
 from verl_pipeline.grading.readers.assert_readers import (
     read_humaneval,
-    read_kodcode,
     read_leetcode,
     read_mbpp,
     read_mbpp_plus,
@@ -23,6 +22,7 @@ from verl_pipeline.grading.readers.pair_readers import (
     read_primeintellect,
     read_taco,
 )
+from verl_pipeline.grading.readers.pytest_reader import read_kodcode
 
 READERS: dict[str, Callable[..., Problem]] = {
     "apps": read_taco,

@@ -1,4 +1,4 @@
-"""Sources whose tests are Python with asserts: HumanEval(+), MBPP(+), LeetCode, KodCode.
+"""Sources whose tests are Python with asserts: HumanEval(+), MBPP(+), LeetCode.
 
 The tests run in a process of their own, where the names they use are calls into the candidate's
 process.
@@ -6,7 +6,6 @@ process.
 
 import ast
 import functools
-import re
 import sys
 from typing import Any
 
@@ -16,8 +15,6 @@ from verl_pipeline.grading.readers.leetcode_nodes import NODE_NAMES, NODES_PRELU
 from verl_pipeline.grading.readers.pair_readers import parse_json
 from verl_pipeline.grading.readers.test_names import find_defined_names, find_used_names
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
-
-_SOLUTION_IMPORT = re.compile(r"^\s*from\s+solution\s+import\s+(?P<names>.+?)\s*$", re.MULTILINE)
 
 
 def read_humaneval(
@@ -103,25 +100,6 @@ def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings
     settings.setdefault("prelude", IMPORTS_PRELUDE + NODES_PRELUDE * uses_nodes)
     _refuse_unknown_names(text, ("Solution",), settings["prelude"], f"{source}/{name}")
     return Problem(name, source, (AssertTest(text, ("Solution",)),), **settings)
-
-
-def read_kodcode(tests: str, *, name: str, source: str = "kodcode", **settings: Any) -> Problem:
-    """Read pytest functions that import the candidate's names from ``solution``."""
-    imports = _SOLUTION_IMPORT.findall(tests or "")
-    if not imports:
-        raise BadRow(f"{source}/{name}: the tests import nothing from solution")
-    names = tuple(
-        part.strip() for line in imports for part in line.strip("()").split(",") if part.strip()
-    )
-    body = _check_syntax(_SOLUTION_IMPORT.sub("", tests), f"{source}/{name}")
-    functions = [node.name for node in ast.parse(body).body if isinstance(node, ast.FunctionDef)]
-    test_functions = [function for function in functions if function.startswith("test")]
-    if not test_functions:
-        raise BadRow(f"{source}/{name}: no test function")
-    asserts = (
-        AssertTest(f"{body}\n\n{function}()\n", names, objects=True) for function in test_functions
-    )
-    return Problem(name, source, tuple(asserts), **settings)
 
 
 def _check_syntax(text: str, problem_name: str) -> str:
