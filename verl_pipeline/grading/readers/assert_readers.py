@@ -2,6 +2,9 @@
 
 The tests run in a process of their own, where the names they use are calls into the candidate's
 process.
+
+Invariant: every assert of a row may run, and the tests use the candidate; otherwise a program could
+pass without them, and the row is refused.
 """
 
 import ast
@@ -11,7 +14,15 @@ from typing import Any
 
 from verl_pipeline.grading.problem import AssertTest, Problem, find_syntax_error
 from verl_pipeline.grading.readers.bad_row import BadRow
-from verl_pipeline.grading.readers.pair_readers import parse_json
+from verl_pipeline.grading.readers.reachable_asserts import TestScript, parse_script
+from verl_pipeline.grading.readers.row_values import (
+    is_missing,
+    make_plain,
+    parse_container,
+    parse_list,
+    parse_object,
+    read_text,
+)
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 _SOLUTION_IMPORT = re.compile(r"^\s*from\s+solution\s+import\s+(?P<names>.+?)\s*$", re.MULTILINE)
@@ -24,22 +35,22 @@ def read_humaneval(
 
     Fields: ``prompt``, ``entry_point`` and ``test``, which defines ``check(candidate)``.
     """
-    row = parse_json(row)
+    row = parse_object(row, "a row with prompt, test and entry_point")
     name = name or str(row.get("task_id", "?"))
-    for field in ("prompt", "test", "entry_point"):
-        if not row.get(field):
-            raise BadRow(f"{source}/{name}: no {field}")
-    tests = _check_syntax(f"{row['test']}\n\ncheck({row['entry_point']})\n", f"{source}/{name}")
+    prelude, tests, entry_point = (
+        _read_field(row, field) for field in ("prompt", "test", "entry_point")
+    )
+    if not entry_point.isidentifier():
+        raise BadRow(f"entry_point {entry_point!r} is no name of a function")
+    tests = f"{tests}\n\ncheck({entry_point})\n"
+    _check_use_of_candidate(parse_script(tests))
     # Only the entry point is the candidate's: the tests use helper functions as the prompt defines
     # them, even if the candidate redefines them.
-    test = AssertTest(tests, (row["entry_point"],))
-    prelude = row["prompt"]
+    test = AssertTest(tests, (entry_point,))
     # A prompt that ends with a signature, or with a comment below it, has no function body yet.
     if find_syntax_error(prelude):
         prelude = f"{prelude.rstrip()}\n    pass\n"
-    return Problem(
-        name, source, (test,), entry_point=row["entry_point"], prelude=prelude, **settings
-    )
+    return Problem(name, source, (test,), entry_point=entry_point, prelude=prelude, **settings)
 
 
 def read_mbpp(
@@ -49,14 +60,18 @@ def read_mbpp(
 
     Fields: ``test_list``, and ``test_setup_code`` or ``test_imports``.
     """
-    row = parse_json(row)
+    row = parse_object(row, "a row with test_list")
     name = name or str(row.get("task_id", "?"))
-    asserts = row.get("test_list")
+    asserts = _read_lines(row, "test_list")
     if not asserts:
-        raise BadRow(f"{source}/{name}: no test_list")
-    setup = [row.get("test_setup_code") or "", *(row.get("test_imports") or [])]
-    tests = [_check_syntax("\n".join([*setup, line]), f"{source}/{name}") for line in asserts]
-    names = _find_called_names("\n".join([*setup, *asserts]), row.get("code") or "")
+        raise BadRow("no test_list")
+    setup = [_read_optional_text(row, "test_setup_code"), *_read_lines(row, "test_imports")]
+    tests = ["\n".join([*setup, line]) for line in asserts]
+    scripts = [parse_script(test) for test in tests]
+    names = _find_called_names("\n".join([*setup, *asserts]), _read_optional_text(row, "code"))
+    for line, script in zip(asserts, scripts, strict=True):
+        if not script.names & set(names):
+            raise BadRow(f"a test calls none of the program's functions: {line[:80]!r}")
     settings.setdefault("prelude", IMPORTS_PRELUDE)
     return Problem(name, source, tuple(AssertTest(test, names) for test in tests), **settings)
 
@@ -68,17 +83,15 @@ def read_mbpp_plus(
 
     Its ``test`` is one script that calls the function with each of a list of inputs.
     """
-    row = parse_json(row)
+    row = parse_object(row, "a row with test and test_list")
     name = name or str(row.get("task_id", "?"))
-    for field in ("test", "test_list"):
-        if not row.get(field):
-            raise BadRow(f"{source}/{name}: no {field}")
-    test = AssertTest(
-        _check_syntax(row["test"], f"{source}/{name}"),
-        _find_called_names("\n".join(row["test_list"]), row.get("code") or ""),
-    )
+    tests = _read_field(row, "test")
+    asserts = _check_syntax("\n".join(_read_lines(row, "test_list")), f"{source}/{name}")
+    names = _find_called_names(asserts, _read_optional_text(row, "code"))
+    if not parse_script(tests).names & set(names):
+        raise BadRow("the tests call none of the functions that test_list calls")
     settings.setdefault("prelude", IMPORTS_PRELUDE)
-    return Problem(name, source, (test,), **settings)
+    return Problem(name, source, (AssertTest(tests, names),), **settings)
 
 
 def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings: Any) -> Problem:
@@ -86,14 +99,23 @@ def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings
 
     Its ``functional`` has ``def check(candidate): ...`` and ``check(Solution().method)``.
     """
-    if isinstance(tests, str) and tests.lstrip().startswith("{"):
-        tests = parse_json(tests)
-    text = tests.get("functional") if isinstance(tests, dict) else tests
-    if not text:
-        raise BadRow(f"{source}/{name}: no functional tests")
+    value = make_plain(tests)
+    # Text that is no object is the script itself, unless it is such text within text.
+    if not isinstance(value, str | bytes) or value.lstrip()[:1] in tuple('{"') + (b"{", b'"'):
+        try:
+            value = parse_container(value, "an object with functional tests")
+        except BadRow:
+            if not isinstance(value, str | bytes) or value.lstrip()[:1] in ("{", b"{"):
+                raise
+    if isinstance(value, list):
+        raise BadRow("expected an object with functional tests, found a list")
+    text = _read_field(value if isinstance(value, dict) else {"functional": value}, "functional")
+    script = parse_script(text)
+    if "Solution" not in script.names:
+        raise BadRow("the functional tests do not use Solution")
+    _check_use_of_candidate(script)
     settings.setdefault("prelude", IMPORTS_PRELUDE)
-    test = AssertTest(_check_syntax(text, f"{source}/{name}"), ("Solution",))
-    return Problem(name, source, (test,), **settings)
+    return Problem(name, source, (AssertTest(text, ("Solution",)),), **settings)
 
 
 def read_kodcode(tests: str, *, name: str, source: str = "kodcode", **settings: Any) -> Problem:
@@ -115,10 +137,43 @@ def read_kodcode(tests: str, *, name: str, source: str = "kodcode", **settings: 
     return Problem(name, source, tuple(asserts), **settings)
 
 
+def _read_field(row: dict[str, Any], field: str) -> str:
+    text = read_text(row.get(field), field)
+    if not text.strip():
+        raise BadRow(f"no {field}")
+    return text
+
+
+def _read_optional_text(row: dict[str, Any], field: str) -> str:
+    return "" if is_missing(row.get(field)) else read_text(row[field], field)
+
+
+def _read_lines(row: dict[str, Any], field: str) -> list[str]:
+    """Return a field that is a list of texts; a missing one is empty."""
+    if is_missing(row.get(field)) or row[field] == "":
+        return []
+    return [
+        read_text(line, f"{field}[{index}]")
+        for index, line in enumerate(parse_list(row[field], f"{field} as a list of text"))
+    ]
+
+
 def _check_syntax(text: str, problem_name: str) -> str:
     if (error := find_syntax_error(text)) is not None:
         raise BadRow(f"{problem_name}: the tests are not valid Python: {error}")
     return text
+
+
+def _check_use_of_candidate(script: TestScript) -> None:
+    """Refuse ``check(candidate)`` that does not use its argument, or is not defined."""
+    functions = [node for node in script.tree.body if isinstance(node, ast.FunctionDef)]
+    checks = [function for function in functions if function.name == "check"]
+    if not checks:
+        raise BadRow("the tests define no function check(candidate)")
+    parameters = [argument.arg for argument in checks[-1].args.args]
+    used = {node.id for node in ast.walk(checks[-1]) if isinstance(node, ast.Name)}
+    if not used & set(parameters[:1]):
+        raise BadRow("check(candidate) does not use its argument")
 
 
 def _find_called_names(text: str, reference: str) -> tuple[str, ...]:
@@ -128,11 +183,25 @@ def _find_called_names(text: str, reference: str) -> tuple[str, ...]:
     """
     calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     names = dict.fromkeys(call.id for call in calls if isinstance(call, ast.Name))
-    defined = [
-        node.name
-        for node in ast.parse(reference).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    ]
+    defined = _list_bound_names(reference)
     return tuple(
-        name for name in names if (name in defined if reference else not hasattr(builtins, name))
+        name for name in names if (name in defined if defined else not hasattr(builtins, name))
     )
+
+
+def _list_bound_names(reference: str) -> set[str]:
+    """Return the names that a solution binds at its top level; none if it is not valid Python."""
+    if find_syntax_error(reference):
+        return set()
+    names = set[str]()
+    for node in ast.parse(reference).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.add(name)
+            case ast.ClassDef(name=name):
+                names.add(name)
+            case ast.Assign(targets=targets):
+                names.update(target.id for target in targets if isinstance(target, ast.Name))
+            case ast.ImportFrom(names=aliases):
+                names.update(alias.asname or alias.name for alias in aliases)
+    return names
