@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline.grading.problem import Problem
+from verl_pipeline.grading.problem import Problem, write_repr
 from verl_pipeline.grading.program_grader import AnySandbox, grade, grade_response
 from verl_pipeline.grading.readers import BadRow, read_problem
 from verl_pipeline.grading.readers.row_values import parse_json
@@ -50,7 +50,7 @@ class CandidateSolution:
     @property
     def digest(self) -> str:
         """Identifies the text and its tests: a stored verdict is valid for equal digests only."""
-        content = f"{self.id}\0{self.problem!r}\0{self.is_response}\0{self.text}"
+        content = f"{self.id}\0{write_repr(self.problem)}\0{self.is_response}\0{self.text}"
         return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:16]
 
 

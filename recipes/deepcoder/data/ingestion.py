@@ -20,6 +20,7 @@ from recipes.deepcoder.data.row_files import read_numbered_rows
 from recipes.deepcoder.data.row_formats import RawProblem
 from verl_pipeline.evaluation.data import BadData, DataFinder, Row
 from verl_pipeline.grading import AssertTest, Problem, StdinTest
+from verl_pipeline.grading.problem import write_code
 from verl_pipeline.grading.readers import BadRow, read_problem
 from verl_pipeline.grading.readers.row_values import (
     decode_text,
@@ -203,7 +204,7 @@ def _count_tests(problem: Problem) -> int:
     if not sources:
         return len(problem.tests)
     nodes = (node for source in dict.fromkeys(sources) for node in ast.walk(ast.parse(source)))
-    return len({ast.unparse(node) for node in nodes if isinstance(node, ast.Assert)})
+    return len({write_code(node) for node in nodes if isinstance(node, ast.Assert)})
 
 
 def _list_called_names(problem: Problem) -> tuple[str, ...]:

@@ -257,7 +257,14 @@ def read_kodcode(row: Row) -> RawProblem:
 
 def read_mbpp(row: Row) -> RawProblem:
     """Read a row of MBPP, full or sanitized."""
-    test_keys = ("task_id", "test_list", "test_setup_code", "test_imports", "code")
+    test_keys = (
+        "task_id",
+        "test_list",
+        "challenge_test_list",
+        "test_setup_code",
+        "test_imports",
+        "code",
+    )
     return RawProblem(
         id=str(row["task_id"]),
         question=str(row.get("prompt") or row["text"]).strip(),

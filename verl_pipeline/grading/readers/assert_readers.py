@@ -22,6 +22,7 @@ from verl_pipeline.grading.readers.row_values import (
     parse_list,
     parse_object,
     read_text,
+    shorten_integers,
 )
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
@@ -58,13 +59,15 @@ def read_mbpp(
 ) -> Problem:
     """Read a row of MBPP, in full or sanitized form.
 
-    Fields: ``test_list``, and ``test_setup_code`` or ``test_imports``.
+    Fields: ``test_list``, ``challenge_test_list`` (11 rows of 974 have one), and
+    ``test_setup_code`` or ``test_imports``.
     """
     row = parse_object(row, "a row with test_list")
     name = name or str(row.get("task_id", "?"))
     asserts = _read_lines(row, "test_list")
     if not asserts:
         raise BadRow("no test_list")
+    asserts += _read_lines(row, "challenge_test_list")
     setup = [_read_optional_text(row, "test_setup_code"), *_read_lines(row, "test_imports")]
     tests = ["\n".join([*setup, line]) for line in asserts]
     scripts = [parse_script(test) for test in tests]
@@ -141,11 +144,11 @@ def _read_field(row: dict[str, Any], field: str) -> str:
     text = read_text(row.get(field), field)
     if not text.strip():
         raise BadRow(f"no {field}")
-    return text
+    return shorten_integers(text)
 
 
 def _read_optional_text(row: dict[str, Any], field: str) -> str:
-    return "" if is_missing(row.get(field)) else read_text(row[field], field)
+    return "" if is_missing(row.get(field)) else shorten_integers(read_text(row[field], field))
 
 
 def _read_lines(row: dict[str, Any], field: str) -> list[str]:
@@ -153,7 +156,7 @@ def _read_lines(row: dict[str, Any], field: str) -> list[str]:
     if is_missing(row.get(field)) or row[field] == "":
         return []
     return [
-        read_text(line, f"{field}[{index}]")
+        shorten_integers(read_text(line, f"{field}[{index}]"))
         for index, line in enumerate(parse_list(row[field], f"{field} as a list of text"))
     ]
 

@@ -213,6 +213,13 @@ def parse_integer(text: str) -> int:
     return parse_integer(text[:-low_digits]) * 10**low_digits + parse_integer(text[-low_digits:])
 
 
+def shorten_integers(source: str) -> str:
+    """Write the integers of Python code that are too long for its parser in hexadecimal digits."""
+    return _LITERAL_PARTS.sub(
+        lambda match: hex(parse_integer(match["digits"])) if match["digits"] else match[0], source
+    )
+
+
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
