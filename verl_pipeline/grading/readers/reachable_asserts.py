@@ -92,14 +92,14 @@ class _RunningCode:
         # Calling a coroutine function or a generator function runs nothing of its body.
         return not is_lazy(function) and bool(names & self._called_names)
 
-    def _run_block(self, body: Sequence[ast.stmt], owner: str | None = None) -> None:
+    def _run_block(self, body: Sequence[ast.stmt], owner: str | None = None) -> bool:
+        """Run the statements; return whether the code behind them never runs."""
         for index, statement in enumerate(body):
             if isinstance(statement, FunctionNode):
                 self._define_function(statement, body[index + 1 :], owner)
-            else:
-                self._run_statement(statement)
-            if ends_block(statement):
-                return
+            elif self._run_statement(statement) or ends_block(statement):
+                return True
+        return False
 
     def _define_function(
         self, function: FunctionNode, rest: Sequence[ast.stmt], owner: str | None
@@ -117,7 +117,8 @@ class _RunningCode:
             names |= self.names  # the decorator may call it
         self._pending.append((function, frozenset(names)))
 
-    def _run_statement(self, statement: ast.stmt) -> None:
+    def _run_statement(self, statement: ast.stmt) -> bool:
+        """Run one statement; return whether the code behind it never runs."""
         match statement:
             case ast.ClassDef():
                 self._use_names(*statement.bases, *statement.decorator_list)
@@ -125,13 +126,13 @@ class _RunningCode:
             case ast.If():
                 self._use_names(statement.test)
                 truth = self._find_truth(statement.test)
-                self._run_block(statement.body if truth is not False else [])
-                self._run_block(statement.orelse if truth is not True else [])
+                ends = self._run_block(statement.body) if truth is not False else True
+                or_ends = self._run_block(statement.orelse) if truth is not True else True
+                return ends and or_ends
             case ast.While():
                 self._use_names(statement.test)
-                self._run_block(
-                    statement.body if self._find_truth(statement.test) is not False else []
-                )
+                if self._find_truth(statement.test) is not False:
+                    self._run_block(statement.body)
                 self._run_block(statement.orelse)
             case ast.For() | ast.AsyncFor():
                 self._use_names(statement.target, statement.iter)
@@ -140,13 +141,14 @@ class _RunningCode:
                 self._run_block(statement.orelse)
             case ast.With() | ast.AsyncWith():
                 self._use_names(*statement.items)
-                self._run_block(statement.body)
+                # It may suppress an exception, but no return.
+                return self._run_block(statement.body) and not _has_raise(statement)
             case ast.Try() | ast.TryStar():
-                for block in (statement.body, statement.orelse, statement.finalbody):
-                    self._run_block(block)
                 for handler in statement.handlers:
                     self._use_names(*filter(None, [handler.type]))
-                    self._run_block(handler.body)
+                handlers_end = [self._run_block(handler.body) for handler in statement.handlers]
+                ends = self._run_block(statement.body) or self._run_block(statement.orelse)
+                return self._run_block(statement.finalbody) or (ends and all(handlers_end))
             case ast.Match():
                 self._use_names(statement.subject)
                 for case in statement.cases:
@@ -160,6 +162,7 @@ class _RunningCode:
                 self._use_names(statement)
                 if is_check(statement):
                     self.checks.add(statement)
+        return False
 
     def _use_names(self, *nodes: ast.AST) -> None:
         self.names.update(name for node in nodes for name in list_names(node))
@@ -213,3 +216,7 @@ class _RunningCode:
                 None if any(isinstance(one, ast.Starred) for one in node.elts) else len(node.elts)
             )
         return None
+
+
+def _has_raise(statement: ast.stmt) -> bool:
+    return any(isinstance(node, ast.Raise) for node in ast.walk(statement))
