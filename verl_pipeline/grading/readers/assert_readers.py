@@ -16,6 +16,7 @@ from verl_pipeline.grading.problem import AssertTest, Problem, find_syntax_error
 from verl_pipeline.grading.readers.bad_row import BadRow
 from verl_pipeline.grading.readers.reachable_asserts import TestScript, parse_script
 from verl_pipeline.grading.readers.row_values import (
+    is_blank,
     is_missing,
     make_plain,
     parse_container,
@@ -153,7 +154,7 @@ def _read_optional_text(row: dict[str, Any], field: str) -> str:
 
 def _read_lines(row: dict[str, Any], field: str) -> list[str]:
     """Return a field that is a list of texts; a missing one is empty."""
-    if is_missing(row.get(field)) or row[field] == "":
+    if is_blank(row.get(field)):
         return []
     return [
         shorten_integers(read_text(line, f"{field}[{index}]"))

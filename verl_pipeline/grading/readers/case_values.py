@@ -23,6 +23,7 @@ from verl_pipeline.grading.problem import CallTest, StdinTest
 from verl_pipeline.grading.readers.bad_row import BadRow
 from verl_pipeline.grading.readers.row_values import (
     decode_text,
+    is_blank,
     is_missing,
     make_plain,
     open_container,
@@ -192,7 +193,7 @@ def _get_field(fields: dict[str, Any], number: int, *names: str) -> Any:
 def _get_name(fields: dict[str, Any], number: int, *names: str) -> str | None:
     for name in names:
         value = fields.get(name)
-        if not is_missing(value) and value != "":
+        if not is_blank(value):
             if not isinstance(value, str):
                 raise BadRow(f"test {number}: {name} is {_describe(value)}")
             return value.strip() or None

@@ -23,7 +23,7 @@ from verl_pipeline.grading.readers.case_values import (
 )
 from verl_pipeline.grading.readers.row_values import (
     decode_text,
-    is_missing,
+    is_blank,
     make_plain,
     parse_container,
     parse_list,
@@ -76,7 +76,7 @@ def read_row_cases(row: dict[str, Any]) -> tuple[list[Case], list[Case]]:
     """
     groups: list[list[Case]] = []
     for field, decode in ((_PUBLIC, make_plain), (_PRIVATE, decode_private_tests)):
-        if is_missing(row.get(field)):
+        if is_blank(row.get(field)):
             raise BadRow(f"no {field}; a row without such tests has an empty list")
         groups.append(read_cases(decode(row[field])))
     public, private = groups
@@ -146,7 +146,7 @@ def _make_calls(cases: list[Case]) -> tuple[CallTest, ...]:
 
 
 def _get_function(metadata: Any) -> str | None:
-    if is_missing(metadata) or metadata == "":
+    if is_blank(metadata):
         return None
     name = parse_object(metadata, "metadata as an object").get("func_name")
     return name.strip() or None if isinstance(name, str) else None

@@ -147,7 +147,7 @@ def read_text(value: Any, content: str) -> str:
 
 def read_extra_info(value: Any) -> dict[str, Any]:
     """Return verl's ``extra_info``, which may be null or text; BadRow if it is something else."""
-    if is_missing(value) or (isinstance(value, str | bytes) and not value.strip()):
+    if is_blank(value):
         return {}
     return parse_object(value, "extra_info as an object")
 
@@ -163,6 +163,11 @@ def decode_text(text: str | bytes) -> str:
 def is_missing(value: Any) -> bool:
     """Whether a value stands for none: null, or the NaN that pandas writes instead."""
     return value is None or (isinstance(value, float) and value != value)
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a field that may be left out is: missing, or text without any character."""
+    return is_missing(value) or (isinstance(value, str | bytes) and not value.strip())
 
 
 def make_plain(value: Any) -> Any:
