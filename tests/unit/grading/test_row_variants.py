@@ -10,6 +10,7 @@ from tests.helpers.row_variants import SPELLINGS, read_through_doors, spell_with
 from verl_pipeline.grading.problem import CallTest, StdinTest
 from verl_pipeline.grading.readers import BadRow
 
+pytestmark = pytest.mark.medium
 LONG = 7 * 10**4999 + 3
 TEXTS = st.text(
     st.one_of(
