@@ -61,7 +61,7 @@ def test_every_task_has_its_files_name_and_defaults(name):
         (
             "mbpp",
             "mbpp_sanitized",
-            {"task_id": 11, "prompt": "x", "test_list": ["assert f(1)"], "code": "def ("},
+            {"task_id": 11, "prompt": "x", "test_list": ["assert f("]},
         ),
         ("leetcode", "leetcode", {"problem": "x", "tests": {"functional": 5}}),
         (
@@ -206,7 +206,7 @@ def test_mbpp_and_mbpp_plus(tmp_path):
     )
     loaded = load_task("mbpp_plus", tmp_path)
     assert loaded.items[0].problem.tests[0].names == ("add",)
-    assert loaded.bad_rows == ["row 1: mbppplus/21: no test"]
+    assert loaded.bad_rows == ["row 1: test is missing"]
 
 
 def test_a_runs_parquet_file(tmp_path):
@@ -244,7 +244,7 @@ def test_a_runs_parquet_file(tmp_path):
 def test_two_problems_of_one_id_are_refused(tmp_path):
     write_rows(
         tmp_path / "codeforces.jsonl",
-        [{"problem_id": "1A", "problem": "x", "tests": [{"input": "", "output": ""}]}] * 2,
+        [{"problem_id": "1A", "problem": "x", "tests": [{"input": "", "output": "1"}]}] * 2,
     )
     with pytest.raises(ValueError, match="one id"):
         load_task("codeforces", tmp_path)

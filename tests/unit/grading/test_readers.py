@@ -16,7 +16,7 @@ def test_taco_stdin_tests_may_be_text_or_lines():
     problem = readers.read_taco(
         '{"inputs": ["1\\n", ["2", "3"]], "outputs": ["a\\n", ["b", "c"]]}', name="1"
     )
-    assert problem.tests == (StdinTest("1\n", "a\n"), StdinTest("2\n3", "b\nc"))
+    assert problem.tests == (StdinTest("1\n", "a\n"), StdinTest("2\n3\n", "b\nc"))
     assert problem.entry_point is None and problem.source == "taco"
 
 
@@ -103,7 +103,7 @@ def test_a_pickle_of_anything_but_text_is_refused_and_not_executed(value, capsys
 
 def test_codeforces():
     assert readers.read_codeforces([{"input": "1", "output": "2"}], name="1").tests == (
-        StdinTest("1", "2"),
+        StdinTest("1\n", "2"),
     )
 
 
@@ -148,7 +148,7 @@ def test_humaneval_mbpp_leetcode_kodcode():
     [
         (readers.read_taco, {"inputs": ["1"], "outputs": []}, "1 inputs and 0 outputs"),
         (readers.read_taco, "{", "not valid JSON"),
-        (readers.read_taco, [], "expected an object with inputs and outputs, found list"),
+        (readers.read_taco, [], "no tests"),
         (
             readers.read_primeintellect,
             [{"type": "function_call", "input": [], "output": 1}],
@@ -160,8 +160,8 @@ def test_humaneval_mbpp_leetcode_kodcode():
             [{"testtype": "functional", "input": "1", "output": "1"}],
             "func_name",
         ),
-        (readers.read_codeforces, {"a": 1}, "list of objects with input and output"),
-        (readers.read_leetcode, {}, "no functional tests"),
+        (readers.read_codeforces, {"a": 1}, "found an object with a"),
+        (readers.read_leetcode, {}, "functional is missing"),
         (readers.read_leetcode, {"functional": "def"}, "not valid Python"),
         (readers.read_kodcode, "def test(): pass", "import nothing from solution"),
     ],

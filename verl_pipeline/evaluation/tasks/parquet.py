@@ -21,7 +21,8 @@ from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.task import SamplingParameters, Task, TaskData, TaskItem
 from verl_pipeline.evaluation.tasks._prompts import CODE_PREFILL
 from verl_pipeline.evaluation.tasks._rows import read_items
-from verl_pipeline.grading.readers import READERS, BadRow
+from verl_pipeline.grading.readers import READERS, BadRow, read_problem
+from verl_pipeline.grading.readers.row_values import parse_list, parse_object, read_extra_info
 
 
 def load_problems(
@@ -49,11 +50,12 @@ def load_problems(
 
 
 def _make_item(number: int, row: Row, *, source: str, grader: str) -> TaskItem:
-    name = str((row.get("extra_info") or {}).get("name") or f"row-{number}")
+    name = str(read_extra_info(row.get("extra_info")).get("name") or f"row-{number}")
     messages = tuple(
-        {"role": message["role"], "content": message["content"]} for message in row["prompt"]
+        {"role": message["role"], "content": message["content"]}
+        for message in parse_list(row["prompt"], "prompt as a list of messages")
     )
-    truth = row["reward_model"]["ground_truth"]
+    truth = parse_object(row["reward_model"], "reward_model as an object")["ground_truth"]
     tags = {"source": str(row["data_source"])}
     if grader == "math":
         return TaskItem(
@@ -68,7 +70,7 @@ def _make_item(number: int, row: Row, *, source: str, grader: str) -> TaskItem:
     return TaskItem(
         name,
         messages,
-        problem=READERS[reader](truth, name=name, source=reader),
+        problem=read_problem(reader, truth, name=name),
         prefill=CODE_PREFILL,
         tags=tags,
     )
