@@ -15,6 +15,11 @@ print('first', flush=True)
 out = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, 'w', closefd=False)))
 out.write('second')
 """,
+    "text without a buffer": """
+import io
+out = io.TextIOWrapper(io.FileIO(1, 'w', closefd=False))
+out.write('text')
+""",
     "open(1)": "out = open(1, 'w', closefd=False)\nprint('x', file=out)",
     "open(1) that closes": "out = open(1, 'w')\nprint('x', file=out)\nprint('y')",
     "open(1) in a function": "def f():\n    print('x', file=open(1, 'w', closefd=False))\nf()",

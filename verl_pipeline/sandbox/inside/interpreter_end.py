@@ -136,5 +136,5 @@ def _has_visible_end(item):
         # Its code may have to leave a `try` or `with`, or close another generator.
         return item.gi_suspended and bool(item.gi_code.co_exceptiontable or item.gi_yieldfrom)
     if cls is io.TextIOWrapper:
-        return type(item.buffer) not in _QUIET_STREAMS
+        return type(item.buffer) not in (io.BytesIO, io.BufferedReader)
     return cls not in _QUIET_STREAMS
