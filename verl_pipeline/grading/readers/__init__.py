@@ -12,6 +12,7 @@ from typing import Any
 
 from verl_pipeline.grading.problem import Problem
 from verl_pipeline.grading.readers.assert_readers import (
+    read_cruxeval,
     read_humaneval,
     read_leetcode,
     read_mbpp,
@@ -32,6 +33,7 @@ READERS: dict[str, Callable[..., Problem]] = {
     "apps": read_taco,
     "code_contests": read_taco,
     "codeforces": read_codeforces,
+    "cruxeval": read_cruxeval,
     "humaneval": read_humaneval,
     "humanevalplus": read_humaneval,
     "kodcode": read_kodcode,
@@ -69,6 +71,7 @@ __all__ = [
     "READERS",
     "BadRow",
     "read_codeforces",
+    "read_cruxeval",
     "read_humaneval",
     "read_kodcode",
     "read_leetcode",

@@ -1,4 +1,4 @@
-"""Sources whose tests are Python with asserts: HumanEval(+), MBPP(+), LeetCode.
+"""Sources whose tests are Python with asserts: HumanEval(+), MBPP(+), CRUXEval, LeetCode.
 
 The tests run in a process of their own, where the names they use are calls into the candidate's
 process.
@@ -99,6 +99,23 @@ def read_mbpp_plus(
         raise BadRow("the tests call none of the functions that test_list calls")
     refuse_unknown_names(tests, names, settings["prelude"])
     return Problem(name, source, (AssertTest(tests, names),), **settings)
+
+
+def read_cruxeval(
+    row: Any, *, name: str | None = None, source: str = "cruxeval", **settings: Any
+) -> Problem:
+    """Read a row of CRUXEval: ``code`` defines ``f``, which turns ``input`` into ``output``.
+
+    ``input`` (the arguments) and ``output`` are Python source.
+    """
+    row = parse_object(row, "a row with code, input and output")
+    name = name or str(row.get("id", "?"))
+    arguments, output = _read_optional_text(row, "input"), _read_field(row, "output")
+    text = _check_syntax(f"assert f({arguments}) == {output}", f"{source}/{name}")
+    settings.setdefault("prelude", IMPORTS_PRELUDE)
+    names = find_own_names(text, _read_field(row, "code"), settings["prelude"])
+    refuse_unknown_names(text, names, settings["prelude"])
+    return Problem(name, source, (AssertTest(text, names),), **settings)
 
 
 def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings: Any) -> Problem:

@@ -16,13 +16,11 @@ from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 
 def find_used_names(source: str) -> dict[str, None]:
-    """Return the names that ``source`` reads, in order of appearance, without built-in ones."""
+    """Return the names that ``source`` reads, in order of appearance."""
     return {
         node.id: None
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Name)
-        and isinstance(node.ctx, ast.Load)
-        and not hasattr(builtins, node.id)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }
 
 
@@ -57,7 +55,7 @@ def find_own_names(source: str, reference: str, prelude: str) -> tuple[str, ...]
     if defined:
         return tuple(name for name in used if name in defined)
     known = {*(find_defined_names(source) or ()), *(_find_prelude_names(prelude) or ())}
-    return tuple(name for name in used if name not in known)
+    return tuple(name for name in used if name not in known and not hasattr(builtins, name))
 
 
 def refuse_unknown_names(source: str, names: tuple[str, ...], prelude: str) -> None:
@@ -65,7 +63,7 @@ def refuse_unknown_names(source: str, names: tuple[str, ...], prelude: str) -> N
     defined, lent = find_defined_names(source), _find_prelude_names(prelude)
     if defined is None or lent is None:
         return
-    known = {*names, *defined, *lent}
+    known = {*names, *defined, *lent, *dir(builtins)}
     if unknown := [name for name in find_used_names(source) if name not in known]:
         raise BadRow(f"the tests use {', '.join(unknown)}, which nothing defines")
 
