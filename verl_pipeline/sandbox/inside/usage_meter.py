@@ -29,7 +29,8 @@ class UsageMeter:
         memory: resident bytes of all processes together, at the last measurement.
     """
 
-    def __init__(self, start):
+    def __init__(self, start, proc="/proc"):
+        self._proc = proc
         self.start = self.last = start
         self.cpu_s = self.idle_s = self.surely_idle_s = self.wall_s = 0.0
         self.memory = 0
@@ -43,15 +44,15 @@ class UsageMeter:
             memory, tasks = 0, []
             with contextlib.suppress(OSError):  # the process has ended meanwhile
                 cpu_seconds[pid] = time.clock_gettime(_make_cpu_clock_id(pid))
-                tasks = os.listdir(f"/proc/{pid}/task")
+                tasks = os.listdir(f"{self._proc}/{pid}/task")
             for task in tasks:
                 with contextlib.suppress(OSError, ValueError, IndexError):
-                    with open(f"/proc/{pid}/task/{task}/schedstat") as file:
+                    with open(f"{self._proc}/{pid}/task/{task}/schedstat") as file:
                         wait_seconds[pid, task] = int(file.read().split()[1]) / 1e9
                     # A main thread that has ended before the others shows no memory, so it is read
                     # from the first thread that shows any.
                     if not memory:
-                        with open(f"/proc/{pid}/task/{task}/statm") as file:
+                        with open(f"{self._proc}/{pid}/task/{task}/statm") as file:
                             memory = int(file.read().split()[1]) * _PAGE_BYTES
             self.memory += memory
         computed = sum(_compute_increases(cpu_seconds, self._cpu_seconds))

@@ -1,0 +1,106 @@
+"""Turns a process that was forked for one run into the program, under its limits.
+
+Invariants:
+* No code of the program runs before the process is confined.
+* A failure before the program's first instruction can be told from anything that a program can do:
+  only then is the report not :data:`CONFINED_MARK` and the CPU seconds used so far.
+"""
+
+import json
+import os
+import signal
+import time
+import traceback
+
+import assert_runner
+import confinement
+import exit_codes
+import process_setup
+import program_runner
+
+CONFINED_MARK = b"confined"
+# Every module of this folder: a program must not find one of them where it expects its own.
+JAIL_MODULES = (
+    "assert_runner confinement exit_codes messages namespaces packets process_setup "
+    "program_process program_runner supervisor surroundings syscalls usage_meter value_codec "
+    "warm_interpreter zygote"
+).split()
+
+
+def drop_privileges(settings):
+    """Give up, for good, what no program may have; all processes forked from here inherit it."""
+    confinement.forbid_new_privileges()
+    confinement.drop_capabilities()
+    confinement.install_seccomp_filter(settings["filter"])
+
+
+def become_program(settings, request, descriptors, ready):
+    """Confine this process, which has dropped its privileges, and turn it into the program.
+
+    ``ready`` is the descriptor to which the report goes. The order matters: a restriction may
+    forbid the calls of the steps before it. Never returns.
+    """
+    try:
+        confinement.allow_tracing()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.setsid()
+        os.chdir(settings["scratch"])
+        source_file, stdin, stdout, stderr, *extra = descriptors
+        program = json.loads(os.pread(source_file, os.fstat(source_file).st_size, 0))
+        if request["kind"] != "asserts":  # trusted tests do not fill the memory
+            confinement.prefer_for_oom_kill()
+        processes = settings["processes"]
+        if not settings["namespaces"]:
+            processes += confinement.count_user_threads()
+        if settings["landlock"]:
+            confinement.apply_landlock(settings["rules"])
+        confinement.set_resource_limits(
+            int(request["cpu_s"]) + 2,
+            request["memory"],
+            request["output"],
+            processes,
+            settings["files"],
+        )
+        ready = process_setup.prepare_streams(
+            stdin, stdout, stderr, extra[0] if extra else None, ready
+        )
+        process_setup.hide_jail_modules(JAIL_MODULES)
+        os.write(ready, CONFINED_MARK + b" %f" % time.process_time())
+        os.close(ready)
+    except BaseException:
+        os.write(ready, traceback.format_exc().encode())
+        os._exit(1)
+    code = exit_codes.RAISED
+    try:
+        code = _execute_request(request, program["prelude"], program["source"])
+    finally:
+        os._exit(code)
+
+
+def _execute_request(request, prelude, source):
+    kind = request["kind"]
+    if kind == "stdin":
+        return program_runner.run_main(prelude, source)
+    if kind == "call":
+        with open(0, encoding="utf-8", closefd=False) as file:
+            arguments = file.read().splitlines()
+        return program_runner.run_calls(prelude, source, request["entry_point"], arguments, 3)
+    if kind == "serve":
+        return program_runner.serve_calls(prelude, source, 3, request["records"])
+    return assert_runner.run_asserts(
+        prelude, source, 3, request["names"], request["records"], request["objects"]
+    )
+
+
+def wait_for_end(pid):
+    """Return exit code, CPU seconds and largest resident size in bytes of a child, once it ends.
+
+    Raises:
+        ChildProcessError: there is no such child.
+    """
+    _pid, code, usage = os.wait4(pid, 0)
+    # ru_maxrss is in KiB.
+    cpu = usage.ru_utime + usage.ru_stime
+    return os.waitstatus_to_exitcode(code), cpu, usage.ru_maxrss * 1024
