@@ -30,11 +30,6 @@ def receive_request(channel):
     return (json.loads(data), descriptors) if data else None
 
 
-def send_packet(channel, message, descriptors):
-    """Send a message and descriptors."""
-    socket.send_fds(channel, [json.dumps(message).encode()], descriptors)
-
-
 def send_reply(channel, message):
     """Send a message; one that is too long for a packet is cut, so that it is no JSON."""
     channel.send(json.dumps(message).encode()[:MAX_PACKET_BYTES])

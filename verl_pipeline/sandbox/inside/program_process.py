@@ -6,7 +6,8 @@ Invariants:
   only then is the report not :data:`CONFINED_MARK` and the CPU seconds used so far.
 """
 
-import json
+import gc
+import marshal
 import os
 import signal
 import time
@@ -27,28 +28,36 @@ JAIL_MODULES = (
 ).split()
 
 
-def drop_privileges(settings):
-    """Give up, for good, what no program may have; all processes forked from here inherit it."""
+def prepare_process(settings):
+    """Do what every run needs alike, once for all processes that are forked from this one.
+
+    They inherit it: among other things, this process gives up for good what no program may have.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    os.chdir(settings["scratch"])
+    process_setup.open_streams()
+    process_setup.hide_jail_modules(JAIL_MODULES)
+    # Collections of forks must not write to these objects, whose pages all forks share.
+    gc.freeze()
     confinement.forbid_new_privileges()
     confinement.drop_capabilities()
     confinement.install_seccomp_filter(settings["filter"])
 
 
 def become_program(settings, request, descriptors, ready):
-    """Confine this process, which has dropped its privileges, and turn it into the program.
+    """Confine this process, which is a fork of a prepared one, and turn it into the program.
 
     ``ready`` is the descriptor to which the report goes. The order matters: a restriction may
     forbid the calls of the steps before it. Never returns.
     """
     try:
         confinement.allow_tracing()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         os.chdir(settings["scratch"])
         source_file, stdin, stdout, stderr, *extra = descriptors
-        program = json.loads(os.pread(source_file, os.fstat(source_file).st_size, 0))
+        prelude, source = marshal.loads(os.pread(source_file, os.fstat(source_file).st_size, 0))
         if request["kind"] != "asserts":  # trusted tests do not fill the memory
             confinement.prefer_for_oom_kill()
         processes = settings["processes"]
@@ -63,10 +72,9 @@ def become_program(settings, request, descriptors, ready):
             processes,
             settings["files"],
         )
-        ready = process_setup.prepare_streams(
+        ready = process_setup.place_descriptors(
             stdin, stdout, stderr, extra[0] if extra else None, ready
         )
-        process_setup.hide_jail_modules(JAIL_MODULES)
         os.write(ready, CONFINED_MARK + b" %f" % time.process_time())
         os.close(ready)
     except BaseException:
@@ -74,7 +82,7 @@ def become_program(settings, request, descriptors, ready):
         os._exit(1)
     code = exit_codes.RAISED
     try:
-        code = _execute_request(request, program["prelude"], program["source"])
+        code = _execute_request(request, prelude, source)
     finally:
         os._exit(code)
 

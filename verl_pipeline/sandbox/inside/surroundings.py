@@ -5,8 +5,10 @@ but its own, and with namespaces also the same process ids and mounts that are a
 """
 
 import contextlib
+import marshal
 import os
 import signal
+import socket
 
 import confinement
 import namespaces
@@ -42,13 +44,15 @@ class Namespaces:
 
     def start_program(self, request, descriptors, ready):
         """Start a program; return a descriptor that becomes readable when it ends."""
-        packets.send_packet(self.zygote, request, [*descriptors, ready])
+        socket.send_fds(self.zygote, [marshal.dumps(request)], [*descriptors, ready])
         return self.zygote.fileno()
 
     def wait_for_program(self):
         """Return exit code, CPU seconds and largest resident size in bytes, once it has ended."""
-        reply, _descriptors = packets.receive_request(self.zygote)
-        return reply
+        reply = self.zygote.recv(packets.MAX_PACKET_BYTES)
+        if not reply:
+            raise RuntimeError("the zygote has ended")
+        return marshal.loads(reply)
 
     def list_processes(self):
         """Return the ids of all processes of the run."""
@@ -76,7 +80,7 @@ class OwnDescendants:
     def start_program(self, request, descriptors, ready):
         self.program = os.fork()
         if self.program == 0:
-            program_process.drop_privileges(self.settings)
+            program_process.prepare_process(self.settings)
             program_process.become_program(self.settings, request, descriptors, ready)
         self.pidfd = os.pidfd_open(self.program)
         return self.pidfd
