@@ -23,6 +23,11 @@ import namespaces
 import packets
 import program_process
 
+# More than Python's longest list of freed objects of one kind (80, PyList_MAXFREELIST).
+REHEARSALS = 100
+# More than the blocks of one size that a thread keeps (7, TCACHE_FILL_COUNT of glibc).
+REHEARSED_FORKS = 10
+_REHEARSAL = marshal.dumps(None)
 # Calls keep the interpreter's lock: the child must have it.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
@@ -47,28 +52,51 @@ def fork_supervisor(control, settings):
     confinement.forbid_tracing()
     program_process.prepare_process(settings)
     confinement.die_with_parent()
-    serve_forks(our_end, settings)
+    rehearse(settings)
+    while answer_request(our_end, settings):
+        pass
     os._exit(0)
 
 
-def serve_forks(channel, settings):
-    """Fork a program for each request, and reply with how it ended, until ``channel`` is closed.
+def rehearse(settings):
+    """Answer requests that run no program, until more of them no longer change this process.
+
+    Python and libc keep freed memory in lists that grow at first. Their lengths would show how many
+    runs came before.
+    """
+    our_end, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with our_end, other_end:
+        for number in reversed(range(REHEARSALS)):
+            socket.send_fds(other_end, [_REHEARSAL], range(5))
+            if number < REHEARSED_FORKS:
+                answer_request(our_end, settings)
+                other_end.recv(packets.MAX_PACKET_BYTES)
+                continue
+            for descriptor in packets.receive_packet(our_end)[1]:
+                os.close(descriptor)
+
+
+def answer_request(channel, settings):
+    """Fork a program for the next request, and reply with how it ended.
 
     A request comes with the program's descriptors and one for its report. The reply is its exit
-    code (negative: a signal), its CPU seconds and its largest resident size in bytes.
+    code (negative: a signal), its CPU seconds and its largest resident size in bytes. Returns
+    whether there was a request: False once ``channel`` is closed.
     """
-    while True:
-        data, descriptors = packets.receive_packet(channel)
-        if not data:
-            return
-        program = fork_plainly()
-        if program == 0:
-            random.seed()
-            *descriptors, ready = descriptors
-            program_process.become_program(settings, marshal.loads(data), descriptors, ready)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        channel.send(marshal.dumps(program_process.wait_for_end(program)))
+    data, descriptors = packets.receive_packet(channel)
+    if not data:
+        return False
+    program = fork_plainly()
+    if program == 0:
+        if data == _REHEARSAL:
+            os._exit(0)
+        random.seed()
+        *descriptors, ready = descriptors
+        program_process.become_program(settings, marshal.loads(data), descriptors, ready)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    channel.send(marshal.dumps(program_process.wait_for_end(program)))
+    return True
 
 
 def fork_plainly():
