@@ -3,7 +3,6 @@
 The sockets keep the bounds of packets; a packet may carry descriptors.
 """
 
-import array
 import json
 import os
 import socket
@@ -12,22 +11,27 @@ MAX_PACKET_BYTES = 1 << 16
 MAX_DESCRIPTORS = 8
 
 
-def receive_packet(channel):
-    """Return ``(data, descriptors)``; ``data`` is empty once the peer has closed the channel."""
-    size = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
-    data, ancillary, _flags, _address = channel.recvmsg(MAX_PACKET_BYTES, size)
-    descriptors = array.array("i")
-    for _level, _kind, content in ancillary:
-        descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+def receive_packet(channel, buffer):
+    """Receive a packet into ``buffer``; return its size and a sequence of its descriptors.
+
+    The size is 0 once the peer has closed the channel.
+    """
+    ancillary_size = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
+    size, ancillary, _flags, _address = channel.recvmsg_into([buffer], ancillary_size)
+    if not ancillary:
+        return size, ()
+    ((_level, _kind, content),) = ancillary
+    descriptors = memoryview(content).cast("i")
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    return data, list(descriptors)
+    return size, descriptors
 
 
 def receive_request(channel):
     """Return ``(message, descriptors)``, or None once the peer has closed the channel."""
-    data, descriptors = receive_packet(channel)
-    return (json.loads(data), descriptors) if data else None
+    buffer = bytearray(MAX_PACKET_BYTES)
+    size, descriptors = receive_packet(channel, buffer)
+    return (json.loads(buffer[:size]), descriptors) if size else None
 
 
 def send_reply(channel, message):

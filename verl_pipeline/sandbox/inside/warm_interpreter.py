@@ -112,7 +112,7 @@ def run_supervisor(control, settings):
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if settings["namespaces"]:
-            around = surroundings.Namespaces(settings, zygote.fork_supervisor(control, settings))
+            around = surroundings.Namespaces(settings, zygote.fork_supervisor(settings))
         else:
             around = surroundings.OwnDescendants(settings)
         Supervisor(control, around).serve_requests()

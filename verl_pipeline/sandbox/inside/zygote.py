@@ -28,31 +28,33 @@ REHEARSALS = 100
 # More than the blocks of one size that a thread keeps (7, TCACHE_FILL_COUNT of glibc).
 REHEARSED_FORKS = 10
 _REHEARSAL = marshal.dumps(None)
+# Each request overwrites the last one in the same place: the memory of a run shows none before it.
+_NO_REQUEST = bytes(packets.MAX_PACKET_BYTES)
+_request = bytearray(_NO_REQUEST)
 # Calls keep the interpreter's lock: the child must have it.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 
-def fork_supervisor(control, settings):
+def fork_supervisor(settings):
     """Fork a supervisor into namespaces of its own, and become its zygote.
 
-    ``control`` is the supervisor's socket to the judge. Returns, in the supervisor only, its end of
-    a socket to the zygote.
+    Returns, in the supervisor only, its end of a socket to the zygote.
     """
     our_end, supervisor_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     supervisor = namespaces.fork_into_namespaces()
     if supervisor == 0:
         our_end.close()
         confinement.die_with_parent()
-        supervisor_end.recv(1)  # while it can be traced, its namespaces can be joined
+        # Until the zygote is ready, it may have to trace this process, and uses process ids.
+        supervisor_end.recv(1)
         return supervisor_end
     supervisor_end.close()
     namespaces.join_namespaces(supervisor)
-    our_end.send(b"joined")
-    control.close()
     confinement.forbid_tracing()
     program_process.prepare_process(settings)
     confinement.die_with_parent()
     rehearse(settings)
+    our_end.send(b"r")
     while answer_request(our_end, settings):
         pass
     os._exit(0)
@@ -71,9 +73,8 @@ def rehearse(settings):
             if number < REHEARSED_FORKS:
                 answer_request(our_end, settings)
                 other_end.recv(packets.MAX_PACKET_BYTES)
-                continue
-            for descriptor in packets.receive_packet(our_end)[1]:
-                os.close(descriptor)
+            else:
+                close_all(receive_request(our_end)[1])
 
 
 def answer_request(channel, settings):
@@ -83,20 +84,31 @@ def answer_request(channel, settings):
     code (negative: a signal), its CPU seconds and its largest resident size in bytes. Returns
     whether there was a request: False once ``channel`` is closed.
     """
-    data, descriptors = packets.receive_packet(channel)
-    if not data:
+    size, descriptors = receive_request(channel)
+    if not size:
         return False
     program = fork_plainly()
     if program == 0:
-        if data == _REHEARSAL:
+        request = marshal.loads(_request)
+        if request is None:
             os._exit(0)
         random.seed()
         *descriptors, ready = descriptors
-        program_process.become_program(settings, marshal.loads(data), descriptors, ready)
-    for descriptor in descriptors:
-        os.close(descriptor)
+        program_process.become_program(settings, request, descriptors, ready)
+    close_all(descriptors)
     channel.send(marshal.dumps(program_process.wait_for_end(program)))
     return True
+
+
+def receive_request(channel):
+    """Receive a request into :data:`_request`; return its size and its descriptors."""
+    _request[:] = _NO_REQUEST
+    return packets.receive_packet(channel, _request)
+
+
+def close_all(descriptors):
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def fork_plainly():
