@@ -17,6 +17,7 @@ import marshal
 import os
 import random
 import socket
+import threading
 
 import confinement
 import namespaces
@@ -92,7 +93,9 @@ def answer_request(channel, settings):
         request = marshal.loads(_request)
         if request is None:
             os._exit(0)
+        # What the hooks of these modules would do.
         random.seed()
+        threading.main_thread()._set_native_id()
         *descriptors, ready = descriptors
         program_process.become_program(settings, request, descriptors, ready)
     close_all(descriptors)
