@@ -71,9 +71,10 @@ for path in paths:
     state["status"].append((path, *fields, *times))
 nameless = os.open(".", os.O_TMPFILE | os.O_RDWR)
 state["inode"] = os.fstat(nameless).st_ino
-CLOCKS = "arch_status autogroup numa_maps sched schedstat smaps smaps_rollup stat status syscall".split()
+CLOCKS = "arch_status autogroup numa_maps sched schedstat smaps smaps_rollup".split()
 CONTENTS = "attr clear_refs fd fdinfo map_files mem net ns pagemap task cwd root exe".split()
-for name in sorted(set(os.listdir("/proc/self")) - {*CLOCKS, *CONTENTS}):
+PARTS = ("stat", "status", "syscall")
+for name in sorted(set(os.listdir("/proc/self")) - {*CLOCKS, *CONTENTS, *PARTS}):
     state[name] = read(f"/proc/self/{name}")
 # Number and device of a mount are the lowest that is free on the machine.
 state["mountinfo"] = [line.split()[3:] for line in state["mountinfo"].splitlines()]
