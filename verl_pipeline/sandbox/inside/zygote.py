@@ -93,12 +93,11 @@ def answer_request(channel, settings):
         request = marshal.loads(_request)
         if request is None:
             os._exit(0)
-        # What the hooks of these modules would do.
-        random.seed()
         threading.main_thread()._set_native_id()
         *descriptors, ready = descriptors
         program_process.become_program(settings, request, descriptors, ready)
     close_all(descriptors)
+    random.seed()  # of the next program, while this one runs
     channel.send(marshal.dumps(program_process.wait_for_end(program)))
     return True
 
@@ -119,7 +118,8 @@ def fork_plainly():
 
     That would renew locks, none of which is held here, and tables of threads: half of the time of a
     fork. Of the functions that modules let Python call in a new process, only those of
-    ``threading`` (tables of threads) and ``random`` (seeds anew) exist.
+    ``threading`` (tables of threads) and ``random`` (seeds anew) exist; :func:`answer_request` does
+    what is needed of them.
 
     Raises:
         OSError: there are too many processes.
