@@ -19,7 +19,14 @@ from verl_pipeline.grading.output_comparison import is_matching_text, is_matchin
 from verl_pipeline.grading.problem import AssertTest, CallTest, Problem, StdinTest, Test
 from verl_pipeline.grading.program_extraction import extract_last_program
 from verl_pipeline.grading.verdict import GradingResult, Verdict, VerdictAndReason
-from verl_pipeline.sandbox import RemoteSandbox, RunLimits, RunOutcome, Sandbox, SandboxError
+from verl_pipeline.sandbox import (
+    AssertRun,
+    RemoteSandbox,
+    RunLimits,
+    RunOutcome,
+    Sandbox,
+    SandboxError,
+)
 from verl_pipeline.sandbox.channels import make_socket_pair
 from verl_pipeline.sandbox.inside import value_codec
 from verl_pipeline.sandbox.inside.exit_codes import (
@@ -29,6 +36,7 @@ from verl_pipeline.sandbox.inside.exit_codes import (
     PASSED,
     PROGRAM_ENDED,
     PROGRAM_RAISED,
+    TESTS_CANNOT_CROSS,
     TESTS_LACK_A_MODULE,
 )
 from verl_pipeline.sandbox.program_run import SandboxedProgram
@@ -38,6 +46,9 @@ from verl_pipeline.sandbox.sandbox_worker import SandboxWorker
 MAX_ATTEMPTS = 2
 # CPU seconds for all call tests in one process; if they take longer, they run one by one.
 BATCHED_CALLS_CPU_S = 1.0
+# A message between a program and its tests may be as long as the program's limit of memory, divided
+# by this: its parts take up to eight times as much memory as its text.
+MESSAGE_SHARE = 8
 MAX_REASON_CHARACTERS = 300
 _LIMIT_VERDICTS = {
     "cpu": (Verdict.TIME_LIMIT, "exceeded the limit of CPU time"),
@@ -134,7 +145,11 @@ class _ProgramGrader:
     def _call_tests(
         self, program: AnyProgram, tests: Sequence[CallTest], limits: RunLimits
     ) -> RunOutcome:
-        arguments = [value_codec.encode_value(test.args) for test in tests]
+        try:
+            arguments = [value_codec.encode_value(test.args) for test in tests]
+        except value_codec.ValueRefused as error:
+            name = f"{self.problem.source}/{self.problem.name}"
+            raise SandboxError(f"an argument of {name} cannot cross: {error}") from error
         entry_point = self.problem.entry_point or ""
         return self._add_usage(program.call_function(entry_point, arguments, limits))
 
@@ -212,7 +227,12 @@ class _ProgramGrader:
 
     def _run_assert_test(self, program: AnyProgram, test: AssertTest) -> VerdictAndReason:
         """Run the tests in one jail and the program in another, connected by a socket."""
-        record_names = _find_class_names(self.problem.prelude)
+        run = AssertRun(
+            test.names,
+            _find_class_names(self.problem.prelude),
+            test.objects,
+            self.problem.memory_bytes // MESSAGE_SHARE,
+        )
         program_end, tests_end = make_socket_pair(socket.SOCK_STREAM)
         # Each process waits while the other computes, so each may pause as long as the other may
         # run. The tests may take as much CPU time as the program.
@@ -223,11 +243,9 @@ class _ProgramGrader:
             program_end,
             tests_end,
         ):
-            with program.start_serving(program_end, record_names, program_limits) as serving:
+            with program.start_serving(program_end, run, program_limits) as serving:
                 program_end.close()
-                tests_outcome = tests.run_asserts(
-                    tests_end, test.names, record_names, test.objects, tests_limits
-                )
+                tests_outcome = tests.run_asserts(tests_end, run, tests_limits)
                 tests_end.close()
                 program_outcome = self._add_usage(serving.wait_for_outcome())
         if tests_outcome.exceeded_limit:
@@ -240,8 +258,8 @@ class _ProgramGrader:
             )
         if exit_code == -signal.SIGKILL and (failure := _find_failure(program_outcome)):
             return failure
-        # No answer of a program can cause these two.
-        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE):
+        # No answer of a program can cause these.
+        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE, TESTS_CANNOT_CROSS):
             name = f"{self.problem.source}/{self.problem.name}"
             raise SandboxError(f"the tests of {name} failed: {tests_outcome.stderr}")
         verdict = Verdict.RUNTIME_ERROR if exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER

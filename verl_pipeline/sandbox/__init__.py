@@ -5,7 +5,7 @@ expected outputs.
 """
 
 from verl_pipeline.sandbox.remote_sandbox import REMOTE_TIER, RemoteSandbox
-from verl_pipeline.sandbox.run_outcome import RunLimits, RunOutcome, SandboxError
+from verl_pipeline.sandbox.run_outcome import AssertRun, RunLimits, RunOutcome, SandboxError
 from verl_pipeline.sandbox.worker_pool import Sandbox
 
 
@@ -24,6 +24,7 @@ def make_sandbox(
 
 
 __all__ = [
+    "AssertRun",
     "RemoteSandbox",
     "RunLimits",
     "RunOutcome",

@@ -7,10 +7,11 @@ import contextlib
 import json
 import socket
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from verl_pipeline.sandbox import channels
-from verl_pipeline.sandbox.run_outcome import RunLimits, RunOutcome
+from verl_pipeline.sandbox.run_outcome import AssertRun, RunLimits, RunOutcome
 
 if TYPE_CHECKING:  # the worker imports this module
     from verl_pipeline.sandbox.sandbox_worker import SandboxWorker
@@ -44,22 +45,17 @@ class SandboxedProgram:
             return self._run_to_end(request, limits, "\n".join(arguments).encode(), result)
 
     def start_serving(
-        self, channel: socket.socket, record_names: tuple[str, ...], limits: RunLimits
+        self, channel: socket.socket, tests: AssertRun, limits: RunLimits
     ) -> "ProgramRun":
         """Start a run in which the program answers calls that arrive on ``channel``."""
-        request = {"kind": "serve", "records": record_names}
+        request = {"kind": "serve", **asdict(tests)}
         return ProgramRun(self, request, limits, b"", channel.fileno())
 
     def run_asserts(
-        self,
-        channel: socket.socket,
-        names: tuple[str, ...],
-        record_names: tuple[str, ...],
-        objects: bool,
-        limits: RunLimits,
+        self, channel: socket.socket, tests: AssertRun, limits: RunLimits
     ) -> RunOutcome:
-        """Run it as trusted tests whose ``names`` are calls sent over ``channel``."""
-        request = {"kind": "asserts", "names": names, "records": record_names, "objects": objects}
+        """Run it as trusted tests whose calls of the program are sent over ``channel``."""
+        request = {"kind": "asserts", **asdict(tests)}
         return self._run_to_end(request, limits, b"", channel.fileno())
 
     def _run_to_end(

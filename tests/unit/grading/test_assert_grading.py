@@ -116,7 +116,7 @@ def f(x):
     "program",
     [
         "import os\ndef f(x):\n    os._exit(0)",
-        "def f(x):\n    return [0] * 2_000_000",
+        "def f(x):\n    return {i * (2**61 - 1) for i in range(5000)}",
         SENDS_A_BAD_ANSWER,
         RETURNS_AN_OBJECT,
     ],

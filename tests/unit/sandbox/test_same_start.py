@@ -1,5 +1,6 @@
 """Each run of a program starts from the same observable state, however many came before."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -191,19 +192,26 @@ hooks = []
 os.register_at_fork = lambda **functions: hooks.append(functions)
 for name in sys.argv[1:]:
     importlib.import_module(name)
-print([(*hook, hook[key].__qualname__) for hook in hooks for key in hook])
+print(sorted({hook[key].__qualname__ for hook in hooks for key in hook}))
 """
 
 
-def test_the_zygote_forks_without_the_hooks_of_two_modules_only():
-    """Those that ``fork_plainly`` says are not needed, or calls itself."""
+# threading, random, and three times logging.
+KNOWN_FORK_HOOKS = {"_after_fork", "Random.seed"} | {
+    "_acquireLock",
+    "_releaseLock",
+    "_after_at_fork_child_reinit_locks",
+}
+
+
+def test_the_zygote_forks_without_hooks_that_a_single_thread_needs():
+    """``fork_plainly`` says why the known ones are not needed, or called by itself."""
     modules = [*PRELOADED_MODULES, *(path.stem for path in INSIDE_FOLDER.glob("*.py"))]
     command = [sys.executable, "-c", LISTS_FORK_HOOKS, *modules]
     output = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=INSIDE_FOLDER
     ).stdout
-    expected = {("after_in_child", "_after_fork"), ("after_in_child", "Random.seed")}
-    assert set(eval(output)) == expected
+    assert "Random.seed" in output and set(ast.literal_eval(output)) <= KNOWN_FORK_HOOKS
 
 
 USES_PROCESSES_AND_THREADS = """

@@ -5,13 +5,16 @@ process.
 """
 
 import ast
-import builtins
+import functools
 import re
+import sys
 from typing import Any
 
 from verl_pipeline.grading.problem import AssertTest, Problem, find_syntax_error
 from verl_pipeline.grading.readers.bad_row import BadRow
+from verl_pipeline.grading.readers.leetcode_nodes import NODE_NAMES, NODES_PRELUDE
 from verl_pipeline.grading.readers.pair_readers import parse_json
+from verl_pipeline.grading.readers.test_names import find_defined_names, find_used_names
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 _SOLUTION_IMPORT = re.compile(r"^\s*from\s+solution\s+import\s+(?P<names>.+?)\s*$", re.MULTILINE)
@@ -37,6 +40,8 @@ def read_humaneval(
     # A prompt that ends with a signature, or with a comment below it, has no function body yet.
     if find_syntax_error(prelude):
         prelude = f"{prelude.rstrip()}\n    pass\n"
+    if find_syntax_error(prelude) is None:  # otherwise Problem says so
+        _refuse_unknown_names(tests, test.names, prelude, f"{source}/{name}")
     return Problem(
         name, source, (test,), entry_point=row["entry_point"], prelude=prelude, **settings
     )
@@ -56,8 +61,10 @@ def read_mbpp(
         raise BadRow(f"{source}/{name}: no test_list")
     setup = [row.get("test_setup_code") or "", *(row.get("test_imports") or [])]
     tests = [_check_syntax("\n".join([*setup, line]), f"{source}/{name}") for line in asserts]
-    names = _find_called_names("\n".join([*setup, *asserts]), row.get("code") or "")
     settings.setdefault("prelude", IMPORTS_PRELUDE)
+    text = "\n".join([*setup, *asserts])
+    names = _find_own_names(text, row.get("code") or "", settings["prelude"])
+    _refuse_unknown_names(text, names, settings["prelude"], f"{source}/{name}")
     return Problem(name, source, tuple(AssertTest(test, names) for test in tests), **settings)
 
 
@@ -73,12 +80,12 @@ def read_mbpp_plus(
     for field in ("test", "test_list"):
         if not row.get(field):
             raise BadRow(f"{source}/{name}: no {field}")
-    test = AssertTest(
-        _check_syntax(row["test"], f"{source}/{name}"),
-        _find_called_names("\n".join(row["test_list"]), row.get("code") or ""),
-    )
     settings.setdefault("prelude", IMPORTS_PRELUDE)
-    return Problem(name, source, (test,), **settings)
+    text = _check_syntax(row["test"], f"{source}/{name}")
+    asserts = _check_syntax("\n".join(row["test_list"]), f"{source}/{name}")
+    names = _find_own_names(asserts, row.get("code") or "", settings["prelude"])
+    _refuse_unknown_names(text, names, settings["prelude"], f"{source}/{name}")
+    return Problem(name, source, (AssertTest(text, names),), **settings)
 
 
 def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings: Any) -> Problem:
@@ -91,9 +98,11 @@ def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings
     text = tests.get("functional") if isinstance(tests, dict) else tests
     if not text:
         raise BadRow(f"{source}/{name}: no functional tests")
-    settings.setdefault("prelude", IMPORTS_PRELUDE)
-    test = AssertTest(_check_syntax(text, f"{source}/{name}"), ("Solution",))
-    return Problem(name, source, (test,), **settings)
+    _check_syntax(text, f"{source}/{name}")
+    uses_nodes = not find_used_names(text).keys().isdisjoint(NODE_NAMES)
+    settings.setdefault("prelude", IMPORTS_PRELUDE + NODES_PRELUDE * uses_nodes)
+    _refuse_unknown_names(text, ("Solution",), settings["prelude"], f"{source}/{name}")
+    return Problem(name, source, (AssertTest(text, ("Solution",)),), **settings)
 
 
 def read_kodcode(tests: str, *, name: str, source: str = "kodcode", **settings: Any) -> Problem:
@@ -121,18 +130,49 @@ def _check_syntax(text: str, problem_name: str) -> str:
     return text
 
 
-def _find_called_names(text: str, reference: str) -> tuple[str, ...]:
-    """Return the plain names that ``text`` calls and the reference solution defines.
+def _find_own_names(text: str, reference: str, prelude: str) -> tuple[str, ...]:
+    """Return the names of ``text`` that the reference solution defines.
 
-    Without a reference solution, all called names that are not built in.
+    Without a reference solution, all names that nothing else defines.
     """
-    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    names = dict.fromkeys(call.id for call in calls if isinstance(call, ast.Name))
-    defined = [
-        node.name
-        for node in ast.parse(reference).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    ]
-    return tuple(
-        name for name in names if (name in defined if reference else not hasattr(builtins, name))
-    )
+    used = find_used_names(text)
+    if reference and find_syntax_error(reference) is None:
+        top_level = ast.Module(ast.parse(reference).body, [])
+        return tuple(name for name in used if name in _find_top_level_names(top_level))
+    known = {*(find_defined_names(text) or ()), *(_find_prelude_names(prelude) or ())}
+    return tuple(name for name in used if name not in known)
+
+
+def _find_top_level_names(module: ast.Module) -> set[str]:
+    """Return the functions, classes and constants of a module, but not what it imports."""
+    names = set()
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= find_defined_names(ast.unparse(node)) or set()
+    return names
+
+
+def _refuse_unknown_names(text: str, names: tuple[str, ...], prelude: str, problem: str) -> None:
+    """Raise BadRow if the tests use a name that neither they nor the program can define."""
+    defined, lent = find_defined_names(text), _find_prelude_names(prelude)
+    if defined is None or lent is None:
+        return
+    known = {*names, *defined, *lent}
+    if unknown := [name for name in find_used_names(text) if name not in known]:
+        raise BadRow(f"{problem}: the tests use {', '.join(unknown)}, which nothing defines")
+
+
+@functools.lru_cache(maxsize=64)
+def _find_prelude_names(prelude: str) -> frozenset[str] | None:
+    """Return the names that a prelude defines; None if they cannot be known."""
+    rest = prelude.removeprefix(IMPORTS_PRELUDE)
+    names = find_defined_names(rest)
+    if names is None or rest == prelude:
+        return names
+    scope: dict[str, Any] = {}
+    limit = sys.getrecursionlimit()
+    exec(IMPORTS_PRELUDE, scope)  # our own text
+    sys.setrecursionlimit(limit)
+    return names | scope.keys()

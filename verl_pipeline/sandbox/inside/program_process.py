@@ -14,6 +14,7 @@ import time
 import traceback
 
 import assert_runner
+import call_server
 import confinement
 import exit_codes
 import process_setup
@@ -22,8 +23,9 @@ import program_runner
 CONFINED_MARK = b"confined"
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
-    "assert_runner confinement exit_codes messages namespaces packets process_setup "
-    "program_process program_runner supervisor surroundings syscalls usage_meter value_codec "
+    "assert_runner call_server channel_peer confinement exit_codes library_values messages "
+    "namespaces packets process_setup program_process program_runner record_table remote_errors "
+    "remote_objects solution_module supervisor surroundings syscalls usage_meter value_codec "
     "warm_interpreter zygote"
 ).split()
 
@@ -98,10 +100,8 @@ def _execute_request(request, prelude, source):
             arguments = file.read().splitlines()
         return program_runner.run_calls(prelude, source, request["entry_point"], arguments, 3)
     if kind == "serve":
-        return program_runner.serve_calls(prelude, source, 3, request["records"])
-    return assert_runner.run_asserts(
-        prelude, source, 3, request["names"], request["records"], request["objects"]
-    )
+        return call_server.serve_calls(prelude, source, 3, request)
+    return assert_runner.run_asserts(prelude, source, 3, request)
 
 
 def wait_for_end(pid):

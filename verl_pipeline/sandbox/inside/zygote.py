@@ -117,9 +117,8 @@ def fork_plainly():
     """Fork like :func:`os.fork`, but without what Python does for processes with several threads.
 
     That would renew locks, none of which is held here, and tables of threads: half of the time of a
-    fork. Of the functions that modules let Python call in a new process, only those of
-    ``threading`` (tables of threads) and ``random`` (seeds anew) exist; :func:`answer_request` does
-    what is needed of them.
+    fork. The functions that modules let Python call in a new process do the same (``threading``,
+    ``logging``), but for that of ``random``, which seeds anew: :func:`answer_request` does.
 
     Raises:
         OSError: there are too many processes.
