@@ -27,8 +27,8 @@ from verl_pipeline.sandbox import (
     Sandbox,
     SandboxError,
 )
-from verl_pipeline.sandbox.channels import make_socket_pair
-from verl_pipeline.sandbox.inside import value_codec
+from verl_pipeline.sandbox.channels import make_socket_pair, open_memory_file
+from verl_pipeline.sandbox.inside import answer_clock, value_codec
 from verl_pipeline.sandbox.inside.exit_codes import (
     NO_FUNCTION,
     NO_SYNTAX,
@@ -234,19 +234,19 @@ class _ProgramGrader:
             self.problem.memory_bytes // MESSAGE_SHARE,
         )
         program_end, tests_end = make_socket_pair(socket.SOCK_STREAM)
-        # Each process waits while the other computes, so each may pause as long as the other may
-        # run. The tests may take as much CPU time as the program.
-        program_limits = replace(self.limits, pauses_s=2 * self.limits.idle_s)
-        tests_limits = replace(self.limits, pauses_s=program_limits.wall_s)
+        # The tests may take as much CPU time as the program, but pause longer.
+        tests_limits = replace(self.limits, pauses_s=2 * self.limits.idle_s)
         with (
             self.worker.load_program(test.source, self.problem.prelude) as tests,
+            open_memory_file() as clock,
             program_end,
             tests_end,
         ):
-            with program.start_serving(program_end, run, program_limits) as serving:
+            with program.start_serving(program_end, run, self.limits, clock) as serving:
                 program_end.close()
-                tests_outcome = tests.run_asserts(tests_end, run, tests_limits)
+                tests_outcome = tests.run_asserts(tests_end, run, tests_limits, clock)
                 tests_end.close()
+                answer_clock.start_wait(clock)  # for the program's end
                 program_outcome = self._add_usage(serving.wait_for_outcome())
         if tests_outcome.exceeded_limit:
             return Verdict.TIME_LIMIT, "the tests did not end with the returned values"

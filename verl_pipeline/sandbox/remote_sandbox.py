@@ -28,19 +28,22 @@ MAX_ATTEMPTS, RETRY_PAUSE_S, RETRIED_STATUSES = 3, 1.0, (429, 502, 503, 504)
 # Added to the run's own limit, for the server's queue and the network.
 REQUEST_GRACE_S = 60.0
 _RESULT_FILE = "verl_pipeline_result.json"
-_SENT_MODULES = ("program_runner.py", "exit_codes.py", "messages.py", "value_codec.py")
+_SENT_MODULES = tuple(
+    f"{name}.py"
+    for name in "exit_codes interpreter_end messages program_runner value_codec".split()
+)
 _RUN_SCRIPT = """\
 import json, sys
+sys.set_int_max_str_digits(0)
 sys.path.insert(0, ".")
 import program_runner
 with open("verl_pipeline_request.json") as file:
     request = json.load(file)
 if request["entry_point"] is None:
-    sys.exit(program_runner.run_main(request["prelude"], request["source"]))
+    program_runner.run_main(request["prelude"], request["source"])
 with open("verl_pipeline_result.json", "wb") as result:
     inputs = [request[key] for key in ("prelude", "source", "entry_point", "arguments")]
-    code = program_runner.run_calls(*inputs, result.fileno())
-sys.exit(code)
+    program_runner.run_calls(*inputs, result.fileno())
 """
 
 

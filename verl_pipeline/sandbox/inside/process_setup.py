@@ -27,20 +27,17 @@ def open_streams():
     sys.argv = ["solution.py"]
 
 
-def place_descriptors(stdin, stdout, stderr, extra, ready):
+def place_descriptors(stdin, stdout, stderr, extras, ready):
     """Give a run's descriptors the numbers of the standard streams, and close all others.
 
-    ``extra``, if not None, stays open as number 3. Returns the new number of ``ready``, which must
-    be closed before the program starts.
+    ``extras`` stay open as numbers 3 and up. Returns the new number of ``ready``, which must be
+    closed before the program starts.
     """
     ready = os.dup2(ready, _HIGH_DESCRIPTOR, inheritable=False)
-    if extra is not None:
-        extra = os.dup2(extra, _HIGH_DESCRIPTOR + 1)
-    for number, descriptor in enumerate((stdin, stdout, stderr)):
+    extras = [os.dup2(extra, ready + number) for number, extra in enumerate(extras, start=1)]
+    for number, descriptor in enumerate((stdin, stdout, stderr, *extras)):
         os.dup2(descriptor, number)
-    if extra is not None:
-        os.dup2(extra, 3)
-    os.closerange(3 if extra is None else 4, ready)
+    os.closerange(3 + len(extras), ready)
     os.closerange(ready + 1, 1 << 20)
     return ready
 

@@ -23,10 +23,10 @@ import program_runner
 CONFINED_MARK = b"confined"
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
-    "assert_runner call_server channel_peer confinement exit_codes library_values messages "
-    "namespaces packets process_setup program_process program_runner record_table remote_errors "
-    "remote_objects solution_module supervisor surroundings syscalls usage_meter value_codec "
-    "warm_interpreter zygote"
+    "answer_clock assert_runner call_server channel_peer confinement exit_codes interpreter_end "
+    "library_values messages namespaces packets process_setup program_process program_runner "
+    "record_table remote_errors remote_objects solution_module supervisor surroundings syscalls "
+    "usage_meter value_codec warm_interpreter zygote"
 ).split()
 
 
@@ -41,7 +41,8 @@ def prepare_process(settings):
     os.chdir(settings["scratch"])
     process_setup.open_streams()
     process_setup.hide_jail_modules(JAIL_MODULES)
-    # Collections of forks must not write to these objects, whose pages all forks share.
+    # Collections of forks must not write to these objects, whose pages all forks share; and the
+    # streams do not belong to the program's objects (:mod:`interpreter_end`).
     gc.freeze()
     confinement.forbid_new_privileges()
     confinement.drop_capabilities()
@@ -58,7 +59,9 @@ def become_program(settings, request, descriptors, ready):
         confinement.allow_tracing()
         os.setsid()
         os.chdir(settings["scratch"])
-        source_file, stdin, stdout, stderr, *extra = descriptors
+        source_file, stdin, stdout, stderr, *extras = descriptors
+        if request["kind"] == "serve":
+            del extras[1:]  # the clock is the tests'
         # fstat(2) would be slower: its result touches a hundred kilobytes of Python's memory.
         size = os.lseek(source_file, 0, os.SEEK_END)
         prelude, source = marshal.loads(os.pread(source_file, size, 0))
@@ -76,9 +79,7 @@ def become_program(settings, request, descriptors, ready):
             processes,
             settings["files"],
         )
-        ready = process_setup.place_descriptors(
-            stdin, stdout, stderr, extra[0] if extra else None, ready
-        )
+        ready = process_setup.place_descriptors(stdin, stdout, stderr, extras, ready)
         os.write(ready, CONFINED_MARK + b" %f" % time.process_time())
         os.close(ready)
     except BaseException:

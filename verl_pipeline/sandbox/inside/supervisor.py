@@ -8,10 +8,13 @@ Invariants:
 * The supervisor ends when the judge closes the socket.
 """
 
+import functools
 import os
 import select
+import signal
 import time
 
+import answer_clock
 import confinement
 import packets
 import program_process
@@ -27,7 +30,8 @@ class Supervisor:
 
     A request has ``kind`` (``stdin``, ``call``, ``serve`` or ``asserts``), ``cpu_s``, ``idle_s``,
     ``wall_s``, ``memory``, ``output``, and descriptors: source, standard input, output and error,
-    and for all kinds but ``stdin`` one more.
+    for all kinds but ``stdin`` one more, and for ``serve`` and ``asserts`` a clock
+    (:mod:`answer_clock`).
     """
 
     def __init__(self, control, surroundings):
@@ -54,7 +58,11 @@ class Supervisor:
         self.surroundings.renew()
         read_end, write_end = os.pipe()
         start = time.monotonic()
-        meter = usage_meter.UsageMeter(start, self.surroundings.proc)
+        meter = usage_meter.UsageMeter(
+            start,
+            _make_turn_reader(request["kind"], descriptors, start),
+            self.surroundings.proc,
+        )
         end = self.surroundings.start_program(request, descriptors, write_end)
         os.close(write_end)
         try:
@@ -81,6 +89,8 @@ class Supervisor:
         cpu = max(0.0, cpu - float(setup_cpu))  # confining it does not count as its own time
         if why is None and cpu > request["cpu_s"]:
             why = "cpu"
+        if why is None and status == -signal.SIGSEGV and memory >= request["memory"]:
+            why = "memory"  # its stack could not grow any more
         return {"exit": status, "why": why, "cpu_s": cpu, "wall_s": wall, "memory": memory}
 
     def watch_program(self, meter, program_end, request):
@@ -126,3 +136,13 @@ class Supervisor:
             memory = max(memory, more_memory)
             # Without namespaces, orphans may have become our children only now.
             self.surroundings.kill_processes()
+
+
+def _make_turn_reader(kind, descriptors, start):
+    """Return how a run's turns are read, for :class:`usage_meter.UsageMeter`."""
+    if kind not in ("serve", "asserts"):
+        return None
+    read_awaited_seconds = functools.partial(answer_clock.read_awaited_seconds, descriptors[-1])
+    if kind == "serve":
+        return read_awaited_seconds
+    return lambda now: now - start - read_awaited_seconds(now)
