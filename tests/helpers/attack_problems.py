@@ -225,8 +225,11 @@ pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
 found += [pid for pid in pids if pid not in (1, os.getpid())]
 names = (*os.environ, *sys.modules, *vars(builtins), *vars(sys))
 found += [name for name in names if "attack" in name.lower()]
+# Of these, the tier `namespaces` shows the first only.
 sysvipc = [f"/proc/sysvipc/{name}" for name in ("shm", "msg", "sem")]
-for path in ("/proc/net/unix", *sysvipc, "/proc/1/comm"):
+for path in ("/proc/self/net/unix", *sysvipc, "/proc/1/comm"):
+    if path != "/proc/self/net/unix" and not os.path.exists(path):
+        continue
     with open(path) as file:
         found += [
             line

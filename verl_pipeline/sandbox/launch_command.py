@@ -197,7 +197,9 @@ def _build_bubblewrap_command() -> list[str]:
     command += _make_bind_options(binds)
     for folder in _find_hidden_folders():
         command += ["--tmpfs", folder, "--remount-ro", folder]
-    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    # Read-only: on /dev/pts, the time of the last access would tell what ran before.
+    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev/pts"]
+    command += ["--remount-ro", "/dev"]
     command += ["--dir", _SCRATCH_FOLDER, "--symlink", _SCRATCH_FOLDER, "/tmp"]
     command += ["--remount-ro", "/"]
     command += [_JAIL_PYTHON, "-s", "-S", "-P", "/inside/warm_interpreter.py"]

@@ -27,7 +27,6 @@ class SandboxedProgram:
     def __init__(self, worker: "SandboxWorker", control: socket.socket, source: int):
         """``control`` leads to the program's supervisor; ``source`` is a descriptor."""
         self.worker, self.control, self.source = worker, control, source
-        self.has_run = False
 
     def run(self, stdin: bytes, limits: RunLimits) -> RunOutcome:
         """Run it as ``python3 solution.py < stdin``."""
@@ -115,14 +114,12 @@ class ProgramRun:
         worker.cgroups.set_memory_limit(worker.loaded_programs * limits.memory_bytes)
         request = {
             **request,
-            "fresh": not program.has_run,
             "cpu_s": limits.cpu_s,
             "idle_s": limits.idle_s,
             "wall_s": limits.wall_s,
             "memory": limits.memory_bytes,
             "output": limits.output_bytes,
         }
-        program.has_run = True
         self._files = contextlib.ExitStack()
         streams = [
             self._files.enter_context(channels.open_memory_file(content))

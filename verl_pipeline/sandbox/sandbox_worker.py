@@ -11,6 +11,7 @@ Invariants:
 import contextlib
 import json
 import logging
+import marshal
 import os
 import socket
 import subprocess
@@ -124,7 +125,7 @@ class SandboxWorker:
         is_healthy = False
         self.loaded_programs += 1
         try:
-            content = json.dumps({"prelude": prelude, "source": source}).encode()
+            content = marshal.dumps((prelude, source))
             with channels.open_memory_file(content) as file:
                 yield SandboxedProgram(self, control, file)
             is_healthy = True

@@ -44,7 +44,6 @@ class FakeKernel:
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
     fake = FakeKernel(tmp_path)
-    monkeypatch.setattr(usage_meter, "_PROC", str(tmp_path))
     monkeypatch.setattr(usage_meter, "_read_cpu_seconds", lambda pid: fake.cpu_seconds[pid])
     return fake
 
@@ -54,7 +53,7 @@ def meter(kernel):
     """A meter that has seen the processes 100 and 200 at time 0."""
     for pid in (100, 200):
         kernel.set_process(pid)
-    return kernel.measure(usage_meter.UsageMeter(0.0), 0.0)
+    return kernel.measure(usage_meter.UsageMeter(0.0, proc=kernel.folder), 0.0)
 
 
 def test_a_run_that_computes_or_waits_is_not_idle(kernel, meter):
@@ -128,7 +127,7 @@ def test_cpu_time_of_unseen_processes_is_learnt_from_their_parent(kernel, meter)
 
 def test_only_the_runs_own_turns_count(kernel):
     turns = {0.0: 0.0, 10.0: 0.0, 20.0: 4.0}
-    meter = usage_meter.UsageMeter(0.0, turns.__getitem__)
+    meter = usage_meter.UsageMeter(0.0, turns.__getitem__, kernel.folder)
     kernel.set_process(100)
     for now in turns:
         kernel.measure(meter, now)

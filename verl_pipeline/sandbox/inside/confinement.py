@@ -1,11 +1,10 @@
-"""Linux calls that confine a program: its own namespaces and mounts, Landlock, limits.
+"""Linux calls that confine a process for good: Landlock, limits, seccomp, no capabilities.
 
 They are made through ctypes, without further packages. Loaded inside the jail only.
 
 Invariant: every call that fails raises, because a program that cannot be confined must not run.
 """
 
-import contextlib
 import ctypes
 import os
 import resource
@@ -13,13 +12,10 @@ import signal
 import struct
 import subprocess
 
-import syscalls
+from namespaces import check_result, write_kernel_file
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, MS_REC, MS_PRIVATE = 2, 4, 8, 0x400, 0x4000, 0x40000
-MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 # include/uapi/linux/capability.h
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -36,92 +32,19 @@ _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 
 
-def _check_result(result, call):
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{call}: {os.strerror(number)}")
-    return result
-
-
-def fork_into_namespaces():
-    """Fork like :func:`os.fork`, but into new user, pid and mount namespaces.
-
-    The child is process 1 there and keeps its user and group ids. unshare(2) would need one more
-    process, because it leaves the caller outside of the new pid namespace. The jail's IPC namespace
-    is shared: seccomp refuses all calls that use it.
-    """
-    uid, gid = os.getuid(), os.getgid()
-    flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | signal.SIGCHLD
-    ctypes.pythonapi.PyOS_BeforeFork()
-    child = _libc.syscall(syscalls.CLONE_NUMBERS[os.uname().machine], flags, 0, 0, 0, 0)
-    if child != 0:
-        ctypes.pythonapi.PyOS_AfterFork_Parent()
-        return _check_result(child, "clone")
-    ctypes.pythonapi.PyOS_AfterFork_Child()
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{uid} {uid} 1"),
-        ("gid_map", f"{gid} {gid} 1"),
-    ):
-        write_kernel_file(f"/proc/self/{name}", text)
-    return 0
-
-
-def write_kernel_file(path, text):
-    """Write a small file of the kernel's interface.
-
-    Without :func:`open`, which in a new process takes a tenth of the time of a whole run.
-    """
-    descriptor = os.open(path, os.O_WRONLY)
-    os.write(descriptor, text.encode())
-    os.close(descriptor)
-
-
-def mount_proc():
-    """Mount ``/proc`` of this pid namespace."""
-    _check_result(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount / private")
-    _check_result(
-        _libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None),
-        "mount /proc",
-    )
-
-
-def mount_scratch(path, size, inodes):
-    """Mount a new, empty tmpfs of ``size`` bytes and ``inodes`` files at ``path``."""
-    options = f"size={size},nr_inodes={inodes},mode=700".encode()
-    _check_result(
-        _libc.mount(b"tmpfs", path.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOATIME, options),
-        f"mount {path}",
-    )
-
-
-def reset_process_ids():
-    """Start the process ids of this namespace anew, where the kernel allows it.
-
-    Otherwise a program could tell from its process id how many runs came before.
-    """
-    with contextlib.suppress(OSError):
-        write_kernel_file("/proc/sys/kernel/ns_last_pid", "1")
-
-
-def unmount_path(path):
-    """Unmount what is mounted at ``path``."""
-    _check_result(_libc.umount2(path.encode(), MNT_DETACH), f"umount {path}")
-
-
 def forbid_tracing():
     """Let no unprivileged process trace this one or read its memory."""
-    _check_result(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "PR_SET_DUMPABLE")
+    check_result(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "PR_SET_DUMPABLE")
 
 
 def allow_tracing():
     """Undo :func:`forbid_tracing`, so that the process owns its ``/proc/self`` again."""
-    _check_result(_libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "PR_SET_DUMPABLE")
+    check_result(_libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "PR_SET_DUMPABLE")
 
 
 def die_with_parent():
     """Ask the kernel to kill this process when its parent ends."""
-    _check_result(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
+    check_result(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
 
 
 def get_landlock_abi():
@@ -142,7 +65,7 @@ def build_landlock_rules(abi, readable, writable):
     rights = (1 << (13 + (abi > 1) + (abi > 2) + (abi > 4))) - 1
     scopes = _SCOPES if abi > 5 else 0
     attribute = struct.pack("=QQQ", rights, 0, scopes)[: 8 if abi < 4 else 16 if abi < 6 else 24]
-    ruleset = _check_result(
+    ruleset = check_result(
         _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, attribute, len(attribute), 0), "landlock"
     )
     for paths, allowed in ((readable, _READ_RIGHTS), (writable, rights)):
@@ -150,7 +73,7 @@ def build_landlock_rules(abi, readable, writable):
             beneath = os.open(path, os.O_PATH)
             granted = allowed if os.path.isdir(path) else allowed & _FILE_RIGHTS
             rule = struct.pack("=Qi", granted & rights, beneath)
-            _check_result(
+            check_result(
                 _libc.syscall(SYS_LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, rule, 0),
                 f"rule {path}",
             )
@@ -160,18 +83,18 @@ def build_landlock_rules(abi, readable, writable):
 
 def apply_landlock(rules):
     """Apply ``rules`` to this process and all processes it starts, for good."""
-    _check_result(_libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, rules, 0), "landlock_restrict_self")
+    check_result(_libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, rules, 0), "landlock_restrict_self")
 
 
 def forbid_new_privileges():
     """Gain no privileges by execve; seccomp and Landlock require it of unprivileged processes."""
-    _check_result(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+    check_result(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
 
 
 def drop_capabilities():
     """Give up all rights over its namespaces, for good after :func:`forbid_new_privileges`."""
     header, none = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), bytes(24)
-    _check_result(_libc.capset(header, none), "capset")
+    check_result(_libc.capset(header, none), "capset")
 
 
 def install_seccomp_filter(program):
@@ -185,7 +108,7 @@ def install_seccomp_filter(program):
         _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
     fprog = Fprog(len(program) // 8, ctypes.addressof(buffer))
-    _check_result(
+    check_result(
         _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(fprog), 0, 0),
         "PR_SET_SECCOMP",
     )
@@ -239,7 +162,7 @@ def prefer_for_oom_kill():
 
 def adopt_orphans():
     """Become the parent of descendants whose parents have ended, without a pid namespace."""
-    _check_result(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "PR_SET_CHILD_SUBREAPER")
+    check_result(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "PR_SET_CHILD_SUBREAPER")
 
 
 def list_descendants(pid):

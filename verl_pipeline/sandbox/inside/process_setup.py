@@ -1,6 +1,5 @@
 """Prepares a forked process to become a program: its descriptors, streams and visible modules."""
 
-import gc
 import io
 import os
 import sys
@@ -10,8 +9,26 @@ import sys
 _HIGH_DESCRIPTOR = 100
 
 
-def prepare_streams(stdin, stdout, stderr, extras, ready):
-    """Set up descriptors and streams as in a new Python process, and close all other descriptors.
+def open_streams():
+    """Open the standard streams as a new Python process does, on three empty files.
+
+    :func:`place_descriptors` replaces the files by those of a run, which are files in memory too.
+    """
+    for number in range(3):
+        descriptor = os.memfd_create("stream")
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = io.TextIOWrapper(
+        open(2, "wb", 0, closefd=False), "utf-8", "backslashreplace", write_through=True
+    )
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
+    sys.argv = ["solution.py"]
+
+
+def place_descriptors(stdin, stdout, stderr, extras, ready):
+    """Give a run's descriptors the numbers of the standard streams, and close all others.
 
     ``extras`` stay open as numbers 3 and up. Returns the new number of ``ready``, which must be
     closed before the program starts.
@@ -22,16 +39,6 @@ def prepare_streams(stdin, stdout, stderr, extras, ready):
         os.dup2(descriptor, number)
     os.closerange(3 + len(extras), ready)
     os.closerange(ready + 1, 1 << 20)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = io.TextIOWrapper(
-        open(2, "wb", 0, closefd=False), "utf-8", "backslashreplace", write_through=True
-    )
-    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
-    sys.argv = ["solution.py"]
-    # The streams do not belong to the program's objects (:mod:`interpreter_end`).
-    gc.freeze()
-    gc.enable()
     return ready
 
 

@@ -19,7 +19,8 @@ import value_codec
 from exit_codes import NO_FUNCTION, NO_VALUE, RAISED
 from interpreter_end import compute_exit_code, end_process, report_exception
 
-# Modules that have executed a prelude already, with the limit of recursion it set, by its text.
+# By their text, preludes that were executed already: module, limit of recursion that it set, and a
+# dict of its names.
 _preloaded_preludes: dict = {}
 
 
@@ -82,7 +83,8 @@ def preload_prelude(prelude):
     The prelude may set the limit of recursion, which holds for such a program only.
     """
     limit = sys.getrecursionlimit()
-    _preloaded_preludes[prelude] = _make_module(prelude, "__main__"), sys.getrecursionlimit()
+    module = _make_module(prelude, "__main__")
+    _preloaded_preludes[prelude] = module, sys.getrecursionlimit(), dict(vars(module))
     sys.setrecursionlimit(limit)
 
 
@@ -101,14 +103,15 @@ def _execute_program(prelude, source, name="__main__"):
     the module and a dict of the names that the prelude defined.
     """
     if prelude in _preloaded_preludes:
-        module, limit = _preloaded_preludes.pop(prelude)
+        # It stays there: to free it would write to the pages of all its objects.
+        module, limit, prelude_names = _preloaded_preludes[prelude]
         sys.setrecursionlimit(limit)
     else:
         module = _make_module(prelude, name)
+        prelude_names = dict(vars(module))
     module.__name__ = name
     # Classes of a preloaded prelude have __main__ as their module, so both names must lead here.
     sys.modules[name] = sys.modules["__main__"] = module
-    prelude_names = dict(vars(module))
     exec(compile(source, "solution.py", "exec", dont_inherit=True), vars(module))
     return module, prelude_names
 

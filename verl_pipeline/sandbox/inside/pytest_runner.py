@@ -54,8 +54,11 @@ def preload_pytest():
     Not in the warm interpreter: programs would start with its 14 MB, which only tests need.
     """
     if "pytest" not in sys.modules:
+        folders = sys.path[:]
+        sys.path[:] = folders[1:]  # not from the scratch folder
         with contextlib.suppress(ImportError):
             importlib.import_module("pytest")
+        sys.path[:] = folders
         gc.collect()
         gc.freeze()
 

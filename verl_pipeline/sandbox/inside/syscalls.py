@@ -41,6 +41,8 @@ REFUSED_CALLS = {
     "fspick": (433, 433),
     "mount_setattr": (442, 442),
     "open_tree_attr": (467, 467),
+    "statmount": (457, 457),
+    "listmount": (458, 458),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     # memory that none of our limits covers
@@ -102,7 +104,8 @@ SELF_ONLY_CALLS = {"prlimit64": (302, 261)}
 # Refused if the second argument is SOCK_DGRAM: even paired datagram sockets can send to any
 # address.
 SOCKET_PAIR, _SOCK_DGRAM, _SOCKET_KIND_BITS = (53, 199), 2, 0xF
-UNAVAILABLE_CALLS = {"clone3": (435, 435)}
+# statx tells the number of a mount, which counts all mounts of the machine.
+UNAVAILABLE_CALLS = {"clone3": (435, 435), "statx": (332, 291)}
 # mseal, Linux 6.10: later calls have not been reviewed.
 NEWEST_REVIEWED_CALL = 462
 CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220}
@@ -112,6 +115,15 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _NEW_NAMESPACES = (
     0x80 | 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
 )
+# CLONE_PARENT: the child would not be the program's, but of the process that waits for the program.
+_REFUSED_CLONE_FLAGS = _NEW_NAMESPACES | 0x8000
+# Refused if the first argument is in this range: process 1, whose CPU time and number among all
+# processes of the machine would tell how many runs came before. clock_gettime(2) has the clocks
+# of a process as ~pid << 3 and three more bits.
+FIRST_PROCESS_CALLS = {
+    "clock_gettime": ((228, 113), 0xFFFFFFF0, 0xFFFFFFF7),
+    "pidfd_open": ((434, 434), 1, 1),
+}
 # Classic BPF (include/uapi/linux/bpf_common.h) and seccomp actions (include/uapi/linux/seccomp.h)
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -168,6 +180,15 @@ def compile_filter(machine=None):
             _pack_instruction(_RETURN, _ERRNO | errno.EPERM),
             _pack_instruction(_RETURN, _ALLOW),
         ]
+    for numbers, first, last in FIRST_PROCESS_CALLS.values():
+        program += [
+            _pack_instruction(_EQUAL, numbers[column], 0, 5),
+            _pack_instruction(_LOAD, _FIRST_ARGUMENT),
+            _pack_instruction(_AT_LEAST, first, 0, 2),
+            _pack_instruction(_AT_LEAST, last + 1, 1, 0),
+            _pack_instruction(_RETURN, _ERRNO | errno.EPERM),
+            _pack_instruction(_RETURN, _ALLOW),
+        ]
     program += [
         _pack_instruction(_EQUAL, SOCKET_PAIR[column], 0, 5),
         _pack_instruction(_LOAD, _SECOND_ARGUMENT),
@@ -179,7 +200,7 @@ def compile_filter(machine=None):
     program += [
         _pack_instruction(_EQUAL, CLONE_NUMBERS[machine], 0, 3),
         _pack_instruction(_LOAD, _FIRST_ARGUMENT),
-        _pack_instruction(_ANY_BIT, _NEW_NAMESPACES, 0, 1),
+        _pack_instruction(_ANY_BIT, _REFUSED_CLONE_FLAGS, 0, 1),
         _pack_instruction(_RETURN, _ERRNO | errno.EPERM),
         _pack_instruction(_RETURN, _ALLOW),
     ]

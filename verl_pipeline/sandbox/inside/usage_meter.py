@@ -20,7 +20,6 @@ import contextlib
 import os
 import time
 
-_PROC = "/proc"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Fields of /proc/<pid>/stat after the name, which may contain blanks (proc_pid_stat(5)).
@@ -34,6 +33,7 @@ class UsageMeter:
         start: ``time.monotonic()`` at the start of the run.
         read_turn_seconds: returns the seconds, until the given time, in which it was the run's
             turn: otherwise it waits for another run. By default it always is.
+        proc: where the kernel's files on the processes are.
 
     Attributes:
         cpu_s: CPU seconds of all processes so far.
@@ -41,7 +41,8 @@ class UsageMeter:
         memory: resident bytes of all processes together, at the last measurement.
     """
 
-    def __init__(self, start, read_turn_seconds=None):
+    def __init__(self, start, read_turn_seconds=None, proc="/proc"):
+        self._proc = proc
         self._read_turn_seconds = read_turn_seconds or (lambda now: now - start)
         self.cpu_s = self.idle_s = self.surely_idle_s = self.wall_s = 0.0
         self.memory = 0
@@ -55,16 +56,16 @@ class UsageMeter:
             memory, tasks = 0, []
             with contextlib.suppress(OSError):  # the process has ended meanwhile
                 cpu_seconds[pid] = _read_cpu_seconds(pid)
-                reaped += _read_reaped_seconds(pid)
-                tasks = os.listdir(f"{_PROC}/{pid}/task")
+                reaped += _read_reaped_seconds(self._proc, pid)
+                tasks = os.listdir(f"{self._proc}/{pid}/task")
             for task in tasks:
                 with contextlib.suppress(OSError, ValueError, IndexError):
-                    with open(f"{_PROC}/{pid}/task/{task}/schedstat") as file:
+                    with open(f"{self._proc}/{pid}/task/{task}/schedstat") as file:
                         wait_seconds[pid, task] = int(file.read().split()[1]) / 1e9
                     # A main thread that has ended before the others shows no memory, so it is read
                     # from the first thread that shows any.
                     if not memory:
-                        with open(f"{_PROC}/{pid}/task/{task}/statm") as file:
+                        with open(f"{self._proc}/{pid}/task/{task}/statm") as file:
                             memory = int(file.read().split()[1]) * _PAGE_BYTES
             self.memory += memory
         computed = sum(_compute_increases(cpu_seconds, self._cpu_seconds))
@@ -78,7 +79,7 @@ class UsageMeter:
         elapsed, self.wall_s = turn - self.wall_s, turn
         waited, longest = sum(waits), max(waits, default=0.0)
         if has_changed or waited > longest:
-            if _is_quiet(cpu_seconds):
+            if _is_quiet(self._proc, cpu_seconds):
                 waited = longest
             elif has_changed:
                 waited = elapsed
@@ -92,9 +93,9 @@ def _read_cpu_seconds(pid):
     return time.clock_gettime(~pid << 3 | 2)
 
 
-def _read_reaped_seconds(pid):
+def _read_reaped_seconds(proc, pid):
     """Return the CPU seconds of the children for which a process has waited."""
-    fields = _read_stat_fields(f"{_PROC}/{pid}/stat")
+    fields = _read_stat_fields(f"{proc}/{pid}/stat")
     ticks = int(fields[_CHILDREN_USER_TICKS]) + int(fields[_CHILDREN_SYSTEM_TICKS])
     return ticks / _TICKS_PER_S
 
@@ -104,15 +105,15 @@ def _read_stat_fields(path):
         return file.read().rpartition(")")[2].split()
 
 
-def _is_quiet(cpu_seconds):
+def _is_quiet(proc, cpu_seconds):
     """Whether no thread is runnable, and none has run since ``cpu_seconds`` were read.
 
     The second condition finds threads that wake each other in turn while they are looked at.
     """
     for pid, seconds in cpu_seconds.items():
         with contextlib.suppress(OSError, IndexError):  # the process has ended meanwhile
-            for task in os.listdir(f"{_PROC}/{pid}/task"):
-                if _read_stat_fields(f"{_PROC}/{pid}/task/{task}/stat")[_STATE] == "R":
+            for task in os.listdir(f"{proc}/{pid}/task"):
+                if _read_stat_fields(f"{proc}/{pid}/task/{task}/stat")[_STATE] == "R":
                     return False
             if _read_cpu_seconds(pid) != seconds:
                 return False

@@ -34,8 +34,11 @@ sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
 import confinement  # noqa: E402
 import interpreter_end  # noqa: E402
 import program_runner  # noqa: E402
+import surroundings  # noqa: E402
 import syscalls  # noqa: E402
-from supervisor import Supervisor, receive_request, send_reply  # noqa: E402
+import zygote  # noqa: E402
+from packets import receive_request, send_reply  # noqa: E402
+from supervisor import Supervisor  # noqa: E402
 
 # What Linux gives threads by default.
 THREAD_STACK_BYTES = 8 << 20
@@ -74,8 +77,7 @@ def main():
     send_reply(channel, {"missing": missing, "loop_s": measure_loop_seconds()})
     while (message := receive_request(channel)) is not None:
         _request, descriptors = message
-        fork = confinement.fork_into_namespaces if settings["namespaces"] else os.fork
-        if fork() == 0:
+        if os.fork() == 0:
             channel.close()
             run_supervisor(socket.socket(fileno=descriptors[0]), settings)
         for descriptor in descriptors:
@@ -108,15 +110,17 @@ def measure_loop_seconds():
 
 
 def run_supervisor(control, settings):
-    """Run a supervisor until its socket is closed, then end this process."""
+    """Run a supervisor until its socket is closed, then end this process.
+
+    With namespaces this process becomes the zygote, and a child of it is the supervisor.
+    """
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if settings["namespaces"]:
-            confinement.die_with_parent()
-            confinement.mount_proc()
+            around = surroundings.Namespaces(settings, zygote.fork_supervisor(settings))
         else:
-            confinement.adopt_orphans()
-        Supervisor(control, settings).serve_requests()
+            around = surroundings.OwnDescendants(settings)
+        Supervisor(control, around).serve_requests()
     except BaseException:
         with contextlib.suppress(OSError):
             send_reply(control, {"error": traceback.format_exc()})
