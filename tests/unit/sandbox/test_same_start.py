@@ -74,7 +74,8 @@ nameless = os.open(".", os.O_TMPFILE | os.O_RDWR)
 state["inode"] = os.fstat(nameless).st_ino
 CLOCKS = "arch_status autogroup numa_maps sched schedstat smaps smaps_rollup".split()
 CONTENTS = "attr clear_refs fd fdinfo map_files mem net ns pagemap task cwd root exe".split()
-PARTS = ("stat", "status", "syscall")
+# Which pages of files are resident depends on what the machine has cached.
+PARTS = ("stat", "statm", "status", "syscall")
 for name in sorted(set(os.listdir("/proc/self")) - {*CLOCKS, *CONTENTS, *PARTS}):
     state[name] = read(f"/proc/self/{name}")
 # Number and device of a mount are the lowest that is free on the machine.
@@ -83,7 +84,8 @@ stat = read("/proc/self/stat").split()
 # All but the run's own faults, times, start, last processor and sizes (proc_pid_stat(5)).
 state["stat"] = stat[:9] + stat[10:11] + stat[12:13] + stat[15:21] + stat[24:38]
 status = read("/proc/self/status").splitlines()
-state["proc_status"] = [line for line in status if "ctxt" not in line and "VmHWM" not in line]
+VARYING = ("voluntary_ctxt", "nonvoluntary_ctxt", "VmHWM", "VmRSS", "RssFile")
+state["proc_status"] = [line for line in status if not line.startswith(VARYING)]
 for name in ("unix", "protocols", "dev", "route"):
     state["net", name] = read(f"/proc/self/net/{name}")
 for name in os.listdir("/proc/self/ns"):
