@@ -72,7 +72,8 @@ def record_span(name: str) -> Iterator[None]:
 
 def read_spans(path: Path) -> list[dict]:
     """Return all spans recorded so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().split("\n") if path.exists() else []
+    return [json.loads(line) for line in lines if line]
 
 
 def _time_function(name: str, function: Callable) -> Callable:

@@ -60,7 +60,7 @@ def read_problem(text: str, name: str) -> Problem:
         ValueError: a line is not a test, so that a wrong data set is noticed at once.
     """
     tests = []
-    for line in text.strip().splitlines():
+    for line in text.strip().split("\n"):
         stdin, arrow, output = line.partition("=>")
         if not arrow:
             raise ValueError(f"problem {name}: not a test: {line!r}")

@@ -131,7 +131,7 @@ def _take_ends(values: list[float]) -> tuple[float, float] | None:
 
 
 def _read_lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.is_file() else []
+    return list(filter(None, path.read_text().split("\n"))) if path.is_file() else []
 
 
 def _summarize_sources(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,12 @@ from recipes.deepcoder.data.ingestion import ingest_rows
 from recipes.deepcoder.data.preparation_config import SourceConfig
 from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
 
+
+def pack_tests(text: str) -> str:
+    """Pack text as LiveCodeBench packs its private tests."""
+    return base64.b64encode(zlib.compress(pickle.dumps(text))).decode()
+
+
 ADD_PROGRAM = "a, b = map(int, input().split())\nprint(a + b)\n"
 ADD_METHOD = (
     "class Solution:\n    def add_two(self, a: int, b: int) -> int:\n        return a + b\n"
@@ -54,7 +60,7 @@ LIVECODEBENCH_ROW = {
     "starter_code": "",
     "difficulty": "easy",
     "public_test_cases": json.dumps([{"input": "1 2", "output": "3", "testtype": "stdin"}]),
-    "private_test_cases": base64.b64encode(zlib.compress(pickle.dumps(PRIVATE_TESTS))).decode(),
+    "private_test_cases": pack_tests(PRIVATE_TESTS),
     "metadata": "{}",
 }
 LIVECODEBENCH_CALL_ROW = {

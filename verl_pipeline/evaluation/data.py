@@ -7,7 +7,6 @@ Invariants:
 
 import gzip
 import importlib.util
-import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,8 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.grading.readers import BadRow
+from verl_pipeline.grading.readers.row_values import parse_json
 
 FOLDER_VARIABLE = "VERL_PIPELINE_DATA"
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".parquet", ".arrow")
@@ -155,6 +156,31 @@ class DataFinder:
         )
 
 
+def find_named_files(value: Any, setting: str) -> list[Path]:
+    """Return the files that a setting names: a path, a pattern as in ``data.train_files``, or a
+    list of them.
+
+    Raises:
+        DataNotFound: an entry names no file; the message begins with ``setting``.
+    """
+    from verl_pipeline.verl_adapter.data_files import DataFileError, find_data_files, list_entries
+
+    files: list[Path] = []
+    for entry in list_entries(value):
+        path = Path(str(entry).removeprefix("file://")).expanduser()
+        if path.is_file():  # read_rows reads more formats than verl
+            files.append(path)
+            continue
+        try:
+            found = find_data_files(entry)
+        except DataFileError as error:
+            raise DataNotFound(f"{setting}={error}") from error
+        if not found:
+            raise DataNotFound(f"{setting}={entry}: not on this machine; copy the file here")
+        files += map(Path, found)
+    return files
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of one file, in the format of its suffix.
 
@@ -174,29 +200,42 @@ def read_rows(path: Path) -> Iterator[Row]:
 def _parse_rows(path: Path) -> Iterator[Any]:
     name = path.name
     if name.endswith((".jsonl", ".jsonl.gz")):
-        opened = (
-            gzip.open(path, "rt", encoding="utf-8")
-            if name.endswith(".gz")
-            else path.open(encoding="utf-8")
-        )
-        with opened as file:
+        # Bytes are split at newlines only, text at carriage returns too.
+        with gzip.open(path) if name.endswith(".gz") else path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield _parse_json(line, f"{path}:{number}")
     elif name.endswith(".json"):
-        rows = _parse_json(path.read_text(encoding="utf-8"), str(path))
+        rows = _parse_json(path.read_bytes(), str(path))
         if not isinstance(rows, list):
             raise BadData(f"{path}: expected a list of rows, not {type(rows).__name__}")
         yield from rows
     else:
-        yield from _read_table(path).to_pylist()
+        table = _read_table(path)
+        yield from list_rows(table, table.schema)
 
 
-def _parse_json(text: str, location: str) -> Any:
+def list_rows(table: Any, schema: pyarrow.Schema) -> list[Row]:
+    """Return the rows of a table or batch as ``datasets``, which verl uses, reads them.
+
+    Where one column holds values of several types, ``datasets`` stores each value as JSON text and
+    notes that in the metadata of the file.
+    """
+    rows = table.to_pylist()
+    if b'"Json"' not in (schema.metadata or {}).get(b"huggingface", b""):
+        return rows
+    import datasets  # takes a second; few files need it
+
+    features = datasets.Features.from_arrow_schema(schema)
+    as_json = datasets.Features({key: one for key, one in features.items() if "Json(" in repr(one)})
+    return [row | as_json.decode_example({key: row[key] for key in as_json}) for row in rows]
+
+
+def _parse_json(text: bytes, location: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise BadData(f"{location}: not JSON: {error}") from error
+        return parse_json(text)
+    except BadRow as error:
+        raise BadData(f"{location}: {error}") from error
 
 
 def _read_table(path: Path) -> Any:

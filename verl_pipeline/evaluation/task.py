@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from verl_pipeline.evaluation.data import BadData, DataFinder
 from verl_pipeline.grading import Problem
+from verl_pipeline.grading.problem import write_repr
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class TaskData:
         sha256 = hashlib.sha256()
         for item in self.items:
             content = (item.id, item.messages, item.prefill, item.problem, item.answer)
-            sha256.update(repr(content).encode("utf-8", "replace"))
+            sha256.update(write_repr(content).encode("utf-8", "replace"))
         return sha256.hexdigest()
 
 

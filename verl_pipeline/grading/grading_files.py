@@ -21,9 +21,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline.grading.problem import Problem
+from verl_pipeline.grading.problem import Problem, write_repr
 from verl_pipeline.grading.program_grader import AnySandbox, grade, grade_response
-from verl_pipeline.grading.readers import READERS, BadRow
+from verl_pipeline.grading.readers import BadRow, read_problem
+from verl_pipeline.grading.readers.row_values import parse_json
 from verl_pipeline.grading.verdict import GradingResult
 
 _SETTINGS = ("time_s", "memory_bytes", "prelude", "entry_point")
@@ -49,7 +50,7 @@ class CandidateSolution:
     @property
     def digest(self) -> str:
         """Identifies the text and its tests: a stored verdict is valid for equal digests only."""
-        content = f"{self.id}\0{self.problem!r}\0{self.is_response}\0{self.text}"
+        content = f"{self.id}\0{write_repr(self.problem)}\0{self.is_response}\0{self.text}"
         return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
@@ -72,12 +73,12 @@ def read_problems(path: Path) -> tuple[dict[str, Problem], list[BadLine]]:
     for number, row in _read_rows(path, bad_lines):
         try:
             name, source = str(row["id"]), row["source"]
-            if source not in READERS:
-                raise BadRow(f"no reader for source {source!r}; use one of {_list_sources()}")
             if name in problems:
                 raise BadRow(f"a second problem with id {name!r}")
-            settings = {key: row[key] for key in _SETTINGS if key in row}
-            problem = READERS[source](row.get("tests", row), name=name, source=source)
+            # Exporters write null where a row has no such field.
+            settings = {key: row[key] for key in _SETTINGS if row.get(key) is not None}
+            tests = row if row.get("tests") is None else row["tests"]
+            problem = read_problem(source, tests, name=name)
             problems[name] = replace(problem, **settings)
         except KeyError as error:
             bad_lines.append(BadLine(path, number, f"no field {error}"))
@@ -139,10 +140,6 @@ def grade_solutions(
                 yield row
 
 
-def _list_sources() -> str:
-    return ", ".join(sorted(READERS))
-
-
 def _make_verdict_row(solution: CandidateSolution, result: GradingResult) -> dict[str, Any]:
     return {
         "id": solution.id,
@@ -155,14 +152,14 @@ def _make_verdict_row(solution: CandidateSolution, result: GradingResult) -> dic
 
 def _read_rows(path: Path, bad_lines: list[BadLine]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line numbers and objects; append the other lines to ``bad_lines``."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open("rb") as file:  # bytes are split at newlines only
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                bad_lines.append(BadLine(path, number, f"not valid JSON: {error}"))
+                row = parse_json(line)
+            except BadRow as error:
+                bad_lines.append(BadLine(path, number, str(error)))
                 continue
             if isinstance(row, dict):
                 yield number, row

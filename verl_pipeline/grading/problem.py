@@ -9,6 +9,7 @@ Invariants:
 """
 
 import ast
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,7 +78,7 @@ class CallTest:
     @property
     def size(self) -> int:
         """Characters of the arguments' ``repr``."""
-        return len(repr(self.args))
+        return len(write_repr(self.args))
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,22 @@ class AssertTest:
     def size(self) -> int:
         """Characters of source."""
         return len(self.source)
+
+
+@dataclass(frozen=True)
+class PytestTest(AssertTest):
+    """Runs ``source`` with pytest, as a file; its module ``solution`` is the program.
+
+    A class of its own, so that the ``repr`` of other assert tests stays as it is.
+
+    Attributes:
+        collected: each test that pytest must collect (``TestClass::test_name``), and the number of
+            its cases; anything else is a failure of the sandbox.
+        star_names: what ``from solution import *`` binds, of the names that the program has.
+    """
+
+    collected: tuple[tuple[str, int], ...] = ()
+    star_names: tuple[str, ...] = ()
 
 
 Test = StdinTest | CallTest | AssertTest
@@ -146,6 +163,36 @@ class Problem:
             raise ValueError(f"{self.source}/{self.name}: the prelude is not valid Python: {error}")
         if kinds == {CallTest} and not self.entry_point:
             raise ValueError(f"{self.source}/{self.name}: call tests need an entry_point (fn_name)")
+
+
+def write_repr(value: Any) -> str:
+    """Return ``repr(value)`` of a problem or of values in it, with integers of any length.
+
+    Where ``repr`` refuses an integer (of more than 4,300 digits), integers are hexadecimal.
+    """
+    try:
+        return repr(value)
+    except ValueError:
+        pass
+    if isinstance(value, dict):
+        return f"dict({write_repr(list(value.items()))})"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"{type(value).__name__}({', '.join(map(write_repr, value))})"
+    if dataclasses.is_dataclass(value):
+        fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        return f"{type(value).__name__}{write_repr(fields)}"
+    return hex(value)
+
+
+def write_code(node: ast.AST) -> str:
+    """Return ``ast.unparse(node)``; integers too long for it become texts of hexadecimal digits."""
+    try:
+        return ast.unparse(node)
+    except ValueError:
+        for child in ast.walk(node):
+            if isinstance(child, ast.Constant) and type(child.value) is int:
+                child.value = hex(child.value)
+        return ast.unparse(node)
 
 
 @functools.lru_cache(maxsize=256)

@@ -74,7 +74,7 @@ class QuickstartProblem:
 def load_problems() -> list[QuickstartProblem]:
     """Return the problems of both splits, in the order of the file."""
     text = resources.files(__package__).joinpath("problems.jsonl").read_text(encoding="utf-8")
-    return [_parse_problem(json.loads(line)) for line in text.splitlines()]
+    return [_parse_problem(json.loads(line)) for line in text.split("\n") if line]
 
 
 def write_parquet(

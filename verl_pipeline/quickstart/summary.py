@@ -29,7 +29,8 @@ TRAINER_PHASES = {
 def read_scores(path: Path) -> dict[str, list[float]]:
     """Return the scores by problem from the file that verl dumps for a validation."""
     scores: dict[str, list[float]] = defaultdict(list)
-    for line in path.read_text().splitlines():
+    # verl writes responses as they are; they may contain other line separators than newlines.
+    for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
         record = json.loads(line)
         scores[record["input"]].append(float(record["score"]))
     return dict(scores)

@@ -6,7 +6,7 @@
 
 ``reward_model.ground_truth`` has the tests as the row's source publishes them, and ``data_source``
 names their reader (:data:`verl_pipeline.grading.readers.READERS`), so that DeepCoder's data sets
-need no conversion.
+need no conversion. They may be text or what a parquet reader makes of structs and lists.
 
 Invariants:
 * All results have the same keys with values of the same types.
@@ -20,18 +20,22 @@ Invariants:
 
 import asyncio
 import functools
+import hashlib
 import logging
 import os
+import pickle
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from verl_pipeline.grading import GradingResult, Problem, Verdict, grade_response
-from verl_pipeline.grading.readers import READERS, BadRow
+from verl_pipeline.grading.readers import BadRow, read_problem
+from verl_pipeline.grading.readers.row_values import read_extra_info
 from verl_pipeline.grading.selection import sample_tests, select_longest_inputs
 from verl_pipeline.sandbox import RemoteSandbox, Sandbox, make_sandbox
 
@@ -45,13 +49,14 @@ _sandbox_lock = threading.Lock()
 async def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: str,
-    extra_info: dict[str, Any] | None = None,
+    ground_truth: Any,
+    extra_info: Any = None,
     *,
     source: str | None = None,
     workers: int | None = None,
     tier: str = "namespaces",
     url: str | None = None,
+    memory_limit_mb: int | None = None,
     selection: str = "deepcoder",
     partial_credit: bool = False,
     format_penalty: float = 0.0,
@@ -65,13 +70,16 @@ async def compute_score(
     Args:
         data_source: from verl's interface; names the reader if ``source`` does not.
         solution_str: the response, as text.
-        ground_truth: the tests, as the source publishes them, as JSON text.
-        extra_info: from verl's interface; its ``name`` is used in messages.
+        ground_truth: the tests, as the source publishes them: as text (JSON or the ``repr`` of a
+            Python value), or as dicts, lists and arrays.
+        extra_info: from verl's interface, or as JSON text; its ``name`` is used in messages.
         source: name of the reader of ``ground_truth``.
         workers: number of programs at a time on this node; by default one for each CPU.
         tier: isolation, see :mod:`verl_pipeline.sandbox.launch_command`; ``remote`` for a
             SandboxFusion server.
-        url: of that server.
+        url: of that server, as ``reward.sandbox_fusion.url``; our trainers set ``tier``, ``url``,
+            ``workers`` and ``memory_limit_mb`` from the fields of ``reward.sandbox_fusion``.
+        memory_limit_mb: what that server is told, in MiB, instead of the problem's own limit.
         selection: of the tests: ``deepcoder`` (the 15 longest inputs, all for LiveCodeBench:
             section "Reward" of the DeepCoder blog post), ``all``, ``longest:N`` or
             ``sample:N:SEED``.
@@ -93,14 +101,13 @@ async def compute_score(
 
     Raises:
         ValueError: ``data_source`` has no reader, the reader cannot read the tests, or there is no
-            such ``selection``.
+            such ``selection``. The trainer counts the trajectory as an infrastructure failure.
     """
-    problem = _read_problem(
-        source or data_source, ground_truth, selection, str((extra_info or {}).get("name", "?"))
-    )
+    name = str(read_extra_info(extra_info).get("name", "?"))
+    problem = _read_problem(source or data_source, _freeze(ground_truth), selection, name)
     worker_count = workers or len(os.sched_getaffinity(0))
     begin = time.monotonic()
-    sandbox = _get_sandbox(worker_count, tier, url)
+    sandbox = _get_sandbox(worker_count, tier, url, memory_limit_mb)
     loop = asyncio.get_running_loop()
     response = prefix + solution_str
     grading = loop.run_in_executor(
@@ -178,15 +185,32 @@ def _hold_node_slot(slots: int, timeout_s: float) -> Iterator[None]:
             time.sleep(_SLOT_POLL_S)
 
 
-@functools.lru_cache(maxsize=256)
-def _read_problem(source: str, ground_truth: str, selection: str, name: str) -> Problem:
-    """Read a problem; cached, because all responses of a group have the same one."""
-    if source not in READERS:
-        raise ValueError(
-            f"source={source!r}: no such reader; use one of {', '.join(sorted(READERS))}"
-        )
+@dataclass(frozen=True)
+class _FrozenTests:
+    """Tests that are not text, as a key of a cache: equal if their digests are."""
+
+    digest: bytes
+    value: Any = field(compare=False)
+
+
+def _freeze(ground_truth: Any) -> str | _FrozenTests:
+    """Return text unchanged, and anything else with a digest by which it can be cached."""
+    if type(ground_truth) is str:
+        return ground_truth
     try:
-        problem = READERS[source](ground_truth, name=name, source=source)
+        return _FrozenTests(hashlib.sha256(pickle.dumps(ground_truth)).digest(), ground_truth)
+    except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"ground_truth is a {type(ground_truth).__name__}: {error}") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _read_problem(
+    source: str, ground_truth: str | _FrozenTests, selection: str, name: str
+) -> Problem:
+    """Read a problem; cached, because all responses of a group have the same one."""
+    tests = ground_truth if isinstance(ground_truth, str) else ground_truth.value
+    try:
+        problem = read_problem(source, tests, name=name)
     except BadRow as error:
         raise ValueError(f"ground_truth of {source} {name}: {error}") from error
     return _select_tests(problem, selection)
@@ -214,9 +238,11 @@ def _get_thread_pool(count: int, _pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="grading")
 
 
-def _get_sandbox(count: int, tier: str, url: str | None) -> Sandbox | RemoteSandbox:
+def _get_sandbox(
+    count: int, tier: str, url: str | None, memory_limit_mb: int | None
+) -> Sandbox | RemoteSandbox:
     with _sandbox_lock:  # two first calls at once would each make one
-        return _make_shared_sandbox(tier, count, url)
+        return _make_shared_sandbox(tier, count, url, memory_limit_mb)
 
 
 _make_shared_sandbox = functools.cache(make_sandbox)

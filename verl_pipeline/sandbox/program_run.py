@@ -46,23 +46,49 @@ class SandboxedProgram:
             return self._run_to_end(request, limits, "\n".join(arguments).encode(), result)
 
     def start_serving(
-        self, channel: socket.socket, tests: AssertRun, limits: RunLimits
+        self, channel: socket.socket, tests: AssertRun, limits: RunLimits, clock: int
     ) -> "ProgramRun":
-        """Start a run in which the program answers calls that arrive on ``channel``."""
+        """Start a run in which the program answers calls that arrive on ``channel``.
+
+        Only the time on ``clock`` (:mod:`.inside.answer_clock`) counts as its idle and wall time.
+        """
         request = {"kind": "serve", **asdict(tests)}
-        return ProgramRun(self, request, limits, b"", channel.fileno())
+        return ProgramRun(self, request, limits, b"", channel.fileno(), clock)
 
     def run_asserts(
-        self, channel: socket.socket, tests: AssertRun, limits: RunLimits
+        self, channel: socket.socket, tests: AssertRun, limits: RunLimits, clock: int
     ) -> RunOutcome:
-        """Run it as trusted tests whose calls of the program are sent over ``channel``."""
+        """Run it as trusted tests whose calls of the program are sent over ``channel``.
+
+        The time on ``clock``, in which they wait for answers, does not count as their idle time.
+        """
         request = {"kind": "asserts", **asdict(tests)}
-        return self._run_to_end(request, limits, b"", channel.fileno())
+        return self._run_to_end(request, limits, b"", channel.fileno(), clock)
+
+    def run_pytest(
+        self,
+        channel: socket.socket,
+        tests: AssertRun,
+        star_names: tuple[str, ...],
+        collected: tuple[tuple[str, int], ...],
+        limits: RunLimits,
+        clock: int,
+    ) -> RunOutcome:
+        """Run it as a trusted pytest file whose module ``solution`` is reached over ``channel``.
+
+        ``collected`` are the tests that pytest must find, with their numbers of cases; ``clock`` is
+        as in :meth:`run_asserts`.
+        """
+        request = {"kind": "pytest", **asdict(tests)}
+        # As standard input, because a request is one packet of limited size.
+        names = {"star_names": star_names, "collected": dict(collected)}
+        stdin = json.dumps(names).encode()
+        return self._run_to_end(request, limits, stdin, channel.fileno(), clock)
 
     def _run_to_end(
-        self, request: dict[str, Any], limits: RunLimits, stdin: bytes, extra: int | None = None
+        self, request: dict[str, Any], limits: RunLimits, stdin: bytes, *extras: int
     ) -> RunOutcome:
-        with ProgramRun(self, request, limits, stdin, extra) as run:
+        with ProgramRun(self, request, limits, stdin, *extras) as run:
             return run.wait_for_outcome()
 
 
@@ -70,7 +96,7 @@ class ProgramRun:
     """A run that has been started.
 
     Args:
-        extra: descriptor that the program gets as number 3: a channel or the file for results.
+        extras: further descriptors: the file for results; or a channel and a clock.
     """
 
     def __init__(
@@ -79,10 +105,12 @@ class ProgramRun:
         request: dict[str, Any],
         limits: RunLimits,
         stdin: bytes,
-        extra: int | None,
+        *extras: int,
     ):
-        self._program, self._limits, self._extra = program, limits, extra
-        self._is_call = request["kind"] == "call"
+        self._program, self._limits = program, limits
+        self._result = extras[0] if request["kind"] == "call" else None
+        # Two runs that take turns have their own limits of time, one after the other.
+        self._runs = max(1, len(extras))
         worker = program.worker
         worker.cgroups.set_memory_limit(worker.loaded_programs * limits.memory_bytes)
         request = {
@@ -101,7 +129,7 @@ class ProgramRun:
             for content in (stdin, None, None)
         ]
         self._stdout, self._stderr = streams[1:]
-        descriptors = [program.source, *streams] + ([] if extra is None else [extra])
+        descriptors = [program.source, *streams, *extras]
         try:
             socket.send_fds(program.control, [json.dumps(request).encode()], descriptors)
         except OSError as error:
@@ -116,7 +144,7 @@ class ProgramRun:
         """
         limits = self._limits
         end = self._program.worker.receive_answer(
-            self._program.control, limits.wall_s + RUN_GRACE_S, "run a program"
+            self._program.control, self._runs * limits.wall_s + RUN_GRACE_S, "run a program"
         )
         stdout = channels.read_file(self._stdout)
         exceeded_limit = end["why"]
@@ -139,9 +167,7 @@ class ProgramRun:
             exceeded_limit=exceeded_limit,
             stdout=stdout,
             stderr=stderr,
-            result=channels.read_file(self._extra)
-            if self._is_call and self._extra is not None
-            else b"",
+            result=b"" if self._result is None else channels.read_file(self._result),
             cpu_s=end["cpu_s"],
             wall_s=end["wall_s"],
             memory_bytes=end["memory"],

@@ -201,4 +201,5 @@ def _read_command_line(process: psutil.Process) -> list[str]:
 
 
 def _read_json_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().split("\n") if path.exists() else []
+    return [json.loads(line) for line in lines if line]

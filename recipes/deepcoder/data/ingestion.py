@@ -9,7 +9,6 @@ Invariants:
 
 import ast
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,15 @@ from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
 from recipes.deepcoder.data.row_files import read_numbered_rows
 from recipes.deepcoder.data.row_formats import RawProblem
 from verl_pipeline.evaluation.data import BadData, DataFinder, Row
-from verl_pipeline.grading import AssertTest, Problem, StdinTest
-from verl_pipeline.grading.readers import READERS, BadRow
+from verl_pipeline.grading import AssertTest, Problem, PytestTest, StdinTest
+from verl_pipeline.grading.problem import write_code
+from verl_pipeline.grading.readers import BadRow, read_problem
+from verl_pipeline.grading.readers.row_values import (
+    decode_text,
+    format_value,
+    make_plain,
+    parse_text,
+)
 
 # Official solutions stored per problem. Some sources have hundreds; only a few are ever run.
 MAX_SOLUTIONS = 16
@@ -133,8 +139,8 @@ def _build_record(
         return RemovedRow(record_id, name, "outside the window", detail)
     if not isinstance(raw.question, str) or not raw.question.strip():
         raise BadRow("no question")
-    tests = raw.tests if isinstance(raw.tests, str) else json.dumps(raw.tests)
-    problem = READERS[source.reader](tests, name=record_id, source=source.reader)
+    tests = _write_tests(raw.tests)
+    problem = read_problem(source.reader, tests, name=record_id)
     record = ProblemRecord(
         id=record_id,
         source=name,
@@ -154,6 +160,17 @@ def _build_record(
     )
     _check_texts(record)
     return record
+
+
+def _write_tests(tests: Any) -> str:
+    """Return tests as text that parquet can store: their own text if they are valid Unicode."""
+    tests = make_plain(tests)
+    try:
+        if isinstance(tests, str | bytes):
+            return decode_text(decode_text(tests).encode())
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can hold
+        tests = parse_text(tests)
+    return format_value(tests)
 
 
 def _check_texts(record: ProblemRecord) -> None:
@@ -181,13 +198,15 @@ def _check_texts(record: ProblemRecord) -> None:
 def _count_tests(problem: Problem) -> int:
     """Count the tests, or the distinct assert statements if the tests are Python code.
 
-    All test functions of one file share the file's text, so each text is parsed once.
+    A pytest file counts for at least as many tests as pytest collects from it.
     """
     sources = [test.source for test in problem.tests if isinstance(test, AssertTest)]
     if not sources:
         return len(problem.tests)
     nodes = (node for source in dict.fromkeys(sources) for node in ast.walk(ast.parse(source)))
-    return len({ast.unparse(node) for node in nodes if isinstance(node, ast.Assert)})
+    asserts = len({write_code(node) for node in nodes if isinstance(node, ast.Assert)})
+    files = (test for test in problem.tests if isinstance(test, PytestTest))
+    return max(asserts, sum(cases for file in files for _name, cases in file.collected))
 
 
 def _list_called_names(problem: Problem) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ import numpy
 from datasketch import MinHash, MinHashLSH
 
 from verl_pipeline.grading import AssertTest, CallTest, Problem
+from verl_pipeline.grading.problem import write_code, write_repr
 
 # Texts of a group that are examined to learn what its texts have in common.
 SAMPLE_SIZE = 2000
@@ -260,9 +261,9 @@ def _list_test_pairs(test: object) -> Iterable[tuple[str, str]]:
                     )
                 ):
                     arguments = (*call.args, *call.keywords)
-                    yield ", ".join(map(ast.unparse, arguments)), ast.unparse(expected)
+                    yield ", ".join(map(write_code, arguments)), write_code(expected)
     elif isinstance(test, CallTest):
-        yield ", ".join(map(repr, test.args)), repr(test.output)
+        yield ", ".join(map(write_repr, test.args)), write_repr(test.output)
     else:
         yield " ".join(test.input.split()), " ".join(test.output.split())  # type: ignore[attr-defined]
 

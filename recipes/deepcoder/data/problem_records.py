@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_pipeline.grading import Problem
-from verl_pipeline.grading.readers import READERS
+from verl_pipeline.grading.readers import read_problem
 
 Message = Mapping[str, str]
 
@@ -72,7 +72,7 @@ class ProblemRecord:
 
     def read_problem(self) -> Problem:
         """Read the tests into a problem that can be graded."""
-        return READERS[self.reader](self.tests, name=self.id, source=self.reader)
+        return read_problem(self.reader, self.tests, name=self.id)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ProblemRecord":

@@ -8,7 +8,6 @@ Invariants:
 
 import gzip
 import hashlib
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from verl_pipeline.evaluation.data import BadData, Row, read_rows
+from verl_pipeline.evaluation.data import BadData, Row, list_rows, read_rows
 from verl_pipeline.grading.readers import BadRow
+from verl_pipeline.grading.readers.row_values import parse_json
 
 # Rows of a parquet file that are in memory at a time; one row of LiveCodeBench can be megabytes.
 _BATCH_ROWS = 32
@@ -59,14 +59,15 @@ def _read_values(path: Path) -> Iterator[Any]:
             raise BadData(f"{path}: expected a list of rows, got {found}")
         yield from rows
     elif path.name.endswith(".parquet"):
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_BATCH_ROWS):
-            yield from batch.to_pylist()
+        file = pyarrow.parquet.ParquetFile(path)
+        for batch in file.iter_batches(_BATCH_ROWS):
+            yield from list_rows(batch, file.schema_arrow)
     else:
         yield from read_rows(path)
 
 
 def _parse_json(text: bytes) -> Any:
     try:
-        return json.loads(text)
-    except ValueError as error:  # includes UnicodeDecodeError
-        return BadRow(f"not valid JSON: {error}")
+        return parse_json(text)
+    except BadRow as error:
+        return error

@@ -11,19 +11,27 @@ Invariants:
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from verl_pipeline.evaluation.data import Row
 from verl_pipeline.grading.program_extraction import extract_last_program
 from verl_pipeline.grading.readers import BadRow
-from verl_pipeline.grading.readers.livecodebench_reader import decode_private_tests
-from verl_pipeline.grading.readers.pair_readers import parse_json
+from verl_pipeline.grading.readers.case_values import read_cases
+from verl_pipeline.grading.readers.livecodebench_reader import read_function, read_row_cases
+from verl_pipeline.grading.readers.pair_readers import read_groups
+from verl_pipeline.grading.readers.row_values import (
+    is_missing,
+    parse_container,
+    parse_list,
+    parse_object,
+    read_text,
+)
 from verl_pipeline.quickstart.problems import QuickstartProblem, QuickstartTest
 
 # deepmind/code_contests, `solutions.language`: 0 unknown, 1 Python 2, 2 C++, 3 Python 3, 4 Java.
-_PYTHON3 = 3
+_PYTHON3 = (3, "PYTHON3")
 # deepmind/code_contests, `difficulty`.
 _CODE_CONTESTS_LEVELS = {
     0: "",
@@ -68,10 +76,15 @@ class RawProblem:
 
 
 def list_programs(value: Any) -> list[str]:
-    """Return the programs of a list, of JSON text of a list, or of a single text; None is empty."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        value = parse_json(value)
-    return [value] if isinstance(value, str) and value.strip() else list(value or [])
+    """Return the programs of a list, of text of a list, or of a single program; None is empty."""
+    if is_missing(value):
+        return []
+    if isinstance(value, str):
+        try:
+            value = parse_list(value, "a list of programs")
+        except BadRow:  # the text is a program
+            return [value] if value.strip() else []
+    return [read_text(one, "a solution") for one in parse_list(value, "a list of programs")]
 
 
 def read_taco(row: Row) -> RawProblem:
@@ -80,7 +93,7 @@ def read_taco(row: Row) -> RawProblem:
     return RawProblem(
         id=None if identity is None else str(identity),
         question=row["question"],
-        tests=parse_json(row["input_output"]),
+        tests=row["input_output"],
         solutions=list_programs(row["solutions"]),
         starter=row.get("starter_code") or "",
         date=str(row["date"])[:10] if row.get("date") else None,
@@ -95,9 +108,7 @@ def read_primeintellect(row: Row) -> RawProblem:
     if task not in (None, "verifiable_code"):
         reason = f"task_type {task}: not a coding problem"
         return RawProblem(question="", tests="", id=identity, skip_reason=reason)
-    info = parse_json(row["verification_info"])
-    if not isinstance(info, Mapping):
-        raise BadRow(f"verification_info: expected an object, got {type(info).__name__}")
+    info = parse_object(row["verification_info"], "verification_info as an object")
     gold = row["gold_standard_solution"]
     program = extract_last_program(gold) if gold else None
     return RawProblem(
@@ -115,14 +126,9 @@ def read_livecodebench(row: Row) -> RawProblem:
     The tests become what rLLM stores: one list of public and private tests, the private ones
     unpacked, with the function's name in each test.
     """
-    metadata = parse_json(row.get("metadata") or "{}")
-    cases = [
-        *parse_json(row["public_test_cases"]),
-        *decode_private_tests(row["private_test_cases"] or "[]"),
-    ]
-    function = (
-        {"metadata": {"func_name": metadata["func_name"]}} if metadata.get("func_name") else {}
-    )
+    public, private = read_row_cases(row)
+    function = read_function(row)
+    metadata = {"metadata": {"func_name": function}} if function else {}
     try:
         day = datetime.datetime.fromisoformat(str(row["contest_date"])).date().isoformat()
     except ValueError as error:
@@ -131,8 +137,8 @@ def read_livecodebench(row: Row) -> RawProblem:
         id=str(row["question_id"]),
         question=row["question_content"],
         tests=[
-            {**{key: case[key] for key in ("input", "output", "testtype")}, **function}
-            for case in cases
+            {"input": case.input, "output": case.output, "testtype": case.kind, **metadata}
+            for case in [*public, *private]
         ],
         starter=row.get("starter_code") or "",
         date=day,
@@ -155,16 +161,18 @@ def read_codeforces(row: Row) -> RawProblem:
     parts = [row["description"]]
     parts += [f"Input\n\n{row['input_format']}"] if row.get("input_format") else []
     parts += [f"Output\n\n{row['output_format']}"] if row.get("output_format") else []
-    for example in row.get("examples") or []:
-        parts.append(f"Example\n\nInput\n\n{example['input']}\n\nOutput\n\n{example['output']}")
+    for example in read_cases(row.get("examples") or []):
+        parts.append(f"Example\n\nInput\n\n{example.input}\n\nOutput\n\n{example.output}")
     parts += [f"Note\n\n{row['note']}"] if row.get("note") else []
     start = row.get("contest_start")  # seconds since 1970
     return RawProblem(
         id=str(row["id"]),
         question="\n\n".join(map(str, parts)),
-        tests=[
-            {"input": test["input"], "output": test["output"]}
-            for test in row["official_tests"] or []
+        tests=[]
+        if skip_reason
+        else [
+            {"input": case.input, "output": case.output}
+            for case in read_cases(row["official_tests"])
         ],
         date=(
             datetime.datetime.fromtimestamp(int(start), datetime.UTC).date().isoformat()
@@ -179,26 +187,34 @@ def read_codeforces(row: Row) -> RawProblem:
 
 def read_code_contests(row: Row) -> RawProblem:
     """Read a row of deepmind/code_contests, with its public, private and generated tests."""
-    groups = [row[name] or {} for name in ("public_tests", "private_tests", "generated_tests")]
+    cases = read_groups(row)
     tests = {
-        "inputs": [text for group in groups for text in group.get("input") or []],
-        "outputs": [text for group in groups for text in group.get("output") or []],
+        "inputs": [case.input for case in cases],
+        "outputs": [case.output for case in cases],
     }
-    solutions = row["solutions"] or {}
-    languages, programs = solutions.get("language") or [], solutions.get("solution") or []
     reads_file = row.get("input_file") or row.get("output_file")
     return RawProblem(
         id=str(row["name"]),
         question=row["description"],
         tests=tests,
-        solutions=[
-            program
-            for program, language in zip(programs, languages, strict=True)
-            if language == _PYTHON3
-        ],
+        solutions=_list_python_programs(row["solutions"]),
         difficulty=_CODE_CONTESTS_LEVELS.get(row.get("difficulty") or 0, ""),
         skip_reason="reads or writes a file" if reads_file else None,
     )
+
+
+def _list_python_programs(value: Any) -> list[str]:
+    """Return the Python 3 programs of a list of objects, or of an object of lists."""
+    if is_missing(value):
+        return []
+    solutions = parse_container(value, "solutions with language and solution")
+    if isinstance(solutions, dict):
+        languages = parse_list(solutions["language"], "language as a list")
+        programs = parse_list(solutions["solution"], "solution as a list")
+        pairs = list(zip(languages, programs, strict=True))
+    else:
+        pairs = [(one["language"], one["solution"]) for one in solutions]
+    return [read_text(program, "a solution") for language, program in pairs if language in _PYTHON3]
 
 
 def read_leetcode(row: Row) -> RawProblem:
@@ -241,7 +257,14 @@ def read_kodcode(row: Row) -> RawProblem:
 
 def read_mbpp(row: Row) -> RawProblem:
     """Read a row of MBPP, full or sanitized."""
-    test_keys = ("task_id", "test_list", "test_setup_code", "test_imports", "code")
+    test_keys = (
+        "task_id",
+        "test_list",
+        "challenge_test_list",
+        "test_setup_code",
+        "test_imports",
+        "code",
+    )
     return RawProblem(
         id=str(row["task_id"]),
         question=str(row.get("prompt") or row["text"]).strip(),

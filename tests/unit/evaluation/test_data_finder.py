@@ -2,11 +2,13 @@
 
 import json
 
+import datasets
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
+from recipes.deepcoder.data.row_files import read_numbered_rows
 from tests.helpers.made_up_results import write_rows
 from verl_pipeline.evaluation.data import (
     BadData,
@@ -17,6 +19,7 @@ from verl_pipeline.evaluation.data import (
     read_rows,
 )
 from verl_pipeline.evaluation.tasks import find_task
+from verl_pipeline.grading.readers import BadRow
 
 
 def test_missing_data_lists_the_places_searched_and_the_fix(tmp_path):
@@ -63,3 +66,37 @@ def test_a_broken_file_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadData, match=name):
         list(read_rows(tmp_path / name))
+
+
+def test_json_lines_end_at_newlines_only_and_may_have_a_mark(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('\ufeff{"a": "x\u2028y\u0085z"}\n{"a":\r"b"}\r\n'.encode())
+    assert [row["a"] for row in read_rows(path)] == ["x\u2028y\u0085z", "b"]
+    assert [row["a"] for _number, row in read_numbered_rows(path)] == ["x\u2028y\u0085z", "b"]
+
+
+def test_rows_with_long_integers_are_read_and_repeated_keys_refused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"a": {"7" * 5000}}}\n')
+    assert [row["a"] for row in read_rows(path)] == [7 * (10**5000 - 1) // 9]
+    path.write_text('{"a": 1, "a": 2}\n')
+    with pytest.raises(BadData, match="twice"):
+        list(read_rows(path))
+    [(_number, row)] = read_numbered_rows(path)
+    assert isinstance(row, BadRow)
+
+
+def test_a_parquet_file_of_mixed_types_is_read_as_verl_reads_it(tmp_path):
+    """`datasets` stores such values as JSON text and notes that in the file's metadata."""
+    tests = {"fn_name": "f", "inputs": [[1, "a", [2]], ["3", None, []]], "outputs": [[True], [1]]}
+    row = {"tests": tests, "text": '"a"', "none": None}
+    path = tmp_path / "rows.parquet"
+    datasets.Dataset.from_list([row], on_mixed_types="use_json").to_parquet(path)
+    [stored] = pyarrow.parquet.read_table(path).to_pylist()
+    assert stored["tests"]["inputs"][0][1] != "a", "no value is stored as JSON"
+    as_verl = datasets.load_dataset(
+        "parquet", data_files=str(path), split="train", cache_dir=tmp_path / "cache"
+    )[0]
+    assert list(read_rows(path)) == [as_verl]
+    assert [row for _number, row in read_numbered_rows(path)] == [as_verl]
+    assert as_verl["tests"]["inputs"][0] == [1, "a", [2]]

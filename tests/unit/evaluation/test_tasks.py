@@ -61,7 +61,7 @@ def test_every_task_has_its_files_name_and_defaults(name):
         (
             "mbpp",
             "mbpp_sanitized",
-            {"task_id": 11, "prompt": "x", "test_list": ["assert f(1)"], "code": "def ("},
+            {"task_id": 11, "prompt": "x", "test_list": ["assert f("]},
         ),
         ("leetcode", "leetcode", {"problem": "x", "tests": {"functional": 5}}),
         (
@@ -206,7 +206,7 @@ def test_mbpp_and_mbpp_plus(tmp_path):
     )
     loaded = load_task("mbpp_plus", tmp_path)
     assert loaded.items[0].problem.tests[0].names == ("add",)
-    assert loaded.bad_rows == ["row 1: mbppplus/21: no test"]
+    assert loaded.bad_rows == ["row 1: test is missing"]
 
 
 def test_a_runs_parquet_file(tmp_path):
@@ -225,8 +225,14 @@ def test_a_runs_parquet_file(tmp_path):
         and item.messages == ({"role": "user", "content": "Echo."},)
         and item.problem
     )
+    item_of_tests = item
     [item] = load_task("parquet", tmp_path, file=str(path), grader="math").items
     assert item.problem is None and item.answer == tests
+    for files in (f"{tmp_path}/v*.parquet", [str(path)], [f"{tmp_path}/[v]al.parquet"]):
+        assert load_task("parquet", tmp_path, file=files).items == [item_of_tests]
+    for files, cause in (("*.parquet", "no such file"), (str(tmp_path), "a folder, and verl")):
+        with pytest.raises(DataNotFound, match=f"options.parquet.file=.*: {cause}"):
+            load_task("parquet", tmp_path, file=files)
     with pytest.raises(ValueError, match=r"no reader; set options.parquet.grader=math"):
         pyarrow.parquet.write_table(pa.Table.from_pylist([{**row, "data_source": "mine"}]), path)
         load_task("parquet", tmp_path, file=str(path))
@@ -238,7 +244,7 @@ def test_a_runs_parquet_file(tmp_path):
 def test_two_problems_of_one_id_are_refused(tmp_path):
     write_rows(
         tmp_path / "codeforces.jsonl",
-        [{"problem_id": "1A", "problem": "x", "tests": [{"input": "", "output": ""}]}] * 2,
+        [{"problem_id": "1A", "problem": "x", "tests": [{"input": "", "output": "1"}]}] * 2,
     )
     with pytest.raises(ValueError, match="one id"):
         load_task("codeforces", tmp_path)

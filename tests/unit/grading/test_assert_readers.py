@@ -132,15 +132,19 @@ def test_constants_of_the_reference_are_the_programs(sandbox):
     assert grade(problem, code, sandbox).verdict is Verdict.ACCEPTED
 
 
+LOST_HELPER = "def check(c):\n    assert same(c(1), 2)\ncheck(Solution().f)"
+LOST_CONSTANT = "def check(c):\n    assert c() == E"
+
+
 @pytest.mark.parametrize(
     ("read", "row"),
     [
-        (read_leetcode, {"functional": "assert same_graph(Solution().f(1), 2)"}),
-        (read_mbpp, {"code": "def f():\n    pass", "test_list": ["assert f() == EXPECTED"]}),
+        (read_leetcode, {"functional": LOST_HELPER}),
+        (read_mbpp, {"code": "def f(): 1", "test_list": ["assert f() == E"]}),
         (read_mbpp_plus, {"code": "def f(): 1", "test_list": ["f()"], "test": "assert f() == E"}),
-        (read_humaneval, {"prompt": "def f():\n", "entry_point": "f", "test": "check = E"}),
+        (read_humaneval, {"prompt": "def f():\n", "entry_point": "f", "test": LOST_CONSTANT}),
     ],
-)  # fmt: skip
+)
 def test_tests_that_use_what_nothing_defines_are_bad_rows(read, row):
     with pytest.raises(BadRow, match="which nothing defines"):
         read(row, name="p")
@@ -163,6 +167,7 @@ def check(c, *rest, flag=None, **kw):
             print(first, others)
     for i, (k, v) in enumerate({}): print(i, k, v, lambda z: z)
     del k
+    assert c() == 1
     return j, sqrt, total, __name__, Counter, defaultdict
 check(Solution().f)
 """

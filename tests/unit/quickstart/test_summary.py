@@ -39,3 +39,11 @@ def test_the_tables_have_sample_counts_and_shares_that_add_up(tmp_path):
     assert "2 steps, median 10.0 s" in shown
     for share in ("20%", "10%", "60%", "40%", "50%"):
         assert share in shown
+
+
+def test_responses_may_contain_any_line_separator(tmp_path):
+    """verl writes them unescaped."""
+    row = {"input": "p\u2028\x85\x0c", "output": "a\u2029b", "score": 1}
+    text = json.dumps(row, ensure_ascii=False)
+    (tmp_path / "0.jsonl").write_text(f"{text}\n{text}\n", encoding="utf-8")
+    assert read_scores(tmp_path / "0.jsonl") == {row["input"]: [1.0, 1.0]}

@@ -4,6 +4,8 @@ import asyncio
 import inspect
 import json
 
+import numpy
+import pyarrow
 import pytest
 
 from verl_pipeline.rewards import code
@@ -80,7 +82,7 @@ def test_a_broken_sandbox_is_infrastructure(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source": "nothing"}, "no such reader; use one of apps"),
+        ({"source": "nothing"}, "no reader for .nothing.; use one of apps"),
         ({"tests": "{"}, "ground_truth of taco sum: not valid JSON"),
         ({"selection": "some"}, "selection='some': must be 'deepcoder'"),
         ({"tier": "docker"}, "no isolation tier 'docker'"),
@@ -106,3 +108,47 @@ def test_a_draft_in_reasoning_that_the_template_opened_is_no_answer():
     assert score_response(draft)["verdict"] == "accepted"
     assert score_response(draft, prefix="<think>\n")["verdict"] == "no_code"
     assert score_response(f"{draft}</think>\n{RIGHT}", prefix="<think>\n")["verdict"] == "accepted"
+
+
+def test_tests_may_be_values_of_any_library():
+    tests = json.loads(TESTS)
+    arrays = {key: numpy.array(value, dtype=object) for key, value in tests.items()}
+    for value in (tests, arrays, repr(tests), TESTS.encode(), pyarrow.scalar(tests)):
+        assert score_response(RIGHT, tests=value)["verdict"] == "accepted"
+        assert score_response(HALF, tests=value)["verdict"] == "wrong_answer"
+
+
+def test_tests_that_are_no_text_are_read_once():
+    tests = {"inputs": ["1\n"] * 3, "outputs": ["1"] * 3, "n": [0]}
+    code._read_problem.cache_clear()
+    for _ in range(3):
+        code._read_problem("taco", code._freeze({**tests, "n": list(tests["n"])}), "all", "x")
+    assert code._read_problem.cache_info().misses == 1
+    code._read_problem("taco", code._freeze({**tests, "outputs": ["2"] * 3}), "all", "x")
+    assert code._read_problem.cache_info().misses == 2
+
+
+def test_a_row_of_livecodebench_is_graded_as_text_and_as_a_struct():
+    row = {
+        "public_test_cases": json.dumps(
+            [{"input": "1 2", "output": "3", "testtype": "stdin"}],
+        ),
+        "private_test_cases": "[]",
+        "metadata": "{}",
+    }
+    for value in (row, json.dumps(row)):
+        assert score_response(RIGHT, tests=value, source="livecodebench")["score"] == 1.0
+
+
+def test_extra_information_may_be_text():
+    for extra in (None, "", '{"name": "sum"}', {"name": "sum", "tools": object()}):
+        result = asyncio.run(code.compute_score("taco", RIGHT, TESTS, extra, workers=1))
+        assert result["verdict"] == "accepted"
+
+
+def test_the_error_of_a_bad_row_is_one_line_with_the_rows_name():
+    tests = json.dumps({"inputs": ["1"], "outputs": []})
+    for value in (tests, json.loads(tests), {"inputs\n": "\n"}):
+        with pytest.raises(ValueError, match="^ground_truth of taco sum: ") as caught:
+            score_response(RIGHT, tests=value)
+        assert "\n" not in str(caught.value)

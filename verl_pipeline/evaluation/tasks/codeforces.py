@@ -6,7 +6,6 @@ examples do not count as public tests (``Problem.public``) although the prompt s
 also the hidden tests, so a vote that used them would know the verdicts.
 """
 
-import ast
 import collections
 
 from verl_pipeline.evaluation.data import DataFinder, HubFiles, Row
@@ -27,6 +26,7 @@ from verl_pipeline.evaluation.tasks._prompts import (
 )
 from verl_pipeline.evaluation.tasks._rows import read_items
 from verl_pipeline.grading.readers import read_codeforces
+from verl_pipeline.grading.readers.row_values import is_blank, parse_list
 
 _BLOG = "DeepCoder blog post, April 2025"
 _SAMPLES = "sample tests only, like ours: 378 of 408 problems have a single one"
@@ -54,9 +54,7 @@ def load_problems(finder: DataFinder) -> TaskData:
 def _make_item(number: int, row: Row) -> TaskItem:
     name = str(row.get("problem_id") or f"row-{number}")
     statement = row.get("problem") or _format_statement(row)
-    tests = row.get("tests") or [
-        {"input": test_input, "output": output} for test_input, output in row["examples"]
-    ]
+    tests = row["tests"] if not is_blank(row.get("tests")) else _read_examples(row)
     rating = row.get("rating")
     tags = (
         {"rating": f"{int(rating) // 400 * 400}-{int(rating) // 400 * 400 + 399}"} if rating else {}
@@ -82,14 +80,22 @@ def _format_statement(row: Row) -> str:
     parts += [f"Note:\n{row['note']}"] if row.get("note") else []
     examples = [
         f"Example input:\n{test_input}\nExample output:\n{output}"
-        for test_input, output in row["examples"]
+        for test_input, output in map(dict.values, _read_examples(row))
     ]
     return "\n\n".join([*parts, *examples])
 
 
+def _read_examples(row: Row) -> list[dict[str, str]]:
+    """Return CodeElo's examples, pairs of input and output, as test cases."""
+    pairs = [
+        parse_list(pair, "an example as a pair")
+        for pair in parse_list(row["examples"], "examples as a list of pairs")
+    ]
+    return [{"input": test_input, "output": output} for test_input, output in pairs]
+
+
 def _parse_tags(row: Row) -> list[str]:
-    tags = row.get("tags") or []
-    return list(ast.literal_eval(tags)) if isinstance(tags, str) else list(tags)
+    return [] if is_blank(row.get("tags")) else parse_list(row["tags"], "tags as a list")
 
 
 TASK = Task(

@@ -19,6 +19,7 @@ from verl_pipeline.evaluation.tasks._prompts import (
 from verl_pipeline.evaluation.tasks._rows import read_items
 from verl_pipeline.grading import Problem
 from verl_pipeline.grading.readers import read_mbpp
+from verl_pipeline.grading.readers.row_values import parse_list
 
 TEST_IDS = range(11, 511)
 SANITIZED = ["mbpp_sanitized", "sanitized-mbpp"]
@@ -28,10 +29,11 @@ SANITIZED_HUB = HubFiles("google-research-datasets/mbpp", ("sanitized/*.parquet"
 def make_item(row: Row, problem: Problem) -> TaskItem:
     """Make a problem from a row of MBPP, with EvalPlus's prompt."""
     text = str(row.get("prompt") or row["text"]).strip()
+    first_test = parse_list(row["test_list"], "test_list as a list of text")[0]
     return TaskItem(
         id=str(row["task_id"]),
         messages=make_conversation(
-            f'{SELF_CONTAINED_INSTRUCTION}\n```\n"""\n{text}\n{row["test_list"][0]}\n"""\n```\n'
+            f'{SELF_CONTAINED_INSTRUCTION}\n```\n"""\n{text}\n{first_test}\n"""\n```\n'
         ),
         problem=problem,
         prefill=SELF_CONTAINED_PREFILL,

@@ -1,48 +1,61 @@
-"""A parquet file in verl's schema, graded as in training: a run's validation set.
+"""Parquet files in verl's schema, graded as in training: a run's validation set.
 
-Options: ``file``, the path; ``source``, the name of a reader, if ``data_source`` is not one;
-``grader=math``, if ``ground_truth`` is an answer instead of tests. The split is ``validation``: a
-run may choose checkpoints on its validation set.
+Options: ``file``, as in ``data.val_files``: a path, a pattern such as ``DIR/*.parquet``, or a list
+of them; ``source``, the name of a reader, if ``data_source`` is not one; ``grader=math``, if
+``ground_truth`` is an answer instead of tests. The split is ``validation``: a run may choose
+checkpoints on its validation set.
 """
 
 import functools
-from pathlib import Path
+import itertools
+from collections.abc import Sequence
 
-from verl_pipeline.evaluation.data import DataFinder, DataNotFound, Row, read_rows
+from verl_pipeline.evaluation.data import (
+    DataFinder,
+    DataNotFound,
+    Row,
+    find_named_files,
+    read_rows,
+)
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.task import SamplingParameters, Task, TaskData, TaskItem
 from verl_pipeline.evaluation.tasks._prompts import CODE_PREFILL
 from verl_pipeline.evaluation.tasks._rows import read_items
-from verl_pipeline.grading.readers import READERS, BadRow
+from verl_pipeline.grading.readers import READERS, BadRow, read_problem
+from verl_pipeline.grading.readers.row_values import parse_list, parse_object, read_extra_info
 
 
 def load_problems(
-    finder: DataFinder, file: str = "", source: str = "", grader: str = "code"
+    finder: DataFinder, file: str | Sequence[str] = "", source: str = "", grader: str = "code"
 ) -> TaskData:
-    """Load all rows of ``file``.
+    """Load all rows of the files that ``file`` names.
 
     Raises:
         DataNotFound: there is no such file.
         BadSetting: ``grader`` is neither ``code`` nor ``math``.
     """
-    if not file or not Path(file).is_file():
+    if not file:
         raise DataNotFound(
-            f"options.parquet.file={file!r}: no such file; name a parquet file in verl's schema "
-            "(the run's data.val_files)"
+            "options.parquet.file is empty: name a parquet file in verl's schema (the run's "
+            "data.val_files)"
         )
+    files = find_named_files(file, "options.parquet.file")
     if grader not in ("code", "math"):
         raise BadSetting(f"options.parquet.grader={grader!r}: must be 'code' or 'math'")
     return read_items(
-        read_rows(Path(file)), file, functools.partial(_make_item, source=source, grader=grader)
+        itertools.chain.from_iterable(map(read_rows, files)),
+        ", ".join(map(str, files)),
+        functools.partial(_make_item, source=source, grader=grader),
     )
 
 
 def _make_item(number: int, row: Row, *, source: str, grader: str) -> TaskItem:
-    name = str((row.get("extra_info") or {}).get("name") or f"row-{number}")
+    name = str(read_extra_info(row.get("extra_info")).get("name") or f"row-{number}")
     messages = tuple(
-        {"role": message["role"], "content": message["content"]} for message in row["prompt"]
+        {"role": message["role"], "content": message["content"]}
+        for message in parse_list(row["prompt"], "prompt as a list of messages")
     )
-    truth = row["reward_model"]["ground_truth"]
+    truth = parse_object(row["reward_model"], "reward_model as an object")["ground_truth"]
     tags = {"source": str(row["data_source"])}
     if grader == "math":
         return TaskItem(
@@ -57,7 +70,7 @@ def _make_item(number: int, row: Row, *, source: str, grader: str) -> TaskItem:
     return TaskItem(
         name,
         messages,
-        problem=READERS[reader](truth, name=name, source=reader),
+        problem=read_problem(reader, truth, name=name),
         prefill=CODE_PREFILL,
         tags=tags,
     )

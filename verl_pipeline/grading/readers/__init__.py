@@ -1,17 +1,18 @@
 """Readers: one function per source that turns a row, as published, into a :class:`Problem`.
 
 Invariants:
-* A row that cannot be read raises a :class:`BadRow` with the cause; it never becomes a problem with
-  fewer tests.
+* A row is read with all of its tests, or it raises a :class:`BadRow` with the cause.
+* Everything that reads rows (rewards, evaluation, ``verl-pipeline grade``, the recipe) reads their
+  tests here, so that a row that one of them takes all of them take.
 * Readers neither select nor drop tests, and they keep all function names.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from verl_pipeline.grading.problem import Problem
 from verl_pipeline.grading.readers.assert_readers import (
     read_humaneval,
-    read_kodcode,
     read_leetcode,
     read_mbpp,
     read_mbpp_plus,
@@ -23,6 +24,9 @@ from verl_pipeline.grading.readers.pair_readers import (
     read_primeintellect,
     read_taco,
 )
+from verl_pipeline.grading.readers.pytest_reader import read_kodcode
+
+_MAX_CAUSE_CHARACTERS = 500
 
 READERS: dict[str, Callable[..., Problem]] = {
     "apps": read_taco,
@@ -39,6 +43,28 @@ READERS: dict[str, Callable[..., Problem]] = {
     "taco": read_taco,
 }
 
+
+def read_problem(source: str, tests: Any, *, name: str, **settings: Any) -> Problem:
+    """Read the tests of a row by the reader of ``source``; ``settings`` are fields of the problem.
+
+    Args:
+        tests: the tests as the source publishes them, or the row that holds them; as text (JSON or
+            the ``repr`` of a Python value), or as values of any library.
+
+    Raises:
+        BadRow: there is no such reader, or it cannot read the tests; the message is one line.
+    """
+    if source not in READERS:
+        raise BadRow(f"no reader for {source!r}; use one of {', '.join(sorted(READERS))}")
+    try:
+        return READERS[source](tests, name=name, source=source, **settings)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        cause = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    except (RecursionError, MemoryError):
+        cause = "the tests are nested too deeply"
+    raise BadRow(" ".join(cause.split())[:_MAX_CAUSE_CHARACTERS])
+
+
 __all__ = [
     "READERS",
     "BadRow",
@@ -50,5 +76,6 @@ __all__ = [
     "read_mbpp",
     "read_mbpp_plus",
     "read_primeintellect",
+    "read_problem",
     "read_taco",
 ]

@@ -1,23 +1,31 @@
-"""Sources whose tests are Python with asserts: HumanEval(+), MBPP(+), LeetCode, KodCode.
+"""Sources whose tests are Python with asserts: HumanEval(+), MBPP(+), LeetCode.
 
 The tests run in a process of their own, where the names they use are calls into the candidate's
 process.
+
+Invariant: every assert of a row may run, and the tests use the candidate; otherwise a program could
+pass without them, and the row is refused.
 """
 
 import ast
-import functools
-import re
-import sys
 from typing import Any
 
 from verl_pipeline.grading.problem import AssertTest, Problem, find_syntax_error
 from verl_pipeline.grading.readers.bad_row import BadRow
 from verl_pipeline.grading.readers.leetcode_nodes import NODE_NAMES, NODES_PRELUDE
-from verl_pipeline.grading.readers.pair_readers import parse_json
-from verl_pipeline.grading.readers.test_names import find_defined_names, find_used_names
+from verl_pipeline.grading.readers.reachable_asserts import TestScript, parse_script
+from verl_pipeline.grading.readers.row_values import (
+    is_blank,
+    is_missing,
+    make_plain,
+    parse_container,
+    parse_list,
+    parse_object,
+    read_text,
+    shorten_integers,
+)
+from verl_pipeline.grading.readers.test_names import find_own_names, refuse_unknown_names
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
-
-_SOLUTION_IMPORT = re.compile(r"^\s*from\s+solution\s+import\s+(?P<names>.+?)\s*$", re.MULTILINE)
 
 
 def read_humaneval(
@@ -27,24 +35,24 @@ def read_humaneval(
 
     Fields: ``prompt``, ``entry_point`` and ``test``, which defines ``check(candidate)``.
     """
-    row = parse_json(row)
+    row = parse_object(row, "a row with prompt, test and entry_point")
     name = name or str(row.get("task_id", "?"))
-    for field in ("prompt", "test", "entry_point"):
-        if not row.get(field):
-            raise BadRow(f"{source}/{name}: no {field}")
-    tests = _check_syntax(f"{row['test']}\n\ncheck({row['entry_point']})\n", f"{source}/{name}")
+    prelude, tests, entry_point = (
+        _read_field(row, field) for field in ("prompt", "test", "entry_point")
+    )
+    if not entry_point.isidentifier():
+        raise BadRow(f"entry_point {entry_point!r} is no name of a function")
+    tests = f"{tests}\n\ncheck({entry_point})\n"
+    _check_use_of_candidate(parse_script(tests))
     # Only the entry point is the candidate's: the tests use helper functions as the prompt defines
     # them, even if the candidate redefines them.
-    test = AssertTest(tests, (row["entry_point"],))
-    prelude = row["prompt"]
+    test = AssertTest(tests, (entry_point,))
     # A prompt that ends with a signature, or with a comment below it, has no function body yet.
     if find_syntax_error(prelude):
         prelude = f"{prelude.rstrip()}\n    pass\n"
     if find_syntax_error(prelude) is None:  # otherwise Problem says so
-        _refuse_unknown_names(tests, test.names, prelude, f"{source}/{name}")
-    return Problem(
-        name, source, (test,), entry_point=row["entry_point"], prelude=prelude, **settings
-    )
+        refuse_unknown_names(tests, test.names, prelude)
+    return Problem(name, source, (test,), entry_point=entry_point, prelude=prelude, **settings)
 
 
 def read_mbpp(
@@ -52,19 +60,25 @@ def read_mbpp(
 ) -> Problem:
     """Read a row of MBPP, in full or sanitized form.
 
-    Fields: ``test_list``, and ``test_setup_code`` or ``test_imports``.
+    Fields: ``test_list``, ``challenge_test_list`` (11 rows of 974 have one), and
+    ``test_setup_code`` or ``test_imports``.
     """
-    row = parse_json(row)
+    row = parse_object(row, "a row with test_list")
     name = name or str(row.get("task_id", "?"))
-    asserts = row.get("test_list")
+    asserts = _read_lines(row, "test_list")
     if not asserts:
-        raise BadRow(f"{source}/{name}: no test_list")
-    setup = [row.get("test_setup_code") or "", *(row.get("test_imports") or [])]
-    tests = [_check_syntax("\n".join([*setup, line]), f"{source}/{name}") for line in asserts]
+        raise BadRow("no test_list")
+    asserts += _read_lines(row, "challenge_test_list")
+    setup = [_read_optional_text(row, "test_setup_code"), *_read_lines(row, "test_imports")]
+    tests = ["\n".join([*setup, line]) for line in asserts]
+    scripts = [parse_script(test) for test in tests]
     settings.setdefault("prelude", IMPORTS_PRELUDE)
     text = "\n".join([*setup, *asserts])
-    names = _find_own_names(text, row.get("code") or "", settings["prelude"])
-    _refuse_unknown_names(text, names, settings["prelude"], f"{source}/{name}")
+    names = find_own_names(text, _read_optional_text(row, "code"), settings["prelude"])
+    for line, script in zip(asserts, scripts, strict=True):
+        if not script.names & set(names):
+            raise BadRow(f"a test calls none of the program's functions: {line[:80]!r}")
+    refuse_unknown_names(text, names, settings["prelude"])
     return Problem(name, source, tuple(AssertTest(test, names) for test in tests), **settings)
 
 
@@ -75,17 +89,16 @@ def read_mbpp_plus(
 
     Its ``test`` is one script that calls the function with each of a list of inputs.
     """
-    row = parse_json(row)
+    row = parse_object(row, "a row with test and test_list")
     name = name or str(row.get("task_id", "?"))
-    for field in ("test", "test_list"):
-        if not row.get(field):
-            raise BadRow(f"{source}/{name}: no {field}")
+    tests = _read_field(row, "test")
+    asserts = _check_syntax("\n".join(_read_lines(row, "test_list")), f"{source}/{name}")
     settings.setdefault("prelude", IMPORTS_PRELUDE)
-    text = _check_syntax(row["test"], f"{source}/{name}")
-    asserts = _check_syntax("\n".join(row["test_list"]), f"{source}/{name}")
-    names = _find_own_names(asserts, row.get("code") or "", settings["prelude"])
-    _refuse_unknown_names(text, names, settings["prelude"], f"{source}/{name}")
-    return Problem(name, source, (AssertTest(text, names),), **settings)
+    names = find_own_names(asserts, _read_optional_text(row, "code"), settings["prelude"])
+    if not parse_script(tests).names & set(names):
+        raise BadRow("the tests call none of the functions that test_list calls")
+    refuse_unknown_names(tests, names, settings["prelude"])
+    return Problem(name, source, (AssertTest(tests, names),), **settings)
 
 
 def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings: Any) -> Problem:
@@ -93,35 +106,46 @@ def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings
 
     Its ``functional`` has ``def check(candidate): ...`` and ``check(Solution().method)``.
     """
-    if isinstance(tests, str) and tests.lstrip().startswith("{"):
-        tests = parse_json(tests)
-    text = tests.get("functional") if isinstance(tests, dict) else tests
-    if not text:
-        raise BadRow(f"{source}/{name}: no functional tests")
-    _check_syntax(text, f"{source}/{name}")
-    uses_nodes = not find_used_names(text).keys().isdisjoint(NODE_NAMES)
+    value = make_plain(tests)
+    # Text that is no object is the script itself, unless it is such text within text.
+    if not isinstance(value, str | bytes) or value.lstrip()[:1] in tuple('{"') + (b"{", b'"'):
+        try:
+            value = parse_container(value, "an object with functional tests")
+        except BadRow:
+            if not isinstance(value, str | bytes) or value.lstrip()[:1] in ("{", b"{"):
+                raise
+    if isinstance(value, list):
+        raise BadRow("expected an object with functional tests, found a list")
+    text = _read_field(value if isinstance(value, dict) else {"functional": value}, "functional")
+    script = parse_script(text)
+    if "Solution" not in script.names:
+        raise BadRow("the functional tests do not use Solution")
+    _check_use_of_candidate(script)
+    uses_nodes = not script.names.isdisjoint(NODE_NAMES)
     settings.setdefault("prelude", IMPORTS_PRELUDE + NODES_PRELUDE * uses_nodes)
-    _refuse_unknown_names(text, ("Solution",), settings["prelude"], f"{source}/{name}")
+    refuse_unknown_names(text, ("Solution",), settings["prelude"])
     return Problem(name, source, (AssertTest(text, ("Solution",)),), **settings)
 
 
-def read_kodcode(tests: str, *, name: str, source: str = "kodcode", **settings: Any) -> Problem:
-    """Read pytest functions that import the candidate's names from ``solution``."""
-    imports = _SOLUTION_IMPORT.findall(tests or "")
-    if not imports:
-        raise BadRow(f"{source}/{name}: the tests import nothing from solution")
-    names = tuple(
-        part.strip() for line in imports for part in line.strip("()").split(",") if part.strip()
-    )
-    body = _check_syntax(_SOLUTION_IMPORT.sub("", tests), f"{source}/{name}")
-    functions = [node.name for node in ast.parse(body).body if isinstance(node, ast.FunctionDef)]
-    test_functions = [function for function in functions if function.startswith("test")]
-    if not test_functions:
-        raise BadRow(f"{source}/{name}: no test function")
-    asserts = (
-        AssertTest(f"{body}\n\n{function}()\n", names, objects=True) for function in test_functions
-    )
-    return Problem(name, source, tuple(asserts), **settings)
+def _read_field(row: dict[str, Any], field: str) -> str:
+    text = read_text(row.get(field), field)
+    if not text.strip():
+        raise BadRow(f"no {field}")
+    return shorten_integers(text)
+
+
+def _read_optional_text(row: dict[str, Any], field: str) -> str:
+    return "" if is_missing(row.get(field)) else shorten_integers(read_text(row[field], field))
+
+
+def _read_lines(row: dict[str, Any], field: str) -> list[str]:
+    """Return a field that is a list of texts; a missing one is empty."""
+    if is_blank(row.get(field)):
+        return []
+    return [
+        shorten_integers(read_text(line, f"{field}[{index}]"))
+        for index, line in enumerate(parse_list(row[field], f"{field} as a list of text"))
+    ]
 
 
 def _check_syntax(text: str, problem_name: str) -> str:
@@ -130,49 +154,13 @@ def _check_syntax(text: str, problem_name: str) -> str:
     return text
 
 
-def _find_own_names(text: str, reference: str, prelude: str) -> tuple[str, ...]:
-    """Return the names of ``text`` that the reference solution defines.
-
-    Without a reference solution, all names that nothing else defines.
-    """
-    used = find_used_names(text)
-    if reference and find_syntax_error(reference) is None:
-        top_level = ast.Module(ast.parse(reference).body, [])
-        return tuple(name for name in used if name in _find_top_level_names(top_level))
-    known = {*(find_defined_names(text) or ()), *(_find_prelude_names(prelude) or ())}
-    return tuple(name for name in used if name not in known)
-
-
-def _find_top_level_names(module: ast.Module) -> set[str]:
-    """Return the functions, classes and constants of a module, but not what it imports."""
-    names = set()
-    for node in module.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            names |= find_defined_names(ast.unparse(node)) or set()
-    return names
-
-
-def _refuse_unknown_names(text: str, names: tuple[str, ...], prelude: str, problem: str) -> None:
-    """Raise BadRow if the tests use a name that neither they nor the program can define."""
-    defined, lent = find_defined_names(text), _find_prelude_names(prelude)
-    if defined is None or lent is None:
-        return
-    known = {*names, *defined, *lent}
-    if unknown := [name for name in find_used_names(text) if name not in known]:
-        raise BadRow(f"{problem}: the tests use {', '.join(unknown)}, which nothing defines")
-
-
-@functools.lru_cache(maxsize=64)
-def _find_prelude_names(prelude: str) -> frozenset[str] | None:
-    """Return the names that a prelude defines; None if they cannot be known."""
-    rest = prelude.removeprefix(IMPORTS_PRELUDE)
-    names = find_defined_names(rest)
-    if names is None or rest == prelude:
-        return names
-    scope: dict[str, Any] = {}
-    limit = sys.getrecursionlimit()
-    exec(IMPORTS_PRELUDE, scope)  # our own text
-    sys.setrecursionlimit(limit)
-    return names | scope.keys()
+def _check_use_of_candidate(script: TestScript) -> None:
+    """Refuse ``check(candidate)`` that does not use its argument, or is not defined."""
+    functions = [node for node in script.tree.body if isinstance(node, ast.FunctionDef)]
+    checks = [function for function in functions if function.name == "check"]
+    if not checks:
+        raise BadRow("the tests define no function check(candidate)")
+    parameters = [argument.arg for argument in checks[-1].args.args]
+    used = {node.id for node in ast.walk(checks[-1]) if isinstance(node, ast.Name)}
+    if not used & set(parameters[:1]):
+        raise BadRow("check(candidate) does not use its argument")

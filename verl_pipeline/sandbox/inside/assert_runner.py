@@ -21,6 +21,7 @@ import traceback
 import types
 from collections.abc import Iterator
 
+import answer_clock
 import channel_peer
 import library_values
 import record_table
@@ -57,7 +58,7 @@ class ProgramClient(channel_peer.Peer):
     """Sends requests to the program's process.
 
     Args:
-        descriptor: of a socket.
+        descriptor: of a socket; the next one is that of a clock (:mod:`answer_clock`).
         records: a :class:`.record_table.RecordTable`.
         request: of the run: ``names`` of the program that the tests use; ``objects``, whether any
             answer may be an object of the program's own classes, otherwise only the call of one of
@@ -73,6 +74,7 @@ class ProgramClient(channel_peer.Peer):
     def __init__(self, descriptor, records, request, module):
         channel = socket.socket(fileno=descriptor)
         super().__init__(channel, records, ("tests", module), request["max_bytes"])
+        self._clock = descriptor + 1
         self._names, self._objects = request["names"], request["objects"]
         self._may_be_object = self._objects
         self._raised = []
@@ -154,10 +156,15 @@ class ProgramClient(channel_peer.Peer):
         self.no_answer = self.no_answer or TESTS_CANNOT_CROSS
         raise NoAnswer(f"the tests send the program {reason}, which cannot cross")
 
+    def send_text(self, text):
+        with answer_clock.awaiting(self._clock):
+            super().send_text(text)
+
     def receive_message(self):
-        while (message := super().receive_message())[0] == "output":
-            _output, descriptor, text = message
-            (sys.stderr if descriptor == 2 else sys.stdout).write(text)
+        with answer_clock.awaiting(self._clock):
+            while (message := super().receive_message())[0] == "output":
+                _output, descriptor, text = message
+                (sys.stderr if descriptor == 2 else sys.stdout).write(text)
         return message
 
     def answer_request(self, kind, *content):

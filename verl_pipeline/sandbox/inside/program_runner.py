@@ -6,40 +6,35 @@ judge, all output is untrusted data, and the exit code alone decides no verdict.
 Invariants:
 * The program sees what it would see as ``python3 solution.py``: ``__main__``, standard streams that
   are files, and none of the jail's modules.
-* The process ends as Python ends one: it joins threads, runs exit functions and flushes streams.
+* The process ends as Python ends one (:mod:`interpreter_end`).
 """
 
-import atexit
 import builtins
-import contextlib
 import os
 import symtable
 import sys
-import threading
-import traceback
 import types
 
 import value_codec
-from exit_codes import NO_FUNCTION, NO_SYNTAX, NO_VALUE, RAISED
+from exit_codes import NO_FUNCTION, NO_VALUE, RAISED
+from interpreter_end import compute_exit_code, end_process, report_exception
 
 # Modules that have executed a prelude already, with the limit of recursion it set, by its text.
 _preloaded_preludes: dict = {}
 
 
 def run_main(prelude, source):
-    """Run the program as ``__main__``; return the exit code."""
+    """Run the program as ``__main__`` and end the process."""
     code = 0
     try:
         _execute_program(prelude, source)
-    except SystemExit as error:
-        code = _get_exit_code(error)
-    except BaseException:
-        code = _print_exception()
-    return _finish_process(code)
+    except BaseException as error:
+        code = report_exception(error)
+    end_process(code)
 
 
 def run_calls(prelude, source, entry_point, arguments_list, result):
-    """Call ``entry_point`` with each of ``arguments_list``, in order; return the exit code.
+    """Call ``entry_point`` with each of ``arguments_list``, in order, and end the process.
 
     Each returned value is encoded and written to descriptor ``result`` at once, as one line.
     """
@@ -50,35 +45,35 @@ def run_calls(prelude, source, entry_point, arguments_list, result):
             function = program.find_function(entry_point)
             if function is None:
                 print(f"no function {entry_point!r}", file=sys.stderr)
-                return _finish_process(NO_FUNCTION)
+                end_process(NO_FUNCTION)
             returned = function(*value_codec.decode_value(arguments))
             try:
                 data = value_codec.encode_value(returned).encode()
             except value_codec.ValueRefused as error:
                 print(error, file=sys.stderr)
-                return _finish_process(NO_VALUE)
+                end_process(NO_VALUE)
             data += b"\n"
             while data:
                 data = data[os.write(result, data) :]
     except SystemExit as error:
         # Even exit(0) is a failure here, because the function has not returned.
-        code = _get_exit_code(error) or RAISED
-    except BaseException:
-        code = _print_exception()
-    return _finish_process(code)
+        code = compute_exit_code(error) or RAISED
+    except BaseException as error:
+        code = report_exception(error)
+    end_process(code)
 
 
 def use_program(prelude, source, action):
-    """Load the program and call ``action(program)``; return the exit code."""
+    """Load the program, call ``action(program)`` and end the process."""
     code = 0
     try:
         action(LoadedProgram(prelude, source))
     except SystemExit as error:
         # Even exit(0) is a failure here, because the program was not to end.
-        code = _get_exit_code(error) or RAISED
-    except BaseException:
-        code = _print_exception()
-    return _finish_process(code)
+        code = compute_exit_code(error) or RAISED
+    except BaseException as error:
+        code = report_exception(error)
+    end_process(code)
 
 
 def preload_prelude(prelude):
@@ -174,31 +169,3 @@ class LoadedProgram:
             return False
         symbol = table.lookup(name)
         return symbol.is_assigned() or symbol.is_imported()
-
-
-def _get_exit_code(error):
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code & 0xFF
-    print(error.code, file=sys.stderr)
-    return 1
-
-
-def _print_exception():
-    """Print the exception as Python does, without the frames of this file; return the exit code."""
-    _type, error, trace = sys.exc_info()
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    with contextlib.suppress(BaseException):
-        traceback.print_exception(error.with_traceback(trace))
-    return NO_SYNTAX if trace is None and isinstance(error, SyntaxError) else RAISED
-
-
-def _finish_process(code):
-    for step in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
-        try:
-            step()
-        except BaseException:
-            code = code or _print_exception()
-    return code

@@ -10,29 +10,33 @@ Invariants:
 
 import array
 import contextlib
+import functools
 import json
 import os
 import select
 import signal
 import socket
+import sys
 import time
 import traceback
 
+import answer_clock
 import assert_runner
 import call_server
 import confinement
 import exit_codes
 import process_setup
 import program_runner
+import pytest_runner
 import usage_meter
 
 MAX_PACKET_BYTES = 1 << 16
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
-    "assert_runner call_server channel_peer confinement exit_codes library_values messages "
-    "process_setup program_runner record_table remote_errors remote_objects solution_module "
-    "supervisor syscalls "
-    "usage_meter value_codec warm_interpreter"
+    "answer_clock assert_runner call_server channel_peer confinement exit_codes interpreter_end "
+    "library_values messages process_setup program_runner pytest_runner record_table "
+    "remote_errors remote_objects solution_module supervisor syscalls usage_meter value_codec "
+    "warm_interpreter"
 ).split()
 # Seconds between two measurements of a running program, and before the first: most programs have
 # ended by then.
@@ -44,9 +48,10 @@ _CONFINED_MARK = b"confined"
 class Supervisor:
     """Answers requests to run a program, one at a time.
 
-    A request has ``kind`` (``stdin``, ``call``, ``serve`` or ``asserts``), ``fresh`` (whether it is
-    the program's first run), ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``, ``output``, and
-    descriptors: source, standard input, output and error, and for all kinds but ``stdin`` one more.
+    A request has ``kind`` (``stdin``, ``call``, ``serve``, ``asserts`` or ``pytest``), ``fresh``
+    (whether it is the program's first run), ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``,
+    ``output``, and descriptors: source, standard input, output and error, for all kinds but
+    ``stdin`` one more, and for the last three a clock (:mod:`answer_clock`).
     """
 
     def __init__(self, control, settings):
@@ -72,12 +77,16 @@ class Supervisor:
 
         Returns None if the judge has closed the socket.
         """
+        if request["kind"] == "pytest":
+            pytest_runner.preload_pytest()
         self.empty_scratch(request["fresh"])
         if self.settings["namespaces"]:
             confinement.reset_process_ids()
         read_end, write_end = os.pipe()
         start = time.monotonic()
-        meter = usage_meter.UsageMeter(start)
+        meter = usage_meter.UsageMeter(
+            start, _make_turn_reader(request["kind"], descriptors, start)
+        )
         program = os.fork()
         if program == 0:
             os.close(read_end)
@@ -109,6 +118,8 @@ class Supervisor:
         cpu = max(0.0, cpu - float(setup_cpu))  # confining it does not count as its own time
         if why is None and cpu > request["cpu_s"]:
             why = "cpu"
+        if why is None and status == -signal.SIGSEGV and memory >= request["memory"]:
+            why = "memory"  # its stack could not grow any more
         return {"exit": status, "why": why, "cpu_s": cpu, "wall_s": wall, "memory": memory}
 
     def empty_scratch(self, fresh):
@@ -145,9 +156,11 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.setsid()
             os.chdir(self.scratch)
-            source_file, stdin, stdout, stderr, *extra = descriptors
+            source_file, stdin, stdout, stderr, *extras = descriptors
+            if request["kind"] == "serve":
+                del extras[1:]  # the clock is the tests'
             program = json.loads(os.pread(source_file, os.fstat(source_file).st_size, 0))
-            if request["kind"] != "asserts":  # trusted tests do not fill the memory
+            if request["kind"] not in ("asserts", "pytest"):  # trusted tests do not fill the memory
                 confinement.prefer_for_oom_kill()
             processes = self.settings["processes"]
             if not self.settings["namespaces"]:
@@ -164,9 +177,7 @@ class Supervisor:
                 self.settings["files"],
             )
             confinement.install_seccomp_filter(self.settings["filter"])
-            ready = process_setup.prepare_streams(
-                stdin, stdout, stderr, extra[0] if extra else None, ready
-            )
+            ready = process_setup.prepare_streams(stdin, stdout, stderr, extras, ready)
             process_setup.hide_jail_modules(JAIL_MODULES)
             os.write(ready, _CONFINED_MARK + b" %f" % time.process_time())
             os.close(ready)
@@ -189,6 +200,8 @@ class Supervisor:
             return program_runner.run_calls(prelude, source, request["entry_point"], arguments, 3)
         if kind == "serve":
             return call_server.serve_calls(prelude, source, 3, request)
+        if kind == "pytest":
+            return pytest_runner.run_pytest(source, 3, request, **json.loads(sys.stdin.read()))
         return assert_runner.run_asserts(prelude, source, 3, request)
 
     def watch_program(self, meter, program_pidfd, request):
@@ -249,6 +262,16 @@ class Supervisor:
         for pid in confinement.list_descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _make_turn_reader(kind, descriptors, start):
+    """Return how a run's turns are read, for :class:`usage_meter.UsageMeter`."""
+    if kind not in ("serve", "asserts", "pytest"):
+        return None
+    read_awaited_seconds = functools.partial(answer_clock.read_awaited_seconds, descriptors[-1])
+    if kind == "serve":
+        return read_awaited_seconds
+    return lambda now: now - start - read_awaited_seconds(now)
 
 
 def receive_request(channel):
