@@ -6,13 +6,18 @@ Invariants:
 * What is far longer than the expected value is refused before it is parsed.
 """
 
+import itertools
 from typing import Any
 
-from verl_pipeline.sandbox.inside.value_codec import ValueRefused, decode_value, encode_value
+from verl_pipeline.sandbox.inside.value_codec import ValueRefused, decode_value
 
-# A value that matches has at most 16 times as many characters as the expected one: the longest for
-# `1, ` is `["c", ["0x1.0000000000000p+0", "-0x0.0p+0"]], `, the complex number 1.
-MAX_RATIO, ROOM_BYTES = 32, 1 << 20
+# Results up to this length are always parsed.
+ROOM_BYTES = 1 << 20
+# Of a part: brackets and a tag; the longest of an integer's types, complex; and an integer that
+# equals a float, which has at most 256 hexadecimal digits.
+_PART_BYTES = 320
+# A character outside of the Basic Multilingual Plane takes two escapes of JSON.
+_CHARACTER_BYTES = 12
 
 
 class ReturnedSet(list):
@@ -27,14 +32,32 @@ def decode_returned_value(result: bytes, expected: Any) -> Any:
     """Return the value, with :class:`ReturnedSet` and :class:`ReturnedDict` in it.
 
     Raises:
-        ValueRefused: it is malformed, or longer than :data:`MAX_RATIO` times the expected value
-            and :data:`ROOM_BYTES`; no value that matches is.
+        ValueRefused: it is malformed, or longer than :data:`ROOM_BYTES` and than any value that
+            matches the expected one.
     """
     length = len(result)
-    if length > ROOM_BYTES and length > ROOM_BYTES + MAX_RATIO * len(encode_value(expected)):
+    if length > ROOM_BYTES and length > ROOM_BYTES + _bound_length(expected):
         raise ValueRefused(f"{length} bytes, far more than the expected value has")
     text = result.decode(errors="replace")
     return decode_value(text, make_container=_make_container, max_characters=length)
+
+
+def _bound_length(expected: Any) -> int:
+    """Return a length that no value exceeds that matches ``expected``, whatever its types are."""
+    total = 0
+    remaining = [expected]
+    while remaining:
+        part = remaining.pop()
+        total += _PART_BYTES
+        if type(part) is dict:
+            remaining += itertools.chain(part, part.values())
+        elif type(part) in (list, tuple, set, frozenset):
+            remaining += part
+        elif type(part) in (str, bytes):
+            total += _CHARACTER_BYTES * len(part)
+        elif type(part) is int:
+            total += part.bit_length()
+    return total
 
 
 def _make_container(tag: str, members: list, _deepest: int) -> Any:

@@ -46,18 +46,23 @@ class ValueKeys:
         """Whether two collections have the same members equally often, in any order."""
         return Counter(self.number_values(left)) == Counter(self.number_values(right))
 
-    def number_keys(self, keys: Iterable[Any]) -> list[int]:
-        """Return a number for each of the keys of a dict."""
-        return self.number_values(map(self._convert_key, keys))
+    def number_keys(self, keys: Iterable[Any]) -> list[Any]:
+        """Return a number for each of the keys of a dict; if all are text, the keys themselves."""
+        converted = list(map(self._convert_key, keys))
+        return converted if set(map(type, converted)) <= {str} else self.number_values(converted)
 
     def number_values(self, values: Iterable[Any]) -> list[int]:
         """Return a number for each of ``values``; values of other types get one of their own."""
         stack: list[int] = []
+        spelled: str | None
         # From the last part to the first: the members of a container come before it.
         for part in reversed(list(self._walk(values))):
-            start = len(stack) - _count_members(part)
-            spelled = _spell_part(part, stack[start:][::-1])
-            del stack[start:]
+            if type(part) in _CONTAINERS:
+                start = len(stack) - _count_members(part)
+                spelled = _spell_container(part, stack[start:][::-1])
+                del stack[start:]
+            else:
+                spelled = spell_scalar(part)
             if spelled is None:
                 stack.append(next(self._unknown))
             else:
@@ -107,22 +112,18 @@ def get_pairs(value: Any) -> list[tuple[Any, Any]]:
     return list(zip(value[::2], value[1::2], strict=True))
 
 
-def _count_members(part: Any) -> int:
-    """Return how many parts a container has; a dict: its keys and its values."""
-    if type(part) is dict:
-        return 2 * len(part)
-    return len(part) if type(part) in _CONTAINERS else 0
+def _count_members(container: Any) -> int:
+    """Return how many members a container has; a dict: its keys and its values."""
+    return 2 * len(container) if type(container) is dict else len(container)
 
 
-def _spell_part(part: Any, members: list[int]) -> str | None:
-    """Spell a part by its value or the numbers of its members; None if it is of another type."""
-    if type(part) in SEQUENCES:
+def _spell_container(container: Any, members: list[int]) -> str:
+    """Spell a container by the numbers of its members."""
+    if type(container) in SEQUENCES:
         return f"[{members}"
-    if type(part) in SETS:
+    if type(container) in SETS:
         return f"{{{sorted(members)}"
-    if type(part) in DICTS:
-        return f":{sorted(zip(members[::2], members[1::2], strict=True))}"
-    return spell_scalar(part)
+    return f":{sorted(zip(members[::2], members[1::2], strict=True))}"
 
 
 def spell_scalar(value: Any) -> str | None:

@@ -48,12 +48,26 @@ def test_an_output_far_longer_than_the_expected_one_is_refused_before_it_is_pars
     program = "def add(a, b):\n    return 'a' * (3 << 20)"
     result = grade(ADD, program, sandbox)
     assert result.verdict is Verdict.WRONG_ANSWER and "far more than" in result.reason
-    # What is as long as the expected value is compared, whatever its type.
-    for expected, answer in ((0, "complex(0, -0.0)"), (0, "-0.0"), ("é", "'é'"), ((), "[]")):
-        test = CallTest((), [expected] * 100_000)
-        problem = Problem("long", "test", (test,), entry_point="f", time_s=4.0)
-        program = f"def f():\n    return [{answer} for _ in range(100_000)]"
-        assert grade(problem, program, sandbox).verdict is Verdict.ACCEPTED, answer
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer"),
+    [
+        ([0] * 100_000, "[complex(0, -0.0)] * 100_000"),
+        ([0] * 100_000, "[-0.0] * 100_000"),
+        ([()] * 100_000, "[[]] * 100_000"),
+        (["\U0001f600"] * 100_000, "['\U0001f600'] * 100_000"),
+        ([1e300] * 10_000, "[int(1e300)] * 10_000"),
+        ([["ab" * 50]] * 20_000, "[['ab' * 50], ('ab' * 50,)] * 10_000"),  # a table, but for tuples
+    ],
+)
+def test_an_output_as_long_as_the_expected_one_is_compared_whatever_its_types(
+    sandbox, expected, answer
+):
+    test = CallTest((), expected)
+    problem = Problem("long", "test", (test,), entry_point="f", time_s=4.0)
+    result = grade(problem, f"def f():\n    return {answer}", sandbox)
+    assert result.verdict is Verdict.ACCEPTED, result
 
 
 def test_what_a_program_returns_cannot_call_a_checker(sandbox):

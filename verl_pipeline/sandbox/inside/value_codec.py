@@ -228,7 +228,7 @@ def _build_value(parts, build_item, make_container):
                 value = _TYPES[content]
             elif tag == "w":
                 outer_tag, *rows = content
-                value, level = _make_container(outer_tag, _decode_rows(*rows)), 2
+                value, level = make_container(outer_tag, _decode_rows(*rows), 1), 2
             elif type(content) is list:
                 if not _SCALARS.issuperset(map(type, content)):
                     raise ValueRefused("a member that is no scalar")
