@@ -33,6 +33,13 @@ def _register_trainers(_module) -> None:
     import verl_pipeline.verl_adapter.pipelined_trainer  # noqa: F401
 
 
+def _register_sandbox(sandbox_fusion) -> None:
+    from verl_pipeline.rewards.sandbox_runner import run_code
+    from verl_pipeline.verl_adapter.sandbox_runners import register_runner
+
+    register_runner(sandbox_fusion, run_code)
+
+
 def register() -> None:
     """Attach everything of ours to verl; safe to call more than once."""
     begins_cpu_run = _has_cpu_overlay(sys.argv)
@@ -43,6 +50,7 @@ def register() -> None:
 
         activate_cpu_support()
     register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
+    register_post_import_hook(_register_sandbox, "verl.utils.reward_score.sandbox_fusion.utils")
     if begins_cpu_run:
         # Last: this process may be forked here, with all hooks in place.
         warm_up_processes(sys.argv)

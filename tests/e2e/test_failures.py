@@ -1,5 +1,6 @@
 """Failures inside a batch, and runs that cannot go on."""
 
+import math
 import signal
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from tests.helpers import failing_run
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.training_run import check_clean, tail
-from verl_pipeline.testing import equivalence, runs, tiny_run
+from verl_pipeline.testing import equivalence, runs, seeded_rollout, tiny_run
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -32,12 +33,13 @@ def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_dire
     run = runs.run_training(runs_directory / "failures", overrides(runs_directory, share=1.0))
     assert run.returncode == 0, tail(run)
     for step, indices in list(sync_run.list_batches().items())[:3]:
-        missing = 4 * sum(index in (failing_run.RAISING, failing_run.HANGING) for index in indices)
-        missing += 3 * (failing_run.BROKEN_GENERATION in indices)
+        missing = 3 * (failing_run.BROKEN_GENERATION in indices)
+        failed = 4 * sum(index in (failing_run.RAISING, failing_run.HANGING) for index in indices)
         masked = 4 * (failing_run.BROKEN_GRADER in indices)
         metrics = run.metrics[step]
         assert metrics["pipeline/infrastructure/missing"] == missing
-        assert metrics["pipeline/infrastructure/verdicts"] == masked
+        assert metrics["pipeline/infrastructure/verdicts"] == failed + masked
+        assert metrics["filters/no_reward/dropped"] == failed
         assert metrics["filters/infrastructure/dropped"] == masked
         assert metrics["filters/lone_survivors"] == (failing_run.BROKEN_GENERATION in indices)
         # What failed counts nowhere: never as reward 0, not even in the mean.
@@ -48,6 +50,42 @@ def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_dire
         # All rewards are equal, so nothing is learned: a lone survivor's raw reward would be seen
         # here.
         assert metrics["critic/advantages/max"] == metrics["critic/advantages/min"] == 0
+    check_clean(run)
+
+
+def test_what_is_no_reward_costs_its_own_trajectory_only(runs_directory):
+    """In training and in validation: the others are trained on, and counted."""
+    settings = [
+        *tiny_run.make_overrides(runs_directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
+        "actor_rollout_ref.rollout.nnodes=1",
+        f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded_rollout.MANAGER}",
+        "reward.custom_reward_function.path=pkg://tests.helpers.failing_run",
+        "reward.custom_reward_function.name=compute_odd_score",
+        f"{FIELDS}.max_infrastructure_share=1.0",
+        "actor_rollout_ref.rollout.val_kwargs.n=8",
+        "actor_rollout_ref.rollout.val_kwargs.do_sample=True",
+        "actor_rollout_ref.rollout.val_kwargs.temperature=1.0",
+        "trainer.total_training_steps=2",
+        "trainer.test_freq=2",
+    ]
+    run = runs.run_training(runs_directory / "no-rewards", settings)
+    assert run.returncode == 0, tail(run)
+    for step in (1, 2):
+        metrics = run.metrics[step]
+        rewards = [row["reward"] for row in run.trajectories if row["step"] == step]
+        numbers = [reward for reward in rewards if math.isfinite(reward)]
+        assert len(rewards) == 16 and 0 < len(numbers) < 16
+        assert metrics["filters/no_reward/dropped"] == 16 - len(numbers)
+        assert metrics["pipeline/infrastructure/verdicts"] == 16 - len(numbers)
+        assert metrics["pipeline/infrastructure/missing"] == 0
+        assert metrics["critic/score/mean"] == pytest.approx(sum(numbers) / len(numbers))
+        assert metrics["filters/skipped_update"] == 0 and metrics["actor/grad_norm"] > 0
+        assert not [name for name, value in metrics.items() if not math.isfinite(value)]
+    last = run.metrics[2]
+    assert 0 < last["val-aux/infrastructure/ungraded"] < 32
+    assert last["val-aux/infrastructure/missing"] == 0
+    assert [name for name in last if name.startswith("val-core/tiny/")]
+    assert "validation: first sample without a verdict: " in run.output
     check_clean(run)
 
 
@@ -89,15 +127,19 @@ def endless(directory):
 
 
 @pytest.mark.slow
-def test_a_dead_replica_stops_the_run_by_name(runs_directory):
-    directory = runs_directory / "dead-replica"
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [("VLLM::Engine", "rollout replica 0 at"), ("ray::RewardLoop", "reward worker died")],
+)
+def test_a_dead_process_stops_the_run_by_name(runs_directory, name, named):
+    directory = runs_directory / f"dead-{name.partition('::')[2]}"
     process, below = start_until_step(directory, endless(runs_directory), 2)
-    (engine,) = [child for child in below if child.name().startswith("VLLM::Engine")]
-    engine.kill()
+    victim = next(child for child in below if child.name().startswith(name))
+    victim.kill()
     process.wait(scale_deadline(120))
     run = runs.collect_run(directory, process, below)
     assert run.returncode not in (0, None)
-    assert "rollout replica 0 at" in run.output, tail(run)
+    assert named in run.output, tail(run)
     assert run.survivors == []
     # The killed engine could not free its shared memory; nothing else is left.
     assert [path for path in run.leftovers if "psm_" not in path] == []

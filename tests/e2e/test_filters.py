@@ -100,3 +100,29 @@ def test_the_thin_trainer_zeroes_advantages(tmp_path):
             metrics[step]["filters/after/trajectories"]
             < metrics[step]["filters/before/trajectories"]
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mode",
+    [
+        ["trainer.v1.trainer_mode=sync", "+sync_filters=overlong"],
+        ["trainer.v1.trainer_mode=sync_filtered"],
+    ],
+    ids=["sync", "sync_filtered"],
+)
+def test_what_is_no_reward_costs_its_own_trajectory_in_sync_too(tmp_path, mode):
+    metrics = run(
+        tmp_path,
+        *mode,
+        "reward.custom_reward_function.path=pkg://tests.helpers.failing_run",
+        "reward.custom_reward_function.name=compute_odd_score",
+        "actor_rollout_ref.rollout.val_kwargs.n=8",
+        "actor_rollout_ref.rollout.val_kwargs.do_sample=True",
+        "actor_rollout_ref.rollout.val_kwargs.temperature=1.0",
+        f"trainer.test_freq={STEPS}",
+    )
+    for step in metrics.values():
+        assert 0 < step["filters/no_reward/dropped"] < 32
+        assert step["actor/grad_norm"] > 0
+    assert [name for name in metrics[STEPS] if name.startswith("val-core/tiny/")]

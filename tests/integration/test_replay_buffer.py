@@ -1,19 +1,29 @@
-"""The replay buffer on a real TransferQueue: order, failures, deadlines, lost prompts, delays."""
+"""The replay buffer on a real TransferQueue: order, failures, deadlines, lost prompts,
+delays, rewards that are none.
+"""
 
 import threading
 import time
 
+import numpy as np
 import pytest
 import ray
 import torch
 import transfer_queue as tq
+import verl.trainer.ppo.v1  # noqa: F401  (registers our trainers; they import each other)
 from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.utils import tensordict_utils as tu
 
 from tests.helpers.patience import scale_deadline
+from verl_pipeline.filters.truncation import LengthLimits
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.verl_adapter.filtering_replay_buffer import FilteringReplayBuffer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
 from verl_pipeline.verl_adapter.rollout_pool import WorkerDead, probe_actors
+from verl_pipeline.verl_adapter.trajectory_store import read_trajectories
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -141,6 +151,65 @@ def test_a_batch_without_one_trajectory_shows_the_first_traceback(buffer):
     finish(uid, sessions=[], status="failure", errors={"0": "Traceback ... planted"})
     with pytest.raises(RuntimeError, match="all 3 trajectories failed.*\n.*planted"):
         buffer.sample(1, "train", 1)
+
+
+def put_validation(rewards, errors=None):
+    """One prompt of a validation, its samples with these rewards, and its failures."""
+    tag = {"is_prompt": True, "status": "failure" if errors else "finished"}
+    tq.kv_put(key="v0", partition_id="val", tag=tag | ({"errors": errors} if errors else {}))
+    keys = [f"v0_{session}_0" for session in range(len(rewards))]
+    versions = {"min_global_steps": 0, "max_global_steps": 0}
+    tags = [versions | {"prompt_len": 2, "response_len": 2} for _ in keys]
+    scores = [torch.tensor([0.0, reward]) for reward in rewards]
+    extra_fields = [{"reward_extra_info": {"reason": f"sample {n}"}} for n in range(len(keys))]
+    fields = tu.get_tensordict(
+        {
+            "rm_scores": torch.nested.as_nested_tensor(scores, layout=torch.jagged),
+            "extra_fields": extra_fields,
+        }
+    )
+    tq.kv_batch_put(keys=keys, partition_id="val", fields=fields, tags=tags)
+    return KVBatchMeta(partition_id="val", keys=keys, tags=tags)
+
+
+@pytest.fixture
+def validation():
+    yield put_validation
+    tq.kv_clear(keys=list(tq.kv_list("val")["val"]), partition_id="val")
+
+
+def test_what_failed_in_a_validation_is_counted_once(buffer, validation, capsys):
+    validation([1.0], errors={"1": "Traceback ... planted"})
+    batch, _metrics = buffer.sample(0, "val", 1)
+    assert batch.keys == ["v0_0_0"]
+    trainer = object.__new__(OneOffPipelineTrainer)
+    trainer.replay_buffer = buffer
+    samples = (["tiny"], ["v0"], {"reward": [1.0]}, [2])
+    assert trainer._val_metrics_update(*samples)["val-aux/infrastructure/missing"] == 1
+    assert "1 trajectories failed; first: Traceback ... planted" in capsys.readouterr().out
+    assert trainer._val_metrics_update(*samples)["val-aux/infrastructure/missing"] == 0
+
+
+LIMITS = LengthLimits(8, 8, 16, frozenset())
+
+
+def test_a_reward_in_the_queue_that_is_none_has_the_verdict_infrastructure(validation):
+    batch = validation([1.0, float("nan"), float("inf"), 1e30, 0.0])
+    view = read_trajectories(batch, LIMITS).view
+    failed = [False, True, True, True, False]
+    assert np.isnan(view.rewards).tolist() == failed
+    assert [verdict == "infrastructure" for verdict in view.verdicts] == failed
+
+
+def test_a_validation_of_verls_sync_gets_what_has_a_reward(validation, capsys):
+    replay = object.__new__(FilteringReplayBuffer)
+    replay._limits = LIMITS
+    batch = validation([1.0, float("nan"), 0.0])
+    assert replay._drop_ungraded(batch).keys == ["v0_0_0", "v0_2_0"]
+    assert "1 of 3 trajectories have no reward; first: v0_1_0: sample 1" in capsys.readouterr().out
+    assert not [key for key in tq.kv_list("val")["val"] if key == "v0_1_0"]
+    with pytest.raises(RuntimeError, match="2 of 2 trajectories have no reward; first: v0_0_0"):
+        replay._drop_ungraded(validation([float("nan"), float("inf")]))
 
 
 def test_an_overlong_wait_names_the_prompts(buffer):

@@ -8,9 +8,8 @@ ignored: they belong to the task's instructions.
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from verl_pipeline.evaluation.data import BadData, read_rows
+from verl_pipeline.evaluation.data import BadData, find_named_files, read_rows
 from verl_pipeline.evaluation.task import Message, TaskItem
 
 NGRAM_WORDS = 13
@@ -22,12 +21,14 @@ def find_contaminated_problems(items: Sequence[TaskItem], train_data: Iterable[s
 
     Args:
         items: problems of one task.
-        train_data: data files with verl's column ``prompt``, a list of messages.
+        train_data: data files, or patterns of them, with verl's column ``prompt``, a list of
+            messages.
 
     Raises:
+        DataNotFound: there is no such file.
         BadData: a file cannot be read, or has no ``prompt``.
     """
-    files = list(train_data)
+    files = find_named_files(list(train_data), "train_data")
     if not files:
         return []
     by_problem = {item.id: _collect_ngrams(_join_messages(item.messages)) for item in items}
@@ -41,7 +42,7 @@ def find_contaminated_problems(items: Sequence[TaskItem], train_data: Iterable[s
     searched = frequency.keys() - shared
     training_ngrams: set[str] = set()
     for file in files:
-        for row in read_rows(Path(file)):
+        for row in read_rows(file):
             if "prompt" not in row:
                 raise BadData(
                     f"train_data={file}: a row has no prompt; name a file in verl's schema"

@@ -156,6 +156,31 @@ class DataFinder:
         )
 
 
+def find_named_files(value: Any, setting: str) -> list[Path]:
+    """Return the files that a setting names: a path, a pattern as in ``data.train_files``, or a
+    list of them.
+
+    Raises:
+        DataNotFound: an entry names no file; the message begins with ``setting``.
+    """
+    from verl_pipeline.verl_adapter.data_files import DataFileError, find_data_files, list_entries
+
+    files: list[Path] = []
+    for entry in list_entries(value):
+        path = Path(str(entry).removeprefix("file://")).expanduser()
+        if path.is_file():  # read_rows reads more formats than verl
+            files.append(path)
+            continue
+        try:
+            found = find_data_files(entry)
+        except DataFileError as error:
+            raise DataNotFound(f"{setting}={error}") from error
+        if not found:
+            raise DataNotFound(f"{setting}={entry}: not on this machine; copy the file here")
+        files += map(Path, found)
+    return files
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of one file, in the format of its suffix.
 

@@ -16,6 +16,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from verl_pipeline.evaluation.errors import UserError
 
+# Request parameters that shape the samples: without leave none is left out of a request, unless
+# its value is the interface's default.
+DROPPABLE_PARAMETERS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_tokens",
+    "chat_template_kwargs",
+    "continue_final_message",
+)
+
 
 @dataclass
 class SamplingConfig:
@@ -46,7 +57,10 @@ class EngineConfig:
         api_key_variable: environment variable that holds the server's API key.
         concurrency: maximum number of requests in flight.
         timeout_s: timeout of one request to the server, in seconds.
-        tries: attempts per request before it counts as failed.
+        tries: attempts per request before it counts as failed; waiting for a rate limit, for at
+            most ``timeout_s`` in all, is no attempt.
+        may_drop: parameters that shape the samples (:data:`DROPPABLE_PARAMETERS`) and may be left
+            out if the server refuses them, e.g. ``[temperature]``.
         dtype: vLLM's dtype; ``auto``: the dtype in which the model was saved, but float32 on CPUs
             without native bf16.
         max_model_len: vLLM's maximum sequence length; None: the longest prompt plus
@@ -67,6 +81,7 @@ class EngineConfig:
     concurrency: int = 256
     timeout_s: float = 3600.0
     tries: int = 3
+    may_drop: list[str] = field(default_factory=list)
     dtype: str = "auto"
     max_model_len: int | None = None
     tensor_parallel_size: int = 1
@@ -130,8 +145,8 @@ class EvalConfig:
         system: system prompt of every conversation; None: no system prompt.
         purpose: ``report``; or ``choose`` between checkpoints, which marks results on test splits.
         limit: number of problems of each task, from the first; None: all.
-        train_data: parquet files in verl's schema that the model was trained on; problems found in
-            them are listed.
+        train_data: files or patterns, as in ``data.train_files``, that the model was trained on;
+            problems found in them are listed.
         scorer: how best-of-n chooses a sample: highest ``mean_logprob``, ``shortest``, or highest
             value of ``package.module.function`` of the sample's row.
         options: options of tasks, by task name.
@@ -219,13 +234,18 @@ def _check_config(config: EvalConfig) -> None:
         raise BadSetting("engine.url: set it together with engine.kind=server, and only then")
     if (config.grader.tier == "remote") != (config.grader.url is not None):
         raise BadSetting("grader.url: set it together with grader.tier=remote, and only then")
+    if unknown := set(config.engine.may_drop) - set(DROPPABLE_PARAMETERS):
+        raise BadSetting(
+            f"engine.may_drop: {sorted(unknown)[0]} is none of {', '.join(DROPPABLE_PARAMETERS)}"
+        )
     if config.engine.kind == "server" and config.engine.rope_parameters:
         raise BadSetting(
             "engine.rope_parameters has no effect on a server: set RoPE scaling on the server"
         )
     rope = config.engine.rope_parameters
+    # LongRoPE has lists of factors instead of one; vLLM checks the rest.
     if rope is not None and not (
-        {"rope_type", "factor"} <= rope.keys() and isinstance(rope["factor"], int | float)
+        "rope_type" in rope and isinstance(rope.get("factor", 1.0), int | float)
     ):
         raise BadSetting(
             f"engine.rope_parameters={rope}: give rope_type (e.g. yarn) and factor (a number)"

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from verl_pipeline.evaluation import results, second_round
 from verl_pipeline.evaluation.answer_methods import load_scorer
-from verl_pipeline.evaluation.engines import Engine
+from verl_pipeline.evaluation.engines import Engine, RequestCheck
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
 from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig, is_preset_model
 from verl_pipeline.evaluation.graders import Grader
@@ -61,12 +61,15 @@ def run_evaluation(
         if any(item.problem for plan in plans for item in plan.data.items):
             grader.check_sandbox()
         extra_tokens = second_round.EXTRA_PROMPT_TOKENS if config.refine.n else 0
+        checks: list[RequestCheck] = []
         for plan in plans:
             # All samples of a problem share its prompt: every n-th request covers every prompt.
             first_requests = plan.make_requests(config.style)[:: plan.sampling.n]
-            engine.check_lengths(first_requests, plan.sampling, extra_tokens)
+            checks.append(engine.check_requests(first_requests, plan.sampling, extra_tokens))
+        for text in dict.fromkeys(text for check in checks for text in check.caveats):
+            console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
         model = engine.describe_model()
-        _claim_output(config, plans, engine, model)
+        _claim_output(config, plans, engine, model, checks)
         calls = _record_call(output)
         runner = TaskRunner(config, finder, engine, grader, scorer, console)
         tasks = [runner.run_task(plan) for plan in plans]
@@ -84,7 +87,7 @@ def run_evaluation(
             "started": calls[0]["started"],
             "finished": _format_now(),
             "calls": len(calls),
-            "warnings": _collect_warnings(config, model, plans, tasks),
+            "warnings": _collect_warnings(config, model, plans, tasks, checks),
             "tasks": tasks,
         }
         write_json(output / "results.json", content)
@@ -105,15 +108,19 @@ def make_engine(config: EvalConfig) -> Engine:
 
 
 def _claim_output(
-    config: EvalConfig, plans: list[TaskPlan], engine: Engine, model: dict[str, Any]
+    config: EvalConfig,
+    plans: list[TaskPlan],
+    engine: Engine,
+    model: dict[str, Any],
+    checks: list[RequestCheck],
 ) -> None:
-    """Claim the output folder for the model and the settings of all tasks, before any request."""
+    """Claim the output folder for the model and the settings of all tasks, before any sample."""
     output = Path(config.output)
     # If the hash of the weights is known, the model's name does not matter.
     identity = {key: value for key, value in model.items() if key != "name" or not model["weights"]}
     task_folders = [folder for folder in output.iterdir() if folder.is_dir()]
     claim_folder(output / "model.json", identity, task_folders)
-    for plan in plans:
+    for plan, check in zip(plans, checks, strict=True):
         folder = output / plan.task.name
         # n is left out: an evaluation may be continued with more samples.
         sampling = {
@@ -126,6 +133,8 @@ def _claim_output(
             "engine": engine.describe_settings(),
             "sampling": sampling,
         }
+        if check.left_out:
+            settings["left_out"] = sorted(check.left_out)
         claim_folder(folder / "settings.json", settings, [folder])
 
 
@@ -144,12 +153,17 @@ def _record_call(output: Path) -> list[dict[str, Any]]:
 
 
 def _collect_warnings(
-    config: EvalConfig, model: dict[str, Any], plans: list[TaskPlan], tasks: list[dict[str, Any]]
+    config: EvalConfig,
+    model: dict[str, Any],
+    plans: list[TaskPlan],
+    tasks: list[dict[str, Any]],
+    checks: list[RequestCheck],
 ) -> list[str]:
     warnings = []
     if config.engine.url and not model["weights"]:
         warnings.append("the server does not report its weights, so their hash is unknown")
-    for plan, result in zip(plans, tasks, strict=True):
+    for plan, result, check in zip(plans, tasks, checks, strict=True):
+        warnings += [f"{plan.task.name}: {text}" for text in check.caveats]
         warnings += results.list_warnings(config, plan.task, plan.sampling, result)
     return warnings
 

@@ -10,9 +10,10 @@ import ast
 import asyncio
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
-from verl_pipeline.evaluation.eval_settings import GraderConfig
+from verl_pipeline.evaluation.eval_settings import BadSetting, GraderConfig
 from verl_pipeline.evaluation.task import TaskItem
 from verl_pipeline.grading import Problem, Verdict, grade_response
 from verl_pipeline.grading.program_extraction import extract_answer_text, extract_last_program
@@ -74,6 +75,22 @@ class Grader:
         self._sandbox.close()
 
 
+def find_unreadable_answers(items: Iterable[TaskItem]) -> dict[str, str]:
+    """Return, by id, why expected answers cannot be compared with any answer.
+
+    Raises:
+        BadSetting: answers cannot be compared on this machine.
+    """
+    # Imported here: it imports verl, which takes seconds.
+    from verl_pipeline.rewards import math
+
+    try:
+        reasons = {item.id: math.find_unreadable_answer(item.answer or "") for item in items}
+    except math.ComparisonError as error:
+        raise BadSetting(f"{error}; the maths tasks need math-verify[antlr4-9-3]") from error
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
 def make_program_key(response: str) -> str | None:
     """Return a digest of the response's program that ignores layout and comments.
 
@@ -96,7 +113,11 @@ def make_number_key(answer: str) -> str:
     """
     text = re.sub(r"\\[,!;]|[\s$]", "", answer)
     match = re.fullmatch(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.0*)?", text)
-    return str(int(match[1] + match[2].replace(",", ""))) if match else text
+    if not match:
+        return text
+    # As text: Python's int() refuses numbers of more than 4,300 digits.
+    digits = match[2].replace(",", "").lstrip("0") or "0"
+    return f"-{digits}" if match[1] == "-" and digits != "0" else digits
 
 
 def _grade_math(item: TaskItem, response: str, workers: int) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Invariants:
 * Samples and verdicts are stored as soon as they exist.
 * Grading runs in threads beside generation.
-* A failed request is repeated once; if it fails again, it is left to the next call.
+* A failed request is repeated once; if it fails again, it is left to the next call. The reason of
+  the first failure is shown at once.
 """
 
 import dataclasses
@@ -63,12 +64,16 @@ def sample_and_grade(
                 store.add_verdict({"id": row["id"], "sample": row["sample"], **future.result()})
                 progress.advance(grading_bar)
 
+        has_failed = False
         try:
             for row in ungraded:
                 submit_grading(row)
             for request, answer in _generate_with_retries(engine, missing, sampling):
                 key = {"id": request.id, "sample": request.sample}
                 if isinstance(answer, FailedRequest):
+                    if not has_failed:
+                        _show_failure(console, title, request, answer)
+                    has_failed = True
                     store.add_failure({**key, "reason": answer.reason})
                     continue
                 row = {**key, "seed": request.seed, **dataclasses.asdict(answer)}
@@ -81,6 +86,20 @@ def sample_and_grade(
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _show_failure(
+    console: Console, title: str, request: SampleRequest, failure: FailedRequest
+) -> None:
+    """Show the first failure while the others may still be prevented."""
+    console.print(
+        f"{title}: sample {request.sample} of {request.id} failed: {failure.reason} (further "
+        "failures go to failures.jsonl only; a failed request is repeated once)",
+        style="red",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _generate_with_retries(

@@ -1,7 +1,8 @@
 """Plans an evaluation's tasks: data, options, sampling parameters and requests.
 
-Invariant: planning needs no model, so that bad settings and missing data are found before one is
-loaded.
+Invariants:
+* Planning needs no model, so that bad settings and missing data are found before one is loaded.
+* A problem whose expected answer cannot be read is a bad row, listed by name, and never sampled.
 """
 
 import dataclasses
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verl_pipeline.evaluation import contamination, results
-from verl_pipeline.evaluation.data import DataFinder
+from verl_pipeline.evaluation.data import BadData, DataFinder
 from verl_pipeline.evaluation.engines import SampleRequest
 from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig
+from verl_pipeline.evaluation.graders import find_unreadable_answers
 from verl_pipeline.evaluation.task import SamplingParameters, Task, TaskData
 from verl_pipeline.evaluation.tasks import find_task
 
@@ -82,6 +84,7 @@ def _plan_task(config: EvalConfig, task: Task, finder: DataFinder) -> TaskPlan:
         data = _add_system_prompt(data, config.system)
     if config.limit is not None and config.limit < len(data.items):
         data = _keep_first_problems(data, config.limit)
+    data = _leave_out_unreadable_answers(data)
     if config.model == "canonical" and not all(item.canonical for item in data.items):
         raise BadSetting(
             f"model=canonical: the data of {task.name} has no solutions; leave this task out"
@@ -94,6 +97,17 @@ def _add_system_prompt(data: TaskData, text: str) -> TaskData:
     system = {"role": "system", "content": text}
     items = [dataclasses.replace(item, messages=(system, *item.messages)) for item in data.items]
     return dataclasses.replace(data, items=items)
+
+
+def _leave_out_unreadable_answers(data: TaskData) -> TaskData:
+    """Move problems whose expected answer cannot be read to the rows that cannot be read."""
+    answers = [item for item in data.items if item.problem is None]
+    unreadable = find_unreadable_answers(answers) if answers else {}
+    bad = [f"{name}: {reason}" for name, reason in unreadable.items()]
+    items = [item for item in data.items if item.id not in unreadable]
+    if not items:
+        raise BadData(f"{data.origin}: no expected answer can be read; the first: {bad[0]}")
+    return dataclasses.replace(data, items=items, bad_rows=[*data.bad_rows, *bad])
 
 
 def _keep_first_problems(data: TaskData, limit: int) -> TaskData:

@@ -1,6 +1,8 @@
 """Runs the filters over a batch and counts what each did.
 
 Invariants:
+* A row without a reward (NaN) leaves before the first filter, whatever filters there are: it could
+  not be trained on.
 * Filters run in order; each sees what those before it kept.
 * A group-relative advantage has no baseline for a group that the drops leave with one member: that
   member gets advantage 0 instead of its raw reward. A group of one from the start is left alone.
@@ -24,9 +26,10 @@ class FilteredBatch:
         zeroed: bool, shape (n,); rows whose advantage becomes 0, because a filter asked for it or
             because the group has no baseline. False for dropped rows.
         metrics: ``filters/<name>/...``: rows dropped and zeroed, their share of the tokens, their
-            mean reward and length; ``filters/lone_survivors``; and ``filters/before/...`` and
-            ``filters/after/...``: number, mean reward, mean length and truncated share of all rows
-            and of those that are trained on (neither dropped nor zeroed).
+            mean reward and length; ``filters/no_reward/dropped``; ``filters/lone_survivors``; and
+            ``filters/before/...`` and ``filters/after/...``: number, mean reward, mean length and
+            truncated share of all rows with a reward and of those that are trained on (neither
+            dropped nor zeroed).
     """
 
     kept: np.ndarray
@@ -53,9 +56,10 @@ def apply_filters(
     Raises:
         ValueError: a filter returned another number of decisions than there are trajectories.
     """
-    kept = np.arange(len(batch))
+    kept = np.flatnonzero(~np.isnan(batch.rewards))
     zeroed = np.zeros(len(batch), dtype=bool)
-    metrics = _summarize_side("before", batch)
+    metrics = {"filters/no_reward/dropped": float(len(batch) - len(kept))}
+    metrics |= _summarize_side("before", batch.select_rows(kept))
     for entry in filters:
         view = batch.select_rows(kept)
         decisions = entry.decide(view)

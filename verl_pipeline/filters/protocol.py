@@ -2,7 +2,8 @@
 
 Invariants:
 * A filter decides about each trajectory and changes nothing itself.
-* A trajectory that one filter drops is not shown to the filters behind it.
+* A trajectory that one filter drops is not shown to the filters behind it. One without a reward is
+  shown to none.
 * Filters run once a batch: after rewards, before the batch is balanced over the trainer's ranks.
 """
 
@@ -32,7 +33,8 @@ class BatchView:
         uids: prompt of each trajectory; equal for the members of a group.
         sessions: int64, shape (n,); which member of its group sampled it. A member that an agent
             loop split has several trajectories.
-        rewards: float64, shape (n,); sum of the token-level scores.
+        rewards: float64, shape (n,); sum of the token-level scores. NaN where there is no reward;
+            no filter sees such a row.
         verdicts: verdict of the grader, or None where the reward function reports none.
         response_lengths: int64, shape (n,); tokens.
         limits: int64, shape (n,); tokens that the request of each could have generated.

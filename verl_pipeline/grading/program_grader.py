@@ -12,16 +12,29 @@ import ast
 import functools
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from verl_pipeline.grading.output_comparison import is_matching_text, is_matching_value
-from verl_pipeline.grading.problem import AssertTest, CallTest, Problem, StdinTest, Test
+from verl_pipeline.grading.problem import (
+    AssertTest,
+    CallTest,
+    Problem,
+    StdinTest,
+    Test,
+)
 from verl_pipeline.grading.program_extraction import extract_last_program
+from verl_pipeline.grading.run_output import encode_output, is_matching_output
 from verl_pipeline.grading.verdict import GradingResult, Verdict, VerdictAndReason
-from verl_pipeline.sandbox import RemoteSandbox, RunLimits, RunOutcome, Sandbox, SandboxError
-from verl_pipeline.sandbox.channels import make_socket_pair
-from verl_pipeline.sandbox.inside import value_codec
+from verl_pipeline.sandbox import (
+    AssertRun,
+    RemoteSandbox,
+    RunLimits,
+    RunOutcome,
+    Sandbox,
+    SandboxError,
+)
+from verl_pipeline.sandbox.channels import make_socket_pair, open_memory_file
+from verl_pipeline.sandbox.inside import answer_clock, value_codec
 from verl_pipeline.sandbox.inside.exit_codes import (
     NO_FUNCTION,
     NO_SYNTAX,
@@ -29,6 +42,7 @@ from verl_pipeline.sandbox.inside.exit_codes import (
     PASSED,
     PROGRAM_ENDED,
     PROGRAM_RAISED,
+    TESTS_CANNOT_CROSS,
     TESTS_LACK_A_MODULE,
 )
 from verl_pipeline.sandbox.program_run import SandboxedProgram
@@ -38,6 +52,9 @@ from verl_pipeline.sandbox.sandbox_worker import SandboxWorker
 MAX_ATTEMPTS = 2
 # CPU seconds for all call tests in one process; if they take longer, they run one by one.
 BATCHED_CALLS_CPU_S = 1.0
+# A message between a program and its tests may be as long as the program's limit of memory, divided
+# by this: its parts take up to eight times as much memory as its text.
+MESSAGE_SHARE = 8
 MAX_REASON_CHARACTERS = 300
 _LIMIT_VERDICTS = {
     "cpu": (Verdict.TIME_LIMIT, "exceeded the limit of CPU time"),
@@ -126,15 +143,16 @@ class _ProgramGrader:
             return False
         # Each line ends with a newline, so the last part is empty.
         answers = zip(tests, outcome.result.split(b"\n"), strict=False)
-        return all(
-            self._compare_output(test, answer, _decode_result, is_matching_value) == _ACCEPTED
-            for test, answer in answers
-        )
+        return all(self._compare_output(test, answer) == _ACCEPTED for test, answer in answers)
 
     def _call_tests(
         self, program: AnyProgram, tests: Sequence[CallTest], limits: RunLimits
     ) -> RunOutcome:
-        arguments = [value_codec.encode_value(test.args) for test in tests]
+        try:
+            arguments = [value_codec.encode_value(test.args) for test in tests]
+        except value_codec.ValueRefused as error:
+            name = f"{self.problem.source}/{self.problem.name}"
+            raise SandboxError(f"an argument of {name} cannot cross: {error}") from error
         entry_point = self.problem.entry_point or ""
         return self._add_usage(program.call_function(entry_point, arguments, limits))
 
@@ -143,14 +161,10 @@ class _ProgramGrader:
             return self._run_assert_test(program, test)
         if isinstance(test, CallTest):
             outcome = self._call_tests(program, [test], self.limits)
-            return _find_failure(outcome) or self._compare_output(
-                test, outcome.result, _decode_result, is_matching_value
-            )
+            return _find_failure(outcome) or self._compare_output(test, outcome.result)
         stdin = test.input.encode(errors="surrogatepass")
         outcome = self._add_usage(program.run(stdin, self.limits))
-        return _find_failure(outcome) or self._compare_output(
-            test, outcome.stdout, _decode_stdout, is_matching_text
-        )
+        return _find_failure(outcome) or self._compare_output(test, outcome.stdout)
 
     def _add_usage(self, outcome: RunOutcome) -> RunOutcome:
         self.result = replace(
@@ -161,74 +175,69 @@ class _ProgramGrader:
         )
         return outcome
 
-    def _compare_output(
-        self,
-        test: StdinTest | CallTest,
-        output: bytes,
-        decode_output: Callable,
-        is_matching: Callable,
-    ) -> VerdictAndReason:
-        comparison = self.problem.comparison
+    def _compare_output(self, test: StdinTest | CallTest, output: bytes) -> VerdictAndReason:
         try:
-            decoded = decode_output(output)
-            if comparison.rule == "checker":
-                is_right = self._is_accepted_by_checker(test, decoded)
+            if self.problem.comparison.rule == "checker":
+                is_right = self._is_accepted_by_checker(test, encode_output(test, output))
             else:
-                is_right = is_matching(decoded, test.output, comparison)
-                if not is_right and isinstance(test, CallTest) and test.boxed:
-                    is_right = is_matching(decoded, [test.output], comparison)
+                is_right = is_matching_output(test, output, self.problem.comparison)
         except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
             return Verdict.WRONG_ANSWER, f"the output cannot be compared: {error!r}"
         if is_right:
             return _ACCEPTED
         return Verdict.WRONG_ANSWER, "the output differs from the expected one"
 
-    def _is_accepted_by_checker(self, test: StdinTest | CallTest, output: object) -> bool:
-        """Whether the problem's checker accepts ``output``.
+    def _is_accepted_by_checker(self, test: StdinTest | CallTest, output: str) -> bool:
+        """Whether the problem's checker accepts ``output``, an encoded value.
 
         If the checker fails on ``output`` but not on the expected output, the answer is wrong.
 
         Raises:
-            ValueRefused: ``output`` is too large to be passed to the checker.
+            ValueRefused: ``output`` is not one value.
             SandboxError: the checker fails on the expected output too.
         """
         outcome = self._run_checker(test, output)
         if _find_failure(outcome) is None:
-            return _decode_result(outcome.result) is True
+            return outcome.result.decode().strip() == value_codec.encode_value(True)
         name = f"{self.problem.source}/{self.problem.name}"
         try:
-            outcome = self._run_checker(test, test.output)
+            outcome = self._run_checker(test, value_codec.encode_value(test.output))
         except value_codec.ValueRefused as error:
             raise SandboxError(f"the test of {name}: {error}") from error
         if _find_failure(outcome):
             raise SandboxError(f"the checker of {name} failed: {outcome.stderr}")
         return False
 
-    def _run_checker(self, test: StdinTest | CallTest, output: object) -> RunOutcome:
+    def _run_checker(self, test: StdinTest | CallTest, output: str) -> RunOutcome:
         test_input = test.input if isinstance(test, StdinTest) else test.args
-        arguments = value_codec.encode_value((test_input, test.output, output))
+        known = [value_codec.encode_value(value) for value in (test_input, test.output)]
+        # The judge does not parse what a program returned; the checker's jail does.
+        arguments = value_codec.join_values([*known, output])
         with self.worker.load_program(self.problem.comparison.checker or "") as checker:
             return checker.call_function("check", [arguments], self.limits)
 
     def _run_assert_test(self, program: AnyProgram, test: AssertTest) -> VerdictAndReason:
         """Run the tests in one jail and the program in another, connected by a socket."""
-        record_names = _find_class_names(self.problem.prelude)
+        run = AssertRun(
+            test.names,
+            _find_class_names(self.problem.prelude),
+            test.objects,
+            self.problem.memory_bytes // MESSAGE_SHARE,
+        )
         program_end, tests_end = make_socket_pair(socket.SOCK_STREAM)
-        # Each process waits while the other computes, so each may pause as long as the other may
-        # run. The tests may take as much CPU time as the program.
-        program_limits = replace(self.limits, pauses_s=2 * self.limits.idle_s)
-        tests_limits = replace(self.limits, pauses_s=program_limits.wall_s)
+        # The tests may take as much CPU time as the program, but pause longer.
+        tests_limits = replace(self.limits, pauses_s=2 * self.limits.idle_s)
         with (
             self.worker.load_program(test.source, self.problem.prelude) as tests,
+            open_memory_file() as clock,
             program_end,
             tests_end,
         ):
-            with program.start_serving(program_end, record_names, program_limits) as serving:
+            with program.start_serving(program_end, run, self.limits, clock) as serving:
                 program_end.close()
-                tests_outcome = tests.run_asserts(
-                    tests_end, test.names, record_names, test.objects, tests_limits
-                )
+                tests_outcome = tests.run_asserts(tests_end, run, tests_limits, clock)
                 tests_end.close()
+                answer_clock.start_wait(clock)  # for the program's end
                 program_outcome = self._add_usage(serving.wait_for_outcome())
         if tests_outcome.exceeded_limit:
             return Verdict.TIME_LIMIT, "the tests did not end with the returned values"
@@ -240,8 +249,8 @@ class _ProgramGrader:
             )
         if exit_code == -signal.SIGKILL and (failure := _find_failure(program_outcome)):
             return failure
-        # No answer of a program can cause these two.
-        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE):
+        # No answer of a program can cause these.
+        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE, TESTS_CANNOT_CROSS):
             name = f"{self.problem.source}/{self.problem.name}"
             raise SandboxError(f"the tests of {name} failed: {tests_outcome.stderr}")
         verdict = Verdict.RUNTIME_ERROR if exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER
@@ -268,14 +277,6 @@ def _get_last_line(text: str) -> str:
 def _make_printable(reason: str) -> str:
     """Return one short line: text of a program must not reach a terminal as control codes."""
     return "".join(c if c.isprintable() else " " for c in reason[:MAX_REASON_CHARACTERS])
-
-
-def _decode_stdout(output: bytes) -> str:
-    return output.decode(errors="replace")
-
-
-def _decode_result(result: bytes) -> object:
-    return value_codec.decode_value(result.decode(errors="replace"))
 
 
 @functools.lru_cache(maxsize=64)

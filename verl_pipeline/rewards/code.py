@@ -56,6 +56,7 @@ async def compute_score(
     workers: int | None = None,
     tier: str = "namespaces",
     url: str | None = None,
+    memory_limit_mb: int | None = None,
     selection: str = "deepcoder",
     partial_credit: bool = False,
     format_penalty: float = 0.0,
@@ -76,7 +77,9 @@ async def compute_score(
         workers: number of programs at a time on this node; by default one for each CPU.
         tier: isolation, see :mod:`verl_pipeline.sandbox.launch_command`; ``remote`` for a
             SandboxFusion server.
-        url: of that server.
+        url: of that server, as ``reward.sandbox_fusion.url``; our trainers set ``tier``, ``url``,
+            ``workers`` and ``memory_limit_mb`` from the fields of ``reward.sandbox_fusion``.
+        memory_limit_mb: what that server is told, in MiB, instead of the problem's own limit.
         selection: of the tests: ``deepcoder`` (the 15 longest inputs, all for LiveCodeBench:
             section "Reward" of the DeepCoder blog post), ``all``, ``longest:N`` or
             ``sample:N:SEED``.
@@ -104,7 +107,7 @@ async def compute_score(
     problem = _read_problem(source or data_source, _freeze(ground_truth), selection, name)
     worker_count = workers or len(os.sched_getaffinity(0))
     begin = time.monotonic()
-    sandbox = _get_sandbox(worker_count, tier, url)
+    sandbox = _get_sandbox(worker_count, tier, url, memory_limit_mb)
     loop = asyncio.get_running_loop()
     response = prefix + solution_str
     grading = loop.run_in_executor(
@@ -235,9 +238,11 @@ def _get_thread_pool(count: int, _pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="grading")
 
 
-def _get_sandbox(count: int, tier: str, url: str | None) -> Sandbox | RemoteSandbox:
+def _get_sandbox(
+    count: int, tier: str, url: str | None, memory_limit_mb: int | None
+) -> Sandbox | RemoteSandbox:
     with _sandbox_lock:  # two first calls at once would each make one
-        return _make_shared_sandbox(tier, count, url)
+        return _make_shared_sandbox(tier, count, url, memory_limit_mb)
 
 
 _make_shared_sandbox = functools.cache(make_sandbox)

@@ -33,6 +33,7 @@ from typing import Any
 
 from verl_pipeline.grading.program_extraction import extract_answer_text
 from verl_pipeline.grading.verdict import Verdict, VerdictAndReason
+from verl_pipeline.rewards.math_answer import UNREADABLE
 from verl_pipeline.verl_adapter.boxed_answers import extract_boxed_answer
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ logger = logging.getLogger(__name__)
 # Limits for one answer: of CPU time, and of wall-clock time including the start of a process. If
 # the latter passes first, the machine is too busy, and the answer is not to blame.
 CPU_LIMIT_S, WALL_LIMIT_S = 10.0, 240.0
-# A final answer is short, and the time for parsing grows faster than its length.
+# A final answer is short, and the time for parsing grows faster than its length. An answer may have
+# this many characters more than twice the expected one.
 MAX_ANSWER_CHARACTERS = 2000
 
 _VERIFIER_COMMAND = [
@@ -79,21 +81,25 @@ async def compute_score(
     Returns:
         ``score`` and ``acc`` (1.0 or 0.0), ``grader``, ``verdict`` and ``reason``.
     """
+    expected = str(ground_truth)
     answer = extract_boxed_answer(extract_answer_text(solution_str))
+    max_characters = MAX_ANSWER_CHARACTERS + 2 * len(expected)
     if answer is None:
         verdict, reason = Verdict.WRONG_ANSWER, "no \\boxed{} after the last </think>"
-    elif len(answer) > MAX_ANSWER_CHARACTERS:
+    elif len(answer) > max_characters:
         verdict, reason = (
             Verdict.WRONG_ANSWER,
-            f"an answer of more than {MAX_ANSWER_CHARACTERS} characters",
+            f"an answer of more than {max_characters} characters",
         )
     else:
         threads = _get_thread_pool(workers, os.getpid())
         verdict, reason = await asyncio.get_running_loop().run_in_executor(
-            threads, _grade_answer, str(ground_truth), answer
+            threads, _grade_answer, expected, answer
         )
-    if verdict is Verdict.INFRASTRUCTURE:
-        logger.error("an answer could not be compared with %r: %s", ground_truth, reason)
+    if verdict is Verdict.INFRASTRUCTURE and reason.startswith(UNREADABLE):
+        _report_unreadable_answer(expected, reason)
+    elif verdict is Verdict.INFRASTRUCTURE:
+        logger.error("an answer could not be compared with %r: %s", expected, reason)
     score = float(verdict is Verdict.ACCEPTED)
     return {
         "score": score,
@@ -102,6 +108,38 @@ async def compute_score(
         "verdict": str(verdict),
         "reason": reason,
     }
+
+
+def find_unreadable_answer(expected: str) -> str | None:
+    """Return why no answer can be compared with ``expected``, or None if answers can be.
+
+    A row with such an expected answer has no reward: refuse it when it is read.
+
+    Raises:
+        ComparisonError: the comparing process does not work here.
+    """
+    threads = _get_thread_pool(1, os.getpid())
+    verdict, reason = threads.submit(_grade_answer, expected, None).result()
+    if verdict is Verdict.WRONG_ANSWER:  # it took too much CPU time or memory
+        return f"it cannot be compared with itself: {reason}"
+    if verdict is Verdict.INFRASTRUCTURE and not reason.startswith(UNREADABLE):
+        raise ComparisonError(f"answers cannot be compared on this machine: {reason}")
+    return None if verdict is Verdict.ACCEPTED else reason
+
+
+class ComparisonError(RuntimeError):
+    """The process that compares answers does not work."""
+
+
+@functools.lru_cache(maxsize=10_000)
+def _report_unreadable_answer(expected: str, reason: str) -> None:
+    """Log once that no answer to a row can have a reward."""
+    logger.error(
+        "%r: %s. All its trajectories are infrastructure failures: correct the row or leave it out "
+        "(said once for each row)",
+        expected,
+        reason,
+    )
 
 
 class _VerifierProcess:
@@ -125,8 +163,8 @@ class _VerifierProcess:
             start_new_session=True,  # Ctrl-C in a terminal must not reach it
         )
 
-    def compare_answers(self, expected: str, answer: str) -> VerdictAndReason:
-        """Return the verdict on ``answer``.
+    def compare_answers(self, expected: str, answer: str | None) -> VerdictAndReason:
+        """Return the verdict on ``answer``, or on ``expected`` itself if there is no answer.
 
         Raises:
             TimeoutError: ``WALL_LIMIT_S`` passed.
@@ -161,7 +199,7 @@ class _VerifierProcess:
 _thread_state = threading.local()
 
 
-def _grade_answer(expected: str, answer: str) -> VerdictAndReason:
+def _grade_answer(expected: str, answer: str | None) -> VerdictAndReason:
     for _attempt in range(2):
         try:
             verifier = _get_verifier()

@@ -7,16 +7,24 @@ Invariants:
 * An answer is parsed as a whole, and in one way only.
 * An answer states one thing: a relation is wrong, except for the value of a name (``x = 5``,
   ``AB = 5``, ``f(x) = 5``) and for the relation that the expected answer has.
-* If an integer is expected, the answer equals it exactly. If a finite value is expected, the answer
-  is finite.
+* If a finite value is expected, the answer is finite.
+* What can be exact is compared exactly, whatever the number of digits; other numbers must agree in
+  1,000 significant digits (30 if a sum, product, integral or limit without a closed form remains).
+* Symbols keep their case. Words, and the letter of a choice that is expected as ``\\text{(C)}``, do
+  not: Monday is monday, but N/2 is not n/2.
+* Units do not count, nor do fonts, colours and sizes; notations of one number are equal.
 
-In all other respects equality is that of math-verify, with its leniency:
-* If either side is a decimal, six decimals are compared: 0.333333 equals 1/3, and 0.0 equals
-  10^{-7}. Two irrational numbers are compared to fifteen decimals.
+:mod:`verl_pipeline.rewards.math_notation` says which notations are read, and
+:mod:`verl_pipeline.rewards.math_values` how values are compared. In all other respects equality is
+that of math-verify, with this leniency:
+* A decimal stands for a value that has no finite decimal if it is that value, rounded or cut off,
+  with at least six significant digits: 0.333333 equals 1/3, and 3.14159 equals \\pi. Otherwise
+  decimals are exact: 0.5000000001 is not 1/2, and 0.000977 is not 1/1024.
 * An expression need not be evaluated: ``\\binom{5}{1}`` equals 5, and so the sum that a question
   asks for is an answer to it.
-* Units do not count, nor does a last letter that may be a unit, nor the base of a number: 5,
-  ``5m``, ``5s`` and ``5_7`` are equal, and 5\\% equals 5 as well as 0.05.
+* A last letter that may be a unit does not count, nor does the base of a number: 5, ``5m``, ``5s``
+  and ``5_7`` are equal, and 5\\% equals 5 as well as 0.05. Degrees are a unit, except in the
+  argument of a trigonometric function.
 * ``(1, 2)`` is an open interval, a point, and ``1, 2`` in this order.
 """
 
@@ -36,17 +44,16 @@ from verl_pipeline.grading.verdict import Verdict, VerdictAndReason
 
 MEMORY_LIMIT_BYTES = 1 << 30
 MAX_REASON_CHARACTERS = 300
+# Begins the reason if no answer can be compared with the expected one.
+UNREADABLE = "the expected answer cannot be read"
 
 _PR_SET_PDEATHSIG = 1
 # Modules in which sympy turns an expression, printed as text, or a string into code.
 _CODE_MAKING_MODULES = ("sympy.utilities.lambdify", "sympy.parsing.sympy_parser")
-# A word, perhaps with a subscript or the argument of an accent, which make it invalid Python.
-_NAME = re.compile(r"\\?[A-Za-z0-9,'-]+(?:_[A-Za-z0-9]|_?\{[ -~]*\})?")
-_UNIT = re.compile(r"\\(?:text(?:rm|normal)?|mathrm|mbox)\s*\{[^{}\d]*\}(?:\s*\^\s*\{?\d\}?)?$")
-_THIN_SPACE = re.compile(r"(?<=\d)\\[,;: ](?=\d{3}(?!\d))")
-_MIXED_NUMBER = re.compile(r"(?<=\d)\s+(\d+)\s*/\s*(\d+)")
-# Two numbers side by side would be parsed as their sum.
-_TWO_NUMBERS = re.compile(r"\d(?:\s|\\[,;: ]|\\q?quad)+\d")
+_LETTER_PATTERN = r"(?:\\(?:text(?:bf|rm|it)?|math(?:rm|bf)|mbox)\s*\{{)?\s*{}\s*\.?\s*\}}?"
+# A letter in brackets names one of several choices, so that its case does not matter.
+_CHOICE = re.compile(_LETTER_PATTERN.format(r"\(\s*([A-Ja-j])\s*\)"))
+_LETTER = re.compile(_LETTER_PATTERN.format(r"\(?\s*([A-Ja-j])\s*\)?"))
 # An approximation would be parsed as one of its sides.
 _APPROXIMATION = re.compile(r"\\approx|~=|[≃≅≈≊≋]")
 
@@ -54,8 +61,9 @@ _APPROXIMATION = re.compile(r"\\approx|~=|[≃≅≈≊≋]")
 def serve_comparisons() -> None:
     """Compare the answers in the lines of standard input until it ends.
 
-    Each line is a JSON list: expected answer, answer, limit of CPU time in seconds. Each reply is a
-    line with the verdict and its reason.
+    Each line is a JSON list: expected answer, answer or null, limit of CPU time in seconds. Each
+    reply is a line with the verdict and its reason: of :func:`read_expected_answer` if there is no
+    answer.
     """
     # Not by the end of standard input alone: a fork of the parent may hold the pipe's other end.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -67,6 +75,8 @@ def serve_comparisons() -> None:
     _forbid_code_evaluation()
     from sympy.core.cache import clear_cache
 
+    # Integers may have any number of digits: limits of CPU time and memory apply.
+    sys.set_int_max_str_digits(0)
     if compare_answers("(x+1)^2", "x^2+2x+1", 60.0)[0] is not Verdict.ACCEPTED:
         raise RuntimeError("math-verify does not work here")
     with os.fdopen(os.dup(1), "w") as replies:
@@ -74,7 +84,13 @@ def serve_comparisons() -> None:
         print("ready", file=replies, flush=True)
         for line in sys.stdin:
             clear_cache()
-            print(json.dumps(compare_answers(*json.loads(line))), file=replies, flush=True)
+            expected, answer, cpu_s = json.loads(line)
+            result = (
+                read_expected_answer(expected, cpu_s)
+                if answer is None
+                else compare_answers(expected, answer, cpu_s)
+            )
+            print(json.dumps(result), file=replies, flush=True)
 
 
 def _forbid_code_evaluation() -> None:
@@ -105,72 +121,75 @@ def compare_answers(expected: str, answer: str, cpu_s: float) -> VerdictAndReaso
     signal without a handler also ends long calls into C, and a dead process has no state that is
     half changed.
     """
-    from math_verify import verify
-    from sympy import Float, Rational
     from sympy.core.random import seed
+
+    from verl_pipeline.rewards.math_parsing import is_complex, parse_answer
 
     # sympy checks assumptions in random order, and some orders give another answer.
     seed(0)
     if answer.strip() == expected.strip() != "":
         return Verdict.ACCEPTED, ""
+    symbols_are_complex = is_complex(expected) or is_complex(answer)
     try:
-        expected_value = _parse_answer(expected)
+        expected_answer = parse_answer(expected, symbols_are_complex)
     except Exception as error:
-        reason = f"the expected answer {expected!r} cannot be parsed: {error!r}"
-        return Verdict.INFRASTRUCTURE, reason[:MAX_REASON_CHARACTERS]
+        return Verdict.INFRASTRUCTURE, f"{UNREADABLE}: {error!r}"[:MAX_REASON_CHARACTERS]
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
-        value = _parse_answer(answer)
-        if _APPROXIMATION.search(answer) or _has_unexpected_relation(value, expected_value):
-            return Verdict.WRONG_ANSWER, "a relation that the expected answer does not have"
-        # Otherwise sympy simplifies the difference of |\infty| and \pi, for example, to 0.
-        if not _is_finite(value) and _is_finite(expected_value):
-            return Verdict.WRONG_ANSWER, "an answer that is not finite"
-        if getattr(expected_value, "is_Integer", False):
-            value = value.xreplace(
-                {decimal: Rational(str(decimal)) for decimal in value.atoms(Float)}
-            )
-        if verify(expected_value, value, timeout_seconds=None):
+        if _APPROXIMATION.search(answer):
+            return Verdict.WRONG_ANSWER, "an approximation"
+        if _is_choice(expected, answer):
             return Verdict.ACCEPTED, ""
+        return _compare_parsed(expected_answer, parse_answer(answer, symbols_are_complex))
     except Exception as error:
         reason = f"an answer that cannot be parsed: {error!r}"
         return Verdict.WRONG_ANSWER, reason[:MAX_REASON_CHARACTERS]
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def read_expected_answer(expected: str, cpu_s: float) -> VerdictAndReason:
+    """Return ``accepted`` if answers can be compared with ``expected``, else ``infrastructure``.
+
+    SIGPROF ends the process as in :func:`compare_answers`.
+    """
+    from verl_pipeline.rewards.math_parsing import is_complex, parse_answer
+
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    try:
+        if _APPROXIMATION.search(expected):
+            return Verdict.INFRASTRUCTURE, f"{UNREADABLE}: an approximation equals no answer"
+        parsed = parse_answer(expected, is_complex(expected))
+        verdict, reason = _compare_parsed(parsed, parsed)
+    except Exception as error:
+        return Verdict.INFRASTRUCTURE, f"{UNREADABLE}: {error!r}"[:MAX_REASON_CHARACTERS]
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    if verdict is not Verdict.ACCEPTED:
+        return Verdict.INFRASTRUCTURE, f"{UNREADABLE}: it does not equal itself: {reason}"
+    return verdict, ""
+
+
+def _is_choice(expected: str, answer: str) -> bool:
+    """Whether the letter of a choice is expected, as \\text{(C)}, and the answer is that letter."""
+    choice, letter = _CHOICE.fullmatch(expected.strip()), _LETTER.fullmatch(answer.strip())
+    return bool(choice and letter and choice[1].lower() == letter[1].lower())
+
+
+def _compare_parsed(expected: Any, answer: Any) -> VerdictAndReason:
+    from math_verify import verify
+
+    from verl_pipeline.rewards.math_values import ValueComparison
+
+    if _has_unexpected_relation(answer.value, expected.value):
+        return Verdict.WRONG_ANSWER, "a relation that the expected answer does not have"
+    # Otherwise sympy simplifies the difference of |\infty| and \pi, for example, to 0.
+    if not _is_finite(answer.value) and _is_finite(expected.value):
+        return Verdict.WRONG_ANSWER, "an answer that is not finite"
+    ValueComparison({**expected.decimals, **answer.decimals}).install()
+    if verify(expected.value, answer.value, timeout_seconds=None):
+        return Verdict.ACCEPTED, ""
     return Verdict.WRONG_ANSWER, "the answer differs from the expected one"
-
-
-def _parse_answer(text: str) -> Any:
-    """Return the expression; math-verify's own ``parse`` would search the text for one."""
-    from latex2sympy2_extended import (
-        NormalizationConfig,
-        convert_to_pct,
-        latex2sympy,
-        normalize_latex,
-    )
-    from math_verify.grader import should_treat_as_complex
-    from sympy import Basic, MatrixBase, preorder_traversal
-
-    text = text.replace("~", " ").strip().removesuffix(".")
-    text = _UNIT.sub("", text).strip() or text
-    text = _MIXED_NUMBER.sub(r"\\frac{\1}{\2}", _THIN_SPACE.sub("", text))
-    rules = NormalizationConfig(units=True, malformed_operators=True, nits=True, boxed="last")
-    # Its rule for \text{} removes everything from the first \text to a brace at the end of the
-    # text; after the added space no brace is at the end.
-    text = normalize_latex(text + " ", rules)
-    if _TWO_NUMBERS.search(text):
-        raise ValueError("two numbers side by side")
-    number = re.sub(r"\\?%$", "", text)
-    value = latex2sympy(
-        number, is_real=not should_treat_as_complex(number), normalization_config=None
-    )
-    if not isinstance(value, Basic | MatrixBase):
-        raise ValueError("not an expression")
-    for node in preorder_traversal(value):
-        name = getattr(node, "name", None)
-        if isinstance(name, str) and not _NAME.fullmatch(name):
-            raise ValueError("a name that is not plain")
-    return value if number == text else convert_to_pct(value)
 
 
 def _has_unexpected_relation(value: Any, expected: Any) -> bool:

@@ -5,25 +5,36 @@ expected outputs.
 """
 
 from verl_pipeline.sandbox.remote_sandbox import REMOTE_TIER, RemoteSandbox
-from verl_pipeline.sandbox.run_outcome import RunLimits, RunOutcome, SandboxError
+from verl_pipeline.sandbox.run_outcome import AssertRun, RunLimits, RunOutcome, SandboxError
 from verl_pipeline.sandbox.worker_pool import Sandbox
 
 
 def make_sandbox(
-    tier: str = "namespaces", workers: int | None = None, url: str | None = None
+    tier: str = "namespaces",
+    workers: int | None = None,
+    url: str | None = None,
+    memory_limit_mb: int | None = None,
 ) -> Sandbox | RemoteSandbox:
     """Create the sandbox of a tier: ``namespaces``, ``rlimits``, or ``remote`` at ``url``.
 
+    Args:
+        memory_limit_mb: see :class:`RemoteSandbox`.
+
     Raises:
-        ValueError: there is no such tier, ``remote`` lacks a ``url``, or another tier has one.
+        ValueError: there is no such tier, ``remote`` lacks a ``url``, or another tier has a setting
+            of ``remote``.
     """
-    if (tier == REMOTE_TIER) != (url is not None):
-        need = "needs the url of a SandboxFusion server" if tier == REMOTE_TIER else "takes no url"
-        raise ValueError(f"tier {tier!r} {need}")
-    return RemoteSandbox(url, workers or 32) if url else Sandbox(workers, tier)
+    if tier == REMOTE_TIER and url is None:
+        raise ValueError(f"tier {tier!r} needs the url of a SandboxFusion server")
+    if tier != REMOTE_TIER and (url, memory_limit_mb) != (None, None):
+        raise ValueError(f"tier {tier!r} takes no url and no memory_limit_mb")
+    if url is None:
+        return Sandbox(workers, tier)
+    return RemoteSandbox(url, workers or 32, memory_limit_mb=memory_limit_mb)
 
 
 __all__ = [
+    "AssertRun",
     "RemoteSandbox",
     "RunLimits",
     "RunOutcome",

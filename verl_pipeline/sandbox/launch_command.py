@@ -52,6 +52,9 @@ _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",  # the iteration order of a set must not depend on the worker
+    # Integers have no limit of digits: the data sets' solutions are older than that limit, and what
+    # a conversion costs is the program's own CPU time.
+    "PYTHONINTMAXSTRDIGITS": "0",
     "TMPDIR": "/tmp",
 }
 # Each program's tmpfs is mounted here; Landlock rules name its parent, which stays mounted.
@@ -60,6 +63,9 @@ _DROP_ROOT_SCRIPT = (
     "import os, sys; i = int(sys.argv[1]); os.setgroups([]); os.setresgid(i, i, i); os.setresuid(i,"
     " i, i);os.execv(sys.argv[2], sys.argv[2:])"
 )
+# Contest judges let the stack grow up to the memory limit. The room below the stack of the main
+# thread is fixed when a process is executed, so the limit is raised before the interpreter starts.
+_RAISE_STACK = ["/bin/sh", "-c", 'ulimit -S -s "$(ulimit -H -s)" && exec "$@"', "sh"]
 _JAIL_PYTHON = f"/python/bin/python3.{sys.version_info.minor}"
 _SYSTEM_FOLDERS = ("/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64")
 # A judge that is root mounts here what the unprivileged user has to read: that user may be unable
@@ -121,7 +127,8 @@ def build_launch_command(tier: Tier, scratch: str | None = None) -> LaunchComman
     settings |= {"scratch": _SCRATCH_FOLDER, "writable": str(Path(_SCRATCH_FOLDER).parent)}
     # The jail's root contains readable files only.
     settings |= {"packages": ["/packages"], "readable": ["/"]}
-    return LaunchCommand(_build_bubblewrap_command(), dict(os.environ), settings)
+    command = [*_RAISE_STACK, *_build_bubblewrap_command()]
+    return LaunchCommand(command, dict(os.environ), settings)
 
 
 def _build_rlimits_command(settings: dict[str, Any], scratch: str | None) -> LaunchCommand:
@@ -149,7 +156,8 @@ def _build_rlimits_command(settings: dict[str, Any], scratch: str | None) -> Lau
     environment["LD_LIBRARY_PATH"] = f"{sys.base_prefix}/lib"
     python = f"{sys.base_prefix}/bin/python3.{sys.version_info.minor}"
     script = str(INSIDE_FOLDER / "warm_interpreter.py")
-    return LaunchCommand([python, "-s", "-S", "-P", script], environment, settings)
+    command = [*_RAISE_STACK, python, "-s", "-S", "-P", script]
+    return LaunchCommand(command, environment, settings)
 
 
 def _build_bubblewrap_command() -> list[str]:

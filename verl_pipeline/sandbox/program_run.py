@@ -7,10 +7,11 @@ import contextlib
 import json
 import socket
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from verl_pipeline.sandbox import channels
-from verl_pipeline.sandbox.run_outcome import RunLimits, RunOutcome
+from verl_pipeline.sandbox.run_outcome import AssertRun, RunLimits, RunOutcome
 
 if TYPE_CHECKING:  # the worker imports this module
     from verl_pipeline.sandbox.sandbox_worker import SandboxWorker
@@ -45,28 +46,29 @@ class SandboxedProgram:
             return self._run_to_end(request, limits, "\n".join(arguments).encode(), result)
 
     def start_serving(
-        self, channel: socket.socket, record_names: tuple[str, ...], limits: RunLimits
+        self, channel: socket.socket, tests: AssertRun, limits: RunLimits, clock: int
     ) -> "ProgramRun":
-        """Start a run in which the program answers calls that arrive on ``channel``."""
-        request = {"kind": "serve", "records": record_names}
-        return ProgramRun(self, request, limits, b"", channel.fileno())
+        """Start a run in which the program answers calls that arrive on ``channel``.
+
+        Only the time on ``clock`` (:mod:`.inside.answer_clock`) counts as its idle and wall time.
+        """
+        request = {"kind": "serve", **asdict(tests)}
+        return ProgramRun(self, request, limits, b"", channel.fileno(), clock)
 
     def run_asserts(
-        self,
-        channel: socket.socket,
-        names: tuple[str, ...],
-        record_names: tuple[str, ...],
-        objects: bool,
-        limits: RunLimits,
+        self, channel: socket.socket, tests: AssertRun, limits: RunLimits, clock: int
     ) -> RunOutcome:
-        """Run it as trusted tests whose ``names`` are calls sent over ``channel``."""
-        request = {"kind": "asserts", "names": names, "records": record_names, "objects": objects}
-        return self._run_to_end(request, limits, b"", channel.fileno())
+        """Run it as trusted tests whose calls of the program are sent over ``channel``.
+
+        The time on ``clock``, in which they wait for answers, does not count as their idle time.
+        """
+        request = {"kind": "asserts", **asdict(tests)}
+        return self._run_to_end(request, limits, b"", channel.fileno(), clock)
 
     def _run_to_end(
-        self, request: dict[str, Any], limits: RunLimits, stdin: bytes, extra: int | None = None
+        self, request: dict[str, Any], limits: RunLimits, stdin: bytes, *extras: int
     ) -> RunOutcome:
-        with ProgramRun(self, request, limits, stdin, extra) as run:
+        with ProgramRun(self, request, limits, stdin, *extras) as run:
             return run.wait_for_outcome()
 
 
@@ -74,7 +76,7 @@ class ProgramRun:
     """A run that has been started.
 
     Args:
-        extra: descriptor that the program gets as number 3: a channel or the file for results.
+        extras: further descriptors: the file for results; or a channel and a clock.
     """
 
     def __init__(
@@ -83,10 +85,12 @@ class ProgramRun:
         request: dict[str, Any],
         limits: RunLimits,
         stdin: bytes,
-        extra: int | None,
+        *extras: int,
     ):
-        self._program, self._limits, self._extra = program, limits, extra
-        self._is_call = request["kind"] == "call"
+        self._program, self._limits = program, limits
+        self._result = extras[0] if request["kind"] == "call" else None
+        # Two runs that take turns have their own limits of time, one after the other.
+        self._runs = max(1, len(extras))
         worker = program.worker
         worker.cgroups.set_memory_limit(worker.loaded_programs * limits.memory_bytes)
         request = {
@@ -105,7 +109,7 @@ class ProgramRun:
             for content in (stdin, None, None)
         ]
         self._stdout, self._stderr = streams[1:]
-        descriptors = [program.source, *streams] + ([] if extra is None else [extra])
+        descriptors = [program.source, *streams, *extras]
         try:
             socket.send_fds(program.control, [json.dumps(request).encode()], descriptors)
         except OSError as error:
@@ -120,7 +124,7 @@ class ProgramRun:
         """
         limits = self._limits
         end = self._program.worker.receive_answer(
-            self._program.control, limits.wall_s + RUN_GRACE_S, "run a program"
+            self._program.control, self._runs * limits.wall_s + RUN_GRACE_S, "run a program"
         )
         stdout = channels.read_file(self._stdout)
         exceeded_limit = end["why"]
@@ -143,9 +147,7 @@ class ProgramRun:
             exceeded_limit=exceeded_limit,
             stdout=stdout,
             stderr=stderr,
-            result=channels.read_file(self._extra)
-            if self._is_call and self._extra is not None
-            else b"",
+            result=b"" if self._result is None else channels.read_file(self._result),
             cpu_s=end["cpu_s"],
             wall_s=end["wall_s"],
             memory_bytes=end["memory"],

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from verl_pipeline.sandbox.launch_command import INSIDE_FOLDER
 from verl_pipeline.sandbox.run_outcome import RunLimits, RunOutcome, SandboxError
@@ -28,19 +29,22 @@ MAX_ATTEMPTS, RETRY_PAUSE_S, RETRIED_STATUSES = 3, 1.0, (429, 502, 503, 504)
 # Added to the run's own limit, for the server's queue and the network.
 REQUEST_GRACE_S = 60.0
 _RESULT_FILE = "verl_pipeline_result.json"
-_SENT_MODULES = ("program_runner.py", "exit_codes.py", "messages.py", "value_codec.py")
+_SENT_MODULES = tuple(
+    f"{name}.py"
+    for name in "exit_codes interpreter_end messages program_runner value_codec".split()
+)
 _RUN_SCRIPT = """\
 import json, sys
+sys.set_int_max_str_digits(0)
 sys.path.insert(0, ".")
 import program_runner
 with open("verl_pipeline_request.json") as file:
     request = json.load(file)
 if request["entry_point"] is None:
-    sys.exit(program_runner.run_main(request["prelude"], request["source"]))
+    program_runner.run_main(request["prelude"], request["source"])
 with open("verl_pipeline_result.json", "wb") as result:
     inputs = [request[key] for key in ("prelude", "source", "entry_point", "arguments")]
-    code = program_runner.run_calls(*inputs, result.fileno())
-sys.exit(code)
+    program_runner.run_calls(*inputs, result.fileno())
 """
 
 
@@ -48,13 +52,23 @@ class RemoteSandbox:
     """Offers the interface of :class:`~verl_pipeline.sandbox.worker_pool.Sandbox` on a server.
 
     Args:
-        url: of the server, without ``/run_code``.
+        url: of the server, or of its ``/run_code``, as verl's ``reward.sandbox_fusion.url`` has it:
+            a URL with a path is used as it is.
         workers: number of requests at a time.
+        memory_limit_mb: of each program, in MiB, instead of the problem's own limit.
         queue_s: longest time to wait for a free slot, in seconds.
     """
 
-    def __init__(self, url: str, workers: int = 32, queue_s: float = 1800.0):
-        self.url = url.rstrip("/") + "/run_code"
+    def __init__(
+        self,
+        url: str,
+        workers: int = 32,
+        queue_s: float = 1800.0,
+        memory_limit_mb: int | None = None,
+    ):
+        has_path = urlsplit(url).path.strip("/") != ""
+        self.url = url if has_path else url.rstrip("/") + "/run_code"
+        self.memory_limit_mb = memory_limit_mb
         self.workers = workers
         self.tier = REMOTE_TIER
         self.queue_s = queue_s
@@ -74,7 +88,7 @@ class RemoteSandbox:
         with self._lock:
             self.busy_workers += 1
         try:
-            yield RemoteWorker(self.url)
+            yield RemoteWorker(self.url, self.memory_limit_mb)
         finally:
             with self._lock:
                 self.busy_workers -= 1
@@ -95,20 +109,21 @@ class RemoteWorker:
 
     tier = REMOTE_TIER
 
-    def __init__(self, url: str):
-        self._url = url
+    def __init__(self, url: str, memory_limit_mb: int | None):
+        self._url, self._memory_limit_mb = url, memory_limit_mb
 
     @contextmanager
     def load_program(self, source: str, prelude: str = "") -> Iterator["RemoteProgram"]:
         """Yield a program; its source is sent anew with each run."""
-        yield RemoteProgram(self._url, source, prelude)
+        yield RemoteProgram(self._url, source, prelude, self._memory_limit_mb)
 
 
 class RemoteProgram:
     """Runs on the server, like :class:`~verl_pipeline.sandbox.program_run.SandboxedProgram`."""
 
-    def __init__(self, url: str, source: str, prelude: str):
+    def __init__(self, url: str, source: str, prelude: str, memory_limit_mb: int | None):
         self._url, self._program = url, {"source": source, "prelude": prelude}
+        self._memory_limit_mb = memory_limit_mb
 
     def run(self, stdin: bytes, limits: RunLimits) -> RunOutcome:
         """Run it as ``python3 solution.py < stdin``."""
@@ -140,7 +155,7 @@ class RemoteProgram:
             "stdin": stdin,
             "compile_timeout": limits.cpu_s,
             "run_timeout": limits.idle_s,
-            "memory_limit_MB": limits.memory_bytes >> 20,
+            "memory_limit_MB": self._memory_limit_mb or limits.memory_bytes >> 20,
             "files": {name: base64.b64encode(content).decode() for name, content in files.items()},
             "fetch_files": fetched_files,
         }

@@ -1,4 +1,4 @@
-"""Limits and outcome of one run of a program.
+"""Settings, limits and outcome of one run of a program.
 
 Invariant: an outcome does not say whether an answer is right; a sandbox knows no expected output.
 """
@@ -36,6 +36,23 @@ class RunLimits:
     def wall_s(self) -> float:
         """Seconds after which a run is given up without a verdict: the machine was too busy."""
         return self.pauses_s + 10.0 * self.cpu_s + 60.0
+
+
+@dataclass(frozen=True)
+class AssertRun:
+    """What a program and the tests that call it need to know of each other.
+
+    Attributes:
+        names: names of the program that the tests use.
+        records: names of classes of the prelude, whose objects cross as their attributes.
+        objects: whether functions may return objects of the program's own classes.
+        max_bytes: of a message between the two processes.
+    """
+
+    names: tuple[str, ...]
+    records: tuple[str, ...]
+    objects: bool
+    max_bytes: int
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 from verl_pipeline.filters import BatchView
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
+from verl_pipeline.trainer.reward_value import is_reward
 from verl_pipeline.trainer.schedule import oldest_allowed_version
 
 
@@ -86,7 +87,7 @@ def check_versions(batch: TrajectoryBatch, k: int, expected: int, staleness: int
 
 
 def check_failures(
-    k: int, report: SamplingReport, view: BatchView, max_share: float
+    k: int, report: SamplingReport, batch: TrajectoryBatch, max_share: float
 ) -> dict[str, float]:
     """Count what infrastructure cost: missing trajectories and those that no grader could judge.
 
@@ -96,14 +97,19 @@ def check_failures(
     Raises:
         TooManyFailures: their share is above ``max_share``; the first traceback is shown.
     """
-    ungraded = sum(verdict == INFRASTRUCTURE for verdict in view.verdicts)
+    # By trajectory requested: a member that an agent loop split has several rows.
+    view = batch.view
+    rows = [row for row, verdict in enumerate(view.verdicts) if verdict == INFRASTRUCTURE]
+    ungraded = len({(view.uids[row], int(view.sessions[row])) for row in rows})
+    reasons = [batch.reward_reports[row].get("reason") for row in rows]
     share = (report.missing + ungraded) / report.requested if report.requested else 0.0
     if share > max_share:
+        first = report.first_error or next(filter(None, reasons), "(see the grader's log)")
         raise TooManyFailures(
             f"batch {k}: of {report.requested} trajectories {report.missing} failed and {ungraded} "
             f"could not be graded: {share:.0%} is above {PIPELINE_KEY}.max_infrastructure_share="
             f"{max_share}. First failure:\n"
-            f"{report.first_error or '(a verdict of the grader; see its log)'}"
+            f"{first}"
         )
     return {
         "pipeline/infrastructure/missing": float(report.missing),
@@ -122,15 +128,20 @@ def compute_reward_metrics(reward_reports: list[dict]) -> dict[str, float]:
         ``.../p95``.
     """
     metrics: dict[str, float] = {}
-    for grader in sorted({report["grader"] for report in reward_reports if "grader" in report}):
-        rows = [report for report in reward_reports if report.get("grader") == grader]
+    for grader in sorted(
+        {str(report["grader"]) for report in reward_reports if "grader" in report}
+    ):
+        rows = [report for report in reward_reports if str(report.get("grader")) == grader]
         prefix = f"reward/{grader}"
         for kind in ("verdict", "tier"):
-            for value, count in Counter(row[kind] for row in rows if kind in row).items():
+            for value, count in Counter(str(row[kind]) for row in rows if kind in row).items():
                 metrics[f"{prefix}/{kind}/{value}"] = count / len(rows)
-        for name in rows[0]:
+        for name in dict.fromkeys(name for row in rows for name in row):
             if name.endswith("_s") or name in ("busy", "calibration"):
-                p50, p95 = np.percentile([row[name] for row in rows], [50, 95])
+                values = [row[name] for row in rows if is_reward(row.get(name))]
+                if not values:
+                    continue
+                p50, p95 = np.percentile(np.array(values, dtype=float), [50, 95])
                 metrics[f"{prefix}/{name}/p50"] = float(p50)
                 metrics[f"{prefix}/{name}/p95"] = float(p95)
     return metrics

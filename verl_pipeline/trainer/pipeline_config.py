@@ -27,6 +27,18 @@ class ConfigError(ValueError):
     """A setting that cannot work. The message is one line: field, value, reason and fix."""
 
 
+@dataclass(frozen=True)
+class DerivedSetting:
+    """One setting that was derived."""
+
+    field: str
+    value: Any
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field}={self.value}  ({self.reason})"
+
+
 @dataclass
 class Deadlines:
     """Longest waits, in seconds; each ends in an error that names who was awaited."""

@@ -3,8 +3,8 @@
 Invariants:
 * A trajectory ends within ``deadlines.trajectory_s`` and its reward within ``deadlines.reward_s``;
   a slower one counts as a failure.
-* A failed trajectory leaves its siblings alone. Its traceback is in the prompt's tag ``errors``
-  before the prompt becomes terminal.
+* A failed generation leaves its siblings alone. Its traceback is in the prompt's tag ``errors``
+  before the prompt becomes terminal. A failed reward is a verdict (:mod:`.reward_check`).
 * A training trajectory carries the end of its generation (``extra_fields["generated_at"]``, seconds
   since the epoch).
 """
@@ -15,17 +15,12 @@ import traceback
 from collections import defaultdict
 from typing import Any
 
-import ray
-from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
-
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
+from verl_pipeline.verl_adapter.reward_check import RewardCheckingManager, RewardCheckingWorker
 from verl_pipeline.verl_adapter.trajectory_store import TRAIN, VALIDATION, put_errors
 
-# verl's class is a Ray actor class already; this is the plain class inside it.
-_AgentLoopWorker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
-
-class PipelineAgentLoopWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc]
+class PipelineAgentLoopWorker(RewardCheckingWorker):
     """One process that runs agent loops.
 
     A subclass may override :meth:`choose_sampling_params` and :meth:`record_trajectory`.
@@ -94,13 +89,13 @@ class PipelineAgentLoopWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc
                 session=int(kwargs["session_id"]),
             )
 
-    async def _compute_score(self, outputs, kwargs) -> None:
+    async def request_reward(self, outputs, kwargs) -> None:
         seconds = self._deadlines.reward_s
         outputs[-1].extra_fields["generated_at"] = time.time()
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                await super()._compute_score(outputs, kwargs)
+                await super().request_reward(outputs, kwargs)
         except TimeoutError as error:
             if scope.expired():
                 key = f"{kwargs['uid']}_{kwargs['session_id']}"
@@ -117,11 +112,7 @@ class PipelineAgentLoopWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc
             await put_errors(prompt, partition, dict(self._errors[prompt]))
 
 
-class PipelineAgentLoopManager(AgentLoopManagerTQ):
+class PipelineAgentLoopManager(RewardCheckingManager):
     """verl's agent loop manager with our workers; a subclass may name another ``worker_class``."""
 
     worker_class: type[PipelineAgentLoopWorker] = PipelineAgentLoopWorker
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.agent_loop_workers_class = ray.remote(self.worker_class)

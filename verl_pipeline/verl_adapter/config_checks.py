@@ -26,6 +26,7 @@ from verl_pipeline.trainer.pipeline_config import (
 from verl_pipeline.verl_adapter import machine_checks
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
+from verl_pipeline.verl_adapter.reward_settings import check_sandbox_is_used, derive_sandbox
 
 ACTOR = "actor_rollout_ref.actor"
 SAMPLER = "trainer.v1.sampler"
@@ -53,9 +54,12 @@ def check_run(config: DictConfig, skip: Collection[str] = ()) -> None:
     elif mode == FILTERED_SYNC_MODE:
         load_sync_filters(config)
         check_mini_batches(config)
-    elif OmegaConf.select(config, f"{SAMPLER}.custom_sampler.name") == FILTERING_REPLAY_BUFFER:
-        load_drop_only_filters(mode, OmegaConf.select(config, f"{SAMPLER}.sampler_kwargs"))
-        check_mini_batches(config)
+        derive_sandbox(config)
+    else:
+        check_sandbox_is_used(config)
+        if OmegaConf.select(config, f"{SAMPLER}.custom_sampler.name") == FILTERING_REPLAY_BUFFER:
+            load_drop_only_filters(mode, OmegaConf.select(config, f"{SAMPLER}.sampler_kwargs"))
+            check_mini_batches(config)
     try:
         validate_config(
             config,

@@ -4,33 +4,25 @@ Invariant: a setting changes only where the mode leaves no choice or the user ke
 Every change is returned with its reason, to be printed.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from verl_pipeline.trainer.pipeline_config import (
     PIPELINE_KEY,
     ROLLOUT,
     ConfigError,
+    DerivedSetting,
     OneOffPipelineConfig,
+)
+from verl_pipeline.verl_adapter.reward_settings import (
+    MANAGER,
+    apply_settings,
+    derive_reward_check,
+    derive_sandbox,
 )
 
 GLOO_MODULE = "verl_pipeline.verl_adapter.checkpoint_engine"
 AGENT_LOOP_MANAGER = "verl_pipeline.verl_adapter.agent_loop.PipelineAgentLoopManager"
 CORRECTION = "algorithm.rollout_correction"
-
-
-@dataclass(frozen=True)
-class DerivedSetting:
-    """One setting that was derived."""
-
-    field: str
-    value: Any
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.field}={self.value}  ({self.reason})"
 
 
 def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[DerivedSetting]:
@@ -43,7 +35,6 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
         ConfigError: ``correction=auto`` although the user configured a correction.
     """
     engine = f"{ROLLOUT}.checkpoint_engine"
-    manager = f"{ROLLOUT}.agent.agent_loop_manager_class"
     wanted = [DerivedSetting("actor_rollout_ref.hybrid_engine", False, "the pools are separate")]
     backend = OmegaConf.select(config, f"{engine}.backend")
     if backend == "naive":
@@ -53,16 +44,23 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
         wanted.append(DerivedSetting(f"{engine}.backend", backend, reason))
     if backend == "gloo":
         wanted += _derive_gloo_settings(config, settings)
-    if OmegaConf.select(config, manager) is None:
+    if OmegaConf.select(config, MANAGER) is None:
         reason = "adds deadlines and names failures"
-        wanted.append(DerivedSetting(manager, AGENT_LOOP_MANAGER, reason))
-    changed = []
-    for setting in wanted:
-        if OmegaConf.select(config, setting.field) != setting.value:
-            with open_dict(config):
-                OmegaConf.update(config, setting.field, setting.value)
-            changed.append(setting)
-    return changed + _derive_correction(config, settings)
+        wanted.append(DerivedSetting(MANAGER, AGENT_LOOP_MANAGER, reason))
+    wanted += derive_sandbox(config)
+    return apply_settings(config, wanted) + _derive_correction(config, settings)
+
+
+def derive_sync_settings(config: DictConfig) -> list[DerivedSetting]:
+    """Complete ``config`` in place for ``sync_filtered``.
+
+    Returns:
+        The settings that were changed.
+
+    Raises:
+        ConfigError: as :func:`verl_pipeline.verl_adapter.reward_settings.derive_sandbox`.
+    """
+    return apply_settings(config, derive_reward_check(config) + derive_sandbox(config))
 
 
 def _derive_gloo_settings(

@@ -9,6 +9,8 @@ Invariants:
 * Only filters that drop rows are accepted: verl computes advantages later, out of reach.
 * Under a group-relative advantage the lone survivor of a group is dropped too: its advantage would
   be its raw reward.
+* A trajectory without a reward counts in no validation mean of verl's; verl counts it among the
+  answers that are missing.
 * If the filters drop a whole batch, the data loader's next batch replaces it. After
   :data:`MAX_REPLACED` in a row the run stops and names the filters.
 """
@@ -16,6 +18,7 @@ Invariants:
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
@@ -51,13 +54,15 @@ class FilteringReplayBuffer(ReplayBuffer):
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
     ) -> tuple[KVBatchMeta, dict]:
-        """verl's batch, filtered; validation batches pass unchanged.
+        """verl's batch, filtered; of a validation batch, what has a reward.
 
         Raises:
-            RuntimeError: the filters dropped too many whole batches in a row.
+            RuntimeError: the filters dropped too many whole batches in a row, or no trajectory of a
+                validation batch has a reward.
         """
         if partition_id == VALIDATION:
-            return super().sample(global_steps, partition_id, batch_size)
+            batch, metrics = super().sample(global_steps, partition_id, batch_size)
+            return self._drop_ungraded(batch), metrics
         for replaced in range(MAX_REPLACED + 1):
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
             trajectories = read_trajectories(batch, self._limits)
@@ -77,3 +82,20 @@ class FilteringReplayBuffer(ReplayBuffer):
             f"step {global_steps}: the filters ({names}) dropped {MAX_REPLACED + 1} whole batches "
             "in a row; look at filters/before/* and the response length"
         )
+
+    def _drop_ungraded(self, batch: KVBatchMeta) -> KVBatchMeta:
+        """Name and drop what would turn the means of a validation into NaN."""
+        trajectories = read_trajectories(batch, self._limits)
+        kept = np.flatnonzero(~np.isnan(trajectories.view.rewards))
+        ungraded = sorted(set(range(len(batch.keys))) - set(kept.tolist()))
+        if not ungraded:
+            return batch
+        first = trajectories.reward_reports[ungraded[0]].get("reason", "it is not a finite number")
+        message = (
+            f"validation: {len(ungraded)} of {len(batch.keys)} trajectories have no reward; first: "
+            f"{batch.keys[ungraded[0]]}: {first}"
+        )
+        if not len(kept):
+            raise RuntimeError(message)
+        print(message, flush=True)
+        return drop_rows(batch, kept)

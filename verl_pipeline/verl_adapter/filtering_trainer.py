@@ -8,6 +8,7 @@ filter. Filters that only drop rows do not need a trainer of ours in ``sync``: s
 Invariants:
 * Filters run once a batch, before verl pads and balances it: a dropped row costs no compute, and no
   filter sees padding.
+* A failed reward counts in no validation mean (:mod:`verl_pipeline.trainer.validation`).
 * If the filters leave nothing to learn from, the update is skipped: weights, optimizer and
   learning-rate schedule stay as they are, the step is counted (``filters/skipped_update``) and the
   run goes on.
@@ -31,7 +32,9 @@ from verl_pipeline.filters.protocol import Filter
 from verl_pipeline.filters.truncation import LengthLimits, find_end_token_ids
 from verl_pipeline.trainer.batch import TrajectoryBatch
 from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, load_sync_filters
+from verl_pipeline.trainer.validation import select_graded
 from verl_pipeline.verl_adapter.config_checks import check_mini_batches
+from verl_pipeline.verl_adapter.derived_settings import derive_sync_settings
 from verl_pipeline.verl_adapter.trajectory_store import (
     drop_rows,
     read_trajectories,
@@ -125,6 +128,29 @@ class FilteringTrainer(PPOTrainer):
         zero_advantages(batch, self._zeroed_keys)
         return batch
 
+    def _val_metrics_update(
+        self,
+        data_sources: list,
+        sample_uids: list,
+        reward_extra_infos_dict: dict[str, list],
+        sample_turns: list,
+        expected_acc_counts: dict[tuple[str, str], int] | None = None,
+    ) -> dict[str, float]:
+        """verl's means over the samples that a grader could judge, and how many are left out."""
+        graded = select_graded(
+            data_sources, sample_uids, reward_extra_infos_dict, expected_acc_counts
+        )
+        if graded.first_reason:
+            print(f"validation: first sample without a verdict: {graded.first_reason}", flush=True)
+        metrics = super()._val_metrics_update(
+            [data_sources[row] for row in graded.rows],
+            [sample_uids[row] for row in graded.rows],
+            graded.values,
+            [sample_turns[row] for row in graded.rows],
+            expected_acc_counts=graded.expected,
+        )
+        return metrics | graded.metrics
+
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
     ) -> None:
@@ -147,6 +173,8 @@ class FilteredSyncTrainer(FilteringTrainer, PPOTrainerSync):
     def __init__(self, config: DictConfig):
         self.filters = load_sync_filters(config)
         check_mini_batches(config)
+        for setting in derive_sync_settings(config):
+            print(f"[{FILTERED_SYNC_MODE}] derived {setting}", flush=True)
         # verl compares its mode's name wherever sync differs from the asynchronous modes.
         config.trainer.v1.trainer_mode = "sync"
         super().__init__(config)

@@ -54,6 +54,8 @@ class InOrderReplayBuffer:
         self.watch_every_s = watch_every_s
         # By batch, from sample() until the trainer has checked it.
         self.reports: dict[int, SamplingReport] = {}
+        # Of validation's batches, until the trainer has counted them.
+        self.validation_reports: list[SamplingReport] = []
         # Failed trajectories (prompt, session) whose requests may run until the next weight sync.
         self.abandoned: set[tuple[str, int]] = set()
         self._abandoned_before: set[tuple[str, int]] = set()
@@ -128,7 +130,9 @@ class InOrderReplayBuffer:
             key=make_loader_sort_key,
         )
         report = self._report_sampling({key: tags[key] for key in [*prompts, *keys]})
-        if not is_validation:
+        if is_validation:
+            self.validation_reports.append(report)
+        else:
             self.reports[global_steps] = report
         if not keys:
             raise RuntimeError(

@@ -6,8 +6,12 @@ Invariant: each error is one line that names the field, its value and what to ch
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.import_utils import load_extern_object
+from verl.workers.rollout.utils import get_max_position_embeddings
 
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
+from verl_pipeline.verl_adapter.data_files import DataFileError, check_data_files
 
 ACTOR = "actor_rollout_ref.actor"
 
@@ -44,13 +48,15 @@ def find_local_path(value: str) -> Path | None:
 
 
 def check_files(config: DictConfig) -> None:
-    """Data files and the file of a custom reward exist."""
-    for name in ("data.train_files", "data.val_files"):
-        value = OmegaConf.select(config, name)
-        for entry in [value] if isinstance(value, str) else (value or []):
-            path = entry.removeprefix("file://")
-            if "://" not in path and not Path(path).expanduser().exists():
-                raise ConfigError(f"{name}={entry}: no such file")
+    """Data files can be read, and the file of a custom reward exists."""
+    if _reads_files_as_verl(config.data):
+        for name in ("train_files", "val_files"):
+            try:
+                check_data_files(config.data[name], config.data.get("use_shm", False))
+            except DataFileError as error:
+                value = config.data[name]
+                shown = "" if str(error).startswith(str(value)) else f"{value}: "
+                raise ConfigError(f"data.{name}={shown}{error}") from error
     reward = config.reward.custom_reward_function.path
     if (
         reward is not None
@@ -60,6 +66,22 @@ def check_files(config: DictConfig) -> None:
         raise ConfigError(
             f"reward.custom_reward_function.path={reward}: no such file (name a module as pkg://a.b)"
         )
+
+
+def _reads_files_as_verl(data: DictConfig) -> bool:
+    """Whether the data set finds its files as verl's own does; another one may read anything."""
+    path = OmegaConf.select(data, "custom_cls.path")
+    if path is None:
+        return True
+    try:
+        dataset = load_extern_object(path, data.custom_cls.name)
+    except Exception as error:  # the user's module may raise anything
+        raise ConfigError(
+            f"data.custom_cls.path={path}: {data.custom_cls.name} cannot be loaded from it "
+            f"({type(error).__name__}: {' '.join(str(error).split())}); correct path or name"
+        ) from error
+    methods = ("_download", "_read_files_and_tokenize")
+    return all(getattr(dataset, name, None) is getattr(RLHFDataset, name) for name in methods)
 
 
 def check_lengths(config: DictConfig) -> None:
@@ -82,8 +104,15 @@ def check_lengths(config: DictConfig) -> None:
     override = OmegaConf.select(
         config, "actor_rollout_ref.model.override_config.max_position_embeddings"
     )
-    limit = override or getattr(model.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and needed > limit:
+    try:
+        # verl's servers take this number, whatever the model's RoPE scaling says.
+        limit = override or get_max_position_embeddings(model)
+    except ValueError as error:
+        raise ConfigError(
+            f"{name}={path}: config.json has no max_position_embeddings, which verl's rollout "
+            "servers need; set actor_rollout_ref.model.override_config.max_position_embeddings"
+        ) from error
+    if needed > limit:
         raise ConfigError(
             f"data.max_response_length={rollout.response_length}: with "
             f"data.max_prompt_length={rollout.prompt_length} that is {needed} tokens, above the "
@@ -93,6 +122,11 @@ def check_lengths(config: DictConfig) -> None:
         raise ConfigError(
             f"{ROLLOUT}.max_model_len={rollout.max_model_len}: {needed} are needed; raise it or "
             "leave it null"
+        )
+    if rollout.max_model_len is not None and rollout.max_model_len > limit:
+        raise ConfigError(
+            f"{ROLLOUT}.max_model_len={rollout.max_model_len}: above the model's {limit} positions;"
+            " set it to at most as many, or leave it null"
         )
 
 

@@ -38,6 +38,7 @@ from verl_pipeline.trainer.pipeline_config import (
     make_filters,
 )
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
 from verl_pipeline.verl_adapter import seam_checks
 from verl_pipeline.verl_adapter.config_checks import check_dataset, check_pipelined_config
 from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_correction
@@ -78,8 +79,8 @@ class OneOffPipelineTrainer(FilteringTrainer):
         self._submission_times: dict[int, float] = {}
         self._batch: KVBatchMeta | None = None
         self._server_start = ServerStart()
-        # Probes of the agent loop workers that have not answered yet.
-        self._pending_probes: list[ray.ObjectRef] = []
+        # Probes that have not been answered yet, by role.
+        self._pending_probes: dict[str, list[ray.ObjectRef]] = {}
         self._metrics: dict[str, Any] = {}
         # Read by verl's _setup: no rollout replicas on the trainer's devices.
         self._enable_hybrid_replicas = False
@@ -109,10 +110,16 @@ class OneOffPipelineTrainer(FilteringTrainer):
         )
 
     def _check_processes(self) -> None:
-        """Raises if a rollout replica or an agent loop worker has died."""
+        """Raises if a rollout replica, an agent loop worker or a reward worker has died."""
         self.rollout_pool.check_health()
-        workers = getattr(getattr(self, "agent_loop_manager", None), "agent_loop_workers", [])
-        self._pending_probes = probe_actors(workers, self._pending_probes, "agent loop worker")
+        loops = getattr(getattr(self, "agent_loop_manager", None), "agent_loop_workers", [])
+        workers = {
+            "agent loop worker": loops,
+            "reward worker": self.reward_loop_manager.reward_loop_workers,
+        }
+        for role, actors in workers.items():
+            pending = self._pending_probes.get(role, [])
+            self._pending_probes[role] = probe_actors(actors, pending, role)
 
     def _init_dataloader(self) -> None:
         # verl fetches single prompts in every mode but sync, to be able to refill batches. We never
@@ -260,8 +267,18 @@ class OneOffPipelineTrainer(FilteringTrainer):
             metrics["pipeline/rollout/generating_s"] = batch.generated_at - submitted_at
         report = self.replay_buffer.reports.pop(k)
         max_share = self.settings.max_infrastructure_share
-        metrics.update(check_failures(k, report, batch.view, max_share))
+        metrics.update(check_failures(k, report, batch, max_share))
         return report.group_sizes
+
+    def _val_metrics_update(self, *args, **kwargs) -> dict[str, float]:
+        reports = list(self.replay_buffer.validation_reports)
+        self.replay_buffer.validation_reports.clear()
+        missing = sum(report.missing for report in reports)
+        first_error = next((report.first_error for report in reports if report.first_error), None)
+        if missing:
+            print(f"validation: {missing} trajectories failed; first: {first_error}", flush=True)
+        metrics = super()._val_metrics_update(*args, **kwargs)
+        return metrics | {f"{VALIDATION_PREFIX}/missing": float(missing)}
 
     # ---- what verl asks about the pools ------------------------------------------------------
 

@@ -17,8 +17,10 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 
 from verl_pipeline.filters import BatchView
+from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
 from verl_pipeline.filters.truncation import LengthLimits
 from verl_pipeline.trainer.batch import TrajectoryBatch
+from verl_pipeline.trainer.reward_value import mark_unusable
 from verl_pipeline.trainer.trajectory_keys import parse_prompt, parse_session
 
 TRAIN, VALIDATION = "train", "val"
@@ -55,7 +57,8 @@ def read_trajectories(batch: KVBatchMeta, limits: LengthLimits) -> TrajectoryBat
 
     Prompts and responses are not fetched, but for the responses that reached their limit: only
     their last tokens tell whether they were truncated. An agent loop that sets a ``max_tokens`` of
-    its own reports it in ``extra_fields["max_tokens"]``.
+    its own reports it in ``extra_fields["max_tokens"]``. A reward that is not a finite number is
+    NaN with the verdict ``infrastructure``, wherever it comes from.
     """
     # rm_scores: float32, one jagged row of response_len scores for each trajectory.
     data = tq.kv_batch_get(
@@ -70,6 +73,11 @@ def read_trajectories(batch: KVBatchMeta, limits: LengthLimits) -> TrajectoryBat
     own_limits = [fields.get("max_tokens") or limits.response_length for fields in extra_fields]
     row_limits = np.minimum(limits.compute_limits(prompt_lengths), own_limits)
     last_tokens = _read_last_tokens(batch, lengths >= row_limits)
+    rewards = mark_unusable(np.array([float(row.sum()) for row in data["rm_scores"].unbind()]))
+    verdicts = [
+        INFRASTRUCTURE if np.isnan(reward) else report.get("verdict")
+        for reward, report in zip(rewards, reports, strict=True)
+    ]
     return TrajectoryBatch(
         keys=batch.keys,
         version_spans=np.array(
@@ -79,8 +87,8 @@ def read_trajectories(batch: KVBatchMeta, limits: LengthLimits) -> TrajectoryBat
         view=BatchView(
             uids=[parse_prompt(key) for key in batch.keys],
             sessions=np.array([parse_session(key) for key in batch.keys], dtype=np.int64),
-            rewards=np.array([float(scores.sum()) for scores in data["rm_scores"].unbind()]),
-            verdicts=[report.get("verdict") for report in reports],
+            rewards=rewards,
+            verdicts=verdicts,
             response_lengths=lengths,
             limits=row_limits,
             truncated=limits.find_truncated(lengths, row_limits, last_tokens),

@@ -85,9 +85,20 @@ def plan_stages(settings: RunSettings, *, dry_run: bool = False) -> list[StagePl
 
 
 def list_data_files(config: DictConfig, split: str) -> list[Path]:
-    """Return the data files of ``split``, which is ``train`` or ``val``."""
-    files = config.data[f"{split}_files"]
-    return [Path(str(file)) for file in ([files] if isinstance(files, str) else files)]
+    """Return the data files of ``split``, which is ``train`` or ``val``.
+
+    What names no file of this machine is returned as it is.
+    """
+    from verl_pipeline.verl_adapter.data_files import DataFileError, find_data_files, list_entries
+
+    files: list[Path] = []
+    for entry in list_entries(config.data[f"{split}_files"]):
+        try:
+            found = find_data_files(entry)
+        except DataFileError:
+            found = []
+        files += map(Path, found or [str(entry)])
+    return files
 
 
 def _list_shared_settings(config: DictConfig) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def invoke(*arguments):
         (["refine.agreement=2"], "refine"),
         (["engine.rope_parameters={factor: 2}"], "rope_type"),
         (["refine.n=2"], "refine.n"),
+        (["engine.may_drop=[seed]"], "engine.may_drop: seed is none of temperature, top_p"),
         (["engine.concurrency=0"], "engine.concurrency"),
         (["grader.workers=-3"], "grader.workers"),
         (["sampling.top_k=-5"], "top_k"),
@@ -104,6 +105,8 @@ def test_problems_in_the_training_data_are_found(tmp_path):
     prompts = [texts[3].upper().replace(" ", "\n"), "something else altogether"]
     rows = [{"prompt": [{"role": "user", "content": instruction + text}]} for text in prompts]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pattern = str(path.with_name(f"{path.stem[:-1]}?{path.suffix}"))
+    assert find_contaminated_problems(items, [pattern]) == ["3"]
     assert find_contaminated_problems(items, [str(path)]) == ["3"], (
         "the instruction alone is ignored"
     )

@@ -26,14 +26,14 @@ def model(tmp_path_factory):
 
 def test_too_long_sequences_are_refused_with_the_fix(model):
     engine = VllmEngine(str(model), EngineConfig())
-    engine.check_lengths([REQUEST], SamplingParameters(max_tokens=200))
+    engine.check_requests([REQUEST], SamplingParameters(max_tokens=200))
     with pytest.raises(
         EngineError, match=r"holds 256 \(max_position_embeddings=256\).*max_tokens to at most 2\d\d"
     ):
-        engine.check_lengths([REQUEST], SamplingParameters(max_tokens=1000))
+        engine.check_requests([REQUEST], SamplingParameters(max_tokens=1000))
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
     scaled = VllmEngine(str(model), EngineConfig(rope_parameters=yarn))
-    scaled.check_lengths([REQUEST], SamplingParameters(max_tokens=900))
+    scaled.check_requests([REQUEST], SamplingParameters(max_tokens=900))
     assert scaled.describe_settings()["rope_parameters"] == {"rope_theta": 10000.0, **yarn}, (
         "the model's own base stays"
     )
@@ -96,4 +96,6 @@ def test_the_hash_depends_on_contents_only(model, tmp_path):
     content[-1] ^= 1
     weights.write_bytes(content)
     assert hash_weights(copy) != hash_weights(model)
-    assert read_position_limit(model, None) == PositionLimit(256, "max_position_embeddings=256")
+    assert read_position_limit(model, "float32", None) == PositionLimit(
+        256, "max_position_embeddings=256"
+    )

@@ -225,8 +225,14 @@ def test_a_runs_parquet_file(tmp_path):
         and item.messages == ({"role": "user", "content": "Echo."},)
         and item.problem
     )
+    item_of_tests = item
     [item] = load_task("parquet", tmp_path, file=str(path), grader="math").items
     assert item.problem is None and item.answer == tests
+    for files in (f"{tmp_path}/v*.parquet", [str(path)], [f"{tmp_path}/[v]al.parquet"]):
+        assert load_task("parquet", tmp_path, file=files).items == [item_of_tests]
+    for files, cause in (("*.parquet", "no such file"), (str(tmp_path), "a folder, and verl")):
+        with pytest.raises(DataNotFound, match=f"options.parquet.file=.*: {cause}"):
+            load_task("parquet", tmp_path, file=files)
     with pytest.raises(ValueError, match=r"no reader; set options.parquet.grader=math"):
         pyarrow.parquet.write_table(pa.Table.from_pylist([{**row, "data_source": "mine"}]), path)
         load_task("parquet", tmp_path, file=str(path))

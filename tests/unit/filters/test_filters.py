@@ -174,3 +174,32 @@ def test_lone_survivors_are_sessions_not_rows():
     )
     alone = find_lone_survivors(left, {"a": 4, "b": 4, "c": 4, "d": 1})
     assert alone.tolist() == [True, False, False, True, True, False]
+
+
+class Remembers:
+    """Asserts nothing itself; keeps what it was shown."""
+
+    name = "remembers"
+    only_drops = True
+
+    def decide(self, batch):
+        self.seen = batch.rewards.tolist()
+        return [Decision.KEEP] * len(batch)
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, float("nan")]), max_size=20))
+def test_a_row_without_a_reward_leaves_before_any_filter_sees_it(rewards):
+    shown = Remembers()
+    filtered = apply_filters([shown], view([None] * len(rewards), rewards))
+    with_reward = [reward for reward in rewards if reward == reward]
+    assert shown.seen == with_reward
+    assert filtered.kept.tolist() == [row for row, reward in enumerate(rewards) if reward == reward]
+    assert filtered.metrics["filters/no_reward/dropped"] == len(rewards) - len(with_reward)
+    assert all(np.isfinite(value) for value in filtered.metrics.values())
+    if with_reward:
+        assert filtered.metrics["filters/before/reward_mean"] == np.mean(with_reward)
+
+
+def test_a_member_whose_siblings_have_no_reward_gets_no_raw_reward_as_advantage():
+    filtered = apply_filters([], view([None] * 2, [1.0, float("nan")]), {"p0": 2})
+    assert filtered.kept.tolist() == [0] and filtered.zeroed.tolist() == [True, False]

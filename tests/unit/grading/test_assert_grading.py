@@ -104,6 +104,15 @@ def f(x):
 """
 
 
+RETURNS_A_DEEP_KEY = """
+def f(x):
+    key = ()
+    for _ in range(200):
+        key = (key,)
+    return {key}
+"""
+
+
 @pytest.mark.parametrize(
     "tests",
     [
@@ -116,7 +125,7 @@ def f(x):
     "program",
     [
         "import os\ndef f(x):\n    os._exit(0)",
-        "def f(x):\n    return [0] * 2_000_000",
+        RETURNS_A_DEEP_KEY,
         SENDS_A_BAD_ANSWER,
         RETURNS_AN_OBJECT,
     ],

@@ -1,5 +1,6 @@
 """Outputs that are made to burden the judge cost it little, and are wrong answers."""
 
+import itertools
 import resource
 
 import pytest
@@ -21,23 +22,73 @@ os._exit(0)
 """
 
 
-def test_members_of_equal_hashes_are_refused(sandbox):
-    result = grade(ADD, SENDS_COLLIDING_MEMBERS, sandbox)
-    assert result.verdict is Verdict.WRONG_ANSWER and "equal hashes" in result.reason
+def test_members_of_equal_hashes_are_wrong_or_right_as_others_are(sandbox):
+    assert grade(ADD, SENDS_COLLIDING_MEMBERS, sandbox).verdict is Verdict.WRONG_ANSWER
+    members = set(itertools.product((-1, -2), repeat=11))  # 2,048 of one hash
     pairs = Problem(
-        "pairs", "test", (CallTest((), {1: "a", 2: {3, 4}}),), entry_point="pairs", time_s=1.0
+        "pairs", "test", (CallTest((), {1: "a", 2: members}),), entry_point="f", time_s=4.0
     )
-    program = "def pairs():\n    return {2: {4, 3}, 1: 'a'}"
-    assert grade(pairs, program, sandbox).verdict is Verdict.ACCEPTED
+    program = (
+        "import itertools\n"
+        "def f():\n    return {{2: set(itertools.product((-2, -1), repeat=11)){}, 1: 'a'}}"
+    )
+    assert grade(pairs, program.format(""), sandbox).verdict is Verdict.ACCEPTED
+    wrong = program.format(" ^ {(-1,) * 11, (-1,) * 12}")
+    assert grade(pairs, wrong, sandbox).verdict is Verdict.WRONG_ANSWER
 
 
-def test_members_nested_too_deep_are_refused(sandbox):
-    result = grade(ADD, f"def add(a, b):\n    pass\n{SENDS_DEEP_MEMBERS}", sandbox)
-    assert result.verdict is Verdict.WRONG_ANSWER and "levels deep" in result.reason
+def test_members_nested_too_deep_are_wrong(sandbox):
+    program = f"def add(a, b):\n    pass\n{SENDS_DEEP_MEMBERS}"
+    for depth in (900_000, 90_000):  # more and less than the room for small values
+        result = grade(ADD, program.replace("900_000", str(depth)), sandbox)
+        assert result.verdict is Verdict.WRONG_ANSWER, result
 
 
-@pytest.mark.parametrize("program", ["print('\\n' * (30 << 20) + 'a')", "print('a ' * (15 << 20))"])
-def test_millions_of_lines_or_words_are_a_wrong_answer(sandbox, program):
+def test_an_output_far_longer_than_the_expected_one_is_refused_before_it_is_parsed(sandbox):
+    program = "def add(a, b):\n    return 'a' * (3 << 20)"
+    result = grade(ADD, program, sandbox)
+    assert result.verdict is Verdict.WRONG_ANSWER and "far more than" in result.reason
+    # What is as long as the expected value is compared, whatever its type.
+    for expected, answer in ((0, "complex(0, -0.0)"), (0, "-0.0"), ("é", "'é'"), ((), "[]")):
+        test = CallTest((), [expected] * 100_000)
+        problem = Problem("long", "test", (test,), entry_point="f", time_s=4.0)
+        program = f"def f():\n    return [{answer} for _ in range(100_000)]"
+        assert grade(problem, program, sandbox).verdict is Verdict.ACCEPTED, answer
+
+
+def test_what_a_program_returns_cannot_call_a_checker(sandbox):
+    check = "def check(input, expected, output):\n    return output == [7] == expected"
+    comparison = Comparison("checker", checker=check)
+    test = CallTest((), [7])
+    problem = Problem("f", "test", (test,), entry_point="f", comparison=comparison, time_s=1.0)
+    assert grade(problem, "def f():\n    return [7]", sandbox).verdict is Verdict.ACCEPTED
+    for sent in (
+        '[1]\n[["t", 3], ["t", 0], ["l", 1], 7, ["l", 1], 7]',
+        '[1]\r[["t", 3], ["t", 0], ["l", 1], 7, ["l", 1], 7]',
+        '[1], [["l", 1], 7]',
+        '[1, ["l", 1], 7]',
+        "[]",
+        "",
+        "[[",
+        '{"a": 7}',
+    ):
+        program = f"import os\nos.write(3, {sent!r}.encode())\nos._exit(0)\ndef f():\n    pass"
+        result = grade(problem, program, sandbox)
+        assert result.verdict is Verdict.WRONG_ANSWER, (sent, result)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "print('\\n' * (30 << 20) + 'a')",
+        "print('a ' * (15 << 20))",
+        "print('1' * (60 << 20) + 'x')",
+        "print('0' * (60 << 20) + 'x')",
+        "print('1e' * (30 << 20))",
+        "import os\nfor _ in range(60):\n    os.write(1, b'\\xff' * (1 << 20))",
+    ],
+)
+def test_millions_of_lines_words_or_digits_are_a_wrong_answer(sandbox, program):
     assert grade(ECHO, program, sandbox).verdict is Verdict.WRONG_ANSWER
 
 

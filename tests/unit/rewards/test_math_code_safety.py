@@ -33,7 +33,7 @@ def test_names_in_an_answer_are_not_executed(name):
 COMPARES_WITHOUT_NAME_CHECK = """
 import sys
 import sympy
-from verl_pipeline.rewards import math_answer
+from verl_pipeline.rewards import math_answer, math_parsing, math_values
 
 math_answer._forbid_code_evaluation()
 compiled = []
@@ -49,7 +49,7 @@ for code in (
         print("ran", code())
     except (RuntimeError, ValueError):
         pass
-math_answer._NAME = math_answer.re.compile(".*", math_answer.re.DOTALL)
+math_parsing._NAME = math_parsing.re.compile(".*", math_answer.re.DOTALL)
 for answer in sys.argv[1:]:
     print(math_answer.compare_answers("\\\\pi", answer, 30.0)[0])
 print([source for source in compiled if "exit" in source or "this" in source])

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from tests.helpers.sandbox_programs import QUICK_LIMITS, run_program
-from verl_pipeline.sandbox import RunLimits
+from verl_pipeline.sandbox import AssertRun, RunLimits, channels
 from verl_pipeline.sandbox.inside import exit_codes
 from verl_pipeline.sandbox.inside.messages import receive_message, send_message
 from verl_pipeline.sandbox.inside.value_codec import decode_value, encode_value
@@ -202,13 +202,16 @@ def test_a_served_program_answers_calls_over_a_channel(sandbox):
     with (
         sandbox.lend_worker() as worker,
         worker.load_program(RETURNS_A_TREE) as program,
+        channels.open_memory_file() as clock,
         our_end,
         program_end,
     ):
-        with program.start_serving(program_end, (), QUICK_LIMITS) as serving:
+        tests = AssertRun(("change",), (), objects=False, max_bytes=10_000)
+        with program.start_serving(program_end, tests, QUICK_LIMITS, clock) as serving:
             program_end.close()
-            send_message(our_end, encode_value(["call", None, "change", [[0]], {}]))
-            answer = decode_value(receive_message(our_end), resolve_reference=tuple)
-            assert answer == ["value", ("object", 0), [[0, 1]]]
+            send_message(our_end, encode_value(["request", "call", None, "change", [[0]], {}]))
+            answer = decode_value(receive_message(our_end, 10_000), lambda *part: part)
+            an_object, a_class = ["object", 0], ("own", ["class", 1], [])
+            assert answer == ["value", ("own", an_object, [a_class]), [[0, 1]], {}]
             our_end.shutdown(socket.SHUT_RDWR)
             assert serving.wait_for_outcome().exit_code == 0

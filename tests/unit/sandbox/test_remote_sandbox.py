@@ -3,20 +3,19 @@
 The server isolates nothing, so only the harmless programs of this file are sent to it.
 """
 
-import base64
 import json
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
+from tests.helpers.run_code_server import serve_run_code
 from verl_pipeline.grading import AssertTest, CallTest, Problem, StdinTest, Verdict, grade
-from verl_pipeline.sandbox import RemoteSandbox, RunLimits, SandboxError, remote_sandbox
+from verl_pipeline.sandbox import (
+    RemoteSandbox,
+    RunLimits,
+    SandboxError,
+    make_sandbox,
+    remote_sandbox,
+)
 
 pytestmark = [pytest.mark.medium, pytest.mark.timeout(120)]
 ECHO = Problem("echo", "test", (StdinTest("a\n", "a"), StdinTest("b\n", "b")), time_s=2.0)
@@ -29,64 +28,10 @@ ADD = Problem(
 )
 
 
-class RunCodeHandler(BaseHTTPRequestHandler):
-    """``POST /run_code``; ``server.failures`` are HTTP statuses or bodies to answer with first."""
-
-    def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(request)
-        failure = self.server.failures.pop(0) if self.server.failures else None
-        if isinstance(failure, int):
-            self.send_error(failure)
-            return
-        body = failure if failure is not None else json.dumps(run_request(request))
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *_arguments):
-        pass
-
-
-def run_request(request):
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in request["files"].items():
-            (Path(folder) / name).write_bytes(base64.b64decode(content))
-        begin = time.monotonic()
-        result = {"status": "Finished", "return_code": None, "stdout": "", "stderr": ""}
-        try:
-            done = subprocess.run(
-                [sys.executable, "-s", "-c", request["code"]],
-                input=request["stdin"],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=request["run_timeout"],
-            )
-            result |= {"return_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-        except subprocess.TimeoutExpired:
-            result["status"] = "TimeLimitExceeded"
-        found = [Path(folder) / name for name in request["fetch_files"]]
-        files = {
-            path.name: base64.b64encode(path.read_bytes()).decode()
-            for path in found
-            if path.exists()
-        }
-        result["execution_time"] = time.monotonic() - begin
-    status = "Success" if result["return_code"] == 0 else "Failed"
-    return {"status": status, "message": "", "run_result": result, "files": files}
-
-
 @pytest.fixture
 def server():
-    http_server = ThreadingHTTPServer(("127.0.0.1", 0), RunCodeHandler)
-    http_server.failures, http_server.requests = [], []
-    thread = threading.Thread(target=http_server.serve_forever)
-    thread.start()
-    yield http_server
-    http_server.shutdown()
-    http_server.server_close()
-    thread.join(10)
+    with serve_run_code() as running:
+        yield running
 
 
 @pytest.fixture
@@ -174,3 +119,27 @@ def test_assert_style_tests_are_refused(sandbox):
         result.verdict is Verdict.INFRASTRUCTURE
         and "cannot run assert-style tests" in result.reason
     )
+
+
+@pytest.mark.parametrize("path", ["", "/", "/run_code", "/functions/run?region=eu"])
+def test_a_url_means_what_it_means_to_verl(server, path):
+    """verl posts to the URL as it is; a server's bare address is completed."""
+    url = f"http://127.0.0.1:{server.server_port}{path}"
+    with make_sandbox("remote", url=url, memory_limit_mb=512) as sandbox:
+        assert grade(ECHO, "print(input())", sandbox).verdict is Verdict.ACCEPTED
+    wanted = path if path.strip("/") else "/run_code"
+    assert set(server.paths) == {wanted}
+    assert {request["memory_limit_MB"] for request in server.requests} == {512}
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"tier": "remote"}, "needs the url"),
+        ({"url": "http://127.0.0.1:9"}, "takes no url"),
+        ({"memory_limit_mb": 512}, "no memory_limit_mb"),
+    ],
+)
+def test_settings_of_another_tier_are_refused(settings, problem):
+    with pytest.raises(ValueError, match=problem):
+        make_sandbox(**settings)

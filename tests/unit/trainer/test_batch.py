@@ -1,8 +1,16 @@
-"""What graders report becomes metrics."""
+"""What graders report becomes metrics, and what they could not grade is counted."""
 
+import numpy as np
 import pytest
 
-from verl_pipeline.trainer.batch import compute_reward_metrics
+from verl_pipeline.filters import BatchView
+from verl_pipeline.trainer.batch import (
+    SamplingReport,
+    TooManyFailures,
+    TrajectoryBatch,
+    check_failures,
+    compute_reward_metrics,
+)
 
 
 def test_shares_of_verdicts_and_quantiles_of_seconds():
@@ -31,3 +39,49 @@ def test_shares_of_verdicts_and_quantiles_of_seconds():
 
 def test_rewards_without_a_grader_report_nothing():
     assert compute_reward_metrics([{"verdict": "accepted"}, {}]) == {}
+
+
+def test_values_that_only_some_report_or_that_are_no_numbers_do_no_harm():
+    rows = [
+        {"grader": "mine", "verdict": "accepted", "wait_s": 1.0},
+        {"grader": "mine", "verdict": ["odd"], "wait_s": float("nan"), "busy": 2},
+        {"grader": "mine", "wait_s": "soon", "other_s": None},
+        {"grader": 7, "wait_s": 3.0},
+    ]
+    found = compute_reward_metrics(rows)
+    assert found["reward/mine/wait_s/p50"] == 1.0 and found["reward/mine/busy/p95"] == 2.0
+    assert found["reward/mine/verdict/['odd']"] == 1 / 3 and found["reward/7/wait_s/p50"] == 3.0
+    assert not any("other_s" in name for name in found)
+
+
+def make_batch(verdicts, reasons):
+    n = len(verdicts)
+    view = BatchView(
+        uids=["b1p0"] * n,
+        sessions=np.arange(n) // 2,
+        rewards=np.array([np.nan if verdict == "infrastructure" else 1.0 for verdict in verdicts]),
+        verdicts=verdicts,
+        response_lengths=np.ones(n, dtype=int),
+        limits=np.ones(n, dtype=int),
+        truncated=np.zeros(n, dtype=bool),
+    )
+    spans = np.zeros((n, 2), dtype=int)
+    reports = [{"reason": reason} if reason else {} for reason in reasons]
+    return TrajectoryBatch(
+        [f"b1p0_{row // 2}_{row % 2}" for row in range(n)], spans, view, reports, 0.0
+    )
+
+
+def test_what_could_not_be_graded_counts_once_a_trajectory_and_its_reason_is_shown():
+    """A member that its agent loop split has two rows here."""
+    batch = make_batch(
+        ["accepted", "accepted", "infrastructure", "infrastructure"], [None, None, "it is NaN", ""]
+    )
+    report = SamplingReport({"b1p0": 4}, missing=1, first_error=None)
+    assert check_failures(1, report, batch, 0.5) == {
+        "pipeline/infrastructure/missing": 1.0,
+        "pipeline/infrastructure/verdicts": 1.0,
+        "pipeline/infrastructure/share": 0.5,
+    }
+    with pytest.raises(TooManyFailures, match=r"1 failed and 1 could not be graded: 50% .*\n.*NaN"):
+        check_failures(1, report, batch, 0.4)

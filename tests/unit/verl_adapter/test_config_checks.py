@@ -69,6 +69,7 @@ def test_a_run_that_works_passes(composed):
             "data.max_response_length=1000: .*above the model's 256 positions",
         ),
         (f"{ROLLOUT}.max_model_len=70", f"{ROLLOUT}.max_model_len=70: 80 are needed"),
+        (f"{ROLLOUT}.max_model_len=300", "max_model_len=300: above the model's 256 positions"),
         (f"{ACTOR}.strategy=fsdp", f"{ACTOR}.strategy=fsdp: CPUs need fsdp2"),
         (
             f"{ACTOR}.fsdp_config.param_offload=True",
@@ -109,6 +110,18 @@ def test_a_model_folder_that_cannot_be_read_is_named(composed, tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=f"model.path={tmp_path}: cannot be read"):
         check_pipelined_config(composed(f"actor_rollout_ref.model.path={tmp_path}"))
+
+
+def test_a_model_without_positions_needs_a_number_of_them(composed, tmp_path):
+    """verl's rollout servers refuse such a model; its own scaling does not count there either."""
+    from transformers import MambaConfig
+
+    MambaConfig(hidden_size=8, num_hidden_layers=1, vocab_size=8).save_pretrained(tmp_path)
+    path = f"actor_rollout_ref.model.path={tmp_path}"
+    with pytest.raises(ConfigError, match="config.json has no max_position_embeddings, which verl"):
+        check_pipelined_config(composed(path))
+    override = "+actor_rollout_ref.model.override_config.max_position_embeddings=256"
+    check_pipelined_config(composed(path, override))
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def test_every_method_of_upstream_that_is_overridden_is_in_the_contract():
             "filtering_trainer",
             "pipelined_trainer",
             "prompt_stream",
+            "reward_check",
             "rollout_pool",
         )
     ]

@@ -66,6 +66,19 @@ class FailedRequest:
     reason: str
 
 
+@dataclass(frozen=True)
+class RequestCheck:
+    """What an engine can do for the requests of a task.
+
+    Attributes:
+        left_out: request parameters that the server refuses and that are left out.
+        caveats: what the results lose by that, and by what the server does not return.
+    """
+
+    left_out: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+
+
 class EngineError(UserError):
     """The model or the server cannot be used; the message says why and how to fix it."""
 
@@ -79,16 +92,18 @@ class Engine(Protocol):
     def describe_settings(self) -> dict[str, Any]:
         """Return the settings that affect the samples: ``kind``, limits, RoPE scaling."""
 
-    def check_lengths(
+    def check_requests(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
-    ) -> None:
-        """Check, before the model is loaded, that it can hold prompts and responses.
+    ) -> RequestCheck:
+        """Check, before the first sample, that the model or server takes such requests.
 
         Args:
+            requests: at least one for each prompt.
             extra_tokens: tokens by which later prompts may be longer than those of ``requests``.
 
         Raises:
-            EngineError: a prompt plus ``max_tokens`` exceeds the model's limit.
+            EngineError: a prompt plus ``max_tokens`` exceeds the model's limit, or the server
+                refuses the requests.
         """
 
     def generate(

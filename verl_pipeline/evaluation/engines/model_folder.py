@@ -1,6 +1,7 @@
 """Reads a model's folder, tokenizer and position limit before the model is loaded.
 
 Invariants:
+* The position limit is vLLM's own: what vLLM accepts is accepted here.
 * The hash of the weights covers every file that affects generation, whatever the folder's name.
 * All engines that take tokens tokenize conversations here.
 """
@@ -12,6 +13,11 @@ from typing import Any
 
 from verl_pipeline.evaluation.engines import EngineError, SampleRequest
 from verl_pipeline.evaluation.eval_settings import EngineConfig
+from verl_pipeline.verl_adapter.vllm_lengths import (
+    LengthError,
+    SequenceLimit,
+    read_sequence_limit,
+)
 
 # Weights, configuration, tokenizer and chat template.
 _HASHED_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
@@ -106,37 +112,56 @@ class PositionLimit:
     """The maximum length of a sequence.
 
     Attributes:
-        limit: maximum number of tokens, prompt included.
+        limit: maximum number of tokens, prompt included; None: there is none.
         source: where the limit comes from, for messages and results.
         rope_parameters: the model's own parameters, overridden by the settings; None: unchanged.
     """
 
-    limit: int
+    limit: int | None
     source: str
     rope_parameters: dict[str, Any] | None = None
 
 
-def read_position_limit(folder: Path, rope_overrides: dict[str, Any] | None) -> PositionLimit:
-    """Return a model's position limit, scaled by ``engine.rope_parameters`` if set."""
-    from transformers import AutoConfig
+def read_position_limit(
+    folder: Path, dtype: str, rope_overrides: dict[str, Any] | None
+) -> PositionLimit:
+    """Return the position limit that vLLM derives, with ``engine.rope_parameters`` if set.
 
-    config = AutoConfig.from_pretrained(folder)
-    own = getattr(config, "rope_parameters", None) or {}
-    limit = int(config.max_position_embeddings)
+    Raises:
+        EngineError: vLLM refuses the model, or the model with these parameters.
+    """
+    try:
+        own = read_sequence_limit(folder, dtype)
+    except LengthError as error:
+        raise EngineError(
+            f"model={folder}: vLLM cannot use it ({error}); correct its config.json, or serve it "
+            "with another engine (engine.kind=server)"
+        ) from error
     if not rope_overrides:
-        kind = own.get("rope_type", "default")
-        scaled = (
-            "" if kind == "default" else f", scaled by the model's own {kind} x {own.get('factor')}"
-        )
-        return PositionLimit(limit, f"max_position_embeddings={limit}{scaled}")
-    base = int(rope_overrides.get("original_max_position_embeddings", limit))
-    scaling = (
-        f"{rope_overrides['rope_type']} x {rope_overrides['factor']:g} of {base} positions "
-        "(engine.rope_parameters)"
-    )
+        source = f"{own.key}={own.positions}" if own.key else "no limit in config.json"
+        is_scaled = own.rope_parameters.get("rope_type", "default") != "default"
+        scaling = f", with the model's own {_describe_rope(own)}" if is_scaled else ""
+        return PositionLimit(own.limit, source + scaling)
     # Parameters without an override, such as rope_theta, stay the model's own.
-    return PositionLimit(
-        int(base * rope_overrides["factor"]),
-        scaling,
-        {**own, "original_max_position_embeddings": base, **rope_overrides},
+    merged = {
+        "original_max_position_embeddings": own.positions,
+        **own.rope_parameters,
+        **rope_overrides,
+    }
+    try:
+        scaled = read_sequence_limit(folder, dtype, merged)
+    except LengthError as error:
+        raise EngineError(f"engine.rope_parameters={rope_overrides}: {error}") from error
+    source = f"{_describe_rope(scaled)} (engine.rope_parameters)"
+    return PositionLimit(scaled.limit, source, merged)
+
+
+def _describe_rope(limit: SequenceLimit) -> str:
+    """Return the RoPE scaling as ``yarn x 4 of 256 positions``."""
+    parameters = limit.rope_parameters
+    factor, original = parameters.get("factor"), parameters.get("original_max_position_embeddings")
+    return (
+        str(parameters.get("rope_type", "RoPE parameters of each layer type"))
+        + (f" x {factor:g}" if factor else "")
+        + (f" of {original} positions" if original else "")
     )

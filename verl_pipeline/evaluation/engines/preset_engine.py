@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from verl_pipeline.evaluation.data import BadData, read_rows
-from verl_pipeline.evaluation.engines import EngineError, FailedRequest, Generation, SampleRequest
+from verl_pipeline.evaluation.engines import (
+    EngineError,
+    FailedRequest,
+    Generation,
+    RequestCheck,
+    SampleRequest,
+)
 from verl_pipeline.evaluation.task import SamplingParameters
 
 
@@ -48,11 +54,11 @@ class PresetEngine:
     def describe_settings(self) -> dict[str, Any]:
         return {"kind": "given"}
 
-    def check_lengths(
+    def check_requests(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
-    ) -> None:
+    ) -> RequestCheck:
         if not self._answers:
-            return
+            return RequestCheck()
         keys = {(task, request.id) for request in requests for task in (request.task, None)}
         if not keys & self._answers.keys():
             examples = ", ".join(sorted({name for _task, name in keys})[:2])
@@ -60,6 +66,7 @@ class PresetEngine:
                 f"model={self.name}: no answer to any problem of the task; its ids are like "
                 f"{examples}"
             )
+        return RequestCheck()
 
     def generate(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters

@@ -1,15 +1,15 @@
-"""An engine for any OpenAI-compatible server, through the ``openai`` client.
+"""An engine for any OpenAI-compatible server.
 
 Invariants:
-* Each request has a timeout and a limited number of tries; then it is a :class:`FailedRequest` with
-  the server's message.
-* If the server returns thoughts separately, the response contains them in ``<think>`` tags.
+* One probe before the requests of a task shows what the server takes
+  (:mod:`verl_pipeline.evaluation.engines.server_dialect`); if it fails, no request is sent.
+* A request that fails is a :class:`FailedRequest` with the server's message.
 * When the evaluation stops, requests in flight are cancelled, not awaited.
 """
 
 import asyncio
-import os
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -18,13 +18,21 @@ from verl_pipeline.evaluation.engines import (
     EngineError,
     FailedRequest,
     Generation,
+    RequestCheck,
     SampleRequest,
 )
+from verl_pipeline.evaluation.engines.server_answers import read_answer
+from verl_pipeline.evaluation.engines.server_client import ServerClient, ServerFailure
+from verl_pipeline.evaluation.engines.server_dialect import LOSSES, ServerDialect, probe_server
 from verl_pipeline.evaluation.eval_settings import EngineConfig
-from verl_pipeline.evaluation.task import SamplingParameters
+from verl_pipeline.evaluation.task import SamplingParameters, make_conversation
+from verl_pipeline.grading.program_extraction import extract_answer_text
 
 # Not part of OpenAI's interface; without them vLLM uses the defaults of the model's folder.
 _VLLM_DEFAULTS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+PROBE_QUESTION = "What is 1 + 1? Answer with the number only."
+# Servers check a request before they generate: one that still runs after this was accepted.
+_PROBE_PATIENCE_S = 60.0
 
 
 class ServerEngine:
@@ -39,37 +47,28 @@ class ServerEngine:
     """
 
     def __init__(self, name: str, config: EngineConfig):
-        import openai
-
         self.name, self.config = name, config
         self._loop = asyncio.new_event_loop()
-        self._client = openai.AsyncOpenAI(
-            base_url=config.url,
-            api_key=os.environ.get(config.api_key_variable, "none"),
-            timeout=config.timeout_s,
-            max_retries=config.tries - 1,
-        )
-        served = self._loop.run_until_complete(self._list_models())
-        if name not in served:
+        self._client = ServerClient(config)
+        # By sampling parameters, and whether requests have a prefill.
+        self._dialects: dict[tuple[SamplingParameters, bool], ServerDialect] = {}
+        try:
+            served = self._loop.run_until_complete(self._client.list_models())
+        except ServerFailure as failure:
             raise EngineError(
-                f"model={name}: {config.url} serves {', '.join(sorted(served)) or 'nothing'}; name "
-                "a served model"
+                f"engine.url={config.url}: {failure}; check that the server is up and that "
+                f"${config.api_key_variable} holds its key"
+            ) from failure
+        if served and name not in served:
+            raise EngineError(
+                f"model={name}: {config.url} serves {', '.join(sorted(served))}; name a served "
+                "model"
             )
         # vLLM reports its position limit and the origin of the weights; other servers do not.
-        self.position_limit: int | None = getattr(served[name], "max_model_len", None)
-        self.weights_root: str | None = getattr(served[name], "root", None)
-
-    async def _list_models(self) -> dict[str, Any]:
-        import openai
-
-        try:
-            return {model.id: model async for model in self._client.models.list(timeout=30)}
-        # A server without OpenAI's interface causes the last two.
-        except (openai.OpenAIError, ValueError, AttributeError) as error:
-            raise EngineError(
-                f"engine.url={self.config.url}: {error}; check that the server is up and that "
-                f"${self.config.api_key_variable} holds its key"
-            ) from error
+        description = served.get(name, {})
+        limit = description.get("max_model_len")
+        self.position_limit: int | None = limit if isinstance(limit, int) else None
+        self.weights_root: str | None = description.get("root")
 
     def describe_model(self) -> dict[str, Any]:
         return {"name": self.name, "weights": None, "root": self.weights_root}
@@ -81,14 +80,86 @@ class ServerEngine:
             "chat_template_kwargs": self.config.chat_template_kwargs,
         }
 
-    def check_lengths(
+    def check_requests(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
-    ) -> None:
+    ) -> RequestCheck:
         if self.position_limit is not None and sampling.max_tokens >= self.position_limit:
             raise EngineError(
                 f"sampling.max_tokens={sampling.max_tokens}, but {self.config.url} holds only "
                 f"{self.position_limit} tokens including the prompt: set it lower"
             )
+        request = next(iter(requests))
+        # A system prompt stays: some models refuse one.
+        system = tuple(m for m in request.messages if m["role"] == "system")
+        messages = (*system, *make_conversation(PROBE_QUESTION))
+        probe = dataclasses.replace(request, messages=messages)
+        return self._loop.run_until_complete(self._probe(probe, sampling))
+
+    async def _probe(self, probe: SampleRequest, sampling: SamplingParameters) -> RequestCheck:
+        """Learn the server's dialect, and what its answers lack.
+
+        Raises:
+            EngineError: the server cannot be used with these settings.
+        """
+
+        async def send(body: Mapping[str, Any]) -> Any:
+            try:
+                return await asyncio.wait_for(self._client.send(body), _PROBE_PATIENCE_S)
+            except TimeoutError:
+                return None
+
+        body = self._make_body(probe, sampling)
+        try:
+            dialect, answer = await probe_server(send, body)
+        except ServerFailure as failure:
+            raise EngineError(
+                f"engine.url={self.config.url}: a first request fails, so no other is sent: "
+                f"{failure}; correct what the server names (its key is in "
+                f"${self.config.api_key_variable}), and rerun the command"
+            ) from failure
+        dialect.check_left_out(body, self.config.may_drop)
+        self._dialects[sampling, bool(probe.prefill)] = dialect
+        caveats = dialect.list_caveats()
+        if answer is not None:
+            caveats += self._check_answer(probe, answer, sampling, dialect)
+        return RequestCheck(tuple(dialect.left_out), tuple(caveats))
+
+    def _check_answer(
+        self,
+        probe: SampleRequest,
+        answer: Any,
+        sampling: SamplingParameters,
+        dialect: ServerDialect,
+    ) -> list[str]:
+        """Return what the answer to the probe lacks.
+
+        Raises:
+            EngineError: it cannot be read.
+        """
+        dialect.counts_tokens = False
+        generation = self._read(probe, answer, sampling, dialect)
+        if isinstance(generation, FailedRequest):
+            raise EngineError(
+                f"engine.url={self.config.url}: the answer to a first request cannot be used, so "
+                f"no other is sent: {generation.reason}; correct the server's settings, or use "
+                "another engine"
+            )
+        dialect.counts_tokens = generation.tokens > 0
+        missing = []
+        if generation.mean_logprob is None and "logprobs" not in dialect.left_out:
+            missing.append(f"the server returns no logprobs: {LOSSES['logprobs']}")
+        if not dialect.counts_tokens:
+            missing.append(
+                "the server does not count tokens: lengths, costs and token budgets are unknown"
+            )
+        response = generation.response
+        if "<think>" in response and not extract_answer_text(response).strip():
+            missing.append(
+                f"asked {PROBE_QUESTION!r}, the server returns thoughts without an answer, and such"
+                " responses count as wrong: if the model does not think, switch the server's "
+                "reasoning parser off"
+            )
+        return missing
 
     def generate(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters
@@ -114,58 +185,55 @@ class ServerEngine:
     async def _send_request(
         self, request: SampleRequest, sampling: SamplingParameters
     ) -> Generation | FailedRequest:
-        import openai
-
-        messages = [dict(message) for message in request.messages]
-        extra: dict[str, Any] = {"top_k": sampling.top_k} if sampling.top_k > 0 else {}
-        if self.position_limit is not None:  # only vLLM reports it
-            extra = {**_VLLM_DEFAULTS, **extra}
-        if self.config.chat_template_kwargs:
-            extra["chat_template_kwargs"] = self.config.chat_template_kwargs
-        if request.prefill:  # vLLM and SGLang continue a message with these parameters
-            messages.append({"role": "assistant", "content": request.prefill})
-            extra |= {
-                "add_generation_prompt": False,
-                "continue_final_message": True,
-                "include_stop_str_in_output": True,
-            }
+        dialect = self._dialects.get((sampling, bool(request.prefill)), ServerDialect())
         try:
-            answer = await self._client.chat.completions.create(
-                model=self.name,
-                messages=messages,  # type: ignore[arg-type]
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                seed=request.seed,
-                logprobs=True,
-                stop=[PREFILL_STOP] if request.prefill else None,
-                extra_body=extra,
-            )
-            return _make_generation(request, answer)
-        except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
-            # A malformed response is a failure of the server, not a wrong answer of the model.
-            return FailedRequest(f"{type(error).__name__}: {error}")
+            answer = await self._client.send(dialect.adapt(self._make_body(request, sampling)))
+        except ServerFailure as failure:
+            return FailedRequest(str(failure))
+        return self._read(request, answer, sampling, dialect)
+
+    def _make_body(self, request: SampleRequest, sampling: SamplingParameters) -> dict[str, Any]:
+        """Return the body of a chat completion, as OpenAI's interface and vLLM's additions say."""
+        body: dict[str, Any] = {
+            "model": self.name,
+            "messages": [dict(message) for message in request.messages],
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+        }
+        if self.position_limit is not None:  # only vLLM reports it
+            body |= _VLLM_DEFAULTS
+        if sampling.top_k > 0:
+            body["top_k"] = sampling.top_k
+        if self.config.chat_template_kwargs:
+            body["chat_template_kwargs"] = self.config.chat_template_kwargs
+        if request.prefill:  # vLLM and SGLang continue a message with these parameters
+            body["messages"].append({"role": "assistant", "content": request.prefill})
+            body |= {
+                "continue_final_message": True,
+                "add_generation_prompt": False,
+                "include_stop_str_in_output": True,
+                "stop": [PREFILL_STOP],
+            }
+        return body | {"seed": request.seed, "logprobs": True}
+
+    def _read(
+        self,
+        request: SampleRequest,
+        answer: Any,
+        sampling: SamplingParameters,
+        dialect: ServerDialect,
+    ) -> Generation | FailedRequest:
+        switches = ("enable_thinking", "thinking")
+        thinks = not any(self.config.chat_template_kwargs.get(key) is False for key in switches)
+        return read_answer(
+            request,
+            answer,
+            sampling.max_tokens,
+            thinks=thinks,
+            counts_tokens=dialect.counts_tokens,
+        )
 
     def close(self) -> None:
         self._loop.run_until_complete(self._client.close())
         self._loop.close()
-
-
-def _make_generation(request: SampleRequest, answer: Any) -> Generation | FailedRequest:
-    choice, usage = answer.choices[0], answer.usage
-    if choice.finish_reason not in ("stop", "length") or usage is None:
-        return FailedRequest(f"the server ended it with {choice.finish_reason!r}, usage {usage}")
-    message = choice.message
-    # The field's name depends on the version of the server.
-    thought = getattr(message, "reasoning", None) or getattr(message, "reasoning_content", None)
-    closing = "" if choice.finish_reason == "length" and not message.content else "</think>"
-    text = (f"<think>{thought}{closing}" if thought else "") + (message.content or "")
-    logprobs = [token.logprob for token in (choice.logprobs and choice.logprobs.content) or []]
-    mean = sum(logprobs) / len(logprobs) if logprobs else None
-    return Generation(
-        request.prefill + text,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        choice.finish_reason,
-        mean,
-    )

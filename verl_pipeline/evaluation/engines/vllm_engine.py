@@ -5,8 +5,10 @@ Invariants:
 * vLLM holds at most ``concurrency`` requests; the others wait here, so that a stop loses little.
 """
 
+import functools
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,9 +19,11 @@ from verl_pipeline.evaluation.engines import (
     EngineError,
     FailedRequest,
     Generation,
+    RequestCheck,
     SampleRequest,
 )
 from verl_pipeline.evaluation.engines.model_folder import (
+    PositionLimit,
     PromptTokenizer,
     find_model_folder,
     hash_weights,
@@ -44,10 +48,15 @@ class VllmEngine:
         self.name, self.config = name, config
         self.folder: Path = find_model_folder(name)
         self.prompt_tokenizer = PromptTokenizer(self.folder, config)
-        self.position_limit = read_position_limit(self.folder, config.rope_parameters)
         # Longest sequence of the tasks so far, in tokens.
         self._max_sequence = 0
         self._llm: Any = None
+
+    @functools.cached_property
+    def position_limit(self) -> PositionLimit:
+        """The model's limit; reading it imports vLLM."""
+        _set_environment()
+        return read_position_limit(self.folder, self._choose_dtype(), self.config.rope_parameters)
 
     def describe_model(self) -> dict[str, Any]:
         return {"name": self.name, "weights": hash_weights(self.folder)}
@@ -65,24 +74,36 @@ class VllmEngine:
             ),
         }
 
-    def check_lengths(
+    def check_requests(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters, extra_tokens: int = 0
-    ) -> None:
+    ) -> RequestCheck:
         longest_prompt = max(
             (len(self.prompt_tokenizer.tokenize_request(request)) for request in requests),
             default=0,
         )
         longest = longest_prompt + sampling.max_tokens
-        model_limit = self.position_limit.limit
-        limit = min(model_limit, self.config.max_model_len or model_limit)
+        model_limit, own_limit = self.position_limit.limit or sys.maxsize, self.config.max_model_len
+        if own_limit and own_limit > model_limit:
+            raise EngineError(
+                f"engine.max_model_len={own_limit}: the model holds {model_limit} "
+                f"({self.position_limit.source}): set it to at most {model_limit}, or scale the "
+                "model's positions with engine.rope_parameters"
+            )
+        limit = own_limit or model_limit
         if longest > limit:
+            source = "engine.max_model_len" if own_limit else self.position_limit.source
+            remedy = (
+                "raise engine.max_model_len"
+                if own_limit
+                else "scale its positions with engine.rope_parameters"
+            )
             raise EngineError(
                 f"sampling.max_tokens={sampling.max_tokens} and the longest prompt make {longest} "
-                f"tokens, but the model holds {limit} ({self.position_limit.source}): set "
-                f"sampling.max_tokens to at most {limit - longest_prompt}, or scale its positions "
-                "with engine.rope_parameters"
+                f"tokens, but the model holds {limit} ({source}): set sampling.max_tokens to at "
+                f"most {limit - longest_prompt}, or {remedy}"
             )
         self._max_sequence = max(self._max_sequence, min(longest + extra_tokens, limit))
+        return RequestCheck()
 
     def generate(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters

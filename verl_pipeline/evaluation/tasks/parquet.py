@@ -1,14 +1,22 @@
-"""A parquet file in verl's schema, graded as in training: a run's validation set.
+"""Parquet files in verl's schema, graded as in training: a run's validation set.
 
-Options: ``file``, the path; ``source``, the name of a reader, if ``data_source`` is not one;
-``grader=math``, if ``ground_truth`` is an answer instead of tests. The split is ``validation``: a
-run may choose checkpoints on its validation set.
+Options: ``file``, as in ``data.val_files``: a path, a pattern such as ``DIR/*.parquet``, or a list
+of them; ``source``, the name of a reader, if ``data_source`` is not one; ``grader=math``, if
+``ground_truth`` is an answer instead of tests. The split is ``validation``: a run may choose
+checkpoints on its validation set.
 """
 
 import functools
-from pathlib import Path
+import itertools
+from collections.abc import Sequence
 
-from verl_pipeline.evaluation.data import DataFinder, DataNotFound, Row, read_rows
+from verl_pipeline.evaluation.data import (
+    DataFinder,
+    DataNotFound,
+    Row,
+    find_named_files,
+    read_rows,
+)
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.task import SamplingParameters, Task, TaskData, TaskItem
 from verl_pipeline.evaluation.tasks._prompts import CODE_PREFILL
@@ -18,23 +26,26 @@ from verl_pipeline.grading.readers.row_values import parse_list, parse_object, r
 
 
 def load_problems(
-    finder: DataFinder, file: str = "", source: str = "", grader: str = "code"
+    finder: DataFinder, file: str | Sequence[str] = "", source: str = "", grader: str = "code"
 ) -> TaskData:
-    """Load all rows of ``file``.
+    """Load all rows of the files that ``file`` names.
 
     Raises:
         DataNotFound: there is no such file.
         BadSetting: ``grader`` is neither ``code`` nor ``math``.
     """
-    if not file or not Path(file).is_file():
+    if not file:
         raise DataNotFound(
-            f"options.parquet.file={file!r}: no such file; name a parquet file in verl's schema "
-            "(the run's data.val_files)"
+            "options.parquet.file is empty: name a parquet file in verl's schema (the run's "
+            "data.val_files)"
         )
+    files = find_named_files(file, "options.parquet.file")
     if grader not in ("code", "math"):
         raise BadSetting(f"options.parquet.grader={grader!r}: must be 'code' or 'math'")
     return read_items(
-        read_rows(Path(file)), file, functools.partial(_make_item, source=source, grader=grader)
+        itertools.chain.from_iterable(map(read_rows, files)),
+        ", ".join(map(str, files)),
+        functools.partial(_make_item, source=source, grader=grader),
     )
 
 

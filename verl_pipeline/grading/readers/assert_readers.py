@@ -8,12 +8,14 @@ pass without them, and the row is refused.
 """
 
 import ast
-import builtins
+import functools
 import re
+import sys
 from typing import Any
 
-from verl_pipeline.grading.problem import AssertTest, Problem, find_syntax_error
+from verl_pipeline.grading.problem import AssertTest, Problem, find_syntax_error, write_code
 from verl_pipeline.grading.readers.bad_row import BadRow
+from verl_pipeline.grading.readers.leetcode_nodes import NODE_NAMES, NODES_PRELUDE
 from verl_pipeline.grading.readers.reachable_asserts import TestScript, parse_script
 from verl_pipeline.grading.readers.row_values import (
     is_blank,
@@ -25,6 +27,7 @@ from verl_pipeline.grading.readers.row_values import (
     read_text,
     shorten_integers,
 )
+from verl_pipeline.grading.readers.test_names import find_defined_names, find_used_names
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 _SOLUTION_IMPORT = re.compile(r"^\s*from\s+solution\s+import\s+(?P<names>.+?)\s*$", re.MULTILINE)
@@ -52,6 +55,8 @@ def read_humaneval(
     # A prompt that ends with a signature, or with a comment below it, has no function body yet.
     if find_syntax_error(prelude):
         prelude = f"{prelude.rstrip()}\n    pass\n"
+    if find_syntax_error(prelude) is None:  # otherwise Problem says so
+        _refuse_unknown_names(tests, test.names, prelude, f"{source}/{name}")
     return Problem(name, source, (test,), entry_point=entry_point, prelude=prelude, **settings)
 
 
@@ -72,11 +77,13 @@ def read_mbpp(
     setup = [_read_optional_text(row, "test_setup_code"), *_read_lines(row, "test_imports")]
     tests = ["\n".join([*setup, line]) for line in asserts]
     scripts = [parse_script(test) for test in tests]
-    names = _find_called_names("\n".join([*setup, *asserts]), _read_optional_text(row, "code"))
+    settings.setdefault("prelude", IMPORTS_PRELUDE)
+    text = "\n".join([*setup, *asserts])
+    names = _find_own_names(text, _read_optional_text(row, "code"), settings["prelude"])
+    _refuse_unknown_names(text, names, settings["prelude"], f"{source}/{name}")
     for line, script in zip(asserts, scripts, strict=True):
         if not script.names & set(names):
             raise BadRow(f"a test calls none of the program's functions: {line[:80]!r}")
-    settings.setdefault("prelude", IMPORTS_PRELUDE)
     return Problem(name, source, tuple(AssertTest(test, names) for test in tests), **settings)
 
 
@@ -89,13 +96,15 @@ def read_mbpp_plus(
     """
     row = parse_object(row, "a row with test and test_list")
     name = name or str(row.get("task_id", "?"))
-    tests = _read_field(row, "test")
-    asserts = _check_syntax("\n".join(_read_lines(row, "test_list")), f"{source}/{name}")
-    names = _find_called_names(asserts, _read_optional_text(row, "code"))
-    if not parse_script(tests).names & set(names):
-        raise BadRow("the tests call none of the functions that test_list calls")
     settings.setdefault("prelude", IMPORTS_PRELUDE)
-    return Problem(name, source, (AssertTest(tests, names),), **settings)
+    text = _read_field(row, "test")
+    script = parse_script(text)
+    asserts = _check_syntax("\n".join(_read_lines(row, "test_list")), f"{source}/{name}")
+    names = _find_own_names(asserts, _read_optional_text(row, "code"), settings["prelude"])
+    _refuse_unknown_names(text, names, settings["prelude"], f"{source}/{name}")
+    if not script.names & set(names):
+        raise BadRow("the tests call none of the functions that test_list calls")
+    return Problem(name, source, (AssertTest(text, names),), **settings)
 
 
 def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings: Any) -> Problem:
@@ -118,7 +127,9 @@ def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings
     if "Solution" not in script.names:
         raise BadRow("the functional tests do not use Solution")
     _check_use_of_candidate(script)
-    settings.setdefault("prelude", IMPORTS_PRELUDE)
+    uses_nodes = not find_used_names(text).keys().isdisjoint(NODE_NAMES)
+    settings.setdefault("prelude", IMPORTS_PRELUDE + NODES_PRELUDE * uses_nodes)
+    _refuse_unknown_names(text, ("Solution",), settings["prelude"], f"{source}/{name}")
     return Problem(name, source, (AssertTest(text, ("Solution",)),), **settings)
 
 
@@ -180,32 +191,50 @@ def _check_use_of_candidate(script: TestScript) -> None:
         raise BadRow("check(candidate) does not use its argument")
 
 
-def _find_called_names(text: str, reference: str) -> tuple[str, ...]:
-    """Return the plain names that ``text`` calls and the reference solution defines.
+def _find_own_names(text: str, reference: str, prelude: str) -> tuple[str, ...]:
+    """Return the names of ``text`` that the reference solution defines.
 
-    Without a reference solution, all called names that are not built in.
+    Without a reference solution, all names that nothing else defines.
     """
-    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    names = dict.fromkeys(call.id for call in calls if isinstance(call, ast.Name))
-    defined = _list_bound_names(reference)
-    return tuple(
-        name for name in names if (name in defined if defined else not hasattr(builtins, name))
-    )
+    if reference and find_syntax_error(reference) is None:
+        own = _find_top_level_names(ast.parse(reference))
+        # A solution may define a name that is built in: MBPP has one called sum.
+        used = [node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
+        return tuple(dict.fromkeys(name for name in used if name in own))
+    known = {*(find_defined_names(text) or ()), *(_find_prelude_names(prelude) or ())}
+    return tuple(name for name in find_used_names(text) if name not in known)
 
 
-def _list_bound_names(reference: str) -> set[str]:
-    """Return the names that a solution binds at its top level; none if it is not valid Python."""
-    if find_syntax_error(reference):
-        return set()
-    names = set[str]()
-    for node in ast.parse(reference).body:
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                names.add(name)
-            case ast.ClassDef(name=name):
-                names.add(name)
-            case ast.Assign(targets=targets):
-                names.update(target.id for target in targets if isinstance(target, ast.Name))
-            case ast.ImportFrom(names=aliases):
-                names.update(alias.asname or alias.name for alias in aliases)
+def _find_top_level_names(module: ast.Module) -> set[str]:
+    """Return the functions, classes and constants of a module, but not what it imports."""
+    names = set()
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= find_defined_names(write_code(node)) or set()
     return names
+
+
+def _refuse_unknown_names(text: str, names: tuple[str, ...], prelude: str, problem: str) -> None:
+    """Raise BadRow if the tests use a name that neither they nor the program can define."""
+    defined, lent = find_defined_names(text), _find_prelude_names(prelude)
+    if defined is None or lent is None:
+        return
+    known = {*names, *defined, *lent}
+    if unknown := [name for name in find_used_names(text) if name not in known]:
+        raise BadRow(f"{problem}: the tests use {', '.join(unknown)}, which nothing defines")
+
+
+@functools.lru_cache(maxsize=64)
+def _find_prelude_names(prelude: str) -> frozenset[str] | None:
+    """Return the names that a prelude defines; None if they cannot be known."""
+    rest = prelude.removeprefix(IMPORTS_PRELUDE)
+    names = find_defined_names(rest)
+    if names is None or rest == prelude:
+        return names
+    scope: dict[str, Any] = {}
+    limit = sys.getrecursionlimit()
+    exec(IMPORTS_PRELUDE, scope)  # our own text
+    sys.setrecursionlimit(limit)
+    return names | scope.keys()

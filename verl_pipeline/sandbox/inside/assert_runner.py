@@ -2,21 +2,30 @@
 
 Invariants:
 * No code of the program runs here: its functions are stand-ins that send arguments and receive
-  exact built-in values.
+  copies of plain values.
 * Therefore the exit code is the verdict of these tests. One missing or refused answer decides it,
-  even if the tests catch the exception.
+  even if the tests catch the exception; so does one value of the tests that cannot cross.
 * Objects of the program's own classes are accepted as answers only where tests expect them. They
   stay in the program's process, which answers for them.
+* The program reaches nothing here but the functions and objects of the tests' own that it got as
+  arguments, and of these no attribute with two underscores but names. Functions that are not the
+  tests' own (``eval``, ``os.system``) cross by name and run in the program's process.
 """
 
 import builtins
 import functools
+import inspect
 import socket
 import sys
 import traceback
 import types
+from collections.abc import Iterator
 
-import messages
+import answer_clock
+import channel_peer
+import library_values
+import record_table
+import remote_objects
 import value_codec
 from exit_codes import (
     NO_VALUE,
@@ -24,196 +33,244 @@ from exit_codes import (
     PROGRAM_ENDED,
     PROGRAM_RAISED,
     RAISED,
+    TESTS_CANNOT_CROSS,
     TESTS_LACK_A_MODULE,
 )
 
-# Kinds of answers that each kind of request allows.
-_ALLOWED_ANSWERS = {
-    "call": ("value", "raised"),
-    "get": ("value", "raised", "callable"),
-    "set": ("value", "raised"),
-    "next": ("value", "raised", "stopped"),
-}
+# What functools.wraps copies from a function.
+_NAMING = ("__name__", "__qualname__", "__doc__")
+# Objects whose built-in methods (``found.append``) the program may call.
+_CONTAINERS = (list, dict, set, str, bytes, tuple)
 
 
 class NoAnswer(BaseException):
-    """The program's process has ended, or its answer was refused.
+    """The program's process has ended, its answer was refused, or the tests cannot ask.
 
-    The supervisor knows why the process has ended. Not an Exception, so that fewer tests catch it.
+    The supervisor knows why a process has ended. Not an Exception, so that fewer tests catch it.
     """
 
 
-class ProgramClient:
+class _OpaqueArgument(value_codec.ValueRefused):
+    """The tests pass on what the program has returned instead of a value."""
+
+
+class ProgramClient(channel_peer.Peer):
     """Sends requests to the program's process.
 
+    Args:
+        descriptor: of a socket; the next one is that of a clock (:mod:`answer_clock`).
+        records: a :class:`.record_table.RecordTable`.
+        request: of the run: ``names`` of the program that the tests use; ``objects``, whether any
+            answer may be an object of the program's own classes, otherwise only the call of one of
+            its classes, by its name, may return one; ``max_bytes`` of a message.
+        module: the name of the tests' module.
+
     Attributes:
-        objects: whether any answer may be an object of the program's own classes; otherwise only
-            the call of a class may return one.
         no_answer: exit code that a missing or refused answer has decided, or None.
     """
 
-    def __init__(self, descriptor, record_names, objects):
-        self.channel = socket.socket(fileno=descriptor)
-        self.record_names, self.objects = record_names, objects
-        self.records = {}
-        self.known_numbers = set()
-        self.raised_errors = []
+    is_wary = True
+
+    def __init__(self, descriptor, records, request, module):
+        channel = socket.socket(fileno=descriptor)
+        super().__init__(channel, records, ("tests", module), request["max_bytes"])
+        self._clock = descriptor + 1
+        self._names, self._objects = request["names"], request["objects"]
+        self._may_be_object = self._objects
+        self._raised = []
         self.no_answer = None
 
-    def call_function(self, owner, name, arguments, keywords):
-        """Return what the program's function returned; update mutable ``arguments`` in place."""
-        returned, changed_arguments = self.send_request(
-            "call", owner, name, list(arguments), keywords
-        )
-        for ours, theirs in zip(arguments, changed_arguments, strict=False):
-            _copy_into(ours, theirs)
-        return returned
+    def find_attribute(self, name):
+        """Return the program's function, class or constant ``name``; raise NameError if none."""
+        content = self.send_request("find", name)
+        return content[0] if content else remote_objects.RemoteFunction(self, None, name)
 
-    def send_request(self, *request):
-        """Return the program's answer, or raise what the program raised."""
-        request_kind, owner, name, *_rest = request
+    def list_names(self):
+        """Return the names that a star import binds."""
+        (names,) = self.send_request("names")
+        return [name for name in names if type(name) is str]
+
+    def has_raised(self, error):
+        """Whether ``error`` came from the program."""
+        return any(error is raised for raised in self._raised)
+
+    def send_request(self, kind, *content):
+        if self.no_answer is not None:
+            raise NoAnswer
+        may_be_object = self._may_be_object
         # By convention the name of a class starts with a capital letter.
-        objects = self.objects or (owner is None and name[:1].isupper())
+        self._may_be_object = self._objects or self._is_construction(kind, content)
         try:
-            messages.send_message(
-                self.channel,
-                value_codec.encode_value(list(request), self.record_names, _get_reference),
-            )
-            answer = messages.receive_message(self.channel)
-            if answer is None:
-                raise NoAnswer
-            kind, *content = value_codec.decode_value(
-                answer,
-                self.records,
-                functools.partial(self.make_remote_object, may_be_new=objects),
-            )
-            if kind == "refused":
-                raise value_codec.ValueRefused(*content)
-            if kind not in _ALLOWED_ANSWERS[request_kind] or (
-                kind == "value" and (len(content) != 2 or type(content[1]) is not list)
-            ):
-                raise value_codec.ValueRefused(f"an answer {kind!r} to {request_kind!r}")
-            error = _make_error(*content) if kind == "raised" else None
-        except (OSError, NoAnswer):
+            return super().send_request(kind, *content)
+        except (OSError, EOFError) as error:
+            if self.has_raised(error):
+                raise
             self.no_answer = PROGRAM_ENDED
             raise NoAnswer from None
-        except (ValueError, TypeError) as refusal:
-            self.no_answer = NO_VALUE
-            raise NoAnswer(f"{name}: {refusal}") from None
-        if error is not None:
-            self.raised_errors.append(error)
-            raise error
-        return content
+        except value_codec.ValueRefused as refusal:
+            self.refuse_answer(str(refusal))
+        finally:
+            self._may_be_object = may_be_object
 
-    def make_remote_object(self, reference, may_be_new):
-        """Return the stand-in for an iterator or an object of the program.
+    def _is_construction(self, kind, content):
+        if kind != "call" or content[1] is not None:
+            return False
+        owner = content[0]
+        name = owner.__name__ if isinstance(owner, remote_objects.RemoteClass) else ""
+        return name[:1].isupper() and name in self._names
 
-        Unless ``may_be_new``, an object must have been returned before.
-        """
-        kind, number = reference
-        if type(number) is not int or not (
-            may_be_new or kind == "iterator" or number in self.known_numbers
-        ):
+    def build_item(self, tag, content, members):
+        built = super().build_item(tag, content, members)
+        if isinstance(built, BaseException):
+            self._raised.append(built)
+        return built
+
+    def allow_stand_in(self, kind, number):
+        if kind == "object" and not self._may_be_object:
             raise value_codec.ValueRefused("an object where a value is expected")
-        if kind == "iterator":
-            return RemoteIterator(self, number)
-        self.known_numbers.add(number)
-        return RemoteObject(self, number)
+
+    def check_owner(self, owner, *kinds):
+        kind, _number = self._sent.get(id(owner), (None, None))
+        if kind is None or (kinds and kind not in kinds):
+            raise value_codec.ValueRefused("a request for an object that was never sent")
+
+    def check_name(self, name):
+        if type(name) is not str or name.startswith("__") and name not in _NAMING:
+            raise value_codec.ValueRefused(f"an attribute {name!r}")
+
+    def encode_request(self, kind, content):
+        try:
+            return super().encode_request(kind, content)
+        except _OpaqueArgument as error:
+            self.refuse_answer(str(error))
+        except value_codec.ValueRefused as error:
+            self.refuse_own(str(error))
+
+    def refuse_answer(self, reason):
+        """Give up: the program has sent what it may not send."""
+        self.no_answer = self.no_answer or NO_VALUE
+        raise NoAnswer(reason)
+
+    def refuse_own(self, reason):
+        """Give up: the tests need what cannot cross, whatever the program is."""
+        self.no_answer = self.no_answer or TESTS_CANNOT_CROSS
+        raise NoAnswer(f"the tests send the program {reason}, which cannot cross")
+
+    def send_text(self, text):
+        with answer_clock.awaiting(self._clock):
+            super().send_text(text)
+
+    def receive_message(self):
+        with answer_clock.awaiting(self._clock):
+            while (message := super().receive_message())[0] == "output":
+                _output, descriptor, text = message
+                (sys.stderr if descriptor == 2 else sys.stdout).write(text)
+        return message
+
+    def answer_request(self, kind, *content):
+        if kind != "read_line":
+            return super().answer_request(kind, *content)
+        return ["value", _read_line(*content)]
+
+    def export_item(self, item):
+        name = _find_built_in(item)
+        return super().export_item(item) if name is None else (channel_peer.NAMED, name, [])
+
+    def find_kind(self, item):
+        if isinstance(item, library_values.OpaqueValue):
+            raise _OpaqueArgument("an object that is no value, as an argument")
+        kind = type(item)
+        if isinstance(item, value_codec.BASE_TYPES) or kind.__module__ == "numpy":
+            return None
+        if isinstance(item, type) and item.__module__ in self.own_modules:
+            return "class"
+        if kind.__module__ in self.own_modules:
+            return "object"
+        if self._is_own_function(item):
+            return "function"
+        if isinstance(item, Iterator):
+            return "iterator"
+        if inspect.iscoroutine(item):
+            return "coroutine"
+        raise value_codec.ValueRefused(f"a value of type {kind.__module__}.{kind.__qualname__}")
+
+    def _is_own_function(self, item):
+        if isinstance(item, functools.partial):
+            return self._is_own_function(item.func)
+        if isinstance(item, types.BuiltinMethodType):
+            return type(item.__self__) in _CONTAINERS
+        is_mock = type(item).__module__ == "unittest.mock"
+        is_own = getattr(item, "__module__", None) in self.own_modules
+        return callable(item) and (is_mock or is_own)
 
 
-class RemoteObject:
-    """An object of a class of the program; its attributes are read and set over the channel."""
-
-    def __init__(self, program, number):
-        # Not by assignment, which __setattr__ would send to the program.
-        vars(self).update(_program=program, _number=number)
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        content = self._program.send_request("get", self, name)
-        if content:
-            return content[0]
-        return lambda *arguments, **keywords: self._program.call_function(
-            self, name, arguments, keywords
-        )
-
-    def __setattr__(self, name, value):
-        self._program.send_request("set", self, name, value)
-
-
-class RemoteIterator:
-    """An iterator of the program; it yields values."""
-
-    def __init__(self, program, number):
-        self._program, self._number = program, number
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        content = self._program.send_request("next", self, "")
-        if not content:
-            raise StopIteration
-        return content[0]
-
-
-def _get_reference(item):
-    if type(item) in (RemoteObject, RemoteIterator):
-        return "object" if type(item) is RemoteObject else "iterator", item._number
+def _find_built_in(item):
+    """Return ``module:name`` of a function of the standard library, or of a built-in method."""
+    if isinstance(item, types.MethodDescriptorType | types.WrapperDescriptorType):
+        owner = item.__objclass__
+        return f"{owner.__module__}:{item.__qualname__}" if _is_standard(owner, owner) else None
+    is_named = isinstance(item, types.FunctionType | types.BuiltinFunctionType | type)
+    if is_named and _is_standard(item, getattr(item, "__self__", None)):
+        return f"{item.__module__}:{item.__qualname__}"
     return None
 
 
-def _make_error(name, text):
-    """Return an exception of the built-in class ``name``, or of its nearest suitable base."""
-    cls = getattr(builtins, name, Exception)
-    if cls in (StopIteration, StopAsyncIteration):  # these would end a loop of the tests
-        cls = RuntimeError
-    if not (isinstance(cls, type) and issubclass(cls, Exception)):
-        return Exception(text)
-    # Some classes need more arguments than a text (UnicodeDecodeError): a base of theirs does not.
-    for base in cls.__mro__:
-        try:
-            return base(text)
-        except TypeError:
-            continue
+def _is_standard(item, owner):
+    module = item.__module__ or ""
+    return module.partition(".")[0] in sys.stdlib_module_names and (
+        owner is None or isinstance(owner, type | types.ModuleType)
+    )
 
 
-def _copy_into(ours, theirs):
-    if type(ours) is not type(theirs):
-        return
-    if type(ours) is list:
-        ours[:] = theirs
-    elif type(ours) in (dict, set):
-        ours.clear()
-        ours.update(theirs)
-    elif hasattr(ours, "__dict__") and not isinstance(ours, type):
-        vars(ours).clear()
-        vars(ours).update(vars(theirs))
+def _read_line(size):
+    """Return a line of what the tests have put in place of ``input`` or standard input."""
+    if builtins.input is _original_input:
+        return sys.stdin.readline(size)
+    prompts = [""]
+    try:
+        inspect.signature(builtins.input).bind(*prompts)
+    except TypeError:
+        prompts = []
+    try:
+        return f"{builtins.input(*prompts)}\n"
+    except (EOFError, StopIteration):
+        return ""
 
 
-def run_asserts(prelude, source, descriptor, names, record_names, objects):
+_original_input = input
+
+
+def run_asserts(prelude, source, descriptor, request):
     """Run the tests in ``source``, whose ``names`` are the program's; return the exit code."""
-    program = ProgramClient(descriptor, record_names, objects)
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     scope = vars(module)
     scope["__builtins__"] = builtins
+    records = record_table.RecordTable({}, first_number=0)
+    program = ProgramClient(descriptor, records, request, "tests")
     code = PASSED
     _patch_allclose()
     try:
         exec(compile(prelude, "prelude.py", "exec", dont_inherit=True), scope)
-        program.records = {name: scope[name] for name in record_names}
-        for name in names:
-            scope[name] = _make_function_stand_in(program, name)
+        records.classes |= {name: scope[name] for name in request["records"]}
+        for name in request["names"]:
+            scope[name] = _find_or_call(program, name)
         exec(compile(source, "tests.py", "exec", dont_inherit=True), scope)
     except BaseException as error:
         traceback.print_exc(limit=-1)
-        if any(error is raised for raised in program.raised_errors):
+        if program.has_raised(error):
             code = PROGRAM_RAISED
         else:
             code = TESTS_LACK_A_MODULE if isinstance(error, ImportError) else RAISED
     return program.no_answer or code
+
+
+def _find_or_call(program, name):
+    """Return what the program defines as ``name``; else a function whose calls raise NameError."""
+    try:
+        return program.find_attribute(name)
+    except NameError:
+        return remote_objects.RemoteFunction(program, None, name)
 
 
 def _patch_allclose():
@@ -232,11 +289,3 @@ def _patch_allclose():
             )
 
         numpy.allclose = allclose
-
-
-def _make_function_stand_in(program, name):
-    def call_program(*arguments, **keywords):
-        return program.call_function(None, name, arguments, keywords)
-
-    call_program.__name__ = name
-    return call_program

@@ -218,6 +218,20 @@ def set_resource_limits(cpu_s, memory, output, processes, files):
         resource.setrlimit(resource_id, (value, value))
 
 
+def set_default_stack_size(size):
+    """Set the stack of threads of which nobody sets the size, in bytes.
+
+    By default it is the limit of the main thread's stack, or 2 MiB if that has no limit.
+    """
+    attributes = ctypes.create_string_buffer(64)  # pthread_attr_t of glibc: 56 or 64 bytes
+    _libc.pthread_attr_init(attributes)
+    error = _libc.pthread_attr_setstacksize(
+        attributes, ctypes.c_size_t(size)
+    ) or _libc.pthread_setattr_default_np(attributes)
+    if error:
+        raise OSError(error, f"default stack size: {os.strerror(error)}")
+
+
 def prefer_for_oom_kill():
     """Ask the kernel to kill this process first if the machine runs out of memory."""
     write_kernel_file("/proc/self/oom_score_adj", "1000")

@@ -1,13 +1,12 @@
 """Messages between the process of the tests and that of the program: a length, then text.
 
-Invariant: a message that is longer than the limit is refused before it is read.
+Invariant: a message that is longer than its reader allows is refused before it is read.
 """
 
 import struct
 
 # Length in bytes: 64 bits, unsigned, little-endian.
 _HEADER = struct.Struct("<Q")
-MAX_MESSAGE_BYTES = 64 << 20
 
 
 def send_message(channel, text):
@@ -16,7 +15,7 @@ def send_message(channel, text):
     channel.sendall(_HEADER.pack(len(data)) + data)
 
 
-def receive_message(channel):
+def receive_message(channel, max_bytes):
     """Return the next message, or None once the peer has closed the channel.
 
     Raises:
@@ -26,7 +25,7 @@ def receive_message(channel):
     if header is None:
         return None
     (length,) = _HEADER.unpack(header)
-    if length > MAX_MESSAGE_BYTES:
+    if length > max_bytes:
         raise ValueError(f"a message of {length} bytes")
     data = _receive_bytes(channel, length)
     return None if data is None else data.decode()

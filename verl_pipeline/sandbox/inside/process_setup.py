@@ -10,20 +10,17 @@ import sys
 _HIGH_DESCRIPTOR = 100
 
 
-def prepare_streams(stdin, stdout, stderr, extra, ready):
+def prepare_streams(stdin, stdout, stderr, extras, ready):
     """Set up descriptors and streams as in a new Python process, and close all other descriptors.
 
-    ``extra``, if not None, stays open as number 3. Returns the new number of ``ready``, which must
-    be closed before the program starts.
+    ``extras`` stay open as numbers 3 and up. Returns the new number of ``ready``, which must be
+    closed before the program starts.
     """
     ready = os.dup2(ready, _HIGH_DESCRIPTOR, inheritable=False)
-    if extra is not None:
-        extra = os.dup2(extra, _HIGH_DESCRIPTOR + 1)
-    for number, descriptor in enumerate((stdin, stdout, stderr)):
+    extras = [os.dup2(extra, ready + number) for number, extra in enumerate(extras, start=1)]
+    for number, descriptor in enumerate((stdin, stdout, stderr, *extras)):
         os.dup2(descriptor, number)
-    if extra is not None:
-        os.dup2(extra, 3)
-    os.closerange(3 if extra is None else 4, ready)
+    os.closerange(3 + len(extras), ready)
     os.closerange(ready + 1, 1 << 20)
     sys.stdin = open(0, encoding="utf-8", closefd=False)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
@@ -32,6 +29,8 @@ def prepare_streams(stdin, stdout, stderr, extra, ready):
     )
     vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
     sys.argv = ["solution.py"]
+    # The streams do not belong to the program's objects (:mod:`interpreter_end`).
+    gc.freeze()
     gc.enable()
     return ready
 

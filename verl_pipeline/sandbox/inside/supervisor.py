@@ -10,6 +10,7 @@ Invariants:
 
 import array
 import contextlib
+import functools
 import json
 import os
 import select
@@ -18,7 +19,9 @@ import socket
 import time
 import traceback
 
+import answer_clock
 import assert_runner
+import call_server
 import confinement
 import exit_codes
 import process_setup
@@ -28,8 +31,9 @@ import usage_meter
 MAX_PACKET_BYTES = 1 << 16
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
-    "assert_runner confinement exit_codes messages process_setup program_runner supervisor "
-    "syscalls usage_meter value_codec warm_interpreter"
+    "answer_clock assert_runner call_server channel_peer confinement exit_codes interpreter_end "
+    "library_values messages process_setup program_runner record_table remote_errors "
+    "remote_objects solution_module supervisor syscalls usage_meter value_codec warm_interpreter"
 ).split()
 # Seconds between two measurements of a running program, and before the first: most programs have
 # ended by then.
@@ -43,7 +47,8 @@ class Supervisor:
 
     A request has ``kind`` (``stdin``, ``call``, ``serve`` or ``asserts``), ``fresh`` (whether it is
     the program's first run), ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``, ``output``, and
-    descriptors: source, standard input, output and error, and for all kinds but ``stdin`` one more.
+    descriptors: source, standard input, output and error, for all kinds but ``stdin`` one more, and
+    for ``serve`` and ``asserts`` a clock (:mod:`answer_clock`).
     """
 
     def __init__(self, control, settings):
@@ -74,7 +79,9 @@ class Supervisor:
             confinement.reset_process_ids()
         read_end, write_end = os.pipe()
         start = time.monotonic()
-        meter = usage_meter.UsageMeter(start)
+        meter = usage_meter.UsageMeter(
+            start, _make_turn_reader(request["kind"], descriptors, start)
+        )
         program = os.fork()
         if program == 0:
             os.close(read_end)
@@ -106,6 +113,8 @@ class Supervisor:
         cpu = max(0.0, cpu - float(setup_cpu))  # confining it does not count as its own time
         if why is None and cpu > request["cpu_s"]:
             why = "cpu"
+        if why is None and status == -signal.SIGSEGV and memory >= request["memory"]:
+            why = "memory"  # its stack could not grow any more
         return {"exit": status, "why": why, "cpu_s": cpu, "wall_s": wall, "memory": memory}
 
     def empty_scratch(self, fresh):
@@ -142,7 +151,9 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.setsid()
             os.chdir(self.scratch)
-            source_file, stdin, stdout, stderr, *extra = descriptors
+            source_file, stdin, stdout, stderr, *extras = descriptors
+            if request["kind"] == "serve":
+                del extras[1:]  # the clock is the tests'
             program = json.loads(os.pread(source_file, os.fstat(source_file).st_size, 0))
             if request["kind"] != "asserts":  # trusted tests do not fill the memory
                 confinement.prefer_for_oom_kill()
@@ -161,9 +172,7 @@ class Supervisor:
                 self.settings["files"],
             )
             confinement.install_seccomp_filter(self.settings["filter"])
-            ready = process_setup.prepare_streams(
-                stdin, stdout, stderr, extra[0] if extra else None, ready
-            )
+            ready = process_setup.prepare_streams(stdin, stdout, stderr, extras, ready)
             process_setup.hide_jail_modules(JAIL_MODULES)
             os.write(ready, _CONFINED_MARK + b" %f" % time.process_time())
             os.close(ready)
@@ -185,10 +194,8 @@ class Supervisor:
                 arguments = file.read().splitlines()
             return program_runner.run_calls(prelude, source, request["entry_point"], arguments, 3)
         if kind == "serve":
-            return program_runner.serve_calls(prelude, source, 3, request["records"])
-        return assert_runner.run_asserts(
-            prelude, source, 3, request["names"], request["records"], request["objects"]
-        )
+            return call_server.serve_calls(prelude, source, 3, request)
+        return assert_runner.run_asserts(prelude, source, 3, request)
 
     def watch_program(self, meter, program_pidfd, request):
         """Wait for the program's end and return None, or stop waiting and return why.
@@ -248,6 +255,16 @@ class Supervisor:
         for pid in confinement.list_descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _make_turn_reader(kind, descriptors, start):
+    """Return how a run's turns are read, for :class:`usage_meter.UsageMeter`."""
+    if kind not in ("serve", "asserts"):
+        return None
+    read_awaited_seconds = functools.partial(answer_clock.read_awaited_seconds, descriptors[-1])
+    if kind == "serve":
+        return read_awaited_seconds
+    return lambda now: now - start - read_awaited_seconds(now)
 
 
 def receive_request(channel):

@@ -32,10 +32,13 @@ import traceback
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
 
 import confinement  # noqa: E402
+import interpreter_end  # noqa: E402
 import program_runner  # noqa: E402
 import syscalls  # noqa: E402
 from supervisor import Supervisor, receive_request, send_reply  # noqa: E402
 
+# What Linux gives threads by default.
+THREAD_STACK_BYTES = 8 << 20
 NO_SCOPES_MESSAGE = (
     "the tier 'rlimits' needs Landlock with scopes (ABI 6, Linux 6.12): without it a program can "
     "signal its judge, and below ABI 1 read its memory; use the tier 'namespaces' or 'remote'"
@@ -50,6 +53,8 @@ def main():
     # Process 1 of a pid namespace gets only those signals from inside that it has a handler for.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings["readable"] = [path for path in settings["readable"] if os.path.exists(path)]
+    interpreter_end.register_shortcut()
+    confinement.set_default_stack_size(THREAD_STACK_BYTES)
     missing = preload_modules(settings["imports"])
     site.setquit()  # exit() and quit(), which -S leaves out
     program_runner.preload_prelude(settings["prelude"])

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from recipes.deepcoder.data import parquet_schema
-from recipes.deepcoder.stages.stage_checks import StageError, plan_stages
+from recipes.deepcoder.stages.stage_checks import StageError, list_data_files, plan_stages
 from recipes.deepcoder.stages.stage_overrides import OverrideError, split_overrides
 
 
@@ -191,3 +191,15 @@ def test_the_variant_of_grpo_plus_is_an_option_or_an_override():
 def test_an_override_of_an_unknown_key_is_refused(make_settings):
     text = read_refusal(make_settings(overrides=["trainer.nodes=2"]))
     assert text.startswith("stage first: trainer.nodes: unknown; did you mean nnodes?")
+
+
+def test_patterns_and_lists_of_files_are_the_files_that_verl_reads(make_settings, tiny_folder):
+    data = tiny_folder / "data"
+    names = [f"{data}/tr*.parquet", f"[{data}/train.parquet]"]
+    for name in names:
+        first, *_ = plan_stages(make_settings(overrides=[f"data.train_files={name}"]))
+        assert list_data_files(first.config, "train") == [data / "train.parquet"]
+    text = read_refusal(make_settings(overrides=[f"data.train_files={data}/z*.parquet"]))
+    assert "z*.parquet: no such file" in text
+    settings = make_settings(overrides=["data.train_files=hdfs://host/train.parquet"])
+    assert "hdfs:/host/train.parquet: no such file" in read_refusal(settings)

@@ -1,0 +1,3 @@
+import sys
+
+sys.stdout.write("1" * (60 << 20) + "x")
