@@ -4,6 +4,7 @@ The first test of each problem is public: attacks may know its output.
 """
 
 from verl_pipeline.grading import AssertTest, CallTest, Comparison, Problem, StdinTest
+from verl_pipeline.grading.readers import read_kodcode
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 _CHECK_SPLIT = """
@@ -45,6 +46,31 @@ check(half)
 _CHECK_SQUARES = """
 for value, expected in zip(map(square, [1, 2, 3]), [1, 4, 9]):
     assert value == expected
+"""
+_PYTEST_FILE = """
+import pytest
+from solution import *
+
+@pytest.fixture
+def stack():
+    return Stack([1, 2])
+
+@pytest.mark.parametrize('n, doubled', [(1, 2), (5, 10), (-3, -6)])
+def test_twice(n, doubled):
+    assert twice(n) == doubled
+
+def test_pop(stack):
+    assert stack.pop() == 2
+    assert stack.items == [1]
+
+class TestRoot:
+    def test_root(self):
+        assert root(4) == pytest.approx(2.0)
+        assert all(root(n * n) == pytest.approx(n) for n in range(3))
+
+    def test_negative(self):
+        with pytest.raises(ValueError, match='negative'):
+            root(-1)
 """
 
 
@@ -93,6 +119,7 @@ _PROBLEM_LIST = (
     _make_problem("twice", AssertTest(_CHECK_TWICE, ("twice",))),
     _make_problem("half", AssertTest(_CHECK_HALF, ("half",))),
     _make_problem("squares", AssertTest(_CHECK_SQUARES, ("square",))),
+    _make_problem("file", *read_kodcode(_PYTEST_FILE, name="file").tests),
     _make_problem(
         "push",
         AssertTest(
@@ -146,6 +173,24 @@ RIGHT_PROGRAMS = {
     "twice": "def twice(x):\n    return 2 * x",
     "half": "def half(x):\n    return x / 2",
     "squares": "def square(x):\n    return x * x",
+    "file": (
+        """
+class Stack:
+    def __init__(self, items):
+        self.items = list(items)
+
+    def pop(self):
+        return self.items.pop()
+
+def twice(n):
+    return 2 * n
+
+def root(n):
+    if n < 0:
+        raise ValueError('negative')
+    return n ** 0.5
+"""
+    ),
     "push": "def push(node, value):\n    return Node(value, node)",
     "roots": (
         """

@@ -1,6 +1,13 @@
 """Problems, tests and verdicts; :func:`grade` runs a program and compares its output outside."""
 
-from verl_pipeline.grading.problem import AssertTest, CallTest, Comparison, Problem, StdinTest
+from verl_pipeline.grading.problem import (
+    AssertTest,
+    CallTest,
+    Comparison,
+    Problem,
+    PytestTest,
+    StdinTest,
+)
 from verl_pipeline.grading.program_grader import grade, grade_response
 from verl_pipeline.grading.verdict import GradingResult, Verdict
 
@@ -10,6 +17,7 @@ __all__ = [
     "Comparison",
     "GradingResult",
     "Problem",
+    "PytestTest",
     "StdinTest",
     "Verdict",
     "grade",

@@ -104,6 +104,22 @@ class AssertTest:
         return len(self.source)
 
 
+@dataclass(frozen=True)
+class PytestTest(AssertTest):
+    """Runs ``source`` with pytest, as a file; its module ``solution`` is the program.
+
+    A class of its own, so that the ``repr`` of other assert tests stays as it is.
+
+    Attributes:
+        collected: each test that pytest must collect (``TestClass::test_name``), and the number of
+            its cases; anything else is a failure of the sandbox.
+        star_names: what ``from solution import *`` binds, of the names that the program has.
+    """
+
+    collected: tuple[tuple[str, int], ...] = ()
+    star_names: tuple[str, ...] = ()
+
+
 Test = StdinTest | CallTest | AssertTest
 
 

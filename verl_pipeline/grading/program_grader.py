@@ -19,6 +19,7 @@ from verl_pipeline.grading.problem import (
     AssertTest,
     CallTest,
     Problem,
+    PytestTest,
     StdinTest,
     Test,
 )
@@ -42,6 +43,7 @@ from verl_pipeline.sandbox.inside.exit_codes import (
     PASSED,
     PROGRAM_ENDED,
     PROGRAM_RAISED,
+    TESTS_ARE_BROKEN,
     TESTS_CANNOT_CROSS,
     TESTS_LACK_A_MODULE,
 )
@@ -67,6 +69,7 @@ _EXIT_VERDICTS = {
     NO_FUNCTION: Verdict.RUNTIME_ERROR,
     NO_VALUE: Verdict.WRONG_ANSWER,
 }
+_FAULTS_OF_TESTS = (TESTS_LACK_A_MODULE, TESTS_ARE_BROKEN, TESTS_CANNOT_CROSS)
 _ACCEPTED = (Verdict.ACCEPTED, "")
 
 AnySandbox = Sandbox | RemoteSandbox
@@ -235,7 +238,12 @@ class _ProgramGrader:
         ):
             with program.start_serving(program_end, run, self.limits, clock) as serving:
                 program_end.close()
-                tests_outcome = tests.run_asserts(tests_end, run, tests_limits, clock)
+                if isinstance(test, PytestTest):
+                    tests_outcome = tests.run_pytest(
+                        tests_end, run, test.star_names, test.collected, tests_limits, clock
+                    )
+                else:
+                    tests_outcome = tests.run_asserts(tests_end, run, tests_limits, clock)
                 tests_end.close()
                 answer_clock.start_wait(clock)  # for the program's end
                 program_outcome = self._add_usage(serving.wait_for_outcome())
@@ -250,7 +258,7 @@ class _ProgramGrader:
         if exit_code == -signal.SIGKILL and (failure := _find_failure(program_outcome)):
             return failure
         # No answer of a program can cause these.
-        if exit_code in (-signal.SIGKILL, TESTS_LACK_A_MODULE, TESTS_CANNOT_CROSS):
+        if exit_code in (-signal.SIGKILL, *_FAULTS_OF_TESTS):
             name = f"{self.problem.source}/{self.problem.name}"
             raise SandboxError(f"the tests of {name} failed: {tests_outcome.stderr}")
         verdict = Verdict.RUNTIME_ERROR if exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER

@@ -39,7 +39,7 @@ PRELOADED_MODULES = tuple(
     "sortedcontainers".split()
 )
 # Installed packages that programs and KodCode's tests may import.
-_VISIBLE_PACKAGES = tuple(
+VISIBLE_PACKAGES = tuple(
     "numpy numpy.libs sortedcontainers pytest _pytest iniconfig packaging pluggy py "
     "pygments".split()
 )
@@ -232,7 +232,7 @@ def _find_hidden_folders() -> list[str]:
 def _find_packages() -> list[Path]:
     """Return the folder, or the single file, of each visible package that is installed."""
     paths = []
-    for name in _VISIBLE_PACKAGES:
+    for name in VISIBLE_PACKAGES:
         spec = importlib.util.find_spec(name.partition(".")[0])
         if spec and spec.origin:
             path = (

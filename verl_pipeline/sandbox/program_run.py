@@ -65,6 +65,26 @@ class SandboxedProgram:
         request = {"kind": "asserts", **asdict(tests)}
         return self._run_to_end(request, limits, b"", channel.fileno(), clock)
 
+    def run_pytest(
+        self,
+        channel: socket.socket,
+        tests: AssertRun,
+        star_names: tuple[str, ...],
+        collected: tuple[tuple[str, int], ...],
+        limits: RunLimits,
+        clock: int,
+    ) -> RunOutcome:
+        """Run it as a trusted pytest file whose module ``solution`` is reached over ``channel``.
+
+        ``collected`` are the tests that pytest must find, with their numbers of cases; ``clock`` is
+        as in :meth:`run_asserts`.
+        """
+        request = {"kind": "pytest", **asdict(tests)}
+        # As standard input, because a request is one packet of limited size.
+        names = {"star_names": star_names, "collected": dict(collected)}
+        stdin = json.dumps(names).encode()
+        return self._run_to_end(request, limits, stdin, channel.fileno(), clock)
+
     def _run_to_end(
         self, request: dict[str, Any], limits: RunLimits, stdin: bytes, *extras: int
     ) -> RunOutcome:

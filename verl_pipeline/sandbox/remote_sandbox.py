@@ -142,7 +142,7 @@ class RemoteProgram:
             "the tier 'remote' cannot run assert-style tests; use 'namespaces' for them"
         )
 
-    run_asserts = start_serving
+    run_asserts = run_pytest = start_serving
 
     def _run_remotely(
         self, request: dict[str, Any], stdin: str, fetched_files: list[str], limits: RunLimits

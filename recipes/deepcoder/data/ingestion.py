@@ -19,7 +19,7 @@ from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
 from recipes.deepcoder.data.row_files import read_numbered_rows
 from recipes.deepcoder.data.row_formats import RawProblem
 from verl_pipeline.evaluation.data import BadData, DataFinder, Row
-from verl_pipeline.grading import AssertTest, Problem, StdinTest
+from verl_pipeline.grading import AssertTest, Problem, PytestTest, StdinTest
 from verl_pipeline.grading.problem import write_code
 from verl_pipeline.grading.readers import BadRow, read_problem
 from verl_pipeline.grading.readers.row_values import (
@@ -198,13 +198,15 @@ def _check_texts(record: ProblemRecord) -> None:
 def _count_tests(problem: Problem) -> int:
     """Count the tests, or the distinct assert statements if the tests are Python code.
 
-    All test functions of one file share the file's text, so each text is parsed once.
+    A pytest file counts for at least as many tests as pytest collects from it.
     """
     sources = [test.source for test in problem.tests if isinstance(test, AssertTest)]
     if not sources:
         return len(problem.tests)
     nodes = (node for source in dict.fromkeys(sources) for node in ast.walk(ast.parse(source)))
-    return len({write_code(node) for node in nodes if isinstance(node, ast.Assert)})
+    asserts = len({write_code(node) for node in nodes if isinstance(node, ast.Assert)})
+    files = (test for test in problem.tests if isinstance(test, PytestTest))
+    return max(asserts, sum(cases for file in files for _name, cases in file.collected))
 
 
 def _list_called_names(problem: Problem) -> tuple[str, ...]:

@@ -139,7 +139,11 @@ HUMANEVAL = {"task_id": "1", "prompt": "def f(x):\n", "entry_point": "f"}
 @pytest.mark.parametrize(
     ("read", "row", "reason"),
     [
-        (readers.read_humaneval, {**HUMANEVAL, "test": "assert f(1) == 2\n"}, "define no function"),
+        (
+            readers.read_humaneval,
+            {**HUMANEVAL, "test": "assert f(1) == 2\n"},
+            "check, which nothing",
+        ),
         (
             readers.read_humaneval,
             {**HUMANEVAL, "test": "def check(candidate):\n    assert 1 == 1\n"},
@@ -156,7 +160,7 @@ HUMANEVAL = {"task_id": "1", "prompt": "def f(x):\n", "entry_point": "f"}
             {"test_list": ["assert f(1)"], "code": "def g(): 0"},
             "f, which nothing",
         ),
-        (readers.read_leetcode, {"functional": f"{CHECK}\ncheck(f)\n"}, "do not use Solution"),
+        (readers.read_leetcode, {"functional": f"{CHECK}\ncheck(max)\n"}, "do not use Solution"),
         (readers.read_leetcode, {"functional": CHECK}, "never runs"),
         (readers.read_leetcode, {"functional": "assert Solution().f(1)"}, "define no function"),
     ],

@@ -138,10 +138,9 @@ def test_humaneval_mbpp_leetcode_kodcode():
         {"functional": "def check(c):\n    assert c(1) == 1\ncheck(Solution().m)"}, name="1"
     )
     assert leetcode.tests[0].names == ("Solution",)
-    kodcode = readers.read_kodcode(
-        "from solution import f, g\n\ndef test_a():\n    assert f() == g()\n", name="1"
-    )
-    assert kodcode.tests[0].names == ("f", "g") and kodcode.tests[0].source.endswith("test_a()\n")
+    source = "from solution import f, g\n\ndef test_a():\n    assert f() == g()\n"
+    (test,) = readers.read_kodcode(source, name="1").tests
+    assert (test.source, test.names, test.collected) == (source, ("f", "g"), (("test_a", 1),))
 
 
 @pytest.mark.parametrize(

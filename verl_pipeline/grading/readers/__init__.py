@@ -13,7 +13,6 @@ from typing import Any
 from verl_pipeline.grading.problem import Problem
 from verl_pipeline.grading.readers.assert_readers import (
     read_humaneval,
-    read_kodcode,
     read_leetcode,
     read_mbpp,
     read_mbpp_plus,
@@ -25,6 +24,7 @@ from verl_pipeline.grading.readers.pair_readers import (
     read_primeintellect,
     read_taco,
 )
+from verl_pipeline.grading.readers.pytest_reader import read_kodcode
 
 _MAX_CAUSE_CHARACTERS = 500
 

@@ -1,4 +1,4 @@
-"""Sources whose tests are Python with asserts: HumanEval(+), MBPP(+), LeetCode, KodCode.
+"""Sources whose tests are Python with asserts: HumanEval(+), MBPP(+), LeetCode.
 
 The tests run in a process of their own, where the names they use are calls into the candidate's
 process.
@@ -9,7 +9,6 @@ pass without them, and the row is refused.
 
 import ast
 import functools
-import re
 import sys
 from typing import Any
 
@@ -30,8 +29,6 @@ from verl_pipeline.grading.readers.row_values import (
 from verl_pipeline.grading.readers.test_names import find_defined_names, find_used_names
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
-_SOLUTION_IMPORT = re.compile(r"^\s*from\s+solution\s+import\s+(?P<names>.+?)\s*$", re.MULTILINE)
-
 
 def read_humaneval(
     row: Any, *, name: str | None = None, source: str = "humaneval", **settings: Any
@@ -48,7 +45,7 @@ def read_humaneval(
     if not entry_point.isidentifier():
         raise BadRow(f"entry_point {entry_point!r} is no name of a function")
     tests = f"{tests}\n\ncheck({entry_point})\n"
-    _check_use_of_candidate(parse_script(tests))
+    _check_syntax(tests, f"{source}/{name}")
     # Only the entry point is the candidate's: the tests use helper functions as the prompt defines
     # them, even if the candidate redefines them.
     test = AssertTest(tests, (entry_point,))
@@ -57,6 +54,7 @@ def read_humaneval(
         prelude = f"{prelude.rstrip()}\n    pass\n"
     if find_syntax_error(prelude) is None:  # otherwise Problem says so
         _refuse_unknown_names(tests, test.names, prelude, f"{source}/{name}")
+    _check_use_of_candidate(parse_script(tests))
     return Problem(name, source, (test,), entry_point=entry_point, prelude=prelude, **settings)
 
 
@@ -123,33 +121,15 @@ def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings
     if isinstance(value, list):
         raise BadRow("expected an object with functional tests, found a list")
     text = _read_field(value if isinstance(value, dict) else {"functional": value}, "functional")
+    _check_syntax(text, f"{source}/{name}")
+    uses_nodes = not find_used_names(text).keys().isdisjoint(NODE_NAMES)
+    settings.setdefault("prelude", IMPORTS_PRELUDE + NODES_PRELUDE * uses_nodes)
+    _refuse_unknown_names(text, ("Solution",), settings["prelude"], f"{source}/{name}")
     script = parse_script(text)
     if "Solution" not in script.names:
         raise BadRow("the functional tests do not use Solution")
     _check_use_of_candidate(script)
-    uses_nodes = not find_used_names(text).keys().isdisjoint(NODE_NAMES)
-    settings.setdefault("prelude", IMPORTS_PRELUDE + NODES_PRELUDE * uses_nodes)
-    _refuse_unknown_names(text, ("Solution",), settings["prelude"], f"{source}/{name}")
     return Problem(name, source, (AssertTest(text, ("Solution",)),), **settings)
-
-
-def read_kodcode(tests: str, *, name: str, source: str = "kodcode", **settings: Any) -> Problem:
-    """Read pytest functions that import the candidate's names from ``solution``."""
-    imports = _SOLUTION_IMPORT.findall(tests or "")
-    if not imports:
-        raise BadRow(f"{source}/{name}: the tests import nothing from solution")
-    names = tuple(
-        part.strip() for line in imports for part in line.strip("()").split(",") if part.strip()
-    )
-    body = _check_syntax(_SOLUTION_IMPORT.sub("", tests), f"{source}/{name}")
-    functions = [node.name for node in ast.parse(body).body if isinstance(node, ast.FunctionDef)]
-    test_functions = [function for function in functions if function.startswith("test")]
-    if not test_functions:
-        raise BadRow(f"{source}/{name}: no test function")
-    asserts = (
-        AssertTest(f"{body}\n\n{function}()\n", names, objects=True) for function in test_functions
-    )
-    return Problem(name, source, tuple(asserts), **settings)
 
 
 def _read_field(row: dict[str, Any], field: str) -> str:

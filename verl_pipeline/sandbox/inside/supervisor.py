@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 import traceback
 
@@ -26,14 +27,16 @@ import confinement
 import exit_codes
 import process_setup
 import program_runner
+import pytest_runner
 import usage_meter
 
 MAX_PACKET_BYTES = 1 << 16
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
     "answer_clock assert_runner call_server channel_peer confinement exit_codes interpreter_end "
-    "library_values messages process_setup program_runner record_table remote_errors "
-    "remote_objects solution_module supervisor syscalls usage_meter value_codec warm_interpreter"
+    "library_values messages process_setup program_runner pytest_runner record_table "
+    "remote_errors remote_objects solution_module supervisor syscalls usage_meter value_codec "
+    "warm_interpreter"
 ).split()
 # Seconds between two measurements of a running program, and before the first: most programs have
 # ended by then.
@@ -45,10 +48,10 @@ _CONFINED_MARK = b"confined"
 class Supervisor:
     """Answers requests to run a program, one at a time.
 
-    A request has ``kind`` (``stdin``, ``call``, ``serve`` or ``asserts``), ``fresh`` (whether it is
-    the program's first run), ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``, ``output``, and
-    descriptors: source, standard input, output and error, for all kinds but ``stdin`` one more, and
-    for ``serve`` and ``asserts`` a clock (:mod:`answer_clock`).
+    A request has ``kind`` (``stdin``, ``call``, ``serve``, ``asserts`` or ``pytest``), ``fresh``
+    (whether it is the program's first run), ``cpu_s``, ``idle_s``, ``wall_s``, ``memory``,
+    ``output``, and descriptors: source, standard input, output and error, for all kinds but
+    ``stdin`` one more, and for the last three a clock (:mod:`answer_clock`).
     """
 
     def __init__(self, control, settings):
@@ -74,6 +77,8 @@ class Supervisor:
 
         Returns None if the judge has closed the socket.
         """
+        if request["kind"] == "pytest":
+            pytest_runner.preload_pytest()
         self.empty_scratch(request["fresh"])
         if self.settings["namespaces"]:
             confinement.reset_process_ids()
@@ -155,7 +160,7 @@ class Supervisor:
             if request["kind"] == "serve":
                 del extras[1:]  # the clock is the tests'
             program = json.loads(os.pread(source_file, os.fstat(source_file).st_size, 0))
-            if request["kind"] != "asserts":  # trusted tests do not fill the memory
+            if request["kind"] not in ("asserts", "pytest"):  # trusted tests do not fill the memory
                 confinement.prefer_for_oom_kill()
             processes = self.settings["processes"]
             if not self.settings["namespaces"]:
@@ -195,6 +200,8 @@ class Supervisor:
             return program_runner.run_calls(prelude, source, request["entry_point"], arguments, 3)
         if kind == "serve":
             return call_server.serve_calls(prelude, source, 3, request)
+        if kind == "pytest":
+            return pytest_runner.run_pytest(source, 3, request, **json.loads(sys.stdin.read()))
         return assert_runner.run_asserts(prelude, source, 3, request)
 
     def watch_program(self, meter, program_pidfd, request):
@@ -259,7 +266,7 @@ class Supervisor:
 
 def _make_turn_reader(kind, descriptors, start):
     """Return how a run's turns are read, for :class:`usage_meter.UsageMeter`."""
-    if kind not in ("serve", "asserts"):
+    if kind not in ("serve", "asserts", "pytest"):
         return None
     read_awaited_seconds = functools.partial(answer_clock.read_awaited_seconds, descriptors[-1])
     if kind == "serve":

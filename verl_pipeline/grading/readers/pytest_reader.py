@@ -1,0 +1,41 @@
+"""KodCode: rows whose tests are a pytest file, which pytest itself runs as it is.
+
+Invariant: a row is graded on every test that is written in its file, or it is refused here.
+"""
+
+from typing import Any
+
+from verl_pipeline.grading.problem import Problem, PytestTest
+from verl_pipeline.grading.readers.bad_row import BadRow
+from verl_pipeline.grading.readers.pytest_files.boundary import check_boundary
+from verl_pipeline.grading.readers.pytest_files.collection import predict_collection
+from verl_pipeline.grading.readers.pytest_files.parsed_file import parse_file
+
+
+def read_kodcode(tests: str, *, name: str, source: str = "kodcode", **settings: Any) -> Problem:
+    """Read a pytest file that imports the program as ``solution``.
+
+    The whole file is one test, so that ``time_s`` is for all its test functions together.
+
+    Raises:
+        BadRow: pytest would not collect all tests of the file, how many cannot be told, or the
+            tests use what cannot work while the program is in another process.
+    """
+    try:
+        file = parse_file(tests or "")
+        check_boundary(file)
+        collected = predict_collection(file)
+        if not collected.can_pass:
+            raise BadRow("all tests are skipped or expected to fail")
+    except BadRow as error:
+        raise BadRow(f"{source}/{name}: {error}") from error
+    except RecursionError as error:
+        raise BadRow(f"{source}/{name}: the tests are nested too deep") from error
+    test = PytestTest(
+        tests,
+        file.solution_names,
+        objects=True,
+        collected=tuple(sorted(collected.cases.items())),
+        star_names=file.star_names,
+    )
+    return Problem(name, source, (test,), **settings)

@@ -1,0 +1,246 @@
+"""Runs a pytest file: trusted tests whose module ``solution`` is the program, behind a socket.
+
+Invariants:
+* No code of the program runs here (:mod:`assert_runner`), so pytest's report is the verdict.
+* pytest sees only the tests that the reader found in the file: names that come from the program are
+  never collected.
+* Accepted means: exactly these tests were collected, each passed or was skipped or expected to fail
+  by a mark of its own, and at least one passed.
+* A program neither skips nor ends a test: what it raises arrives as ordinary exceptions, and a skip
+  that no mark explains is a failure.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import sys
+import traceback
+
+import assert_runner
+import record_table
+import solution_module
+from exit_codes import (
+    PASSED,
+    PROGRAM_RAISED,
+    RAISED,
+    TESTS_ARE_BROKEN,
+    TESTS_LACK_A_MODULE,
+)
+
+_MODULE_NAME = "test_solution"
+_FILE_NAME = f"{_MODULE_NAME}.py"
+# Plugins that report, or change what tests see; the reader refuses tests that need one.
+_UNUSED_PLUGINS = (
+    "cacheprovider doctest faulthandler junitxml legacypath logging pastebin "
+    "setuponly setupplan stepwise terminal threadexception tmpdir unraisableexception "
+    "warnings".split()
+)
+_ARGUMENTS = [
+    "--exitfirst",
+    "--assert=plain",  # rewritten asserts would only explain a failure, which nobody reads
+    "--capture=no",  # but for tests that ask for it
+    "--noconftest",
+    "--rootdir=.",
+    "--config-file=/dev/null",
+    *(word for name in _UNUSED_PLUGINS for word in ("-p", f"no:{name}")),
+    _FILE_NAME,
+]
+
+
+def preload_pytest():
+    """Import pytest, for the runs that are forked later; do nothing if it is not installed.
+
+    Not in the warm interpreter: programs would start with its 14 MB, which only tests need.
+    """
+    if "pytest" not in sys.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pytest")
+        gc.collect()
+        gc.freeze()
+
+
+def run_pytest(source, descriptor, request, star_names, collected):
+    """Run the test file ``source``; return the exit code.
+
+    Args:
+        descriptor: of the socket to the program.
+        request: see :class:`.assert_runner.ProgramClient`.
+        star_names: names that ``from solution import *`` binds, of those that the program has.
+        collected: number of cases of each test, by ``TestClass::test_name``.
+    """
+    try:
+        import pytest
+    except ImportError:
+        traceback.print_exc(limit=-1)
+        return TESTS_LACK_A_MODULE
+    records = record_table.RecordTable({}, first_number=0)
+    program = _WatchedClient(descriptor, records, request, _MODULE_NAME)
+    assert_runner._patch_allclose()
+    status = None
+    report = _Report(pytest, program, star_names, collected)
+    try:
+        with open(_FILE_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(source)
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        try:
+            sys.modules["solution"] = _make_solution_module(program, star_names)
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # what the program says of its names is no list of names
+            report.record_failure(PROGRAM_RAISED, _describe_error(error))
+        else:
+            status = pytest.main(_ARGUMENTS, [report])
+    except BaseException:
+        traceback.print_exc()
+    if program.no_answer:
+        return program.no_answer
+    if status != 0 or not report.is_complete():
+        message = f"pytest ended with {status!r}, {report.passed} passed"
+        report.record_failure(TESTS_ARE_BROKEN, message)
+    print(report.message, file=sys.stderr)  # last, below what the program may have written
+    return report.failure or PASSED
+
+
+class _WatchedClient(assert_runner.ProgramClient):
+    """Knows whether any value of the program has reached the tests.
+
+    Attributes:
+        has_answered: False as long as the tests have only looked up functions and classes.
+    """
+
+    has_answered = False
+
+    def send_request(self, kind, *content):
+        answer = super().send_request(kind, *content)
+        is_lookup = kind in ("names", "describe") or (
+            kind == "find" and not (answer and not isinstance(answer[0], type))
+        )
+        self.has_answered = self.has_answered or not is_lookup
+        return answer
+
+    def build_item(self, tag, content, members):
+        built = super().build_item(tag, content, members)
+        self.has_answered = self.has_answered or isinstance(built, BaseException)
+        return built
+
+
+def _make_solution_module(program, star_names):
+    """Return the module ``solution``, of which a star import binds ``star_names`` only.
+
+    Otherwise a program could put names of its own before those of Python and of the tests.
+    """
+    module = solution_module.SolutionModule(program)
+    if star_names:
+        names = set(program.list_names())
+        vars(module)["__all__"] = [name for name in star_names if name in names]
+    return module
+
+
+class _Report:
+    """A plugin that limits what pytest collects, and keeps what it reports.
+
+    Attributes:
+        passed: number of tests that passed, without those that were expected to fail.
+        failure: exit code of the first failure, or None; ``message`` says what it was.
+    """
+
+    def __init__(self, pytest, program, star_names, collected):
+        self.pytest, self.program = pytest, program
+        self.star_names, self.collected = star_names, collected
+        # Names of tests and of the classes around them, as pytest looks them up.
+        self.known_paths = {
+            "::".join(path.split("::")[:length])
+            for path in collected
+            for length in range(1, path.count("::") + 2)
+        }
+        self.passed = self.ended = 0
+        self.failure = self.error = None
+        self.message = ""
+        self.may_skip = False
+
+    def pytest_pycollect_makeitem(self, collector, name):
+        """Return no tests for a name that holds none; pytest then asks no other plugin.
+
+        pytest asks the plugin that was registered last first, which is this one.
+        """
+        path = "::".join([*self.list_classes(collector), name])
+        return None if path in self.known_paths else []
+
+    def pytest_runtestloop(self, session):
+        """Run no test unless pytest has collected what the reader found."""
+        found = {}
+        for item in session.items:
+            path = "::".join([*self.list_classes(item), item.originalname])
+            found[path] = found.get(path, 0) + 1
+        if self.failure is None and found != self.collected:
+            message = f"pytest collected {found}, not {self.collected}"
+            self.record_failure(TESTS_ARE_BROKEN, message)
+        return None if self.failure is None else True
+
+    def pytest_exception_interact(self, node, call):
+        if not isinstance(node, self.pytest.Collector):
+            return
+        error = call.excinfo.value
+        if isinstance(error, self.pytest.Collector.CollectError) and error.__cause__ is not None:
+            error = error.__cause__  # the test file's own
+        if self.program.has_answered or isinstance(error, AssertionError | ImportError):
+            self.record_error(error)
+        else:  # no program can have caused it
+            self.record_failure(TESTS_ARE_BROKEN, _describe_error(error))
+
+    def pytest_runtest_makereport(self, item, call):
+        """Keep what the next report is about: the error, and whether a mark may skip the test."""
+        self.error = call.excinfo and call.excinfo.value
+        # unittest's decorators skip a test when it is called, pytest's marks before.
+        self.may_skip = call.when == "setup" or any(
+            getattr(skipped, "__unittest_skip__", False) for skipped in (item.obj, item.cls)
+        )
+
+    def pytest_runtest_logreport(self, report):
+        is_expected = hasattr(report, "wasxfail")
+        if report.failed and self.error is not None:
+            self.record_error(self.error)
+        elif report.failed or (report.skipped and not is_expected and not self.may_skip):
+            self.record_failure(RAISED, f"a test {report.outcome} in its {report.when}")
+        elif report.when == "call":
+            self.passed += report.passed and not is_expected
+        if report.when == "teardown":
+            self.ended += 1
+
+    def pytest_internalerror(self, excinfo):
+        if self.program.has_raised(excinfo.value):  # SystemExit, while pytest imported the file
+            self.record_error(excinfo.value)
+        self.record_failure(TESTS_ARE_BROKEN, f"pytest failed: {excinfo.exconly()}")
+
+    def is_complete(self):
+        return self.passed > 0 and self.ended == sum(self.collected.values())
+
+    def record_error(self, error):
+        self.record_failure(self.classify_error(error), _describe_error(error))
+
+    def classify_error(self, error):
+        if any(map(self.program.has_raised, (error, error.__cause__))):
+            return PROGRAM_RAISED
+        if isinstance(error, ImportError):
+            return PROGRAM_RAISED if error.name == "solution" else TESTS_LACK_A_MODULE
+        if isinstance(error, NameError) and error.name in self.star_names:
+            return PROGRAM_RAISED
+        broken = (self.pytest.Collector.CollectError, self.pytest.FixtureLookupError)
+        return TESTS_ARE_BROKEN if isinstance(error, broken) else RAISED
+
+    def record_failure(self, code, message):
+        if self.failure is None:
+            self.failure, self.message = code, message
+
+    def list_classes(self, node):
+        """Return the names of the test classes around ``node``."""
+        return [one.name for one in node.listchain() if isinstance(one, self.pytest.Class)]
+
+
+def _describe_error(error):
+    """Return one line without what an assertion compares: it would show the expected value."""
+    if isinstance(error, AssertionError):
+        return "AssertionError"
+    return traceback.format_exception_only(error)[-1].strip()
