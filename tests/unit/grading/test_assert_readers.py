@@ -156,6 +156,7 @@ import os.path, json as j
 from math import sqrt
 def check(c, *rest, flag=None, **kw):
     global total
+    assert c(1)
     total = [a for a in rest] + [(b := 1), b]
     try:
         with open(os.devnull) as file:

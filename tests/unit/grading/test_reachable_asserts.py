@@ -139,7 +139,11 @@ HUMANEVAL = {"task_id": "1", "prompt": "def f(x):\n", "entry_point": "f"}
 @pytest.mark.parametrize(
     ("read", "row", "reason"),
     [
-        (readers.read_humaneval, {**HUMANEVAL, "test": "assert f(1) == 2\n"}, "define no function"),
+        (
+            readers.read_humaneval,
+            {**HUMANEVAL, "test": "assert f(1) == 2\n"},
+            "check, which nothing",
+        ),
         (
             readers.read_humaneval,
             {**HUMANEVAL, "test": "def check(candidate):\n    assert 1 == 1\n"},
@@ -151,8 +155,12 @@ HUMANEVAL = {"task_id": "1", "prompt": "def f(x):\n", "entry_point": "f"}
         (readers.read_mbpp, {"test_list": ["assert f(1)", None]}, "missing"),
         (readers.read_mbpp, {"test_list": ["assert f(1)", "assert len([1])"]}, "none of the"),
         (readers.read_mbpp, {"test_list": "assert f(1)"}, "not valid JSON"),
-        (readers.read_mbpp, {"test_list": ["assert f(1)"], "code": "def g(): 0"}, "none of the"),
-        (readers.read_leetcode, {"functional": f"{CHECK}\ncheck(f)\n"}, "do not use Solution"),
+        (
+            readers.read_mbpp,
+            {"test_list": ["assert f(1)"], "code": "def g(): 0"},
+            "f, which nothing",
+        ),
+        (readers.read_leetcode, {"functional": f"{CHECK}\ncheck(max)\n"}, "do not use Solution"),
         (readers.read_leetcode, {"functional": CHECK}, "never runs"),
         (readers.read_leetcode, {"functional": "assert Solution().f(1)"}, "define no function"),
     ],
@@ -160,6 +168,12 @@ HUMANEVAL = {"task_id": "1", "prompt": "def f(x):\n", "entry_point": "f"}
 def test_tests_that_no_program_could_fail_are_refused(read, row, reason):
     with pytest.raises(BadRow, match=reason):
         read(row, name="1")
+
+
+def test_a_solution_may_define_a_name_that_is_built_in():
+    row = {"test_list": ["assert sum(10, 15) == 6"], "code": "def sum(a, b):\n    return 6"}
+    (test,) = readers.read_mbpp(row, name="1").tests
+    assert test.names == ("sum",)
 
 
 def test_challenge_tests_of_mbpp_are_tests():

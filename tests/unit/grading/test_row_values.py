@@ -40,7 +40,8 @@ PYTHON_VALUES = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.lists(inner, max_size=3).map(tuple),
-        st.sets(st.one_of(st.integers(), st.text(max_size=3)), max_size=3),
+        # Of one member: the order of several would change the text.
+        st.sets(st.one_of(st.integers(), st.text(max_size=3)), max_size=1),
         st.dictionaries(st.one_of(st.integers(), st.text(max_size=3)), inner, max_size=3),
     ),
     max_leaves=8,
@@ -67,8 +68,7 @@ def test_json_and_repr_and_arrays_give_the_same_value(value):
 @settings(deadline=None)
 def test_a_written_value_is_read_again(value):
     assert show(parse_text(format_value(value))) == show(value)
-    if not isinstance(value, set):  # the order of a set's members may change
-        assert show(parse_text(write_python(value))) == show(value)
+    assert show(parse_text(write_python(value))) == show(value)
 
 
 @given(digits=st.text("0123456789", min_size=1, max_size=20_000), negative=st.booleans())

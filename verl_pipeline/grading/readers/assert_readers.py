@@ -43,7 +43,7 @@ def read_humaneval(
     if not entry_point.isidentifier():
         raise BadRow(f"entry_point {entry_point!r} is no name of a function")
     tests = f"{tests}\n\ncheck({entry_point})\n"
-    _check_use_of_candidate(parse_script(tests))
+    _check_syntax(tests, f"{source}/{name}")
     # Only the entry point is the candidate's: the tests use helper functions as the prompt defines
     # them, even if the candidate redefines them.
     test = AssertTest(tests, (entry_point,))
@@ -52,6 +52,7 @@ def read_humaneval(
         prelude = f"{prelude.rstrip()}\n    pass\n"
     if find_syntax_error(prelude) is None:  # otherwise Problem says so
         refuse_unknown_names(tests, test.names, prelude)
+    _check_use_of_candidate(parse_script(tests))
     return Problem(name, source, (test,), entry_point=entry_point, prelude=prelude, **settings)
 
 
@@ -75,10 +76,10 @@ def read_mbpp(
     settings.setdefault("prelude", IMPORTS_PRELUDE)
     text = "\n".join([*setup, *asserts])
     names = find_own_names(text, _read_optional_text(row, "code"), settings["prelude"])
+    refuse_unknown_names(text, names, settings["prelude"])
     for line, script in zip(asserts, scripts, strict=True):
         if not script.names & set(names):
             raise BadRow(f"a test calls none of the program's functions: {line[:80]!r}")
-    refuse_unknown_names(text, names, settings["prelude"])
     return Problem(name, source, tuple(AssertTest(test, names) for test in tests), **settings)
 
 
