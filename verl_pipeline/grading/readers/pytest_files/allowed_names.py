@@ -16,7 +16,8 @@ STAR_MODULES = PURE_MODULES - {"__future__"}
 # Of these modules, only what is named here.
 ALLOWED_MEMBERS = {
     "contextlib": frozenset(
-        "ExitStack closing contextmanager nullcontext redirect_stderr redirect_stdout suppress".split()
+        "ExitStack closing contextmanager nullcontext redirect_stderr redirect_stdout "
+        "suppress".split()
     ),
     "io": frozenset(("BytesIO", "StringIO")),
     "os": frozenset(("path", "sep", "linesep", "name", "getcwd", "pardir", "curdir")),
