@@ -42,6 +42,7 @@ _ARGUMENTS = [
     "--capture=no",  # but for tests that ask for it
     "--noconftest",
     "--rootdir=.",
+    "--confcutdir=.",  # otherwise pytest looks into the folders above, up to that of the settings
     "--config-file=/dev/null",
     *(word for name in _UNUSED_PLUGINS for word in ("-p", f"no:{name}")),
     _FILE_NAME,
