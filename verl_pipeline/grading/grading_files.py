@@ -78,7 +78,9 @@ def read_problems(path: Path) -> tuple[dict[str, Problem], list[BadLine]]:
             # Exporters write null where a row has no such field.
             settings = {key: row[key] for key in _SETTINGS if row.get(key) is not None}
             tests = row if row.get("tests") is None else row["tests"]
-            problem = read_problem(source, tests, name=name)
+            # The names that tests may use depend on the prelude.
+            prelude = {key: settings.pop(key) for key in ("prelude",) if key in settings}
+            problem = read_problem(source, tests, name=name, **prelude)
             problems[name] = replace(problem, **settings)
         except KeyError as error:
             bad_lines.append(BadLine(path, number, f"no field {error}"))

@@ -137,3 +137,13 @@ def test_integers_of_any_length_are_graded(tmp_path):
     run, verdicts = run_grade(tmp_path, [f"{row}\n"], solutions)
     assert run.exit_code == 0, run.output
     assert [row["verdict"] for row in verdicts] == ["accepted", "wrong_answer"]
+
+
+def test_tests_may_use_names_of_the_rows_own_prelude(tmp_path):
+    tests = "def check(f):\n    assert shown(f(2)) == '2'\ncheck(Solution().f)"
+    row = {"id": "p", "source": "leetcode", "tests": tests, "prelude": "shown = str"}
+    path = tmp_path / "problems.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps({**row, "id": "q", "prelude": None}))
+    problems, bad_lines = read_problems(path)
+    assert problems["p"].prelude == "shown = str" and [bad.line for bad in bad_lines] == [2]
+    assert "the tests use shown, which nothing defines" in bad_lines[0].reason

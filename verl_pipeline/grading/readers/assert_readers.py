@@ -50,10 +50,11 @@ def read_humaneval(
     # A prompt that ends with a signature, or with a comment below it, has no function body yet.
     if find_syntax_error(prelude):
         prelude = f"{prelude.rstrip()}\n    pass\n"
-    if find_syntax_error(prelude) is None:  # otherwise Problem says so
-        refuse_unknown_names(tests, test.names, prelude)
+    settings = {"entry_point": entry_point, "prelude": prelude, **settings}
+    if find_syntax_error(settings["prelude"]) is None:  # otherwise Problem says so
+        refuse_unknown_names(tests, test.names, settings["prelude"])
     _check_use_of_candidate(parse_script(tests))
-    return Problem(name, source, (test,), entry_point=entry_point, prelude=prelude, **settings)
+    return Problem(name, source, (test,), **settings)
 
 
 def read_mbpp(

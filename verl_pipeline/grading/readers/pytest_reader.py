@@ -5,17 +5,21 @@ Invariant: a row is graded on every test that is written in its file, or it is r
 
 from typing import Any
 
-from verl_pipeline.grading.problem import Problem, PytestTest
+from verl_pipeline.grading.problem import TIME_S, Problem, PytestTest
 from verl_pipeline.grading.readers.bad_row import BadRow
 from verl_pipeline.grading.readers.pytest_files.boundary import check_boundary
 from verl_pipeline.grading.readers.pytest_files.collection import predict_collection
 from verl_pipeline.grading.readers.pytest_files.parsed_file import parse_file
 
+# A program that hangs is stopped after a minute, however long the file is.
+MAX_TIMED_CASES = 5
+
 
 def read_kodcode(tests: str, *, name: str, source: str = "kodcode", **settings: Any) -> Problem:
     """Read a pytest file that imports the program as ``solution``.
 
-    The whole file is one test, so that ``time_s`` is for all its test functions together.
+    The whole file is one test, so that ``time_s`` is for all its test functions together: by
+    default, :data:`~verl_pipeline.grading.problem.TIME_S` for each of the first five cases.
 
     Raises:
         BadRow: pytest would not collect all tests of the file, how many cannot be told, or the
@@ -31,6 +35,8 @@ def read_kodcode(tests: str, *, name: str, source: str = "kodcode", **settings: 
         raise BadRow(f"{source}/{name}: {error}") from error
     except RecursionError as error:
         raise BadRow(f"{source}/{name}: the tests are nested too deep") from error
+    cases = sum(collected.cases.values())
+    settings.setdefault("time_s", TIME_S * min(cases, MAX_TIMED_CASES))
     test = PytestTest(
         tests,
         file.solution_names,
