@@ -35,6 +35,8 @@ JAIL_MODULES = (
     "process_setup program_runner pytest_runner record_table remote_errors remote_objects "
     "solution_module supervisor syscalls usage_meter value_codec warm_interpreter"
 ).split()
+# Runs of trusted tests.
+_TESTS_KINDS = ("asserts", "pytest")
 # Seconds between two measurements of a running program, and before the first: most programs have
 # ended by then.
 WATCH_INTERVAL_S = 0.05
@@ -151,7 +153,7 @@ class Supervisor:
             os.chdir(self.scratch)
             source_file, stdin, stdout, stderr, *extra = descriptors
             program = json.loads(os.pread(source_file, os.fstat(source_file).st_size, 0))
-            if request["kind"] not in ("asserts", "pytest"):  # trusted tests do not fill the memory
+            if request["kind"] not in _TESTS_KINDS:  # trusted tests do not fill the memory
                 confinement.prefer_for_oom_kill()
             processes = self.settings["processes"]
             if not self.settings["namespaces"]:
@@ -172,6 +174,9 @@ class Supervisor:
                 stdin, stdout, stderr, extra[0] if extra else None, ready
             )
             process_setup.hide_jail_modules(JAIL_MODULES)
+            if request["kind"] in _TESTS_KINDS:
+                # Without namespaces the program can write modules to this folder.
+                sys.path.remove(os.getcwd())
             os.write(ready, _CONFINED_MARK + b" %f" % time.process_time())
             os.close(ready)
         except BaseException:
