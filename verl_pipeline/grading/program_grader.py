@@ -30,15 +30,13 @@ from verl_pipeline.sandbox import (
 from verl_pipeline.sandbox.channels import make_socket_pair
 from verl_pipeline.sandbox.inside import value_codec
 from verl_pipeline.sandbox.inside.exit_codes import (
+    FAULTS_OF_TESTS,
     NO_FUNCTION,
     NO_SYNTAX,
     NO_VALUE,
     PASSED,
     PROGRAM_ENDED,
     PROGRAM_RAISED,
-    TESTS_ARE_BROKEN,
-    TESTS_CANNOT_CROSS,
-    TESTS_LACK_A_MODULE,
 )
 from verl_pipeline.sandbox.program_run import SandboxedProgram
 from verl_pipeline.sandbox.remote_sandbox import RemoteProgram, RemoteWorker
@@ -62,7 +60,6 @@ _EXIT_VERDICTS = {
     NO_FUNCTION: Verdict.RUNTIME_ERROR,
     NO_VALUE: Verdict.WRONG_ANSWER,
 }
-_FAULTS_OF_TESTS = (TESTS_LACK_A_MODULE, TESTS_ARE_BROKEN, TESTS_CANNOT_CROSS)
 _ACCEPTED = (Verdict.ACCEPTED, "")
 
 AnySandbox = Sandbox | RemoteSandbox
@@ -247,12 +244,10 @@ class _ProgramGrader:
         ):
             with program.start_serving(program_end, run, program_limits) as serving:
                 program_end.close()
+                run_tests = tests.run_asserts
                 if isinstance(test, PytestTest):
-                    tests_outcome = tests.run_pytest(
-                        tests_end, run, test.star_names, test.collected, tests_limits
-                    )
-                else:
-                    tests_outcome = tests.run_asserts(tests_end, run, tests_limits)
+                    run_tests = functools.partial(tests.run_pytest, test.star_names, test.collected)
+                tests_outcome = run_tests(tests_end, run, tests_limits)
                 tests_end.close()
                 program_outcome = self._add_usage(serving.wait_for_outcome())
         if tests_outcome.exceeded_limit:
@@ -266,7 +261,7 @@ class _ProgramGrader:
         if exit_code == -signal.SIGKILL and (failure := _find_failure(program_outcome)):
             return failure
         # No answer of a program can cause these.
-        if exit_code in (-signal.SIGKILL, *_FAULTS_OF_TESTS):
+        if exit_code in (-signal.SIGKILL, *FAULTS_OF_TESTS):
             name = f"{self.problem.source}/{self.problem.name}"
             raise SandboxError(f"the tests of {name} failed: {tests_outcome.stderr}")
         verdict = Verdict.RUNTIME_ERROR if exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER

@@ -61,10 +61,10 @@ class SandboxedProgram:
 
     def run_pytest(
         self,
-        channel: socket.socket,
-        tests: AssertRun,
         star_names: tuple[str, ...],
         collected: tuple[tuple[str, int], ...],
+        channel: socket.socket,
+        tests: AssertRun,
         limits: RunLimits,
     ) -> RunOutcome:
         """Run it as a trusted pytest file whose module ``solution`` is reached over ``channel``.
