@@ -37,15 +37,13 @@ from verl_pipeline.sandbox import (
 from verl_pipeline.sandbox.channels import make_socket_pair, open_memory_file
 from verl_pipeline.sandbox.inside import answer_clock, value_codec
 from verl_pipeline.sandbox.inside.exit_codes import (
+    FAULTS_OF_TESTS,
     NO_FUNCTION,
     NO_SYNTAX,
     NO_VALUE,
     PASSED,
     PROGRAM_ENDED,
     PROGRAM_RAISED,
-    TESTS_ARE_BROKEN,
-    TESTS_CANNOT_CROSS,
-    TESTS_LACK_A_MODULE,
 )
 from verl_pipeline.sandbox.program_run import SandboxedProgram
 from verl_pipeline.sandbox.remote_sandbox import RemoteProgram, RemoteWorker
@@ -69,7 +67,6 @@ _EXIT_VERDICTS = {
     NO_FUNCTION: Verdict.RUNTIME_ERROR,
     NO_VALUE: Verdict.WRONG_ANSWER,
 }
-_FAULTS_OF_TESTS = (TESTS_LACK_A_MODULE, TESTS_ARE_BROKEN, TESTS_CANNOT_CROSS)
 _ACCEPTED = (Verdict.ACCEPTED, "")
 
 AnySandbox = Sandbox | RemoteSandbox
@@ -238,12 +235,10 @@ class _ProgramGrader:
         ):
             with program.start_serving(program_end, run, self.limits, clock) as serving:
                 program_end.close()
+                run_tests = tests.run_asserts
                 if isinstance(test, PytestTest):
-                    tests_outcome = tests.run_pytest(
-                        tests_end, run, test.star_names, test.collected, tests_limits, clock
-                    )
-                else:
-                    tests_outcome = tests.run_asserts(tests_end, run, tests_limits, clock)
+                    run_tests = functools.partial(tests.run_pytest, test.star_names, test.collected)
+                tests_outcome = run_tests(tests_end, run, tests_limits, clock)
                 tests_end.close()
                 answer_clock.start_wait(clock)  # for the program's end
                 program_outcome = self._add_usage(serving.wait_for_outcome())
@@ -258,7 +253,7 @@ class _ProgramGrader:
         if exit_code == -signal.SIGKILL and (failure := _find_failure(program_outcome)):
             return failure
         # No answer of a program can cause these.
-        if exit_code in (-signal.SIGKILL, *_FAULTS_OF_TESTS):
+        if exit_code in (-signal.SIGKILL, *FAULTS_OF_TESTS):
             name = f"{self.problem.source}/{self.problem.name}"
             raise SandboxError(f"the tests of {name} failed: {tests_outcome.stderr}")
         verdict = Verdict.RUNTIME_ERROR if exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER

@@ -66,10 +66,10 @@ class SandboxedProgram:
 
     def run_pytest(
         self,
-        channel: socket.socket,
-        tests: AssertRun,
         star_names: tuple[str, ...],
         collected: tuple[tuple[str, int], ...],
+        channel: socket.socket,
+        tests: AssertRun,
         limits: RunLimits,
         clock: int,
     ) -> RunOutcome:

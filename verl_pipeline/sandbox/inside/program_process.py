@@ -24,6 +24,8 @@ import program_runner
 import pytest_runner
 
 CONFINED_MARK = b"confined"
+# Runs of trusted tests.
+_TESTS_KINDS = ("asserts", "pytest")
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
     "answer_clock assert_runner call_server channel_peer confinement exit_codes interpreter_end "
@@ -68,7 +70,7 @@ def become_program(settings, request, descriptors, ready):
         # fstat(2) would be slower: its result touches a hundred kilobytes of Python's memory.
         size = os.lseek(source_file, 0, os.SEEK_END)
         prelude, source = marshal.loads(os.pread(source_file, size, 0))
-        if request["kind"] not in ("asserts", "pytest"):  # trusted tests do not fill the memory
+        if request["kind"] not in _TESTS_KINDS:  # trusted tests do not fill the memory
             confinement.prefer_for_oom_kill()
         processes = settings["processes"]
         if not settings["namespaces"]:
@@ -82,6 +84,9 @@ def become_program(settings, request, descriptors, ready):
             processes,
             settings["files"],
         )
+        if request["kind"] in _TESTS_KINDS:
+            # Without namespaces the program can write modules to this folder.
+            sys.path.remove(os.getcwd())
         ready = process_setup.place_descriptors(stdin, stdout, stderr, extras, ready)
         os.write(ready, CONFINED_MARK + b" %f" % time.process_time())
         os.close(ready)

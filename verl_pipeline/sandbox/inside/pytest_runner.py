@@ -16,6 +16,7 @@ import importlib
 import os
 import sys
 import traceback
+import types
 
 import assert_runner
 import record_table
@@ -29,7 +30,8 @@ from exit_codes import (
 )
 
 _MODULE_NAME = "test_solution"
-_FILE_NAME = f"{_MODULE_NAME}.py"
+# pytest wants a file; it gets this one, which no program can change, and never reads it.
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
 # Plugins that report, or change what tests see; the reader refuses tests that need one.
 _UNUSED_PLUGINS = (
     "cacheprovider doctest faulthandler junitxml legacypath logging pastebin "
@@ -41,11 +43,11 @@ _ARGUMENTS = [
     "--assert=plain",  # rewritten asserts would only explain a failure, which nobody reads
     "--capture=no",  # but for tests that ask for it
     "--noconftest",
-    "--rootdir=.",
-    "--confcutdir=.",  # otherwise pytest looks into the folders above, up to that of the settings
+    f"--rootdir={_FOLDER}",
+    f"--confcutdir={_FOLDER}",  # otherwise pytest looks into the folders above
     "--config-file=/dev/null",
     *(word for name in _UNUSED_PLUGINS for word in ("-p", f"no:{name}")),
-    _FILE_NAME,
+    os.path.abspath(__file__),
 ]
 
 
@@ -82,10 +84,8 @@ def run_pytest(source, descriptor, request, star_names, collected):
     program = _WatchedClient(descriptor, records, request, _MODULE_NAME)
     assert_runner._patch_allclose()
     status = None
-    report = _Report(pytest, program, star_names, collected)
+    report = _Report(pytest, source, program, star_names, collected)
     try:
-        with open(_FILE_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:
-            file.write(source)
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         try:
             sys.modules["solution"] = _make_solution_module(program, star_names)
@@ -142,6 +142,23 @@ def _make_solution_module(program, star_names):
     return module
 
 
+def _make_module_class(pytest, source):
+    """Return pytest's collector of a module, for a module that is in no file.
+
+    In the tier ``rlimits`` the program can write to the only folder that the tests can write to.
+    """
+
+    class TestModule(pytest.Module):
+        def _getobj(self):
+            module = types.ModuleType(_MODULE_NAME)
+            module.__file__ = f"{_MODULE_NAME}.py"
+            sys.modules[_MODULE_NAME] = module
+            exec(compile(source, module.__file__, "exec", dont_inherit=True), vars(module))
+            return module
+
+    return TestModule
+
+
 class _Report:
     """A plugin that limits what pytest collects, and keeps what it reports.
 
@@ -150,8 +167,9 @@ class _Report:
         failure: exit code of the first failure, or None; ``message`` says what it was.
     """
 
-    def __init__(self, pytest, program, star_names, collected):
+    def __init__(self, pytest, source, program, star_names, collected):
         self.pytest, self.program = pytest, program
+        self.module_class = _make_module_class(pytest, source)
         self.star_names, self.collected = star_names, collected
         # Names of tests and of the classes around them, as pytest looks them up.
         self.known_paths = {
@@ -172,6 +190,9 @@ class _Report:
         path = "::".join([*self.list_classes(collector), name])
         return None if path in self.known_paths else []
 
+    def pytest_pycollect_makemodule(self, module_path, parent):
+        return self.module_class.from_parent(parent, path=module_path)
+
     def pytest_runtestloop(self, session):
         """Run no test unless pytest has collected what the reader found."""
         found = {}
@@ -187,8 +208,6 @@ class _Report:
         if not isinstance(node, self.pytest.Collector):
             return
         error = call.excinfo.value
-        if isinstance(error, self.pytest.Collector.CollectError) and error.__cause__ is not None:
-            error = error.__cause__  # the test file's own
         if self.program.has_answered or isinstance(error, AssertionError | ImportError):
             self.record_error(error)
         else:  # no program can have caused it
