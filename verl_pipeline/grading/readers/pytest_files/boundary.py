@@ -23,6 +23,7 @@ from verl_pipeline.grading.readers.pytest_files.allowed_names import (
     REPLACEABLE,
     REQUEST_MEMBERS,
 )
+from verl_pipeline.grading.readers.pytest_files.object_comparisons import find_compared_objects
 from verl_pipeline.grading.readers.pytest_files.parsed_file import (
     SOLUTION,
     ParsedFile,
@@ -39,6 +40,8 @@ def check_boundary(file: ParsedFile) -> None:
     for node in ast.walk(file.tree):
         for fault in _find_faults(file, node):
             raise BadRow(fault)
+    for name in find_compared_objects(file):
+        raise BadRow(f"the tests compare an object of {name} with a value, for which none may pass")
 
 
 def _find_faults(file: ParsedFile, node: ast.AST) -> Iterator[str]:
