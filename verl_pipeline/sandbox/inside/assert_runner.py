@@ -13,19 +13,18 @@ Invariants:
 """
 
 import builtins
-import functools
 import inspect
 import socket
 import sys
 import traceback
 import types
-from collections.abc import Iterator
 
 import answer_clock
 import channel_peer
-import library_values
+import own_values
 import record_table
 import remote_objects
+import suppression
 import value_codec
 from exit_codes import (
     NO_VALUE,
@@ -39,8 +38,6 @@ from exit_codes import (
 
 # What functools.wraps copies from a function.
 _NAMING = ("__name__", "__qualname__", "__doc__")
-# Objects whose built-in methods (``found.append``) the program may call.
-_CONTAINERS = (list, dict, set, str, bytes, tuple)
 
 
 class NoAnswer(BaseException):
@@ -63,7 +60,7 @@ class ProgramClient(channel_peer.Peer):
         request: of the run: ``names`` of the program that the tests use; ``objects``, whether any
             answer may be an object of the program's own classes, otherwise only the call of one of
             its classes, by its name, may return one; ``max_bytes`` of a message.
-        module: the name of the tests' module.
+        module: the name of the tests' module, whose text is ``source``.
 
     Attributes:
         no_answer: exit code that a missing or refused answer has decided, or None.
@@ -71,19 +68,28 @@ class ProgramClient(channel_peer.Peer):
 
     is_wary = True
 
-    def __init__(self, descriptor, records, request, module):
+    def __init__(self, descriptor, records, request, module, source):
         channel = socket.socket(fileno=descriptor)
         super().__init__(channel, records, ("tests", module), request["max_bytes"])
-        self._clock = descriptor + 1
-        self._names, self._objects = request["names"], request["objects"]
-        self._may_be_object = self._objects
+        self._clock, self.source = descriptor + 1, source
+        self._objects = request["objects"]
+        self._may_be_object, self._kind = self._objects, "find"
+        # Numbers of the classes that the tests have found by name, and of all that they have got.
+        self._constructors, self._classes = set(), set()
         self._raised = []
         self.no_answer = None
 
     def find_attribute(self, name):
         """Return the program's function, class or constant ``name``; raise NameError if none."""
         content = self.send_request("find", name)
-        return content[0] if content else remote_objects.RemoteFunction(self, None, name)
+        found = content[0] if content else remote_objects.RemoteFunction(self, None, name)
+        if self._objects or not remote_objects.is_stand_in(found):
+            return found
+        # By convention the name of a class starts with a capital letter.
+        if not isinstance(found, remote_objects.RemoteClass) or not name[:1].isupper():
+            return remote_objects.RemoteFunction(self, None, name)
+        self._constructors.add(found._number)
+        return found
 
     def list_names(self):
         """Return the names that a star import binds."""
@@ -97,10 +103,12 @@ class ProgramClient(channel_peer.Peer):
     def send_request(self, kind, *content):
         if self.no_answer is not None:
             raise NoAnswer
-        may_be_object = self._may_be_object
-        # By convention the name of a class starts with a capital letter.
-        self._may_be_object = self._objects or self._is_construction(kind, content)
+        before = self._may_be_object, self._kind
+        is_construction = self._is_construction(kind, content)
+        self._may_be_object = self._objects or is_construction
+        self._kind = "construct" if is_construction else kind
         try:
+            self._check_attribute(kind, content)
             return super().send_request(kind, *content)
         except (OSError, EOFError) as error:
             if self.has_raised(error):
@@ -110,19 +118,39 @@ class ProgramClient(channel_peer.Peer):
         except value_codec.ValueRefused as refusal:
             self.refuse_answer(str(refusal))
         finally:
-            self._may_be_object = may_be_object
+            self._may_be_object, self._kind = before
 
     def _is_construction(self, kind, content):
         if kind != "call" or content[1] is not None:
             return False
         owner = content[0]
-        name = owner.__name__ if isinstance(owner, remote_objects.RemoteClass) else ""
-        return name[:1].isupper() and name in self._names
+        is_class = isinstance(owner, remote_objects.RemoteClass)
+        return is_class and owner._number in self._constructors
+
+    def _check_attribute(self, kind, content):
+        """Refuse methods of a function that was returned: they could answer as tests expect."""
+        if kind == "get" and not self._objects:
+            is_function = isinstance(content[0], remote_objects.RemoteFunction)
+            if is_function and content[0]._number is not None:
+                raise value_codec.ValueRefused("a function where a value is expected")
+
+    def _check_item(self, item):
+        """Refuse what has methods like an object, as an answer that is to be a value."""
+        if isinstance(item, types.SimpleNamespace) and not self._may_be_object:
+            if any(map(remote_objects.is_stand_in, vars(item).values())):
+                raise value_codec.ValueRefused("an object with methods where a value is expected")
+        if isinstance(item, remote_objects.RemoteClass):
+            if self._kind in ("find", "get", "construct"):
+                self._classes.add(item._number)
+            elif self._kind != "describe" and item._number not in self._classes:
+                raise value_codec.ValueRefused("a class where a value is expected")
 
     def build_item(self, tag, content, members):
         built = super().build_item(tag, content, members)
         if isinstance(built, BaseException):
             self._raised.append(built)
+        if not self._objects:
+            self._check_item(built)
         return built
 
     def allow_stand_in(self, kind, number):
@@ -137,6 +165,22 @@ class ProgramClient(channel_peer.Peer):
     def check_name(self, name):
         if type(name) is not str or name.startswith("__") and name not in _NAMING:
             raise value_codec.ValueRefused(f"an attribute {name!r}")
+
+    def check_change(self, owner, name):
+        super().check_change(owner, name)
+        kind = owner if isinstance(owner, type) else type(owner)
+        if record_table.is_method(kind, name):
+            raise value_codec.ValueRefused(f"a change of the method {name!r}")
+
+    def may_suppress(self, error, error_traceback, answered):
+        """Whether a context of the program may hide an error of its block; see :mod:`suppression`.
+
+        ``answered`` is the number of answers before the block.
+        """
+        if not isinstance(error, Exception) or isinstance(error, AssertionError):
+            return False
+        line = error_traceback.tb_lineno
+        return self.answered == answered or suppression.skips_no_check(self.source, line)
 
     def encode_request(self, kind, content):
         try:
@@ -173,53 +217,13 @@ class ProgramClient(channel_peer.Peer):
         return ["value", _read_line(*content)]
 
     def export_item(self, item):
-        name = _find_built_in(item)
+        name = own_values.find_built_in(item)
         return super().export_item(item) if name is None else (channel_peer.NAMED, name, [])
 
     def find_kind(self, item):
-        if isinstance(item, library_values.OpaqueValue):
+        if own_values.comes_from_program(item):
             raise _OpaqueArgument("an object that is no value, as an argument")
-        kind = type(item)
-        if isinstance(item, value_codec.BASE_TYPES) or kind.__module__ == "numpy":
-            return None
-        if isinstance(item, type) and item.__module__ in self.own_modules:
-            return "class"
-        if kind.__module__ in self.own_modules:
-            return "object"
-        if self._is_own_function(item):
-            return "function"
-        if isinstance(item, Iterator):
-            return "iterator"
-        if inspect.iscoroutine(item):
-            return "coroutine"
-        raise value_codec.ValueRefused(f"a value of type {kind.__module__}.{kind.__qualname__}")
-
-    def _is_own_function(self, item):
-        if isinstance(item, functools.partial):
-            return self._is_own_function(item.func)
-        if isinstance(item, types.BuiltinMethodType):
-            return type(item.__self__) in _CONTAINERS
-        is_mock = type(item).__module__ == "unittest.mock"
-        is_own = getattr(item, "__module__", None) in self.own_modules
-        return callable(item) and (is_mock or is_own)
-
-
-def _find_built_in(item):
-    """Return ``module:name`` of a function of the standard library, or of a built-in method."""
-    if isinstance(item, types.MethodDescriptorType | types.WrapperDescriptorType):
-        owner = item.__objclass__
-        return f"{owner.__module__}:{item.__qualname__}" if _is_standard(owner, owner) else None
-    is_named = isinstance(item, types.FunctionType | types.BuiltinFunctionType | type)
-    if is_named and _is_standard(item, getattr(item, "__self__", None)):
-        return f"{item.__module__}:{item.__qualname__}"
-    return None
-
-
-def _is_standard(item, owner):
-    module = item.__module__ or ""
-    return module.partition(".")[0] in sys.stdlib_module_names and (
-        owner is None or isinstance(owner, type | types.ModuleType)
-    )
+        return own_values.find_kind(item, self.own_modules)
 
 
 def _read_line(size):
@@ -247,7 +251,7 @@ def run_asserts(prelude, source, descriptor, request):
     scope = vars(module)
     scope["__builtins__"] = builtins
     records = record_table.RecordTable({}, first_number=0)
-    program = ProgramClient(descriptor, records, request, "tests")
+    program = ProgramClient(descriptor, records, request, "tests", source)
     code = PASSED
     _patch_allclose()
     try:

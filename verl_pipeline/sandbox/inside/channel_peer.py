@@ -46,9 +46,11 @@ class Peer:
 
     Attributes:
         is_wary: whether the other end may not be believed; see :mod:`.remote_objects`.
+        answered: number of answers that have arrived.
     """
 
     is_wary = False
+    answered = 0
 
     def __init__(self, channel, records, own_modules, max_bytes):
         self._channel, self._records, self.own_modules = channel, records, own_modules
@@ -73,6 +75,10 @@ class Peer:
 
     def check_name(self, name):
         """Raise ValueRefused if the other end may not use this attribute of an object."""
+
+    def check_change(self, owner, name):
+        """Raise ValueRefused if the other end may not set or delete this attribute."""
+        self.check_name(name)
 
     def refuse_own(self, reason):
         """Raise ValueRefused: this end wants to use what cannot cross."""
@@ -103,6 +109,7 @@ class Peer:
             self.send_text(self.encode_request(kind, content))
             while (message := self.receive_message())[0] == "request":
                 self.send_answer(message[1:])
+        self.answered += 1
         answer, *content = message
         if answer == "raised" and isinstance(content[0], BaseException):
             raise content[0]
@@ -173,13 +180,13 @@ class Peer:
 
     def _set(self, owner, name, value):
         self.check_owner(owner, "object", "class")
-        self.check_name(name)
+        self.check_change(owner, name)
         setattr(owner, name, value)
         return ["value"]
 
     def _delete(self, owner, name):
         self.check_owner(owner, "object", "class")
-        self.check_name(name)
+        self.check_change(owner, name)
         delattr(owner, name)
         return ["value"]
 

@@ -2,7 +2,8 @@
 
 Invariants:
 * Only objects of exactly these types cross here, never of a subclass, which could have methods of
-  its own; of an array only with members that are numbers, truth values or texts.
+  its own; of an array only with members that are numbers, truth values or texts, or are objects
+  that cross by themselves.
 * A copy is made by the type itself from built-in values of checked types.
 """
 
@@ -21,6 +22,7 @@ import uuid
 import zoneinfo
 
 TAG, TYPE_TAG = "lib", "lib type"
+_OBJECT_ARRAY = "|O"
 _ARRAY_TYPE = re.compile(r"[<>|=][biufcSU][0-9]{1,9}")
 
 
@@ -123,7 +125,7 @@ def export_value(item):
             return TAG, "builtins.dict", [dict(item)]
         return TAG, _get_name(kind), _TYPES[kind][0](item)
     numpy = sys.modules.get("numpy")
-    if numpy is not None and kind is numpy.ndarray and _ARRAY_TYPE.fullmatch(item.dtype.str):
+    if numpy is not None and kind is numpy.ndarray and _may_cross(item.dtype.str):
         return TAG, "numpy.ndarray", [item.dtype.str, item.shape, item.ravel().tolist()]
     return None
 
@@ -150,12 +152,23 @@ def build_value(name, members):
     return _TYPES[kind][1](*members)
 
 
-def _build_array(data_type, shape, flat):
-    import numpy
+def _may_cross(data_type):
+    return data_type == _OBJECT_ARRAY or _ARRAY_TYPE.fullmatch(data_type)
 
-    if not _ARRAY_TYPE.fullmatch(data_type):
+
+def _build_array(data_type, shape, flat):
+    try:
+        import numpy
+    except ImportError:
+        raise ValueError("an array, but numpy is not installed") from None
+    if not _may_cross(data_type):
         raise ValueError(f"an array of {data_type}")
-    return numpy.array(flat, dtype=data_type).reshape(shape)
+    if data_type != _OBJECT_ARRAY:
+        return numpy.array(flat, dtype=data_type).reshape(shape)
+    made = numpy.empty(len(flat), dtype=object)
+    for index, member in enumerate(flat):  # a slice would take apart members that are lists
+        made[index] = member
+    return made.reshape(shape)
 
 
 def copy_changes(ours, theirs):

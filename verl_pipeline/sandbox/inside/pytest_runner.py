@@ -19,6 +19,7 @@ import traceback
 import types
 
 import assert_runner
+import blamed_lines
 import record_table
 import solution_module
 from exit_codes import (
@@ -81,7 +82,7 @@ def run_pytest(source, descriptor, request, star_names, collected):
         traceback.print_exc(limit=-1)
         return TESTS_LACK_A_MODULE
     records = record_table.RecordTable({}, first_number=0)
-    program = _WatchedClient(descriptor, records, request, _MODULE_NAME)
+    program = _WatchedClient(descriptor, records, request, _MODULE_NAME, source)
     assert_runner._patch_allclose()
     status = None
     report = _Report(pytest, source, program, star_names, collected)
@@ -119,7 +120,7 @@ class _WatchedClient(assert_runner.ProgramClient):
     def send_request(self, kind, *content):
         answer = super().send_request(kind, *content)
         is_lookup = kind in ("names", "describe") or (
-            kind == "find" and not (answer and not isinstance(answer[0], type))
+            kind == "find" and (not answer or blamed_lines.is_of_program(answer[0]))
         )
         self.has_answered = self.has_answered or not is_lookup
         return answer
@@ -208,7 +209,10 @@ class _Report:
         if not isinstance(node, self.pytest.Collector):
             return
         error = call.excinfo.value
-        if self.program.has_answered or isinstance(error, AssertionError | ImportError):
+        may_be_of_program = self.program.has_answered or blamed_lines.names_program(
+            error, self.program.source, f"{_MODULE_NAME}.py"
+        )
+        if may_be_of_program or isinstance(error, AssertionError | ImportError):
             self.record_error(error)
         else:  # no program can have caused it
             self.record_failure(TESTS_ARE_BROKEN, _describe_error(error))
@@ -235,7 +239,8 @@ class _Report:
     def pytest_internalerror(self, excinfo):
         if self.program.has_raised(excinfo.value):  # SystemExit, while pytest imported the file
             self.record_error(excinfo.value)
-        self.record_failure(TESTS_ARE_BROKEN, f"pytest failed: {excinfo.exconly()}")
+        code = RAISED if self.program.has_answered else TESTS_ARE_BROKEN
+        self.record_failure(code, f"pytest failed: {type(excinfo.value).__name__}")
 
     def is_complete(self):
         return self.passed > 0 and self.ended == sum(self.collected.values())

@@ -5,9 +5,10 @@ A record exists in both processes; its attributes travel with every message that
 Invariants:
 * Both copies of a record have one number, so that identity, back references and cycles survive.
 * A record that arrives again is the same object with changed attributes.
-* No method of a record is called, not even its constructor.
+* No method of a record is called, not even its constructor, and none is shadowed by an attribute.
 """
 
+import inspect
 import types
 
 TAG = "rec"
@@ -67,6 +68,12 @@ class RecordTable:
         self._numbers[id(record)] = number
 
 
+def is_method(kind, name):
+    """Whether objects of the class ``kind`` have a method of this name."""
+    found = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+    return inspect.isroutine(found) or isinstance(found, classmethod | staticmethod)
+
+
 def _find_slots(kind):
     return {
         name: descriptor
@@ -87,7 +94,10 @@ def _get_attributes(item):
 
 
 def _set_attributes(record, attributes):
-    slots = _find_slots(type(record))
+    kind = type(record)
+    if any(is_method(kind, name) for name in attributes):
+        raise ValueError("a record with an attribute in place of a method")
+    slots = _find_slots(kind)
     for name, descriptor in slots.items():
         if name in attributes:
             descriptor.__set__(record, attributes.pop(name))

@@ -5,10 +5,12 @@ Invariants:
   stand-in for the other end's own class, with the same text.
 * None that arrives ends a loop of the tests, their process or a test: not StopIteration, not
   KeyboardInterrupt, not unittest.SkipTest. (SystemExit fails a test like any other exception.)
+* One that arrives holds values only, and can be printed.
 """
 
 import functools
 import sys
+import traceback
 
 import library_values
 from value_codec import ValueRefused, encode_value
@@ -47,7 +49,14 @@ def build_error(name, members):
     Raises:
         ValueRefused: it is malformed.
     """
-    return _find_standard(name) if type(name) is str else _make_error(*members)
+    if type(name) is str:
+        return _find_standard(name)
+    error = _make_error(*members)
+    try:
+        traceback.format_exception_only(error)
+    except Exception:  # a SyntaxError whose line is no text, for example
+        error = Exception(_get_text(error))
+    return error
 
 
 def _make_error(kind, text, arguments, attributes):
@@ -55,6 +64,8 @@ def _make_error(kind, text, arguments, attributes):
         raise ValueRefused("an exception of no class of exceptions")
     if (type(text), type(arguments), type(attributes)) != (str, tuple, dict):
         raise ValueRefused("an exception without text, arguments and attributes")
+    if not _is_value([arguments, attributes]):
+        raise ValueRefused("an exception that holds more than values")
     if issubclass(kind, _LOOP_ENDS):
         return RuntimeError(text)
     if hasattr(kind, "_peer"):

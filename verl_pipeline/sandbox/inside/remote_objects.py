@@ -7,6 +7,7 @@ Invariants:
 * Where the other end is the program, none of its objects can pass for a value: otherwise one that
   says it is equal to 5, or less than any number, would be accepted. It is compared with other such
   objects only. Arithmetic with a value of the tests gives an object, which becomes no number.
+* As a context (``with``), no object of the program hides that a check of the tests has failed.
 """
 
 import copy
@@ -94,6 +95,7 @@ class RemoteObject:
     """An object at the other end; its attributes are read and set there."""
 
     _is_mixed = False  # whether it comes from arithmetic with a value of this end
+    _answered = 0  # answers that had arrived when this context was entered
 
     def __init_subclass__(cls, is_stand_in=False, **_keywords):
         if not is_stand_in:
@@ -154,7 +156,7 @@ class RemoteFunction:
     def __getattr__(self, name):
         if name.startswith("__") and name not in ("__name__", "__qualname__", "__wrapped__"):
             raise AttributeError(name)
-        return self._peer.send_request("get", self, name)[0]
+        return _get_content(self, name)
 
     @property
     def __doc__(self):
@@ -203,6 +205,10 @@ def get_reference(stand_in):
 def _get_attribute(owner, name):
     if name.startswith("__"):
         raise AttributeError(name)
+    return _get_content(owner, name)
+
+
+def _get_content(owner, name):
     content = owner._peer.send_request("get", owner, name)
     return content[0] if content else RemoteFunction(owner._peer, None, name, owner)
 
@@ -219,6 +225,10 @@ def _make_method(peer, name):
     def operate(self, *operands, **keywords):
         if name == "__call__":
             return peer.call_remote(self, None, operands, keywords)
+        if name == "__exit__" and operands[0] is not None and peer.is_wary:
+            may_suppress = peer.may_suppress(*operands[1:], self._answered)
+        else:
+            may_suppress = True
         meets_value = bool(operands) and not is_stand_in(operands[0])
         if name in _COMPARISONS and meets_value and peer.is_wary:
             return NotImplemented
@@ -228,6 +238,10 @@ def _make_method(peer, name):
         if name == "__next__" and not content:
             raise StopIteration
         (result,) = content
+        if name == "__enter__":
+            object.__setattr__(self, "_answered", peer.answered)
+        if not may_suppress:
+            return False
         if peer.is_wary and (
             name in _MIXING
             and (meets_value or _is_mixed(self) or _is_mixed(operands[0]))

@@ -146,7 +146,10 @@ def _convert_to_builtin(item, kind):
                 else base.__new__(base, _get_base_value(item, base))
             )
     if kind.__module__ == "numpy" and hasattr(item, "item") and not getattr(item, "ndim", 1):
-        return item.item()
+        converted = item.item()
+        if type(converted) is kind:  # a longdouble or clongdouble: rounded, as JSON has no other
+            converted = complex(item) if kind.__name__ == "clongdouble" else float(item)
+        return converted
     return item
 
 

@@ -67,6 +67,11 @@ def _find_faults(file: ParsedFile, node: ast.AST) -> Iterator[str]:
                 if origin == SOLUTION:
                     yield f"the tests replace {ast.unparse(node)}, which stays the program's own"
             yield from _find_origin_faults(file.resolve(node))
+        case ast.ClassDef(bases=bases):
+            for base in bases:
+                is_star_name = isinstance(base, ast.Name) and base.id in file.star_names
+                if is_star_name or _get_top(file.resolve(base)) == SOLUTION:
+                    yield f"the class {node.name} has a base of the program's, which stays there"
         case ast.Name():
             if not isinstance(node.ctx, ast.Load) and node.id == "__test__":
                 yield "the tests use __test__"
