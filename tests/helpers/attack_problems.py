@@ -3,7 +3,12 @@
 The first test of each problem is public: attacks may know its output.
 """
 
-from verl_pipeline.grading import AssertTest, CallTest, Comparison, Problem, StdinTest
+from tests.helpers.attack_channel_problems import (
+    CHANNEL_PROBLEMS,
+    RIGHT_CHANNEL_PROGRAMS,
+    make_attack_problem,
+)
+from verl_pipeline.grading import AssertTest, CallTest, Comparison, StdinTest
 from verl_pipeline.grading.readers import read_kodcode
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
@@ -74,28 +79,24 @@ class TestRoot:
 """
 
 
-def _make_problem(name: str, *tests: StdinTest | CallTest | AssertTest, **settings) -> Problem:
-    return Problem(name, "attacks", tests, public=1, time_s=1.0, memory_bytes=512 << 20, **settings)
-
-
 _PROBLEM_LIST = (
-    _make_problem(
+    make_attack_problem(
         "sum",
         StdinTest("1 2 3\n", "6"),
         StdinTest("-5 5 7 100\n", "107"),
         StdinTest("123456 654321\n", "777777"),
         StdinTest("123456789012345678901 1\n", "123456789012345678902"),
     ),
-    _make_problem(
+    make_attack_problem(
         "yes_no", StdinTest("4\n", "YES"), StdinTest("7\n", "NO"), StdinTest("10\n", "YES")
     ),
-    _make_problem(
+    make_attack_problem(
         "names",
         StdinTest("2\nAda\nBea\n", "Ada\nBea"),
         StdinTest("3\nZoë\nCleo\nAda\n", "Ada\nCleo\nZoë"),
         StdinTest("4\nd\nb\nc\na\n", "a\nb\nc\nd"),
     ),
-    _make_problem(
+    make_attack_problem(
         "add",
         CallTest((0, 1), 1),
         CallTest((2, 3), 5),
@@ -103,24 +104,24 @@ _PROBLEM_LIST = (
         CallTest((-4, 4), 0),
         entry_point="add",
     ),
-    _make_problem(
+    make_attack_problem(
         "lent",  # the prelude's imports bring an `add` along
         CallTest((0, 1), 1),
         CallTest((2, 3), 5),
         entry_point="add",
         prelude=IMPORTS_PRELUDE,
     ),
-    _make_problem(
+    make_attack_problem(
         "counts",
         CallTest((["b", "a", "b"],), {"a": 1, "b": 2}),
         CallTest((["c"],), {"c": 1}),
         entry_point="count",
     ),
-    _make_problem("twice", AssertTest(_CHECK_TWICE, ("twice",))),
-    _make_problem("half", AssertTest(_CHECK_HALF, ("half",))),
-    _make_problem("squares", AssertTest(_CHECK_SQUARES, ("square",))),
-    _make_problem("file", *read_kodcode(_PYTEST_FILE, name="file").tests),
-    _make_problem(
+    make_attack_problem("twice", AssertTest(_CHECK_TWICE, ("twice",))),
+    make_attack_problem("half", AssertTest(_CHECK_HALF, ("half",))),
+    make_attack_problem("squares", AssertTest(_CHECK_SQUARES, ("square",))),
+    make_attack_problem("file", *read_kodcode(_PYTEST_FILE, name="file").tests),
+    make_attack_problem(
         "push",
         AssertTest(
             "assert push(Node(1), 2) == Node(2, Node(1))\nassert push(None, 3) == Node(3)",
@@ -128,7 +129,7 @@ _PROBLEM_LIST = (
         ),
         prelude=_NODE_PRELUDE,
     ),
-    _make_problem(
+    make_attack_problem(
         "roots",
         CallTest((1, -3, 2), [1.0, 2.0]),
         CallTest((1, 0, -2), [-(2**0.5), 2**0.5]),
@@ -136,25 +137,25 @@ _PROBLEM_LIST = (
         entry_point="roots",
         comparison=Comparison("tolerance", relative=1e-9),
     ),
-    _make_problem(
+    make_attack_problem(
         "mean",
         StdinTest("1 2\n", "1.5"),
         StdinTest("1 1 2\n", "1.3333333333"),
         comparison=Comparison("tolerance", absolute=1e-6, relative=1e-6),
     ),
-    _make_problem(
+    make_attack_problem(
         "factors",
         StdinTest("12\n", "2\n2\n3"),
         StdinTest("105\n", "3\n5\n7"),
         comparison=Comparison("any_order"),
     ),
-    _make_problem(
+    make_attack_problem(
         "split",
         StdinTest("4\n", "1 3"),
         StdinTest("9\n", "4 5"),
         comparison=Comparison("checker", checker=_CHECK_SPLIT),
     ),
-    _make_problem(
+    make_attack_problem(
         "pair",
         CallTest((4,), [1, 3]),
         CallTest((9,), [4, 5]),
@@ -162,7 +163,7 @@ _PROBLEM_LIST = (
         comparison=Comparison("checker", checker=_CHECK_PAIR),
     ),
 )
-PROBLEMS = {problem.name: problem for problem in _PROBLEM_LIST}
+PROBLEMS = {problem.name: problem for problem in (*_PROBLEM_LIST, *CHANNEL_PROBLEMS)}
 RIGHT_PROGRAMS = {
     "sum": "print(sum(map(int, input().split())))",
     "yes_no": "print('NO' if int(input()) % 2 else 'YES')",
@@ -214,6 +215,7 @@ while number > 1:
     ),
     "split": "print(1, int(input()) - 1)",
     "pair": "def pair(n):\n    return [1, n - 1]",
+    **RIGHT_CHANNEL_PROGRAMS,
 }
 # Prints everything it can find of a program before it.
 SPY = """
@@ -238,4 +240,4 @@ for path in ("/proc/self/net/unix", *sysvipc, "/proc/1/comm"):
         ]
 print(found or "clean")
 """
-SPY_PROBLEM = _make_problem("spy", StdinTest("", "clean"), StdinTest("", "clean"))
+SPY_PROBLEM = make_attack_problem("spy", StdinTest("", "clean"), StdinTest("", "clean"))

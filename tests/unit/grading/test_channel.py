@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.grading_problems import make_assert_problem
 from verl_pipeline.grading import AssertTest, Problem, Verdict, grade
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
@@ -207,6 +206,42 @@ def test_no_object_passes_for_a_value(sandbox, tests, objects):
     assert result.reward == 0.0, result
 
 
+USED = """
+import functools
+class Quiet:
+    def __init__(self): self.items = []
+    def __enter__(self): return self
+    def __exit__(self, kind, error, tb):
+        return kind is not None and issubclass(kind, ZeroDivisionError)
+    def put(self, item): self.items.append(item)
+    def fail(self): return 1 / 0
+Renamed = Quiet
+@functools.lru_cache
+def f(x): return x + 1
+def g(items): return len(items)
+"""
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "with Quiet():\n    1 / 0",
+        "with Quiet() as quiet:\n    quiet.put(1)\n    1 / 0\nassert quiet.items == [1]",
+        "with Quiet() as quiet:\n    quiet.fail()",
+        "with Quiet() as quiet:\n    rows = {}\n    rows[1 // 0]\nassert not quiet.items",
+        "quiet = Renamed()\nquiet.put(5)\nassert quiet.items == [5]",
+        "f(1), f(1)\nassert f.cache_info()[0] == 1\nf.cache_clear()\nassert not f.cache_info()[0]",
+        "import numpy as np\nassert g(np.array([None, 'a', [1]], dtype=object)) == 3",
+        "import numpy as np\nassert f(np.longdouble(1.5)) == 2.5",
+    ],
+)
+@pytest.mark.parametrize("objects", [True, False])
+def test_what_looks_like_an_attack_is_allowed_to_right_programs(sandbox, tests, objects):
+    names = ("Quiet", "Renamed", "f", "g")
+    result = grade_asserts(sandbox, tests, USED, *names, objects=objects)
+    assert result.verdict is Verdict.ACCEPTED, result
+
+
 @pytest.mark.parametrize(
     "tests",
     [
@@ -248,6 +283,5 @@ def test_records_keep_identity_and_cycles(sandbox, case, own_class):
 def test_large_values_cross(sandbox):
     tests = "found = f(1_500_000)\nassert found == list(range(1_500_000)) and f(found) == 1_500_000"
     program = "def f(x):\n    return len(x) if isinstance(x, list) else list(range(x))"
-    problem = make_assert_problem(tests, "f", prelude=IMPORTS_PRELUDE)
-    result = grade(problem, program, sandbox)
+    result = grade_asserts(sandbox, tests, program, "f", objects=False, prelude=IMPORTS_PRELUDE)
     assert result.verdict is Verdict.ACCEPTED, result

@@ -91,6 +91,11 @@ SKIPPED_AT_RUN_TIME = {
 }
 CANNOT_CROSS = {
     "capfd": _make_test("add(1, 2)", "capfd"),
+    "base-of-the-program": f"{_HEAD}def test_a():\n    class Mine(add):\n        pass\n",
+    "base-of-a-star": f"from solution import *\n{_TEST}def test_b():\n    class B(Base):\n"
+    "        pass\n",
+    "base-of-the-module": f"import solution\n{_HEAD}{_TEST}def test_b():\n"
+    "    class B(int, solution.Base):\n        pass\n",
     "caplog": _make_test("add(1, 2)", "caplog"),
     "recwarn": _make_test("add(1, 2)", "recwarn"),
     "monkeypatch": _make_test("monkeypatch.setattr('builtins.input', lambda: '3')", "monkeypatch"),

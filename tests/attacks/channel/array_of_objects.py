@@ -1,0 +1,6 @@
+def weights(n):
+    return [None, {}]
+
+
+def total(numbers):
+    return 0

@@ -1,0 +1,29 @@
+import json
+import socket
+import struct
+
+channel = socket.socket(fileno=3)
+
+
+def send(*parts):
+    text = json.dumps(parts).encode()
+    channel.sendall(struct.pack("<Q", len(text)) + text)
+
+
+def receive():
+    (length,) = struct.unpack("<Q", channel.recv(8, socket.MSG_WAITALL))
+    return json.loads(channel.recv(length, socket.MSG_WAITALL))
+
+
+def answer(*parts):
+    send(["l", 4], "value", *parts, ["l", []], ["d", 0])
+
+
+def twice(x):
+    number = 1
+    answer(["own", ["class", number], 0])
+    while True:
+        receive()
+        number += 1
+        bases = (["l", 1], ["own", ["class", number], 0])
+        send(["l", 5], "value", "Base", *bases, ["l", 0], ["l", 0])

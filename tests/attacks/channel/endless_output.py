@@ -1,0 +1,24 @@
+import json
+import socket
+import struct
+
+channel = socket.socket(fileno=3)
+
+
+def send(*parts):
+    text = json.dumps(parts).encode()
+    channel.sendall(struct.pack("<Q", len(text)) + text)
+
+
+def receive():
+    (length,) = struct.unpack("<Q", channel.recv(8, socket.MSG_WAITALL))
+    return json.loads(channel.recv(length, socket.MSG_WAITALL))
+
+
+def answer(*parts):
+    send(["l", 4], "value", *parts, ["l", []], ["d", 0])
+
+
+def twice(x):
+    while True:
+        send(["l", 3], "output", 1, "x" * 100_000)

@@ -1,0 +1,7 @@
+import enum
+
+Color = enum.Enum("Color", "RED GREEN BLUE")
+
+
+def LIMIT():
+    return 10

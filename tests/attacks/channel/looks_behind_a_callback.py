@@ -1,0 +1,30 @@
+import json
+import socket
+import struct
+
+channel = socket.socket(fileno=3)
+
+
+def send(*parts):
+    text = json.dumps(parts).encode()
+    channel.sendall(struct.pack("<Q", len(text)) + text)
+
+
+def receive():
+    (length,) = struct.unpack("<Q", channel.recv(8, socket.MSG_WAITALL))
+    return json.loads(channel.recv(length, socket.MSG_WAITALL))
+
+
+def answer(*parts):
+    send(["l", 4], "value", *parts, ["l", []], ["d", 0])
+
+
+def visit(items, note):
+    function = ["yours", 0, 0]
+    for name in ("__globals__", "__closure__", "func_globals", "gi_frame", "f_back"):
+        send(["l", 4], "request", "get", function, name)
+        receive()
+        send(["l", 6], "request", "call", function, name, ["l", []], ["d", 0])
+        receive()
+        send(["l", 4], "request", "get", ["yours", name, 1], function, "clear")
+        receive()
