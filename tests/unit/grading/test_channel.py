@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.grading_problems import make_assert_problem
 from verl_pipeline.grading import AssertTest, Problem, Verdict, grade
-from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -248,6 +246,6 @@ def test_records_keep_identity_and_cycles(sandbox, case, own_class):
 def test_large_values_cross(sandbox):
     tests = "found = f(1_500_000)\nassert found == list(range(1_500_000)) and f(found) == 1_500_000"
     program = "def f(x):\n    return len(x) if isinstance(x, list) else list(range(x))"
-    problem = make_assert_problem(tests, "f", prelude=IMPORTS_PRELUDE)
-    result = grade(problem, program, sandbox)
+    test = AssertTest(tests, ("f",))
+    result = grade(Problem("p", "test", (test,)), program, sandbox)
     assert result.verdict is Verdict.ACCEPTED, result
