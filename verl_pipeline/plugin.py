@@ -29,8 +29,11 @@ def _has_cpu_overlay(argv: list[str]) -> bool:
 
 
 def _register_trainers(_module) -> None:
-    # The import registers both trainers with verl.
-    import verl_pipeline.verl_adapter.pipelined_trainer  # noqa: F401
+    # If this module is what imports verl's trainers, it is not complete yet: it ends with the same
+    # import.
+    if "verl_pipeline.verl_adapter.filtering_trainer" not in sys.modules:
+        # The import registers both trainers with verl.
+        import verl_pipeline.verl_adapter.pipelined_trainer  # noqa: F401
 
 
 def _register_sandbox(sandbox_fusion) -> None:

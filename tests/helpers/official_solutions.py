@@ -27,7 +27,8 @@ FAIL_IN_PLAIN_PYTHON = {"humanevalplus": {"HumanEval/32"}, "mbppplus": {"599"}}
 SolvedProblems = Iterator[tuple[Problem, str]]
 
 
-def _read_rows(name: str) -> list[dict]:
+def read_rows(name: str) -> list[dict]:
+    """Read the rows of a data set's file."""
     if not (DATA / name).is_file():
         pytest.skip(f"{DATA / name} is not there (set VERL_PIPELINE_DATA)")
     data = (DATA / name).read_bytes()
@@ -35,6 +36,15 @@ def _read_rows(name: str) -> list[dict]:
     if ".jsonl" in name:
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     return json.loads(text)
+
+
+def write_rows(folder: Path, name: str, rows: list[dict]) -> Path:
+    """Write ``rows`` into a new folder, in the format of the data set's file, under its name."""
+    folder.mkdir()
+    text = "".join(json.dumps(row) + "\n" for row in rows) if ".jsonl" in name else json.dumps(rows)
+    data = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+    (folder / name).write_bytes(data)
+    return folder
 
 
 def read_humaneval() -> SolvedProblems:
@@ -49,13 +59,13 @@ def read_humaneval() -> SolvedProblems:
 
 
 def read_humanevalplus() -> SolvedProblems:
-    for row in _read_rows("humanevalplus.jsonl.gz"):
+    for row in read_rows("humanevalplus.jsonl.gz"):
         problem = read_problem("humanevalplus", row, name=row["task_id"])
         yield problem, row["prompt"] + row["canonical_solution"]
 
 
 def _read_mbpp(source: str, file: str) -> SolvedProblems:
-    for row in _read_rows(file):
+    for row in read_rows(file):
         yield read_problem(source, row, name=str(row["task_id"])), row["code"]
 
 
@@ -72,7 +82,7 @@ def read_mbppplus() -> SolvedProblems:
 
 
 def _read_leetcode(file: str) -> SolvedProblems:
-    for number, row in enumerate(_read_rows(file)):
+    for number, row in enumerate(read_rows(file)):
         yield read_problem("leetcode", row["tests"], name=str(number)), row["solutions"]
 
 
@@ -85,13 +95,13 @@ def read_leetcode_train() -> SolvedProblems:
 
 
 def read_cruxeval_as_asserts() -> SolvedProblems:
-    for row in _read_rows("cruxeval.jsonl"):
+    for row in read_rows("cruxeval.jsonl"):
         yield read_problem("cruxeval", row, name=row["id"]), row["code"]
 
 
 def read_cruxeval_as_calls() -> SolvedProblems:
     """Only rows whose arguments are literals: others are code, which call tests do not hold."""
-    for row in _read_rows("cruxeval.jsonl"):
+    for row in read_rows("cruxeval.jsonl"):
         try:
             arguments = ast.literal_eval(f"[{row['input']}]")
         except (ValueError, SyntaxError):

@@ -127,6 +127,24 @@ LEETCODE_ROW = {
         "3, b = 4) == 7\n"
     ),
 }
+LEETCODE_NODES_ROW = {
+    **LEETCODE_ROW,
+    "task_id": "add-nodes",
+    "starter_code": (
+        "class Solution:\n    def add_two(self, head: Optional[ListNode]) -> Optional[TreeNode]:\n"
+        "        "
+    ),
+    "completion": (
+        "class Solution:\n    def add_two(self, head: Optional[ListNode]) -> Optional[TreeNode]:\n"
+        "        a, b = head.val, head.next.val\n"
+        "        return TreeNode(a + b, None, TreeNode(b))\n"
+    ),
+    "test": (
+        "def check(candidate):\n    assert is_same_tree(candidate(head = list_node([1, 2])), "
+        "tree_node([3, None, 2]))\n    assert is_same_tree(candidate(head = list_node([3, 4])), "
+        "tree_node([7, None, 4]))\n"
+    ),
+}
 KODCODE_ROW = {
     "version": "v1.1",
     "style": "instruct",
@@ -182,6 +200,7 @@ HUB_EXAMPLES = [
     ("apps", APPS_ROW, "apps/0", 2, 1, None),
     ("code_contests", CODE_CONTESTS_ROW, "code_contests/1_A. Add", 3, 1, None),
     ("leetcode", LEETCODE_ROW, "leetcode/add", 2, 1, None),
+    ("leetcode", LEETCODE_NODES_ROW, "leetcode/add-nodes", 2, 1, None),
     ("kodcode", KODCODE_ROW, "kodcode/Prefill_1_I", 2, 1, None),
     ("mbpp", MBPP_ROW, "mbpp/601", 3, 1, None),
     ("quickstart", QUICKSTART_ROW, "quickstart/add", 2, 1, None),

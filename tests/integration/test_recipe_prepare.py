@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.official_solutions import read_rows, write_rows
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.problem_mixture import make_mixture, make_story, make_taco_row
 from verl_pipeline.quickstart.problems import load_problems
@@ -19,6 +20,8 @@ from verl_pipeline.testing.tiny_run import write_model
 ROOT = Path(__file__).parents[2]
 # After so many seconds without a result, a run counts as hanging.
 TIMEOUT_S = 240
+# DeepCoder's LeetCode part, as rLLM publishes it.
+LEETCODE = "leetcode_train.json.gz"
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +222,51 @@ def test_pass_rates_of_the_quickstarts_model_are_measured_and_cached(tmp_path):
     before = read_files(tmp_path / "out")
     code, again, _ = wait_for(start_prepare(tmp_path, tmp_path, tmp_path / "out", *settings))
     assert code == 0 and "difficulty: cached" in again and read_files(tmp_path / "out") == before
+
+
+def prepare_leetcode(model: Path, folder: Path, rows: list[dict]) -> dict:
+    """Prepare rows of the data set's own file; return what the report says of the source."""
+    data = write_rows(folder / "data", LEETCODE, rows)
+    process = start_prepare(
+        model,
+        data,
+        folder / "out",
+        "sources={leetcode: {}}",
+        "hub=false",
+        "tests.min=1",
+        "length.max_tokens=100000",
+    )
+    _, err = process.communicate(timeout=scale_deadline(1200))
+    assert process.returncode == 0, err
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert report["broken"]["count"] == 0, report["broken"]
+    return report["sources"]["leetcode"]
+
+
+def uses_nodes(row: dict) -> bool:
+    return "list_node(" in str(row["tests"]) or "tree_node(" in str(row["tests"])
+
+
+def test_official_solutions_of_a_sample_of_leetcode_are_verified(model, tmp_path):
+    rows = read_rows(LEETCODE)
+    generator = random.Random(15)
+    sample = [
+        *generator.sample([row for row in rows if uses_nodes(row)], 5),
+        *generator.sample([row for row in rows if not uses_nodes(row)], 10),
+    ]
+    source = prepare_leetcode(model, tmp_path, sample)
+    assert source["rows"] == 15 and source["stages"]["verify"]["went"] == 0
+    assert source["left"] == 15
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1300)
+def test_every_official_solution_of_leetcode_is_verified(model, tmp_path):
+    rows = read_rows(LEETCODE)
+    source = prepare_leetcode(model, tmp_path, rows)
+    assert source["rows"] == len(rows) == 1889
+    before = ("language", "tests", "length", "decontaminate")
+    assert [source["stages"][stage]["went"] for stage in (*before, "verify")] == [0] * 5
 
 
 def test_a_broken_row_does_not_stop_the_others(model, tmp_path):

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.grading.readers.row_values import parse_json
 
 FOLDER_VARIABLE = "VERL_PIPELINE_DATA"
-SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".parquet", ".arrow")
+SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet", ".arrow")
 
 Row = dict[str, Any]
 
@@ -197,16 +198,22 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise BadData(f"{path}: {error}") from error
 
 
+def open_bytes(path: Path) -> BufferedIOBase:
+    """Open a file for reading; one whose name ends in ``.gz`` is unpacked on the way."""
+    return gzip.open(path) if path.name.endswith(".gz") else path.open("rb")
+
+
 def _parse_rows(path: Path) -> Iterator[Any]:
     name = path.name
     if name.endswith((".jsonl", ".jsonl.gz")):
         # Bytes are split at newlines only, text at carriage returns too.
-        with gzip.open(path) if name.endswith(".gz") else path.open("rb") as file:
+        with open_bytes(path) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield _parse_json(line, f"{path}:{number}")
-    elif name.endswith(".json"):
-        rows = _parse_json(path.read_bytes(), str(path))
+    elif name.endswith((".json", ".json.gz")):
+        with open_bytes(path) as file:
+            rows = _parse_json(file.read(), str(path))
         if not isinstance(rows, list):
             raise BadData(f"{path}: expected a list of rows, not {type(rows).__name__}")
         yield from rows

@@ -89,9 +89,10 @@ async def compute_score(
         prefix: text with which the chat template begins the answer, such as ``"<think>\\n"``. verl
             passes only the text after it; without it, a response that was cut off within its
             reasoning would be graded on a draft.
-        queue_s: longest time to wait for a slot on this node, in seconds.
+        queue_s: longest time to wait for a slot on this node, in seconds from the call on.
         deadline_s: longest time for waiting and grading together, in seconds; after it the verdict
-            is ``infrastructure``.
+            is ``infrastructure``. The pipelined trainer derives both from
+            ``deadlines.reward_s``, after which it would not take the verdict any more.
 
     Returns:
         ``score`` and ``acc`` (1.0 if all tests pass), ``verdict``, ``reason``, ``tier``, and
@@ -151,22 +152,22 @@ def _grade_in_slot(
     problem: Problem, response: str, sandbox: Sandbox | RemoteSandbox, queue_s: float, begin: float
 ) -> tuple[GradingResult, float]:
     """Return the result and the seconds since ``begin`` at which grading started."""
-    with _hold_node_slot(sandbox.workers, queue_s):
+    with _hold_node_slot(sandbox.workers, queue_s, begin):
         waiting_s = time.monotonic() - begin
         return grade_response(problem, response, sandbox), waiting_s
 
 
 @contextmanager
-def _hold_node_slot(slots: int, timeout_s: float) -> Iterator[None]:
+def _hold_node_slot(slots: int, timeout_s: float, begin: float) -> Iterator[None]:
     """Hold one of ``slots``, which all processes of this user and network namespace share.
 
     A slot is an abstract Unix address: it is no file, and it is free again the moment its holder
     ends, even if the holder is killed.
 
     Raises:
-        TimeoutError: no slot was free in time.
+        TimeoutError: no slot was free ``timeout_s`` after ``begin``.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = begin + timeout_s
     # Threads start at different slots, so that they rarely try the same one.
     first = threading.get_ident() % slots
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:

@@ -17,6 +17,7 @@ from verl_pipeline.verl_adapter.reward_settings import (
     MANAGER,
     apply_settings,
     derive_reward_check,
+    derive_reward_deadlines,
     derive_sandbox,
 )
 
@@ -32,7 +33,8 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
         The settings that were changed, those of the off-policy correction included.
 
     Raises:
-        ConfigError: ``correction=auto`` although the user configured a correction.
+        ConfigError: ``correction=auto`` although the user configured a correction, or settings of
+            the code reward that contradict others.
     """
     engine = f"{ROLLOUT}.checkpoint_engine"
     wanted = [DerivedSetting("actor_rollout_ref.hybrid_engine", False, "the pools are separate")]
@@ -48,6 +50,7 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
         reason = "adds deadlines and names failures"
         wanted.append(DerivedSetting(MANAGER, AGENT_LOOP_MANAGER, reason))
     wanted += derive_sandbox(config)
+    wanted += derive_reward_deadlines(config, settings.deadlines.reward_s)
     return apply_settings(config, wanted) + _derive_correction(config, settings)
 
 

@@ -178,3 +178,8 @@ class FilteredSyncTrainer(FilteringTrainer, PPOTrainerSync):
         # verl compares its mode's name wherever sync differs from the asynchronous modes.
         config.trainer.v1.trainer_mode = "sync"
         super().__init__(config)
+
+
+# Both trainers are registered with verl together. If this module is what imports verl's trainers,
+# the plugin's hook on them leaves that to this line, because the import needs the class above.
+import verl_pipeline.verl_adapter.pipelined_trainer  # noqa: E402, F401

@@ -1,9 +1,11 @@
-"""Settings of rewards that follow from others: the check of rewards, and Sandbox Fusion's fields.
+"""Settings of rewards that follow from others: their check, Sandbox Fusion's fields, deadlines.
 
 Invariants:
 * A setting of the user's is never replaced: one that contradicts another is refused.
 * ``reward.sandbox_fusion`` means for our code reward what it means for verl's own. verl hands it to
   its own reward only.
+* In the pipelined mode our code reward ends before the trainer gives up on it, so that its own
+  verdict arrives and it waits for no slot in vain.
 """
 
 from typing import Any
@@ -11,14 +13,22 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError, DerivedSetting
+from verl_pipeline.trainer.pipeline_config import (
+    PIPELINE_KEY,
+    ROLLOUT,
+    ConfigError,
+    DerivedSetting,
+)
 from verl_pipeline.verl_adapter.sandbox_runners import SCHEME
 
 MANAGER = f"{ROLLOUT}.agent.agent_loop_manager_class"
 REWARD_CHECKING_MANAGER = "verl_pipeline.verl_adapter.reward_check.RewardCheckingManager"
 CODE_REWARD = "pkg://verl_pipeline.rewards.code"
 URL = "reward.sandbox_fusion.url"
+REWARD_PATH = "reward.custom_reward_function.path"
 REWARD_KWARGS = "reward.custom_reward_function.reward_kwargs"
+# Shares of `deadlines.reward_s`; the rest is for the way to the reward worker and back.
+QUEUE_SHARE, DEADLINE_SHARE = 0.9, 0.95
 
 
 def apply_settings(config: DictConfig, wanted: list[DerivedSetting]) -> list[DerivedSetting]:
@@ -45,7 +55,7 @@ def derive_sandbox(config: DictConfig) -> list[DerivedSetting]:
         ConfigError: a scheme that the code reward does not know, or a sandbox chosen twice.
     """
     url = OmegaConf.select(config, URL)
-    if not url or OmegaConf.select(config, "reward.custom_reward_function.path") != CODE_REWARD:
+    if not url or OmegaConf.select(config, REWARD_PATH) != CODE_REWARD:
         return []
     given = dict(OmegaConf.select(config, REWARD_KWARGS) or {})
     scheme = urlsplit(url).scheme
@@ -75,6 +85,47 @@ def derive_sandbox(config: DictConfig) -> list[DerivedSetting]:
         for name, value in wanted.items()
         if name not in given
     ]
+
+
+def derive_reward_deadlines(config: DictConfig, reward_s: float) -> list[DerivedSetting]:
+    """``deadline_s`` and ``queue_s`` of our code reward, below the trainer's own deadline.
+
+    Args:
+        config: verl's configuration.
+        reward_s: ``deadlines.reward_s``, in seconds.
+
+    Raises:
+        ConfigError: the user's own are not positive, or longer than the trainer or each other
+            allows.
+    """
+    if OmegaConf.select(config, REWARD_PATH) != CODE_REWARD:
+        return []
+    given = dict(OmegaConf.select(config, REWARD_KWARGS) or {})
+    for name in ("deadline_s", "queue_s"):
+        if name in given and not (isinstance(given[name], int | float) and given[name] > 0):
+            raise ConfigError(f"{REWARD_KWARGS}.{name}={given[name]}: must be positive seconds")
+    trainers = f"{PIPELINE_KEY}.deadlines.reward_s={reward_s:g}"
+    deadline_s = given.get("deadline_s", _round_seconds(DEADLINE_SHARE * reward_s))
+    if deadline_s >= reward_s:
+        raise ConfigError(
+            f"{REWARD_KWARGS}.deadline_s={deadline_s:g}: must be below {trainers}, after which the "
+            "trainer takes no verdict; lower it or raise the other"
+        )
+    queue_s = given.get("queue_s", min(_round_seconds(QUEUE_SHARE * reward_s), deadline_s))
+    if queue_s > deadline_s:
+        raise ConfigError(
+            f"{REWARD_KWARGS}.queue_s={queue_s:g}: must be at most {REWARD_KWARGS}.deadline_s="
+            f"{deadline_s:g}, which is below {trainers}; lower it or raise the others"
+        )
+    return [
+        DerivedSetting(f"{REWARD_KWARGS}.{name}", value, f"within {trainers}")
+        for name, value in (("deadline_s", deadline_s), ("queue_s", queue_s))
+        if name not in given
+    ]
+
+
+def _round_seconds(seconds: float) -> float:
+    return float(f"{seconds:.6g}")
 
 
 def check_sandbox_is_used(config: DictConfig) -> None:

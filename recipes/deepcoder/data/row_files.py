@@ -2,11 +2,10 @@
 
 Invariants:
 * Rows come in the order of the file, one at a time, with their number counted from 1. Only
-  ``.json`` and ``.arrow`` files are in memory as a whole.
+  ``.json`` (packed or not) and ``.arrow`` files are in memory as a whole.
 * Downloaded data is never executed or unpickled.
 """
 
-import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from verl_pipeline.evaluation.data import BadData, Row, list_rows, read_rows
+from verl_pipeline.evaluation.data import BadData, Row, list_rows, open_bytes, read_rows
 from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.grading.readers.row_values import parse_json
 
@@ -48,12 +47,13 @@ def hash_file(path: Path) -> str:
 
 def _read_values(path: Path) -> Iterator[Any]:
     if path.name.endswith((".jsonl", ".jsonl.gz")):
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        with open_bytes(path) as file:
             for line in file:
                 if line.strip():
                     yield _parse_json(line)
-    elif path.name.endswith(".json"):
-        rows = _parse_json(path.read_bytes())
+    elif path.name.endswith((".json", ".json.gz")):
+        with open_bytes(path) as file:
+            rows = _parse_json(file.read())
         if not isinstance(rows, list):
             found = rows if isinstance(rows, BadRow) else type(rows)
             raise BadData(f"{path}: expected a list of rows, got {found}")

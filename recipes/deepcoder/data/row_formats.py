@@ -221,14 +221,8 @@ def read_leetcode(row: Row) -> RawProblem:
     """Read a row of newfacade/LeetCodeDataset.
 
     ``test`` defines ``check(candidate)``, to be called with ``entry_point``; ``prompt`` (imports
-    and helpers) is not used. Nodes of lists and trees cannot be passed to a program in the
-    sandbox, so problems with them are skipped.
+    and helpers) is not used: the grader has the same.
     """
-    helpers = [name for name in ("list_node", "tree_node") if f"{name}(" in row["test"]]
-    if helpers:
-        names = ", ".join(helpers)
-        reason = f"tests build nodes: with {names}, which cannot be passed to the program"
-        return RawProblem(question="", tests="", id=str(row["task_id"]), skip_reason=reason)
     return RawProblem(
         id=str(row["task_id"]),
         question=row.get("problem_description") or row["query"],

@@ -1,5 +1,6 @@
 """Data files: where they are searched, and which formats are read."""
 
+import gzip
 import json
 
 import datasets
@@ -11,6 +12,7 @@ import pytest
 from recipes.deepcoder.data.row_files import read_numbered_rows
 from tests.helpers.made_up_results import write_rows
 from verl_pipeline.evaluation.data import (
+    SUFFIXES,
     BadData,
     DataFinder,
     DataNotFound,
@@ -44,6 +46,8 @@ def test_every_format_is_read(tmp_path):
     rows = [{"a": 1, "b": ["x"]}, {"a": 2, "b": []}]
     write_rows(tmp_path / "lines.jsonl", rows)
     (tmp_path / "list.json").write_text(json.dumps(rows))
+    for name in ("lines.jsonl", "list.json"):
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
     table = pa.Table.from_pylist(rows)
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     with (
@@ -56,12 +60,23 @@ def test_every_format_is_read(tmp_path):
         pyarrow.ipc.new_file(file, table.schema) as writer,
     ):
         writer.write_table(table)
-    for name in ("lines.jsonl", "list.json", "t.parquet", "s.arrow", "f.arrow"):
+    names = ("lines.jsonl", "list.json", "t.parquet", "s.arrow", "f.arrow")
+    for name in (*names, "lines.jsonl.gz", "list.json.gz"):
         assert list(read_rows(tmp_path / name)) == rows, name
+        assert [row for _number, row in read_numbered_rows(tmp_path / name)] == rows, name
 
 
-@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.parquet", "x.arrow", "x.jsonl.gz"])
-@pytest.mark.parametrize("content", [b"{broken", b"\xff\xfe", b"[1]\n", b"5\n"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_is_found_by_every_suffix_that_is_read(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    path.touch()
+    assert DataFinder(tmp_path, hub=False).find_files(["other", "rows"]) == ([path], str(path))
+
+
+@pytest.mark.parametrize("name", [f"x{suffix}" for suffix in SUFFIXES])
+@pytest.mark.parametrize(
+    "content", [b"{broken", b"\xff\xfe", b"[1]\n", b"5\n", gzip.compress(b"[]")[:-9]]
+)
 def test_a_broken_file_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadData, match=name):

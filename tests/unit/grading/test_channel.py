@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from verl_pipeline.grading import AssertTest, Problem, Verdict, grade
-from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -283,5 +282,6 @@ def test_records_keep_identity_and_cycles(sandbox, case, own_class):
 def test_large_values_cross(sandbox):
     tests = "found = f(1_500_000)\nassert found == list(range(1_500_000)) and f(found) == 1_500_000"
     program = "def f(x):\n    return len(x) if isinstance(x, list) else list(range(x))"
-    result = grade_asserts(sandbox, tests, program, "f", objects=False, prelude=IMPORTS_PRELUDE)
+    test = AssertTest(tests, ("f",))
+    result = grade(Problem("p", "test", (test,)), program, sandbox)
     assert result.verdict is Verdict.ACCEPTED, result

@@ -3,11 +3,13 @@
 import asyncio
 import inspect
 import json
+import time
 
 import numpy
 import pyarrow
 import pytest
 
+from tests.helpers.patience import scale_deadline
 from verl_pipeline.rewards import code
 from verl_pipeline.sandbox import Sandbox, SandboxError
 
@@ -20,6 +22,11 @@ HALF = "```python\nprint(3)\n```"
 def score_response(response, tests=TESTS, source="taco", **settings):
     settings = {"workers": 1, **settings}
     return asyncio.run(code.compute_score(source, response, tests, {"name": "sum"}, **settings))
+
+
+def hold_slot():
+    """Hold the only slot of a node that grades one program at a time."""
+    return code._hold_node_slot(1, scale_deadline(60.0), time.monotonic())
 
 
 def test_verl_recognizes_a_coroutine_function():
@@ -52,12 +59,26 @@ def test_concurrent_responses_are_all_graded():
 
 
 def test_a_node_grades_no_more_programs_at_a_time_than_it_has_slots():
-    with code._hold_node_slot(1, 1.0):
+    with hold_slot():
         assert (
             "slots for grading was free"
             in score_response(RIGHT, deadline_s=60.0, queue_s=0.2)["reason"]
         )
     assert score_response(RIGHT)["verdict"] == "accepted"
+
+
+def test_waiting_for_a_thread_counts_as_waiting_for_a_slot():
+    """Otherwise a response that waits for both learns of no slot only after its deadline."""
+    queue_s = scale_deadline(1.0)
+
+    async def score_two():
+        settings = {"workers": 1, "queue_s": queue_s, "deadline_s": 1.6 * queue_s}
+        calls = [code.compute_score("taco", RIGHT, TESTS, **settings) for _ in range(2)]
+        return await asyncio.gather(*calls)
+
+    with hold_slot():
+        results = asyncio.run(score_two())
+    assert ["slots for grading was free" in result["reason"] for result in results] == [True] * 2
 
 
 def test_a_missed_deadline_is_infrastructure():

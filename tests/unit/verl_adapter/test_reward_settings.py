@@ -1,13 +1,16 @@
-"""``reward.sandbox_fusion`` for our code reward, and the check of rewards in ``sync_filtered``."""
+"""Our code reward: ``reward.sandbox_fusion``, its deadlines, the check in ``sync_filtered``."""
 
 import asyncio
+import time
 
 import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from verl.trainer.ppo.reward import get_custom_reward_fn
 
+from tests.helpers.patience import scale_deadline
 from tests.helpers.run_code_server import serve_run_code
+from verl_pipeline.rewards import code
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
 from verl_pipeline.verl_adapter.config_checks import check_run
 from verl_pipeline.verl_adapter.derived_settings import derive_settings, derive_sync_settings
@@ -114,6 +117,69 @@ def test_verls_own_trainer_is_told_how_to_reach_the_server():
         check_run(config)
     assert f"+{KWARGS}.url=http://127.0.0.1:9/run_code" in str(error.value)
     assert f"+{KWARGS}.tier=remote" in str(error.value)
+
+
+DEADLINES = "trainer.v1.one_off_pipeline.deadlines"
+
+
+def derive_pipelined(config):
+    settings = load_pipeline_config(config)
+    return {entry.field: entry.value for entry in derive_settings(config, settings)}
+
+
+def test_the_verdict_of_the_code_reward_comes_before_the_trainer_gives_up():
+    """verl's own loader calls it with what was derived; the node's only slot is held here."""
+    config = make_config(CODE_REWARD, f"++{DEADLINES}.reward_s=2.0", f"+{KWARGS}.workers=1")
+    derived = derive_pipelined(config)
+    assert derived[f"{KWARGS}.queue_s"] < derived[f"{KWARGS}.deadline_s"] < 2.0
+    reward = get_custom_reward_fn(config)
+    tests = '{"inputs": ["1\\n"], "outputs": ["1\\n"]}'
+    with code._hold_node_slot(1, scale_deadline(60.0), time.monotonic()):
+        answer = asyncio.run(reward("taco", "```python\nprint(input())\n```", tests))
+    assert answer["verdict"] == "infrastructure" and "free for 1.8 s" in answer["reason"]
+
+
+@pytest.mark.parametrize(
+    ("given", "derived"),
+    [
+        ([], {"deadline_s": 285.0, "queue_s": 270.0}),
+        ([f"++{DEADLINES}.reward_s=20"], {"deadline_s": 19.0, "queue_s": 18.0}),
+        ([f"+{KWARGS}.deadline_s=100"], {"queue_s": 100}),
+        ([f"+{KWARGS}.queue_s=280"], {"deadline_s": 285.0}),
+        ([f"+{KWARGS}.queue_s=5", f"+{KWARGS}.deadline_s=299"], {}),
+    ],
+)
+def test_deadlines_of_the_code_reward_lie_within_the_trainers(given, derived):
+    found = derive_pipelined(make_config(CODE_REWARD, *given))
+    names = ("deadline_s", "queue_s")
+    assert {name: found[f"{KWARGS}.{name}"] for name in names if f"{KWARGS}.{name}" in found} == (
+        derived
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (["deadline_s=300"], r"deadline_s=300: must be below .*reward_s=300, .*lower it or raise"),
+        (["deadline_s=1800", "queue_s=10"], r"deadline_s=1800: must be below .*reward_s=300"),
+        (["queue_s=290"], r"queue_s=290: must be at most .*deadline_s=285, .*reward_s=300; lower"),
+        (["queue_s=20", "deadline_s=10"], r"queue_s=20: must be at most .*deadline_s=10"),
+        (["deadline_s=null"], r"deadline_s=None: must be positive seconds"),
+        (["queue_s=0"], r"queue_s=0: must be positive seconds"),
+        (["queue_s=soon"], r"queue_s=soon: must be positive seconds"),
+    ],
+)
+def test_deadlines_that_contradict_each_other_are_refused(given, problem):
+    config = make_config(CODE_REWARD, *(f"+{KWARGS}.{entry}" for entry in given))
+    with pytest.raises(ConfigError, match=problem):
+        derive_pipelined(config)
+
+
+def test_another_reward_and_another_trainer_keep_their_deadlines():
+    other = "reward.custom_reward_function.path=pkg://verl_pipeline.testing.tiny_run"
+    found = derive_pipelined(make_config(other, f"+{KWARGS}.deadline_s=1800"))
+    found |= derive(make_config(CODE_REWARD, f"+{KWARGS}.deadline_s=1800"))
+    assert not any(name.startswith(KWARGS) for name in found)
 
 
 def test_without_the_field_or_with_another_reward_nothing_is_derived():

@@ -1,5 +1,6 @@
 """Every data source: its rows become problems that can be graded, and missing data is named."""
 
+import gzip
 import json
 
 import pyarrow
@@ -56,15 +57,14 @@ def test_every_source_has_an_example_in_the_hubs_format():
         assert any(hub_format.required_fields <= row.keys() for row in rows), name
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet", "arrow"])
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "jsonl.gz", "json.gz", "parquet", "arrow"])
 @pytest.mark.parametrize("source, row", [(source, row) for source, row, *_ in HUB_EXAMPLES])
 def test_a_row_is_the_same_in_every_file_format(tmp_path, source, row, suffix):
     path = tmp_path / f"rows.{suffix}"
     table = pyarrow.Table.from_pylist([row])
-    if suffix == "jsonl":
-        path.write_text(json.dumps(row) + "\n")
-    elif suffix == "json":
-        path.write_text(json.dumps([row]))
+    if suffix.startswith("json"):
+        text = json.dumps(row) + "\n" if suffix.startswith("jsonl") else json.dumps([row])
+        path.write_bytes(gzip.compress(text.encode()) if suffix.endswith(".gz") else text.encode())
     elif suffix == "parquet":
         pyarrow.parquet.write_table(table, path)
     else:

@@ -52,8 +52,8 @@ def test_only_contests_of_the_window_are_read(tmp_path):
         ("code_contests", {**CODE_CONTESTS_ROW, "input_file": "in.txt"}, "reads or writes a file"),
         (
             "leetcode",
-            {**LEETCODE_ROW, "test": "def check(c):\n    c(list_node([1]))\n"},
-            "tests build nodes",
+            {**LEETCODE_ROW, "test": "def check(c):\n    assert c(graph_node([1])) == 1\n"},
+            "broken row",
         ),
         ("taco", {**TACO_ROW, "input_output": "{"}, "broken row"),
         (
