@@ -4,6 +4,17 @@ Each is deterministic; none needs input.
 """
 
 PROGRAMS_WITH_STREAMS = {
+    "byte order mark": "\ufeffprint('x')",
+    "names and modes": """
+import sys
+for stream in (sys.stdin, sys.stdout, sys.stderr):
+    print(stream.name, stream.mode, stream.buffer.name)
+""",
+    "compressed": """
+import gzip, sys
+with gzip.GzipFile(fileobj=sys.stdout.buffer, mode='wb', mtime=0) as file:
+    file.write(b'x')
+""",
     "text wrapper of the buffer": """
 import io, sys
 out = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')

@@ -25,7 +25,10 @@ that of math-verify, with this leniency:
 * A last letter that may be a unit does not count, nor does the base of a number: 5, ``5m``, ``5s``
   and ``5_7`` are equal, and 5\\% equals 5 as well as 0.05. Degrees are a unit, except in the
   argument of a trigonometric function.
-* ``(1, 2)`` is an open interval, a point, and ``1, 2`` in this order.
+* ``(1, 2)`` is an open interval, a point, and ``1, 2`` in this order, but not ``\\{1, 2\\}``.
+* Inequalities that bound a symbol by numbers equal the set of its values: ``x \\ge 3`` and
+  ``[3, \\infty)``.
+* An answer may repeat elements of a list. If the expected list repeats one, the answer has to.
 """
 
 import ctypes
@@ -179,14 +182,22 @@ def _is_choice(expected: str, answer: str) -> bool:
 def _compare_parsed(expected: Any, answer: Any) -> VerdictAndReason:
     from math_verify import verify
 
+    from verl_pipeline.rewards.math_regions import are_same_regions, differ_in_kind
     from verl_pipeline.rewards.math_values import ValueComparison
 
+    comparison = ValueComparison({**expected.decimals, **answer.decimals})
+    comparison.install()
+    if differ_in_kind(expected, answer) or not comparison.repeats_like(
+        expected.value, answer.value
+    ):
+        return Verdict.WRONG_ANSWER, "the answer differs from the expected one"
+    if are_same_regions(expected.value, answer.value):
+        return Verdict.ACCEPTED, ""
     if _has_unexpected_relation(answer.value, expected.value):
         return Verdict.WRONG_ANSWER, "a relation that the expected answer does not have"
     # Otherwise sympy simplifies the difference of |\infty| and \pi, for example, to 0.
     if not _is_finite(answer.value) and _is_finite(expected.value):
         return Verdict.WRONG_ANSWER, "an answer that is not finite"
-    ValueComparison({**expected.decimals, **answer.decimals}).install()
     if verify(expected.value, answer.value, timeout_seconds=None):
         return Verdict.ACCEPTED, ""
     return Verdict.WRONG_ANSWER, "the answer differs from the expected one"

@@ -7,10 +7,15 @@ Invariants:
 * Text becomes mathematics only if all of it is a number, perhaps with a unit: ``\\text{5 cm}``, but
   neither ``\\text{June 5}`` nor ``\\text{5 or 6}``.
 * Digits are ASCII: other characters that look like digits are not read.
+* Nothing that is shown is dropped: dots that stand for more than the digits of a decimal are an
+  error, because 1, 2, 3, ... is not 1, 2, 3.
 """
 
 import re
 import unicodedata
+
+from verl_pipeline.rewards.math_signs import write_both_signs
+from verl_pipeline.rewards.math_units import is_unit, remove_units, rewrite_degrees
 
 # Characters with one meaning in mathematics, and what the parser knows instead.
 _CHARACTERS = str.maketrans(
@@ -64,42 +69,8 @@ _NUMBER = r"[-+]?\s*(?:\\?\$)?\s*\d[\d,.]*(?:\s*/\s*\d+|\s+\d+\s*/\s*\d+)?"
 _NUMBER_AND_UNIT = re.compile(
     rf"\s*({_NUMBER})(?:\\?\s|\\[,;:])*([A-Za-z\u00b5\u03a9][^{{}}\d^]*)(\^(?:\d|\{{-?\d\}}))?\s*"
 )
+_CHOICES = re.compile(r"\s*(?:\([A-J]\)|[A-J])(?:\s*,\s*(?:\([A-J]\)|[A-J]))+\s*")
 _NAMED_NUMBER = re.compile(rf"\s*[A-Za-z]\s*=\s*{_NUMBER}\s*")
-_UNIT = r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox)\s*\{([^{}\d]*)\}"
-_POWER = r"(?:\s*\^\s*(?:\d|\{\s*-?\d\s*\}))?"
-_UNITS = re.compile(
-    rf"(?:(?:{_UNIT}{_POWER}\s*(?:/|\\cdot(?![A-Za-z]))?\s*)+"
-    rf"|\\[dt]?frac\s*\{{\s*{_UNIT}{_POWER}\s*\}}\s*\{{\s*{_UNIT}{_POWER}\s*\}})$"
-)
-# Words after a number that say more than what is counted or measured.
-_NO_UNIT = re.compile(
-    r"\b(?:or|and|n?or|not|to|than|least|most|about|approximately|roughly|almost|nearly|plus|minus"
-    r"|squared|cubed|factorial|dozen|halves|thirds|fifths|sixths|sevenths|eighths|ninths|tenths"
-    r"|hundredths|thousandths|pi|sqrt|root|infinity|mod|if|unless|except)\b"
-)
-_LETTERS_OF_UNITS = set("msghlLNJWVAKCFTtd")
-_PLAIN_UNIT = re.compile(
-    r"(?<=[\d\s}])([mcdk]m|ft|feet|in|inch(?:es)?|yd|yards?|miles?|met(?:er|re)s?|units?)"
-    r"\s*\^\s*(?:[23]|\{[23]\})$"
-)
-_POWERS_OF_TEN = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_POWER_OF_TEN = re.compile(
-    r"(?<=\d)\s*(?:\\[,;: ]\s*)?(?:(\\text\s*\{)\s*)?\b(" + "|".join(_POWERS_OF_TEN) + r")s?\b"
-)
-
-_DEGREE = (
-    r"(?:\s*(?:\{\s*\})?\s*\^\s*(?:\{\s*(?:\\circ|\\degree|\u00b0|o|\\text\s*\{\s*o\s*\})\s*\}"
-    r"|\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|\u00b0|o(?![A-Za-z]))"
-    r"|(?<=[\d\s})])\s*(?:\\degree(?![A-Za-z])|\\textdegree(?![A-Za-z])|\u00b0))"
-)
-_DEGREES = re.compile(
-    _DEGREE + r"(?:\s*(?:\\(?:text|mathrm)\s*\{\s*[CF]\s*\}|[CF](?![A-Za-z])))?(?!\s*\d)"
-)
-_ANGLE = rf"(-?\d+(?:\.\d+)?){_DEGREE}"
-_ANGLE_FUNCTION = re.compile(
-    r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^(?:\d|\{\d\}))?)\s*"
-    rf"(?:(?:\\left)?[({{]\s*{_ANGLE}\s*(?:\\right)?[)}}]|{_ANGLE})"
-)
 _LABEL = re.compile(r"^\\text(?:bf|it|rm)?\s*\{[^{}\d]*[:=]\s*\}")
 _ORDINAL = re.compile(
     r"\^\s*(?:\{\s*)?\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}(?:\s*\})?|\^\s*\{\s*th\s*\}"
@@ -109,6 +80,18 @@ _SPACES = re.compile(r"(\\[A-Za-z]+|[\^_}])\s+(?=\{)")
 _GROUPED_DIGITS = re.compile(
     r"(?<![\^_}\]\\A-Za-z])(?<![\^_c]\d)(?<!c\d\d)\{\s*(\d[\d,.]*|[-+])\s*\}"
 )
+_ANGLE_BRACKET = re.compile(r"(?:\\(?:left|right|[bB]igg?[lr]?)\s*)?\\([lr])angle(?![A-Za-z])")
+_FUNCTION_OF_SET = re.compile(r"\\(max|min|gcd)\s*(?:\\left\s*)?\\\{([^{}]*?)(?:\\right\s*)?\\\}")
+_INFIX_FRACTION = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}")
+# What an answer gives the value of, where the parser does not read it as a name.
+_NAMED_POINT = re.compile(
+    r"(?:\\left\s*)?\(\s*([A-Za-z](?:_\d)?(?:\s*,\s*[A-Za-z](?:_\d)?)+)\s*(?:\\right\s*)?\)"
+    r"\s*(?:=|\\in(?![A-Za-z]))\s*(?=(?:\\left\s*)?(?:\(|\\\{))"
+)
+_NAMED_QUANTITY = re.compile(
+    r"(?:\|[A-Z]{2}\||(?:\\?Pr?|\\mathbb\{P\}|E)\s*(?:\\left\s*)?[([][^()[\]=<>]*[)\]]"
+    r"|[A-Za-z]\^\{-1\}\s*\([a-z]\))\s*=(?!.*=)\s*"
+)
 _EMPTY_GROUP = re.compile(r"(?<=[\d)])\{\s*\}|^\{\s*\}(?=\d)")
 _EMPTY_SET = re.compile(r"\\\{\s*\\\}|\\varnothing(?![A-Za-z])")
 _WHOLE_GROUP = re.compile(r"\{(?!\s*\}$)(" + _CONTENT + r")\}")
@@ -116,6 +99,7 @@ _SPACING = re.compile(r"(?<!\\)\\[,;:! ]")
 _THOUSANDS = re.compile(
     r"(?<![\d.,_^])([1-9]\d{0,2})(\{,\}|\\[,;:! ]|'|\s)(\d{3}(?:\2\d{3})*)(?!\d)(?!\s*/)"
 )
+_TIGHT_COMMA = re.compile(r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))")
 _THOUSANDS_WITH_COMMA = re.compile(r"(?<![\d.,_^])([1-9]\d{0,2})((?:,\d{3})+)(?![\d])(?!,\d)")
 # 2e-3 is 2e less 3, unless a point says that 2 is no symbol's coefficient.
 _POWER_NOTATION = re.compile(r"(?<=\d)(?:E\+?|e\+?(?=\d)|(?<=\.\d)e|(?<=\.\d\d)e)(-?\d+)")
@@ -133,27 +117,56 @@ _CONTINUED = re.compile(
 )
 
 # Capitals that begin a word; short words are known by name, because Ab may be a product.
-_CAPITALISED_WORD = re.compile(r"[A-Z][a-z]{3,}|(?i:yes|no|true|false|even|odd|none)")
+_CAPITALISED_WORD = re.compile(r"[A-Z][a-z]{3,}|(?i:yes|no|true|false|even|odd|none|dne)")
+# Words beside each other, none of which is a symbol, a function or a unit.
+_PHRASE = re.compile(
+    r"(?!.*\b(?:sin|cos|tan|log|ln|exp|sqrt|pi|alpha|beta|gamma|theta|infinity|percent|degrees?)\b)"
+    r"(?=.*[A-Za-z]{4})[A-Za-z]{2,}(?: +(?:[aA]|[A-Za-z]{2,}))+",
+    re.IGNORECASE,
+)
 _SEPARATOR = re.compile(r"(\s*(?:,|;|\band\b|\bor\b)\s*)")
 
 
 def rewrite_notation(text: str) -> str:
-    """Return the answer in the notation of latex2sympy, without its units."""
+    """Return the answer in the notation of latex2sympy, without its units.
+
+    Raises:
+        ValueError: dots stand for something that cannot be known.
+    """
     text = _POWER_NOTATION.sub(r"\\cdot10^{\1}", _rewrite_characters(text.strip()))
     text = _SPACES.sub(r"\1", _rewrite_numbers_in_text(_remove_layout(text)))
     text = _rewrite_repeating_decimals(text).strip().removesuffix(".").rstrip()
-    text = _remove_units(_rewrite_degrees(_ORDINAL.sub("", _LABEL.sub("", text))))
+    if re.search(_DOTS, text):
+        raise ValueError("dots that stand for more than digits")
+    text = remove_units(rewrite_degrees(_ORDINAL.sub("", _LABEL.sub("", text))))
     while (joined := _GROUPED_DIGITS.sub(r"\1", text)) != text:
         text = joined
     text = _SPACING.sub(" ", _join_thousands(_EMPTY_GROUP.sub("", text)))
     text = _MIXED_NUMBER.sub(r"\\frac{\1}{\2}", text)
     text = _EMPTY_SET.sub(r"\\emptyset ", text).strip()
+    text = _INFIX_FRACTION.sub(_write_fraction, text)
     while match := _WHOLE_GROUP.fullmatch(text):
         text = match[1].strip()
-    text = re.sub(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}", text)
+    text = _remove_name(_ANGLE_BRACKET.sub(lambda match: "()"[match[1] == "r"], text))
+    text = _FUNCTION_OF_SET.sub(r"\\\1(\2)", re.sub(r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}", text))
     text = re.sub(r"\\(?:nice|s)frac(?![A-Za-z])", r"\\frac", text)
     text = re.sub(r"\\sqrt\s*(\([^()]*\))", r"\\sqrt{\1}", text).replace("**", "^")
-    return _rewrite_words(text)
+    text = re.sub(r"\\binom\s*([A-Za-z\d])\s*([A-Za-z\d])", r"\\binom{\1}{\2}", text)
+    return _rewrite_words(write_both_signs(text))
+
+
+def _write_fraction(match: re.Match[str]) -> str:
+    return f"\\{'frac' if match[2] == 'over' else 'binom'}{{{match[1]}}}{{{match[3]}}}"
+
+
+def _remove_name(text: str) -> str:
+    """Take away what the answer gives the value of: ``(x, y) =``, ``P(A) =``."""
+    point = _NAMED_POINT.match(text)
+    if point:
+        names = point[1].replace(" ", "").split(",")
+        # In another order, the numbers would not be those of (x, y).
+        return text[point.end() :] if names == sorted(set(names)) else text
+    return _NAMED_QUANTITY.sub("", text, count=1) if _NAMED_QUANTITY.match(text) else text
 
 
 def _rewrite_characters(text: str) -> str:
@@ -199,45 +212,19 @@ def _read_text(command: str, content: str) -> str | None:
         return content if content.strip() else None
     if is_font and (len(content) == 1 and content.islower() or re.search(r"[\d+*/=^-]", content)):
         return content
+    if _CHOICES.fullmatch(content):
+        return re.sub(r"[()]", "", content)
     match = _NUMBER_AND_UNIT.fullmatch(content)
-    if match and _is_unit(match[2]):
+    if match and is_unit(match[2]):
         return f"{match[1]}\\text{{ {match[2]}}}{match[3] or ''}"
     if match and re.fullmatch(r"pi|[a-z]", match[2]):
         return match[1] + match[2].replace("pi", "\\pi")
     return None
 
 
-def _is_unit(text: str) -> bool:
-    word = text.strip()
-    return not _NO_UNIT.search(word) and (
-        len(word) != 1 or not word.isascii() or word in _LETTERS_OF_UNITS
-    )
-
-
-def _remove_units(text: str) -> str:
-    def multiply(match: re.Match[str]) -> str:
-        power = f"\\cdot10^{{{_POWERS_OF_TEN[match[2]]}}}"
-        return power + "\\text{" if match[1] else power
-
-    text = _POWER_OF_TEN.sub(multiply, text)
-    text = re.sub(r"\\(?:pounds|euro)(?![A-Za-z])", "", text)
-    text = re.sub(r"\\text\s*\{\s*\}", " ", text)
-    text = _PLAIN_UNIT.sub(r"\\text{\1}", text.rstrip())
-    match = _UNITS.search(text)
-    if match and all(map(_is_unit, re.findall(_UNIT, match[0]))):
-        text = text[: match.start()].strip() or text
-    return text
-
-
-def _rewrite_degrees(text: str) -> str:
-    def write_radians(match: re.Match[str]) -> str:
-        return f"{match[1]}(\\frac{{{match[2] or match[3]}\\pi}}{{180}})"
-
-    return _DEGREES.sub("", _ANGLE_FUNCTION.sub(write_radians, text))
-
-
 def _join_thousands(text: str) -> str:
     """Take separators away; within brackets a comma separates the elements of a list."""
+    text = _TIGHT_COMMA.sub("", text)
     text = _THOUSANDS.sub(lambda match: match[1] + match[3].replace(match[2], ""), text)
 
     def join(match: re.Match[str]) -> str:
@@ -273,6 +260,8 @@ def _rewrite_words(text: str) -> str:
         return match[0].lower() if is_word and not match[1].startswith("math") else match[0]
 
     parts = _SEPARATOR.split(text)
+    if len(parts) == 1 and _PHRASE.fullmatch(text):
+        return f"\\text{{{text.lower()}}}"
     if all(part.isalpha() for part in parts[::2]):
         parts[::2] = [
             f"\\text{{{part}}}" if _CAPITALISED_WORD.fullmatch(part) else part

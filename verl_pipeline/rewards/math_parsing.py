@@ -19,9 +19,11 @@ from math_verify.grader import should_treat_as_complex
 from sympy import Basic, Expr, MatrixBase, Rational, preorder_traversal
 
 from verl_pipeline.rewards.math_notation import rewrite_notation
+from verl_pipeline.rewards.math_units import keep_last_symbol
 
 # A word, perhaps with a subscript or the argument of an accent, which make it invalid Python.
 _NAME = re.compile(r"\\?[A-Za-z0-9,'-]+(?:_[A-Za-z0-9]|_?\{[ -~]*\})?")
+_BRACES = re.compile(r"(?:[A-Za-z]\s*(?:=|\\in(?![A-Za-z]))\s*)?(?:\\left\s*)?\\\{")
 # Two numbers side by side would be parsed as a product.
 _TWO_NUMBERS = re.compile(r"\d(?:\s|\\[,;: ]|\\q?quad)+\d")
 _FRACTION = re.compile(r"\\frac\{\d+\}\{\d+\}")
@@ -36,10 +38,13 @@ class ParsedAnswer:
     Attributes:
         value: the expression; not evaluated.
         decimals: the numbers that are written as decimals, with their digits behind the point.
+        has_braces: it is written as a set, ``\\{1, 2\\}``, which :attr:`value` does not tell from
+            ``1, 2``.
     """
 
     value: Any
     decimals: dict[Rational, int]
+    has_braces: bool
 
 
 def is_complex(text: str) -> bool:
@@ -56,7 +61,7 @@ def parse_answer(text: str, symbols_are_complex: bool) -> ParsedAnswer:
     rules = NormalizationConfig(units=True, malformed_operators=True, nits=True, boxed="none")
     # Its rule for \text{} removes everything from the first \text to a brace at the end of the
     # text; after the added space no brace is at the end.
-    text = normalize_latex(rewrite_notation(text) + " ", rules)
+    text = normalize_latex(keep_last_symbol(rewrite_notation(text)) + " ", rules)
     if _TWO_NUMBERS.search(text):
         raise ValueError("two numbers side by side")
     number = re.sub(r"\\?%$", "", text)
@@ -68,7 +73,11 @@ def parse_answer(text: str, symbols_are_complex: bool) -> ParsedAnswer:
         name = getattr(node, "name", None)
         if isinstance(name, str) and not _NAME.fullmatch(name):
             raise ValueError("a name that is not plain")
-    return ParsedAnswer(value if number == text else convert_to_pct(value), parser.decimals)
+    return ParsedAnswer(
+        value if number == text else convert_to_pct(value),
+        parser.decimals,
+        bool(_BRACES.match(text)),
+    )
 
 
 class _Parser(_Latex2Sympy):  # type: ignore[misc]

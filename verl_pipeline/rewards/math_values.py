@@ -12,7 +12,7 @@ Invariants:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from math_verify import grader
@@ -137,8 +137,19 @@ class ValueComparison:
             elements = getattr(answer, "_unsorted_args", None) or answer.args
             pairs = zip(gold.args, elements, strict=True)
             return all(grader.sympy_expr_eq(*pair, 6, 15) for pair in pairs)
-        rest = _sort(answer)
-        for element in _sort(gold):
+        return self._have_same_elements(_sort(gold), _sort(answer))
+
+    def repeats_like(self, gold: Any, answer: Any) -> bool:
+        """Whether a list that repeats an element has the same elements, equally often."""
+        elements = getattr(gold, "_unsorted_args", None)
+        if elements is None or len(elements) == len(gold.args):
+            return True
+        given = getattr(answer, "_unsorted_args", ())
+        return len(given) == len(elements) and self._have_same_elements(elements, given)
+
+    def _have_same_elements(self, gold: Sequence[Any], answer: Sequence[Any]) -> bool:
+        rest = list(answer)
+        for element in gold:
             for index, candidate in enumerate(rest):
                 if grader.sympy_expr_eq(element, candidate, 6, 15):
                     del rest[index]

@@ -47,6 +47,28 @@ def test_integer_keys_of_arguments_are_restored():
     )
 
 
+def test_integer_keys_are_restored_at_every_depth_and_length():
+    long = "9" * 5000
+    row = {"fn_name": "f", "inputs": [[[{"0": {"-12": {"1": 2}}}], {long: 3}]], "outputs": [[1]]}
+    (test,) = readers.read_taco(row, name="1").tests
+    assert test.args == ([{0: {-12: {1: 2}}}], {10**5000 - 1: 3})
+
+
+@pytest.mark.parametrize("key", ["01", "-0", "+1", "1.0", " 1", "1_0", "\u0661", "", "-", "--1"])
+def test_a_key_that_no_integer_is_written_as_stays_text(key):
+    row = {"fn_name": "f", "inputs": [[{"1": 2, key: 3}]], "outputs": [[1]]}
+    (test,) = readers.read_taco(row, name="1").tests
+    assert test.args == ({"1": 2, key: 3},)
+
+
+def test_tests_in_two_fields_must_be_the_same():
+    one, more = ({"inputs": inputs, "outputs": inputs} for inputs in (["1"], ["1", "2"]))
+    with pytest.raises(readers.BadRow, match="different tests in input_output and tests"):
+        readers.read_taco({"input_output": one, "tests": more}, name="1")
+    assert readers.read_taco({"input_output": one, "tests": one}, name="1").tests
+    assert len(readers.read_taco({"input_output": "", "tests": more}, name="1").tests) == 2
+
+
 def test_primeintellect():
     stdin = [{"type": "stdin_stdout", "input": "3\n", "output": "YES\n", "fn_name": None}]
     assert readers.read_primeintellect(

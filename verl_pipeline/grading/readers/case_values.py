@@ -15,6 +15,7 @@ Invariants:
 * What a program reads ends in a newline, as a contest's input does.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,8 @@ from verl_pipeline.grading.readers.row_values import (
 )
 
 _CONTENT = "inputs and outputs, as an object of lists or as a list of objects"
+# An integer as ``str`` writes it.
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 # Larger integers are no longer exact in files that store numbers as doubles.
 _MAX_EXACT_FLOAT = 2**53
 
@@ -128,20 +131,21 @@ def read_arguments(value: Any, number: int) -> tuple[Any, ...]:
 
 
 def restore_integer_keys(value: Any) -> Any:
-    """Turn the keys of an argument back into integers if all of them are texts of integers.
+    """Turn the keys of each dict in an argument back into integers if all of them are integers.
 
-    JSON has text keys only. (In an expected output they stay text;
+    JSON has text keys only. Keys that no integer is written as, such as ``"01"``, stay text, and
+    with them all keys of their dict. (In an expected output all keys stay text;
     :func:`~verl_pipeline.grading.output_comparison.is_matching_value` accepts both.)
     """
-    if isinstance(value, dict) and value and all(_is_integer_text(key) for key in value):
-        return {parse_integer(key): item for key, item in value.items()}
-    return value
-
-
-def _is_integer_text(key: Any) -> bool:
-    return (
-        isinstance(key, str) and key.removeprefix("-").isascii() and key.removeprefix("-").isdigit()
-    )
+    if isinstance(value, list | tuple):
+        return type(value)(map(restore_integer_keys, value))
+    if not isinstance(value, dict):
+        return value
+    is_restored = all(isinstance(key, str) and _INTEGER.fullmatch(key) for key in value)
+    return {
+        parse_integer(key) if is_restored else key: restore_integer_keys(item)
+        for key, item in value.items()
+    }
 
 
 def _split_columns(fields: dict[str, Any]) -> list[dict[str, Any]]:

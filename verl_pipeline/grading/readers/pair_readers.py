@@ -22,7 +22,12 @@ from verl_pipeline.grading.readers.case_values import (
     read_cases,
     read_function_name,
 )
-from verl_pipeline.grading.readers.row_values import is_missing, parse_container
+from verl_pipeline.grading.readers.row_values import (
+    is_blank,
+    is_missing,
+    make_plain,
+    parse_container,
+)
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 # Fields of a row that hold its tests: of TACO and APPS, of PrimeIntellect (and, within it, the
@@ -70,9 +75,11 @@ def _read_cases(tests: Any) -> list[Case]:
     while isinstance(value, dict):
         if value.keys() >= set(TEST_GROUPS):
             return read_groups(value)
-        found = [name for name in _TEST_FIELDS if not is_missing(value.get(name))]
+        found = [name for name in _TEST_FIELDS if not is_blank(value.get(name))]
         if not found:
             break
+        if any(make_plain(value[name]) != make_plain(value[found[0]]) for name in found):
+            raise BadRow(f"different tests in {' and '.join(found)}: name one field")
         if value.get("official_tests_complete") is False:
             raise BadRow("official_tests_complete is false: the source has cut its tests")
         value = parse_container(value[found[0]], f"{found[0]} with inputs and outputs")

@@ -23,6 +23,9 @@ def open_streams():
     sys.stderr = io.TextIOWrapper(
         open(2, "wb", 0, closefd=False), "utf-8", "backslashreplace", write_through=True
     )
+    for stream, name, mode in ((sys.stdin, "<stdin>", "r"), (sys.stdout, "<stdout>", "w")):
+        stream.buffer.raw.name, stream.mode = name, mode
+    sys.stderr.buffer.name, sys.stderr.mode = "<stderr>", "w"
     vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
     sys.argv = ["solution.py"]
 

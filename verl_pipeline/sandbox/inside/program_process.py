@@ -71,6 +71,7 @@ def become_program(settings, request, descriptors, ready):
         # fstat(2) would be slower: its result touches a hundred kilobytes of Python's memory.
         size = os.lseek(source_file, 0, os.SEEK_END)
         prelude, source = marshal.loads(os.pread(source_file, size, 0))
+        source = source.removeprefix("\ufeff")  # Python skips a file's byte order mark
         if request["kind"] not in _TESTS_KINDS:  # trusted tests do not fill the memory
             confinement.prefer_for_oom_kill()
         processes = settings["processes"]
