@@ -28,11 +28,11 @@ CONFINED_MARK = b"confined"
 _TESTS_KINDS = ("asserts", "pytest")
 # Every module of this folder: a program must not find one of them where it expects its own.
 JAIL_MODULES = (
-    "answer_clock assert_runner blamed_lines call_server channel_peer confinement exit_codes "
-    "interpreter_end library_values messages namespaces own_values packets process_setup "
-    "program_process program_runner pytest_runner record_table remote_errors remote_objects "
-    "solution_module supervisor suppression surroundings syscalls usage_meter value_codec "
-    "warm_interpreter zygote"
+    "answer_clock assert_runner blamed_lines call_server channel_peer confinement empty_arrays "
+    "exit_codes interpreter_end library_values messages namespaces own_values packets "
+    "process_setup program_process program_runner pytest_runner record_table remote_errors "
+    "remote_objects solution_module supervisor suppression surroundings syscalls usage_meter "
+    "value_codec warm_interpreter zygote"
 ).split()
 
 

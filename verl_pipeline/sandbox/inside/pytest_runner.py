@@ -20,6 +20,7 @@ import types
 
 import assert_runner
 import blamed_lines
+import empty_arrays
 import record_table
 import solution_module
 from exit_codes import (
@@ -83,7 +84,8 @@ def run_pytest(source, descriptor, request, star_names, collected):
         return TESTS_LACK_A_MODULE
     records = record_table.RecordTable({}, first_number=0)
     program = _WatchedClient(descriptor, records, request, _MODULE_NAME, source)
-    assert_runner._patch_allclose()
+    empty_arrays.refuse_in_comparisons(source)
+    empty_arrays.refuse_in_approx(pytest)
     status = None
     report = _Report(pytest, source, program, star_names, collected)
     try:

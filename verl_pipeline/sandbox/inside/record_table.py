@@ -68,9 +68,14 @@ class RecordTable:
         self._numbers[id(record)] = number
 
 
+def find_member(kind, name):
+    """Return what the class ``kind`` or a base of it has as ``name``, as it is there, or None."""
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+
+
 def is_method(kind, name):
     """Whether objects of the class ``kind`` have a method of this name."""
-    found = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+    found = find_member(kind, name)
     return inspect.isroutine(found) or isinstance(found, classmethod | staticmethod)
 
 

@@ -1,0 +1,5 @@
+import numpy
+
+
+def scale(n):
+    return numpy.array([])

@@ -1,0 +1,2 @@
+def fill(gauge, item):
+    type(gauge).level = 5
