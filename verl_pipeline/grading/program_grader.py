@@ -225,8 +225,11 @@ class _ProgramGrader:
             self.problem.memory_bytes // MESSAGE_SHARE,
         )
         program_end, tests_end = make_socket_pair(socket.SOCK_STREAM)
-        # The tests may take as much CPU time as the program, but pause longer.
-        tests_limits = replace(self.limits, pauses_s=2 * self.limits.idle_s)
+        # The tests may pause longer than the program, and compute twice as long: they also decode
+        # what it returns, which for millions of parts costs as much as to make them.
+        tests_limits = replace(
+            self.limits, cpu_s=2 * self.limits.cpu_s, pauses_s=2 * self.limits.idle_s
+        )
         with (
             self.worker.load_program(test.source, self.problem.prelude) as tests,
             open_memory_file() as clock,

@@ -6,7 +6,8 @@ from tests.helpers.grading_problems import make_assert_problem
 from verl_pipeline.grading import Verdict, grade
 
 pytestmark = pytest.mark.timeout(120)
-# The limit of CPU time is 1 s, so the program may be idle for 4 s; the tests may be for 9 s.
+# The limit of CPU time is 1 s, so the program may be idle for 4 s; the tests may compute for 2 s
+# and be idle for 10 s.
 THREE_CALLS = "for n in range(3):\n    assert f(n) == n"
 SLEEPY_TESTS = "import time\nassert f(1) == 1\ntime.sleep(6)\nassert f(2) == 2"
 SLEEPS = "import time\ndef f(n):\n    time.sleep({seconds})\n    return n"
@@ -64,6 +65,30 @@ def f(n):
     time.sleep(6)
     return n
 """
+# The tests' class sleeps while they make their copies of what the program returned.
+SLEEPS_WHILE_DECODED = """
+import time
+class Point:
+    def __init__(self, x):
+        self.x = x
+    def __hash__(self):
+        time.sleep(5.5)
+        return hash(self.x)
+"""
+RETURNS_A_SET = """
+class Point:
+    def __init__(self, x):
+        self.x = x
+def f(n):
+    return {Point(n)}
+"""
+COMPUTING_TESTS = """
+import time
+end = time.process_time() + 1.5
+while time.process_time() < end:
+    pass
+assert f(1) == 1
+"""
 
 
 @pytest.mark.parametrize(
@@ -94,3 +119,15 @@ def f(n):
 def test_sleep_is_charged_to_the_side_whose_turn_it_is(sandbox, program, tests, verdict):
     result = grade(make_assert_problem(tests, "f"), program, sandbox)
     assert result.verdict is verdict, result
+
+
+def test_decoding_an_answer_is_the_tests_turn(sandbox):
+    problem = make_assert_problem("assert len(f(1)) == 1", "f", prelude=SLEEPS_WHILE_DECODED)
+    result = grade(problem, RETURNS_A_SET, sandbox)
+    assert result.verdict is Verdict.ACCEPTED, result
+
+
+def test_tests_may_compute_longer_than_the_program(sandbox):
+    """They also decode what it returns, which may cost as much as to compute it."""
+    result = grade(make_assert_problem(COMPUTING_TESTS, "f"), "def f(n): return n", sandbox)
+    assert result.verdict is Verdict.ACCEPTED, result

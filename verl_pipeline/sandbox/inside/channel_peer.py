@@ -147,6 +147,10 @@ class Peer:
         """Send an encoded message."""
         messages.send_message(self._channel, text)
 
+    def receive_text(self):
+        """Return the next encoded message, or None if the other end has closed the channel."""
+        return messages.receive_message(self._channel, self._max_bytes)
+
     def receive_message(self):
         """Return the next message.
 
@@ -154,7 +158,7 @@ class Peer:
             EOFError: the other end has closed the channel.
             ValueRefused: the message is malformed.
         """
-        text = messages.receive_message(self._channel, self._max_bytes)
+        text = self.receive_text()
         if text is None:
             raise EOFError
         message = value_codec.decode_value(text, self.build_item, self._max_bytes)
