@@ -24,7 +24,8 @@ from verl_pipeline.evaluation.tasks import find_task
 from verl_pipeline.grading.readers import BadRow
 
 
-def test_missing_data_lists_the_places_searched_and_the_fix(tmp_path):
+def test_missing_data_lists_the_places_searched_and_the_fix(tmp_path, monkeypatch):
+    monkeypatch.delenv("VERL_PIPELINE_DATA", raising=False)
     with pytest.raises(
         DataNotFound, match=r"humanevalplus.*evalplus/humanevalplus: not searched.*--data"
     ):

@@ -1,5 +1,6 @@
 """Our fenced blocks are those of markdown-it-py's own rules, but where the docstring deviates."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -91,6 +92,8 @@ def test_blocks_of_well_formed_documents_are_those_of_commonmark(document):
 @example("[a]: b\n```\nx\n```\n")
 def test_blocks_of_any_document_are_those_of_commonmark(document):
     expected = _read_with_own_rules(document)
+    # Ours takes the definition of a link for text, which a line without the quote's mark continues.
+    assume(not re.search(r">.*\]:", document))
     # Ours deviates where a list item ends within a fence.
     assume(all(block.is_closed for block in expected[:-1]))
     assume(not expected or expected[-1].is_closed or expected[-1].lines[1] == document.count("\n"))
