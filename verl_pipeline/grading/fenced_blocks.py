@@ -1,10 +1,11 @@
 """Reads the fenced blocks of a model's response, as CommonMark 0.31 defines them.
 
-markdown-it-py reads the containers: list items, block quotes, indented code, headings. Three
+markdown-it-py reads the containers: list items, block quotes, indented code, headings. Four
 deviations make room for what models write:
 
 * HTML is text. A line such as ``<answer>`` would otherwise turn the fence after it into HTML.
 * A list item does not end within a fence: code that is indented less than its item stays code.
+* The definition of a link is text.
 * Code whose first line is indented less than its fence loses no more than the indentation of that
   line, so that it stays valid Python.
 
