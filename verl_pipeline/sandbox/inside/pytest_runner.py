@@ -92,14 +92,12 @@ def run_pytest(source, descriptor, request, star_names, collected):
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         try:
             sys.modules["solution"] = _make_solution_module(program, star_names)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # what the program says of its names is no list of names
+        except (Exception, SystemExit) as error:
+            # What the program says of its names is no list of names.
             report.record_failure(PROGRAM_RAISED, _describe_error(error))
         else:
             status = pytest.main(_ARGUMENTS, [report])
-    except BaseException:
+    except BaseException:  # the cause is shown with the verdict, which is that of a broken test
         traceback.print_exc()
     if program.no_answer:
         return program.no_answer

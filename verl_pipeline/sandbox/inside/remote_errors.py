@@ -79,7 +79,7 @@ def _make_error(kind, text, arguments, attributes):
             for make in (base, functools.partial(base.__new__, base)):
                 try:
                     error = make(*given)
-                except Exception:
+                except Exception:  # whatever the class objects to: the next way, at last the text
                     continue
                 if _get_text(error) == text:
                     vars(error).update(attributes)
@@ -120,5 +120,5 @@ def _find_standard(name):
 def _get_text(error):
     try:
         return str(error)[:_MAX_TEXT]
-    except Exception:
+    except Exception:  # a program's own __str__ failed: its error is still the one to report
         return ""
