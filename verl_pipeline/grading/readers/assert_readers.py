@@ -24,7 +24,7 @@ from verl_pipeline.grading.readers.row_values import (
     read_text,
     shorten_integers,
 )
-from verl_pipeline.grading.readers.test_names import find_own_names, refuse_unknown_names
+from verl_pipeline.grading.readers.used_names import find_own_names, refuse_unknown_names
 from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 
