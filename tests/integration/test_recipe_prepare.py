@@ -183,9 +183,12 @@ def test_a_second_process_in_a_folder_is_refused(model, tmp_path):
     store = tmp_path / "out" / "work" / "verdicts.jsonl"
     first = start_prepare(model, data, tmp_path / "out", *list_settings(data))
     wait_until(lambda: count_lines(store) >= 1 or first.poll() is not None, TIMEOUT_S, "a verdict")
+    # The second takes seconds to import: the first must not finish meanwhile.
+    first.send_signal(signal.SIGSTOP)
     code, _, err = wait_for(start_prepare(model, data, tmp_path / "out", *list_settings(data)))
-    assert code == 2 and "is running in" in err
     first.send_signal(signal.SIGINT)
+    first.send_signal(signal.SIGCONT)
+    assert code == 2 and "is running in" in err
     assert wait_for(first)[0] == 130
 
 
