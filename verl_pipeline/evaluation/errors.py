@@ -1,5 +1,5 @@
-"""The base class of errors that the user can correct."""
+"""The base class of errors that the user can correct, under the name that evaluations give it."""
 
+from verl_pipeline.errors import UserError
 
-class UserError(ValueError):
-    """A mistake in settings, data or folders; the message is one line: cause, then next step."""
+__all__ = ["UserError"]
