@@ -74,45 +74,56 @@ def grade(
 ) -> None:
     """Grade programs in the sandbox; if interrupted, rerun the same command to resume.
 
-    Exit code 1: a line was unreadable or a program could not be graded; 2: no sandbox.
+    Exit code 1: a line was unreadable or a program could not be graded; 2: no sandbox, or the
+    output cannot be written.
     """
+    from contextlib import closing
+
     from rich.progress import track
 
     from verl_pipeline.grading import Verdict
     from verl_pipeline.grading.grading_files import (
+        VERDICTS,
         grade_solutions,
         read_problems,
         read_solutions,
-        read_verdicts,
     )
+    from verl_pipeline.outputs.errors import OutputError
+    from verl_pipeline.outputs.files import JsonLinesFile, refuse_inputs
     from verl_pipeline.sandbox import SandboxError, make_sandbox
 
     console = Console()
     try:
+        refuse_inputs(output, "--output", {"PROBLEMS": problems, "SOLUTIONS": solutions})
         sandbox = make_sandbox(tier, workers, url)
         with sandbox.lend_worker():  # fails now if the sandbox cannot start
             pass
     except (SandboxError, ValueError) as error:
-        console.print(f"[red]{error}[/]")
+        console.print(f"[red]{error}[/]", soft_wrap=True)
         raise typer.Exit(2) from error
     problems_by_id, bad_lines = read_problems(problems)
     programs, bad_solutions = read_solutions(solutions, problems_by_id)
     bad_lines += bad_solutions
-    graded_rows = {
-        row["digest"]: row
-        for row in read_verdicts(output)
-        if row.get("verdict") not in (None, Verdict.INFRASTRUCTURE)
-    }
-    missing = [program for program in programs if program.digest not in graded_rows]
     for line in bad_lines:
         console.print(f"[red]{line}[/]", soft_wrap=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    rows = [graded_rows[program.digest] for program in programs if program.digest in graded_rows]
-    if rows:
-        console.print(f"{len(rows)} verdicts are in {output} already")
-    with sandbox:
-        graded = grade_solutions(missing, sandbox, output)
-        rows += list(track(graded, f"grading ({tier})", total=len(missing), console=console))
+    try:
+        with closing(JsonLinesFile(output, VERDICTS)) as verdicts, sandbox:
+            graded_rows = {
+                row["digest"]: row
+                for row in verdicts.read_rows()
+                if row["verdict"] != Verdict.INFRASTRUCTURE
+            }
+            missing = [program for program in programs if program.digest not in graded_rows]
+            rows = [
+                graded_rows[program.digest] for program in programs if program.digest in graded_rows
+            ]
+            if rows:
+                console.print(f"{len(rows)} verdicts are in {output} already")
+            graded = grade_solutions(missing, sandbox, verdicts)
+            rows += list(track(graded, f"grading ({tier})", total=len(missing), console=console))
+    except OutputError as error:
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
     table = Table("verdict", "programs", "share")
     for verdict, count in Counter(row["verdict"] for row in rows).most_common():
         table.add_row(verdict, str(count), f"{count / len(rows):.1%}")

@@ -20,10 +20,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.store import write_text
 from verl_pipeline.machine import read_package_versions
+from verl_pipeline.outputs.files import refuse_foreign_text, write_text
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
+# A sentence of the template by which a card is known.
+CARD_MARK = "This card was generated from the files of the run."
 MODEL_KEY = "actor_rollout_ref.model.path"
 # Settings of a stage that the card shows, by their name in the template.
 SHOWN_SETTINGS = {
@@ -181,13 +183,14 @@ def main(
     output: Annotated[Path | None, typer.Option(help="By default RUN/README.md.")] = None,
 ) -> None:
     """Write a model card from the files of a run, its data and its evaluations."""
+    target = output or run / "README.md"
     try:
+        refuse_foreign_text(target, CARD_MARK, "a card of recipes.deepcoder.card")
         card = build_card(run, data, evaluation or [], name or run.resolve().name, base_model)
+        write_text(target, str(card))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
-    target = output or run / "README.md"
-    write_text(target, str(card))
     print(f"written: {target}")
 
 

@@ -34,10 +34,14 @@ from recipes.deepcoder.stages.stage_loader import (
 )
 from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings, evaluate_checkpoint
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.outputs.folders import FolderKind, claim_output
 from verl_pipeline.processes import end_with_parent, raise_on_signals
 from verl_pipeline.quickstart.model import prepare_model
 
 HARDWARE = "cpu"
+DEMONSTRATION = FolderKind(
+    "recipes.deepcoder.demo", landmarks=("data/work/.lock",), written=("report.json", "report.md")
+)
 DEFAULT_OUTPUT = Path("outputs/deepcoder-demo")
 SettingsArgument = Annotated[list[str] | None, typer.Argument(help="Further settings of prepare.")]
 DataOption = Annotated[Path | None, typer.Option(help="Folder of local data files.")]
@@ -169,7 +173,18 @@ def run_demo(
         settings: further settings of prepare.
         console: where progress is shown.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    with claim_output(output, DEMONSTRATION):
+        return _run_steps(output, local_data, arms, size, settings, console)
+
+
+def _run_steps(
+    output: Path,
+    local_data: Path | None,
+    arms: dict[str, list[str]],
+    size: EvaluationSize,
+    settings: list[str],
+    console: Console,
+) -> dict[str, Any]:
     console.rule("data")
     prepare_data(output, local_data, settings)
     console.rule("the model before training")

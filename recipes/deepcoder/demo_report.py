@@ -16,7 +16,8 @@ from typing import Any
 from verl_pipeline.evaluation.comparison import compare_folders
 from verl_pipeline.evaluation.estimators import estimate_proportion
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.store import read_lines, write_json, write_text
+from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.outputs.files import write_json, write_text
 
 TASK = "parquet"
 REPORT_VERSION = 1

@@ -3,7 +3,7 @@
     python -m recipes.deepcoder.prepare --config cpu
 
 Invariants:
-* One process at a time works in an output folder.
+* One process at a time works in an output folder and in a folder of the stage cache.
 * A refusal is one line with exit code 2; an interrupt by the user ends with exit code 130. In both
   cases finished work is kept.
 """
@@ -18,10 +18,22 @@ from rich.console import Console
 from rich.table import Table
 
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.outputs.folders import FolderKind
 from verl_pipeline.processes import raise_on_signals
 
 # Columns of the output if it is not a terminal: the summary table needs more than the usual 80.
 _FILE_WIDTH = 160
+PREPARATION = FolderKind(
+    "recipes.deepcoder.prepare",
+    landmarks=("work/.lock",),
+    written=("train.parquet", "heldout.parquet", "removed.jsonl", "report.json", "report.html"),
+)
+STAGE_CACHE = FolderKind(
+    "the stage cache of recipes.deepcoder.prepare",
+    landmarks=(".lock", "ingest-*/done.json"),
+    written=("*/kept.jsonl", "*/removed.jsonl", "verdicts.jsonl"),
+    option="work",
+)
 
 
 def main(
@@ -38,7 +50,7 @@ def main(
     from recipes.deepcoder.data.preparation import Preparation
     from recipes.deepcoder.data.preparation_loader import load_preparation
     from recipes.deepcoder.data.preparation_report import write_reports
-    from verl_pipeline.evaluation.store import lock_folder
+    from verl_pipeline.outputs.folders import claim_output
     from verl_pipeline.quickstart.model import ModelUnavailableError
     from verl_pipeline.sandbox import SandboxError
 
@@ -46,7 +58,20 @@ def main(
     options = [*([f"data={data}"] if data else []), *([f"output={output}"] if output else [])]
     try:
         loaded = load_preparation(config, [*(settings or []), *options])
-        with lock_folder(Path(loaded.work or Path(loaded.output) / "work")):
+        folder = Path(loaded.output)
+        inputs = {
+            name: Path(path)
+            for name, path in {
+                "--config": config,
+                "data": loaded.data,
+                "difficulty.rates": loaded.difficulty.rates,
+            }.items()
+            if path
+        }
+        with (
+            claim_output(folder, PREPARATION, inputs),
+            claim_output(Path(loaded.work or folder / "work"), STAGE_CACHE, inputs),
+        ):
             result = Preparation(loaded, console).run()
             report = write_reports(loaded, result)
     except KeyboardInterrupt:

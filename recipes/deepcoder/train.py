@@ -20,6 +20,7 @@ import typer
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from recipes.deepcoder.stages.run_state import TRAINING
 from recipes.deepcoder.stages.stage_config import QUICKSTART_MODEL, HardwareConfig
 from recipes.deepcoder.stages.stage_loader import (
     STAGES_FILE,
@@ -35,6 +36,7 @@ from recipes.deepcoder.stages.stage_overrides import (
 )
 from recipes.deepcoder.stages.training_process import TrainingError, build_command
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.outputs.folders import check_output
 from verl_pipeline.processes import raise_on_signals
 from verl_pipeline.verl_adapter.cpu.environment import warm_up_processes
 
@@ -81,6 +83,7 @@ def main(
             variant,
             own_overrides,
         )
+        check_output(settings.output, TRAINING, {"--data": settings.data})
         _choose_platform(hardware_config, dry_run)
         if dry_run:
             _print_plans(settings, stage)

@@ -20,6 +20,9 @@ from rich.console import Console
 
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import EXIT_INCOMPLETE, read_results
+from verl_pipeline.evaluation.store import EVALUATION
+from verl_pipeline.outputs.files import NamedFile
+from verl_pipeline.outputs.folders import claim_output
 from verl_pipeline.processes import end_with_parent
 from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 
@@ -65,7 +68,9 @@ def evaluate_checkpoint(config: WatchSettings, step: int, console: Console) -> d
     """
     console.print(f"step {step}: evaluating")
     output = config.output / f"step_{step}"
-    output.mkdir(parents=True, exist_ok=True)
+    # Signed for the evaluation before logs and merged weights come into the folder.
+    with claim_output(output, EVALUATION):
+        pass
     actor = get_step_folder(config.checkpoints, step) / "actor"
     model, is_merged = _prepare_model(config, actor, output)
     try:
@@ -159,7 +164,7 @@ def _run_command(command: list[str], log: Path, config: WatchSettings) -> int:
     environment = dict(os.environ)
     if config.gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = config.gpus
-    with log.open("ab") as file:
+    with NamedFile(log, "a") as file:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -29,12 +29,18 @@ from verl_pipeline.evaluation.checkpoint_evaluation import (
     make_metrics,
 )
 from verl_pipeline.evaluation.eval_settings import load_eval_config
-from verl_pipeline.evaluation.store import lock_folder, write_json, write_lines
 from verl_pipeline.evaluation.task_plan import plan_tasks
+from verl_pipeline.outputs.files import write_json, write_lines
+from verl_pipeline.outputs.folders import FolderKind, check_output, claim_output
 from verl_pipeline.verl_adapter.checkpoint_layout import list_steps, read_latest_step
 from verl_pipeline.verl_adapter.tracking import list_trackers, open_tracking
 
 POLL_INTERVAL_S = 5.0
+WATCHING = FolderKind(
+    "verl-pipeline eval-watch",
+    landmarks=(".lock", "checkpoints.json"),
+    written=("checkpoints.json", "metrics.jsonl"),
+)
 
 
 def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str, Any]]:
@@ -46,7 +52,7 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
     """
     _check_settings(config)
     summary = config.output / "checkpoints.json"
-    with lock_folder(config.output):
+    with claim_output(config.output, WATCHING):
         rows = json.loads(summary.read_text()) if summary.is_file() else []
         evaluated = {row["step"] for row in rows}
         if not config.checkpoints.is_dir():
@@ -93,6 +99,13 @@ def _check_settings(config: WatchSettings) -> None:
     Raises:
         UserError: a setting cannot work.
     """
+    # verl removes old checkpoints, with whatever else is in their folders.
+    if config.output.is_relative_to(config.checkpoints):
+        raise WatchError(
+            f"--output {config.output} is in the folder of the checkpoints that are read; choose "
+            "another --output"
+        )
+    check_output(config.output, WATCHING)
     names = [setting.split("=")[0] for setting in config.settings]
     if reserved := {"model", "output", "purpose"} & set(names):
         raise WatchError(f"{sorted(reserved)[0]}: the watcher sets it itself; remove it")

@@ -202,13 +202,13 @@ def _evaluate_and_report(
     try:
         settings = load_eval_config(config, overrides, options)
         results = run_evaluation(settings, console)
+        report = write_results_page(Path(settings.output))
     except KeyboardInterrupt:
         _print_line(console, "interrupted; stored samples are kept: rerun the command to resume")
         raise typer.Exit(130) from None
     except (UserError, SandboxError) as error:
         _print_line(console, str(error), "red")
         raise typer.Exit(2) from error
-    report = write_results_page(Path(settings.output))
     console.print(make_score_table(results))
     for task in results["tasks"]:
         for note in task["data"]["notes"]:

@@ -17,18 +17,14 @@ from verl_pipeline.evaluation import results, second_round
 from verl_pipeline.evaluation.answer_methods import load_scorer
 from verl_pipeline.evaluation.engines import Engine, RequestCheck
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
-from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig, is_preset_model
+from verl_pipeline.evaluation.eval_settings import EvalConfig, is_preset_model
 from verl_pipeline.evaluation.graders import Grader
-from verl_pipeline.evaluation.store import (
-    JsonLinesFile,
-    claim_folder,
-    lock_folder,
-    read_lines,
-    write_json,
-)
+from verl_pipeline.evaluation.store import EVALUATION, claim_folder, read_lines
 from verl_pipeline.evaluation.task_plan import TaskPlan, plan_tasks
 from verl_pipeline.evaluation.task_run import TaskRunner
 from verl_pipeline.machine import describe_machine, read_package_versions
+from verl_pipeline.outputs.files import JsonLinesFile, write_json
+from verl_pipeline.outputs.folders import check_output, claim_output
 
 
 def run_evaluation(
@@ -46,17 +42,14 @@ def run_evaluation(
         UserError: settings, data, model or output folder cannot be used; stored samples are kept.
         SandboxError: programs cannot be isolated on this machine.
     """
-    output = Path(config.output)
+    output, inputs = Path(config.output), _list_inputs(config)
+    check_output(output, EVALUATION, inputs)
     finder, plans = plan_tasks(config)
     scorer = load_scorer(config.scorer)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadSetting(f"output={output}: {error}") from error
     with (
+        claim_output(output, EVALUATION, inputs),
         contextlib.closing(Grader(config.grader)) as grader,
         contextlib.closing(engine or make_engine(config)) as engine,
-        lock_folder(output),
     ):
         if any(item.problem for plan in plans for item in plan.data.items):
             grader.check_sandbox()
@@ -92,6 +85,27 @@ def run_evaluation(
         }
         write_json(output / "results.json", content)
     return content
+
+
+def _list_inputs(config: EvalConfig) -> dict[str, Path]:
+    """Return what the evaluation may read, by setting; a hub name stands for no file."""
+    settings: dict[str, Any] = {
+        "model": config.model,
+        "data": config.data,
+        "train_data": config.train_data,
+        "engine.chat_template": config.engine.chat_template,
+        **{
+            f"options.{task}.{name}": value
+            for task, options in config.options.items()
+            for name, value in options.items()
+        },
+    }
+    return {
+        name: Path(entry).expanduser()
+        for name, value in settings.items()
+        for entry in (value if isinstance(value, list) else [value])
+        if isinstance(entry, str)
+    }
 
 
 def make_engine(config: EvalConfig) -> Engine:

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline.evaluation.store import Row, read_lines, write_text
+from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.outputs.files import Row, write_text
 
 # Samples of a page, over all tasks.
 MAX_SAMPLES = 3_000

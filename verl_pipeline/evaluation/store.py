@@ -10,51 +10,51 @@
 Invariants:
 * A folder holds samples of one model, one set of sampling parameters and one version of the data;
   any difference is refused, and the error names it.
-* Only whole lines count: a cut-off last line is removed before the next line is written.
+* Only complete records count: an unfinished last one is removed before the next one is written.
 * A sample is drawn once: stored samples are not requested again.
 """
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.outputs.files import JsonLinesFile, Row, write_json
+from verl_pipeline.outputs.folders import FolderKind
 
-Row = dict[str, Any]
+EVALUATION = FolderKind(
+    "verl-pipeline eval",
+    landmarks=(".lock", "model.json"),
+    written=(
+        "model.json",
+        "calls.jsonl",
+        "results.json",
+        "report.html",
+        *(
+            f"*/{name}"
+            for name in (
+                "settings.json",
+                "problems.jsonl",
+                "samples.jsonl",
+                "verdicts.jsonl",
+                "failures.jsonl",
+            )
+        ),
+    ),
+)
 Key = tuple[str, int]
 
 
 class StoreError(UserError):
-    """The folder is in use, damaged, or holds samples of another model or other settings."""
-
-
-class JsonLinesFile:
-    """An append-only file of JSON lines."""
-
-    def __init__(self, path: Path):
-        if path.is_file():
-            content = path.read_bytes()
-            os.truncate(path, content.rfind(b"\n") + 1)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
-
-    def append_row(self, row: Mapping[str, Any]) -> None:
-        """Append one row and flush it, so that a killed process does not lose it."""
-        self._file.write(json.dumps(row, ensure_ascii=True) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+    """The folder is damaged, or holds samples of another model or other settings."""
 
 
 def read_lines(path: Path) -> Iterator[Row]:
     """Yield the rows of a JSON lines file; nothing if there is no file.
 
-    A cut-off last line is skipped.
+    An unfinished last line is skipped.
 
     Raises:
         StoreError: another line is not a JSON object; the message has its number.
@@ -63,11 +63,11 @@ def read_lines(path: Path) -> Iterator[Row]:
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
             try:
                 row = json.loads(line)
             except ValueError as error:  # covers UnicodeDecodeError
+                if not line.endswith(b"\n"):
+                    return
                 row = error
             if not isinstance(row, dict):
                 raise StoreError(
@@ -75,45 +75,6 @@ def read_lines(path: Path) -> Iterator[Row]:
                     "call recreates it"
                 )
             yield row
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as JSON, atomically."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON line per row, atomically."""
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically: by one rename, creating its folder if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock ``folder`` against other processes of this machine; a dead process holds no lock.
-
-    Raises:
-        StoreError: another process holds the lock.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"another evaluation is running in {folder}: wait for it, or choose another output"
-            ) from None
-        yield
 
 
 def claim_folder(path: Path, content: Mapping[str, Any], folders: Iterable[Path]) -> None:
@@ -160,14 +121,19 @@ class TaskStore:
     """
 
     def __init__(self, folder: Path):
-        self.samples = {_make_key(row): row for row in read_lines(folder / "samples.jsonl")}
-        # A sample may have several verdicts, as failed gradings are repeated; the last one counts.
-        verdicts = {_make_key(row): row for row in read_lines(folder / "verdicts.jsonl")}
-        self.verdicts = {key: row for key, row in verdicts.items() if row["reward"] is not None}
-        self._files = {
-            name: JsonLinesFile(folder / f"{name}.jsonl")
-            for name in ("samples", "verdicts", "failures")
-        }
+        with contextlib.ExitStack() as stack:
+            # Opened first, which ends or cuts an unfinished last line.
+            self._files = {
+                name: stack.enter_context(
+                    contextlib.closing(JsonLinesFile(folder / f"{name}.jsonl"))
+                )
+                for name in ("samples", "verdicts", "failures")
+            }
+            self.samples = {_make_key(row): row for row in read_lines(folder / "samples.jsonl")}
+            # Failed gradings are repeated: of several verdicts of a sample the last one counts.
+            verdicts = {_make_key(row): row for row in read_lines(folder / "verdicts.jsonl")}
+            self.verdicts = {key: row for key, row in verdicts.items() if row["reward"] is not None}
+            self._close = stack.pop_all().close
 
     def add_sample(self, row: Row) -> None:
         self._files["samples"].append_row(row)
@@ -185,8 +151,7 @@ class TaskStore:
         return [row for key, row in self.samples.items() if key not in self.verdicts]
 
     def close(self) -> None:
-        for file in self._files.values():
-            file.close()
+        self._close()
 
 
 def _make_key(row: Row) -> Key:

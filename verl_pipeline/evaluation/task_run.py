@@ -17,9 +17,10 @@ from verl_pipeline.evaluation.eval_settings import EvalConfig
 from verl_pipeline.evaluation.graded_samples import GradedSamples
 from verl_pipeline.evaluation.graders import Grader
 from verl_pipeline.evaluation.sampling_round import sample_and_grade
-from verl_pipeline.evaluation.store import Row, TaskStore, write_lines
+from verl_pipeline.evaluation.store import TaskStore
 from verl_pipeline.evaluation.task import TaskItem
 from verl_pipeline.evaluation.task_plan import TaskPlan
+from verl_pipeline.outputs.files import Row, write_lines
 
 
 @dataclass(frozen=True)

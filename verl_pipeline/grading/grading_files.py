@@ -13,8 +13,6 @@ Invariants:
 """
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +24,9 @@ from verl_pipeline.grading.program_grader import AnySandbox, grade, grade_respon
 from verl_pipeline.grading.readers import BadRow, read_problem
 from verl_pipeline.grading.readers.row_values import parse_json
 from verl_pipeline.grading.verdict import GradingResult
+from verl_pipeline.outputs.files import JsonLinesFile, RecordKind
 
+VERDICTS = RecordKind("verdicts of verl-pipeline grade", ("id", "line", "digest", "verdict"))
 _SETTINGS = ("time_s", "memory_bytes", "prelude", "entry_point")
 
 
@@ -110,21 +110,13 @@ def read_solutions(
     return solutions, bad_lines
 
 
-def read_verdicts(path: Path) -> list[dict[str, Any]]:
-    """Return the verdicts of earlier calls; a truncated last line is ignored."""
-    return [row for _number, row in _read_rows(path, [])] if path.is_file() else []
-
-
 def grade_solutions(
-    solutions: Iterable[CandidateSolution], sandbox: AnySandbox, output: Path
+    solutions: Iterable[CandidateSolution], sandbox: AnySandbox, output: JsonLinesFile
 ) -> Iterator[dict[str, Any]]:
     """Grade in parallel; append each verdict to ``output`` and yield it as soon as it is known."""
     pending: dict[Future[GradingResult], CandidateSolution] = {}
     remaining = iter(solutions)
-    if output.is_file():
-        # An interrupted call may have left a truncated last line.
-        os.truncate(output, output.read_bytes().rfind(b"\n") + 1)
-    with output.open("a", encoding="utf-8") as file, ThreadPoolExecutor(sandbox.workers) as threads:
+    with ThreadPoolExecutor(sandbox.workers) as threads:
         while True:
             # Never more than the sandbox grades at a time: an interrupt then waits for these only.
             while (
@@ -137,8 +129,7 @@ def grade_solutions(
             done, _running = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 row = _make_verdict_row(pending.pop(future), future.result())
-                file.write(json.dumps(row) + "\n")
-                file.flush()
+                output.append_row(row)
                 yield row
 
 

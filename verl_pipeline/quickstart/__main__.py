@@ -20,8 +20,10 @@ import typer
 from rich.console import Console
 
 from verl_pipeline.machine import list_bf16_flags
+from verl_pipeline.outputs.errors import OutputError, name_system_errors
+from verl_pipeline.outputs.files import NamedFile
 from verl_pipeline.progress import make_progress_bars
-from verl_pipeline.quickstart.model import prepare_model
+from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
 from verl_pipeline.quickstart.summary import make_accuracy_table, make_pool_table
 
@@ -112,7 +114,7 @@ def run_training(settings: list[str], output: Path, steps: int, console: Console
         "VERL_FILE_LOGGER_PATH": str(metrics),
         "TENSORBOARD_DIR": str(output / "tensorboard"),
     }
-    with open(log, "w") as file, make_progress_bars(console) as progress:
+    with NamedFile(log, "w") as file, make_progress_bars(console) as progress:
         command = [sys.executable, "-u", "-m", "verl_pipeline.main", *settings]
         process = subprocess.Popen(
             command,
@@ -166,8 +168,27 @@ def main(
     # Exit through the finally blocks, which end the training.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console()
-    output = output.resolve() / time.strftime("%Y-%m-%d_%H-%M-%S")
-    output.mkdir(parents=True)
+    try:
+        run_quickstart(output.resolve() / time.strftime("%Y-%m-%d_%H-%M-%S"), steps, console)
+    except (OutputError, ModelUnavailableError) as error:
+        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def run_quickstart(output: Path, steps: int, console: Console) -> None:
+    """Prepare model and problems, train, and print the result.
+
+    Args:
+        output: folder of the run; it must not exist.
+        steps: number of updates.
+
+    Raises:
+        OutputError: a file cannot be written.
+        ModelUnavailableError: the model can neither be found nor made.
+        typer.Exit: the training failed.
+    """
+    with name_system_errors(output):
+        output.mkdir(parents=True)
     console.print("[bold]1/3[/] model: SmolLM2-135M-Instruct (from a PyPI package, converted once)")
     model = prepare_model()
     console.print(f"      {model}")

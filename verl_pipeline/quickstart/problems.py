@@ -22,6 +22,8 @@ from typing import Any, Literal, get_args
 import pyarrow
 import pyarrow.parquet
 
+from verl_pipeline.outputs.files import replace_file
+
 DATA_SOURCE = "verl_pipeline_quickstart"
 # Name of the reader that parses the tests.
 TESTS_SOURCE = "taco"
@@ -90,7 +92,6 @@ def write_parquet(
         ValueError: a split has no problem.
     """
     problems = load_problems() if problems is None else problems
-    directory.mkdir(parents=True, exist_ok=True)
     paths: dict[Split, Path] = {}
     for split in get_args(Split):
         rows = [
@@ -102,7 +103,8 @@ def write_parquet(
                 f"the split {split!r} has no problem among {len(problems)}; verl needs both files"
             )
         paths[split] = directory / f"{split}.parquet"
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), paths[split])
+        with replace_file(paths[split]) as file:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
     return paths
 
 

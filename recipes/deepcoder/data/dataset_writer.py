@@ -13,7 +13,7 @@ from typing import Any
 from recipes.deepcoder.data.parquet_schema import SCHEMA_VERSION, write_parquet
 from recipes.deepcoder.data.problem_records import ProblemRecord, RecordSet
 from recipes.deepcoder.data.row_files import hash_file
-from verl_pipeline.evaluation.store import write_json
+from verl_pipeline.outputs.files import write_json
 
 SPLITS = ("train", "heldout")
 

@@ -36,7 +36,9 @@ from recipes.deepcoder.data.stage_cache import compute_key
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.evaluation.eval_settings import EvalConfig, SamplingConfig
 from verl_pipeline.evaluation.evaluation_run import run_evaluation
-from verl_pipeline.evaluation.store import JsonLinesFile, read_lines
+from verl_pipeline.evaluation.store import EVALUATION, read_lines
+from verl_pipeline.outputs.files import JsonLinesFile
+from verl_pipeline.outputs.folders import claim_output
 
 
 def measure_pass_rates(
@@ -65,11 +67,12 @@ def measure_pass_rates(
     keys = {record.id: _compute_record_key(record, sampling) for record in records}
     if missing := [record for record in records if keys[record.id] not in rates_by_key]:
         folder = work / f"samples-{compute_key([keys[record.id] for record in missing])}"
-        write_parquet(
-            [build_row(record, 0) for record in missing],
-            folder / "candidates.parquet",
-            compute_key(sampling),
-        )
+        with claim_output(folder, EVALUATION):  # signed before the first file is in it
+            write_parquet(
+                [build_row(record, 0) for record in missing],
+                folder / "candidates.parquet",
+                compute_key(sampling),
+            )
         rewards_by_id = _sample_rewards(config, model, folder, console)
         with closing(JsonLinesFile(store)) as lines:
             for record in missing:

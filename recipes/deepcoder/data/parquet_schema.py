@@ -8,7 +8,6 @@ Invariants:
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow
 import pyarrow.parquet
 
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.outputs.files import replace_file
 
 # Raise it whenever the meaning of a row changes, even if the columns stay the same.
 SCHEMA_VERSION: int = 1
@@ -79,19 +79,15 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path, config_hash: st
         config_hash: hash of the settings that produced the rows, stored in the metadata.
 
     Raises:
+        OutputError: the file cannot be written.
         pyarrow.ArrowInvalid: a value does not have the type of its column.
     """
     metadata = json.dumps({"schema_version": SCHEMA_VERSION, "config": config_hash})
     table = pyarrow.Table.from_pylist(
         list(rows), schema=SCHEMA.with_metadata({METADATA_KEY: metadata.encode()})
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        pyarrow.parquet.write_table(table, scratch, compression="zstd")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replace_file(path) as file:
+        pyarrow.parquet.write_table(table, file, compression="zstd")
 
 
 def check_parquet(path: Path) -> str | None:

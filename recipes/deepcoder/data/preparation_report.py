@@ -18,7 +18,8 @@ from recipes.deepcoder.data.preparation import PreparationResult
 from recipes.deepcoder.data.preparation_config import PrepareConfig, select_result_settings
 from recipes.deepcoder.data.preparation_page import render_page
 from recipes.deepcoder.data.problem_records import RemovedRow
-from verl_pipeline.evaluation.store import read_lines, write_json, write_lines, write_text
+from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.outputs.files import write_json, write_lines, write_text
 
 REPORT_SCHEMA = 1
 # Examples per stage, data source and reason.

@@ -15,14 +15,14 @@ Invariants:
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recipes.deepcoder.data.problem_records import KeptRow, ProblemRecord, RemovedRow
-from verl_pipeline.evaluation.store import read_lines, write_json
+from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.outputs.files import replace_file, write_json
 
 
 @dataclass(frozen=True)
@@ -88,27 +88,21 @@ def run_stage(
             stage, folder, stored["digest"], stored["kept"], stored["removed"], True, True
         )
     marker.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
     kept = removed = 0
     complete, digest = True, hashlib.sha256()
-    names = ("kept.jsonl", "removed.jsonl")
-    scratch = [folder / f".{name}.{os.getpid()}" for name in names]
-    try:
-        with scratch[0].open("wb") as kept_file, scratch[1].open("wb") as removed_file:
-            for row in compute():
-                if isinstance(row, RemovedRow):
-                    removed_file.write(_encode_line(row.to_json()))
-                    removed, complete = removed + 1, complete and not row.is_transient
-                else:
-                    line = _encode_line(dataclasses.asdict(row))
-                    kept_file.write(line)
-                    digest.update(line)
-                    kept += 1
-        for path, name in zip(scratch, names, strict=True):
-            path.replace(folder / name)
-    finally:
-        for path in scratch:
-            path.unlink(missing_ok=True)
+    with (
+        replace_file(folder / "kept.jsonl") as kept_file,
+        replace_file(folder / "removed.jsonl") as removed_file,
+    ):
+        for row in compute():
+            if isinstance(row, RemovedRow):
+                removed_file.write(_encode_line(row.to_json()))
+                removed, complete = removed + 1, complete and not row.is_transient
+            else:
+                line = _encode_line(dataclasses.asdict(row))
+                kept_file.write(line)
+                digest.update(line)
+                kept += 1
     write_json(
         marker,
         {

@@ -12,6 +12,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Container, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from recipes.deepcoder.data.preparation_config import PrepareConfig, VerifyConfig
@@ -23,9 +24,10 @@ from recipes.deepcoder.data.problem_records import (
     RemovedRow,
 )
 from verl_pipeline.grading import Verdict
-from verl_pipeline.grading.grading_files import CandidateSolution, grade_solutions, read_verdicts
+from verl_pipeline.grading.grading_files import VERDICTS, CandidateSolution, grade_solutions
 from verl_pipeline.grading.problem import find_syntax_error
 from verl_pipeline.grading.program_grader import AnySandbox
+from verl_pipeline.outputs.files import JsonLinesFile
 
 # How often a call tries to grade a program; the second attempt comes after all other programs.
 MAX_ATTEMPTS = 2
@@ -62,21 +64,22 @@ def grade_missing_solutions(
     Returns:
         Verdict and reason of each program, by :attr:`CandidateSolution.digest`.
     """
-    verdicts = {
-        row["digest"]: (Verdict(row["verdict"]), row["reason"])
-        for row in read_verdicts(store)
-        if row["verdict"] != Verdict.INFRASTRUCTURE
-    }
     failures: dict[str, GradedProgram] = {}
-    for _ in range(MAX_ATTEMPTS):
-        failures = {}
-        for row in grade_solutions(_list_ungraded(records, verdicts, config), sandbox, store):
-            verdict = Verdict(row["verdict"])
-            target = failures if verdict is Verdict.INFRASTRUCTURE else verdicts
-            target[row["digest"]] = (verdict, row["reason"])
-            advance()
-        if not failures:
-            break
+    with closing(JsonLinesFile(store, VERDICTS)) as file:
+        verdicts = {
+            row["digest"]: (Verdict(row["verdict"]), row["reason"])
+            for row in file.read_rows()
+            if row["verdict"] != Verdict.INFRASTRUCTURE
+        }
+        for _ in range(MAX_ATTEMPTS):
+            failures = {}
+            for row in grade_solutions(_list_ungraded(records, verdicts, config), sandbox, file):
+                verdict = Verdict(row["verdict"])
+                target = failures if verdict is Verdict.INFRASTRUCTURE else verdicts
+                target[row["digest"]] = (verdict, row["reason"])
+                advance()
+            if not failures:
+                break
     return verdicts | failures
 
 

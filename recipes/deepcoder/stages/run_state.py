@@ -9,9 +9,7 @@ Invariants:
 """
 
 import contextlib
-import fcntl
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,12 +20,15 @@ from rich.console import Console
 
 from recipes.deepcoder.data.row_files import hash_file
 from verl_pipeline.evaluation.errors import UserError
-from verl_pipeline.evaluation.store import write_json
+from verl_pipeline.outputs.files import write_json
+from verl_pipeline.outputs.folders import FolderKind, claim_output
 
 STATE_VERSION = 1
 # A training whose runner was killed needs up to 25 s to end (verl_pipeline.main.SHUTDOWN_S).
 LOCK_TIMEOUT_S = 60.0
-_LOCK_RETRY_S = 0.5
+TRAINING = FolderKind(
+    "recipes.deepcoder.train", landmarks=(".lock", "stages.json"), written=("stages.json",)
+)
 # Settings that decide which prompts there are, and their order.
 PROMPT_KEYS = (
     "data.max_prompt_length",
@@ -235,7 +236,7 @@ def index_overrides(overrides: Sequence[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def lock_output(output: Path, console: Console) -> Iterator[IO[str]]:
+def lock_output(output: Path, console: Console) -> Iterator[IO[bytes]]:
     """Keep other runners from writing below ``output`` for the duration of the context.
 
     A training that inherits the lock file keeps them out until it has ended as well.
@@ -244,31 +245,18 @@ def lock_output(output: Path, console: Console) -> Iterator[IO[str]]:
         The open lock file.
 
     Raises:
-        RunMismatchError: another runner or its training still holds the lock after
-            :data:`LOCK_TIMEOUT_S` seconds.
+        OutputError: the folder is not a run's, or another runner or its training still holds the
+            lock after :data:`LOCK_TIMEOUT_S` seconds.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    with open(output / ".lock", "w") as lock:
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
-        has_notified = False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise RunMismatchError(
-                        f"{output}: another run is writing there; stop it, or choose another "
-                        "--output"
-                    ) from None
-            if not has_notified:
-                console.print(
-                    f"{output} is in use; waiting up to {LOCK_TIMEOUT_S:.0f} s for it",
-                    markup=False,
-                    soft_wrap=True,
-                )
-                has_notified = True
-            time.sleep(_LOCK_RETRY_S)
+
+    def notify() -> None:
+        console.print(
+            f"{output} is in use; waiting up to {LOCK_TIMEOUT_S:.0f} s for it",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    with claim_output(output, TRAINING, wait_s=LOCK_TIMEOUT_S, notify=notify) as lock:
         yield lock
 
 

@@ -19,7 +19,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from verl_pipeline.evaluation.errors import UserError
-from verl_pipeline.evaluation.store import write_text
+from verl_pipeline.outputs.errors import name_system_errors
+from verl_pipeline.outputs.files import write_text
 from verl_pipeline.verl_adapter.checkpoint_layout import (
     LATEST_STEP_FILE,
     find_shard_ranks,
@@ -87,11 +88,12 @@ def link_checkpoint(source: Path, target: Path, step: int) -> None:
     if not folder.is_dir():
         scratch = target / f".transition-{os.getpid()}"
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        for name in parts:
-            # Relative links stay valid if the whole output folder is moved.
-            (scratch / name).symlink_to(os.path.relpath(source_folder / name, folder))
-        scratch.rename(folder)
+        with name_system_errors(folder):
+            scratch.mkdir(parents=True)
+            for name in parts:
+                # Relative links stay valid if the whole output folder is moved.
+                (scratch / name).symlink_to(os.path.relpath(source_folder / name, folder))
+            scratch.rename(folder)
     write_text(target / LATEST_STEP_FILE, str(step))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from recipes.deepcoder.stages.run_state import StageAttempt
 from recipes.deepcoder.stages.stage_config import MetricsByStep
-from verl_pipeline.evaluation.store import write_lines
+from verl_pipeline.outputs.files import write_lines
 
 
 def get_attempt_folder(stage: Path, number: int) -> Path:

@@ -54,6 +54,7 @@ from recipes.deepcoder.stages.stage_metrics import (
 from recipes.deepcoder.stages.stage_overrides import RunSettings, build_stream_overrides
 from recipes.deepcoder.stages.training_process import TrainingError, TrainingProcess
 from verl_pipeline.main import EXIT_BAD_CONFIG
+from verl_pipeline.outputs.errors import name_system_errors
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 
@@ -85,7 +86,7 @@ class _StageRunner:
     """One call of :func:`run_stages`."""
 
     def __init__(
-        self, settings: RunSettings, plans: Sequence[StagePlan], console: Console, lock: IO[str]
+        self, settings: RunSettings, plans: Sequence[StagePlan], console: Console, lock: IO[bytes]
     ):
         self.settings, self.console, self.lock = settings, console, lock
         self.plans = {plan.name: plan for plan in plans}
@@ -171,7 +172,8 @@ class _StageRunner:
             )
         overrides = index_overrides(plan.overrides)
         self._save_record(name, replace(record, batch_size=batch_size, overrides=overrides))
-        folder.mkdir(parents=True, exist_ok=True)
+        with name_system_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         if previous and find_latest_step(folder) is None:
             previous_folder = self.settings.output / previous[0] / "checkpoints"
             link_checkpoint(previous_folder, folder, record.first_step)

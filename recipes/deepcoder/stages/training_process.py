@@ -18,6 +18,8 @@ from typing import IO
 import psutil
 
 from verl_pipeline.fork_server.client import start_process
+from verl_pipeline.outputs.errors import name_system_errors
+from verl_pipeline.outputs.files import NamedFile
 
 # verl_pipeline.main needs up to 25 s to shut down (SHUTDOWN_S).
 STOP_TIMEOUT_S = 60.0
@@ -44,9 +46,10 @@ class TrainingProcess:
             training.
     """
 
-    def __init__(self, overrides: Sequence[str], folder: Path, tensorboard: Path, lock: IO[str]):
+    def __init__(self, overrides: Sequence[str], folder: Path, tensorboard: Path, lock: IO[bytes]):
         self.log, self._metrics = folder / "train.log", folder / "metrics.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
+        with name_system_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         # verl's loggers run in a process of Ray. If Ray is running already, that process does not
         # inherit our environment, so the variables are passed to Ray.
         variables = {"VERL_FILE_LOGGER_PATH": self._metrics, "TENSORBOARD_DIR": tensorboard}
@@ -54,7 +57,7 @@ class TrainingProcess:
             f"+ray_kwargs.ray_init.runtime_env.env_vars.{name}={path}"
             for name, path in variables.items()
         ]
-        with open(self.log, "w") as file:
+        with NamedFile(self.log, "w") as file:
             # In a session of its own: Ctrl-C must reach the runner only, which then stops it.
             self._process = start_process(
                 [*PROGRAM, *overrides, *logger_overrides, f"hydra.run.dir={folder}"],
