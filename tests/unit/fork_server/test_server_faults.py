@@ -92,7 +92,7 @@ IN_A_FORK = f"""
 import fcntl, os, tempfile
 from pathlib import Path
 from verl_pipeline.fork_server import client
-from verl_pipeline.processes import remove_at_exit
+from verl_pipeline.temporary_folders import remove_at_exit
 folder = Path(tempfile.mkdtemp())
 remove_at_exit(folder)
 lock = open(folder / "lock", "w")

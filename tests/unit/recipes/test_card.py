@@ -15,7 +15,7 @@ from recipes.deepcoder.stages.stage_loader import (
     select_run,
 )
 from recipes.deepcoder.stages.stage_overrides import RunSettings, build_overrides
-from verl_pipeline.evaluation.store import write_json, write_lines
+from verl_pipeline.outputs.files import write_json, write_lines
 
 INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
 

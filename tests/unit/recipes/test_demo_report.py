@@ -9,7 +9,7 @@ from recipes.deepcoder.demo_report import (
     write_demo_report,
 )
 from verl_pipeline.evaluation.estimators import estimate_proportion
-from verl_pipeline.evaluation.store import write_json, write_lines
+from verl_pipeline.outputs.files import write_json, write_lines
 
 
 def write_evaluation(folder, rewards, tokens, n=2):

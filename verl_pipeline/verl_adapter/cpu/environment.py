@@ -6,10 +6,9 @@ inherits the variables; a Ray that already runs must have been started with them
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
-from verl_pipeline.processes import remove_at_exit
+from verl_pipeline.temporary_folders import make_temporary_folder
 
 CPU_ENVIRONMENT: dict[str, str] = {
     # verl's platform registry; ours registers under this name.
@@ -83,9 +82,7 @@ def set_environment() -> None:
     if "VLLM_RPC_BASE_PATH" not in os.environ:
         # vLLM never removes its sockets. The path must stay short: a Unix socket's is limited to
         # 107 bytes.
-        sockets = tempfile.mkdtemp(prefix="verl-pipeline-")
-        os.environ["VLLM_RPC_BASE_PATH"] = sockets
-        remove_at_exit(Path(sockets))
+        os.environ["VLLM_RPC_BASE_PATH"] = str(make_temporary_folder("verl-pipeline-"))
 
 
 def warm_up_processes(argv: list[str]) -> None:
