@@ -31,7 +31,7 @@ from benchmarks.attacks_programs import (
     BenchmarkProgram,
     select_corpus_programs,
 )
-from benchmarks.common import print_table, write_report
+from benchmarks.common import ReportOption, print_table, write_report
 from verl_pipeline.grading import Verdict, grade
 from verl_pipeline.sandbox import Sandbox
 
@@ -185,7 +185,7 @@ def replace_tables(path: Path, text: str) -> None:
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/attacks.json"),
+    output: ReportOption = Path("outputs/attacks.json"),
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", help="File whose tables are replaced.")
     ] = None,

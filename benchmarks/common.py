@@ -8,20 +8,22 @@ Invariants:
 import contextlib
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from verl_pipeline.evaluation.estimators import compute_student_t
 from verl_pipeline.machine import describe_machine, read_package_versions
+from verl_pipeline.outputs.errors import OutputError
+from verl_pipeline.outputs.files import prepare_target, refuse_foreign_text, write_text
 
 # The report is written at the end of the process, so its start is recorded here.
 _STARTED = datetime.now(UTC).isoformat(timespec="seconds")
@@ -122,14 +124,25 @@ def write_report(path: Path, name: str, arguments: Mapping[str, Any], results: A
         "versions": read_versions(),
         "results": results,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # JSON has no NaN: an error here is better than a file that other readers reject.
+    write_text(path, json.dumps(report, indent=2, default=str, allow_nan=False) + "\n")
+
+
+def check_report_path(path: Path) -> Path:
+    """Callback of a benchmark's ``--output``: refuse, before anything is measured, a bad file.
+
+    Raises:
+        typer.BadParameter: the file is not a report of a benchmark, or cannot be read.
+    """
     try:
-        # JSON has no NaN: an error here is better than a file that other readers reject.
-        temporary.write_text(json.dumps(report, indent=2, default=str, allow_nan=False) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        refuse_foreign_text(path, '"benchmark":', "a report of a benchmark")
+        prepare_target(path)
+    except OutputError as error:
+        raise typer.BadParameter(str(error)) from error
+    return path
+
+
+ReportOption = Annotated[Path, typer.Option(help="Results as JSON.", callback=check_report_path)]
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.common import (
+    ReportOption,
     estimate_ratio,
     format_ratio,
     print_table,
@@ -132,9 +133,7 @@ def main(
     steps: Annotated[int, typer.Option(min=4, help="Updates of each run.")] = 6,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of both runs, in turn.")] = 1,
     cores: Annotated[str | None, typer.Option(help="Processors of the watcher, e.g. 0,1.")] = None,
-    output: Annotated[Path, typer.Option(help="Report.")] = Path(
-        "benchmarks/results/eval_watch.json"
-    ),
+    output: ReportOption = Path("benchmarks/results/eval_watch.json"),
 ) -> None:
     """Measure both runs in turn, print the ratio, and write the report."""
     model = prepare_model()

@@ -29,7 +29,13 @@ import psutil
 import typer
 from rich.progress import track
 
-from benchmarks.common import estimate_ratio, print_table, summarize_spread, write_report
+from benchmarks.common import (
+    ReportOption,
+    estimate_ratio,
+    print_table,
+    summarize_spread,
+    write_report,
+)
 from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.grading import Problem, Verdict, grade
 from verl_pipeline.grading.readers import read_taco
@@ -252,7 +258,7 @@ def measure_children_mb() -> float:
 
 def main(
     quick: Annotated[bool, typer.Option(help="3 rounds of few programs.")] = False,
-    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/grading.json"),
+    output: ReportOption = Path("outputs/grading.json"),
 ) -> None:
     """Measure every grader on every mix, in turns, and report."""
     cores = len(os.sched_getaffinity(0))

@@ -18,7 +18,7 @@ import transfer_queue as tq
 import typer
 from rich.progress import track
 
-from benchmarks.common import print_table, write_report
+from benchmarks.common import ReportOption, print_table, write_report
 from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.verl_adapter import in_order_replay_buffer
@@ -107,9 +107,7 @@ def measure_size(count: int, sessions: int, repeats: int) -> dict:
 
 def main(
     repeats: Annotated[int, typer.Option(min=2, help="Batches of each size.")] = 10,
-    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path(
-        "outputs/replay_buffer.json"
-    ),
+    output: ReportOption = Path("outputs/replay_buffer.json"),
 ) -> None:
     """Measure both sizes, print the results, and write the report."""
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)

@@ -199,7 +199,7 @@ def main(
     model: Annotated[
         Path | None, typer.Option(help="Folder of a model; by default SmolLM2-135M-Instruct.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path("outputs/rollout.json"),
+    output: common.ReportOption = Path("outputs/rollout.json"),
 ) -> None:
     """Measure every case in turn with its reference, print and write the results."""
     set_environment()

@@ -27,6 +27,7 @@ import psutil
 import typer
 
 from benchmarks.common import (
+    ReportOption,
     estimate_ratio,
     format_ratio,
     print_table,
@@ -157,7 +158,7 @@ def summarize_starts(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(
     repeats: Annotated[int, typer.Option(min=1, help="Starts of each kind.")] = 5,
-    output: Annotated[Path, typer.Option(help="The report.")] = Path("outputs/start_up.json"),
+    output: ReportOption = Path("outputs/start_up.json"),
 ) -> None:
     """Measure, print, write."""
     results = []

@@ -28,7 +28,7 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
-from benchmarks.common import print_table, summarize_spread, write_report
+from benchmarks.common import ReportOption, print_table, summarize_spread, write_report
 from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import tiny_run
@@ -123,9 +123,7 @@ def main(
         bool, typer.Option(help="SmolLM2-135M with one rank and one replica only.")
     ] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Syncs of each case.")] = 8,
-    output: Annotated[Path, typer.Option(help="Results as JSON.")] = Path(
-        "outputs/weight_sync.json"
-    ),
+    output: ReportOption = Path("outputs/weight_sync.json"),
 ) -> None:
     """Run all cases in turn, print the results, and write the report."""
     results = []

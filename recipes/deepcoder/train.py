@@ -73,17 +73,18 @@ def main(
         run_name = run or hardware_config.run
         run_config = select_run(load_runs(stages), run_name, stages)
         check_stage_name(run_config, stage)
+        folder = (output or Path("outputs/deepcoder") / run_name).resolve()
+        check_output(folder, TRAINING, {"--stages": stages})
         variant, own_overrides = split_overrides(overrides or [], reproduce)
         settings = RunSettings(
             run_config,
             hardware_config,
             _resolve_model(run_config.model),
             (data or Path(run_config.data)).resolve(),
-            (output or Path("outputs/deepcoder") / run_name).resolve(),
+            folder,
             variant,
             own_overrides,
         )
-        check_output(settings.output, TRAINING, {"--data": settings.data})
         _choose_platform(hardware_config, dry_run)
         if dry_run:
             _print_plans(settings, stage)

@@ -24,6 +24,7 @@ from recipes.deepcoder.stages.run_state import (
     load_state,
     lock_output,
 )
+from verl_pipeline.outputs.errors import OutputError
 
 
 @given(stages=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 64)), min_size=1, max_size=5))
@@ -191,7 +192,7 @@ def test_a_second_runner_is_refused_after_the_timeout(tmp_path, monkeypatch):
     holder = hold_lock(tmp_path, 60)
     try:
         with (
-            pytest.raises(RunMismatchError, match="another run is writing there"),
+            pytest.raises(OutputError, match="another process is writing to"),
             lock_output(tmp_path, Console(quiet=True)),
         ):
             pass
