@@ -33,6 +33,7 @@ from benchmarks.attacks_programs import (
 )
 from benchmarks.common import ReportOption, print_table, write_report
 from verl_pipeline.grading import Verdict, grade
+from verl_pipeline.outputs.files import write_text
 from verl_pipeline.sandbox import Sandbox
 
 # Programs at a time.
@@ -181,7 +182,7 @@ def replace_tables(path: Path, text: str) -> None:
             f"{path} lacks the lines {TABLE_MARKS[0]!r} and {TABLE_MARKS[1]!r}: add them where the "
             "tables belong"
         )
-    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+    write_text(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def main(

@@ -38,13 +38,27 @@ from benchmarks.pipeline_plot import write_plot
 from benchmarks.pipeline_report import make_markdown
 from benchmarks.pipeline_steps import WARM_UP_BATCHES, summarize_run
 from benchmarks.quiet_machine import wait_until_quiet
-from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, load_quickstart_prompts, write_data
+from benchmarks.workload import (
+    TINY_WORKLOADS,
+    WORKLOADS,
+    Workload,
+    load_quickstart_prompts,
+    write_data,
+)
 from verl_pipeline.machine import describe_machine
+from verl_pipeline.outputs.errors import OutputError
+from verl_pipeline.outputs.files import write_text
+from verl_pipeline.outputs.folders import FolderKind, claim_output
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import runs, tiny_run
 
 ROOT = Path(__file__).parents[1]
+RESULTS = FolderKind(
+    "benchmarks.pipeline",
+    landmarks=("pipeline.json",),
+    written=("pipeline.json", "pipeline.md", "pipeline.svg", "data.parquet"),
+)
 # Timeout of one run, which takes 7 minutes on the machine of the published results.
 RUN_TIMEOUT_S = 2400.0
 QUICK_MODES = ("verl sync, 50 ms poll", "ours, staleness 1", "verl one_step_off_policy")
@@ -145,8 +159,26 @@ def main(
     workloads = tuple(TINY_WORKLOADS if tiny_model else WORKLOADS)
     if quick:
         workloads, repeats = workloads[1:], 1
-    output = output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with claim_output(output.resolve(), RESULTS):
+            measure_modes(
+                output.resolve(), modes, workloads, batches, repeats, quick, tiny_model, console
+            )
+    except OutputError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def measure_modes(
+    output: Path,
+    modes: list[TrainerMode],
+    workloads: tuple[Workload, ...],
+    batches: int,
+    repeats: int,
+    quick: bool,
+    tiny_model: bool,
+    console: Console,
+) -> None:
+    """Run what has not been measured yet, and write results, table and plot into ``output``."""
     data = output / "data.parquet"
     batch_workloads = [workloads[0]] * WARM_UP_BATCHES + [
         workload for workload in workloads for _ in range(batches)
@@ -174,7 +206,7 @@ def main(
             seconds = ", ".join(f"{step['seconds']:.1f}" for step in report["runs"][-1]["steps"])
             progress.console.print(f"{mode.name}, repeat {repeat + 1}: steps of {seconds} s")
             progress.advance(runs_done)
-    (output / "pipeline.md").write_text(make_markdown(report))
+    write_text(output / "pipeline.md", make_markdown(report))
     write_plot(report, output / "pipeline.svg")
     print(make_markdown(report))
     console.print(

@@ -4,6 +4,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from benchmarks.pipeline_report import make_rows
+from verl_pipeline.outputs.files import write_text
 
 COLOURS = {
     "wait": "#c9c9c9",
@@ -57,6 +58,7 @@ def write_plot(report: dict, path: Path) -> None:
     body = "\n".join(shapes)
     style = 'font-family="sans-serif" font-size="12"'
     background = '<rect width="100%" height="100%" fill="white"/>'
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{background}\n{body}\n</svg>\n'
+    write_text(
+        path,
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{background}\n{body}\n</svg>\n',
     )

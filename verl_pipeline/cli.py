@@ -99,7 +99,7 @@ def grade(
         with sandbox.lend_worker():  # fails now if the sandbox cannot start
             pass
     except (SandboxError, ValueError) as error:
-        console.print(f"[red]{error}[/]", soft_wrap=True)
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     problems_by_id, bad_lines = read_problems(problems)
     programs, bad_solutions = read_solutions(solutions, problems_by_id)

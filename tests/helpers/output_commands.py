@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from benchmarks import grading as grading_benchmark
+from benchmarks import pipeline as pipeline_benchmark
 from recipes.deepcoder import ablation, card, demo, prepare, train
 from tests.helpers.problem_mixture import make_mixture
 from verl_pipeline import cli
@@ -129,6 +130,9 @@ COMMANDS = {
     "demo": WritingCommand(demo.__name__, _make_app(demo.main), True, _take_data, "data"),
     "ablation": WritingCommand(
         ablation.__name__, _make_app(ablation.main), True, _take_data, "data"
+    ),
+    "pipeline benchmark": WritingCommand(
+        pipeline_benchmark.__name__, _make_app(pipeline_benchmark.main), True, lambda _: [], ""
     ),
     "benchmark": WritingCommand(
         grading_benchmark.__name__, _make_app(grading_benchmark.main), False, lambda _: [], ""
