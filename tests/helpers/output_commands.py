@@ -67,7 +67,11 @@ def _grade_many(folder: Path) -> list[str]:
 
 
 def _evaluate(folder: Path) -> list[str]:
-    answers = [{"id": name, "response": "r" * 4000} for name in ("double", "again", "f", "number")]
+    answers = [
+        {"id": name, "response": "r" * 4000}
+        for name in ("double", "again", "f", "number")
+        for _sample in range(4)
+    ]
     write_lines(folder / "answers.jsonl", answers)
     settings = ["--tasks", TASK, "--n", "1", "options.small.programs=false"]
     return ["eval", "--model", str(folder / "answers.jsonl"), *settings]

@@ -21,8 +21,8 @@ from rich.console import Console
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import EXIT_INCOMPLETE, read_results
 from verl_pipeline.evaluation.store import EVALUATION
-from verl_pipeline.outputs.files import NamedFile
 from verl_pipeline.outputs.folders import claim_output
+from verl_pipeline.outputs.named_file import NamedFile
 from verl_pipeline.processes import end_with_parent
 from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from verl_pipeline.machine import list_bf16_flags
 from verl_pipeline.outputs.errors import OutputError, name_system_errors
-from verl_pipeline.outputs.files import NamedFile
+from verl_pipeline.outputs.named_file import NamedFile
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet

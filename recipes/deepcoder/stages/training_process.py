@@ -19,7 +19,7 @@ import psutil
 
 from verl_pipeline.fork_server.client import start_process
 from verl_pipeline.outputs.errors import name_system_errors
-from verl_pipeline.outputs.files import NamedFile
+from verl_pipeline.outputs.named_file import NamedFile
 
 # verl_pipeline.main needs up to 25 s to shut down (SHUTDOWN_S).
 STOP_TIMEOUT_S = 60.0
