@@ -24,6 +24,7 @@ from verl_pipeline.outputs.named_file import NamedFile
 Row = dict[str, Any]
 # Of a foreign file, in an error.
 _SHOWN_BYTES = 60
+_MARKED_BYTES = 1 << 20
 _SCRATCH_SUFFIX = ".partial"
 
 
@@ -44,13 +45,14 @@ def replace_file(path: Path) -> Iterator[NamedFile]:
     scratch = target.with_name(f".{target.name}.{os.getpid()}{_SCRATCH_SUFFIX}")
     try:
         with NamedFile(scratch, "w", path) as file:
-            with name_system_errors(path):
+            # Without locks on this file system, _remove_scratch_files removes nothing either.
+            with contextlib.suppress(OSError):
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             yield file
             file.save()
         with name_system_errors(path):
             scratch.replace(target)
-            _save_folder(target.parent)
+        _save_folder(target.parent)
     finally:
         # If the folder itself is refused, the error on its way says so already.
         with contextlib.suppress(OSError):
@@ -103,7 +105,7 @@ def refuse_foreign_text(path: Path, mark: str, title: str) -> None:
     """Refuse to replace a file that is not the command's own; an empty one is.
 
     Args:
-        mark: what every file of the command holds.
+        mark: what every file of the command holds in its first :data:`_MARKED_BYTES`.
         title: what the file should be, as in "a card of recipes.deepcoder.card".
 
     Raises:
@@ -113,7 +115,10 @@ def refuse_foreign_text(path: Path, mark: str, title: str) -> None:
         return
     target = prepare_target(path)
     with name_system_errors(path):
-        content = target.read_bytes() if target.exists() else b""
+        content = b""
+        if target.exists():
+            with target.open("rb") as file:
+                content = file.read(_MARKED_BYTES)
     if content and mark.encode() not in content:
         first_line = content.lstrip().split(b"\n", 1)[0][:_SHOWN_BYTES].decode(errors="replace")
         raise OutputError(
@@ -268,9 +273,10 @@ def _remove_scratch_files(target: Path) -> None:
 
 
 def _save_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` last beyond a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make a rename in ``folder`` last beyond a power failure, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -75,6 +75,8 @@ def claim_output(
         _wait_for_lock(lock, folder, kind, wait_s, notify)
         if _read_owner(folder) is None:
             _sign_folder(lock, kind)
+        # Another command may have claimed the folder meanwhile.
+        check_output(folder, kind)
         yield lock
 
 
@@ -113,13 +115,13 @@ def is_earlier_output(folder: Path, kind: FolderKind) -> bool:
 
 def _read_owner(folder: Path) -> str | None:
     """Return the command that owns a folder; None if its lock file names none."""
-    try:
-        content = (folder / LOCK_NAME).read_bytes()
-    except FileNotFoundError:
+    path = folder / LOCK_NAME
+    if not os.path.lexists(path):
         return None
+    content = path.read_bytes() if path.is_file() else b"?"  # a pipe would block
     command = (parse_record(content) or {}).get("command")
     if content and not isinstance(command, str):
-        return "the program that wrote its file .lock"
+        return "the program that made its .lock"
     return command
 
 

@@ -1,5 +1,7 @@
 """Output folders: one owner, one process at a time, nothing changed in another's."""
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -93,6 +95,32 @@ def test_what_the_last_release_wrote_is_taken_up(tmp_path, kind, files):
     with pytest.raises(OutputError, match=f"belongs to {kind.command}, not to another test"):
         with claim_output(tmp_path, OTHER):
             pass
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_a_lock_that_is_no_file_is_somebody_elses(tmp_path, make):
+    make(tmp_path / ".lock")
+    before = take_snapshot(tmp_path)
+    with pytest.raises(OutputError, match="belongs to the program that made its .lock"):
+        with claim_output(tmp_path, KIND):
+            pass
+    assert take_snapshot(tmp_path) == before
+
+
+def test_of_two_commands_that_found_a_folder_empty_one_gets_it(tmp_path):
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(open(tmp_path / ".lock", "w"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def let_the_first_sign():
+            lock.write('{"command": "the test"}')
+            stack.close()
+
+        with pytest.raises(OutputError, match="belongs to the test, not to another test"):
+            with claim_output(tmp_path, OTHER, wait_s=60, notify=let_the_first_sign):
+                pass
+    with claim_output(tmp_path, KIND):
+        pass
 
 
 def test_an_input_that_would_be_overwritten_is_named(tmp_path):
