@@ -16,13 +16,13 @@ from benchmarks.workload import Workload
 # Batches at the start of a run that are sampled and trained but not measured: engines get faster
 # over the first ones.
 WARM_UP_BATCHES = 1
-# verl's timers by phase. `gen` is sampling itself in sync, and waiting for it in the other modes.
+# Timers by phase. verl's `gen` is sampling itself in sync, and waiting for it in its other modes.
 PHASES = {
-    "wait": ("gen", "wait_rollout"),
-    "weight sync": ("update_weights",),
-    "log-probs": ("old_log_prob", "ref"),
-    "advantage": ("reward", "adv"),
-    "update": ("update_actor", "update_critic"),
+    "wait": ("timing_s/gen", "pipeline/timing_s/wait_rollout", "pipeline/timing_s/collect"),
+    "weight sync": ("timing_s/update_weights",),
+    "log-probs": ("timing_s/old_log_prob", "timing_s/ref"),
+    "advantage": ("timing_s/reward", "timing_s/adv"),
+    "update": ("timing_s/update_actor", "timing_s/update_critic"),
 }
 
 
@@ -92,8 +92,7 @@ def _check_work(
 
 def _sum_phases(metrics: dict[str, float]) -> dict[str, float]:
     return {
-        name: sum(metrics.get(f"timing_s/{timer}", 0.0) for timer in timers)
-        for name, timers in PHASES.items()
+        name: sum(metrics.get(timer, 0.0) for timer in timers) for name, timers in PHASES.items()
     }
 
 

@@ -82,8 +82,8 @@ def test_what_is_no_reward_costs_its_own_trajectory_only(runs_directory):
         assert metrics["filters/skipped_update"] == 0 and metrics["actor/grad_norm"] > 0
         assert not [name for name, value in metrics.items() if not math.isfinite(value)]
     last = run.metrics[2]
-    assert 0 < last["val-aux/infrastructure/ungraded"] < 32
-    assert last["val-aux/infrastructure/missing"] == 0
+    assert 0 < last["pipeline/validation/ungraded"] < 32
+    assert last["pipeline/validation/missing"] == 0
     assert [name for name in last if name.startswith("val-core/tiny/")]
     assert "validation: first sample without a verdict: " in run.output
     check_clean(run)

@@ -49,6 +49,20 @@ def check_overlong(metrics, step):
     )
 
 
+def check_tokens(found):
+    """verl's rates: of the tokens that train, without padding, and for each token generated."""
+    lengths = found["prompt_length/mean"] + found["response_length/mean"]
+    trained = found["filters/after/trajectories"] * lengths
+    assert found["perf/total_num_tokens"] == pytest.approx(trained)
+    devices = trained / found["timing_s/step"] / found["perf/throughput"]
+    assert devices == pytest.approx(round(devices)) and round(devices) in (1, 2)
+    if "timing_s/gen" in found:
+        side = "filters/before"
+        sampled = found[f"{side}/trajectories"] * found[f"{side}/response_length_mean"]
+        wanted = 1000 * found["timing_s/gen"] / sampled
+        assert found["timing_per_token_ms/gen"] == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize("staleness", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_ours_skips_an_update_of_which_nothing_is_left(tmp_path, staleness):
     filters = f"[infrastructure,{{name: overlong, mode: drop}},{EMPTYING}]"
@@ -63,6 +77,9 @@ def test_ours_skips_an_update_of_which_nothing_is_left(tmp_path, staleness):
     assert metrics[2]["filters/after/trajectories"] == 0 and metrics[2]["timing_s/step"] > 0
     for step in (1, 3, 4):
         check_overlong(metrics, step)
+        check_tokens(metrics[step])
+    # Also if nothing is trained.
+    assert all(("timing_s/gen" in metrics[step]) == (staleness == 0) for step in metrics)
 
 
 @pytest.mark.slow

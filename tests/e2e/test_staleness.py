@@ -4,7 +4,13 @@ nothing left.
 
 import pytest
 
-from tests.helpers.training_run import check_clean, check_schedule, make_staleness_overrides, tail
+from tests.helpers.training_run import (
+    check_clean,
+    check_schedule,
+    check_timers,
+    make_staleness_overrides,
+    tail,
+)
 from verl_pipeline.testing import runs
 
 pytestmark = pytest.mark.timeout(1200)
@@ -18,6 +24,7 @@ def test_one_trainer_one_replica(sync_run, runs_directory):
     )
     assert run.returncode == 0, tail(run)
     check_schedule(run, sync_run)
+    check_timers(run, validated=(4, 8, 9))
     assert any(name.startswith("val-core/") for name in run.metrics[4])
     assert "derived actor_rollout_ref.rollout.checkpoint_engine.backend=gloo" in run.output
     check_clean(run)

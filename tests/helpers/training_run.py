@@ -2,6 +2,7 @@
 
 import glob
 
+from verl_pipeline.metrics import find_metric
 from verl_pipeline.testing import equivalence, runs, seeded_rollout, tiny_run
 from verl_pipeline.trainer import schedule
 
@@ -10,11 +11,18 @@ GLOO = "actor_rollout_ref.rollout.checkpoint_engine.engine_kwargs.gloo"
 
 def check_clean(run: runs.Run) -> None:
     """No process, shared memory or temporary file of the run is left (Ray's own session folder
-    aside).
+    aside), and nothing was logged that no table describes.
     """
+    assert list_unknown_metrics(run) == []
     assert run.survivors == []
     assert run.leftovers == []
     assert glob.glob("/tmp/rl-colocate-zmq-*") == []
+
+
+def list_unknown_metrics(run: runs.Run) -> list[str]:
+    """Logged names that the table of metrics does not have."""
+    logged = {name for step in run.metrics.values() for name in step}
+    return sorted(name for name in logged if find_metric(name) is None)
 
 
 def tail(run: runs.Run) -> str:
@@ -35,7 +43,23 @@ def make_staleness_overrides(directory, *, trainers=1, replicas=1):
     ]
 
 
-def check_schedule(run, sync_run, *, boundaries=()):
+def check_timers(run, *, validated=()):
+    """Timers of a run at staleness 1 that was not resumed, with validations after some steps."""
+    for step, metrics in run.metrics.items():
+        # The batch is ready when the step asks for it: that is no generation.
+        assert not {"timing_s/gen", "timing_per_token_ms/gen"} & metrics.keys()
+        assert metrics["pipeline/timing_s/collect"] > 0
+        assert metrics["pipeline/batch/generating_s"] > 0
+        # A validation drains the pool and sends it the new weights, which the next step need not.
+        sends = step > 1 and step - 1 not in validated
+        assert ("timing_s/update_weights" in metrics) == sends
+        before_validation = [name for name in metrics if "pipeline/timing_s/testing/" in name]
+        assert len(before_validation) == 2 * (step in validated)
+        syncs = metrics.get("pipeline/weight_sync/count", 0)
+        assert syncs == sends + (step in validated)
+
+
+def check_schedule(run, sync_run):
     """Versions as the table says, batches as sync's; after a validation a batch may be sampled with
     newer weights.
     """

@@ -185,9 +185,9 @@ def test_what_failed_in_a_validation_is_counted_once(buffer, validation, capsys)
     trainer = object.__new__(OneOffPipelineTrainer)
     trainer.replay_buffer = buffer
     samples = (["tiny"], ["v0"], {"reward": [1.0]}, [2])
-    assert trainer._val_metrics_update(*samples)["val-aux/infrastructure/missing"] == 1
+    assert trainer._val_metrics_update(*samples)["pipeline/validation/missing"] == 1
     assert "1 trajectories failed; first: Traceback ... planted" in capsys.readouterr().out
-    assert trainer._val_metrics_update(*samples)["val-aux/infrastructure/missing"] == 0
+    assert trainer._val_metrics_update(*samples)["pipeline/validation/missing"] == 0
 
 
 LIMITS = LengthLimits(8, 8, 16, frozenset())

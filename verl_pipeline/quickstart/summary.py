@@ -16,13 +16,14 @@ from rich.table import Table
 
 from verl_pipeline.evaluation.estimators import estimate_difference, estimate_proportion
 
+UPDATE_WEIGHTS = "timing_s/update_weights"
 TRAINER_PHASES = {
-    "wait_rollout": "waiting for the rollout pool",
-    "update_weights": "sending weights",
-    "old_log_prob": "old_log_prob",
-    "ref": "reference model",
-    "adv": "advantage",
-    "update_actor": "update",
+    "pipeline/timing_s/wait_rollout": "waiting for the rollout pool",
+    UPDATE_WEIGHTS: "sending weights",
+    "timing_s/old_log_prob": "old_log_prob",
+    "timing_s/ref": "reference model",
+    "timing_s/adv": "advantage",
+    "timing_s/update_actor": "update",
 }
 
 
@@ -92,7 +93,7 @@ def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
     if not total:
         return table
     spent_s = {
-        label: sum(record.get(f"timing_s/{key}", 0.0) for record in steps)
+        label: sum(record.get(key, 0.0) for record in steps)
         for key, label in TRAINER_PHASES.items()
     }
     spent_s["other"] = total - sum(spent_s.values())
@@ -101,9 +102,9 @@ def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
             table.add_row("trainer", label, f"{seconds:.1f}", f"{seconds / total:.0%}")
     # Batch k+1 is sampled during step k.
     generating_s = sum(
-        metrics[step + 1].get("pipeline/rollout/generating_s", 0.0) for step in inner_steps
+        metrics[step + 1].get("pipeline/batch/generating_s", 0.0) for step in inner_steps
     )
-    syncing_s = spent_s[TRAINER_PHASES["update_weights"]]
+    syncing_s = spent_s[TRAINER_PHASES[UPDATE_WEIGHTS]]
     table.add_section()
     for label, seconds in (
         ("generating", generating_s),

@@ -21,6 +21,7 @@ Invariants:
 import asyncio
 import functools
 import hashlib
+import json
 import logging
 import os
 import pickle
@@ -96,9 +97,10 @@ async def compute_score(
 
     Returns:
         ``score`` and ``acc`` (1.0 if all tests pass), ``verdict``, ``reason``, ``tier``, and
-        seconds: ``queue_s``, ``grading_s``, ``cpu_s``; ``busy``: programs at that moment in this
-        process; ``calibration``: CPU time of a fixed Python loop here, as a multiple of that on the
-        machine on which limits were tried (0 if nothing ran).
+        ``figures``, a JSON object as text (:func:`verl_pipeline.trainer.batch.read_figures` says
+        why): seconds ``queue_s``, ``grading_s`` and ``cpu_s``; ``busy``: programs at that moment in
+        this process; ``calibration``: CPU time of a fixed Python loop here, as a multiple of that
+        on the machine on which limits were tried (0 if nothing ran).
 
     Raises:
         ValueError: ``data_source`` has no reader, the reader cannot read the tests, or there is no
@@ -133,6 +135,13 @@ async def compute_score(
         score = result.passed / result.total
     if result.verdict is Verdict.NO_CODE:
         score -= format_penalty
+    figures = {
+        "queue_s": waiting_s,
+        "grading_s": time.monotonic() - begin - waiting_s,
+        "cpu_s": result.cpu_s,
+        "busy": sandbox.busy_workers,
+        "calibration": sandbox.calibration or 0.0,
+    }
     return {
         "score": score,
         "acc": result.reward or 0.0,
@@ -140,11 +149,7 @@ async def compute_score(
         "verdict": str(result.verdict),
         "reason": result.reason,
         "tier": result.tier or tier,
-        "queue_s": waiting_s,
-        "grading_s": time.monotonic() - begin - waiting_s,
-        "cpu_s": result.cpu_s,
-        "busy": float(sandbox.busy_workers),
-        "calibration": sandbox.calibration or 0.0,
+        "figures": json.dumps(figures),
     }
 
 

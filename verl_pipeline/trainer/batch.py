@@ -6,15 +6,18 @@ Invariants:
 * Nothing here changes a batch: the caller drops rows and zeroes advantages.
 """
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from verl_pipeline.filters import BatchView
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
-from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
-from verl_pipeline.trainer.reward_value import is_reward
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, ConfigError
+from verl_pipeline.trainer.reward_value import is_reward, read_reward
 from verl_pipeline.trainer.schedule import oldest_allowed_version
 
 
@@ -86,6 +89,38 @@ def check_versions(batch: TrajectoryBatch, k: int, expected: int, staleness: int
             )
 
 
+def check_held_version(k: int, oldest: int, staleness: int) -> None:
+    """Compare batch k of a checkpoint, whose oldest version is ``oldest``, with the staleness.
+
+    Raises:
+        ConfigError: it is too old for this staleness.
+    """
+    if oldest < oldest_allowed_version(k, staleness):
+        raise ConfigError(
+            f"{PIPELINE_KEY}.staleness={staleness}: the checkpoint holds batch {k}, sampled with "
+            f"v_{oldest}, too old for this; resume with the staleness that the checkpoint was "
+            "written with"
+        )
+
+
+def compute_sampling_metrics(
+    batch: TrajectoryBatch, k: int, version: int, submitted_at: float | None
+) -> dict[str, float]:
+    """When and with which weights batch k was sampled.
+
+    Args:
+        version: version that sampled it.
+        submitted_at: seconds since the epoch; None if an earlier run submitted it.
+
+    Returns:
+        ``pipeline/staleness`` and, if it is known, ``pipeline/batch/generating_s``.
+    """
+    metrics = {"pipeline/staleness": float(k - 1 - version)}
+    if submitted_at and batch.generated_at:
+        metrics["pipeline/batch/generating_s"] = batch.generated_at - submitted_at
+    return metrics
+
+
 def check_failures(
     k: int, report: SamplingReport, batch: TrajectoryBatch, max_share: float
 ) -> dict[str, float]:
@@ -118,30 +153,62 @@ def check_failures(
     }
 
 
-def compute_reward_metrics(reward_reports: list[dict]) -> dict[str, float]:
+def compute_reward_metrics(reward_reports: Sequence[dict]) -> dict[str, float]:
     """What graders that give their name (``grader``) reported of a batch.
 
     Returns:
         ``reward/<grader>/verdict/<verdict>`` and ``.../tier/<isolation tier>`` (shares of its
-        trajectories). For each number of seconds (``..._s``), ``busy`` (programs at a time) and
-        ``calibration`` (how much slower than the reference a processor was) also ``.../p50`` and
+        trajectories), and for each of its ``figures`` (:func:`read_figures`) ``.../p50`` and
         ``.../p95``.
     """
     metrics: dict[str, float] = {}
-    for grader in sorted(
-        {str(report["grader"]) for report in reward_reports if "grader" in report}
-    ):
-        rows = [report for report in reward_reports if str(report.get("grader")) == grader]
+    for grader, rows in _group_by_grader(reward_reports).items():
         prefix = f"reward/{grader}"
-        for kind in ("verdict", "tier"):
-            for value, count in Counter(str(row[kind]) for row in rows if kind in row).items():
-                metrics[f"{prefix}/{kind}/{value}"] = count / len(rows)
-        for name in dict.fromkeys(name for row in rows for name in row):
-            if name.endswith("_s") or name in ("busy", "calibration"):
-                values = [row[name] for row in rows if is_reward(row.get(name))]
-                if not values:
-                    continue
-                p50, p95 = np.percentile(np.array(values, dtype=float), [50, 95])
-                metrics[f"{prefix}/{name}/p50"] = float(p50)
-                metrics[f"{prefix}/{name}/p95"] = float(p95)
+        metrics |= _compute_shares(rows, "verdict", prefix) | _compute_shares(rows, "tier", prefix)
+        figures = [read_figures(row) for row in rows]
+        for name in dict.fromkeys(name for row in figures for name in row):
+            values = np.array([row[name] for row in figures if name in row])
+            p50, p95 = np.percentile(values, [50, 95])
+            metrics[f"{prefix}/{name}/p50"] = float(p50)
+            metrics[f"{prefix}/{name}/p95"] = float(p95)
     return metrics
+
+
+def compute_verdict_shares(reward_reports: Sequence[dict], prefix: str) -> dict[str, float]:
+    """``<prefix>/<grader>/verdict/<verdict>``, as shares of the trajectories of each grader."""
+    metrics: dict[str, float] = {}
+    for grader, rows in _group_by_grader(reward_reports).items():
+        metrics |= _compute_shares(rows, "verdict", f"{prefix}/{grader}")
+    return metrics
+
+
+def read_figures(report: dict) -> dict[str, float]:
+    """The numbers that a grader reports about its own work.
+
+    They are the JSON object in ``figures``, as text: of every number beside a score verl's
+    validation logs means, deviations and the best and worst of n.
+
+    Returns:
+        The finite numbers by name; empty if ``figures`` is something of the user's own.
+    """
+    text = report.get("figures")
+    try:
+        figures: Any = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        figures = None
+    if not isinstance(figures, dict):
+        return {}
+    return {name: read_reward(value) for name, value in figures.items() if is_reward(value)}
+
+
+def _group_by_grader(reward_reports: Sequence[dict]) -> dict[str, list[dict]]:
+    groups: dict[str, list[dict]] = {}
+    for report in reward_reports:
+        if report.get("grader") is not None:
+            groups.setdefault(str(report["grader"]), []).append(report)
+    return dict(sorted(groups.items()))
+
+
+def _compute_shares(rows: Sequence[dict], kind: str, prefix: str) -> dict[str, float]:
+    counts = Counter(str(row[kind]) for row in rows if row.get(kind) is not None)
+    return {f"{prefix}/{kind}/{value}": count / len(rows) for value, count in counts.items()}

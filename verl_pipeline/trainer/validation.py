@@ -7,6 +7,7 @@ Invariants:
 * A value beside the reward that is not a finite number, where others of its key are numbers, is
   left out of that key's means and counted under its name. verl would turn one NaN into a mean of
   NaN.
+* verl's statistics cover each quantity once: a ``score`` that repeats the reward is left out.
 """
 
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
+from verl_pipeline.trainer.batch import compute_verdict_shares
 from verl_pipeline.trainer.reward_value import is_reward, read_reward
 
-PREFIX = "val-aux/infrastructure"
+PREFIX = "pipeline/validation"
 # verl compares these with each other, whatever they are.
 _ANY_VALUE = ("pred",)
 
@@ -29,8 +31,9 @@ class GradedSamples:
         rows: their positions among all samples.
         values: by key, one value a sample; None where it reports none.
         expected: answers that verl expects, by data source and prompt.
-        metrics: ``val-aux/infrastructure/ungraded`` (samples left out) and, for each key with
-            values left out, ``val-aux/infrastructure/values/<key>``.
+        metrics: ``pipeline/validation/ungraded`` (samples left out); for each key with values left
+            out, ``pipeline/validation/values/<key>``; and of all samples
+            ``pipeline/validation/<grader>/verdict/<verdict>``.
         first_reason: why the first sample was left out, if a grader said so.
     """
 
@@ -59,6 +62,7 @@ def select_graded(
     rows = [row for row in range(len(uids)) if graded[row] and verdicts[row] != INFRASTRUCTURE]
     left_out = sorted(set(range(len(uids))) - set(rows))
     metrics = {f"{PREFIX}/ungraded": float(len(left_out))}
+    metrics |= compute_verdict_shares(_list_reports(values), PREFIX)
     left = dict(expected) if expected is not None else None
     for row in left_out:
         key = (str(data_sources[row]), str(uids[row]))
@@ -69,9 +73,16 @@ def select_graded(
         kept[name], unusable = _clean_column(name, [column[row] for row in rows])
         if unusable:
             metrics[f"{PREFIX}/values/{name}"] = float(unusable)
+    if kept.get("score") == kept["reward"]:
+        del kept["score"]
     reasons = values.get("reason", [])
     first = next((str(reasons[row]) for row in left_out if row < len(reasons)), None)
     return GradedSamples(rows, kept, left, metrics, first)
+
+
+def _list_reports(values: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """The reports of the samples, one dict each."""
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
 def _clean_column(name: str, column: list[Any]) -> tuple[list[Any], int]:

@@ -32,11 +32,13 @@ from verl_pipeline.filters.protocol import Filter
 from verl_pipeline.filters.truncation import LengthLimits, find_end_token_ids
 from verl_pipeline.trainer.batch import TrajectoryBatch
 from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, load_sync_filters
+from verl_pipeline.trainer.step_metrics import correct_token_rates
 from verl_pipeline.trainer.validation import select_graded
 from verl_pipeline.verl_adapter.config_checks import check_mini_batches
 from verl_pipeline.verl_adapter.derived_settings import derive_sync_settings
 from verl_pipeline.verl_adapter.tracking import set_aside_metrics
 from verl_pipeline.verl_adapter.trajectory_store import (
+    count_padding_tokens,
     drop_rows,
     read_trajectories,
     zero_advantages,
@@ -84,6 +86,8 @@ class FilteringTrainer(PPOTrainer):
     filters: list[Filter]
     # Keys of the current batch whose advantage becomes 0.
     _zeroed_keys: frozenset[str] = frozenset()
+    # Response tokens of the current batch, before the filters.
+    _sampled_tokens = 0
 
     def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
         """Trajectories requested, by prompt; a subclass also checks the batch here."""
@@ -109,6 +113,7 @@ class FilteringTrainer(PPOTrainer):
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args, **kwargs) -> KVBatchMeta:
         """verl's first method after the rewards: check and filter the batch before it is padded."""
         trajectories = read_trajectories(batch, self._limits)
+        self._sampled_tokens = int(trajectories.view.response_lengths.sum())
         group_sizes = self.check_batch(trajectories, metrics)
         has_group_baseline = self.config.algorithm.adv_estimator in GROUP_RELATIVE
         filtered = apply_filters(
@@ -162,6 +167,11 @@ class FilteringTrainer(PPOTrainer):
     ) -> None:
         if not metrics["filters/skipped_update"]:
             super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+            correct_token_rates(
+                metrics,
+                sampled_tokens=self._sampled_tokens,
+                padding_tokens=count_padding_tokens(batch),
+            )
             return
         # verl's metrics need fields that only an update computes.
         metrics.update({"training/global_step": global_steps, "training/epoch": epoch})

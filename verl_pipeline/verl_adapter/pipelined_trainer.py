@@ -27,16 +27,18 @@ from verl_pipeline.trainer import schedule
 from verl_pipeline.trainer.batch import (
     TrajectoryBatch,
     check_failures,
+    check_held_version,
     check_versions,
     compute_reward_metrics,
+    compute_sampling_metrics,
 )
 from verl_pipeline.trainer.pipeline_config import (
     PIPELINE_KEY,
     TRAINER_MODE,
-    ConfigError,
     load_pipeline_config,
     make_filters,
 )
+from verl_pipeline.trainer.step_metrics import StepClock, add_weight_sync
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
 from verl_pipeline.verl_adapter import seam_checks
@@ -82,6 +84,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
         # Probes that have not been answered yet, by role.
         self._pending_probes: dict[str, list[ray.ObjectRef]] = {}
         self._metrics: dict[str, Any] = {}
+        self._clock = StepClock()
         # Read by verl's _setup: no rollout replicas on the trainer's devices.
         self._enable_hybrid_replicas = False
         super().__init__(config)
@@ -174,12 +177,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
                 self.replay_buffer.discard_batch(batch)
                 continue
             oldest = min(versions, default=trained_version)
-            if oldest < schedule.oldest_allowed_version(batch, self.settings.staleness):
-                raise ConfigError(
-                    f"{PIPELINE_KEY}.staleness={self.settings.staleness}: the checkpoint holds "
-                    f"batch {batch}, sampled with v_{oldest}, too old for this; resume "
-                    "with the staleness that the checkpoint was written with"
-                )
+            check_held_version(batch, oldest, self.settings.staleness)
             self._sampling_versions[batch] = oldest
         return set(self._sampling_versions)
 
@@ -188,6 +186,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         """Step ``global_steps`` of verl's fit loop."""
         self._metrics = metrics
+        self._clock.restart()
         try:
             schedule.run_step(
                 self,
@@ -203,16 +202,16 @@ class OneOffPipelineTrainer(FilteringTrainer):
         return self._batch
 
     def drain_rollout(self) -> None:
-        with marked_timer("wait_rollout", self._timing, color="red"):
+        with marked_timer("wait_rollout", self._clock.events, color="red"):
             self.replay_buffer.wait_until_sampled()
 
     def send_weights(self, version: int) -> None:
         if self.rollout_pool.version == version:
             return
         abandoned = self.replay_buffer.abandoned
-        with marked_timer("update_weights", self._timing, color="red"):
-            metrics = self.rollout_pool.send_weights(version, abandoned=len(abandoned))
-        self._metrics.update(metrics)
+        with marked_timer("update_weights", self._clock.events, color="red"):
+            sync = self.rollout_pool.send_weights(version, abandoned=len(abandoned))
+        add_weight_sync(self._metrics, sync)
         abandoned.clear()
 
     def submit_batch(self, batch: int) -> None:
@@ -231,12 +230,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
 
     def train_batch(self, batch: int) -> None:
         prompts = self.config.data.train_batch_size
-        self._batch = self._step_once(self._metrics, self._timing, prompts)
-
-    @property
-    def _timing(self) -> dict:
-        """verl's timers of the current step; before the first step nobody reads them."""
-        return getattr(self, "timing_raw", {})
+        self._batch = self._step_once(self._metrics, self.timing_raw, prompts)
 
     # ---- boundaries --------------------------------------------------------------------------
 
@@ -248,11 +242,20 @@ class OneOffPipelineTrainer(FilteringTrainer):
         return None
 
     def on_validate_begin(self) -> None:
-        schedule.prepare_validation(self, self.global_steps)
+        with self._clock.inside("testing"):
+            schedule.prepare_validation(self, self.global_steps)
 
     def _save_checkpoint(self) -> None:
-        schedule.prepare_checkpoint(self)
+        with self._clock.inside("save_checkpoint"):
+            schedule.prepare_checkpoint(self)
         super()._save_checkpoint()
+
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ) -> None:
+        timers, ours = self._clock.split(timing_raw, is_sampled_ahead=self.settings.staleness > 0)
+        metrics.update(ours)
+        super()._compute_metrics(batch, metrics, timers, global_steps, epoch)
 
     # ---- checks of a complete batch ----------------------------------------------------------
 
@@ -260,11 +263,9 @@ class OneOffPipelineTrainer(FilteringTrainer):
         k = self.global_steps
         expected = self._sampling_versions.pop(k)
         check_versions(batch, k, expected, self.settings.staleness)
-        metrics["pipeline/staleness"] = float(k - 1 - expected)
-        metrics.update(compute_reward_metrics(batch.reward_reports))
         submitted_at = self._submission_times.pop(k, None)
-        if submitted_at and batch.generated_at:
-            metrics["pipeline/rollout/generating_s"] = batch.generated_at - submitted_at
+        metrics.update(compute_sampling_metrics(batch, k, expected, submitted_at))
+        metrics.update(compute_reward_metrics(batch.reward_reports))
         report = self.replay_buffer.reports.pop(k)
         max_share = self.settings.max_infrastructure_share
         metrics.update(check_failures(k, report, batch, max_share))

@@ -101,8 +101,8 @@ class RolloutPool:
             abandoned: abandoned trajectories of the drained batches, whose requests may still run.
 
         Returns:
-            ``pipeline/weight_sync/*`` metrics: seconds, aborted requests, and what the engine
-            reports.
+            ``pipeline/weight_sync/*`` metrics: one sync, its seconds, aborted requests, and what
+            the engine reports.
 
         Raises:
             UnexpectedAbort: more requests were aborted than trajectories had been abandoned.
@@ -130,6 +130,7 @@ class RolloutPool:
             )
         self.version = version
         return {
+            "pipeline/weight_sync/count": 1.0,
             "pipeline/weight_sync/seconds": time.perf_counter() - start,
             "pipeline/weight_sync/aborted_requests": float(aborted),
             **{f"pipeline/{key}": value for key, value in (metrics or {}).items()},

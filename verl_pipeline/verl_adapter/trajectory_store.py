@@ -127,6 +127,11 @@ def drop_rows(batch: KVBatchMeta, kept: np.ndarray) -> KVBatchMeta:
     )
 
 
+def count_padding_tokens(batch: KVBatchMeta) -> int:
+    """Tokens of the rows that verl added to fill a mini-batch."""
+    return sum(int(tag["seq_len"]) for tag in batch.tags if tag.get("is_padding", False))
+
+
 def zero_advantages(batch: KVBatchMeta, keys: frozenset[str]) -> None:
     """Set the advantages of the trajectories ``keys`` to 0 (float32, as long as each response)."""
     affected = [key for key in batch.keys if key in keys]

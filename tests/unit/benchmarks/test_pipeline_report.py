@@ -41,16 +41,15 @@ def make_run(
                     "row": row,
                 }
             )
-    timing = {
-        "gen": 0.5,
-        "wait_rollout": 1.5,
-        "update_weights": 1.0,
-        "old_log_prob": 0.25,
-        "adv": 0.25,
-        "update_actor": 6,
-    }
-    metrics = {f"timing_s/{name}": value for name, value in timing.items()} | {
-        "response_length/mean": 2.0
+    metrics = {
+        "timing_s/gen": 0.25,
+        "pipeline/timing_s/collect": 0.25,
+        "pipeline/timing_s/wait_rollout": 1.5,
+        "timing_s/update_weights": 1.0,
+        "timing_s/old_log_prob": 0.25,
+        "timing_s/adv": 0.25,
+        "timing_s/update_actor": 6,
+        "response_length/mean": 2.0,
     }
     return {
         "start": 90.0,

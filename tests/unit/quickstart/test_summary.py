@@ -25,14 +25,14 @@ def test_the_tables_have_sample_counts_and_shares_that_add_up(tmp_path):
     metrics = {
         step: {
             "timing_s/step": 10.0,
-            "timing_s/wait_rollout": 2.0,
+            "pipeline/timing_s/wait_rollout": 2.0,
             "timing_s/update_weights": 1.0,
             "timing_s/update_actor": 6.0,
-            "pipeline/rollout/generating_s": 4.0,
+            "pipeline/batch/generating_s": 4.0,
         }
         for step in (1, 2, 3, 4)
     }
-    metrics[1]["pipeline/rollout/generating_s"] = metrics[2]["pipeline/rollout/generating_s"] = (
+    metrics[1]["pipeline/batch/generating_s"] = metrics[2]["pipeline/batch/generating_s"] = (
         9.0  # sampled during steps 0 and 1
     )
     shown = render(make_pool_table({0: {}, **metrics}))

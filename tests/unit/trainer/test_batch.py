@@ -1,5 +1,7 @@
 """What graders report becomes metrics, and what they could not grade is counted."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -19,8 +21,7 @@ def test_shares_of_verdicts_and_quantiles_of_seconds():
             "grader": "code",
             "verdict": verdict,
             "tier": "rlimits",
-            "grading_s": float(n),
-            "busy": 2.0,
+            "figures": json.dumps({"grading_s": float(n), "busy": 2}),
             "reason": "",
         }
         for n, verdict in enumerate(["accepted", "wrong_answer", "wrong_answer", "infrastructure"])
@@ -43,15 +44,17 @@ def test_rewards_without_a_grader_report_nothing():
 
 def test_values_that_only_some_report_or_that_are_no_numbers_do_no_harm():
     rows = [
-        {"grader": "mine", "verdict": "accepted", "wait_s": 1.0},
-        {"grader": "mine", "verdict": ["odd"], "wait_s": float("nan"), "busy": 2},
-        {"grader": "mine", "wait_s": "soon", "other_s": None},
-        {"grader": 7, "wait_s": 3.0},
+        {"grader": "mine", "verdict": "accepted", "figures": '{"wait_s": 1.0}'},
+        {"grader": "mine", "verdict": ["odd"], "figures": '{"wait_s": NaN, "busy": 2}'},
+        {"grader": "mine", "figures": '{"wait_s": "soon", "other_s": null}'},
+        *({"grader": "mine", "figures": text} for text in ("", "{", "[1]", "3", None, 4, b"{}")),
+        {"grader": 7, "figures": '{"wait_s": 3.0}'},
+        {"grader": None, "figures": '{"wait_s": 5.0}'},
     ]
     found = compute_reward_metrics(rows)
     assert found["reward/mine/wait_s/p50"] == 1.0 and found["reward/mine/busy/p95"] == 2.0
-    assert found["reward/mine/verdict/['odd']"] == 1 / 3 and found["reward/7/wait_s/p50"] == 3.0
-    assert not any("other_s" in name for name in found)
+    assert found["reward/mine/verdict/['odd']"] == 1 / 10 and found["reward/7/wait_s/p50"] == 3.0
+    assert not any("other_s" in name or "None" in name for name in found)
 
 
 def make_batch(verdicts, reasons):
