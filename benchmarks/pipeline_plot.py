@@ -22,7 +22,7 @@ def write_plot(report: dict, path: Path) -> None:
     groups = [
         (workload["name"], make_rows(report, workload["name"])) for workload in report["workloads"]
     ]
-    longest = max(row["mean step"] for _name, mode_rows in groups for row in mode_rows)
+    longest = max(row["step s"] for _name, mode_rows in groups for row in mode_rows)
     scale = width / longest
     shapes: list[str] = []
     y = 30
@@ -41,7 +41,7 @@ def write_plot(report: dict, path: Path) -> None:
                     f' fill="{colour}"/>'
                 )
                 x += length
-            shapes.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{row["mean step"]:.1f} s</text>')
+            shapes.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{row["step s"]:.1f} s</text>')
             line = (
                 f'x1="{left}" y1="{y + bar + 3}" x2="{left + row["sampling"] * scale:.1f}"'
                 f' y2="{y + bar + 3}"'

@@ -51,7 +51,6 @@ def make_rows(report: dict, workload: str) -> list[dict]:
 def _summarize_mode(mode: str, steps: dict[tuple[int, int], dict], ahead: int) -> dict:
     all_steps = list(steps.values())
     spread = summarize_spread([step["seconds"] for step in all_steps])
-    mean = statistics.fmean(step["seconds"] for step in all_steps)
     phases = {
         name: statistics.fmean(step["phases"][name] for step in all_steps)
         for name in all_steps[0]["phases"]
@@ -72,14 +71,13 @@ def _summarize_mode(mode: str, steps: dict[tuple[int, int], dict], ahead: int) -
     ]
     return {
         "mode": mode,
-        "step s": spread["median"],
+        "step s": statistics.fmean(step["seconds"] for step in all_steps),
         "min": spread["min"],
         "max": spread["max"],
         "steps": spread["n"],
         "medians of repeats": "  ".join(f"{value:.1f}" for value in medians),
         "tokens/s": sum(step["tokens"] for step in all_steps)
         / sum(step["seconds"] for step in all_steps),
-        "mean step": mean,
         "stolen": statistics.fmean(step["stolen_s"] for step in all_steps),
         "sampling": sampling,
         "training": training,
@@ -143,7 +141,8 @@ def _compare_steps(
 def make_markdown(report: dict) -> str:
     """Return the tables of ``docs/benchmarks.md``.
 
-    Step times are medians; everything else but the ratios is a mean.
+    Everything but the ratios and the repeats' medians is a mean, so that the phases of a row add up
+    to its step, as in the plot.
     """
     lines: list[str] = []
     for workload in report["workloads"]:

@@ -1,5 +1,8 @@
 """The pipeline benchmark's steps, ratios, tables and plot, on runs computed by hand."""
 
+import json
+import re
+
 import pytest
 from rich.console import Console
 
@@ -10,6 +13,7 @@ from benchmarks.pipeline_plot import write_plot
 from benchmarks.pipeline_report import BASELINE, OURS, make_markdown, make_rows
 from benchmarks.pipeline_steps import WARM_UP_BATCHES, summarize_run
 from benchmarks.workload import TINY_WORKLOADS, WORKLOADS, Workload
+from tests.helpers.repository import ROOT
 
 WORKLOAD = Workload("even", ((2, 2), (2, 2)))
 MODE = TrainerMode(OURS, "module", (), 2, None, batches_ahead=1)
@@ -157,6 +161,22 @@ def test_the_table_has_a_row_per_mode():
     assert lines[-1].startswith(
         f"| {OURS} | 10.0 (10.0 to 10.0) | 2.00 [2.00, 2.00] | 1.00 | 0.8 |"
     )
+
+
+def test_the_plot_shows_what_the_table_says(tmp_path):
+    """Also where mean and median differ; in docs too."""
+    stored = json.loads((ROOT / "benchmarks/results/pipeline.json").read_text())["results"]
+    write_plot(stored, tmp_path / "plot.svg")
+    plot = (tmp_path / "plot.svg").read_text()
+    table = make_markdown(stored)
+    steps = re.findall(r"^\| [^|]+ \| ([\d.]+) \(", table, re.MULTILINE)
+    assert len(steps) > 2 and re.findall(r">([\d.]+) s<", plot) == steps
+    for workload in stored["workloads"]:
+        for row in make_rows(stored, workload["name"]):
+            phases = sum(row[name] for name in ("wait", "weight sync", "training", "other"))
+            assert row["step s"] == pytest.approx(phases)
+    assert table in (ROOT / "docs/benchmarks.md").read_text()
+    assert plot == (ROOT / "docs/pipeline.svg").read_text()
 
 
 def test_results_of_other_code_are_moved_and_those_of_this_code_continued(tmp_path, monkeypatch):
