@@ -1,10 +1,15 @@
 """The results page in a real browser: numbers, samples, and that no model output is executed."""
 
+import io
+import json
+import math
 import os
 import shutil
+from collections import Counter
 from urllib.parse import quote
 
 import pytest
+from PIL import Image
 
 from tests.helpers.made_up_results import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
 from verl_pipeline.evaluation.results_page import write_results_page
@@ -227,3 +232,53 @@ def test_problem_links_work_with_the_browsers_history(opened):
 def test_an_unknown_fragment_is_ignored(opened):
     for fragment in ("#", "#nothing/at-all", "#%", "#humaneval/%E0%A4%A", "#data"):
         assert opened(fragment).locator("section").count() == 2
+
+
+def test_lists_have_no_indices_and_nothing_empty_is_shown(browser, tmp_path):
+    results = write_results(tmp_path)
+    results["engine"] |= {"stop": ["```", "</s>"], "adapters": [], "extra": {"none": None}}
+    results["machine"]["gpus"] = []
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    page = browser.new_page()
+    page.goto(write_results_page(tmp_path).as_uri())
+    facts = page.locator("header dd").all_inner_texts()
+    page.close()
+    assert "kind vllm, tensor_parallel 1, max_model_len 4096, stop [```, </s>]" in facts
+    assert "cpu AMD EPYC 7B13, cores 2, memory_gb 16" in facts
+
+
+def test_no_dot_covers_another_in_the_plot_of_votes(opened):
+    cost = opened().locator(MATHEMATICS).locator("figure", has_text="Score by cost")
+    dots = cost.locator("circle").evaluate_all(
+        "dots => dots.map(dot => ['cx', 'cy', 'r'].map(name => +dot.getAttribute(name)))"
+    )
+    assert len(dots) > 4
+    for index, (x, y, radius) in enumerate(dots):
+        for other_x, other_y, other_radius in dots[:index]:
+            assert math.hypot(x - other_x, y - other_y) >= radius + other_radius
+
+
+def test_a_table_that_goes_on_says_so_on_a_phone(opened):
+    page = opened()
+    page.set_viewport_size({"width": 400, "height": 900})
+    wide = page.locator(".summary .wide")
+    assert wide.evaluate("box => box.scrollWidth > box.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    def read_edges():
+        """The most frequent colours of the first and the last column of pixels."""
+        image = Image.open(io.BytesIO(wide.screenshot())).convert("RGB")
+        columns = (1, image.width - 2)
+        return [
+            Counter(image.getpixel((x, y)) for y in range(image.height)).most_common(1)[0][0]
+            for x in columns
+        ]
+
+    ground = (255, 255, 255)
+    left, right = read_edges()
+    assert left == ground and right != ground
+    wide.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    left, right = read_edges()
+    assert left != ground and right == ground
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert read_edges() == [ground, ground]

@@ -1,10 +1,15 @@
 // Builds the page: header, summary, one section per task.
 
-// Returns settings as text: "n 8, temperature 0.6".
+// Returns settings as text: "n 8, temperature 0.6, stop [a, b]"; what is empty is left out.
 function describeValue(value) {
   if (value == null || typeof value !== "object") return String(value ?? "–");
-  const known = Object.entries(value).filter(([, part]) => part != null);
-  return known.map(([name, part]) => `${name} ${describeValue(part)}`).join(", ");
+  if (Array.isArray(value)) return value.length ? `[${value.map(describeValue).join(", ")}]` : "";
+  return Object.entries(value)
+    .filter(([, part]) => part != null)
+    .map(([name, part]) => [name, describeValue(part)])
+    .filter(([, text]) => text)
+    .map((pair) => pair.join(" "))
+    .join(", ");
 }
 
 function factList(facts) {

@@ -51,6 +51,14 @@ function verticalScale(low, high) {
   return (value) => base - ((value - low) / (high - low)) * (base - CHART.top);
 }
 
+// Returns how far a point of series `index` moves aside: dots at one x must not cover each other.
+function sideStep(series, index, { x }) {
+  const sharing = series.flatMap(({ points }, other) =>
+    points.some((point) => point.x === x) ? [other] : [],
+  );
+  return 10 * (sharing.indexOf(index) - (sharing.length - 1) / 2);
+}
+
 // Draws scores (fractions) against x on a logarithmic axis.
 // series: [{name, points: [{x, value, low, high, name}]}].
 function scoreChart({ label, xLabel, series, band }) {
@@ -92,9 +100,7 @@ function scoreChart({ label, xLabel, series, band }) {
       yFormat: (tick) => +(100 * tick).toFixed(2),
     }),
     series.map(({ points: seriesPoints }, index) => {
-      // Keeps whiskers at one x side by side.
-      const offset = band ? 0 : 5 * (index - (series.length - 1) / 2);
-      const at = (point) => x(point.x) + offset;
+      const at = (point) => x(point.x) + (band ? 0 : sideStep(series, index, point));
       const bounded = seriesPoints.filter((point) => point.low != null);
       const upper = bounded.map((point) => [at(point), point.high]);
       const lower = bounded.map((point) => [at(point), point.low]);

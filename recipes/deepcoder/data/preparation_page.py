@@ -4,11 +4,11 @@ Invariant: all text of data sources and models is escaped; the page loads and ru
 """
 
 import html
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any
 
+HASH_DIGITS = 12
 _CAPTIONS = {
     "ingest": "rows that did not become a record",
     "language": "languages other than Python",
@@ -50,9 +50,8 @@ def render_page(report: Mapping[str, Any]) -> str:
     )
     total = sum(source["left"] for source in report["sources"].values())
     warnings = "".join(f"<li>{_escape_html(text)}</li>" for text in report["warnings"])
-    details = {key: report[key] for key in ("settings", "versions")}
     parts = [
-        f"<h1>Prepared data: {total:,} problems</h1>",
+        f"<h1>Prepared data: {_format_count(total, 'problem')}</h1>",
         f'<div class="warnings"><ul>{warnings}</ul></div>' if warnings else "",
         "<h2>Problems left of each source</h2>",
         _render_summary(report),
@@ -63,19 +62,27 @@ def render_page(report: Mapping[str, Any]) -> str:
         "<h2>Inputs and outputs</h2>",
         _render_files(report),
         "<h2>Settings and versions</h2>",
-        f"<pre>{_escape_html(json.dumps(details, indent=2))}</pre>",
+        _render_details({**report["settings"], "versions": report["versions"]}),
     ]
     return _PAGE.format(style=style, body="\n".join(filter(None, parts)))
 
 
 def _render_summary(report: Mapping[str, Any]) -> str:
-    header = ["source", "rows", *report["stages"], "left", "train", "held out"]
+    sources = report["sources"]
+    stages = [
+        stage
+        for stage in report["stages"]
+        if any(source["stages"][stage]["went"] for source in sources.values())
+    ]
+    header = ["source", "rows", *stages, "left", "train", "held out"]
     rows = []
-    for name, source in report["sources"].items():
-        removed = [_format_removed(source["stages"][stage]["went"]) for stage in report["stages"]]
+    for name, source in sources.items():
+        removed = [_format_removed(source["stages"][stage]["went"]) for stage in stages]
         splits = [f"{source['splits'].get(split, 0):,}" for split in ("train", "heldout")]
         rows.append([name, f"{source['rows']:,}", *removed, f"{source['left']:,}", *splits])
-    return _render_table(header, rows, number_columns=range(1, len(header)))
+    others = [stage for stage in report["stages"] if stage not in stages]
+    note = f"<p>No row was removed by {_escape_html(', '.join(others))}.</p>" if others else ""
+    return _render_table(header, rows, number_columns=range(1, len(header))) + note
 
 
 def _render_stage(stage: str, report: Mapping[str, Any]) -> str:
@@ -89,7 +96,8 @@ def _render_stage(stage: str, report: Mapping[str, Any]) -> str:
     table = _render_table(["source", "reason", "removed", "of"], rows, number_columns=range(2, 4))
     examples = [example for example in report["examples"] if example["stage"] == stage]
     articles = "".join(map(_render_example, examples))
-    details = f"<details><summary>{len(examples)} examples</summary>{articles}</details>"
+    summary = _format_count(len(examples), "example")
+    details = f"<details><summary>{summary}</summary>{articles}</details>"
     heading = f"<h3>{_escape_html(stage)}: {_escape_html(_CAPTIONS[stage])}</h3>"
     return heading + table + (details if examples else "")
 
@@ -115,7 +123,7 @@ def _render_broken_rows(broken: Mapping[str, Any]) -> str:
         return "<p>None.</p>"
     rows = [[row["source"], row["row"], row["why"]] for row in broken["rows"]]
     unlisted = broken["count"] - len(rows)
-    note = f"<p>{unlisted:,} more are in removed.jsonl.</p>" if unlisted else ""
+    note = f"<p>Others in removed.jsonl: {unlisted:,}.</p>" if unlisted else ""
     return _render_table(["source", "file and row", "reason"], rows) + note
 
 
@@ -126,27 +134,59 @@ def _render_files(report: Mapping[str, Any]) -> str:
         for file, digest in source["files"].items()
     ]
     evaluations = [
-        [name, "evaluation", "", loaded["sha256"]] for name, loaded in report["evaluations"].items()
+        [name, "evaluation", _format_count(loaded["problems"], "problem"), loaded["sha256"]]
+        for name, loaded in report["evaluations"].items()
     ]
     outputs = [
-        ["output", f"{file['rows']:,} rows", name, file["sha256"]]
+        ["output", _format_count(file["rows"], "row"), name, file["sha256"]]
         for name, file in report["outputs"].items()
     ]
     header = ["source", "origin", "file", "SHA-256"]
-    return _render_table(header, [*inputs, *evaluations, *outputs])
+    note = "<p>Hashes are shown in part; report.json has them in full.</p>"
+    return _render_table(header, [*inputs, *evaluations, *outputs], hash_columns=[3]) + note
+
+
+def _render_details(details: Mapping[str, Any]) -> str:
+    """Render nested settings as a list of dotted names; those that are not set are left out."""
+    items = "".join(
+        f"<dt>{_escape_html(name)}</dt><dd>{_escape_html(text)}</dd>"
+        for name, text in _list_settings(details)
+    )
+    return f"<dl>{items}</dl>"
+
+
+def _list_settings(details: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in details.items():
+        if isinstance(value, Mapping):
+            yield from _list_settings(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)):
+            yield from [(f"{prefix}{name}", ", ".join(map(str, value)))] if value else []
+        elif value not in (None, ""):
+            yield f"{prefix}{name}", str(value)
 
 
 def _render_table(
-    header: Iterable[str], rows: Iterable[Iterable[str]], number_columns: Iterable[int] = ()
+    header: Iterable[str],
+    rows: Iterable[Iterable[str]],
+    number_columns: Iterable[int] = (),
+    hash_columns: Iterable[int] = (),
 ) -> str:
-    """Render a table; columns of numbers, counted from 0, are aligned to the right."""
-    right_aligned = set(number_columns)
+    """Render a table.
+
+    Args:
+        number_columns: columns, counted from 0, that are aligned to the right.
+        hash_columns: columns that show the first digits only.
+    """
+    right_aligned, hashes = set(number_columns), set(hash_columns)
 
     def render_cells(row: Iterable[str], tag: str) -> str:
         cells = []
         for column, cell in enumerate(row):
             attribute = ' class="number"' if column in right_aligned else ""
-            cells.append(f"<{tag}{attribute}>{_escape_html(cell)}</{tag}>")
+            text = _escape_html(cell)
+            if column in hashes and tag == "td":
+                text = f'<code title="{text}">{_escape_html(cell[:HASH_DIGITS])}</code>'
+            cells.append(f"<{tag}{attribute}>{text}</{tag}>")
         return "".join(cells)
 
     body = "".join(f"<tr>{render_cells(row, 'td')}</tr>" for row in rows)
@@ -154,8 +194,12 @@ def _render_table(
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
+def _format_count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def _format_removed(count: int) -> str:
-    return f"-{count:,}" if count else "0"
+    return f"-{count:,}" if count else "·"
 
 
 def _escape_html(value: Any) -> str:

@@ -4,6 +4,7 @@ import json
 import random
 from html.parser import HTMLParser
 
+from recipes.deepcoder.data.preparation_page import HASH_DIGITS
 from tests.helpers.problem_mixture import WRONG_PROGRAM, make_story, make_taco_row
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'>&amp;<!--"
@@ -54,3 +55,27 @@ def test_the_page_shows_hostile_text_as_text(prepare, tmp_path):
     shown = "".join(page.text)
     assert shown.count(HOSTILE) >= 3  # a question, an id, a broken row
     assert "default-src 'none'" in str(page.tags)
+
+
+def test_the_page_shows_neither_zeros_nor_what_is_not_set_nor_whole_hashes(prepare, tmp_path):
+    question, tests, program = make_story(random.Random(0))
+    rows = [
+        make_taco_row("original", question, tests, [program]),
+        make_taco_row("copy", question, tests, [program]),
+    ]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "taco.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare("sources={taco: {}}", "length.max_tokens=6000", data=tmp_path / "data")
+    text = (tmp_path / "out" / "report.html").read_text()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    shown = "|".join(PageParser(text).text)
+    # One row is a duplicate; the other stages have no column.
+    assert "|source|rows|deduplicate|left|train|held out|taco|2|-1|1|" in shown.replace("\n", "")
+    assert "No row was removed by ingest, language, tests," in shown
+    assert "1 example|" in shown and "1 examples" not in shown
+    assert "1 row|" in shown and "Prepared data: 1 problem|" in shown
+    settings = shown.split("Settings and versions")[1]
+    assert "seed|0|" in settings and "tests.min|5|" in settings
+    assert not any(text in settings for text in ("None", "null", "[", "{", "||"))
+    (digest,) = report["sources"]["taco"]["files"].values()
+    assert digest not in shown and digest[:HASH_DIGITS] in shown and digest in text
