@@ -1,6 +1,7 @@
 """What graders report becomes metrics, and what they could not grade is counted."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from verl_pipeline.trainer.batch import (
     TooManyFailures,
     TrajectoryBatch,
     check_failures,
+    check_held_version,
     compute_reward_metrics,
+    compute_sampling_metrics,
 )
+from verl_pipeline.trainer.pipeline_config import ConfigError
 
 
 def test_shares_of_verdicts_and_quantiles_of_seconds():
@@ -55,6 +59,20 @@ def test_values_that_only_some_report_or_that_are_no_numbers_do_no_harm():
     assert found["reward/mine/wait_s/p50"] == 1.0 and found["reward/mine/busy/p95"] == 2.0
     assert found["reward/mine/verdict/['odd']"] == 1 / 10 and found["reward/7/wait_s/p50"] == 3.0
     assert not any("other_s" in name or "None" in name for name in found)
+
+
+@pytest.mark.parametrize("oldest, staleness", [(0, 1), (1, 0)])
+def test_a_batch_of_a_checkpoint_may_be_too_old_for_the_staleness(oldest, staleness):
+    check_held_version(3, oldest + 1, staleness)
+    with pytest.raises(ConfigError, match=f"holds batch 3, sampled with v_{oldest}, too old"):
+        check_held_version(3, oldest, staleness)
+
+
+def test_a_batch_of_an_earlier_run_has_no_time_of_submission():
+    batch = replace(make_batch(["accepted"], [None]), generated_at=12.5)
+    found = compute_sampling_metrics(batch, 3, 1, submitted_at=10.0)
+    assert found == {"pipeline/staleness": 1.0, "pipeline/batch/generating_s": 2.5}
+    assert compute_sampling_metrics(batch, 3, 2, submitted_at=None) == {"pipeline/staleness": 0.0}
 
 
 def make_batch(verdicts, reasons):
