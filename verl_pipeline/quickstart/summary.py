@@ -7,7 +7,6 @@ Invariants:
 """
 
 import json
-import math
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -85,9 +84,7 @@ def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
     inner_steps = [step for step in sorted(metrics)[:-1] if step > 1]
     steps = [metrics[step] for step in inner_steps]
     total = sum(record["timing_s/step"] for record in steps)
-    table = Table(
-        title=f"time by phase: {len(steps)} steps, median {_compute_median_step_s(steps):.1f} s"
-    )
+    table = Table(title=f"time by phase: {len(steps)} steps in {total:.1f} s")
     for column in ("pool", "phase", "seconds", "share"):
         table.add_column(column, justify="right" if column in ("seconds", "share") else "left")
     if not total:
@@ -113,7 +110,3 @@ def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
     ):
         table.add_row("rollout", label, f"{seconds:.1f}", f"{seconds / total:.0%}")
     return table
-
-
-def _compute_median_step_s(steps: list[dict[str, float]]) -> float:
-    return statistics.median(record["timing_s/step"] for record in steps) if steps else math.nan

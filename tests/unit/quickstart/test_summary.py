@@ -36,7 +36,7 @@ def test_the_tables_have_sample_counts_and_shares_that_add_up(tmp_path):
         9.0  # sampled during steps 0 and 1
     )
     shown = render(make_pool_table({0: {}, **metrics}))
-    assert "2 steps, median 10.0 s" in shown
+    assert "2 steps in 20.0 s" in shown
     for share in ("20%", "10%", "60%", "40%", "50%"):
         assert share in shown
 
