@@ -1,5 +1,6 @@
 """The command ``verl-pipeline``: doctor, grade, eval, eval-compare and eval-watch."""
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -8,45 +9,55 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from verl_pipeline.evaluation import commands
+from verl_pipeline import __version__
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+try:
+    from verl_pipeline.evaluation import commands
+except ImportError as error:  # `doctor` starts all the same, and says what is missing
+    _import_error: ImportError | None = error
+else:
+    _import_error = None
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from verl_pipeline.machine import read_package_versions
+
+        versions = {"verl-pipeline": __version__} | read_package_versions()
+        typer.echo("\n".join(f"{package} {version}" for package, version in versions.items()))
+        raise typer.Exit()
 
 
 @app.callback()
-def _describe_app() -> None:
+def _describe_app(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show versions and exit."
+        ),
+    ] = False,
+) -> None:
     """One-off pipelined RL post-training on stock verl."""
 
 
 @app.command()
 def doctor(
-    cpu: bool = typer.Option(
-        False, "--cpu", help="Check for a run on CPUs (as with +verl_pipeline=cpu)."
-    ),
+    cpu: Annotated[
+        bool, typer.Option("--cpu", help="Check for a run on CPUs (as with +verl_pipeline=cpu).")
+    ] = False,
+    url: Annotated[
+        str | None, typer.Option(help="Also try the SandboxFusion server at this URL.")
+    ] = None,
 ) -> None:
-    """Check versions, platform, devices and verl's view of our extensions.
+    """Check versions, verl's view of the plugin, devices and the sandbox.
 
-    Exit code 1: something is missing; the table shows the fix.
+    Exit code 1: something is missing; the report says what to do.
     """
-    if cpu:
-        from verl_pipeline.plugin import register
-        from verl_pipeline.verl_adapter.cpu.environment import set_environment
+    from verl_pipeline.doctor import list_checks, report_findings
 
-        set_environment()
-        register()
-    from verl_pipeline.doctor import examine_installation
-
-    findings = examine_installation()
-    table = Table("", "topic", "found", "fix", show_lines=False)
-    for finding in findings:
-        table.add_row(
-            "[green]ok[/]" if finding.ok else "[red]NO[/]",
-            finding.topic,
-            finding.detail,
-            finding.fix,
-        )
-    Console().print(table)
-    if not all(finding.ok for finding in findings):
+    if report_findings(Console(), list_checks(cpu, url)):
         raise typer.Exit(1)
 
 
@@ -135,13 +146,16 @@ def grade(
         raise typer.Exit(1)
 
 
-app.command("eval")(commands.run_eval)
-app.command("eval-compare")(commands.run_compare)
-app.command("eval-watch")(commands.run_watch)
+if _import_error is None:
+    app.command("eval")(commands.run_eval)
+    app.command("eval-compare")(commands.run_compare)
+    app.command("eval-watch")(commands.run_watch)
 
 
 def main() -> None:
     """Entry point of the console script."""
+    if _import_error is not None and sys.argv[1:2] not in (["doctor"], ["--version"]):
+        sys.exit(f"error: {_import_error}; verl-pipeline doctor says what is missing")
     app()
 
 

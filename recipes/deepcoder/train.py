@@ -48,7 +48,12 @@ def main(
         list[str] | None,
         typer.Argument(help="Settings of verl for every stage; also reproduce=released."),
     ] = None,
-    stages: Annotated[Path, typer.Option(help="File of runs and their stages.")] = STAGES_FILE,
+    stages: Annotated[
+        Path,
+        typer.Option(
+            help="File of runs and their stages.", show_default="recipes/deepcoder/stages.yaml"
+        ),
+    ] = STAGES_FILE,
     hardware: Annotated[str, typer.Option(help="32xH100, 8xA100, cpu, or a file.")] = "cpu",
     run: Annotated[
         str | None, typer.Option(help="Run of the stages file; by default the hardware's.")

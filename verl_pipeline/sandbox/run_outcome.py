@@ -81,4 +81,13 @@ class RunOutcome:
 
 
 class SandboxError(RuntimeError):
-    """The sandbox failed; this says nothing about the program."""
+    """The sandbox failed; this says nothing about the program.
+
+    Attributes:
+        problem: what failed.
+        fix: what to do about it; may be empty.
+    """
+
+    def __init__(self, problem: str, fix: str = ""):
+        super().__init__(f"{problem}; {fix}" if fix else problem)
+        self.problem, self.fix = problem, fix

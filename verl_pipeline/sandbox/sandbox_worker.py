@@ -28,6 +28,7 @@ from verl_pipeline.sandbox.cgroup import WorkerCgroups
 from verl_pipeline.sandbox.launch_command import MAX_PROCESSES, Tier, build_launch_command
 from verl_pipeline.sandbox.program_run import SandboxedProgram
 from verl_pipeline.sandbox.run_outcome import SandboxError
+from verl_pipeline.sandbox.start_failures import explain_start_failure
 
 logger = logging.getLogger(__name__)
 
@@ -50,23 +51,64 @@ class SandboxWorker:
     """A warm interpreter in its jail; must not be used by two threads at once.
 
     Raises:
-        SandboxError: it does not start; the message has the end of its output.
+        SandboxError: it does not start; the message says why, and what to do
+            (:mod:`.start_failures`).
     """
 
     def __init__(self, tier: Tier = "namespaces"):
         self.tier = tier
         self._has_failed = False
-        self._scratch = (
-            tempfile.TemporaryDirectory(prefix="verl_pipeline_scratch_", ignore_cleanup_errors=True)
-            if tier == "rlimits"
-            else None
-        )
+        # Programs loaded now: one, or one and the tests that call it.
+        self.loaded_programs = 0
+        self._idle_supervisors: list[socket.socket] = []
+        self._jail_processes: list[psutil.Process] = []
+        with contextlib.ExitStack() as undo:
+            try:
+                self._start_process(undo)
+                self.description = self.receive_answer(self._channel, START_TIMEOUT_S, "start")
+                self._jail_processes = psutil.Process(self.pid).children(recursive=True)
+            except (SandboxError, OSError, psutil.NoSuchProcess) as error:
+                if isinstance(error, SandboxError) and error.fix:
+                    raise
+                raise explain_start_failure(tier, str(error)) from error
+            undo.pop_all()
+        if self.description["missing"]:
+            logger.warning(
+                "not installed, so programs that import it fail: %s",
+                ", ".join(self.description["missing"]),
+            )
+
+    def _start_process(self, undo: contextlib.ExitStack) -> None:
+        """Start the interpreter; ``undo`` then ends it, or removes what there is before it starts.
+
+        Raises:
+            SandboxError: bubblewrap or a folder for temporary files is missing, or ``rlimits`` was
+                chosen by root.
+            OSError: the command cannot be executed.
+        """
+        try:
+            tempfile.gettempdir()
+        except FileNotFoundError as error:
+            raise SandboxError(
+                f"no folder for temporary files is writable: {error.strerror}",
+                "set TMPDIR to a writable folder, or make /tmp writable (Docker: --tmpfs /tmp; "
+                "Kubernetes: an emptyDir at /tmp)",
+            ) from error
+        self._scratch = None
+        if self.tier == "rlimits":
+            self._scratch = tempfile.TemporaryDirectory(
+                prefix="verl_pipeline_scratch_", ignore_cleanup_errors=True
+            )
+            undo.callback(self._scratch.cleanup)
+        launch = build_launch_command(self.tier, self._scratch.name if self._scratch else None)
+        self._log = undo.enter_context(tempfile.TemporaryFile())
         # Two jails: one for the program, one for the tests that call it.
         self.cgroups = WorkerCgroups(2 * MAX_PROCESSES + JAIL_TASKS)
-        self._log = tempfile.TemporaryFile()
+        undo.callback(self.cgroups.remove_groups)
         our_end, jail_end = channels.make_socket_pair()
+        self._channel = our_end
+        undo.callback(our_end.close)
         with jail_end:
-            launch = build_launch_command(tier, self._scratch.name if self._scratch else None)
             arguments = [str(jail_end.fileno()), json.dumps(launch.settings)]
             self._process = subprocess.Popen(
                 self.cgroups.wrap_command([*launch.command, *arguments]),
@@ -78,25 +120,7 @@ class SandboxWorker:
                 start_new_session=True,
                 cwd="/",
             )
-        self._channel = our_end
-        # Programs loaded now: one, or one and the tests that call it.
-        self.loaded_programs = 0
-        self._idle_supervisors: list[socket.socket] = []
-        self._jail_processes: list[psutil.Process] = []
-        try:
-            self.description = self.receive_answer(our_end, START_TIMEOUT_S, "start")
-            self._jail_processes = psutil.Process(self._process.pid).children(recursive=True)
-            if self.description["missing"]:
-                logger.warning(
-                    "not installed, so programs that import it fail: %s",
-                    ", ".join(self.description["missing"]),
-                )
-        except psutil.NoSuchProcess as error:
-            self.close()
-            raise SandboxError(f"the sandbox's worker ended at its start: {error}") from error
-        except SandboxError:
-            self.close()
-            raise
+        undo.callback(self.close)
 
     @property
     def is_broken(self) -> bool:

@@ -27,6 +27,7 @@ from verl_pipeline.verl_adapter import machine_checks
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
 from verl_pipeline.verl_adapter.reward_settings import check_sandbox_is_used, derive_sandbox
+from verl_pipeline.verl_adapter.sandbox_check import check_sandbox
 
 ACTOR = "actor_rollout_ref.actor"
 SAMPLER = "trainer.v1.sampler"
@@ -60,6 +61,8 @@ def check_run(config: DictConfig, skip: Collection[str] = ()) -> None:
         if OmegaConf.select(config, f"{SAMPLER}.custom_sampler.name") == FILTERING_REPLAY_BUFFER:
             load_drop_only_filters(mode, OmegaConf.select(config, f"{SAMPLER}.sampler_kwargs"))
             check_mini_batches(config)
+    if mode != TRAINER_MODE and "sandbox" not in skip:
+        check_sandbox(config)
     try:
         validate_config(
             config,
@@ -74,7 +77,8 @@ def check_pipelined_config(config: DictConfig, skip: Collection[str] = ()) -> No
     """Check everything about a pipelined run that can be seen without Ray.
 
     Args:
-        skip: those of ``files``, ``lengths`` and ``device`` that live on another machine.
+        skip: those of ``files``, ``lengths``, ``device`` and ``sandbox`` that live on another
+            machine.
 
     Raises:
         ConfigError: the first setting that cannot work.
@@ -83,6 +87,7 @@ def check_pipelined_config(config: DictConfig, skip: Collection[str] = ()) -> No
         "files": machine_checks.check_files,
         "lengths": machine_checks.check_lengths,
         "device": machine_checks.check_device,
+        "sandbox": check_sandbox,
     }
     for check in (
         check_moved_paths,

@@ -7,9 +7,9 @@ Invariant: every problem comes with its fix.
 """
 
 import os
-from dataclasses import dataclass
 from importlib import metadata
 
+from verl_pipeline.findings import Finding, State
 from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
 from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
 
@@ -18,16 +18,6 @@ PLUGIN_MODULE = "verl_pipeline.plugin"
 
 class NotActive(RuntimeError):
     """Some part of this plugin is not in place in this process."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was examined."""
-
-    topic: str
-    ok: bool
-    detail: str
-    fix: str = ""
 
 
 def require_active() -> None:
@@ -51,18 +41,18 @@ def examine_entry_point() -> Finding:
     ours = [entry for entry in entries if entry.value == PLUGIN_MODULE]
     if not ours:
         fix = "install the package: pip install -e . (or its wheel)"
-        return Finding(topic, False, "not registered", fix)
+        return Finding(topic, State.MISSING, "not registered", fix)
     name = ours[0].name
     if policy.strip().lower() != "auto" and name not in policy:
         fix = f"unset VERL_USE_EXTERNAL_PLUGINS or add {name} to it"
         detail = f"switched off by VERL_USE_EXTERNAL_PLUGINS={policy}"
-        return Finding(topic, False, detail, fix)
+        return Finding(topic, State.MISSING, detail, fix)
     try:
         ours[0].load()
     except Exception as error:  # verl hides it; this is where it is shown
         detail = f"fails to load: {type(error).__name__}: {error}"
-        return Finding(topic, False, detail, "see the error")
-    return Finding(topic, True, f"{name} = {ours[0].value}")
+        return Finding(topic, State.MISSING, detail, "see the error")
+    return Finding(topic, State.OK, f"{name} = {ours[0].value}")
 
 
 def examine_seams() -> list[Finding]:
@@ -100,7 +90,10 @@ def examine_seams() -> list[Finding]:
         "start the run with verl_pipeline.main or verl.trainer.main_ppo in an environment where "
         "the plugin loads"
     )
-    return [Finding(name, ok, detail, "" if ok else fix) for name, ok, detail in seams]
+    return [
+        Finding(name, State.OK, detail) if ok else Finding(name, State.MISSING, detail, fix)
+        for name, ok, detail in seams
+    ]
 
 
 def find_device_name() -> str:

@@ -140,6 +140,7 @@ def _find_skipped_checks(config: DictConfig) -> dict[str, str]:
     notes = {}
     if config.trainer.device == "cuda" and not torch.cuda.is_available():
         notes["device"] = "trainer.device=cuda: this machine has no CUDA device"
+        notes["sandbox"] = "the sandbox of the code reward: the run will use another machine's"
     missing = [
         path for split in SPLITS for path in list_data_files(config, split) if not path.exists()
     ]

@@ -34,7 +34,7 @@ def worker():
 
 
 def test_socket_buffers_count_and_the_limit_follows_the_problem(worker):
-    folder = worker.cgroups._folders["memory"]
+    folder = worker.cgroups.folders["memory"]
     before = int((folder / "memory.usage_in_bytes").read_text())
     with worker.load_program(FILLS_SOCKET_BUFFERS) as program:
         assert program.run(b"", RunLimits(cpu_s=2.0, memory_bytes=256 << 20)).stdout == b"full\n"
@@ -45,13 +45,13 @@ def test_socket_buffers_count_and_the_limit_follows_the_problem(worker):
 
 
 def test_groups_of_a_killed_judge_are_removed(worker):
-    parent = worker.cgroups._folders["memory"].parent
+    parent = worker.cgroups.folders["memory"].parent
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     stale = parent / f"verl_pipeline_{ended.pid}_0"
     stale.mkdir()
     cgroup.WorkerCgroups(10).remove_groups()
-    assert not stale.exists() and worker.cgroups._folders["memory"].exists()
+    assert not stale.exists() and worker.cgroups.folders["memory"].exists()
 
 
 def test_programs_run_without_control_groups(monkeypatch):
@@ -61,4 +61,4 @@ def test_programs_run_without_control_groups(monkeypatch):
         sandbox.lend_worker() as started,
         started.load_program("print(1)") as program,
     ):
-        assert started.cgroups._folders == {} and program.run(b"", RunLimits()).stdout == b"1\n"
+        assert started.cgroups.folders == {} and program.run(b"", RunLimits()).stdout == b"1\n"

@@ -5,6 +5,7 @@ import pytest
 
 from verl_pipeline import plugin
 from verl_pipeline.filters import BatchView
+from verl_pipeline.findings import Finding, State
 from verl_pipeline.trainer.batch import (
     StalenessViolation,
     TrajectoryBatch,
@@ -12,7 +13,7 @@ from verl_pipeline.trainer.batch import (
 )
 from verl_pipeline.verl_adapter import seam_checks
 from verl_pipeline.verl_adapter.filtering_trainer import GROUP_RELATIVE
-from verl_pipeline.verl_adapter.seam_checks import Finding, NotActive, require_active
+from verl_pipeline.verl_adapter.seam_checks import NotActive, require_active
 
 
 def test_importable_from_the_package_and_registered_with_verl():
@@ -33,7 +34,7 @@ def test_registration_twice_changes_nothing():
 
 
 def test_a_missing_part_is_named_and_training_refused(monkeypatch):
-    seam = Finding("platform", False, "verl uses something else", "start the run with verl")
+    seam = Finding("platform", State.MISSING, "verl uses something else", "start the run with verl")
     monkeypatch.setattr(seam_checks, "examine_seams", lambda: [seam])
     with pytest.raises(NotActive, match=r"platform: verl uses something else\. start the run with"):
         require_active()
