@@ -37,7 +37,7 @@ class Machine:
         user: id of the user who runs the command; 0: root.
         dropped: capabilities that root lacks.
         only_root: the command runs in a user namespace that has no user but root.
-        marks: files that say in which container this is.
+        marks: files in ``/`` or ``/run`` that say in which container this is.
         variables: of the environment; one with the value None is removed.
         hidden: folders that are empty; everybody may write to them.
         masked_proc: parts of ``/proc`` are covered.
@@ -80,6 +80,8 @@ class Machine:
         for entry in sorted(Path("/").iterdir()):
             if entry.is_symlink():
                 options += ["--symlink", os.readlink(entry), str(entry)]
+            elif entry == Path("/run"):  # marks lie there, and must not be made on this machine
+                options += ["--tmpfs", "/run"]
             elif entry.is_dir():
                 options += ["--dev-bind", str(entry), str(entry)]
         for mark in self.marks:

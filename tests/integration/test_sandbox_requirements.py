@@ -22,7 +22,7 @@ pytestmark = [
 PACKAGES = Path(sysconfig.get_path("purelib")).resolve()
 DOCKER = Machine(marks=("/.dockerenv",), masked_proc=True, refused=DOCKER_PROFILE)
 NO_MARKS = {"KUBERNETES_SERVICE_HOST": None, "SLURM_JOB_ID": None, "APPTAINER_NAME": None}
-WRITABLE = ("/tmp", "/var", "/mnt", "/run", "/home", "/opt", "/srv", "/work", "/usr")
+WRITABLE = ("/tmp", "/var", "/mnt", "/home", "/opt", "/srv", "/work", "/usr")
 READ_ONLY = tuple(folder for folder in WRITABLE if Path(folder).is_dir())
 SANDBOX_CHECKS = """
 import sys
@@ -204,6 +204,18 @@ def test_an_ordinary_user_lacks_nothing():
     assert {findings[f"sandbox: tier {tier}"][0] for tier in ("namespaces", "rlimits")} == {"ok"}
 
 
+@pytest.mark.timeout(900)
+def test_the_whole_command_reports_what_a_container_refuses():
+    command = [sys.executable, "-m", "verl_pipeline.cli", "doctor", "--cpu"]
+    done = replace(DOCKER, hidden=("/tmp",), variables={"COLUMNS": "80"}).run(*command)
+    findings = read_findings(done.stdout)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    missing = [topic for topic, (state, _text) in findings.items() if state == "NO"]
+    assert missing == ["sandbox: tier namespaces"]
+    assert {"versions", "import verl", "contract with verl", "devices"} <= findings.keys()
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "reward",
     [
