@@ -1,7 +1,8 @@
 """``python -m verl_pipeline.main <verl overrides>``: verl's entry point with pipelining chosen.
 
 Invariants:
-* A setting that cannot work ends the command with one line and exit code 2, before Ray starts.
+* A setting that cannot work ends the command with one line and exit code 2, before Ray starts; one
+  that only Ray's cluster or the data set can refuse, before a model is loaded.
 * However the run ends (success, error, Ctrl-C, SIGTERM), every process it started has ended when
   this one does, and the last checkpoint is intact. Waiting for processes to end takes at most
   :data:`SHUTDOWN_S` seconds.
@@ -28,6 +29,7 @@ from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter.leftovers import ENGINE_TITLE, WEIGHT_SOCKETS
 
 SHUTDOWN_S = 25.0
+EXIT_NOT_STARTED = 1
 EXIT_BAD_CONFIG = 2
 EXIT_INTERRUPTED = 130
 
@@ -112,6 +114,7 @@ def main(config: DictConfig) -> None:
     """Check, train, clean up."""
     # verl takes seconds to import: a wrong override on the command line fails before that.
     from verl_pipeline.verl_adapter.config_checks import check_run
+    from verl_pipeline.verl_adapter.ray_cluster import NotStarted
     from verl_pipeline.verl_adapter.run_entry import choose_device, run_training
 
     choose_device(config)
@@ -124,6 +127,9 @@ def main(config: DictConfig) -> None:
     try:
         # ray.init installs a SIGTERM handler that would end this process without a clean-up.
         run_training(config, on_start=_handle_signals)
+    except (ConfigError, NotStarted) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_CONFIG if isinstance(error, ConfigError) else EXIT_NOT_STARTED)
     except KeyboardInterrupt:
         print(
             "interrupted: shutting down; the last checkpoint is intact, and the same command "

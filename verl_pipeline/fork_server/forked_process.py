@@ -67,6 +67,8 @@ def become_process(request: dict[str, Any]) -> None:
     _is_fork = True
     if request["session"]:
         os.setsid()
+    elif request["group"]:
+        os.setpgid(0, 0)  # Ray kills the group of a worker that has ended
     replace_environment(set_by_imports | request["environment"])
     os.chdir(request["folder"])
     os.umask(request["umask"])

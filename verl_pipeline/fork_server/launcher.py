@@ -35,6 +35,7 @@ def describe_process(arguments: list[str], environment: dict[str, str]) -> dict:
         "environment": environment,
         "folder": os.getcwd(),
         "session": os.getsid(0) == os.getpid(),
+        "group": os.getpgrp() == os.getpid(),
         "end_signal": int(signal.SIGKILL),
         "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
         "ignored": ignored,

@@ -43,6 +43,8 @@ class DerivedSetting:
 class Deadlines:
     """Longest waits, in seconds; each ends in an error that names who was awaited."""
 
+    # Slots of Ray that others hold, and each process or placement group that Ray has not started.
+    cluster_s: float = 600.0
     # The rollout servers, from the moment the trainer's own engines are ready.
     start_s: float = 3600.0
     # One batch, from the moment the trainer starts to wait for it.

@@ -36,6 +36,7 @@ from verl_pipeline.trainer.step_metrics import correct_token_rates
 from verl_pipeline.trainer.validation import select_graded
 from verl_pipeline.verl_adapter.config_checks import check_mini_batches
 from verl_pipeline.verl_adapter.derived_settings import derive_sync_settings
+from verl_pipeline.verl_adapter.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.tracking import set_aside_metrics
 from verl_pipeline.verl_adapter.trajectory_store import (
     count_padding_tokens,
@@ -189,6 +190,7 @@ class FilteredSyncTrainer(FilteringTrainer, PPOTrainerSync):
     def __init__(self, config: DictConfig):
         self.filters = load_sync_filters(config)
         check_mini_batches(config)
+        check_cluster(config)
         for setting in derive_sync_settings(config):
             print(f"[{FILTERED_SYNC_MODE}] derived {setting}", flush=True)
         # verl compares its mode's name wherever sync differs from the asynchronous modes.

@@ -16,30 +16,6 @@ from verl_pipeline.verl_adapter.data_files import DataFileError, check_data_file
 ACTOR = "actor_rollout_ref.actor"
 
 
-def check_cluster(config: DictConfig) -> None:
-    """Compare the pools with what Ray has; call after ``ray.init``.
-
-    Raises:
-        ConfigError: Ray has too few devices.
-    """
-    import ray
-    from verl.utils.device import get_resource_name
-
-    resource = get_resource_name()
-    have = int(ray.cluster_resources().get(resource, 0))
-    rollout = config.actor_rollout_ref.rollout
-    trainers = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    samplers = rollout.nnodes * rollout.n_gpus_per_node
-    if trainers + samplers > have:
-        on_cpu = config.trainer.device == "cpu"
-        hint = " (on CPUs: ray_kwargs.ray_init.num_gpus are logical slots)" if on_cpu else ""
-        raise ConfigError(
-            f"trainer.nnodes x n_gpus_per_node + {ROLLOUT}.nnodes x n_gpus_per_node={trainers} + "
-            f"{samplers}: Ray has {have} {resource}; make a pool smaller or start Ray with more"
-            + hint
-        )
-
-
 def find_local_path(value: str) -> Path | None:
     """``value`` as a path; None if it may name a model of the hub, as "Qwen/Qwen2.5-7B" does."""
     text = value.removeprefix("file://")

@@ -46,7 +46,7 @@ from verl_pipeline.verl_adapter.config_checks import check_dataset, check_pipeli
 from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_correction
 from verl_pipeline.verl_adapter.filtering_trainer import FilteringTrainer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
-from verl_pipeline.verl_adapter.machine_checks import check_cluster
+from verl_pipeline.verl_adapter.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, probe_actors
 from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.trajectory_store import put_prompts

@@ -1,16 +1,28 @@
-"""verl's entry point ``run_ppo``, with a task runner that keeps running after verl drops its
-reference.
+"""verl's entry point ``run_ppo``, with a start that is checked, watched and short on the console.
 
-Invariant: Ray does not kill the engines before :mod:`verl_pipeline.main` has ended them in order.
+Invariants:
+* Ray does not kill the engines before :mod:`verl_pipeline.main` has ended them in order.
+* No process is started on a cluster that cannot hold the run (:mod:`.ray_cluster`).
+* The configuration of each start stays on disk; no start replaces that of an earlier one.
 """
 
+import io
 from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from omegaconf import DictConfig
+import ray
+from omegaconf import DictConfig, OmegaConf
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.utils.device import auto_set_device
+
+from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
+from verl_pipeline.verl_adapter.ray_cluster import StartWatch, await_slots
+
+# verl's class is a Ray actor class already; this is the plain class inside it.
+_TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
 
 
 def choose_device(config: DictConfig) -> None:
@@ -23,34 +35,101 @@ def run_training(config: DictConfig, on_start: Callable[[], None]) -> None:
 
     Args:
         on_start: called right after ``ray.init``, whose signal handlers it may replace.
+
+    Raises:
+        ConfigError: a setting that only Ray's cluster or the data set can refuse.
+        NotStarted: Ray did not start a process of the run in time.
     """
-    KeptTaskRunner.on_start = staticmethod(on_start)
-    run_ppo(config, task_runner_class=KeptTaskRunner)
+    try:
+        run_ppo(config, task_runner_class=WatchedStart(config, on_start))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ConfigError):
+            raise ConfigError(str(error.cause)) from None
+        raise
 
 
-class KeptTaskRunner:
-    """verl's task runner, kept alive after it has run.
+def write_configuration(config: DictConfig) -> Path:
+    """Write the resolved configuration to ``trainer.default_local_dir`` under the next free number.
 
-    verl forgets the actor once it has run; Ray then kills the actors below it, engines included,
-    and vLLM's shared memory stays behind.
+    Raises:
+        ConfigError: the folder cannot be written to.
+    """
+    folder = Path(config.trainer.default_local_dir)
+    text = OmegaConf.to_yaml(config, resolve=True)
+    number = 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = folder / f"configuration-{number}.yaml"
+            try:
+                with open(path, "x") as file:
+                    file.write(text)
+                return path
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise ConfigError(
+            f"trainer.default_local_dir={folder}: cannot be written to ({error}); name a folder "
+            "for checkpoints that can"
+        ) from error
+
+
+class TaskRunner(_TaskRunner):  # type: ignore[valid-type,misc]
+    """verl's task runner, without the configuration on the console.
+
+    verl prints all of it before it sets ``self.config``, and nothing else until then.
     """
 
-    on_start: ClassVar[Callable[[], None]]
+    def run(self, config: DictConfig) -> None:
+        """verl's run."""
+        with ExitStack() as self._muted:
+            self._muted.enter_context(redirect_stdout(io.StringIO()))
+            super().run(config)
+
+    @property
+    def config(self) -> DictConfig | None:
+        """What the run was started with."""
+        return self._config
+
+    @config.setter
+    def config(self, config: DictConfig | None) -> None:
+        self._config = config
+        if config is not None:
+            self._muted.close()
+
+
+class WatchedStart:
+    """Stands for the class of the task runner in ``run_ppo``, which makes one right after
+    ``ray.init`` and waits for its ``run``.
+    """
+
+    # verl forgets the actor once it has run; Ray would then kill the actors below it, engines
+    # included, and vLLM's shared memory would stay behind.
     kept_runners: ClassVar[list[Any]] = []
 
-    @classmethod
-    def remote(cls, *args, **kwargs):
-        return cls._keep_runner(TaskRunnerV1.remote(*args, **kwargs))
+    def __init__(self, config: DictConfig, on_start: Callable[[], None]):
+        self._config, self._on_start = config, on_start
+        self._seconds = load_pipeline_config(config).deadlines.cluster_s
+        self._options: dict[str, Any] = {}
 
-    @classmethod
-    def options(cls, *args, **kwargs):
-        actor_class = TaskRunnerV1.options(*args, **kwargs)
-        return SimpleNamespace(
-            remote=lambda *args, **kwargs: cls._keep_runner(actor_class.remote(*args, **kwargs))
-        )
+    def options(self, **options) -> "WatchedStart":
+        """Options of the actor."""
+        self._options = options
+        return self
 
-    @classmethod
-    def _keep_runner(cls, runner):
-        cls.on_start()
-        cls.kept_runners.append(runner)
-        return runner
+    def remote(self) -> Any:
+        """Check and await the cluster, and start the task runner."""
+        self._on_start()
+        await_slots(self._config, self._seconds)
+        print(f"[start] configuration: {write_configuration(self._config)}", flush=True)
+        # Named as verl's: it is the prefix of all lines that the run prints.
+        runner = ray.remote(TaskRunner).options(**self._options).remote()
+        self.kept_runners.append(runner)
+        watch = StartWatch(self._seconds)
+
+        def run(config: DictConfig) -> ray.ObjectRef:
+            result = runner.run.remote(config)
+            watch.wait(result)
+            return result
+
+        return SimpleNamespace(run=SimpleNamespace(remote=run))

@@ -40,7 +40,7 @@ class TrainingProcess:
 
     Args:
         overrides: overrides of ``verl_pipeline.main``.
-        folder: folder of log, metrics and hydra's files. The working directory stays the caller's.
+        folder: folder of log and metrics. The working directory stays the caller's.
         tensorboard: folder of TensorBoard's events.
         lock: an open lock file. The training inherits it, so the lock lasts as long as the
             training.
@@ -60,7 +60,7 @@ class TrainingProcess:
         with NamedFile(self.log, "w") as file:
             # In a session of its own: Ctrl-C must reach the runner only, which then stops it.
             self._process = start_process(
-                [*PROGRAM, *overrides, *logger_overrides, f"hydra.run.dir={folder}"],
+                [*PROGRAM, *overrides, *logger_overrides],
                 environment=dict(os.environ),
                 folder=Path.cwd(),
                 output=file.fileno(),

@@ -29,7 +29,7 @@ print(json.dumps({{
     "processors": sorted(os.sched_getaffinity(0)), "main": sys.modules["__main__"].__name__,
     "files": resource.getrlimit(resource.RLIMIT_NOFILE),
     "oom": open("/proc/self/oom_score_adj").read(), "input": sys.stdin.read(),
-    "leader": os.getsid(0) == os.getpid(),
+    "leads": (os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid()),
 }}), flush=True)
 print({MARK!r} in sys.modules, file=sys.stderr, flush=True)
 """
@@ -52,8 +52,8 @@ def ignore_and_block():
 
 
 @pytest.mark.parametrize("kind", ["script", "-c", "-m"])
-@pytest.mark.parametrize("session", [False, True])
-def test_a_fork_sees_what_a_plain_python_sees(server, tmp_path, kind, session):
+@pytest.mark.parametrize("place", [{}, {"start_new_session": True}, {"process_group": 0}])
+def test_a_fork_sees_what_a_plain_python_sees(server, tmp_path, kind, place):
     (tmp_path / "state.py").write_text(STATE)
     words = {"script": ["state.py"], "-c": ["-c", STATE], "-m": ["-m", "state"]}[kind]
     both = [
@@ -67,7 +67,7 @@ def test_a_fork_sees_what_a_plain_python_sees(server, tmp_path, kind, session):
             cwd=tmp_path,
             env={**os.environ, "ONLY_HERE": "x"},
             preexec_fn=ignore_and_block,
-            start_new_session=session,
+            **place,
         )
         for forked in (False, True)
     ]

@@ -1,35 +1,98 @@
-"""verl's task runner outlives verl's hold on it; else Ray kills the engines before they end."""
+"""The start of a run: its task runner is kept, its configuration is on disk and not on the console.
+"""
 
 import gc
 import weakref
-from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
+from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter import run_entry
-from verl_pipeline.verl_adapter.run_entry import KeptTaskRunner
+from verl_pipeline.verl_adapter.run_entry import TaskRunner, WatchedStart, write_configuration
 
 
 class Runner:
     """Stands for the handle of an actor."""
 
 
-@pytest.fixture(autouse=True)
-def starts(monkeypatch):
-    """What happened right after ``ray.init``."""
-    calls = []
-    actor_class = SimpleNamespace(remote=Runner)
-    task_runner = SimpleNamespace(remote=Runner, options=lambda **_options: actor_class)
-    monkeypatch.setattr(run_entry, "TaskRunnerV1", task_runner)
-    monkeypatch.setattr(KeptTaskRunner, "on_start", lambda: calls.append("started"), raising=False)
-    monkeypatch.setattr(KeptTaskRunner, "kept_runners", [])
-    return calls
+class ActorClass:
+    """Stands for Ray's class of an actor."""
+
+    def __init__(self, cls):
+        assert cls is TaskRunner
+
+    def options(self, **options):
+        self.given = options
+        return self
+
+    def remote(self):
+        return Runner()
 
 
-@pytest.mark.parametrize(
-    "make", [KeptTaskRunner.remote, lambda: KeptTaskRunner.options(runtime_env={}).remote()]
-)
-def test_the_task_runner_is_kept_and_signals_are_ours(make, starts):
-    runner = weakref.ref(make())
+@pytest.fixture
+def calls(monkeypatch):
+    """What happened right after ``ray.init``, in order."""
+    made = []
+    monkeypatch.setattr(run_entry.ray, "remote", ActorClass)
+    monkeypatch.setattr(
+        run_entry, "await_slots", lambda _config, seconds: made.append(f"awaited {seconds:g}")
+    )
+    monkeypatch.setattr(WatchedStart, "kept_runners", [])
+    return made
+
+
+def test_the_task_runner_is_kept_and_signals_are_ours(composed, calls, tmp_path, capsys):
+    start = WatchedStart(
+        composed(f"trainer.default_local_dir={tmp_path}"), lambda: calls.append("started")
+    )
+    handles = [start.remote(), start.options(runtime_env={"nsight": {}}).remote()]
+    runners = [weakref.ref(runner) for runner in WatchedStart.kept_runners]
+    del handles
     gc.collect()
-    assert runner() is not None and starts == ["started"]
+    assert all(runner() is not None for runner in runners) and len(runners) == 2
+    assert calls == ["started", "awaited 600"] * 2
+    assert capsys.readouterr().out.splitlines() == [
+        f"[start] configuration: {tmp_path}/configuration-{number}.yaml" for number in (1, 2)
+    ]
+
+
+def test_no_start_replaces_the_configuration_of_an_earlier_one(composed, tmp_path):
+    (tmp_path / "configuration-2.yaml").write_text("mine")
+    staleness = "trainer.v1.one_off_pipeline.staleness"
+    configs = [
+        composed(f"trainer.default_local_dir={tmp_path}", f"{staleness}={value}")
+        for value in (0, 1)
+    ]
+    paths = [write_configuration(config) for config in configs]
+    assert [path.name for path in paths] == ["configuration-1.yaml", "configuration-3.yaml"]
+    for config, path in zip(configs, paths, strict=True):
+        assert OmegaConf.load(path) == OmegaConf.to_container(config, resolve=True)
+    assert (tmp_path / "configuration-2.yaml").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(composed, tmp_path):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "run"
+    with pytest.raises(ConfigError, match=f"default_local_dir={folder}: cannot be written to"):
+        write_configuration(composed(f"trainer.default_local_dir={folder}"))
+
+
+@pytest.mark.parametrize("mode", ["one_off_pipeline", "sync"])
+def test_verls_run_prints_no_configuration(composed, monkeypatch, capsys, mode):
+    """verl's own ``run``, up to where it needs Ray; what it says afterwards is shown."""
+
+    class Refused(Exception):
+        pass
+
+    def refuse(_config):
+        print("the first word after the configuration")
+        raise Refused
+
+    monkeypatch.setattr("transfer_queue.init", refuse)
+    runner = TaskRunner()
+    config = composed(f"trainer.v1.trainer_mode={mode}")
+    with pytest.raises(Refused):
+        runner.run(config)
+    assert runner.config is config
+    assert capsys.readouterr().out == "the first word after the configuration\n"
