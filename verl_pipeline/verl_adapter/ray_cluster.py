@@ -187,6 +187,6 @@ def list_pending() -> dict[str, str]:
         # The id of a placement group ends with that of its job.
         if group["state"] == "PENDING" and key.endswith(job):
             bundles = list(group["bundles"].values())
-            slots = " + ".join(f"{count:g} {name}" for name, count in bundles[0].items())
+            slots = " + ".join(f"{count:g} {name}" for name, count in sorted(bundles[0].items()))
             pending[key] = f"placement group {group['name']} ({len(bundles)} x {slots})"
     return pending

@@ -102,6 +102,7 @@ def test_every_method_of_upstream_that_is_overridden_is_in_the_contract():
             "prompt_stream",
             "reward_check",
             "rollout_pool",
+            "run_entry",
         )
     ]
     contract = {entry.name.rpartition(":")[2] for entry in read_contract()}

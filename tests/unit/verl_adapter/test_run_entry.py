@@ -1,5 +1,4 @@
-"""The start of a run: its task runner is kept, its configuration is on disk and not on the console.
-"""
+"""The start of a run: the task runner is kept; the configuration is on disk, not on the console."""
 
 import gc
 import weakref
