@@ -11,6 +11,7 @@ Invariants:
 import contextlib
 import os
 import signal
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +27,7 @@ from verl_pipeline import (
 from verl_pipeline.fork_server.client import find_server, stop_server
 from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter.leftovers import ENGINE_TITLE, WEIGHT_SOCKETS
+from verl_pipeline.verl_adapter.leftovers import ENGINE_TITLE, SOCKET_NAME
 
 SHUTDOWN_S = 25.0
 EXIT_NOT_STARTED = 1
@@ -84,11 +85,14 @@ def _read_name(process: psutil.Process) -> str:
 
 
 def _remove_sockets() -> None:
-    """Remove this user's weight-transfer sockets without a listener; verl leaves one a replica."""
+    """Remove this user's sockets of engines that have no listener; neither verl nor vLLM does."""
     bound = Path("/proc/net/unix").read_text() if Path("/proc/net/unix").exists() else ""
-    for path in Path(tempfile.gettempdir()).glob(WEIGHT_SOCKETS):
+    for path in Path(tempfile.gettempdir()).iterdir():
+        if not SOCKET_NAME.fullmatch(path.name) or str(path) in bound:
+            continue
         with contextlib.suppress(FileNotFoundError):
-            if str(path) not in bound and path.stat().st_uid == os.getuid():
+            status = path.lstat()
+            if stat.S_ISSOCK(status.st_mode) and status.st_uid == os.getuid():
                 path.unlink()
 
 

@@ -8,8 +8,11 @@ import re
 
 # Title of a vLLM engine's process, from its start.
 ENGINE_TITLE = "VLLM::Engine"
-# Sockets in the temporary folder, over which verl sends weights to an engine; one a replica.
-WEIGHT_SOCKETS = "rl-colocate-zmq-*.sock"
+# Sockets in the temporary folder: verl's, over which it sends weights to an engine (one a replica),
+# and vLLM's, between its processes.
+SOCKET_NAME = re.compile(
+    r"rl-colocate-zmq-.*\.sock|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+)
 # Files in /dev/shm: of Python's SharedMemory, of verl's and our weight buckets
 # (weight_sync/shared_segment.py), of semaphores.
 SEGMENT_NAME = re.compile(r"(?:psm_|verl_weights_|sem\.mp-)\w+")

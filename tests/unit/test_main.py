@@ -1,0 +1,41 @@
+"""What a run's end removes from the temporary folder: its engines' sockets, and nothing else."""
+
+import socket
+import uuid
+
+import pytest
+
+from verl_pipeline import main
+
+NAMES = [str(uuid.uuid4()), "rl-colocate-zmq-0-1.sock"]
+
+
+def bind(path):
+    """A socket without a listener, once it is closed."""
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(path))
+    return bound
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_socket_without_a_listener_is_removed(folder, name):
+    bound = bind(folder / name)
+    main._remove_sockets()
+    assert (folder / name).exists()
+    bound.close()
+    main._remove_sockets()
+    assert not (folder / name).exists()
+
+
+def test_what_is_no_engines_socket_stays(folder):
+    bind(folder / "other.sock").close()
+    (folder / NAMES[0]).write_text("a file of that name")
+    (folder / NAMES[1]).mkdir()
+    main._remove_sockets()
+    assert {path.name for path in folder.iterdir()} == {"other.sock", *NAMES}
