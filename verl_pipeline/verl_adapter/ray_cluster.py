@@ -88,15 +88,17 @@ def _describe_refusal(
         settings.append(f"ray_kwargs.ray_init.num_cpus={cpus}")
     if devices > sum(node.devices for node in nodes) and config.trainer.device == "cpu":
         settings.append(f"ray_kwargs.ray_init.num_gpus={devices}")
-    advice = "ask for less, or start the cluster's nodes with more"
+    advice = (
+        "ask for less, or start the cluster's nodes with more (ray start, SLURM's --cpus-per-task)"
+    )
     if settings:
-        advice += (
-            f" (ray start, SLURM's --cpus-per-task); where this command starts Ray itself, set "
-            f"{' '.join(settings)} (slots may outnumber cores)"
+        advice = (
+            f"set {' '.join(settings)} if this command starts Ray (slots may outnumber cores); "
+            f"else {advice}"
         )
     return (
-        f"Ray's cluster is too small for this run: {shortage} ({describe_nodes(nodes, device)}). "
-        f"Asked for: {describe_requests(requests, device)}; {advice}"
+        f"Ray's cluster is too small for this run: {shortage} ({describe_nodes(nodes, device)}); "
+        f"{advice}. What it asks for: {describe_requests(requests, device)}"
     )
 
 

@@ -5,10 +5,16 @@ import weakref
 
 import pytest
 from omegaconf import OmegaConf
+from ray.exceptions import RayTaskError
 
 from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter import run_entry
-from verl_pipeline.verl_adapter.run_entry import TaskRunner, WatchedStart, write_configuration
+from verl_pipeline.verl_adapter.run_entry import (
+    TaskRunner,
+    WatchedStart,
+    run_training,
+    write_configuration,
+)
 
 
 class Runner:
@@ -75,6 +81,19 @@ def test_a_folder_that_cannot_be_written_to_is_named(composed, tmp_path):
     folder = tmp_path / "file" / "run"
     with pytest.raises(ConfigError, match=f"default_local_dir={folder}: cannot be written to"):
         write_configuration(composed(f"trainer.default_local_dir={folder}"))
+
+
+def test_what_the_task_runner_refuses_is_one_line(composed, monkeypatch):
+    cause = ConfigError("data.train_batch_size=4: the training set has 3 prompts")
+    remote = RayTaskError("run", "Traceback (most recent call last): ...", cause)
+
+    def run_ppo(_config, task_runner_class):
+        raise remote.as_instanceof_cause()
+
+    monkeypatch.setattr(run_entry, "run_ppo", run_ppo)
+    with pytest.raises(ConfigError) as refused:
+        run_training(composed(), lambda: None)
+    assert str(refused.value) == str(cause) and not isinstance(refused.value, RayTaskError)
 
 
 @pytest.mark.parametrize("mode", ["one_off_pipeline", "sync"])
