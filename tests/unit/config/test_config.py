@@ -1,5 +1,7 @@
 """Our fields: defaults, documentation, refusals."""
 
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -64,3 +66,32 @@ def test_a_wrong_field_is_refused_by_name_in_one_line(composed, override, messag
     with pytest.raises(ConfigError, match=message) as caught:
         load_pipeline_config(composed(override.format(PIPELINE_KEY)))
     assert "\n" not in str(caught.value)
+
+
+PROGRAM = """
+import logging
+import hydra
+
+@hydra.main(config_path="{folder}", config_name="{primary}", version_base=None)
+def main(config):
+    logging.getLogger("a module").info("it runs")
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "primary", "overlay"),
+    [
+        ("pkg://verl_pipeline.config", "one_off_pipeline", []),
+        ("pkg://verl_pipeline.config", "one_off_pipeline", ["+verl_pipeline=cpu"]),
+        ("pkg://verl.trainer.config", "ppo_trainer", ["+verl_pipeline=cpu"]),
+    ],
+)
+def test_hydra_writes_nothing(tmp_path, folder, primary, overlay):
+    (tmp_path / "program.py").write_text(PROGRAM.format(folder=folder, primary=primary))
+    done = subprocess.run(
+        [sys.executable, "program.py", *overlay], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "it runs" in done.stdout, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
