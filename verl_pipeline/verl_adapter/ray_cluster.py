@@ -7,6 +7,7 @@ Invariants:
 * A cluster that can grow is refused nothing that it could grow to.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -52,6 +53,25 @@ def read_nodes(device: str, *, free: bool = False) -> list[NodeSlots]:
         )
         for key in sorted(nodes)
     ]
+
+
+def check_connection(config: DictConfig) -> None:
+    """Refuse sizes of a Ray that runs already; call before ``ray.init``.
+
+    Raises:
+        ConfigError: Ray would refuse them.
+    """
+    given = config.ray_kwargs.ray_init
+    address = given.get("address") or os.environ.get("RAY_ADDRESS")
+    sizes = [name for name in ("num_cpus", "num_gpus") if given.get(name) is not None]
+    if not address or address == "local" or not sizes or ray.is_initialized():
+        return
+    shown = " ".join(f"ray_kwargs.ray_init.{name}={given[name]}" for name in sizes)
+    fix = " ".join(f"ray_kwargs.ray_init.{name}=null" for name in sizes)
+    raise ConfigError(
+        f"{shown}: the Ray at {address} runs already and has its own number of slots; set {fix}, "
+        "and give the nodes' slots to `ray start`"
+    )
 
 
 def check_cluster(config: DictConfig) -> None:

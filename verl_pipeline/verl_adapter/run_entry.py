@@ -19,7 +19,7 @@ from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.utils.device import auto_set_device
 
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
-from verl_pipeline.verl_adapter.ray_cluster import StartWatch, await_slots
+from verl_pipeline.verl_adapter.ray_cluster import StartWatch, await_slots, check_connection
 
 # verl's class is a Ray actor class already; this is the plain class inside it.
 _TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
@@ -40,6 +40,7 @@ def run_training(config: DictConfig, on_start: Callable[[], None]) -> None:
         ConfigError: a setting that only Ray's cluster or the data set can refuse.
         NotStarted: Ray did not start a process of the run in time.
     """
+    check_connection(config)
     try:
         run_ppo(config, task_runner_class=WatchedStart(config, on_start))
     except ray.exceptions.RayTaskError as error:

@@ -96,6 +96,17 @@ def test_what_the_task_runner_refuses_is_one_line(composed, monkeypatch):
     assert str(refused.value) == str(cause) and not isinstance(refused.value, RayTaskError)
 
 
+@pytest.mark.parametrize("overrides", [[], ["+ray_kwargs.ray_init.address=10.0.0.1:6379"]])
+def test_sizes_of_a_ray_that_runs_already_are_refused(composed, monkeypatch, overrides):
+    if not overrides:
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(ConfigError, match="num_cpus=64 .*num_gpus=64: the Ray at 10.0.0.1:6379"):
+        run_training(composed(*overrides), lambda: None)
+    nothing = [f"ray_kwargs.ray_init.{name}=null" for name in ("num_cpus", "num_gpus")]
+    monkeypatch.setattr(run_entry, "run_ppo", lambda _config, task_runner_class: None)
+    run_training(composed(*overrides, *nothing), lambda: None)
+
+
 @pytest.mark.parametrize("mode", ["one_off_pipeline", "sync"])
 def test_verls_run_prints_no_configuration(composed, monkeypatch, capsys, mode):
     """verl's own ``run``, up to where it needs Ray; what it says afterwards is shown."""
