@@ -68,6 +68,9 @@ def write_configuration(config: DictConfig) -> Path:
                 return path
             except FileExistsError:
                 number += 1
+            except OSError:
+                path.unlink(missing_ok=True)  # half of it, on a full disk
+                raise
     except OSError as error:
         raise ConfigError(
             f"trainer.default_local_dir={folder}: cannot be written to ({error}); name a folder "
