@@ -1,13 +1,12 @@
 """What a run's end removes from the temporary folder: its engines' sockets, and nothing else."""
 
 import socket
-import uuid
 
 import pytest
 
 from verl_pipeline import main
 
-NAMES = [str(uuid.UUID(int=5)), "rl-colocate-zmq-0-1.sock"]
+NAMES = ["1b4e28ba-2fa1-4d31-8c5e-0242ac120002", "rl-colocate-zmq-0-1.sock"]
 
 
 def bind(path):

@@ -47,7 +47,7 @@ def test_inert_unless_chosen():
     assert seen["platform"] == "cuda"
     adapter = "verl_pipeline.verl_adapter"
     # The plugin has to read the environment; nothing else of ours is loaded.
-    loaded = ["verl_pipeline", "verl_pipeline.plugin", "verl_pipeline.processes"]
+    loaded = ["verl_pipeline", "verl_pipeline.plugin", "verl_pipeline.temporary_folders"]
     assert seen["ours"] == [*loaded, adapter, f"{adapter}.cpu", f"{adapter}.cpu.environment"]
     assert seen["heavy"] == []
 
