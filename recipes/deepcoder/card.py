@@ -5,12 +5,16 @@
 Invariants:
 * Every number is read from a file of the run, of its data or of an evaluation. If a file is
   missing, the card says so.
-* A score is accompanied by its interval, its number of samples and its sampling parameters.
+* A score is accompanied by its interval, its number of samples, its sampling parameters and its
+  caveats.
+* The hub's ``model-index`` has only scores of this model on whole benchmarks: none with a caveat
+  that bars. The card says why a score is left out.
 """
 
+import functools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +22,21 @@ import typer
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
+from verl_pipeline.evaluation.caveats import (
+    Caveat,
+    list_barring,
+    mark_name,
+    read_caveats,
+    sort_caveats,
+)
+from verl_pipeline.evaluation.differences import show_value
+from verl_pipeline.evaluation.engines.model_folder import hash_weights
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.machine import read_package_versions
+from verl_pipeline.number_formats import format_decimal, format_percent, format_score, to_percent
 from verl_pipeline.outputs.files import refuse_foreign_text, write_text
+from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 # A sentence of the template by which a card is known.
@@ -44,7 +59,12 @@ class CardInputError(UserError):
 
 
 def build_card(
-    run: Path, data: Path, evaluations: list[Path], name: str, base_model: str | None = None
+    run: Path,
+    data: Path,
+    evaluations: list[Path],
+    name: str,
+    base_model: str | None = None,
+    model: Path | None = None,
 ) -> ModelCard:
     """Build the card of the model that ``run`` has trained.
 
@@ -54,14 +74,18 @@ def build_card(
         evaluations: folders of ``verl-pipeline eval`` of the trained model.
         name: name of the model.
         base_model: hub name of the initial model; by default the model that the run was given.
+        model: folder of the model that the card is for, in Hugging Face's format; by default the
+            one in the last checkpoint of the run's last stage.
 
     Raises:
         CardInputError: a folder lacks a file.
+        ResultsError: a folder has no results of an evaluation.
     """
     state = _read_json(run / "stages.json", "recipes.deepcoder.train")
     stages = [_summarize_stage(run, stage, record) for stage, record in state["stages"].items()]
     report = _read_json(data / "report.json", "recipes.deepcoder.prepare")
-    scores = [score for folder in evaluations for score in _read_scores(folder)]
+    folder = model or _find_trained_model(run, state)
+    scores = [score for one in evaluations for score in _read_scores(one, folder)]
     base = base_model or str(state["identity"][MODEL_KEY])
     header = ModelCardData(
         # A local folder is not a name that the hub could link to.
@@ -76,10 +100,11 @@ def build_card(
                 dataset_type=score["task"],
                 dataset_name=score["title"],
                 metric_type="pass@1",
-                metric_value=round(100 * score["pass@1"]["value"], 2),
+                metric_value=to_percent(score["pass@1"]["value"]),
+                metric_args=score["sampling"],
             )
             for score in scores
-            if score["pass@1"]
+            if score["pass@1"] and not score["barring"]
         ]
         or None,
     )
@@ -96,6 +121,9 @@ def build_card(
         data_warnings=report["warnings"],
         scores=scores,
         versions=read_package_versions(),
+        format_score=format_score,
+        format_percent=format_percent,
+        format_decimal=format_decimal,
     )
 
 
@@ -149,22 +177,64 @@ def _summarize_sources(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _read_scores(folder: Path) -> list[dict[str, Any]]:
+def _find_trained_model(run: Path, state: Mapping[str, Any]) -> Path | None:
+    """Return the model in the last checkpoint of the last stage, if that stage has ended."""
+    name, record = list(state["stages"].items())[-1]
+    if record["ended_at"] is None:
+        return None
+    return get_step_folder(run / name / "checkpoints", record["ended_at"]) / "actor/huggingface"
+
+
+def _read_scores(folder: Path, model: Path | None) -> list[dict[str, Any]]:
     results = read_results(folder)
-    return [
-        {
-            "task": task["task"],
-            "title": task["title"],
-            "pass@1": task["pass@1"],
-            "problems": task["data"]["problems"],
-            "samples": task["counts"]["samples"],
-            "truncated": task["counts"]["truncated"],
-            "sampling": task["sampling"],
-            "published": task["published"],
-            "warnings": results["warnings"],
-        }
-        for task in results["tasks"]
-    ]
+    same_model = list(_check_weights(results["model"], model))
+    scores = []
+    for task in results["tasks"]:
+        caveats = sort_caveats([*same_model, *read_caveats(task)])
+        scores.append(
+            {
+                "task": task["task"],
+                "title": task["title"],
+                "name": mark_name(task["title"], caveats),
+                "pass@1": task["pass@1"],
+                "problems": task["data"]["problems"],
+                "samples": task["counts"]["samples"],
+                "truncated": task["counts"]["truncated"],
+                "sampling": task["sampling"],
+                "published": task["published"],
+                "caveats": caveats,
+                "barring": list_barring(caveats),
+            }
+        )
+    return scores
+
+
+def _check_weights(evaluated: Mapping[str, Any], model: Path | None) -> Iterator[Caveat]:
+    """Yield a caveat unless the evaluated weights are those of the card's model."""
+    if not evaluated["weights"]:
+        yield Caveat(
+            "unknown_weights",
+            f"the evaluation of {evaluated['name']} does not record its weights, so it is unknown "
+            "whether they are this model's",
+        )
+    elif model is None or not any(model.glob("*.safetensors")):
+        where = model or "the last stage has not ended"
+        yield Caveat(
+            "unknown_weights",
+            f"the card was made without the model's weights ({where}), so it is unknown whether "
+            f"the evaluation of {evaluated['name']} is of this model (--model names its folder)",
+        )
+    elif (weights := _hash_once(model)) != evaluated["weights"]:
+        yield Caveat(
+            "other_weights",
+            f"the evaluation is of {evaluated['name']} with other weights (SHA-256 "
+            f"{show_value(evaluated['weights'])}) than this model's ({show_value(weights)})",
+        )
+
+
+@functools.cache
+def _hash_once(model: Path) -> str:
+    return hash_weights(model)
 
 
 def main(
@@ -180,13 +250,23 @@ def main(
         str | None, typer.Option(help="Name of the model; by default the run's.")
     ] = None,
     base_model: Annotated[str | None, typer.Option(help="Hub name of the initial model.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the published model; by default the last checkpoint's."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="By default RUN/README.md.")] = None,
 ) -> None:
     """Write a model card from the files of a run, its data and its evaluations."""
     target = output or run / "README.md"
     try:
         refuse_foreign_text(target, CARD_MARK, "a card of recipes.deepcoder.card")
-        card = build_card(run, data, evaluation or [], name or run.resolve().name, base_model)
+        if model is not None and not any(model.glob("*.safetensors")):
+            raise CardInputError(
+                f"--model {model}: no *.safetensors in it; name the folder of a model in Hugging "
+                "Face's format"
+            )
+        title = name or run.resolve().name
+        card = build_card(run, data, evaluation or [], title, base_model, model)
         write_text(target, str(card))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

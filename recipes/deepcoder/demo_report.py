@@ -4,7 +4,7 @@ Invariants:
 * Intervals of held-out numbers are clustered by problem, those of training by step, because neither
   the samples of one problem nor the groups of one batch are independent of each other.
 * A gain is paired: it compares the same problems before and after training.
-* Every share is accompanied by its number of samples and problems.
+* Every share is accompanied by its number of samples and problems, every score by its caveats.
 """
 
 import json
@@ -13,10 +13,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from verl_pipeline.evaluation.caveats import read_caveats, sort_caveats
 from verl_pipeline.evaluation.comparison import compare_folders
 from verl_pipeline.evaluation.estimators import estimate_proportion
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.number_formats import format_decimal, format_gain, format_score
 from verl_pipeline.outputs.files import write_json, write_text
 
 TASK = "parquet"
@@ -90,13 +92,14 @@ def summarize_evaluation(evaluation: Path, limit: int) -> dict[str, Any]:
         "beyond_limit": estimate_proportion(shares, n).as_dict(),
         "mean_tokens": task["lengths"]["mean"],
         "max_tokens": task["sampling"]["max_tokens"],
+        "caveats": task["caveats"],
     }
 
 
 def compute_gain(before: Path, after: Path) -> dict[str, Any]:
     """Return the paired gain in pass@1 from one evaluation to another."""
     (row,) = compare_folders(before, after)
-    keys = ("value", "low", "high", "better", "worse", "problems", "notes")
+    keys = ("value", "low", "high", "better", "worse", "problems", "notes", "not_comparable")
     return {key: row[key] for key in keys}
 
 
@@ -135,6 +138,7 @@ def _compare_arms(first: str, other: str, arms: dict[str, list[dict[str, Any]]])
 def render_markdown(report: dict[str, Any]) -> str:
     """Render the report as Markdown."""
     base = report["base"]
+    mean_tokens = format_decimal(base["mean_tokens"], 0)
     lines = [
         "# The DeepCoder recipe, scaled down",
         "",
@@ -145,8 +149,8 @@ def render_markdown(report: dict[str, Any]) -> str:
         ),
         "",
         (
-            f"Before training: pass@1 {_format_share(base['pass@1'])}, truncated "
-            f"{_format_share(base['beyond_limit'])}, {base['mean_tokens']:.0f} tokens on average."
+            f"Before training: pass@1 {format_score(base['pass@1'])}, truncated "
+            f"{format_score(base['beyond_limit'])}, {mean_tokens} tokens on average."
         ),
     ]
     header = (
@@ -167,11 +171,32 @@ def render_markdown(report: dict[str, Any]) -> str:
             "",
             (
                 f"After stage {entry['stage']}, {entry['arm']} over {entry['over']}: "
-                f"{_format_points(entry)} ({entry['better']} problems better, {entry['worse']} "
+                f"{format_gain(entry)} ({entry['better']} problems better, {entry['worse']} "
                 f"worse, of {entry['problems']})."
             ),
         ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *_list_caveats(report), ""])
+
+
+def _list_caveats(report: dict[str, Any]) -> list[str]:
+    """Return lines with the caveats of all scores and gains."""
+    evaluations = {"before training": report["base"]}
+    gains = {f"{entry['arm']} over {entry['over']}": entry for entry in report["between"]}
+    for arm, rows in report["arms"].items():
+        for row in rows:
+            evaluations[f"{arm}, {row['stage']}"] = row["held_out"]
+            gains[f"gain of {arm}, {row['stage']}"] = row["gain"]
+    found = [
+        f"* {name}: {caveat.text}"
+        for name, evaluation in evaluations.items()
+        for caveat in sort_caveats(read_caveats(evaluation))
+    ]
+    found += [
+        f"* {name}: {text}"
+        for name, gain in gains.items()
+        for text in (*(f"NOT COMPARABLE: {one}" for one in gain["not_comparable"]), *gain["notes"])
+    ]
+    return ["", "## Caveats", "", *found] if found else []
 
 
 def _render_row(row: dict[str, Any]) -> str:
@@ -183,25 +208,10 @@ def _render_row(row: dict[str, Any]) -> str:
         row["stage"],
         str(row["limit"]),
         counts,
-        _format_share(training["truncated"]),
-        _format_share(training["reward"]),
-        _format_share(held_out["beyond_limit"]),
-        _format_share(held_out["pass@1"]),
-        _format_points(row["gain"]),
+        format_score(training["truncated"]),
+        format_score(training["reward"]),
+        format_score(held_out["beyond_limit"]),
+        format_score(held_out["pass@1"]),
+        format_gain(row["gain"]),
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _format_share(interval: dict[str, Any]) -> str:
-    return f"{interval['value']:.1%}" + _format_bounds(interval)
-
-
-def _format_points(interval: dict[str, Any]) -> str:
-    return f"{100 * interval['value']:+.1f}" + _format_bounds(interval, sign="+") + " points"
-
-
-def _format_bounds(interval: dict[str, Any], sign: str = "") -> str:
-    """Return the bounds in percent; empty if the interval has none."""
-    if interval["low"] is None:
-        return ""
-    return f" [{100 * interval['low']:{sign}.1f}, {100 * interval['high']:{sign}.1f}]"

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.estimators import (
     compute_quantile,
     estimate_mean,
@@ -40,7 +41,11 @@ def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[st
     )
     code |= {
         "grader": "code",
-        "tier": "namespaces",
+        "tier": "rlimits",
+        "caveats": [
+            *code["caveats"],
+            Caveat("degraded_tier", "ran in the <degraded> tier rlimits").as_dict(),
+        ],
         "published": [
             _make_published(
                 "Qwen2.5-Coder-1.5B-Instruct",
@@ -98,7 +103,7 @@ def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[st
         },
     ]
     results = {
-        "schema": 1,
+        "schema": 2,
         "model": {
             "name": "Qwen/Qwen2.5-Coder-0.5B <i>",
             "weights": WEIGHTS,
@@ -111,10 +116,6 @@ def write_results(output: Path, problems: int = 12, samples: int = 4) -> dict[st
         "machine": {"cpu": "AMD EPYC 7B13", "cores": 2, "memory_gb": 16},
         "started": "2026-03-01T10:00:00+00:00",
         "finished": "2026-03-01T11:42:10+00:00",
-        "warnings": [
-            "humaneval: 1 sample could not be graded",
-            "the split <test> is not for choosing checkpoints",
-        ],
         "tasks": [code, mathematics],
     }
     (output / "results.json").write_text(json.dumps(results))
@@ -229,12 +230,12 @@ def _make_task(output: Path, name: str, title: str, ids: list[str], n: int) -> d
             "sha256": "ab" * 32,
             "problems": len(ids),
             "bad_rows": ["row 7: no tests <u>"],
-            "notes": [
-                "graded as published: two problems have wrong tests",
-                "the <first> version of the data",
-            ],
             "seen_in_training": ids[:2],
         },
+        "caveats": [
+            Caveat("data_note", "graded as published: two problems have wrong tests").as_dict(),
+            Caveat("data_note", "the <first> version of the data").as_dict(),
+        ],
         "options": {"version": "v1"},
         "style": "chat",
         "sampling": {

@@ -13,8 +13,8 @@ from tests.helpers.official_solutions import (
     read_rows,
     write_rows,
 )
-from verl_pipeline.evaluation.eval_settings import load_eval_config
 from verl_pipeline.evaluation.evaluation_run import run_evaluation
+from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.store import read_lines
 
 pytestmark = pytest.mark.timeout(900)

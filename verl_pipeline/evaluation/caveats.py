@@ -32,6 +32,7 @@ class CaveatKind:
 KINDS: Mapping[str, CaveatKind] = {
     # The problems are not the benchmark's.
     "limited": CaveatKind("only the first problems (limit)", True, "limited"),
+    "other_size": CaveatKind("more or fewer problems than the benchmark", True, "other-size"),
     "options": CaveatKind("task options that choose other problems", True, "options"),
     "bad_rows": CaveatKind("rows of the data could not be read", True, "bad-rows"),
     "incomplete": CaveatKind("samples are missing or ungraded", True, "incomplete"),
@@ -59,6 +60,7 @@ KINDS: Mapping[str, CaveatKind] = {
     "trained_length": CaveatKind("responses are longer than in training"),
     "unknown_weights": CaveatKind("the hash of the weights is unknown"),
     "server_limits": CaveatKind("the server does not return all that is measured"),
+    "unmatched_answers": CaveatKind("answers of the file and problems do not match"),
     "second_round": CaveatKind("the second round is incomplete"),
     "no_rating": CaveatKind("there is no rating"),
     "data_note": CaveatKind("a limit of the data"),
@@ -107,10 +109,11 @@ def read_caveats(task: Mapping[str, Any]) -> list[Caveat]:
 def mark_name(name: str, caveats: Iterable[Caveat]) -> str:
     """Return a task's name or title, marked if the score is not the benchmark's.
 
-    ``humaneval`` with a limit of 16 in the tier rlimits becomes ``humaneval@first16+rlimits``.
+    ``humaneval`` with a limit of 16 in the tier rlimits becomes ``humaneval@first16@rlimits``. The
+    name is safe for verl's trackers, whose own metrics have such names (``mean@8``).
     """
     labels = dict.fromkeys(caveat.label for caveat in caveats if caveat.bars and caveat.label)
-    return f"{name}@{'+'.join(labels)}" if labels else name
+    return "@".join((name, *labels))
 
 
 def list_barring(caveats: Iterable[Caveat]) -> list[Caveat]:

@@ -18,8 +18,10 @@ from typing import Any
 
 from rich.console import Console
 
+from verl_pipeline.evaluation.caveats import mark_name, read_caveats
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import EXIT_INCOMPLETE, read_results
+from verl_pipeline.evaluation.score_tables import print_caveats
 from verl_pipeline.evaluation.store import EVALUATION
 from verl_pipeline.outputs.folders import claim_output
 from verl_pipeline.outputs.named_file import NamedFile
@@ -96,18 +98,16 @@ def evaluate_checkpoint(config: WatchSettings, step: int, console: Console) -> d
             f"step {step}: the evaluation exited with {code}: {_read_log_tail(output / 'eval.log')}"
         )
     results = read_results(output)
-    for warning in results["warnings"]:
-        console.print(
-            f"step {step}: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True
-        )
+    for task in results["tasks"]:
+        print_caveats(console, f"step {step}: {task['task']}", read_caveats(task))
     return {
         "step": step,
         "weights": results["model"]["weights"],
         "finished": results["finished"],
-        "warnings": results["warnings"],
         "tasks": {
             task["task"]: {
                 "split": task["split"],
+                "caveats": task["caveats"],
                 "pass@1": task["pass@1"],
                 "samples": task["counts"]["samples"],
                 "failed": task["counts"]["failed"],
@@ -120,9 +120,17 @@ def evaluate_checkpoint(config: WatchSettings, step: int, console: Console) -> d
 
 
 def make_metrics(row: dict[str, Any]) -> dict[str, float]:
-    """Return a row of ``checkpoints.json`` as metrics ``eval/<task>/...``."""
+    """Return a row of ``checkpoints.json`` as metrics ``eval/<task>/...``.
+
+    Trackers take numbers only. So a score that is not the benchmark's has another name, as in
+    ``eval/humaneval@first16/pass@1/value``, and each caveat is a metric
+    ``eval/<task>/caveats/<kind>`` of 1.
+    """
     metrics: dict[str, float] = {}
-    for name, task in row["tasks"].items():
+    for task_name, task in row["tasks"].items():
+        caveats = read_caveats(task)
+        name = mark_name(task_name, caveats)
+        metrics |= {f"eval/{name}/caveats/{caveat.kind}": 1.0 for caveat in caveats}
         metrics[f"eval/{name}/samples"] = task["samples"]
         metrics[f"eval/{name}/failed"] = task["failed"]
         metrics[f"eval/{name}/mean_tokens"] = task["mean_tokens"]

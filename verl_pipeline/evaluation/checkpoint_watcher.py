@@ -15,6 +15,7 @@ Invariants:
 """
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -28,7 +29,9 @@ from verl_pipeline.evaluation.checkpoint_evaluation import (
     evaluate_checkpoint,
     make_metrics,
 )
-from verl_pipeline.evaluation.eval_settings import load_eval_config
+from verl_pipeline.evaluation.old_results import add_row_caveats
+from verl_pipeline.evaluation.settings_loader import load_eval_config
+from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task_plan import plan_tasks
 from verl_pipeline.outputs.files import write_json, write_lines
 from verl_pipeline.outputs.folders import FolderKind, check_output, claim_output
@@ -54,6 +57,7 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
     summary = config.output / "checkpoints.json"
     with claim_output(config.output, WATCHING):
         rows = json.loads(summary.read_text()) if summary.is_file() else []
+        rows = [add_row_caveats(row) for row in rows]
         evaluated = {row["step"] for row in rows}
         if not config.checkpoints.is_dir():
             console.print(
@@ -109,16 +113,22 @@ def _check_settings(config: WatchSettings) -> None:
     names = [setting.split("=")[0] for setting in config.settings]
     if reserved := {"model", "output", "purpose"} & set(names):
         raise WatchError(f"{sorted(reserved)[0]}: the watcher sets it itself; remove it")
-    plan_tasks(load_eval_config(None, [*config.settings], {"model": "checkpoint"}))
+    eval_config = load_eval_config(None, [*config.settings], {"model": "checkpoint"})
+    if not math.isfinite(config.idle_s):
+        raise WatchError(f"--idle-s {config.idle_s}: must be a number of seconds")
     known = list_trackers()
     if unknown := set(config.trackers) - set(known):
-        raise WatchError(f"--trackers {sorted(unknown)[0]!r}: verl has {', '.join(known)}")
+        name = sorted(unknown)[0]
+        raise WatchError(
+            f"--trackers {name!r}: {suggest_name(name, known)}verl has {', '.join(known)}"
+        )
     usable = os.sched_getaffinity(0)
     if not all(core.isdigit() and int(core) in usable for core in config.cores):
         raise WatchError(
             f"--cores {','.join(config.cores)}: give numbers among "
             f"{', '.join(map(str, sorted(usable)))}"
         )
+    plan_tasks(eval_config)
 
 
 def _is_wait_over(config: WatchSettings, waited_s: float, evaluated: set[int]) -> bool:

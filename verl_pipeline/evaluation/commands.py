@@ -7,9 +7,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from verl_pipeline.evaluation.results import EXIT_INCOMPLETE
+from verl_pipeline.evaluation.score_tables import (
+    print_checkpoints,
+    print_comparison,
+    print_line,
+    print_scores,
+)
 from verl_pipeline.processes import raise_on_signals
 
 Overrides = Annotated[
@@ -75,30 +80,9 @@ def run_compare(
     try:
         rows = compare_folders(before, after)
     except UserError as error:
-        _print_line(console, str(error), "red")
+        print_line(console, str(error), "red")
         raise typer.Exit(2) from error
-    table = Table(
-        "task",
-        "problems",
-        "before",
-        "after",
-        "difference, 95 %",
-        "better / worse",
-        caption="paired by problem",
-    )
-    for row in rows:
-        table.add_row(
-            row["task"],
-            str(row["problems"]),
-            f"{row['before']:.1%}",
-            f"{row['after']:.1%}",
-            f"{100 * row['value']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}] points",
-            f"{row['better']} / {row['worse']}",
-        )
-    console.print(table)
-    for row in rows:
-        for note in row["notes"]:
-            _print_line(console, f"{row['task']}: {note}", "yellow")
+    print_comparison(console, rows)
 
 
 def run_watch(
@@ -150,39 +134,9 @@ def run_watch(
         )
         rows = watch_checkpoints(watch_settings, console)
     except UserError as error:
-        _print_line(console, str(error), "red")
+        print_line(console, str(error), "red")
         raise typer.Exit(2) from error
-    console.print(make_checkpoint_table(rows))
-
-
-def make_checkpoint_table(rows: list[dict[str, Any]]) -> Table:
-    """Return a table with one row per checkpoint; the best score of each task is marked."""
-    names = list(dict.fromkeys(name for row in rows for name in row["tasks"]))
-    best = {
-        name: max(
-            (
-                task["pass@1"]["value"]
-                for row in rows
-                if (task := row["tasks"].get(name)) and task["pass@1"]
-            ),
-            default=None,
-        )
-        for name in names
-    }
-    table = Table(
-        "step",
-        "weights",
-        *names,
-        caption="* best; a difference within the intervals may be chance",
-    )
-    for row in rows:
-        scores = [row["tasks"][name]["pass@1"] if name in row["tasks"] else None for name in names]
-        cells = [
-            format_score(score) + (" *" if score and score["value"] == best[name] else "")
-            for name, score in zip(names, scores, strict=True)
-        ]
-        table.add_row(str(row["step"]), (row["weights"] or "-")[:12], *cells)
-    return table
+    print_checkpoints(console, rows)
 
 
 def _evaluate_and_report(
@@ -194,9 +148,9 @@ def _evaluate_and_report(
         typer.Exit: 2 after an error of the user, which is printed; 130 after an interrupt.
     """
     from verl_pipeline.evaluation.errors import UserError
-    from verl_pipeline.evaluation.eval_settings import load_eval_config
     from verl_pipeline.evaluation.evaluation_run import run_evaluation
     from verl_pipeline.evaluation.results_page import write_results_page
+    from verl_pipeline.evaluation.settings_loader import load_eval_config
     from verl_pipeline.sandbox import SandboxError
 
     try:
@@ -204,71 +158,14 @@ def _evaluate_and_report(
         results = run_evaluation(settings, console)
         report = write_results_page(Path(settings.output))
     except KeyboardInterrupt:
-        _print_line(console, "interrupted; stored samples are kept: rerun the command to resume")
+        print_line(console, "interrupted; stored samples are kept: rerun the command to resume")
         raise typer.Exit(130) from None
     except (UserError, SandboxError) as error:
-        _print_line(console, str(error), "red")
+        print_line(console, str(error), "red")
         raise typer.Exit(2) from error
-    console.print(make_score_table(results))
-    for task in results["tasks"]:
-        for note in task["data"]["notes"]:
-            _print_line(console, f"{task['task']}: {note}", "dim")
-    for warning in results["warnings"]:
-        _print_line(console, warning, "yellow")
-    _print_line(console, f"results: {Path(settings.output) / 'results.json'}, report: {report}")
+    print_scores(console, results)
+    print_line(console, f"results: {Path(settings.output) / 'results.json'}, report: {report}")
     return results
-
-
-def make_score_table(results: dict[str, Any]) -> Table:
-    """Return a table with one row per task."""
-    table = Table(title=Text(results["model"]["name"]), caption="95 % intervals over problems")
-    for column in (
-        "task",
-        "problems x n",
-        "pass@1",
-        "pass@k",
-        "vote of k",
-        "truncated",
-        "tokens",
-        "grader",
-    ):
-        table.add_column(column)
-    for task in results["tasks"]:
-        counts, n = task["counts"], task["sampling"]["n"]
-        table.add_row(
-            task["title"],
-            f"{counts['problems']} x {n}",
-            format_score(task["pass@1"]),
-            _format_largest_k(task["pass@k"]),
-            _format_largest_k(task["cons@k"]),
-            f"{counts['truncated'] / max(1, counts['samples']):.1%}",
-            f"{task['lengths']['mean']:.0f}" if task["lengths"] else "-",
-            f"{task['grader']}: {task['tier']}",
-        )
-    return table
-
-
-def _format_largest_k(curve: list[dict[str, Any]]) -> str:
-    if not curve or curve[-1]["k"] == 1:
-        return "-"
-    return f"{format_score(curve[-1])} (k={curve[-1]['k']})"
-
-
-def format_score(interval: dict[str, Any] | None) -> str:
-    """Return a score as ``12.3 % [10.1, 14.9]``."""
-    if interval is None:
-        return "-"
-    text = f"{100 * interval['value']:.1f} %"
-    return (
-        text
-        if interval["low"] is None
-        else f"{text} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
-    )
-
-
-def _print_line(console: Console, text: str, style: str = "") -> None:
-    """Print the text as it is: without markup, highlighting or wrapping."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _make_console() -> Console:

@@ -1,21 +1,36 @@
 """Compares two evaluations on their common problems.
 
 Invariants:
-* Evaluations on different data are refused; differences in engine, sampling, style or tier are
-  reported in the notes.
+* Evaluations on different data are refused; all other differences are reported: those of settings
+  in the notes, those that make the scores two different measures in ``not_comparable``.
+* The caveats of both sides are part of the result.
 * The interval is that of the paired difference, problem by problem. Whether two separate intervals
   overlap says little about the difference.
 """
 
 import statistics
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from verl_pipeline.evaluation import graded_samples
+from verl_pipeline.evaluation.caveats import (
+    Caveat,
+    list_barring,
+    mark_name,
+    read_caveats,
+)
+from verl_pipeline.evaluation.differences import list_differences
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.estimators import estimate_difference
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import read_lines
+
+SIDES = ("before", "after")
+# Settings that may differ: the difference is then theirs as well as the model's.
+_SETTINGS = ("engine", "sampling", "style", "options", "system")
+# What decides whether a sample counts as correct.
+_MEASURES = ("grader", "tier")
 
 
 class ComparisonError(UserError):
@@ -26,7 +41,9 @@ def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
     """Return one row per common task.
 
     A row has the mean gain in pass@1 with its interval (``value``, ``low``, ``high``), both means
-    (``before``, ``after``), the number of ``better`` and ``worse`` problems, and ``notes``.
+    (``before``, ``after``), the number of ``better`` and ``worse`` problems, the task's ``name``
+    with the marks of both sides, ``not_comparable``: reasons why the two scores measure different
+    things, ``notes``: what else differs, and the ``caveats`` of each side.
 
     Raises:
         ComparisonError: no common task or problem, or the data differs.
@@ -46,14 +63,18 @@ def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
 def _compare_task(
     name: str, first: dict, second: dict, before: Path, after: Path
 ) -> dict[str, Any]:
+    caveats = [read_caveats(first), read_caveats(second)]
     if first["data"]["sha256"] != second["data"]["sha256"]:
         sides = " and ".join(
-            f"{side['data']['problems']} problems of {side['data']['origin']}"
-            for side in (first, second)
+            f"{side['data']['problems']} problems of {side['data']['origin']} "
+            f"({mark_name(name, own)})"
+            for side, own in zip((first, second), caveats, strict=True)
         )
+        differing = _list_setting_differences(first, second, ("options", "system"))
         raise ComparisonError(
-            f"{name}: {sides}: problems, prompts or tests differ; evaluate both with the same "
-            "data, limit, system and options"
+            f"{name}: {sides}: problems, prompts or tests differ"
+            + (f" ({'; '.join(differing)})" if differing else "")
+            + "; evaluate both with the same data, limit, system and options"
         )
     means = [
         _read_problem_means(folder / name, result["sampling"]["n"])
@@ -63,27 +84,47 @@ def _compare_task(
     if not common:
         raise ComparisonError(f"{name}: no problem has samples in both evaluations")
     gains = [means[1][problem] - means[0][problem] for problem in common]
-    notes = [
-        f"{field}: {first[field]} before, {second[field]} after"
-        for field in ("engine", "sampling", "style", "tier")
-        if first[field] != second[field]
-    ]
+    notes = _list_setting_differences(first, second, _SETTINGS)
     if missing := len(means[0].keys() | means[1].keys()) - len(common):
         notes.append(f"{missing} problems have samples in only one evaluation and are left out")
-    for side, result in (("before", first), ("after", second)):
-        if lost := result["counts"]["failed"] + result["counts"]["infrastructure"]:
-            notes.append(f"{lost} samples are missing {side}")
     samples_per_problem = min(first["sampling"]["n"], second["sampling"]["n"])
     return {
         "task": name,
+        "name": mark_name(name, [caveat for own in caveats for caveat in own]),
         "problems": len(common),
         "before": statistics.fmean(means[0][problem] for problem in common),
         "after": statistics.fmean(means[1][problem] for problem in common),
         **estimate_difference(means[0], means[1], samples_per_problem).as_dict(),
         "better": sum(gain > 0 for gain in gains),
         "worse": sum(gain < 0 for gain in gains),
+        "not_comparable": [
+            *_list_setting_differences(first, second, _MEASURES),
+            *_list_one_sided(caveats),
+        ],
         "notes": notes,
+        "caveats": {
+            side: [caveat.as_dict() for caveat in own]
+            for side, own in zip(SIDES, caveats, strict=True)
+        },
     }
+
+
+def _list_setting_differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], fields: tuple[str, ...]
+) -> list[str]:
+    """Return how two tasks differ in these fields; results of an earlier version lack some."""
+    known = [field for field in fields if field in first and field in second]
+    sides = [{field: task[field] for field in known} for task in (first, second)]
+    return list_differences(sides[0], sides[1], SIDES)
+
+
+def _list_one_sided(caveats: list[list[Caveat]]) -> Iterator[str]:
+    """Yield the marks that only one of the two scores has."""
+    marks = [{caveat.label or caveat.kind for caveat in list_barring(own)} for own in caveats]
+    for side, own, other in zip(SIDES, caveats, reversed(marks), strict=True):
+        for caveat in list_barring(own):
+            if (caveat.label or caveat.kind) not in other:
+                yield f"only the score {side}: {caveat.text}"
 
 
 def _read_problem_means(folder: Path, n: int) -> dict[str, float]:

@@ -3,16 +3,12 @@
 Invariants:
 * Every setting is a field here, with its default; an unknown key is refused by name.
 * None in ``sampling`` stands for the task's own value.
-* Contradictions are found here, before data or models are loaded.
+* Wrong values and contradictions are found by :mod:`settings_loader`, before data or models are
+  loaded.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from verl_pipeline.evaluation.errors import UserError
 
@@ -177,102 +173,3 @@ def is_preset_model(model: str) -> bool:
 
 class BadSetting(UserError):
     """A setting that cannot work; the message names the setting and the fix."""
-
-
-def load_eval_config(
-    file: str | None, overrides: list[str], options: Mapping[str, Any] | None = None
-) -> EvalConfig:
-    """Merge the defaults, the file, the overrides and the options; later ones win.
-
-    Args:
-        file: YAML file.
-        overrides: ``key=value`` texts, as in ``engine.kind=server``.
-        options: values of command-line options, by setting.
-
-    Raises:
-        BadSetting: an unknown setting, a value of the wrong type, or a contradiction.
-    """
-    try:
-        layers = [OmegaConf.load(file)] if file else []
-        merged = OmegaConf.merge(
-            OmegaConf.structured(EvalConfig),
-            *layers,
-            OmegaConf.from_dotlist(overrides),
-            dict(options or {}),
-        )
-        config = OmegaConf.to_object(merged)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(f"--config {file}: {error}") from error
-    except OmegaConfBaseException as error:
-        raise BadSetting(f"{error.full_key or 'settings'}: {str(error).splitlines()[0]}") from error
-    # OmegaConf raises the last two for a value that is not a mapping.
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise BadSetting(f"settings: {' '.join(str(error).split())}") from error
-    assert isinstance(config, EvalConfig)
-    _check_config(config)
-    return config
-
-
-def _check_config(config: EvalConfig) -> None:
-    choices = {
-        "engine.kind": (config.engine.kind, ("vllm", "server")),
-        "style": (config.style, ("chat", "prefill")),
-        "purpose": (config.purpose, ("report", "choose")),
-        "grader.tier": (config.grader.tier, ("namespaces", "rlimits", "remote")),
-    }
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise BadSetting(f"{name}={value!r}: must be one of {', '.join(allowed)}")
-    if not config.model:
-        raise BadSetting(
-            "model is missing: name a folder, a model of the hub, 'canonical', 'empty', or a JSONL "
-            "file of answers"
-        )
-    if not config.tasks:
-        raise BadSetting("tasks is empty: name at least one (verl-pipeline eval --list)")
-    if (config.engine.kind == "server") != (config.engine.url is not None):
-        raise BadSetting("engine.url: set it together with engine.kind=server, and only then")
-    if (config.grader.tier == "remote") != (config.grader.url is not None):
-        raise BadSetting("grader.url: set it together with grader.tier=remote, and only then")
-    if unknown := set(config.engine.may_drop) - set(DROPPABLE_PARAMETERS):
-        raise BadSetting(
-            f"engine.may_drop: {sorted(unknown)[0]} is none of {', '.join(DROPPABLE_PARAMETERS)}"
-        )
-    if config.engine.kind == "server" and config.engine.rope_parameters:
-        raise BadSetting(
-            "engine.rope_parameters has no effect on a server: set RoPE scaling on the server"
-        )
-    rope = config.engine.rope_parameters
-    # LongRoPE has lists of factors instead of one; vLLM checks the rest.
-    if rope is not None and not (
-        "rope_type" in rope and isinstance(rope.get("factor", 1.0), int | float)
-    ):
-        raise BadSetting(
-            f"engine.rope_parameters={rope}: give rope_type (e.g. yarn) and factor (a number)"
-        )
-    positive = {
-        "engine.concurrency": config.engine.concurrency,
-        "engine.tries": config.engine.tries,
-        "engine.timeout_s": config.engine.timeout_s,
-        "grader.workers": config.grader.workers,
-        "engine.threads": config.engine.threads,
-        "limit": config.limit,
-    }
-    for name, number in positive.items():
-        if number is not None and number < 1:
-            raise BadSetting(f"{name}={number}: must be at least 1")
-    if len(set(config.tasks)) < len(config.tasks):
-        raise BadSetting(f"tasks={','.join(config.tasks)}: a task is named twice; remove one")
-    for name, options in config.options.items():
-        if not isinstance(options, dict):
-            raise BadSetting(f"options.{name}={options!r}: must be option=value pairs")
-    if config.refine.n and is_preset_model(config.model):
-        raise BadSetting(
-            f"refine.n: model={config.model} cannot generate a second round; set refine.n=0"
-        )
-    if (
-        not 0 < config.refine.agreement <= 1
-        or not 0 <= config.refine.confidence < 1
-        or config.refine.n < 0
-    ):
-        raise BadSetting("refine: agreement must be in (0, 1], confidence in [0, 1), n at least 0")

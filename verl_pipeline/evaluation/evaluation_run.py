@@ -15,6 +15,7 @@ from rich.console import Console
 
 from verl_pipeline.evaluation import results, second_round
 from verl_pipeline.evaluation.answer_methods import load_scorer
+from verl_pipeline.evaluation.caveat_rules import ScoredTask, list_caveats
 from verl_pipeline.evaluation.engines import Engine, RequestCheck
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
 from verl_pipeline.evaluation.eval_settings import EvalConfig, is_preset_model
@@ -59,13 +60,16 @@ def run_evaluation(
             # All samples of a problem share its prompt: every n-th request covers every prompt.
             first_requests = plan.make_requests(config.style)[:: plan.sampling.n]
             checks.append(engine.check_requests(first_requests, plan.sampling, extra_tokens))
-        for text in dict.fromkeys(text for check in checks for text in check.caveats):
+        for text in dict.fromkeys(caveat.text for check in checks for caveat in check.caveats):
             console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
         model = engine.describe_model()
         _claim_output(config, plans, engine, model, checks)
         calls = _record_call(output)
         runner = TaskRunner(config, finder, engine, grader, scorer, console)
         tasks = [runner.run_task(plan) for plan in plans]
+        for plan, check, result in zip(plans, checks, tasks, strict=True):
+            scored = ScoredTask(config, plan, check, model, result)
+            result["caveats"] = [caveat.as_dict() for caveat in list_caveats(scored)]
         content = {
             "schema": results.SCHEMA_VERSION,
             "model": model,
@@ -80,7 +84,6 @@ def run_evaluation(
             "started": calls[0]["started"],
             "finished": _format_now(),
             "calls": len(calls),
-            "warnings": _collect_warnings(config, model, plans, tasks, checks),
             "tasks": tasks,
         }
         write_json(output / "results.json", content)
@@ -133,7 +136,8 @@ def _claim_output(
     # If the hash of the weights is known, the model's name does not matter.
     identity = {key: value for key, value in model.items() if key != "name" or not model["weights"]}
     task_folders = [folder for folder in output.iterdir() if folder.is_dir()]
-    claim_folder(output / "model.json", identity, task_folders)
+    explanation = {} if "name" in identity else {"model": model["name"]}
+    claim_folder(output / "model.json", identity, task_folders, explanation)
     for plan, check in zip(plans, checks, strict=True):
         folder = output / plan.task.name
         # n is left out: an evaluation may be continued with more samples.
@@ -149,7 +153,14 @@ def _claim_output(
         }
         if check.left_out:
             settings["left_out"] = sorted(check.left_out)
-        claim_folder(folder / "settings.json", settings, [folder])
+        # What the digest of the data follows from, besides the options.
+        explanation = {
+            "limit": config.limit,
+            "problems": len(plan.data.items),
+            "system": config.system,
+            "origin": plan.data.origin,
+        }
+        claim_folder(folder / "settings.json", settings, [folder], explanation)
 
 
 def _record_call(output: Path) -> list[dict[str, Any]]:
@@ -164,22 +175,6 @@ def _record_call(output: Path) -> list[dict[str, Any]]:
             }
         )
     return list(read_lines(path))
-
-
-def _collect_warnings(
-    config: EvalConfig,
-    model: dict[str, Any],
-    plans: list[TaskPlan],
-    tasks: list[dict[str, Any]],
-    checks: list[RequestCheck],
-) -> list[str]:
-    warnings = []
-    if config.engine.url and not model["weights"]:
-        warnings.append("the server does not report its weights, so their hash is unknown")
-    for plan, result, check in zip(plans, tasks, checks, strict=True):
-        warnings += [f"{plan.task.name}: {text}" for text in check.caveats]
-        warnings += results.list_warnings(config, plan.task, plan.sampling, result)
-    return warnings
 
 
 def _format_now() -> str:

@@ -25,15 +25,27 @@ const shortHash = (hash) => el("code", { title: hash }, hash.slice(0, 12));
 
 // ---- header and summary
 
-function header({ model, engine, seed, versions, machine, started, finished, warnings }) {
+// Returns a list of a task's caveats; those for which the score is not the benchmark's come first.
+function caveatList(caveats) {
+  const texts = (bars) => caveats.filter((caveat) => caveat.bars === bars).map(({ text }) => text);
+  return [
+    texts(true).length > 0 && el("div", { class: "warnings" }, bulletList(texts(true))),
+    bulletList(texts(false)),
+  ];
+}
+
+function header({ model, engine, seed, versions, machine, started, finished, tasks }) {
   const { name, weights, ...more } = model;
   const hash = weights ? ["SHA-256 ", shortHash(weights)] : "hash unknown";
+  const warnings = tasks.flatMap((task) =>
+    task.caveats.filter((caveat) => caveat.bars).map((caveat) => `${task.task}: ${caveat.text}`),
+  );
   document.title = `Evaluation of ${name}`;
   return el(
     "header",
     {},
     el("h1", {}, document.title),
-    warnings?.length > 0 &&
+    warnings.length > 0 &&
       el("div", { class: "warnings" }, el("strong", {}, "Warnings"), bulletList(warnings)),
     factList([
       ["Weights", el("span", {}, hash)],
@@ -84,11 +96,22 @@ function publishedRow({ model, value, measure, source, note }) {
     "tr",
     { class: "published" },
     el("td", { class: "name" }, model),
-    numberCell(rated ? formatInteger(value) : `${value.toFixed(1)} %`),
+    numberCell(rated ? formatInteger(value) : `${formatDecimal(value, 1)} %`),
     el("td"),
     el("td", {}, rated ? "" : intervalStrip({ value: value / 100 }, "hollow")),
     el("td", { colspan: 5 }, [measure, source, note].filter(Boolean).join(" – ")),
   );
+}
+
+// Says, between our score and the published ones, that they are not comparable.
+function barringRow({ caveats, published }) {
+  const barring = caveats.filter((caveat) => caveat.bars);
+  if (!barring.length) return null;
+  const texts = [
+    published?.length > 0 && "Not comparable with the published scores below.",
+    ...barring.map((caveat) => caveat.text),
+  ];
+  return el("tr", { class: "caveats" }, el("td", { colspan: 9 }, bulletList(texts.filter(Boolean))));
 }
 
 function summary(tasks) {
@@ -124,7 +147,11 @@ function summary(tasks) {
         el(
           "tbody",
           {},
-          tasks.map((task) => [summaryRow(task), (task.published ?? []).map(publishedRow)]),
+          tasks.map((task) => [
+            summaryRow(task),
+            barringRow(task),
+            (task.published ?? []).map(publishedRow),
+          ]),
         ),
       ),
     ),
@@ -146,13 +173,12 @@ function formatRating({ value, low, high, contests, note }) {
 }
 
 function taskSection(task, browser) {
-  const { counts, rating, tokens, breakdown } = task;
+  const { caveats, counts, rating, tokens, breakdown } = task;
   const {
     origin,
     sha256,
     problems,
     bad_rows: bad,
-    notes,
     seen_in_training: contaminated,
   } = task.data;
   const tags = Object.entries(breakdown ?? {}).filter(([, rows]) => rows.length);
@@ -187,7 +213,7 @@ function taskSection(task, browser) {
         ),
       ],
     ]),
-    bulletList(notes),
+    caveatList(caveats),
     bad?.length > 0 &&
       foldedSection(
         `Rows of the data that could not be read: ${formatInteger(bad.length)}`,
@@ -215,6 +241,10 @@ function taskSection(task, browser) {
 // ---- assembly
 
 const { results, tasks } = JSON.parse(document.getElementById("data").textContent);
+// A score that is not the benchmark's has another name.
+results.tasks.forEach((task, index) => {
+  task.title = tasks[index].name;
+});
 const browsers = new Map(
   results.tasks.map((task, index) => [task.task, sampleBrowser(task.task, tasks[index])]),
 );

@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from verl_pipeline.evaluation.caveats import mark_name, read_caveats
+from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.files import Row, write_text
 
 # Samples of a page, over all tasks.
@@ -58,10 +61,11 @@ def write_results_page(output: Path) -> Path:
     """Write ``output/report.html`` from ``output/results.json`` and the files of each task.
 
     Raises:
+        ResultsError: there are no results.
         StoreError: a line of a file is not JSON, except for a cut-off last line; the message has
             its number.
     """
-    results = json.loads((output / "results.json").read_text(encoding="utf-8"))
+    results = read_results(output)
     folders = [output / task["task"] for task in results["tasks"]]
     problems = [
         [_make_problem(row) for row in read_lines(folder / "problems.jsonl")] for folder in folders
@@ -69,8 +73,10 @@ def write_results_page(output: Path) -> Path:
     _set_sample_limits([problem for group in problems for problem in group])
     samples_per_problem = [task["sampling"]["n"] for task in results["tasks"]]
     tasks = [
-        _read_task(folder, group, n)
-        for folder, group, n in zip(folders, problems, samples_per_problem, strict=True)
+        {"name": mark_name(task["title"], read_caveats(task))} | _read_task(folder, group, n)
+        for task, folder, group, n in zip(
+            results["tasks"], folders, problems, samples_per_problem, strict=True
+        )
     ]
     path = output / "report.html"
     write_text(path, _fill_template({"results": results, "tasks": tasks}))
@@ -145,7 +151,7 @@ def _make_sample(row: Row, verdict: Row) -> Row:
             "tokens": row.get("tokens"),
             "finish": row.get("finish"),
             # As text, since it may be infinite, which JSON cannot express.
-            "mean logprob": None if logprob is None else f"{logprob:.3f}",
+            "mean logprob": None if logprob is None else format_decimal(logprob, 3),
             "seed": row.get("seed"),
         },
         "reason": _shorten_text(verdict.get("reason") or ""),

@@ -37,10 +37,20 @@ const legend = (entries) =>
     entries.map(([name, colour]) => el("span", {}, swatch(colour), name)),
   );
 
-const formatInteger = (value) => (value == null ? "–" : Math.round(value).toLocaleString("en-US"));
-const formatPercent = (value) => (value == null ? "–" : `${(100 * value).toFixed(1)} %`);
+// Rounds half away from zero, in decimal: the rule of number_formats.py. A text is taken exactly.
+const formatDecimal = (value, digits, options = {}) =>
+  new Intl.NumberFormat("en-US", {
+    useGrouping: false,
+    ...options,
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+    signDisplay: "negative", // no minus before zero
+  }).format(String(value));
+const formatInteger = (value) => (value == null ? "–" : formatDecimal(value, 0, { useGrouping: true }));
+const percentDigits = (value) => formatDecimal(value, 1, { style: "percent" }).replace("%", "");
+const formatPercent = (value) => (value == null ? "–" : `${percentDigits(value)} %`);
 const formatInterval = ({ low, high }) =>
-  low == null ? "" : `${(100 * low).toFixed(1)} – ${(100 * high).toFixed(1)}`;
+  low == null ? "" : `${percentDigits(low)} – ${percentDigits(high)}`;
 const formatScore = (score) =>
   score
     ? formatPercent(score.value) + (formatInterval(score) && ` (${formatInterval(score)})`)

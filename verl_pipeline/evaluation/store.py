@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from verl_pipeline.evaluation.differences import is_hash, list_differences
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.outputs.files import JsonLinesFile, Row, write_json
 from verl_pipeline.outputs.folders import FolderKind
@@ -45,6 +46,8 @@ EVALUATION = FolderKind(
     ),
 )
 Key = tuple[str, int]
+# Field of model.json and settings.json with what their hashes follow from.
+EXPLANATION = "explanation"
 
 
 class StoreError(UserError):
@@ -77,38 +80,56 @@ def read_lines(path: Path) -> Iterator[Row]:
             yield row
 
 
-def claim_folder(path: Path, content: Mapping[str, Any], folders: Iterable[Path]) -> None:
+def claim_folder(
+    path: Path,
+    content: Mapping[str, Any],
+    folders: Iterable[Path],
+    explanation: Mapping[str, Any] | None = None,
+) -> None:
     """Record in ``path`` the settings that the samples in ``folders`` belong to.
 
     Without samples, ``content`` is written. With samples, it must equal the recorded content.
+
+    Args:
+        explanation: what the hashes in ``content`` follow from, such as ``limit``; it is recorded
+            beside the content and not compared, but names the cause if the content differs.
 
     Raises:
         StoreError: it differs; the message names each differing field.
     """
     content = json.loads(json.dumps(content))  # tuples become lists, as in the file
+    explanation = json.loads(json.dumps(explanation or {}))
     if not any(
         (folder / "samples.jsonl").is_file() and (folder / "samples.jsonl").stat().st_size
         for folder in folders
     ):
-        write_json(path, content)
+        write_json(path, {**content, EXPLANATION: explanation})
         return
     advice = "choose another output, or remove that folder"
     try:
-        before = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        before = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"{path.parent} holds samples, but {path.name} is unreadable, so their model and "
             f"settings are unknown ({error}): {advice}"
         ) from error
-    names = sorted(before.keys() | content.keys())
-    differences = [
-        f"{name}: {before.get(name)!r} stored, {content.get(name)!r} now"
-        for name in names
-        if before.get(name) != content.get(name)
-    ]
-    if differences:
+    # Folders of earlier versions have no explanation.
+    explained = before.pop(EXPLANATION, {})
+    sides = ("there", "now")
+    if list_differences(before, content, sides):
+        causes = list_differences(
+            explained, {name: explanation.get(name) for name in explained}, sides
+        )
+        # A hash says nothing more than its causes.
+        hashed = {name for name, value in content.items() if causes and is_hash(value)}
+        differences = list_differences(
+            {name: value for name, value in before.items() if name not in hashed},
+            {name: value for name, value in content.items() if name not in hashed},
+            sides,
+        )
         raise StoreError(
-            f"{path.parent} holds samples of another run ({'; '.join(differences)}): {advice}"
+            f"{path.parent} holds samples of another run ({'; '.join([*causes, *differences])}): "
+            f"{advice}"
         )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.data import BadData, DataFinder
 from verl_pipeline.grading import Problem
 from verl_pipeline.grading.problem import write_repr
@@ -43,20 +44,17 @@ class SamplingParameters:
     seed: int = 0
 
     def __post_init__(self):
-        if not all(map(math.isfinite, (self.temperature, self.top_p))) or self.top_k < -1:
-            raise ValueError(
-                "sampling.temperature and top_p must be numbers, sampling.top_k at least -1"
-            )
-        if self.n < 1 or self.max_tokens < 1:
-            raise ValueError(
-                f"sampling.n and sampling.max_tokens must be at least 1, not {self.n}, "
-                f"{self.max_tokens}"
-            )
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(
-                "sampling.temperature must be at least 0 and sampling.top_p in (0, 1], not "
-                f"{self.temperature}, {self.top_p}"
-            )
+        # Comparisons with NaN are false.
+        expectations = {
+            "n": (self.n >= 1, "at least 1"),
+            "max_tokens": (self.max_tokens >= 1, "at least 1"),
+            "temperature": (0 <= self.temperature < math.inf, "a number of at least 0"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "top_k": (self.top_k >= -1, "at least -1"),
+        }
+        for name, (holds, expectation) in expectations.items():
+            if not holds:
+                raise ValueError(f"sampling.{name}={getattr(self, name)}: must be {expectation}")
         if self.temperature == 0 and self.n > 1:
             raise ValueError(
                 "sampling.temperature=0 is greedy, so all samples would be equal: set sampling.n=1"
@@ -118,7 +116,9 @@ class TaskData:
         items: the problems; at least one.
         origin: the files, or the repository on the hub.
         bad_rows: rows that could not be read, with the reason.
-        notes: limits of a score on this data, for the report.
+        notes: limits of a score on this data; the score remains the benchmark's.
+        caveats: limits for which a score is not the benchmark's, and others of a kind of their
+            own (:mod:`verl_pipeline.evaluation.caveats`).
 
     Raises:
         BadData: no items, or two items with one id.
@@ -128,6 +128,7 @@ class TaskData:
     origin: str
     bad_rows: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    caveats: list[Caveat] = field(default_factory=list)
 
     def __post_init__(self):
         if not self.items:
@@ -164,6 +165,7 @@ class Task:
         sampling: default sampling parameters.
         options: names and defaults of the task's options.
         split: ``test``: to report scores on, not to choose checkpoints; ``validation``: for both.
+        size: number of problems of the benchmark, with the default options; None: unknown.
         published: scores published by others.
         rate: function that computes a rating from the rewards by problem id, for tasks that have
             one; it raises DataNotFound if it lacks data.
@@ -175,5 +177,6 @@ class Task:
     sampling: SamplingParameters
     options: Mapping[str, Any] = field(default_factory=dict)
     split: Literal["test", "validation"] = "test"
+    size: int | None = None
     published: tuple[PublishedResult, ...] = ()
     rate: Callable[[DataFinder, Mapping[str, list[float]]], dict[str, Any]] | None = None

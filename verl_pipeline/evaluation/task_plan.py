@@ -6,14 +6,18 @@ Invariants:
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from verl_pipeline.evaluation import contamination, results
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.data import BadData, DataFinder
 from verl_pipeline.evaluation.engines import SampleRequest
 from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig
 from verl_pipeline.evaluation.graders import find_unreadable_answers
+from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task import SamplingParameters, Task, TaskData
 from verl_pipeline.evaluation.tasks import find_task
 
@@ -56,20 +60,24 @@ def plan_tasks(config: EvalConfig) -> tuple[DataFinder, list[TaskPlan]]:
     """
     finder = DataFinder(Path(config.data) if config.data else None, config.hub)
     tasks = [find_task(name) for name in config.tasks]
-    if unused := config.options.keys() - {task.name for task in tasks}:
-        raise BadSetting(
-            f"options.{sorted(unused)[0]}: this task is not in tasks; add or remove it"
-        )
+    names = [task.name for task in tasks]
+    for name in config.options:
+        if name not in names:
+            raise BadSetting(
+                f"options.{name}: {name} is not in tasks ({', '.join(names)}); "
+                f"{suggest_name(name, names)}correct the name, or add the task"
+            )
     return finder, [_plan_task(config, task, finder) for task in tasks]
 
 
 def _plan_task(config: EvalConfig, task: Task, finder: DataFinder) -> TaskPlan:
     options = results.merge_options(config, task)
-    if unknown := options.keys() - task.options.keys():
-        raise BadSetting(
-            f"options.{task.name}: no {', '.join(sorted(unknown))}; there are "
-            f"{', '.join(task.options) or 'none'}"
-        )
+    for name in options:
+        if name not in task.options:
+            raise BadSetting(
+                f"options.{task.name}: no {name}; {suggest_name(name, task.options)}there are "
+                f"{', '.join(task.options) or 'none'}"
+            )
     overrides = {
         key: value
         for key, value in dataclasses.asdict(config.sampling).items()
@@ -80,6 +88,7 @@ def _plan_task(config: EvalConfig, task: Task, finder: DataFinder) -> TaskPlan:
     except ValueError as error:
         raise BadSetting(f"{task.name}: {error}") from error
     data = task.load(finder, **options)
+    data.caveats.extend(_check_size(task, data, options))
     if config.system is not None:
         data = _add_system_prompt(data, config.system)
     if config.limit is not None and config.limit < len(data.items):
@@ -91,6 +100,15 @@ def _plan_task(config: EvalConfig, task: Task, finder: DataFinder) -> TaskPlan:
         )
     contaminated = contamination.find_contaminated_problems(data.items, config.train_data)
     return TaskPlan(task, data, sampling, contaminated)
+
+
+def _check_size(task: Task, data: TaskData, options: Mapping[str, Any]) -> list[Caveat]:
+    """Return a caveat if the data is not the whole benchmark."""
+    found = len(data.items) + len(data.bad_rows)
+    if task.size in (None, found) or options != task.options:
+        return []
+    text = f"the data ({data.origin}) has {found} problems, but {task.title} has {task.size}"
+    return [Caveat("other_size", text, label=f"{found}of{task.size}")]
 
 
 def _add_system_prompt(data: TaskData, text: str) -> TaskData:
@@ -111,8 +129,10 @@ def _leave_out_unreadable_answers(data: TaskData) -> TaskData:
 
 
 def _keep_first_problems(data: TaskData, limit: int) -> TaskData:
-    note = (
+    caveat = Caveat(
+        "limited",
         f"ONLY THE FIRST {limit} OF {len(data.items)} PROBLEMS (limit): not comparable with other "
-        "results"
+        "results",
+        label=f"first{limit}",
     )
-    return dataclasses.replace(data, items=data.items[:limit], notes=[*data.notes, note])
+    return dataclasses.replace(data, items=data.items[:limit], caveats=[caveat, *data.caveats])

@@ -58,18 +58,11 @@ class TaskRunner:
             "prompt": sum(row["prompt_tokens"] for row in samples),
             "generated": sum(row["tokens"] for row in samples),
         }
-        result["rating"] = self._estimate_rating(plan, graded, result["data"]["notes"])
+        result |= self._estimate_rating(plan, graded)
         result["refinement"] = None
-        if self.config.refine.n:
-            if result["counts"]["failed"] or result["counts"]["infrastructure"]:
-                result["data"]["notes"].append(
-                    "no second round: it needs all samples of the first, and some are missing; "
-                    "rerun the same command"
-                )
-            else:
-                result["refinement"] = self._run_second_round(
-                    plan, folder, graded, result["methods"]
-                )
+        is_complete = not (result["counts"]["failed"] or result["counts"]["infrastructure"])
+        if self.config.refine.n and is_complete:
+            result["refinement"] = self._run_second_round(plan, folder, graded, result["methods"])
         return result
 
     def _run_second_round(
@@ -118,16 +111,15 @@ class TaskRunner:
             samples = [row for key, row in store.samples.items() if key in requested]
             return samples, graded_samples.join_verdicts(samples, store.verdicts)
 
-    def _estimate_rating(
-        self, plan: TaskPlan, graded: GradedSamples, notes: list[str]
-    ) -> dict[str, Any] | None:
-        if plan.task.rate is None or not graded:
-            return None
-        try:
-            return plan.task.rate(self.finder, graded_samples.group_rewards(graded))
-        except DataNotFound as error:
-            notes.append(str(error))
-            return None
+    def _estimate_rating(self, plan: TaskPlan, graded: GradedSamples) -> dict[str, Any]:
+        """Return the ``rating`` and ``rating_missing``, the reason if data for it is missing."""
+        rating, reason = None, None
+        if plan.task.rate is not None and graded:
+            try:
+                rating = plan.task.rate(self.finder, graded_samples.group_rewards(graded))
+            except DataNotFound as error:
+                reason = str(error)
+        return {"rating": rating, "rating_missing": reason}
 
 
 def _make_problem_row(item: TaskItem) -> Row:

@@ -9,7 +9,8 @@ import pytest
 from verl_pipeline.evaluation.engines import EngineError, SampleRequest
 from verl_pipeline.evaluation.engines.model_folder import read_position_limit
 from verl_pipeline.evaluation.engines.vllm_engine import VllmEngine
-from verl_pipeline.evaluation.eval_settings import BadSetting, EngineConfig, load_eval_config
+from verl_pipeline.evaluation.eval_settings import BadSetting, EngineConfig
+from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.task import SamplingParameters, make_conversation
 from verl_pipeline.testing import tiny_run
 

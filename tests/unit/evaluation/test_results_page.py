@@ -183,7 +183,11 @@ def test_an_infinite_log_prob_is_shown_as_text(output):
 def test_a_task_without_rows(output):
     for name in ("problems", "samples", "verdicts"):
         (output / "humaneval" / f"{name}.jsonl").unlink()
-    assert read_data(write_page(output))["tasks"][0] == {"problems": [], "notes": []}
+    assert read_data(write_page(output))["tasks"][0] == {
+        "name": "HumanEval@rlimits",
+        "problems": [],
+        "notes": [],
+    }
 
 
 def test_samples_beyond_n_are_left_out(output):

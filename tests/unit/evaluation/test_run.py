@@ -5,17 +5,21 @@ import json
 import pytest
 from rich.console import Console
 
-from verl_pipeline.evaluation import results
+from verl_pipeline.evaluation.caveats import read_caveats
 from verl_pipeline.evaluation.engines import EngineError, FailedRequest, Generation
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
-from verl_pipeline.evaluation.eval_settings import load_eval_config
 from verl_pipeline.evaluation.evaluation_run import run_evaluation
 from verl_pipeline.evaluation.results import read_results
+from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.store import StoreError, read_lines
-from verl_pipeline.evaluation.task_plan import plan_tasks
 
 SMALL = "tests.helpers.small_task"
 QUIET = Console(quiet=True)
+
+
+def list_texts(task, kind):
+    """Return the texts of a task's caveats of one kind."""
+    return [caveat.text for caveat in read_caveats(task) if caveat.kind == kind]
 
 
 def evaluate_small(output, model="canonical", *settings, engine=None, programs=False):
@@ -89,10 +93,11 @@ def test_failed_requests_are_repeated_and_never_scored(tmp_path):
     assert result["problems_without_samples"] == 1
     assert result["counts"]["failed"] == 2 and result["counts"]["samples"] == 6
     assert result["pass@1"]["value"] == 1.0, "over the generated samples"
-    warnings = read_results(tmp_path / "always")["warnings"]
-    assert (
-        "2 of 8 samples failed" in warnings[0] and "1 problems have no graded sample" in warnings[1]
-    )
+    assert ["2 of 8 samples failed" in text for text in list_texts(result, "incomplete")] == [
+        True,
+        False,
+    ]
+    assert "1 problems have no graded sample" in list_texts(result, "incomplete")[1]
     assert [row["reason"] for row in read_lines(tmp_path / "always/small/failures.jsonl")] == [
         "planted"
     ] * 4
@@ -136,8 +141,11 @@ def test_a_larger_n_adds_samples_and_a_smaller_n_ignores_some(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["model=empty"], "name: 'canonical' stored, 'empty' now"),
-        (["sampling.temperature=0.9"], "temperature"),
+        (["model=empty"], "name: canonical there, empty now"),
+        (["sampling.temperature=0.9"], r"\(sampling.temperature: 0.6 there, 0.9 now\)"),
+        (["limit=3"], r"\(limit: none there, 3 now; problems: 4 there, 3 now\)"),
+        (["system=Be brief."], r"\(system: none there, Be brief. now\)"),
+        (["options.small.programs=True"], r"\(options.programs: False there, True now\)"),
     ],
 )
 def test_samples_of_other_runs_are_refused(tmp_path, settings, message):
@@ -149,27 +157,15 @@ def test_samples_of_other_runs_are_refused(tmp_path, settings, message):
 
 
 def test_the_results_record_versions_machine_data_and_warnings(tmp_path):
-    evaluate_small(tmp_path, "canonical", "purpose=choose", "engine.trained_length=16384")
+    evaluate_small(tmp_path, "canonical", "purpose=choose")
     found = read_results(tmp_path)
-    assert found["schema"] == 1 and found["versions"]["verl"] and found["machine"]["cores"]
-    assert any("CHOSEN ON A TEST SET" in line for line in found["warnings"])
-    assert any("2 times the training's 16384" in line for line in found["warnings"])
+    assert found["schema"] == 2 and found["versions"]["verl"] and found["machine"]["cores"]
     task = found["tasks"][0]
+    assert "CHOSEN ON A TEST SET" in list_texts(task, "chosen_on_test")[0]
     assert len(task["data"]["sha256"]) == 64 and task["tier"] == "process"
     (tmp_path / "results.json").write_text(json.dumps({**found, "schema": 0}))
     with pytest.raises(ValueError, match="schema 0"):
         read_results(tmp_path)
-
-
-def test_a_degraded_tier_is_marked(tmp_path):
-    result = evaluate_small(tmp_path)
-    config = load_eval_config(None, ["model=canonical", f"tasks=[{SMALL}]"])
-    plan = plan_tasks(config)[1][0]
-    assert results.list_warnings(config, plan.task, plan.sampling, result) == []
-    [line] = results.list_warnings(
-        config, plan.task, plan.sampling, {**result, "tier": "namespaces, rlimits"}
-    )
-    assert "DEGRADED tier rlimits" in line
 
 
 def test_answers_from_a_file(tmp_path):
@@ -242,10 +238,7 @@ def test_a_failed_second_round_is_reported(tmp_path):
         tmp_path, "m.x", "refine.n=2", "refine.agreement=0.9", engine=GuessingEngine(fails=True)
     )
     assert result["refinement"]["failed"] == 8
-    assert any(
-        "8 samples of the second round failed" in line
-        for line in read_results(tmp_path)["warnings"]
-    )
+    assert "8 samples of the second round failed" in list_texts(result, "second_round")[0]
 
 
 def test_a_system_prompt_is_part_of_the_data(tmp_path):
@@ -265,4 +258,5 @@ def test_answers_to_other_problems_are_refused(tmp_path):
 
 def test_a_limit_keeps_the_first_problems(tmp_path):
     result = evaluate_small(tmp_path, "canonical", "limit=2")
-    assert result["counts"]["problems"] == 2 and "THE FIRST 2 OF 4" in result["data"]["notes"][0]
+    assert result["counts"]["problems"] == 2
+    assert "THE FIRST 2 OF 4" in list_texts(result, "limited")[0]

@@ -108,9 +108,9 @@ def test_what_is_refused_is_found_in_any_words(server, make_engine, wording, nam
     check = engine.check_requests([REQUEST], SAMPLING)
     left_out = sorted(set(names) - {"max_tokens"})
     assert sorted(check.left_out) == left_out
-    assert [any(f"refuses {name}," in text for text in check.caveats) for name in left_out] == [
-        True
-    ] * len(left_out)
+    assert [
+        any(f"refuses {name}," in caveat.text for caveat in check.caveats) for name in left_out
+    ] == [True] * len(left_out)
     probes = len(server.bodies)
     assert isinstance(sample(engine), Generation) and len(server.bodies) == probes + 1
     limit = "max_completion_tokens" if "max_tokens" in names else "max_tokens"
@@ -215,7 +215,10 @@ def test_a_server_without_any_token_limit(server, make_engine):
         make_engine().check_requests([REQUEST], SAMPLING)
     engine = make_engine(may_drop=["max_tokens"])
     check = engine.check_requests([REQUEST], SAMPLING)
-    assert check.left_out == ("max_tokens",) and "as long as the server allows" in check.caveats[0]
+    assert (
+        check.left_out == ("max_tokens",)
+        and "as long as the server allows" in check.caveats[0].text
+    )
     sample(engine)
     assert not set(names) & server.last.keys()
 

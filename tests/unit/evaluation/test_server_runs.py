@@ -53,21 +53,20 @@ def test_a_caveat_travels_with_its_number(server, evaluate):
     caveat = "the server refuses logprobs, so it is left out: there is no confidence"
     # Once before the samples, and once with the scores.
     assert screen.index(caveat) < screen.index("generated") < screen.rindex(f"gsm8k: {caveat}")
-    assert any(caveat in warning for warning in results["warnings"])
+    assert any(caveat in row["text"] for row in results["tasks"][0]["caveats"])
     settings = json.loads((output / "gsm8k" / "settings.json").read_text())
     assert settings["left_out"] == ["logprobs"]
     # A server that takes more by now would mix samples with other ones.
     server.reply = answer
     code, screen, *_ = evaluate("sampling.n=2")
-    assert code == 2 and "left_out: ['logprobs'] stored, None now" in screen
+    assert code == 2 and "left_out: logprobs there, none now" in screen
 
 
 def test_nothing_is_said_of_a_server_that_takes_everything(evaluate):
     code, screen, results, output = evaluate()
     assert code == 0 and "refuses" not in screen
-    assert results["warnings"] == [
-        "the server does not report its weights, so their hash is unknown"
-    ]
+    kinds = [row["kind"] for row in results["tasks"][0]["caveats"]]
+    assert kinds == ["other_size", "sampling", "unknown_weights"]
     assert "left_out" not in json.loads((output / "gsm8k" / "settings.json").read_text())
 
 
@@ -89,7 +88,11 @@ def test_a_dropped_temperature_stops_the_evaluation_unless_allowed(server, evalu
         "sampling.temperature=0.6", "engine.may_drop=[temperature]"
     )
     assert code == 0 and results["tasks"][0]["pass@1"]["value"] == 1.0
-    assert any("samples with its own temperature (HTTP 400" in text for text in results["warnings"])
+    assert any(
+        row["kind"] == "dropped_parameters"
+        and "samples with its own temperature (HTTP 400" in row["text"]
+        for row in results["tasks"][0]["caveats"]
+    )
     settings = json.loads((output / "gsm8k" / "settings.json").read_text())
     assert settings["left_out"] == ["temperature"]
 

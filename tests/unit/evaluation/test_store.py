@@ -66,7 +66,7 @@ def test_samples_of_another_model_are_refused_with_the_difference(tmp_path):
     store.add_sample(make_sample(0))
     store.close()
     claim_folder(path, {"weights": "2", "name": "m"}, [tmp_path])
-    with pytest.raises(StoreError, match=r"weights: '2' stored, '3' now.*another output"):
+    with pytest.raises(StoreError, match=r"weights: 2 there, 3 now.*another output"):
         claim_folder(path, {"name": "m", "weights": "3"}, [tmp_path])
     assert json.loads(path.read_text())["weights"] == "2"
     for broken in ("", None):

@@ -169,8 +169,8 @@ def test_codeforces_notes_that_its_tests_are_samples(tmp_path):
         "otherwise votes would know the verdicts"
     )
     assert (
-        "SAMPLE TESTS ONLY" in loaded.notes[0]
-        and "1 problems with 1, 1 problems with 2" in loaded.notes[0]
+        "SAMPLE TESTS ONLY" in loaded.caveats[0].text
+        and "1 problems with 1, 1 problems with 2" in loaded.caveats[0].text
     )
 
 

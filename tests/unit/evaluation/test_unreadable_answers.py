@@ -8,8 +8,9 @@ from rich.console import Console
 from verl_pipeline.evaluation import graders
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
-from verl_pipeline.evaluation.eval_settings import BadSetting, load_eval_config
+from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.evaluation_run import run_evaluation
+from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.task_plan import plan_tasks
 
 pytest.importorskip("math_verify")
@@ -65,7 +66,7 @@ def test_a_row_with_an_unreadable_answer_is_listed_and_not_sampled(tmp_path):
     broken, two = task["data"]["bad_rows"]
     assert broken.startswith("broken: the expected answer cannot be read")
     assert two.startswith("two: ") and "two numbers side by side" in two
-    assert any("2 rows of the data could not be read" in text for text in results["warnings"])
+    assert any("2 rows of the data could not be read" in row["text"] for row in task["caveats"])
 
 
 def test_data_without_a_readable_answer_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.task import Message, SamplingParameters
 
@@ -76,7 +77,7 @@ class RequestCheck:
     """
 
     left_out: tuple[str, ...] = ()
-    caveats: tuple[str, ...] = ()
+    caveats: tuple[Caveat, ...] = ()
 
 
 class EngineError(UserError):

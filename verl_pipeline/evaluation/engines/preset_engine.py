@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.data import BadData, read_rows
 from verl_pipeline.evaluation.engines import (
     EngineError,
@@ -22,6 +23,9 @@ from verl_pipeline.evaluation.engines import (
 )
 from verl_pipeline.evaluation.task import SamplingParameters
 
+# Ids that a caveat names.
+SHOWN_IDS = 5
+
 
 class PresetEngine:
     """Yields preset answers.
@@ -30,7 +34,7 @@ class PresetEngine:
         name: ``canonical``, ``empty``, or the path of a JSONL file.
 
     Raises:
-        EngineError: the file is unreadable, or a line lacks ``id`` or ``response``.
+        EngineError: the file is unreadable or empty, or a row lacks ``id`` or ``response``.
     """
 
     def __init__(self, name: str):
@@ -39,12 +43,17 @@ class PresetEngine:
         self._answers: dict[tuple[str | None, str], list[str]] = collections.defaultdict(list)
         if name not in ("canonical", "empty"):
             try:
-                for row in read_rows(Path(name)):
-                    self._answers[row.get("task"), str(row["id"])].append(str(row["response"]))
-            except (OSError, BadData, KeyError) as error:
-                raise EngineError(
-                    f"model={name}: {error!r}; each line must have id and response"
-                ) from error
+                for number, row in enumerate(read_rows(Path(name)), 1):
+                    if "id" not in row or not isinstance(row.get("response"), str):
+                        raise EngineError(
+                            f"model={name}, row {number}: each row must have an id and a response "
+                            f"(text); it has {', '.join(row) or 'nothing'}"
+                        )
+                    self._answers[row.get("task"), str(row["id"])].append(row["response"])
+            except BadData as error:
+                raise EngineError(f"model={error}") from error
+            if not self._answers:
+                raise EngineError(f"model={name}: no answer in the file")
 
     def describe_model(self) -> dict[str, Any]:
         path = Path(self.name)
@@ -59,14 +68,38 @@ class PresetEngine:
     ) -> RequestCheck:
         if not self._answers:
             return RequestCheck()
-        keys = {(task, request.id) for request in requests for task in (request.task, None)}
-        if not keys & self._answers.keys():
-            examples = ", ".join(sorted({name for _task, name in keys})[:2])
+        asked = list(requests)
+        counts = {request.id: len(self._list_answers(request)) for request in asked}
+        task = asked[0].task
+        if not any(counts.values()):
+            examples = ", ".join(sorted(counts)[:2])
+            own = ", ".join([name for _task, name in self._answers][:2])
             raise EngineError(
-                f"model={self.name}: no answer to any problem of the task; its ids are like "
-                f"{examples}"
+                f"model={self.name}: no answer to any problem of {task}; its ids are like "
+                f"{examples}, those of the file like {own}"
             )
-        return RequestCheck()
+        offered = [name for of_task, name in self._answers if of_task in (task, None)]
+        findings = (
+            (
+                [name for name, count in counts.items() if count < sampling.n],
+                f"problems have fewer answers than n={sampling.n}, and the missing ones fail",
+            ),
+            (
+                [name for name, count in counts.items() if count > sampling.n],
+                f"problems have more answers than n={sampling.n}, and the last ones are left out",
+            ),
+            (
+                [name for name in offered if name not in counts],
+                "ids of the file are of no evaluated problem, and their answers are left out",
+            ),
+        )
+        return RequestCheck(
+            caveats=tuple(
+                Caveat("unmatched_answers", f"{self.name}: {_count_names(names)} {text}")
+                for names, text in findings
+                if names
+            )
+        )
 
     def generate(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters
@@ -86,10 +119,19 @@ class PresetEngine:
             return ""
         if self.name == "canonical":
             return request.canonical
-        answers = self._answers.get((request.task, request.id)) or self._answers.get(
+        answers = self._list_answers(request)
+        return answers[request.sample] if request.sample < len(answers) else None
+
+    def _list_answers(self, request: SampleRequest) -> list[str]:
+        return self._answers.get((request.task, request.id)) or self._answers.get(
             (None, request.id), []
         )
-        return answers[request.sample] if request.sample < len(answers) else None
 
     def close(self) -> None:
         pass
+
+
+def _count_names(names: list[str]) -> str:
+    """Return the number of names with the first ones, as ``3 (a, b, ...)``."""
+    shown = names[:SHOWN_IDS]
+    return f"{len(names)} ({', '.join([*shown, *['...'] * (len(names) > len(shown))])})"

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.engines import EngineError
 from verl_pipeline.evaluation.engines.server_client import ServerFailure
 from verl_pipeline.evaluation.eval_settings import DROPPABLE_PARAMETERS
@@ -76,11 +77,14 @@ class ServerDialect:
             adapted[self.token_limit] = adapted.pop(TOKEN_LIMIT)
         return adapted
 
-    def list_caveats(self) -> list[str]:
-        """Return what the results lose by each parameter that is left out."""
+    def list_caveats(self, body: Mapping[str, Any]) -> list[Caveat]:
+        """Return what the results lose by each parameter of ``body`` that is left out."""
         return [
-            f"the server refuses {name}, so it is left out: "
-            f"{LOSSES.get(name, f'the server samples with its own {name}')} ({message})"
+            Caveat(
+                "dropped_parameters" if _shapes_samples(name, body[name]) else "server_limits",
+                f"the server refuses {name}, so it is left out: "
+                f"{LOSSES.get(name, f'the server samples with its own {name}')} ({message})",
+            )
             for name, message in self.left_out.items()
         ]
 
@@ -92,7 +96,7 @@ class ServerDialect:
         """
         for name, message in self.left_out.items():
             value, neutral = body[name], _NEUTRAL_VALUES.get(name)
-            if name not in DROPPABLE_PARAMETERS or name in may_drop or value == neutral:
+            if name in may_drop or not _shapes_samples(name, value):
                 continue
             setting = _SETTINGS.get(name, f"sampling.{name}")
             shown = "prefill" if setting == "style" else value
@@ -102,6 +106,11 @@ class ServerDialect:
                 + (f"set {remedy}, or " if neutral is not None or setting == "style" else "")
                 + f"let it be left out, which changes the samples, with engine.may_drop=[{name}]"
             )
+
+
+def _shapes_samples(name: str, value: Any) -> bool:
+    """Whether the samples differ if a parameter with this value is left out."""
+    return name in DROPPABLE_PARAMETERS and value != _NEUTRAL_VALUES.get(name)
 
 
 async def probe_server(send: Send, body: Body) -> tuple[ServerDialect, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.engines import (
     PREFILL_STOP,
     EngineError,
@@ -119,7 +120,7 @@ class ServerEngine:
             ) from failure
         dialect.check_left_out(body, self.config.may_drop)
         self._dialects[sampling, bool(probe.prefill)] = dialect
-        caveats = dialect.list_caveats()
+        caveats = dialect.list_caveats(body)
         if answer is not None:
             caveats += self._check_answer(probe, answer, sampling, dialect)
         return RequestCheck(tuple(dialect.left_out), tuple(caveats))
@@ -130,7 +131,7 @@ class ServerEngine:
         answer: Any,
         sampling: SamplingParameters,
         dialect: ServerDialect,
-    ) -> list[str]:
+    ) -> list[Caveat]:
         """Return what the answer to the probe lacks.
 
         Raises:
@@ -159,7 +160,7 @@ class ServerEngine:
                 " responses count as wrong: if the model does not think, switch the server's "
                 "reasoning parser off"
             )
-        return missing
+        return [Caveat("server_limits", text) for text in missing]
 
     def generate(
         self, requests: Iterable[SampleRequest], sampling: SamplingParameters

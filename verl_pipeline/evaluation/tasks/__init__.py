@@ -4,11 +4,11 @@ A new module here with ``TASK = Task(...)`` is found automatically. ``--tasks`` 
 import path of any other module with a TASK.
 """
 
-import difflib
 import importlib
 import pkgutil
 
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task import Task
 
 
@@ -31,11 +31,9 @@ def find_task(name: str) -> Task:
     """
     path = name if "." in name else f"{__name__}.{name}"
     if "." not in name and name not in list_task_names():
-        similar = difflib.get_close_matches(name, list_task_names(), 1)
-        hint = f"did you mean {similar[0]}? " if similar else ""
         raise UnknownTask(
-            f"no task {name!r}; {hint}name one of {', '.join(list_task_names())}, or the path of a "
-            "module with TASK"
+            f"no task {name!r}; {suggest_name(name, list_task_names())}name one of "
+            f"{', '.join(list_task_names())}, or the path of a module with TASK"
         )
     try:
         task = importlib.import_module(path).TASK

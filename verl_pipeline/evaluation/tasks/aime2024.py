@@ -48,6 +48,7 @@ TASK = Task(
     name="aime2024",
     title="AIME 2024",
     load=load_problems,
+    size=30,
     sampling=dataclasses.replace(REASONING_SAMPLING, n=64),
     published=(
         PublishedResult(

@@ -8,6 +8,7 @@ also the hidden tests, so a vote that used them would know the verdicts.
 
 import collections
 
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.data import DataFinder, HubFiles, Row
 from verl_pipeline.evaluation.rating import estimate_rating
 from verl_pipeline.evaluation.task import (
@@ -43,10 +44,13 @@ def load_problems(finder: DataFinder) -> TaskData:
     tests = ", ".join(
         f"{problems} problems with {number}" for number, problems in sorted(counts.items())
     )
-    data.notes.append(
-        f"SAMPLE TESTS ONLY, the examples of the statements ({tests}): the score is an upper bound "
-        "and not comparable with submissions to Codeforces; of several correct answers only the "
-        "example's is accepted"
+    data.caveats.append(
+        Caveat(
+            "upper_bound",
+            f"SAMPLE TESTS ONLY, the examples of the statements ({tests}): the score is an upper "
+            "bound and not comparable with submissions to Codeforces; of several correct answers "
+            "only the example's is accepted",
+        )
     )
     return data
 

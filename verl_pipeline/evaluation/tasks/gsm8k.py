@@ -36,5 +36,6 @@ TASK = Task(
     name="gsm8k",
     title="GSM8K",
     load=load_problems,
+    size=1319,
     sampling=dataclasses.replace(REASONING_SAMPLING, max_tokens=2048),
 )

@@ -46,5 +46,6 @@ TASK = Task(
     name="humaneval",
     title="HumanEval",
     load=load_problems,
+    size=164,
     sampling=SamplingParameters(n=8, max_tokens=32768),
 )

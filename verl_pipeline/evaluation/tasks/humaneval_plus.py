@@ -22,6 +22,7 @@ TASK = Task(
     name="humaneval_plus",
     title="HumanEval+",
     load=load_problems,
+    size=164,
     sampling=SamplingParameters(n=8, max_tokens=32768),
     published=(
         PublishedResult("DeepCoder-14B-Preview", 92.6, "pass@1", _BLOG, _NOTE),

@@ -113,6 +113,7 @@ TASK = Task(
     name="livecodebench",
     title="LiveCodeBench",
     load=load_problems,
+    size=279,
     sampling=REASONING_SAMPLING,
     options={"release": "v5", "start": "2024-08-01", "end": "2025-02-01"},
     published=(

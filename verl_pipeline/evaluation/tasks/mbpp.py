@@ -60,5 +60,6 @@ TASK = Task(
     name="mbpp",
     title="MBPP sanitized, test split",
     load=load_problems,
+    size=257,
     sampling=SamplingParameters(n=8),
 )

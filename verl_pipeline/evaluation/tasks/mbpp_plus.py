@@ -16,4 +16,10 @@ def load_problems(finder: DataFinder) -> TaskData:
     return read_items(rows, origin, lambda _number, row: make_item(row, read_mbpp_plus(row)))
 
 
-TASK = Task(name="mbpp_plus", title="MBPP+", load=load_problems, sampling=SamplingParameters(n=8))
+TASK = Task(
+    name="mbpp_plus",
+    title="MBPP+",
+    load=load_problems,
+    size=378,
+    sampling=SamplingParameters(n=8),
+)

@@ -16,6 +16,7 @@ TASK = Task(
     name="mbpp_validation",
     title="MBPP sanitized, validation split",
     load=load_problems,
+    size=43,
     sampling=SamplingParameters(n=8),
     split="validation",
 )

@@ -1,0 +1,181 @@
+"""Loads the settings of an evaluation, and refuses what cannot work before anything is loaded.
+
+Invariants:
+* A key that is no setting is refused by name, with the nearest setting.
+* A message names the setting, its value and what was expected.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from verl_pipeline.evaluation.eval_settings import (
+    DROPPABLE_PARAMETERS,
+    BadSetting,
+    EvalConfig,
+    is_preset_model,
+)
+from verl_pipeline.evaluation.suggestions import suggest_name
+
+CHOICES = {
+    "engine.kind": ("vllm", "server"),
+    "style": ("chat", "prefill"),
+    "purpose": ("report", "choose"),
+    "grader.tier": ("namespaces", "rlimits", "remote"),
+}
+# Bounds of numbers, as (lowest, highest); None in the settings is not checked.
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "limit": (1, math.inf),
+    "sampling.n": (1, math.inf),
+    "sampling.max_tokens": (1, math.inf),
+    "sampling.temperature": (0, math.inf),
+    "sampling.top_k": (-1, math.inf),
+    "engine.concurrency": (1, math.inf),
+    "engine.tries": (1, math.inf),
+    "engine.timeout_s": (1, math.inf),
+    "engine.threads": (1, math.inf),
+    "engine.max_model_len": (1, math.inf),
+    "engine.tensor_parallel_size": (1, math.inf),
+    "engine.trained_length": (1, math.inf),
+    "grader.workers": (1, math.inf),
+    "refine.n": (0, math.inf),
+}
+# Bounds of shares: above 0 up to 1, or from 0 to below 1.
+SHARES = {
+    "sampling.top_p": (False, True),
+    "engine.gpu_memory_utilization": (False, True),
+    "refine.agreement": (False, True),
+    "refine.confidence": (True, False),
+}
+
+
+def load_eval_config(
+    file: str | None, overrides: list[str], options: Mapping[str, Any] | None = None
+) -> EvalConfig:
+    """Merge the defaults, the file, the overrides and the options; later ones win.
+
+    Args:
+        file: YAML file.
+        overrides: ``key=value`` texts, as in ``engine.kind=server``.
+        options: values of command-line options, by setting.
+
+    Raises:
+        BadSetting: an unknown setting, a value of the wrong type, or a contradiction.
+    """
+    for text in overrides:
+        if not text.partition("=")[1] or text.startswith("="):
+            raise BadSetting(f"{text!r} is not a setting: write key=value, e.g. sampling.n=8")
+    try:
+        defaults = OmegaConf.structured(EvalConfig)
+        layers = [OmegaConf.load(file)] if file else []
+        layers.append(OmegaConf.from_dotlist(overrides))
+        if not all(isinstance(layer, DictConfig) for layer in layers):
+            raise BadSetting(f"--config {file}: expected settings by name, not a list")
+        for layer in layers:
+            _check_names(OmegaConf.to_container(layer), OmegaConf.to_container(defaults))
+        config = OmegaConf.to_object(OmegaConf.merge(defaults, *layers, dict(options or {})))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"--config {file}: {error}") from error
+    except OmegaConfBaseException as error:
+        raise BadSetting(f"{error.full_key or 'settings'}: {str(error).splitlines()[0]}") from error
+    except BadSetting:
+        raise
+    # OmegaConf raises the last two for a value that is not a mapping.
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise BadSetting(f"settings: {' '.join(str(error).split())}") from error
+    assert isinstance(config, EvalConfig)
+    _check_values(config)
+    _check_combinations(config)
+    return config
+
+
+def _check_names(settings: Any, defaults: Any) -> None:
+    known = [name for name, _is_section in _list_names(defaults)]
+    for name, is_section in _list_names(settings):
+        # Below a setting whose value is a mapping of its own, names are free.
+        is_free = any(name.startswith(f"{prefix}.") for prefix in known)
+        if name not in known and not is_free and not is_section:
+            raise BadSetting(
+                f"{name} is not a setting; {suggest_name(name, known)}docs/evaluation.md lists "
+                "all settings"
+            )
+
+
+def _list_names(settings: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Yield the dotted names of all settings, and whether they are sections."""
+    for key, value in settings.items():
+        is_section = isinstance(value, dict) and bool(value)
+        yield f"{prefix}{key}", is_section
+        if is_section:
+            yield from _list_names(value, f"{prefix}{key}.")
+
+
+def _check_values(config: EvalConfig) -> None:
+    for name, allowed in CHOICES.items():
+        if (value := _read_value(config, name)) not in allowed:
+            raise BadSetting(f"{name}={value!r}: must be one of {', '.join(allowed)}")
+    for name, (lowest, highest) in BOUNDS.items():
+        value = _read_value(config, name)
+        if value is not None and not (lowest <= value <= highest and math.isfinite(value)):
+            raise BadSetting(f"{name}={value}: must be a number of at least {lowest}")
+    for name, (with_0, with_1) in SHARES.items():
+        value = _read_value(config, name)
+        if value is None or 0 < value < 1 or (value == 0 and with_0) or (value == 1 and with_1):
+            continue
+        bounds = f"{'at least' if with_0 else 'above'} 0 and {'at most' if with_1 else 'below'} 1"
+        raise BadSetting(f"{name}={value}: must be {bounds}")
+    if not config.output:
+        raise BadSetting("output is empty: name a folder for the results")
+    if not config.model:
+        raise BadSetting(
+            "model is missing: name a folder, a model of the hub, 'canonical', 'empty', or a JSONL "
+            "file of answers"
+        )
+    if not all(config.tasks):
+        raise BadSetting(f"tasks={','.join(config.tasks)}: a name is empty; remove a comma")
+    if not config.tasks:
+        raise BadSetting("tasks is empty: name at least one (verl-pipeline eval --list)")
+    if len(set(config.tasks)) < len(config.tasks):
+        raise BadSetting(f"tasks={','.join(config.tasks)}: a task is named twice; remove one")
+    for name, options in config.options.items():
+        if not isinstance(options, dict):
+            raise BadSetting(f"options.{name}={options!r}: must be option=value pairs")
+    for name in config.engine.may_drop:
+        if name not in DROPPABLE_PARAMETERS:
+            raise BadSetting(
+                f"engine.may_drop: {name} is none of {', '.join(DROPPABLE_PARAMETERS)}"
+            )
+
+
+def _read_value(config: EvalConfig, name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _check_combinations(config: EvalConfig) -> None:
+    if (config.engine.kind == "server") != (config.engine.url is not None):
+        raise BadSetting("engine.url: set it together with engine.kind=server, and only then")
+    if (config.grader.tier == "remote") != (config.grader.url is not None):
+        raise BadSetting("grader.url: set it together with grader.tier=remote, and only then")
+    if config.engine.kind == "server" and config.engine.rope_parameters:
+        raise BadSetting(
+            "engine.rope_parameters has no effect on a server: set RoPE scaling on the server"
+        )
+    rope = config.engine.rope_parameters
+    # LongRoPE has lists of factors instead of one; vLLM checks the rest.
+    if rope is not None and not (
+        "rope_type" in rope and isinstance(rope.get("factor", 1.0), int | float)
+    ):
+        raise BadSetting(
+            f"engine.rope_parameters={rope}: give rope_type (e.g. yarn) and factor (a number)"
+        )
+    if config.refine.n and is_preset_model(config.model):
+        raise BadSetting(
+            f"refine.n: model={config.model} cannot generate a second round; set refine.n=0"
+        )
