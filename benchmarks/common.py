@@ -22,6 +22,7 @@ from rich.table import Table
 
 from verl_pipeline.evaluation.estimators import compute_student_t
 from verl_pipeline.machine import describe_machine, read_package_versions
+from verl_pipeline.number_formats import format_decimal, format_interval
 from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.outputs.files import prepare_target, refuse_foreign_text, write_text
 
@@ -108,10 +109,9 @@ def estimate_ratio(
     }
 
 
-def format_ratio(ratio: Mapping[str, float | None]) -> str:
+def format_ratio(ratio: Mapping[str, Any], digits: int = 2) -> str:
     """Return a result of :func:`estimate_ratio` as ``1.37 [1.01, 1.85]``."""
-    interval = "" if ratio["low"] is None else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
-    return f"{ratio['ratio']:.2f}{interval}"
+    return format_interval(ratio["ratio"], ratio["low"], ratio["high"], digits)
 
 
 def write_report(path: Path, name: str, arguments: Mapping[str, Any], results: Any) -> None:
@@ -165,5 +165,5 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
 
 def _format_cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return format_decimal(value, 0, group=True) if abs(value) >= 1000 else f"{value:.3g}"
     return "-" if value is None else str(value)

@@ -32,6 +32,7 @@ from rich.progress import track
 from benchmarks.common import (
     ReportOption,
     estimate_ratio,
+    format_ratio,
     print_table,
     summarize_spread,
     write_report,
@@ -39,6 +40,7 @@ from benchmarks.common import (
 from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.grading import Problem, Verdict, grade
 from verl_pipeline.grading.readers import read_taco
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.sandbox import Sandbox
 
 OURS, PRIME_CODE, PLAIN = "ours", "prime_code", "plain process a test"
@@ -224,19 +226,18 @@ def summarize_rounds(
 
 def make_row(result: dict[str, Any]) -> dict[str, Any]:
     """Return a result as a row of the table."""
-    ratio = result["over_prime_code"]
-    interval = "" if ratio["low"] is None else f" [{ratio['low']:.1f}, {ratio['high']:.1f}]"
     rate = result["programs_per_s"]
+    median, low, high = (format_decimal(rate[key]) for key in ("median", "min", "max"))
     return {
         "mix": result["mix"],
         "grader": result["grader"],
-        "programs/s": f"{rate['median']:.1f} ({rate['min']:.1f} to {rate['max']:.1f})",
-        "p50 ms": f"{result['latency_p50_s'] * 1e3:.1f}",
-        "p95 ms": f"{result['latency_p95_s'] * 1e3:.1f}",
+        "programs/s": f"{median} ({low} to {high})",
+        "p50 ms": format_decimal(result["latency_p50_s"] * 1e3),
+        "p95 ms": format_decimal(result["latency_p95_s"] * 1e3),
         "overhead ms": ""
         if result["overhead_s"] is None
-        else f"{result['overhead_s']['median'] * 1e3:.1f}",
-        "over prime_code": f"{ratio['ratio']:.1f}{interval}",
+        else format_decimal(result["overhead_s"]["median"] * 1e3),
+        "over prime_code": format_ratio(result["over_prime_code"], 1),
     }
 
 
@@ -298,7 +299,7 @@ def main(
     write_report(output, "grading", {"quick": quick}, report)
     rows = [make_row(result) for result in results]
     print_table(rows, list(rows[0]))
-    print(f"a further stdin test: {further_s * 1e3:.1f} ms; memory kept, MB: {memory}")
+    print(f"a further stdin test: {format_decimal(further_s * 1e3)} ms; memory kept, MB: {memory}")
 
 
 if __name__ == "__main__":

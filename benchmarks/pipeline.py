@@ -46,6 +46,7 @@ from benchmarks.workload import (
     write_data,
 )
 from verl_pipeline.machine import describe_machine
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.outputs.files import write_text
 from verl_pipeline.outputs.folders import FolderKind, claim_output
@@ -203,7 +204,9 @@ def measure_modes(
             run = run_mode(mode, directory, settings, progress, len(batch_workloads))
             report["runs"].append(summarize_run(mode, repeat, run, workloads, batches))
             write_report(path, "pipeline", arguments, report)
-            seconds = ", ".join(f"{step['seconds']:.1f}" for step in report["runs"][-1]["steps"])
+            seconds = ", ".join(
+                format_decimal(step["seconds"]) for step in report["runs"][-1]["steps"]
+            )
             progress.console.print(f"{mode.name}, repeat {repeat + 1}: steps of {seconds} s")
             progress.advance(runs_done)
     write_text(output / "pipeline.md", make_markdown(report))

@@ -4,6 +4,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from benchmarks.pipeline_report import make_rows
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.files import write_text
 
 COLOURS = {
@@ -41,7 +42,9 @@ def write_plot(report: dict, path: Path) -> None:
                     f' fill="{colour}"/>'
                 )
                 x += length
-            shapes.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{row["step s"]:.1f} s</text>')
+            shapes.append(
+                f'<text x="{x + 6:.1f}" y="{y + 15}">{format_decimal(row["step s"])} s</text>'
+            )
             line = (
                 f'x1="{left}" y1="{y + bar + 3}" x2="{left + row["sampling"] * scale:.1f}"'
                 f' y2="{y + bar + 3}"'

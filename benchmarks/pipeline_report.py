@@ -16,6 +16,7 @@ import statistics
 from collections import defaultdict
 
 from benchmarks.common import estimate_ratio, format_ratio, summarize_spread
+from verl_pipeline.number_formats import format_decimal, format_percent
 
 BASELINE = "verl sync, 50 ms poll"
 OURS = "ours, staleness 1"
@@ -75,7 +76,7 @@ def _summarize_mode(mode: str, steps: dict[tuple[int, int], dict], ahead: int) -
         "min": spread["min"],
         "max": spread["max"],
         "steps": spread["n"],
-        "medians of repeats": "  ".join(f"{value:.1f}" for value in medians),
+        "medians of repeats": "  ".join(format_decimal(value) for value in medians),
         "tokens/s": sum(step["tokens"] for step in all_steps)
         / sum(step["seconds"] for step in all_steps),
         "stolen": statistics.fmean(step["stolen_s"] for step in all_steps),
@@ -149,18 +150,28 @@ def make_markdown(report: dict) -> str:
         lines += [f"**{workload['name']}**, {workload['tokens']} response tokens per batch:", ""]
         lines += [TABLE_HEAD, "|" + "---|" * (TABLE_HEAD.count("|") - 1)]
         for row in make_rows(report, workload["name"]):
-            seconds = [f"{row[key]:.1f}" for key in ("sampling", "training", "wait")]
-            small = [f"{row[key]:.2f}" for key in ("weight sync", "other")]
-            mixed = "-" if row["mixed versions"] is None else f"{row['mixed versions']:.0%}"
-            step = f"{row['step s']:.1f} ({row['min']:.1f} to {row['max']:.1f})"
+            seconds = [format_decimal(row[key]) for key in ("sampling", "training", "wait")]
+            small = [format_decimal(row[key], 2) for key in ("weight sync", "other")]
+            mixed = (
+                "-" if row["mixed versions"] is None else format_percent(row["mixed versions"], 0)
+            )
+            median, low, high = (format_decimal(row[key]) for key in ("step s", "min", "max"))
+            step = f"{median} ({low} to {high})"
             repeats = f"{row['steps']} ({row['medians of repeats']})"
             ratios = [
                 format_ratio(row[name]) if row[name] else "" for name in ("gain", "times ours")
             ]
-            cells = [row["mode"], step, *ratios, f"{row['tokens/s']:.1f}", *seconds, *small]
-            overhead = "-" if row["overhead"] is None else f"{row['overhead']:.1%}"
+            cells = [
+                row["mode"],
+                step,
+                *ratios,
+                format_decimal(row["tokens/s"]),
+                *seconds,
+                *small,
+            ]
+            overhead = "-" if row["overhead"] is None else format_percent(row["overhead"])
             oldest = "-" if row["oldest version"] is None else str(row["oldest version"])
-            cells += [overhead, f"{row['stolen']:.1f}", oldest, mixed, repeats]
+            cells += [overhead, format_decimal(row["stolen"]), oldest, mixed, repeats]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)

@@ -39,6 +39,7 @@ from benchmarks.rollout_engines import (
     ServerSettings,
 )
 from benchmarks.rollout_processes import EngineProcess, start_engines
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.verl_adapter.cpu.environment import set_environment
@@ -156,7 +157,10 @@ def make_table_row(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _format_spread(values: dict[str, float]) -> str:
-    return f"{values['median']:,.0f} ({values['min']:,.0f} to {values['max']:,.0f})"
+    median, low, high = (
+        format_decimal(values[name], 0, group=True) for name in ("median", "min", "max")
+    )
+    return f"{median} ({low} to {high})"
 
 
 def measure_plan(

@@ -36,6 +36,7 @@ from benchmarks.common import (
 )
 from benchmarks.first_token import PATH
 from benchmarks.quiet_machine import wait_until_quiet
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.testing import runs, tiny_run
 from verl_pipeline.verl_adapter.cpu.environment import FORK_SERVER_SWITCH
 
@@ -169,7 +170,10 @@ def main(
                 with tempfile.TemporaryDirectory(prefix="start-up-") as directory:
                     found = measure_start(entry, forks, Path(directory))
                 results.append({"repeat": repeat, **found})
-                print(f"{entry.name}, fork server {forks}: {found['seconds']:.1f} s", flush=True)
+                print(
+                    f"{entry.name}, fork server {forks}: {format_decimal(found['seconds'])} s",
+                    flush=True,
+                )
     summary = summarize_starts(results)
     print_table(
         [

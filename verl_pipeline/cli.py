@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from verl_pipeline import __version__
+from verl_pipeline.number_formats import format_percent
 
 try:
     from verl_pipeline.evaluation import commands
@@ -137,7 +138,7 @@ def grade(
         raise typer.Exit(2) from error
     table = Table("verdict", "programs", "share")
     for verdict, count in Counter(row["verdict"] for row in rows).most_common():
-        table.add_row(verdict, str(count), f"{count / len(rows):.1%}")
+        table.add_row(verdict, str(count), format_percent(count / len(rows)))
     console.print(
         table,
         f"verdicts: {output}; isolation: {tier}; calibration: {sandbox.calibration or 'unknown'}",

@@ -31,6 +31,17 @@ def format_decimal(
     return _format(_read_exactly(value), digits, sign, group)
 
 
+def format_interval(
+    value: float, low: float | None, high: float | None, digits: int = 1, *, sign: bool = False
+) -> str:
+    """Return an estimate with its bounds, as ``1.37 [1.01, 1.85]``; no bounds if they are None."""
+    text = format_decimal(value, digits, sign=sign)
+    if low is None or high is None:
+        return text
+    bounds = (format_decimal(bound, digits, sign=sign) for bound in (low, high))
+    return f"{text} [{', '.join(bounds)}]"
+
+
 def format_percent(share: float, digits: int = 1) -> str:
     """Return a share as ``6.3 %``."""
     return f"{_format(_read_exactly(share).scaleb(2, _CONTEXT), digits)} %"

@@ -15,7 +15,6 @@ Invariants:
 """
 
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -114,8 +113,6 @@ def _check_settings(config: WatchSettings) -> None:
     if reserved := {"model", "output", "purpose"} & set(names):
         raise WatchError(f"{sorted(reserved)[0]}: the watcher sets it itself; remove it")
     eval_config = load_eval_config(None, [*config.settings], {"model": "checkpoint"})
-    if not math.isfinite(config.idle_s):
-        raise WatchError(f"--idle-s {config.idle_s}: must be a number of seconds")
     known = list_trackers()
     if unknown := set(config.trackers) - set(known):
         name = sorted(unknown)[0]

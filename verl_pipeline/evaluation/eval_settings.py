@@ -68,7 +68,7 @@ class EngineConfig:
         rope_parameters: RoPE scaling, to evaluate beyond the model's positions, e.g.
             ``{rope_type: yarn, factor: 2.0, original_max_position_embeddings: 32768}``.
         trained_length: maximum response length in training, in tokens, if known; a longer
-            ``sampling.max_tokens`` is reported in the warnings.
+            ``sampling.max_tokens`` gives a caveat.
     """
 
     kind: str = "vllm"

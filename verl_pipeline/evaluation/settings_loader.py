@@ -5,8 +5,11 @@ Invariants:
 * A message names the setting, its value and what was expected.
 """
 
+import dataclasses
 import math
+import typing
 from collections.abc import Iterator, Mapping
+from types import UnionType
 from typing import Any
 
 import yaml
@@ -26,6 +29,14 @@ CHOICES = {
     "style": ("chat", "prefill"),
     "purpose": ("report", "choose"),
     "grader.tier": ("namespaces", "rlimits", "remote"),
+}
+TYPES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list, e.g. [a,b]",
+    dict: "names with values, e.g. {a: 1}",
 }
 # Bounds of numbers, as (lowest, highest); None in the settings is not checked.
 BOUNDS: Mapping[str, tuple[float, float]] = {
@@ -69,9 +80,11 @@ def load_eval_config(
     for text in overrides:
         if not text.partition("=")[1] or text.startswith("="):
             raise BadSetting(f"{text!r} is not a setting: write key=value, e.g. sampling.n=8")
+    layers: list[Any] = []
     try:
         defaults = OmegaConf.structured(EvalConfig)
-        layers = [OmegaConf.load(file)] if file else []
+        if file:
+            layers.append(OmegaConf.load(file))
         layers.append(OmegaConf.from_dotlist(overrides))
         if not all(isinstance(layer, DictConfig) for layer in layers):
             raise BadSetting(f"--config {file}: expected settings by name, not a list")
@@ -81,7 +94,7 @@ def load_eval_config(
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetting(f"--config {file}: {error}") from error
     except OmegaConfBaseException as error:
-        raise BadSetting(f"{error.full_key or 'settings'}: {str(error).splitlines()[0]}") from error
+        raise BadSetting(_explain(error, layers)) from error
     except BadSetting:
         raise
     # OmegaConf raises the last two for a value that is not a mapping.
@@ -93,16 +106,41 @@ def load_eval_config(
     return config
 
 
+def _explain(error: OmegaConfBaseException, layers: list[Any]) -> str:
+    """Return what is wrong with the value that OmegaConf refuses."""
+    name = error.full_key
+    kind: Any = EvalConfig
+    for part in (name or "").split("."):
+        kind = typing.get_type_hints(kind).get(part) if dataclasses.is_dataclass(kind) else None
+    expected = next((text for one, text in TYPES.items() if one in _list_types(kind)), None)
+    if not name or expected is None:
+        return f"{name or 'settings'}: {str(error).splitlines()[0]}"
+    value = OmegaConf.select(OmegaConf.merge(*layers), name)
+    shown = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    return f"{name}={'' if shown is None else shown}: must be {expected}"
+
+
+def _list_types(annotation: Any) -> list[Any]:
+    """Return the types of an annotation such as ``list[str] | None``."""
+    members = typing.get_args(annotation) if isinstance(annotation, UnionType) else [annotation]
+    return [typing.get_origin(member) or member for member in members]
+
+
 def _check_names(settings: Any, defaults: Any) -> None:
-    known = [name for name, _is_section in _list_names(defaults)]
+    names = dict(_list_names(defaults))
+    known = [name for name, is_section in names.items() if not is_section]
     for name, is_section in _list_names(settings):
         # Below a setting whose value is a mapping of its own, names are free.
         is_free = any(name.startswith(f"{prefix}.") for prefix in known)
-        if name not in known and not is_free and not is_section:
-            raise BadSetting(
-                f"{name} is not a setting; {suggest_name(name, known)}docs/evaluation.md lists "
-                "all settings"
-            )
+        if is_section or is_free or name in known:
+            continue
+        if name in names:
+            members = [other for other in known if other.startswith(f"{name}.")]
+            raise BadSetting(f"{name}: set its members, {', '.join(members)}")
+        raise BadSetting(
+            f"{name} is not a setting; {suggest_name(name, known)}docs/evaluation.md lists all "
+            "settings"
+        )
 
 
 def _list_names(settings: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:

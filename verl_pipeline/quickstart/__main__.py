@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from verl_pipeline.machine import list_bf16_flags
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.errors import OutputError, name_system_errors
 from verl_pipeline.outputs.named_file import NamedFile
 from verl_pipeline.progress import make_progress_bars
@@ -133,7 +134,9 @@ def run_training(settings: list[str], output: Path, steps: int, console: Console
                 if updates:
                     reward = updates[-1]["critic/score/mean"]
                     progress.update(
-                        task, completed=len(updates), description=f"training, reward {reward:.2f}"
+                        task,
+                        completed=len(updates),
+                        description=f"training, reward {format_decimal(reward, 2)}",
                     )
         finally:
             if process.poll() is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.table import Table
 
 from verl_pipeline.evaluation.estimators import estimate_difference, estimate_proportion
+from verl_pipeline.number_formats import format_decimal, format_interval, format_percent
 
 UPDATE_WEIGHTS = "timing_s/update_weights"
 TRAINER_PHASES = {
@@ -57,14 +58,14 @@ def make_accuracy_table(dumps: Path, steps: int) -> Table:
             name,
             str(len(scores)),
             str(samples),
-            f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]",
+            format_interval(rate.value, rate.low, rate.high, 3),
         )
     gain = estimate_difference(_average_by_problem(before), _average_by_problem(after))
     table.add_row(
         "gain, paired",
         str(len(before)),
         "",
-        f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
+        format_interval(gain.value, gain.low, gain.high, 3, sign=True),
     )
     return table
 
@@ -84,7 +85,7 @@ def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
     inner_steps = [step for step in sorted(metrics)[:-1] if step > 1]
     steps = [metrics[step] for step in inner_steps]
     total = sum(record["timing_s/step"] for record in steps)
-    table = Table(title=f"time by phase: {len(steps)} steps in {total:.1f} s")
+    table = Table(title=f"time by phase: {len(steps)} steps in {format_decimal(total)} s")
     for column in ("pool", "phase", "seconds", "share"):
         table.add_column(column, justify="right" if column in ("seconds", "share") else "left")
     if not total:
@@ -96,7 +97,12 @@ def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
     spent_s["other"] = total - sum(spent_s.values())
     for label, seconds in spent_s.items():
         if seconds > 0:
-            table.add_row("trainer", label, f"{seconds:.1f}", f"{seconds / total:.0%}")
+            table.add_row(
+                "trainer",
+                label,
+                format_decimal(seconds),
+                format_percent(seconds / total, 0),
+            )
     # Batch k+1 is sampled during step k.
     generating_s = sum(
         metrics[step + 1].get("pipeline/batch/generating_s", 0.0) for step in inner_steps
@@ -108,5 +114,5 @@ def make_pool_table(metrics: dict[int, dict[str, float]]) -> Table:
         ("receiving weights", syncing_s),
         ("waiting for the trainer", max(total - generating_s - syncing_s, 0.0)),
     ):
-        table.add_row("rollout", label, f"{seconds:.1f}", f"{seconds / total:.0%}")
+        table.add_row("rollout", label, format_decimal(seconds), format_percent(seconds / total, 0))
     return table

@@ -16,6 +16,7 @@ import numpy as np
 
 from verl_pipeline.filters import BatchView
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
+from verl_pipeline.number_formats import format_percent
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, ConfigError
 from verl_pipeline.trainer.reward_value import is_reward, read_reward
 from verl_pipeline.trainer.schedule import oldest_allowed_version
@@ -142,8 +143,8 @@ def check_failures(
         first = report.first_error or next(filter(None, reasons), "(see the grader's log)")
         raise TooManyFailures(
             f"batch {k}: of {report.requested} trajectories {report.missing} failed and {ungraded} "
-            f"could not be graded: {share:.0%} is above {PIPELINE_KEY}.max_infrastructure_share="
-            f"{max_share}. First failure:\n"
+            f"could not be graded: {format_percent(share, 0)} is above "
+            f"{PIPELINE_KEY}.max_infrastructure_share={max_share}. First failure:\n"
             f"{first}"
         )
     return {

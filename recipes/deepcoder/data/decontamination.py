@@ -33,6 +33,7 @@ from verl_pipeline.evaluation.data import DataFinder, DataNotFound
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.task import TaskData
 from verl_pipeline.evaluation.tasks import find_task
+from verl_pipeline.number_formats import format_percent
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _check_contained(
         record.id,
         record.source,
         "contains an evaluation problem",
-        f"holds {share:.0%} of the problem's {config.gram}-grams",
+        f"holds {format_percent(share, 0)} of the problem's {config.gram}-grams",
         key,
         round(share, 4),
     )

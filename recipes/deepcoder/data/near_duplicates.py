@@ -26,6 +26,7 @@ from datasketch import MinHash, MinHashLSH
 
 from verl_pipeline.grading import AssertTest, CallTest, Problem
 from verl_pipeline.grading.problem import write_code, write_repr
+from verl_pipeline.number_formats import format_decimal
 
 # Texts of a group that are examined to learn what its texts have in common.
 SAMPLE_SIZE = 2000
@@ -73,7 +74,7 @@ class DuplicateMatch:
         """Describe in a few words how similar the words are."""
         if self.kind == "exact":
             return "the same words"
-        return f"words: similarity {self.similarity:.2f}"
+        return f"words: similarity {format_decimal(self.similarity, 2)}"
 
 
 class TextGroup:

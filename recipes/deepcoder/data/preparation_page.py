@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any
 
+from verl_pipeline.number_formats import format_decimal
+
 HASH_DIGITS = 12
 _CAPTIONS = {
     "ingest": "rows that did not become a record",
@@ -112,7 +114,7 @@ def _render_example(example: Mapping[str, Any]) -> str:
         parts.append(f"<pre>{_escape_html(example['text'])}</pre>")
     if example["twin"]:
         similarity = example["similarity"]
-        suffix = "" if similarity is None else f" (similarity {similarity:.2f})"
+        suffix = "" if similarity is None else f" (similarity {format_decimal(similarity, 2)})"
         parts.append(f"<p>duplicate of: {_escape_html(example['twin'])}{suffix}</p>")
         parts.append(f"<pre>{_escape_html(example['twin_text'])}</pre>")
     return f"<article>{''.join(parts)}</article>"

@@ -12,6 +12,7 @@ from recipes.deepcoder.stages.stage_config import (
     MetricsByStep,
     StageConfig,
 )
+from verl_pipeline.number_formats import format_decimal
 
 
 def find_end_reason(
@@ -30,10 +31,11 @@ def find_end_reason(
     share, plateau = stage.until.truncated_share, stage.until.plateau
     if share is not None:
         mean = _average_window(metrics, TRUNCATED_SHARE_METRIC, first_step, step, share.window)
+        shown = "-" if mean is None else format_decimal(mean, 3)
         if mean is not None and share.above is not None and mean > share.above:
-            return f"truncated_share {mean:.3f} above {share.above} (mean of {share.window} steps)"
+            return f"truncated_share {shown} above {share.above} (mean of {share.window} steps)"
         if mean is not None and share.below is not None and mean < share.below:
-            return f"truncated_share {mean:.3f} below {share.below} (mean of {share.window} steps)"
+            return f"truncated_share {shown} below {share.below} (mean of {share.window} steps)"
     if plateau is not None:
         window = plateau.window
         now = _average_window(metrics, plateau.metric, first_step, step, window)

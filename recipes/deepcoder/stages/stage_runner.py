@@ -54,6 +54,7 @@ from recipes.deepcoder.stages.stage_metrics import (
 from recipes.deepcoder.stages.stage_overrides import RunSettings, build_stream_overrides
 from recipes.deepcoder.stages.training_process import TrainingError, TrainingProcess
 from verl_pipeline.main import EXIT_BAD_CONFIG
+from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.outputs.errors import name_system_errors
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
@@ -273,8 +274,9 @@ class _StageRunner:
         if trained_steps:
             step = trained_steps[-1]
             text = (
-                f"{name}: step {step}, reward {metrics[step][REWARD_METRIC]:.2f}, truncated "
-                f"{metrics[step][TRUNCATED_SHARE_METRIC]:.0%}"
+                f"{name}: step {step}, "
+                f"reward {format_decimal(metrics[step][REWARD_METRIC], 2)}, "
+                f"truncated {format_percent(metrics[step][TRUNCATED_SHARE_METRIC], 0)}"
             )
             progress.update(bar, completed=step - record.first_step, description=text)
         return metrics

@@ -13,7 +13,8 @@ from verl_pipeline.evaluation.checkpoint_evaluation import WatchError, WatchSett
 from verl_pipeline.evaluation.comparison import ComparisonError, compare_folders
 from verl_pipeline.evaluation.contamination import find_contaminated_problems
 from verl_pipeline.evaluation.data import read_rows
-from verl_pipeline.evaluation.eval_settings import EvalConfig
+from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig
+from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.task import TaskItem, make_conversation
 from verl_pipeline.verl_adapter.checkpoint_layout import LATEST_STEP_FILE
 
@@ -25,11 +26,55 @@ def invoke(*arguments):
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "300"})
 
 
+def test_misspelt_names_in_a_settings_file_are_suggested(tmp_path):
+    path = tmp_path / "settings.yaml"
+    for text, message in (
+        ("samping: {n: 1}\n", "samping.n is not a setting; did you mean sampling.n?"),
+        ("engine:\n  concurency: 2\n", "did you mean engine.concurrency?"),
+        ("- limit\n", "expected settings by name"),
+    ):
+        path.write_text(text)
+        result = invoke(*RUN, "--config", str(path), "--output", str(tmp_path / "out"))
+        assert result.exit_code == 2 and message in result.output, result.output
+    # Names below such a setting are free.
+    path.write_text("engine: {chat_template_kwargs: {enable_thinkin: false, a: {b: 1}}}\n")
+    result = invoke(*RUN, "--n", "1", "--config", str(path), "--output", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--tasks", "humanevall"], "did you mean humaneval"),
-        (["samplin.n=3"], "samplin"),
+        (["samplin.n=3"], "samplin.n is not a setting; did you mean sampling.n?"),
+        (["sampling.max_token=3"], "did you mean sampling.max_tokens?"),
+        (["temperature=3"], "did you mean sampling.temperature?"),
+        (["engine.chat_template_kwarg.x=3"], "chat_template_kwarg"),
+        (["limit"], "'limit' is not a setting: write key=value"),
+        (["=3"], "'=3' is not a setting"),
+        (["options.smal.programs=True"], "did you mean small?"),
+        (["options.small.program=True"], "did you mean programs?"),
+        (["limit=-5"], "limit=-5: must be a number of at least 1"),
+        (["limit=0"], "limit=0: must be"),
+        (["sampling.top_p=2"], "sampling.top_p=2.0: must be above 0 and at most 1"),
+        (["sampling.top_p=nan"], "sampling.top_p=nan: must be"),
+        (["sampling.max_tokens=0"], "sampling.max_tokens=0"),
+        (["sampling.temperature=-1"], "sampling.temperature=-1.0: must be"),
+        (["sampling.temperature=inf"], "sampling.temperature=inf: must be"),
+        (["engine.timeout_s=nan"], "engine.timeout_s=nan: must be"),
+        (["engine.max_model_len=-1"], "engine.max_model_len=-1: must be"),
+        (["engine.tensor_parallel_size=0"], "engine.tensor_parallel_size=0: must be"),
+        (["engine.gpu_memory_utilization=1.5"], "engine.gpu_memory_utilization=1.5: must be"),
+        (["engine.trained_length=0"], "engine.trained_length=0: must be"),
+        (["refine.confidence=nan"], "refine.confidence=nan: must be at least 0 and below 1"),
+        (["refine.n=-1"], "refine.n=-1: must be"),
+        (["output="], "output=: must be text"),
+        (["sampling=3"], "sampling: set its members, sampling.n, sampling.temperature"),
+        (["tasks=humaneval"], "tasks=humaneval: must be a list"),
+        (["limit=1.5"], "limit=1.5: must be a whole number"),
+        (["hub=maybe"], "hub=maybe: must be true or false"),
+        (["engine.chat_template_kwargs=3"], "must be names with values"),
+        (["--tasks", f"{SMALL},"], "a name is empty"),
         (["sampling.n=many"], "sampling.n"),
         (["sampling.n=0"], "at least 1"),
         (["sampling.temperature=0"], "sampling.n=1"),
@@ -65,6 +110,11 @@ def test_settings_that_cannot_work_are_refused_in_one_line(tmp_path, arguments, 
     assert not (tmp_path / "out/results.json").exists()
 
 
+def test_an_empty_output_is_refused():
+    with pytest.raises(BadSetting, match="output is empty"):
+        load_eval_config(None, ["model=empty", f"tasks=[{SMALL}]", "output=''"])
+
+
 def test_a_folder_without_a_model_is_refused_by_name(tmp_path):
     result = invoke(*RUN, "--model", str(tmp_path), "--output", str(tmp_path / "out"))
     assert result.exit_code == 2 and "no config.json" in result.output
@@ -85,10 +135,43 @@ def test_evaluating_with_a_settings_file_and_comparing(tmp_path):
     results = json.loads(path.read_text())
     results["tasks"][0]["data"]["sha256"] = "other"
     path.write_text(json.dumps(results))
-    with pytest.raises(ComparisonError, match="problems, prompts or tests differ"):
+    with pytest.raises(
+        ComparisonError, match=r"\(small@preset\): problems, prompts or tests differ"
+    ):
         compare_folders(tmp_path / "right", tmp_path / "empty")
     result = invoke("eval-compare", str(tmp_path / "empty"), str(tmp_path / "nothing"))
     assert result.exit_code == 2 and "no results.json" in result.output
+
+
+def test_a_comparison_has_the_differences_and_caveats_of_both_sides(tmp_path):
+    for name, settings in {
+        "whole": [],
+        "other": ["sampling.max_tokens=9", "sampling.n=1", "purpose=choose"],
+        "limited": ["limit=2"],
+    }.items():
+        result = invoke(*RUN, "--output", str(tmp_path / name), *settings)
+        assert result.exit_code == 0, result.output
+    result = invoke("eval-compare", str(tmp_path / "whole"), str(tmp_path / "other"))
+    assert result.exit_code == 0
+    for text in (
+        "small@preset@chosen",
+        "small: sampling.max_tokens: 32768 before, 9 after",
+        "small: sampling.n: 2 before, 1 after",
+        "small: NOT COMPARABLE: only the score after: CHOSEN ON A TEST SET",
+        "small, before: the answers are preset (empty)",
+        "small, after: the answers are preset (empty)",
+    ):
+        assert text in result.output, text
+    path = tmp_path / "other/results.json"
+    results = json.loads(path.read_text())
+    results["tasks"][0]["tier"] = "namespaces, rlimits"
+    path.write_text(json.dumps(results))
+    result = invoke("eval-compare", str(tmp_path / "whole"), str(tmp_path / "other"))
+    assert "NOT COMPARABLE: tier: namespaces, process before, namespaces, rlimits" in result.output
+    result = invoke("eval-compare", str(tmp_path / "whole"), str(tmp_path / "limited"))
+    assert (
+        result.exit_code == 2 and "2 problems of this file (small@first2@preset)" in result.output
+    )
 
 
 def test_problems_in_the_training_data_are_found(tmp_path):
@@ -144,6 +227,9 @@ def test_the_watcher_refuses_bad_settings_and_names_a_missing_checkpoint(tmp_pat
     small = [str(tmp_path / "run"), "--tasks", SMALL, "--output", str(tmp_path / "out")]
     for arguments, message in [
         (["--trackers", "foo"], "foo"),
+        (["--trackers", "tensorbord"], "did you mean tensorboard?"),
+        (["--idle-s", "nan"], "--idle-s"),
+        (["limit=-1"], "limit=-1: must be"),
         (["--cores", "a,b"], "--cores"),
         (["--cores", "9999"], "--cores"),
         (["model=empty"], "sets it itself"),

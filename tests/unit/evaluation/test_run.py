@@ -145,7 +145,7 @@ def test_a_larger_n_adds_samples_and_a_smaller_n_ignores_some(tmp_path):
         (["sampling.temperature=0.9"], r"\(sampling.temperature: 0.6 there, 0.9 now\)"),
         (["limit=3"], r"\(limit: none there, 3 now; problems: 4 there, 3 now\)"),
         (["system=Be brief."], r"\(system: none there, Be brief. now\)"),
-        (["options.small.programs=True"], r"\(options.programs: False there, True now\)"),
+        (["options.small.programs=True"], r"options.programs: False there, True now\)"),
     ],
 )
 def test_samples_of_other_runs_are_refused(tmp_path, settings, message):
@@ -177,9 +177,17 @@ def test_answers_from_a_file(tmp_path):
     answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = evaluate_small(tmp_path / "out", str(answers))
     assert result["counts"]["samples"] == 1 and result["counts"]["failed"] == 7
-    answers.write_text('{"id": "number"}\n')
-    with pytest.raises(EngineError, match="response"):
-        evaluate_small(tmp_path / "other", str(answers))
+    for number, (text, message) in enumerate(
+        {
+            '{"id": "number"}\n': "row 1: each row must have an id and a response",
+            '{"id": "a", "response": null}\n': "row 1: each row must have an id and a response",
+            "": "no answer in the file",
+            "[1]\n": "expected an object",
+        }.items()
+    ):
+        answers.write_text(text)
+        with pytest.raises(EngineError, match=message):
+            evaluate_small(tmp_path / f"other-{number}", str(answers))
 
 
 def test_a_truncated_answer_is_counted(tmp_path):

@@ -69,7 +69,16 @@ def test_samples_of_another_model_are_refused_with_the_difference(tmp_path):
     with pytest.raises(StoreError, match=r"weights: 2 there, 3 now.*another output"):
         claim_folder(path, {"name": "m", "weights": "3"}, [tmp_path])
     assert json.loads(path.read_text())["weights"] == "2"
-    for broken in ("", None):
+    # A hash is shortened, and left out if its cause is known.
+    path.write_text(json.dumps({"data": "ab" * 32, "n": {"x": None, "y": [1]}}))
+    with pytest.raises(
+        StoreError, match=r"\(data: abababababab... \(hash\) there, cd.*; n.y: 1 there, none now\)"
+    ):
+        claim_folder(path, {"data": "cd" * 32, "n": {"x": None, "y": []}}, [tmp_path])
+    path.write_text(json.dumps({"data": "ab" * 32, "explanation": {"limit": 5}}))
+    with pytest.raises(StoreError, match=r"of another run \(limit: 5 there, 3 now\): choose"):
+        claim_folder(path, {"data": "cd" * 32}, [tmp_path], {"limit": 3, "more": 1})
+    for broken in ("", "5", None):
         path.write_text(broken) if broken is not None else path.unlink()
         with pytest.raises(StoreError, match="is unreadable"):
             claim_folder(path, {"name": "m", "weights": "2"}, [tmp_path])

@@ -15,6 +15,7 @@ from recipes.deepcoder.stages.stage_loader import (
     select_run,
 )
 from recipes.deepcoder.stages.stage_overrides import RunSettings, build_overrides
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.outputs.files import write_json, write_lines
 
 INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
@@ -71,13 +72,13 @@ def folders(tmp_path):
         "data": {"problems": 164},
         "counts": {"samples": 328, "truncated": 5},
         "sampling": {"n": 2, "temperature": 0.6, "top_p": 1.0, "max_tokens": 128},
+        "caveats": [Caveat("data_note", "few samples").as_dict()],
         "published": [
             {"model": "M", "value": 92.6, "measure": "pass@1", "source": "a paper", "note": ""}
         ],
     }
-    write_json(
-        evaluation / "results.json", {"schema": 1, "warnings": ["few samples"], "tasks": [task]}
-    )
+    model = {"name": "m", "weights": None}
+    write_json(evaluation / "results.json", {"schema": 2, "model": model, "tasks": [task]})
     return run, data, evaluation
 
 
@@ -85,7 +86,7 @@ def test_the_card_has_the_numbers_of_the_run(folders):
     run, data, evaluation = folders
     text = str(build_card(run, data, [evaluation], "small"))
     assert "| short | 0 to 3 | 64 | 4 x default, default |" in text and "0.250 to 0.375" in text
-    assert "50 % to 25 %" in text and "(1 updates skipped)" in text
+    assert "50.0 % to 25.0 %" in text and "(1 updates skipped)" in text
     assert "| long | 3 to ? |" in text and "**Unfinished**: stage long had not ended" in text
     assert "| taco | 10 | 7 | 3 | a file |" in text and "humaneval" in text and "* odd" in text
     assert (

@@ -47,11 +47,10 @@ def write_evaluation(folder, rewards, tokens, n=2):
         "lengths": {"mean": 50.0},
         "sampling": {"n": n, "max_tokens": 128},
         "style": "chat",
+        "caveats": [],
         "tier": "namespaces",
     }
-    write_json(
-        folder / "results.json", {"schema": 1, "engine": "vllm", "warnings": [], "tasks": [task]}
-    )
+    write_json(folder / "results.json", {"schema": 2, "engine": "vllm", "tasks": [task]})
     return folder
 
 
@@ -115,5 +114,5 @@ def test_arms_are_compared_problem_by_problem(tmp_path):
     )
     text = (tmp_path / "report.md").read_text()
     assert (
-        "overlong over unfiltered: +33.3" in text and "| long | 128 | 1, 24, 12 | 50.0% |" in text
+        "overlong over unfiltered: +33.3" in text and "| long | 128 | 1, 24, 12 | 50.0 % |" in text
     )
