@@ -6,9 +6,11 @@ list here.
 
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -208,6 +210,23 @@ def test_no_barred_score_enters_the_model_index(with_caveats, kind):
         [result] = header["model-index"][0]["results"]
         assert result["metrics"][0]["value"] == 100.0
         assert result["metrics"][0]["args"]["temperature"] == 0.6
+
+
+@pytest.mark.parametrize("value", [0.0625, 0.9375, 0.0645, 0.0635, 1 / 3, 0.99951, 0.00049])
+def test_all_outputs_round_a_score_alike(with_caveats, value):
+    folder = with_caveats()
+    results = json.loads((folder / "results.json").read_text())
+    results["tasks"][0]["pass@1"] = {"value": value, "low": None, "high": None}
+    write_json(folder / "results.json", results)
+    shown = f"{math.floor(Fraction(repr(value)) * 1000 + Fraction(1, 2)) / 10:.1f} %"
+    comparison = compare_folders(folder, folder)
+    comparison[0] |= {"before": value, "after": value}
+    texts = {name: OUTPUTS[name](folder) for name in OUTPUTS if "omparison" not in name}
+    texts["comparison"] = show(print_comparison, comparison)
+    stored = texts.pop("verl_pipeline/evaluation/results.py")
+    assert json.loads(stored)["tasks"][0]["pass@1"]["value"] == value
+    for name, text in texts.items():
+        assert re.search(rf"(?<![\d.]){re.escape(shown)}", text), (name, shown, text)
 
 
 def test_every_file_that_shows_scores_is_tested_here():

@@ -52,7 +52,7 @@ def test_verdicts_are_written_and_counted_in_a_table(tmp_path):
         (1, "accepted", 1.0, "namespaces"),
         (2, "wrong_answer", 0.0, "namespaces"),
     ]
-    assert "accepted" in run.output and "50.0%" in run.output
+    assert "accepted" in run.output and "50.0 %" in run.output
 
 
 def test_bad_lines_are_reported_and_the_others_are_graded(tmp_path):

@@ -37,7 +37,7 @@ def test_the_tables_have_sample_counts_and_shares_that_add_up(tmp_path):
     )
     shown = render(make_pool_table({0: {}, **metrics}))
     assert "2 steps in 20.0 s" in shown
-    for share in ("20%", "10%", "60%", "40%", "50%"):
+    for share in ("20 %", "10 %", "60 %", "40 %", "50 %"):
         assert share in shown
 
 

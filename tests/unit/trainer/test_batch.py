@@ -104,5 +104,7 @@ def test_what_could_not_be_graded_counts_once_a_trajectory_and_its_reason_is_sho
         "pipeline/infrastructure/verdicts": 1.0,
         "pipeline/infrastructure/share": 0.5,
     }
-    with pytest.raises(TooManyFailures, match=r"1 failed and 1 could not be graded: 50% .*\n.*NaN"):
+    with pytest.raises(
+        TooManyFailures, match=r"1 failed and 1 could not be graded: 50 % .*\n.*NaN"
+    ):
         check_failures(1, report, batch, 0.4)
