@@ -11,7 +11,6 @@ Invariants:
   that bars. The card says why a score is left out.
 """
 
-import functools
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,7 @@ from verl_pipeline.evaluation.caveats import (
     read_caveats,
     sort_caveats,
 )
-from verl_pipeline.evaluation.differences import show_value
+from verl_pipeline.evaluation.differences import HASH_CHARACTERS
 from verl_pipeline.evaluation.engines.model_folder import hash_weights
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import read_results
@@ -85,7 +84,8 @@ def build_card(
     stages = [_summarize_stage(run, stage, record) for stage, record in state["stages"].items()]
     report = _read_json(data / "report.json", "recipes.deepcoder.prepare")
     folder = model or _find_trained_model(run, state)
-    scores = [score for one in evaluations for score in _read_scores(one, folder)]
+    weights = hash_weights(folder) if evaluations and folder and _has_weights(folder) else None
+    scores = [score for one in evaluations for score in _read_scores(one, weights)]
     base = base_model or str(state["identity"][MODEL_KEY])
     header = ModelCardData(
         # A local folder is not a name that the hub could link to.
@@ -178,16 +178,22 @@ def _summarize_sources(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _find_trained_model(run: Path, state: Mapping[str, Any]) -> Path | None:
-    """Return the model in the last checkpoint of the last stage, if that stage has ended."""
-    name, record = list(state["stages"].items())[-1]
-    if record["ended_at"] is None:
-        return None
-    return get_step_folder(run / name / "checkpoints", record["ended_at"]) / "actor/huggingface"
+    """Return where the last checkpoint of the last stage that has ended may hold a whole model."""
+    folders = [
+        get_step_folder(run / name / "checkpoints", record["ended_at"]) / "actor" / "huggingface"
+        for name, record in state["stages"].items()
+        if record["ended_at"] is not None
+    ]
+    return folders[-1] if folders else None
 
 
-def _read_scores(folder: Path, model: Path | None) -> list[dict[str, Any]]:
+def _has_weights(model: Path) -> bool:
+    return any(model.glob("*.safetensors"))
+
+
+def _read_scores(folder: Path, weights: str | None) -> list[dict[str, Any]]:
     results = read_results(folder)
-    same_model = list(_check_weights(results["model"], model))
+    same_model = list(_check_weights(results["model"], weights))
     scores = []
     for task in results["tasks"]:
         caveats = sort_caveats([*same_model, *read_caveats(task)])
@@ -209,32 +215,34 @@ def _read_scores(folder: Path, model: Path | None) -> list[dict[str, Any]]:
     return scores
 
 
-def _check_weights(evaluated: Mapping[str, Any], model: Path | None) -> Iterator[Caveat]:
-    """Yield a caveat unless the evaluated weights are those of the card's model."""
+def _check_weights(evaluated: Mapping[str, Any], weights: str | None) -> Iterator[Caveat]:
+    """Yield a caveat unless the evaluated weights are those of the card's model.
+
+    Args:
+        evaluated: the model of the evaluation.
+        weights: the hash of the card's model; None: unknown.
+    """
+    # A published card has no local paths.
+    name = Path(evaluated["name"]).name
     if not evaluated["weights"]:
         yield Caveat(
             "unknown_weights",
-            f"the evaluation of {evaluated['name']} does not record its weights, so it is unknown "
-            "whether they are this model's",
+            f"the evaluation of {name} does not record its weights, so it is unknown whether they "
+            "are this model's",
         )
-    elif model is None or not any(model.glob("*.safetensors")):
-        where = model or "the last stage has not ended"
+    elif weights is None:
         yield Caveat(
             "unknown_weights",
-            f"the card was made without the model's weights ({where}), so it is unknown whether "
-            f"the evaluation of {evaluated['name']} is of this model (--model names its folder)",
+            "the run's last checkpoint holds no whole model, so it is unknown whether the "
+            f"evaluation of {name} is of this model; name its folder with --model",
         )
-    elif (weights := _hash_once(model)) != evaluated["weights"]:
+    elif weights != evaluated["weights"]:
         yield Caveat(
             "other_weights",
-            f"the evaluation is of {evaluated['name']} with other weights (SHA-256 "
-            f"{show_value(evaluated['weights'])}) than this model's ({show_value(weights)})",
+            f"the evaluation is of {name} with other weights (SHA-256 "
+            f"{evaluated['weights'][:HASH_CHARACTERS]}...) than this model's "
+            f"({weights[:HASH_CHARACTERS]}...)",
         )
-
-
-@functools.cache
-def _hash_once(model: Path) -> str:
-    return hash_weights(model)
 
 
 def main(
@@ -260,7 +268,7 @@ def main(
     target = output or run / "README.md"
     try:
         refuse_foreign_text(target, CARD_MARK, "a card of recipes.deepcoder.card")
-        if model is not None and not any(model.glob("*.safetensors")):
+        if model is not None and not _has_weights(model):
             raise CardInputError(
                 f"--model {model}: no *.safetensors in it; name the folder of a model in Hugging "
                 "Face's format"

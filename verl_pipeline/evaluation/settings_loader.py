@@ -6,14 +6,13 @@ Invariants:
 """
 
 import dataclasses
-import math
 import typing
 from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_pipeline.evaluation.eval_settings import (
@@ -38,22 +37,24 @@ TYPES = {
     list: "a list, e.g. [a,b]",
     dict: "names with values, e.g. {a: 1}",
 }
+# The largest number that engines take.
+LARGEST = 2**31 - 1
 # Bounds of numbers, as (lowest, highest); None in the settings is not checked.
 BOUNDS: Mapping[str, tuple[float, float]] = {
-    "limit": (1, math.inf),
-    "sampling.n": (1, math.inf),
-    "sampling.max_tokens": (1, math.inf),
-    "sampling.temperature": (0, math.inf),
-    "sampling.top_k": (-1, math.inf),
-    "engine.concurrency": (1, math.inf),
-    "engine.tries": (1, math.inf),
-    "engine.timeout_s": (1, math.inf),
-    "engine.threads": (1, math.inf),
-    "engine.max_model_len": (1, math.inf),
-    "engine.tensor_parallel_size": (1, math.inf),
-    "engine.trained_length": (1, math.inf),
-    "grader.workers": (1, math.inf),
-    "refine.n": (0, math.inf),
+    "limit": (1, LARGEST),
+    "sampling.n": (1, LARGEST),
+    "sampling.max_tokens": (1, LARGEST),
+    "sampling.temperature": (0, LARGEST),
+    "sampling.top_k": (-1, LARGEST),
+    "engine.concurrency": (1, LARGEST),
+    "engine.tries": (1, LARGEST),
+    "engine.timeout_s": (1, LARGEST),
+    "engine.threads": (1, LARGEST),
+    "engine.max_model_len": (1, LARGEST),
+    "engine.tensor_parallel_size": (1, LARGEST),
+    "engine.trained_length": (1, LARGEST),
+    "grader.workers": (1, LARGEST),
+    "refine.n": (0, LARGEST),
 }
 # Bounds of shares: above 0 up to 1, or from 0 to below 1.
 SHARES = {
@@ -86,10 +87,11 @@ def load_eval_config(
         if file:
             layers.append(OmegaConf.load(file))
         layers.append(OmegaConf.from_dotlist(overrides))
-        if not all(isinstance(layer, DictConfig) for layer in layers):
-            raise BadSetting(f"--config {file}: expected settings by name, not a list")
         for layer in layers:
-            _check_names(OmegaConf.to_container(layer), OmegaConf.to_container(defaults))
+            names = OmegaConf.to_container(layer)
+            if not isinstance(names, dict):
+                raise BadSetting(f"--config {file}: expected settings by name, e.g. limit: 5")
+            _check_names(names, OmegaConf.to_container(defaults))
         config = OmegaConf.to_object(OmegaConf.merge(defaults, *layers, dict(options or {})))
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetting(f"--config {file}: {error}") from error
@@ -98,7 +100,7 @@ def load_eval_config(
     except BadSetting:
         raise
     # OmegaConf raises the last two for a value that is not a mapping.
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
         raise BadSetting(f"settings: {' '.join(str(error).split())}") from error
     assert isinstance(config, EvalConfig)
     _check_values(config)
@@ -115,9 +117,15 @@ def _explain(error: OmegaConfBaseException, layers: list[Any]) -> str:
     expected = next((text for one, text in TYPES.items() if one in _list_types(kind)), None)
     if not name or expected is None:
         return f"{name or 'settings'}: {str(error).splitlines()[0]}"
-    value = OmegaConf.select(OmegaConf.merge(*layers), name)
-    shown = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    return f"{name}={'' if shown is None else shown}: must be {expected}"
+    value = next(filter(None, (_find_value(layer, name) for layer in reversed(layers))), "")
+    return f"{name}={value}: must be {expected}"
+
+
+def _find_value(layer: Any, name: str) -> Any:
+    value = OmegaConf.to_container(layer)
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _list_types(annotation: Any) -> list[Any]:
@@ -158,8 +166,10 @@ def _check_values(config: EvalConfig) -> None:
             raise BadSetting(f"{name}={value!r}: must be one of {', '.join(allowed)}")
     for name, (lowest, highest) in BOUNDS.items():
         value = _read_value(config, name)
-        if value is not None and not (lowest <= value <= highest and math.isfinite(value)):
-            raise BadSetting(f"{name}={value}: must be a number of at least {lowest}")
+        # Comparisons with NaN are false.
+        if value is not None and not lowest <= value <= highest:
+            bound = f"at most {highest}" if value > highest else f"at least {lowest}"
+            raise BadSetting(f"{name}={value}: must be a number of {bound}")
     for name, (with_0, with_1) in SHARES.items():
         value = _read_value(config, name)
         if value is None or 0 < value < 1 or (value == 0 and with_0) or (value == 1 and with_1):
@@ -173,12 +183,20 @@ def _check_values(config: EvalConfig) -> None:
             "model is missing: name a folder, a model of the hub, 'canonical', 'empty', or a JSONL "
             "file of answers"
         )
+    for name in ("tasks", "train_data", "engine.may_drop"):
+        for item in _read_value(config, name):
+            if not isinstance(item, str):
+                raise BadSetting(f"{name}: {item!r}: must be text")
     if not all(config.tasks):
         raise BadSetting(f"tasks={','.join(config.tasks)}: a name is empty; remove a comma")
     if not config.tasks:
         raise BadSetting("tasks is empty: name at least one (verl-pipeline eval --list)")
     if len(set(config.tasks)) < len(config.tasks):
         raise BadSetting(f"tasks={','.join(config.tasks)}: a task is named twice; remove one")
+    for name in ("options", "engine.chat_template_kwargs", "engine.rope_parameters"):
+        value = _read_value(config, name)
+        if not isinstance(value, dict | None):
+            raise BadSetting(f"{name}={value}: must be {TYPES[dict]}")
     for name, options in config.options.items():
         if not isinstance(options, dict):
             raise BadSetting(f"options.{name}={options!r}: must be option=value pairs")

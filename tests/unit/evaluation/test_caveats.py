@@ -38,7 +38,7 @@ from verl_pipeline.evaluation.score_tables import (
     print_scores,
 )
 from verl_pipeline.evaluation.settings_loader import load_eval_config
-from verl_pipeline.evaluation.store import write_json
+from verl_pipeline.outputs.files import write_json
 
 ROOT = Path(__file__).parents[3]
 TEXT = "planted caveat of a score"
@@ -259,7 +259,7 @@ def test_a_score_of_other_weights_is_refused(with_caveats, tmp_path):
     assert "model-index" in header and "weights" not in text
     text, header = read_header("cd" * 32, model=model)
     assert "model-index" not in header
-    assert "with other weights (SHA-256 cdcdcdcdcdcd... (hash))" in text
+    assert "with other weights (SHA-256 cdcdcdcdcdcd...)" in text
     assert "Small@other-weights" in text
     for weights, options in (("cd" * 32, {}), (None, {"model": model})):
         text, header = read_header(weights, **options)
