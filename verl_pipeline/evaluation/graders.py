@@ -39,8 +39,7 @@ class Grader:
         Raises:
             SandboxError: the worker cannot start.
         """
-        with self._sandbox.lend_worker():
-            pass
+        self._sandbox.check_start()
 
     def grade_item(self, item: TaskItem, response: str) -> dict[str, Any]:
         """Return the verdict of a response as a row of ``verdicts.jsonl``.

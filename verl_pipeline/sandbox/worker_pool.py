@@ -96,6 +96,15 @@ class Sandbox:
             finally:
                 self._free_workers.put(None if ended else worker)
 
+    def check_start(self) -> None:
+        """Start one worker, so that a failure shows before there is anything to grade.
+
+        Raises:
+            SandboxError: no worker can be started.
+        """
+        with self.lend_worker():
+            pass
+
     def close(self) -> None:
         """End the workers; those that are lent end when they are returned."""
         self._is_closed = True

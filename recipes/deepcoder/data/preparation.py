@@ -199,10 +199,8 @@ class Preparation:
             make_sandbox(grader.tier, grader.workers, grader.url) as sandbox,
             self._sequence.make_bars() as progress,
         ):
-            with (
-                sandbox.lend_worker()
-            ):  # fails at once if programs cannot be isolated on this machine
-                bar = progress.add_task("official solutions", total=total)
+            sandbox.check_start()
+            bar = progress.add_task("official solutions", total=total)
             verdicts = grade_missing_solutions(
                 records,
                 self.work / "verdicts.jsonl",
