@@ -3,7 +3,8 @@
 Invariants:
 * No expected output enters a process of the program; asserts run in a process and jail of their
   own.
-* Grading stops at the first test that does not pass; there is no partial credit.
+* Grading stops at the first test that does not pass; there is no partial credit. If all tests are
+  asked for, the others run as well, and verdict and reward are the same.
 * If the sandbox fails, another worker grades the program once more; if that fails too, the verdict
   is ``infrastructure``. Nothing that a program does inside its jail leads there.
 """
@@ -24,6 +25,7 @@ from verl_pipeline.grading.problem import (
     Test,
 )
 from verl_pipeline.grading.program_extraction import extract_last_program
+from verl_pipeline.grading.run_failures import find_failure, get_last_line, make_printable
 from verl_pipeline.grading.run_output import encode_output, is_matching_output
 from verl_pipeline.grading.verdict import GradingResult, Verdict, VerdictAndReason
 from verl_pipeline.sandbox import (
@@ -38,9 +40,6 @@ from verl_pipeline.sandbox.channels import make_socket_pair, open_memory_file
 from verl_pipeline.sandbox.inside import answer_clock, value_codec
 from verl_pipeline.sandbox.inside.exit_codes import (
     FAULTS_OF_TESTS,
-    NO_FUNCTION,
-    NO_SYNTAX,
-    NO_VALUE,
     PASSED,
     PROGRAM_ENDED,
     PROGRAM_RAISED,
@@ -55,26 +54,16 @@ BATCHED_CALLS_CPU_S = 1.0
 # A message between a program and its tests may be as long as the program's limit of memory, divided
 # by this: its parts take up to eight times as much memory as its text.
 MESSAGE_SHARE = 8
-MAX_REASON_CHARACTERS = 300
-_LIMIT_VERDICTS = {
-    "cpu": (Verdict.TIME_LIMIT, "exceeded the limit of CPU time"),
-    "wall": (Verdict.TIME_LIMIT, "was idle for too long"),
-    "memory": (Verdict.MEMORY_LIMIT, "exceeded the limit of memory"),
-    "output": (Verdict.OUTPUT_LIMIT, "exceeded the limit of output"),
-}
-_EXIT_VERDICTS = {
-    NO_SYNTAX: Verdict.COMPILE_ERROR,
-    NO_FUNCTION: Verdict.RUNTIME_ERROR,
-    NO_VALUE: Verdict.WRONG_ANSWER,
-}
 _ACCEPTED = (Verdict.ACCEPTED, "")
 
 AnySandbox = Sandbox | RemoteSandbox
 AnyProgram = SandboxedProgram | RemoteProgram
 
 
-def grade_response(problem: Problem, response: str, sandbox: AnySandbox) -> GradingResult:
-    """Grade the last program of a model's response.
+def grade_response(
+    problem: Problem, response: str, sandbox: AnySandbox, all_tests: bool = False
+) -> GradingResult:
+    """Grade the last program of a model's response, like :func:`grade`.
 
     :func:`~verl_pipeline.grading.program_extraction.extract_last_program` says which one that is.
     """
@@ -85,18 +74,35 @@ def grade_response(problem: Problem, response: str, sandbox: AnySandbox) -> Grad
             "no complete fenced block after the last </think>",
             total=len(problem.tests),
         )
-    return grade(problem, program, sandbox)
+    return grade(problem, program, sandbox, all_tests)
 
 
-def grade(problem: Problem, program: str, sandbox: AnySandbox) -> GradingResult:
-    """Grade a program on all tests of ``problem``; never raises for anything the program does."""
+def grade(
+    problem: Problem, program: str, sandbox: AnySandbox, all_tests: bool = False
+) -> GradingResult:
+    """Grade a program on the tests of ``problem``; never raises for anything the program does.
+
+    Args:
+        all_tests: run the tests after the first failure too, to count how many pass. Each test has
+            the limits that it has otherwise, so that a program that never ends takes
+            ``problem.time_s`` for every test. If the sandbox fails after the first failure, the
+            verdict stays, and ``ran`` is less than ``total``.
+    """
     failure: Exception | None = None
+    first_failure: GradingResult | None = None
     for _ in range(MAX_ATTEMPTS):
         try:
             with sandbox.lend_worker() as worker:
-                return _ProgramGrader(problem, program, worker).grade_tests()
+                grader = _ProgramGrader(problem, program, worker)
+                try:
+                    return grader.grade_tests(all_tests)
+                finally:
+                    if all_tests and grader.result.verdict is not Verdict.ACCEPTED:
+                        first_failure = grader.result
         except (SandboxError, OSError) as error:
             failure = error
+    if first_failure is not None:
+        return first_failure
     return GradingResult(
         Verdict.INFRASTRUCTURE, str(failure), total=len(problem.tests), tier=sandbox.tier
     )
@@ -110,21 +116,26 @@ class _ProgramGrader:
         self.limits = RunLimits(cpu_s=problem.time_s, memory_bytes=problem.memory_bytes)
         self.result = GradingResult(Verdict.ACCEPTED, total=len(problem.tests), tier=worker.tier)
 
-    def grade_tests(self) -> GradingResult:
+    def grade_tests(self, all_tests: bool) -> GradingResult:
+        count = len(self.problem.tests)
         with self.worker.load_program(self.source, self.problem.prelude) as program:
             if self._has_passed_calls_in_one_run(program):
-                return replace(self.result, passed=len(self.problem.tests))
+                return replace(self.result, passed=count, ran=count)
             for index, test in enumerate(self.problem.tests):
-                verdict, reason = self._run_test(program, test)
-                if verdict is not Verdict.ACCEPTED:
-                    return replace(
-                        self.result,
-                        verdict=verdict,
-                        reason=_make_printable(reason),
-                        failed_test=index,
-                    )
-                self.result = replace(self.result, passed=index + 1)
+                self._count_test(index, *self._run_test(program, test))
+                if self.result.verdict is not Verdict.ACCEPTED and not all_tests:
+                    break
         return self.result
+
+    def _count_test(self, index: int, verdict: Verdict, reason: str) -> None:
+        """Add a test to the result, whose verdict is that of the first test that failed."""
+        self.result = replace(self.result, ran=self.result.ran + 1)
+        if verdict is Verdict.ACCEPTED:
+            self.result = replace(self.result, passed=self.result.passed + 1)
+        elif self.result.verdict is Verdict.ACCEPTED:
+            self.result = replace(
+                self.result, verdict=verdict, reason=make_printable(reason), failed_test=index
+            )
 
     def _has_passed_calls_in_one_run(self, program: AnyProgram) -> bool:
         """Whether all call tests pass in one process.
@@ -139,7 +150,7 @@ class _ProgramGrader:
             self.limits, cpu_s=min(BATCHED_CALLS_CPU_S, self.limits.cpu_s), pauses_s=0.0
         )
         outcome = self._call_tests(program, tests, limits)
-        if _find_failure(outcome) or outcome.result.count(b"\n") != len(tests):
+        if find_failure(outcome) or outcome.result.count(b"\n") != len(tests):
             return False
         # Each line ends with a newline, so the last part is empty.
         answers = zip(tests, outcome.result.split(b"\n"), strict=False)
@@ -161,10 +172,10 @@ class _ProgramGrader:
             return self._run_assert_test(program, test)
         if isinstance(test, CallTest):
             outcome = self._call_tests(program, [test], self.limits)
-            return _find_failure(outcome) or self._compare_output(test, outcome.result)
+            return find_failure(outcome) or self._compare_output(test, outcome.result)
         stdin = test.input.encode(errors="surrogatepass")
         outcome = self._add_usage(program.run(stdin, self.limits))
-        return _find_failure(outcome) or self._compare_output(test, outcome.stdout)
+        return find_failure(outcome) or self._compare_output(test, outcome.stdout)
 
     def _add_usage(self, outcome: RunOutcome) -> RunOutcome:
         self.result = replace(
@@ -197,14 +208,14 @@ class _ProgramGrader:
             SandboxError: the checker fails on the expected output too.
         """
         outcome = self._run_checker(test, output)
-        if _find_failure(outcome) is None:
+        if find_failure(outcome) is None:
             return outcome.result.decode().strip() == value_codec.encode_value(True)
         name = f"{self.problem.source}/{self.problem.name}"
         try:
             outcome = self._run_checker(test, value_codec.encode_value(test.output))
         except value_codec.ValueRefused as error:
             raise SandboxError(f"the test of {name}: {error}") from error
-        if _find_failure(outcome):
+        if find_failure(outcome):
             raise SandboxError(f"the checker of {name} failed: {outcome.stderr}")
         return False
 
@@ -250,39 +261,17 @@ class _ProgramGrader:
         exit_code = tests_outcome.exit_code
         if exit_code in (PASSED, PROGRAM_ENDED):
             ended_early = (Verdict.RUNTIME_ERROR, "ended before it had answered")
-            return _find_failure(program_outcome) or (
+            return find_failure(program_outcome) or (
                 _ACCEPTED if exit_code == PASSED else ended_early
             )
-        if exit_code == -signal.SIGKILL and (failure := _find_failure(program_outcome)):
+        if exit_code == -signal.SIGKILL and (failure := find_failure(program_outcome)):
             return failure
         # No answer of a program can cause these.
         if exit_code in (-signal.SIGKILL, *FAULTS_OF_TESTS):
             name = f"{self.problem.source}/{self.problem.name}"
             raise SandboxError(f"the tests of {name} failed: {tests_outcome.stderr}")
         verdict = Verdict.RUNTIME_ERROR if exit_code == PROGRAM_RAISED else Verdict.WRONG_ANSWER
-        return verdict, _get_last_line(tests_outcome.stderr)
-
-
-def _find_failure(outcome: RunOutcome) -> VerdictAndReason | None:
-    """Return how a run failed, or None; its output is not considered."""
-    if outcome.exceeded_limit:
-        return _LIMIT_VERDICTS[outcome.exceeded_limit]
-    if outcome.exit_code < 0:
-        return Verdict.RUNTIME_ERROR, f"killed by signal {-outcome.exit_code}"
-    if outcome.exit_code:
-        verdict = _EXIT_VERDICTS.get(outcome.exit_code, Verdict.RUNTIME_ERROR)
-        return verdict, _get_last_line(outcome.stderr)
-    return None
-
-
-def _get_last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "no message"
-
-
-def _make_printable(reason: str) -> str:
-    """Return one short line: text of a program must not reach a terminal as control codes."""
-    return "".join(c if c.isprintable() else " " for c in reason[:MAX_REASON_CHARACTERS])
+        return verdict, get_last_line(tests_outcome.stderr)
 
 
 @functools.lru_cache(maxsize=64)

@@ -36,8 +36,9 @@ class GradingResult:
     Attributes:
         verdict: of the first test that did not pass, or ``accepted``.
         reason: one line for people; never contains an expected output.
-        passed, total: number of tests that passed, and of all selected tests; grading stops at the
-            first test that does not pass.
+        passed, ran, total: number of tests that passed, of tests that ran, and of all selected
+            tests. Grading stops at the first test that does not pass, unless all tests were asked
+            for; only if all ran is ``passed / total`` the share of tests that pass.
         failed_test: index of that test among the selected ones, or None.
         cpu_s, wall_s: sums over all runs, in seconds.
         memory_bytes: largest resident memory of a run.
@@ -47,6 +48,7 @@ class GradingResult:
     verdict: Verdict
     reason: str = ""
     passed: int = 0
+    ran: int = 0
     total: int = 0
     failed_test: int | None = None
     cpu_s: float = 0.0
