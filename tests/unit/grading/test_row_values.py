@@ -127,7 +127,7 @@ def test_escapes_that_repr_writes_are_read():
 
 def test_text_within_text_is_opened_and_nothing_else():
     assert parse_container(write_json(write_json(write_json([1]))), "x") == [1]
-    with pytest.raises(BadRow, match="expected a list of x, found int"):
+    with pytest.raises(BadRow, match="expected a list of x, found an integer"):
         parse_container("5", "a list of x")
     assert parse_json(b'\xef\xbb\xbf"5"') == "5"
 

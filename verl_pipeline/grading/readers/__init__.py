@@ -4,9 +4,12 @@ Invariants:
 * A row is read with all of its tests, or it raises a :class:`BadRow` with the cause.
 * Everything that reads rows (rewards, evaluation, ``verl-pipeline grade``, the recipe) reads their
   tests here, so that a row that one of them takes all of them take.
+* A row without the fields that its source needs is refused with their names
+  (:mod:`.needed_fields`).
 * Readers neither select nor drop tests, and they keep all function names.
 """
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +23,14 @@ from verl_pipeline.grading.readers.assert_readers import (
 )
 from verl_pipeline.grading.readers.bad_row import BadRow
 from verl_pipeline.grading.readers.livecodebench_reader import read_livecodebench
+from verl_pipeline.grading.readers.needed_fields import describe_missing_fields
 from verl_pipeline.grading.readers.pair_readers import (
     read_codeforces,
     read_primeintellect,
     read_taco,
 )
 from verl_pipeline.grading.readers.pytest_reader import read_kodcode
+from verl_pipeline.grading.readers.row_values import describe_value
 
 _MAX_CAUSE_CHARACTERS = 500
 
@@ -56,15 +61,27 @@ def read_problem(source: str, tests: Any, *, name: str, **settings: Any) -> Prob
     Raises:
         BadRow: there is no such reader, or it cannot read the tests; the message is one line.
     """
-    if source not in READERS:
-        raise BadRow(f"no reader for {source!r}; use one of {', '.join(sorted(READERS))}")
+    if not isinstance(source, str) or source not in READERS:
+        raise BadRow(_describe_source(source))
     try:
         return READERS[source](tests, name=name, source=source, **settings)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        cause = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    except ValueError as error:
+        cause = str(error)
+    except (TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        cause = f"the tests have a value that {source} does not publish: {error}"
     except (RecursionError, MemoryError):
         cause = "the tests are nested too deeply"
+    cause = describe_missing_fields(source, tests) or cause
     raise BadRow(" ".join(cause.split())[:_MAX_CAUSE_CHARACTERS])
+
+
+def _describe_source(source: Any) -> str:
+    names = ", ".join(sorted(READERS))
+    if not isinstance(source, str):
+        return f"source is {describe_value(source)}; expected one of {names}"
+    near = difflib.get_close_matches(source, READERS, 1)
+    hint = f": did you mean {near[0]!r}?" if near else "."
+    return f"no reader for source {source[:80]!r}{hint} Use one of {names}"
 
 
 __all__ = [

@@ -69,7 +69,7 @@ def read_mbpp(
     name = name or str(row.get("task_id", "?"))
     asserts = _read_lines(row, "test_list")
     if not asserts:
-        raise BadRow("no test_list")
+        raise BadRow("test_list is empty; expected a list of asserts")
     asserts += _read_lines(row, "challenge_test_list")
     setup = [_read_optional_text(row, "test_setup_code"), *_read_lines(row, "test_imports")]
     tests = ["\n".join([*setup, line]) for line in asserts]
@@ -112,7 +112,11 @@ def read_cruxeval(
     """
     row = parse_object(row, "a row with code, input and output")
     name = name or str(row.get("id", "?"))
-    arguments, output = _read_optional_text(row, "input"), _read_field(row, "output")
+    # It may be empty: f takes no arguments.
+    arguments, output = (
+        shorten_integers(read_text(row.get("input"), "input")),
+        _read_field(row, "output"),
+    )
     text = _check_syntax(f"assert f({arguments}) == {output}", f"{source}/{name}")
     settings.setdefault("prelude", IMPORTS_PRELUDE)
     names = find_own_names(text, _read_field(row, "code"), settings["prelude"])
@@ -149,7 +153,7 @@ def read_leetcode(tests: Any, *, name: str, source: str = "leetcode", **settings
 def _read_field(row: dict[str, Any], field: str) -> str:
     text = read_text(row.get(field), field)
     if not text.strip():
-        raise BadRow(f"no {field}")
+        raise BadRow(f"{field} is empty; expected text")
     return shorten_integers(text)
 
 

@@ -24,6 +24,7 @@ from verl_pipeline.grading.problem import CallTest, StdinTest
 from verl_pipeline.grading.readers.bad_row import BadRow
 from verl_pipeline.grading.readers.row_values import (
     decode_text,
+    describe_value,
     is_blank,
     is_missing,
     make_plain,
@@ -125,7 +126,7 @@ def read_arguments(value: Any, number: int) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise BadRow(
             f"input {number}: expected arguments as a list or as lines of JSON, found "
-            f"{_describe(value)}"
+            f"{describe_value(value)}"
         )
     return tuple(map(restore_integer_keys, value))
 
@@ -199,7 +200,7 @@ def _get_name(fields: dict[str, Any], number: int, *names: str) -> str | None:
         value = fields.get(name)
         if not is_blank(value):
             if not isinstance(value, str):
-                raise BadRow(f"test {number}: {name} is {_describe(value)}")
+                raise BadRow(f"test {number}: {name} is {describe_value(value)}")
             return value.strip() or None
     return None
 
@@ -223,7 +224,7 @@ def _read_stream(value: Any, content: str, *, is_input: bool) -> str:
     if type(value) is float and abs(value) < _MAX_EXACT_FLOAT:
         if not (is_input and value.is_integer()):
             return repr(value)
-    raise BadRow(f"{content} is {_describe(value)}: expected text, or a list of lines")
+    raise BadRow(f"{content} is {describe_value(value)}: expected text, or a list of lines")
 
 
 def _write_integer(value: int) -> str:
@@ -256,11 +257,3 @@ def _read_output(case: Case, number: int) -> Any:
 
 def _list_names(fields: dict[str, Any]) -> str:
     return ", ".join(map(str, fields)) or "no fields"
-
-
-def _describe(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool | float):
-        return repr(value)
-    return f"a {type(value).__name__}"

@@ -32,7 +32,7 @@ from verl_pipeline.sandbox.prelude import IMPORTS_PRELUDE
 
 # Fields of a row that hold its tests: of TACO and APPS, of PrimeIntellect (and, within it, the
 # list), of Codeforces, and of rLLM's copies.
-_TEST_FIELDS = ("input_output", "verification_info", "test_cases", "official_tests", "tests")
+TEST_FIELDS = ("input_output", "verification_info", "test_cases", "official_tests", "tests")
 # CodeContests has its tests in three groups.
 TEST_GROUPS = ("public_tests", "private_tests", "generated_tests")
 
@@ -75,7 +75,7 @@ def _read_cases(tests: Any) -> list[Case]:
     while isinstance(value, dict):
         if value.keys() >= set(TEST_GROUPS):
             return read_groups(value)
-        found = [name for name in _TEST_FIELDS if not is_blank(value.get(name))]
+        found = [name for name in TEST_FIELDS if not is_blank(value.get(name))]
         if not found:
             break
         if any(make_plain(value[name]) != make_plain(value[found[0]]) for name in found):

@@ -26,6 +26,7 @@ _MAX_LITERAL_CHARACTERS = 32 << 20
 # Python's int() and str() refuse more digits by default (sys.int_info).
 _MAX_INT_DIGITS = 4300
 _SCALARS = (bool, int, float, str, bytes)
+_KINDS = {int: "an integer", str: "text", bytes: "bytes", list: "a list", dict: "an object"}
 # Methods that return built-in values: pyarrow's scalars and tables, numpy's and pandas' arrays.
 _CONVERSIONS = ("as_py", "to_pylist", "tolist")
 # In a repr: strings, with what shows that another string follows, and integers too long for int().
@@ -101,7 +102,7 @@ def parse_container(value: Any, content: str) -> Any:
         except BadRow as error:
             raise BadRow(f"{error}; expected {content}") from error
     if not isinstance(value, list | dict):
-        raise BadRow(f"expected {content}, found {type(value).__name__}")
+        raise BadRow(f"expected {content}, found {describe_value(value)}")
     return value
 
 
@@ -133,7 +134,7 @@ def parse_object(value: Any, content: str) -> dict[str, Any]:
     """Return the object that ``value`` is or, as text, stands for; BadRow if it is none."""
     value = parse_container(value, content)
     if not isinstance(value, dict):
-        raise BadRow(f"expected {content}, found {type(value).__name__}")
+        raise BadRow(f"expected {content}, found {describe_value(value)}")
     return value
 
 
@@ -141,7 +142,8 @@ def read_text(value: Any, content: str) -> str:
     """Return a field that is text, or UTF-8 as bytes; BadRow if it is missing or no text."""
     value = make_plain(value)
     if not isinstance(value, str | bytes):
-        raise BadRow(f"{content} is {'missing' if is_missing(value) else type(value).__name__}")
+        found = "missing" if is_missing(value) else describe_value(value)
+        raise BadRow(f"{content} is {found}; expected text")
     return decode_text(value)
 
 
@@ -157,7 +159,8 @@ def decode_text(text: str | bytes) -> str:
     try:
         return text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
-        raise BadRow(f"not valid UTF-8: {error}") from error
+        byte = text[error.start]
+        raise BadRow(f"not valid UTF-8: byte {byte:#04x} at position {error.start}") from error
 
 
 def is_missing(value: Any) -> bool:
@@ -168,6 +171,17 @@ def is_missing(value: Any) -> bool:
 def is_blank(value: Any) -> bool:
     """Whether a field that may be left out is: missing, or text without any character."""
     return is_missing(value) or (isinstance(value, str | bytes) and not value.strip())
+
+
+def describe_value(value: Any) -> str:
+    """Return what a value is, in words of JSON, for an error."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value)
+    return _KINDS.get(type(value), f"a value of type {type(value).__name__}")
 
 
 def make_plain(value: Any) -> Any:
