@@ -18,7 +18,7 @@ from recipes.deepcoder.data.problem_records import ProblemRecord
 from recipes.deepcoder.data.rllm_formats import read_rllm
 from verl_pipeline.evaluation.tasks.parquet import _make_item
 from verl_pipeline.grading import Problem
-from verl_pipeline.grading.grading_files import read_problems
+from verl_pipeline.grading.grading_inputs import read_problems
 from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.rewards import code
 
@@ -154,7 +154,7 @@ def _prepare(source: str, tests: Any) -> Problem:
 def _read_line(folder: Path, line: str) -> Problem:
     path = folder / "problems.jsonl"
     path.write_text(f"{line}\n")
-    problems, bad_lines = read_problems(path)
-    if bad_lines:
-        raise BadRow(bad_lines[0].reason)
-    return problems[NAME]
+    file = read_problems(path)
+    if file.bad_lines:
+        raise BadRow(file.bad_lines[0].reason)
+    return file.problems[NAME]

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from verl_pipeline.cli import app
-from verl_pipeline.grading.grading_files import read_problems
+from verl_pipeline.grading.grading_inputs import read_problems
 from verl_pipeline.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(120)
@@ -121,8 +121,9 @@ def test_lines_end_at_newlines_only_and_nulls_are_no_settings(tmp_path):
 def test_a_line_that_is_not_utf8_is_reported_and_not_repaired(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_bytes(json.dumps(PROBLEM).encode().replace(b"1 2", b"1 \xff2"))
-    problems, [bad_line] = read_problems(path)
-    assert problems == {} and "not valid UTF-8" in str(bad_line)
+    file = read_problems(path)
+    [bad_line] = file.bad_lines
+    assert file.problems == {} and "not valid UTF-8" in str(bad_line)
 
 
 def test_integers_of_any_length_are_graded(tmp_path):
@@ -145,6 +146,7 @@ def test_tests_may_use_names_of_the_rows_own_prelude(tmp_path):
     row = {"id": "p", "source": "leetcode", "tests": tests, "prelude": "shown = str"}
     path = tmp_path / "problems.jsonl"
     path.write_text(json.dumps(row) + "\n" + json.dumps({**row, "id": "q", "prelude": None}))
-    problems, bad_lines = read_problems(path)
-    assert problems["p"].prelude == "shown = str" and [bad.line for bad in bad_lines] == [2]
-    assert "the tests use shown, which nothing defines" in bad_lines[0].reason
+    file = read_problems(path)
+    assert file.problems["p"].prelude == "shown = str"
+    assert [bad.line for bad in file.bad_lines] == [2]
+    assert "the tests use shown, which nothing defines" in file.bad_lines[0].reason
