@@ -1,20 +1,16 @@
 """The examples of docs/grade-command.md: read, and graded with right and wrong programs."""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
+from tests.helpers.grade_examples import EXAMPLE_LINES
 from verl_pipeline.grading import Verdict, grade
 from verl_pipeline.grading.grading_inputs import read_problems
 from verl_pipeline.grading.readers import READERS
 from verl_pipeline.grading.readers.needed_fields import NEEDED_FIELDS, list_names
 
 pytestmark = [pytest.mark.medium, pytest.mark.timeout(120)]
-PAGE = Path(__file__).parents[3] / "docs" / "grade-command.md"
-EXAMPLES = re.search(r"<!-- examples.*?-->\n```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
-LINES = EXAMPLES[1].splitlines() if EXAMPLES else []
 STDIN = "print(sum(map(int, input().split())))"
 FUNCTION = "def add_two(a, b):\n    return a + b"
 PROGRAMS = {
@@ -26,14 +22,14 @@ PROGRAMS = {
 
 
 def read_example(tmp_path, source):
-    [line] = [line for line in LINES if json.loads(line)["source"] == source]
+    [line] = [line for line in EXAMPLE_LINES if json.loads(line)["source"] == source]
     path = tmp_path / "problems.jsonl"
     path.write_text(f"{line}\n")
     return json.loads(line), read_problems(path)
 
 
 def test_the_page_has_one_example_for_each_reader():
-    assert sorted(json.loads(line)["source"] for line in LINES) == sorted(READERS)
+    assert sorted(json.loads(line)["source"] for line in EXAMPLE_LINES) == sorted(READERS)
     assert NEEDED_FIELDS.keys() == READERS.keys()
 
 
@@ -50,7 +46,7 @@ def test_an_example_is_read_and_graded(tmp_path, sandbox, source):
 
 @pytest.mark.parametrize("source", sorted(READERS))
 def test_an_example_without_a_needed_field_is_refused_with_the_fields_names(tmp_path, source):
-    [line] = [line for line in LINES if json.loads(line)["source"] == source]
+    [line] = [line for line in EXAMPLE_LINES if json.loads(line)["source"] == source]
     whole = json.loads(line)
     inner = whole["tests"] if isinstance(whole.get("tests"), dict) else whole
     found = [name for names in NEEDED_FIELDS[source] for name in names if name in inner]

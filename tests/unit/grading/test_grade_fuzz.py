@@ -1,11 +1,24 @@
 """`verl-pipeline grade` with broken files, broken lines and broken arguments."""
 
+import json
+import tempfile
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 
 from tests.helpers.broken_inputs import broken_arguments, broken_contents
-from tests.helpers.command_fuzz import FuzzedCommand, check_answer, fuzz, run_command
+from tests.helpers.command_fuzz import (
+    Answer,
+    FuzzedCommand,
+    check_answer,
+    find_faults,
+    fuzz,
+    run_command,
+)
 from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
+from tests.helpers.grade_examples import EXAMPLE_LINES
+from verl_pipeline.grading.grading_inputs import read_problems
 
 pytestmark = pytest.mark.medium
 PROBLEMS, SOLUTIONS = "problems.jsonl", "solutions.jsonl"
@@ -14,6 +27,7 @@ GRADE = FuzzedCommand(
     module="verl_pipeline.cli",
     arguments=("grade", PROBLEMS, SOLUTIONS, "--output", "verdicts.jsonl", "--workers", "1"),
     files={
+        # The first has a solution and all optional fields.
         PROBLEMS: [
             {
                 "id": "sum",
@@ -23,7 +37,8 @@ GRADE = FuzzedCommand(
                 "memory_bytes": 2**30,
                 "prelude": "import math",
                 "entry_point": None,
-            }
+            },
+            *map(json.loads, EXAMPLE_LINES),
         ],
         SOLUTIONS: [{"id": "sum", "program": "print(sum(map(int, input().split())))"}],
     },
@@ -52,6 +67,25 @@ def test_broken_lines(slot):
     @given(broken=broken_contents(GRADE, slot))
     def check(broken):
         check_answer(GRADE, broken)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "examples", [200, pytest.param(5000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_broken_rows_of_every_reader(examples):
+    """Read here, without a process: so that many can be tried."""
+
+    @fuzz(examples, seeded=examples == 200)
+    @given(broken=broken_contents(GRADE, PROBLEMS))
+    def check(broken):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / PROBLEMS
+            broken.make(path)
+            bad_lines = read_problems(path).bad_lines
+        output = "".join(f"{line}\n" for line in bad_lines)
+        assert not find_faults(GRADE, broken, Answer(int(bool(bad_lines)), output, ())), output
 
     check()
 
