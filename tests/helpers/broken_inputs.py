@@ -274,8 +274,14 @@ def _write_json(value: Any) -> str:
 
 
 def _is_json(text: str) -> bool:
+    """Whether text is JSON, without a key that an object has twice."""
+
+    def check_keys(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a key twice")
+
     try:
-        json.loads(text, parse_int=str)
+        json.loads(text, parse_int=str, object_pairs_hook=check_keys)
     except (ValueError, RecursionError):
         return False
     return True

@@ -73,7 +73,7 @@ class FuzzedCommand:
         exit_codes: the documented ones.
         preload: modules that the command imports late.
         environment: variables beside those of the tests.
-        links: fields that name rows of another file; if one is broken, that file may be blamed.
+        links: fields that rows have in common with others; if one is broken, those may be blamed.
         allowed: pattern of what looks internal and is not (a class that a user names, say).
     """
 
@@ -178,7 +178,7 @@ def find_faults(command: FuzzedCommand, broken: BrokenInput, answer: Answer) -> 
             faults.append("is accepted")
     elif broken.slot and not (
         command.links.intersection(broken.fields)
-        and any(f"{file}:" in answer.output for file in command.files if file != broken.slot)
+        and any(f"{file}:" in answer.output for file in command.files)
     ):
         place = f"{broken.slot}:{broken.line}: " if broken.line else broken.slot
         named = [line for line in lines if place in line]

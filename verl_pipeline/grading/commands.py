@@ -109,6 +109,8 @@ def run_grade(
 
 
 def _print_line(console: Console, text: str, style: str = "") -> None:
-    """Print the text as it is: without markup, highlighting or wrapping."""
-    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    console.print(printable, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Print one line as it is: without markup, highlighting or wrapping."""
+    from verl_pipeline.grading.readers.row_values import escape_controls
+
+    text = escape_controls(text)
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

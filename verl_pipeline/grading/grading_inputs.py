@@ -21,7 +21,7 @@ from typing import Any
 
 from verl_pipeline.grading.grading_files import CandidateSolution
 from verl_pipeline.grading.problem import Problem
-from verl_pipeline.grading.readers import READERS, BadRow, read_problem
+from verl_pipeline.grading.readers import READERS, BadRow, MissingFields, read_problem
 from verl_pipeline.grading.readers.row_values import describe_value, parse_json
 from verl_pipeline.input_files import InputError, check_text_file
 
@@ -60,13 +60,13 @@ class ProblemFile:
     Attributes:
         problems: by id.
         bad_lines: those that could not be read.
-        bad_ids: the line of each problem that has an id and cannot be read otherwise.
+        lines: by id, also of problems that have an id and cannot be read otherwise.
     """
 
     path: Path
     problems: dict[str, Problem] = field(default_factory=dict)
     bad_lines: list[BadLine] = field(default_factory=list)
-    bad_ids: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
 
 
 def read_problems(path: Path) -> ProblemFile:
@@ -77,16 +77,14 @@ def read_problems(path: Path) -> ProblemFile:
     """
     file = ProblemFile(path)
     for number, row in _read_rows(path, file.bad_lines):
-        name = None
         try:
             name = _read_id(row)
-            if name in file.problems or name in file.bad_ids:
-                raise BadRow(f"id: a second problem with id {_show(name)}; expected each id once")
+            first = file.lines.setdefault(name, number)
+            if first != number:
+                raise BadRow(f"id: {_show(name)} is in line {first} already; expected each id once")
             file.problems[name] = _read_problem_row(row, name)
-        except (BadRow, ValueError) as error:
+        except ValueError as error:
             file.bad_lines.append(BadLine(path, number, str(error)))
-            if name is not None and name not in file.problems:
-                file.bad_ids.setdefault(name, number)
     if not file.problems and not file.bad_lines:
         raise InputError(f"{path} has no line; expected one problem a line")
     return file
@@ -111,8 +109,8 @@ def read_solutions(
         if name in problem_file.problems:
             problem = problem_file.problems[name]
             solutions.append(CandidateSolution(number, name, text, is_response, problem))
-        elif name in problem_file.bad_ids:
-            place = f"{problem_file.path}:{problem_file.bad_ids[name]}"
+        elif name in problem_file.lines:
+            place = f"{problem_file.path}:{problem_file.lines[name]}"
             reason = f"id: the problem {_show(name)} cannot be read, see {place}"
             bad_lines.append(BadLine(path, number, reason, LineFault.BAD_PROBLEM))
         else:
@@ -139,11 +137,13 @@ def _read_problem_row(row: dict[str, Any], name: str) -> Problem:
         tests = row if is_row else row["tests"]
         problem = read_problem(source, tests, name=name, **prelude)
     except BadRow as error:
-        if not is_row:
-            raise BadRow(f"tests: {error}" if source in READERS else str(error)) from error
+        if not is_row and source in READERS:
+            raise BadRow(f"tests: {error}") from error
+        if not is_row or not isinstance(error, MissingFields):
+            raise
         near = difflib.get_close_matches("tests", row, 1, 0.8)
-        hint = f"; did you mean 'tests' instead of {_show(near[0])}?" if near else ""
-        raise BadRow(f"{error}{hint}") from error
+        hint = f"did you mean 'tests' instead of {_show(near[0])}?" if near else "there is no tests"
+        raise BadRow(f"{error}; {hint}") from error
     return replace(problem, **settings)
 
 

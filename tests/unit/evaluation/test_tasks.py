@@ -206,7 +206,7 @@ def test_mbpp_and_mbpp_plus(tmp_path):
     )
     loaded = load_task("mbpp_plus", tmp_path)
     assert loaded.items[0].problem.tests[0].names == ("add",)
-    assert loaded.bad_rows == ["row 1: test is missing"]
+    assert loaded.bad_rows == ["row 1: test is missing; expected text"]
 
 
 def test_a_runs_parquet_file(tmp_path):

@@ -92,7 +92,7 @@ def test_fields_of_the_data_set_and_nulls_are_no_faults(tmp_path):
 def test_a_number_is_the_same_id_as_its_digits(tmp_path):
     file = read_lines(tmp_path, PROBLEM, {**PROBLEM, "id": "1"})
     assert [bad_line.line for bad_line in file.bad_lines] == [2]
-    assert "a second problem with id '1'; expected each id once" in file.bad_lines[0].reason
+    assert "id: '1' is in line 1 already; expected each id once" in file.bad_lines[0].reason
 
 
 def test_a_solution_without_a_problem_says_why(tmp_path):

@@ -139,7 +139,7 @@ def test_a_prompt_need_not_have_a_body(prompt):
         "test": "def check(candidate):\n    assert candidate(1) == 2\n",
     }
     compile(readers.read_humaneval(row, name="1").prelude, "prelude", "exec")
-    with pytest.raises(ValueError, match="humaneval/1: the prelude is not valid Python"):
+    with pytest.raises(ValueError, match="prompt: not valid Python"):
         readers.read_humaneval({**row, "prompt": "def f("}, name="1")
 
 
@@ -174,7 +174,7 @@ def test_humaneval_mbpp_leetcode_kodcode():
         (
             readers.read_primeintellect,
             [{"type": "function_call", "input": [], "output": 1}],
-            "all tests must have one type and one function",
+            "type and fn_name: expected one type for all tests",
         ),
         (readers.read_livecodebench, [], "no tests"),
         (

@@ -103,7 +103,7 @@ def test_a_broken_sandbox_is_infrastructure(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source": "nothing"}, "no reader for .nothing.; use one of apps"),
+        ({"source": "nothing"}, "no reader for source .nothing.. Use one of apps"),
         ({"tests": "{"}, "ground_truth of taco sum: not valid JSON"),
         ({"selection": "some"}, "selection='some': must be 'deepcoder'"),
         ({"tier": "docker"}, "no isolation tier 'docker'"),

@@ -21,7 +21,7 @@ from verl_pipeline.grading.readers.assert_readers import (
     read_mbpp,
     read_mbpp_plus,
 )
-from verl_pipeline.grading.readers.bad_row import BadRow
+from verl_pipeline.grading.readers.bad_row import BadRow, MissingFields
 from verl_pipeline.grading.readers.livecodebench_reader import read_livecodebench
 from verl_pipeline.grading.readers.needed_fields import describe_missing_fields
 from verl_pipeline.grading.readers.pair_readers import (
@@ -30,7 +30,7 @@ from verl_pipeline.grading.readers.pair_readers import (
     read_taco,
 )
 from verl_pipeline.grading.readers.pytest_reader import read_kodcode
-from verl_pipeline.grading.readers.row_values import describe_value
+from verl_pipeline.grading.readers.row_values import describe_value, escape_controls
 
 _MAX_CAUSE_CHARACTERS = 500
 
@@ -59,7 +59,8 @@ def read_problem(source: str, tests: Any, *, name: str, **settings: Any) -> Prob
             the ``repr`` of a Python value), or as values of any library.
 
     Raises:
-        BadRow: there is no such reader, or it cannot read the tests; the message is one line.
+        MissingFields: the row lacks what the source needs; the message is one line, as it is of:
+        BadRow: there is no such reader, or it cannot read the tests.
     """
     if not isinstance(source, str) or source not in READERS:
         raise BadRow(_describe_source(source))
@@ -71,8 +72,9 @@ def read_problem(source: str, tests: Any, *, name: str, **settings: Any) -> Prob
         cause = f"the tests have a value that {source} does not publish: {error}"
     except (RecursionError, MemoryError):
         cause = "the tests are nested too deeply"
-    cause = describe_missing_fields(source, tests) or cause
-    raise BadRow(" ".join(cause.split())[:_MAX_CAUSE_CHARACTERS])
+    missing = describe_missing_fields(source, tests)
+    error_class, cause = (MissingFields, missing) if missing else (BadRow, cause)
+    raise error_class(escape_controls(" ".join(cause.split())[:_MAX_CAUSE_CHARACTERS]))
 
 
 def _describe_source(source: Any) -> str:
@@ -87,6 +89,7 @@ def _describe_source(source: Any) -> str:
 __all__ = [
     "READERS",
     "BadRow",
+    "MissingFields",
     "read_codeforces",
     "read_cruxeval",
     "read_humaneval",

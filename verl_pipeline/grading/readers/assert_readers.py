@@ -43,13 +43,15 @@ def read_humaneval(
     if not entry_point.isidentifier():
         raise BadRow(f"entry_point {entry_point!r} is no name of a function")
     tests = f"{tests}\n\ncheck({entry_point})\n"
-    _check_syntax(tests, f"{source}/{name}")
+    _check_syntax(tests, "test")
     # Only the entry point is the candidate's: the tests use helper functions as the prompt defines
     # them, even if the candidate redefines them.
     test = AssertTest(tests, (entry_point,))
     # A prompt that ends with a signature, or with a comment below it, has no function body yet.
     if find_syntax_error(prelude):
         prelude = f"{prelude.rstrip()}\n    pass\n"
+        if "prelude" not in settings:
+            _check_syntax(prelude, "prompt")
     settings = {"entry_point": entry_point, "prelude": prelude, **settings}
     if find_syntax_error(settings["prelude"]) is None:  # otherwise Problem says so
         refuse_unknown_names(tests, test.names, settings["prelude"])
@@ -73,7 +75,7 @@ def read_mbpp(
     asserts += _read_lines(row, "challenge_test_list")
     setup = [_read_optional_text(row, "test_setup_code"), *_read_lines(row, "test_imports")]
     tests = ["\n".join([*setup, line]) for line in asserts]
-    scripts = [parse_script(test) for test in tests]
+    scripts = [_parse_assert(test, line) for test, line in zip(tests, asserts, strict=True)]
     settings.setdefault("prelude", IMPORTS_PRELUDE)
     text = "\n".join([*setup, *asserts])
     names = find_own_names(text, _read_optional_text(row, "code"), settings["prelude"])
@@ -94,7 +96,7 @@ def read_mbpp_plus(
     row = parse_object(row, "a row with test and test_list")
     name = name or str(row.get("task_id", "?"))
     tests = _read_field(row, "test")
-    asserts = _check_syntax("\n".join(_read_lines(row, "test_list")), f"{source}/{name}")
+    asserts = _check_syntax("\n".join(_read_lines(row, "test_list")), "test_list")
     settings.setdefault("prelude", IMPORTS_PRELUDE)
     names = find_own_names(asserts, _read_optional_text(row, "code"), settings["prelude"])
     if not parse_script(tests).names & set(names):
@@ -117,10 +119,13 @@ def read_cruxeval(
         shorten_integers(read_text(row.get("input"), "input")),
         _read_field(row, "output"),
     )
-    text = _check_syntax(f"assert f({arguments}) == {output}", f"{source}/{name}")
+    text = _check_syntax(f"assert f({arguments}) == {output}", "input or output")
     settings.setdefault("prelude", IMPORTS_PRELUDE)
     names = find_own_names(text, _read_field(row, "code"), settings["prelude"])
-    refuse_unknown_names(text, names, settings["prelude"])
+    try:
+        refuse_unknown_names(text, names, settings["prelude"])
+    except BadRow as error:
+        raise BadRow(f"input or output: {error}") from error
     return Problem(name, source, (AssertTest(text, names),), **settings)
 
 
@@ -171,9 +176,17 @@ def _read_lines(row: dict[str, Any], field: str) -> list[str]:
     ]
 
 
-def _check_syntax(text: str, problem_name: str) -> str:
+def _parse_assert(test: str, line: str) -> TestScript:
+    """Parse a test of MBPP; ``line`` is what its list has, without what sets the test up."""
+    try:
+        return parse_script(test)
+    except BadRow as error:
+        raise BadRow(f"test_list has {line[:80]!r}: {error}") from error
+
+
+def _check_syntax(text: str, field: str) -> str:
     if (error := find_syntax_error(text)) is not None:
-        raise BadRow(f"{problem_name}: the tests are not valid Python: {error}")
+        raise BadRow(f"{field}: not valid Python: {error}")
     return text
 
 

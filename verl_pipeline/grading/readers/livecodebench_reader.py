@@ -78,7 +78,10 @@ def read_row_cases(row: dict[str, Any]) -> tuple[list[Case], list[Case]]:
     for field, decode in ((_PUBLIC, make_plain), (_PRIVATE, decode_private_tests)):
         if is_blank(row.get(field)):
             raise BadRow(f"no {field}; a row without such tests has an empty list")
-        groups.append(read_cases(decode(row[field])))
+        try:
+            groups.append(read_cases(decode(row[field])))
+        except BadRow as error:
+            raise BadRow(f"{field}: {error}") from error
     public, private = groups
     return public, private
 
@@ -111,7 +114,8 @@ def read_livecodebench(
     if kinds <= {"stdin", "stdin_stdout"}:
         return Problem(name, source, make_stdin_tests(cases), **settings)
     if kinds != {"functional"}:
-        raise BadRow(f"test types {sorted(map(str, kinds))}")
+        found = ", ".join(sorted(kind or "none" for kind in kinds))
+        raise BadRow(f"testtype: expected stdin or functional for all tests, found {found}")
     functions = {_get_function(case.metadata) or function for case in cases}
     if len(functions) != 1 or not (function := functions.pop()):
         raise BadRow("functional tests need one metadata.func_name")

@@ -65,7 +65,10 @@ def read_groups(row: dict[str, Any]) -> list[Case]:
     for group in TEST_GROUPS:
         if is_missing(row.get(group)):
             raise BadRow(f"no {group}; a group without tests is an empty list")
-        cases += read_cases(row[group])
+        try:
+            cases += read_cases(row[group])
+        except BadRow as error:
+            raise BadRow(f"{group}: {error}") from error
     return cases
 
 
@@ -99,8 +102,9 @@ def _make_problem(cases: list[Case], name: str, source: str, settings: dict[str,
         return Problem(name, source, make_stdin_tests(cases), **settings)
     if not (kinds == {None} or kinds <= {"function_call", "functional"}) or not function:
         raise BadRow(
-            f"all tests must have one type and one function, found types "
-            f"{sorted(map(str, kinds))} and function {function!r}"
+            "type and fn_name: expected one type for all tests, and a function for those of type "
+            f"function_call; found the types {', '.join(sorted(kind or 'none' for kind in kinds))} "
+            f"and {'no function' if function is None else f'the function {function!r}'}"
         )
     if not function.isidentifier():
         raise BadRow(f"fn_name {function!r} is no name of a function")
