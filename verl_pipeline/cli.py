@@ -68,9 +68,12 @@ if _import_error is None:
 
 def main() -> None:
     """Entry point of the console script."""
-    if _import_error is not None and sys.argv[1:2] not in (["doctor"], ["--version"]):
-        sys.exit(f"error: {_import_error}; verl-pipeline doctor says what is missing")
-    app()
+    try:
+        if _import_error is not None and sys.argv[1:2] not in (["doctor"], ["--version"]):
+            raise _import_error
+        app()
+    except ImportError as error:
+        sys.exit(f"error: {error}; verl-pipeline doctor says what is missing")
 
 
 if __name__ == "__main__":

@@ -74,11 +74,12 @@ def test_an_unknown_platform_is_a_finding():
     assert "abacus" in done.stdout
 
 
-def test_a_command_that_cannot_be_loaded_points_to_doctor():
-    done = run_sabotaged("omegaconf", "missing", "eval", "--list")
+@pytest.mark.parametrize("module", ["markdown_it", "omegaconf"])
+def test_a_command_that_cannot_be_loaded_points_to_doctor(module):
+    done = run_sabotaged(module, "missing", "eval", "--model", "empty", "--tasks", "humaneval")
     assert done.returncode != 0 and done.stdout == ""
     assert done.stderr == (
-        "error: No module named 'omegaconf'; verl-pipeline doctor says what is missing\n"
+        f"error: No module named '{module}'; verl-pipeline doctor says what is missing\n"
     )
 
 

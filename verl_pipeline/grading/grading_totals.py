@@ -13,6 +13,7 @@ from rich.table import Table
 from verl_pipeline.grading.grading_files import has_run_all_tests
 from verl_pipeline.grading.grading_inputs import BadLine, ProblemFile
 from verl_pipeline.grading.verdict import Verdict
+from verl_pipeline.number_formats import format_percent
 
 
 @dataclass(frozen=True)
@@ -118,4 +119,4 @@ def _describe_rest(totals: GradingTotals) -> str | None:
 
 
 def _format_share(count: int, total: int) -> str:
-    return f"{100 * count / max(1, total):.1f} %"
+    return format_percent(count / max(1, total))

@@ -19,6 +19,7 @@ from tests.helpers.command_fuzz import (
 from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
 from tests.helpers.grade_examples import EXAMPLE_LINES
 from verl_pipeline.grading.grading_inputs import read_problems
+from verl_pipeline.grading.readers.row_values import escape_controls
 
 pytestmark = pytest.mark.medium
 PROBLEMS, SOLUTIONS = "problems.jsonl", "solutions.jsonl"
@@ -84,7 +85,8 @@ def test_broken_rows_of_every_reader(examples):
             path = Path(folder) / PROBLEMS
             broken.make(path)
             bad_lines = read_problems(path).bad_lines
-        output = "".join(f"{line}\n" for line in bad_lines)
+        # As the command prints them.
+        output = "".join(f"{escape_controls(str(line))}\n" for line in bad_lines)
         assert not find_faults(GRADE, broken, Answer(int(bool(bad_lines)), output, ())), output
 
     check()
