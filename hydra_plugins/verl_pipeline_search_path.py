@@ -1,5 +1,5 @@
 """Hydra plugin: our overlays are known to every Hydra program, so ``+verl_pipeline=cpu`` works on
-verl's entry.
+verl's entry, and a command that chooses them is looked at before Hydra composes it.
 """
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -11,3 +11,7 @@ class VerlPipelineSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="verl-pipeline", path="pkg://verl_pipeline.config")
+        # Not at the top: Hydra imports this module in every program.
+        from verl_pipeline.entry_checks import refuse_wrong_command
+
+        refuse_wrong_command(search_path)

@@ -1,8 +1,8 @@
 """``python -m verl_pipeline.main <verl overrides>``: verl's entry point with pipelining chosen.
 
 Invariants:
-* A setting that cannot work ends the command with one line and exit code 2, before Ray starts; one
-  that only Ray's cluster or the data set can refuse, before a model is loaded.
+* Settings that cannot work end the command with a line for each and exit code 2, before Ray starts;
+  those that only Ray's cluster or the data set can refuse, before a model is loaded.
 * However the run ends (success, error, Ctrl-C, SIGTERM), every process it started has ended when
   this one does, and the last checkpoint is intact. Waiting for processes to end takes at most
   :data:`SHUTDOWN_S` seconds.
@@ -24,6 +24,7 @@ from verl_pipeline import (
     plugin,  # noqa: F401  # first of all: on CPUs, other processes begin to import meanwhile
     shared_memory,
 )
+from verl_pipeline.entry_checks import CHECK_ONLY, refuse
 from verl_pipeline.fork_server.client import find_server, stop_server
 from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.trainer.pipeline_config import ConfigError
@@ -31,7 +32,6 @@ from verl_pipeline.verl_adapter.leftovers import ENGINE_TITLE, SOCKET_NAME
 
 SHUTDOWN_S = 25.0
 EXIT_NOT_STARTED = 1
-EXIT_BAD_CONFIG = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -115,9 +115,9 @@ def _handle_signals() -> None:
 
 @hydra.main(config_path="config", config_name="one_off_pipeline", version_base=None)
 def main(config: DictConfig) -> None:
-    """Check, train, clean up."""
+    """Check, train, clean up; :mod:`verl_pipeline.entry_checks` has looked at the overrides."""
     # verl takes seconds to import: a wrong override on the command line fails before that.
-    from verl_pipeline.verl_adapter.config_checks import check_run
+    from verl_pipeline.verl_adapter.check_list import check_run
     from verl_pipeline.verl_adapter.ray_cluster import NotStarted
     from verl_pipeline.verl_adapter.run_entry import choose_device, run_training
 
@@ -125,15 +125,16 @@ def main(config: DictConfig) -> None:
     try:
         check_run(config)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_CONFIG)
+        refuse(str(error))
     _handle_signals()
     try:
         # ray.init installs a SIGTERM handler that would end this process without a clean-up.
         run_training(config, on_start=_handle_signals)
-    except (ConfigError, NotStarted) as error:
+    except ConfigError as error:
+        refuse(str(error))
+    except NotStarted as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_CONFIG if isinstance(error, ConfigError) else EXIT_NOT_STARTED)
+        sys.exit(EXIT_NOT_STARTED)
     except KeyboardInterrupt:
         print(
             "interrupted: shutting down; the last checkpoint is intact, and the same command "
@@ -146,5 +147,11 @@ def main(config: DictConfig) -> None:
         end_run()
 
 
+def translate_options(argv: list[str]) -> list[str]:
+    """``--check`` as the override that stands for it; Hydra owns the rest of the command line."""
+    return [CHECK_ONLY if word == "--check" else word for word in argv]
+
+
 if __name__ == "__main__":
+    sys.argv = translate_options(sys.argv)
     main()

@@ -8,6 +8,7 @@ Invariants:
 """
 
 import difflib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ ROLLOUT = "actor_rollout_ref.rollout"
 
 
 class ConfigError(ValueError):
-    """A setting that cannot work. The message is one line: field, value, reason and fix."""
+    """Settings that cannot work. The message has a line for each: field, value, reason and fix."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class OneOffPipelineConfig:
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
-def _refuse_unknown_keys(section: Any, schema: type, prefix: str) -> None:
+def _find_unknown_keys(section: Any, schema: type, prefix: str) -> Iterator[str]:
     known = {entry.name: entry.type for entry in fields(schema)}
     for key in section:
         if key not in known:
@@ -90,9 +91,9 @@ def _refuse_unknown_keys(section: Any, schema: type, prefix: str) -> None:
             hint = (
                 f"did you mean {prefix}.{near[0]}?" if near else f"known keys: {', '.join(known)}"
             )
-            raise ConfigError(f"{prefix}.{key}: unknown key; {hint}")
-        if is_dataclass(known[key]) and OmegaConf.is_dict(section[key]):
-            _refuse_unknown_keys(section[key], known[key], f"{prefix}.{key}")  # type: ignore[arg-type]
+            yield f"{prefix}.{key}: unknown key; {hint}"
+        elif is_dataclass(known[key]) and OmegaConf.is_dict(section[key]):
+            yield from _find_unknown_keys(section[key], known[key], f"{prefix}.{key}")  # type: ignore[arg-type]
 
 
 def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
@@ -100,12 +101,12 @@ def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
     defaults.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or a value out of range.
+        ConfigError: unknown keys, a wrong type or values out of range; one line each.
     """
     section = OmegaConf.select(config, PIPELINE_KEY) or OmegaConf.create({})
     if not OmegaConf.is_dict(section):
         raise ConfigError(f"{PIPELINE_KEY}={section}: must be a mapping")
-    _refuse_unknown_keys(section, OneOffPipelineConfig, PIPELINE_KEY)
+    _refuse(_find_unknown_keys(section, OneOffPipelineConfig, PIPELINE_KEY))
     try:
         plain = OmegaConf.create(OmegaConf.to_container(section, resolve=True))
         merged = OmegaConf.merge(OmegaConf.structured(OneOffPipelineConfig), plain)
@@ -114,7 +115,7 @@ def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
         raise ConfigError(
             f"{PIPELINE_KEY}.{error.full_key}: {str(error).splitlines()[0]}"
         ) from error
-    _check_values(loaded)
+    _refuse(_find_wrong_values(loaded))
     return loaded
 
 
@@ -150,24 +151,25 @@ def make_filters(entries: Any, name: str) -> list[Filter]:
         raise ConfigError(f"{name}: {error}") from error
 
 
-def _check_values(loaded: OneOffPipelineConfig) -> None:
+def _refuse(faults: Iterable[str]) -> None:
+    if text := "\n".join(faults):
+        raise ConfigError(text)
+
+
+def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
     if loaded.staleness not in (0, 1):
-        raise ConfigError(
+        yield (
             f"{PIPELINE_KEY}.staleness={loaded.staleness}: must be 0 or 1; the rollout pool drains "
             "at every weight sync, so running further ahead would only make data older"
         )
     if loaded.correction not in ("auto", "as_configured"):
-        raise ConfigError(
-            f"{PIPELINE_KEY}.correction={loaded.correction}: must be auto or as_configured"
-        )
+        yield f"{PIPELINE_KEY}.correction={loaded.correction}: must be auto or as_configured"
     if not 0.0 <= loaded.max_infrastructure_share <= 1.0:
-        raise ConfigError(
+        yield (
             f"{PIPELINE_KEY}.max_infrastructure_share={loaded.max_infrastructure_share}: must lie "
             "between 0 and 1"
         )
     for entry in fields(Deadlines):
         value = getattr(loaded.deadlines, entry.name)
-        if value <= 0:
-            raise ConfigError(
-                f"{PIPELINE_KEY}.deadlines.{entry.name}={value}: must be positive seconds"
-            )
+        if not value > 0:
+            yield f"{PIPELINE_KEY}.deadlines.{entry.name}={value}: must be positive seconds"

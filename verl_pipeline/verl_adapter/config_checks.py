@@ -1,11 +1,9 @@
-"""Settings that cannot work, found before any model is loaded.
+"""Numbers and switches that do not fit together, seen in the configuration alone.
 
 Invariant: each error is one line that names the field, its value and what to change.
 """
 
-import copy
-import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,102 +11,13 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
 from verl_pipeline.filters import Filter
-from verl_pipeline.trainer.pipeline_config import (
-    FILTERED_SYNC_MODE,
-    PIPELINE_KEY,
-    ROLLOUT,
-    TRAINER_MODE,
-    ConfigError,
-    load_pipeline_config,
-    load_sync_filters,
-    make_filters,
-)
-from verl_pipeline.verl_adapter import machine_checks
-from verl_pipeline.verl_adapter.derived_settings import derive_settings
-from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
-from verl_pipeline.verl_adapter.reward_settings import check_sandbox_is_used, derive_sandbox
-from verl_pipeline.verl_adapter.sandbox_check import check_sandbox
+from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError, make_filters
+from verl_pipeline.verl_adapter.check_report import Findings, describe_exception
 
 ACTOR = "actor_rollout_ref.actor"
 SAMPLER = "trainer.v1.sampler"
 FILTERING_REPLAY_BUFFER = "FilteringReplayBuffer"
 FILTERING_SETTINGS = ("filters", "adv_estimator", "rollout", "model")
-
-
-def check_run(config: DictConfig, skip: Collection[str] = ()) -> None:
-    """Check everything about a run, in any trainer mode, that can be checked before Ray starts.
-
-    Args:
-        skip: as in :func:`check_pipelined_config`.
-
-    Raises:
-        ConfigError: the first setting that cannot work.
-    """
-    from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
-
-    check_moved_paths(config)
-    mode = config.trainer.v1.trainer_mode
-    check_trainer_mode(mode, list(TRAINER_REGISTRY))
-    if mode == TRAINER_MODE:
-        check_pipelined_config(config, skip)
-        derive_settings(copy.deepcopy(config), load_pipeline_config(config))
-    elif mode == FILTERED_SYNC_MODE:
-        load_sync_filters(config)
-        check_mini_batches(config)
-        derive_sandbox(config)
-    else:
-        check_sandbox_is_used(config)
-        if OmegaConf.select(config, f"{SAMPLER}.custom_sampler.name") == FILTERING_REPLAY_BUFFER:
-            load_drop_only_filters(mode, OmegaConf.select(config, f"{SAMPLER}.sampler_kwargs"))
-            check_mini_batches(config)
-    if mode != TRAINER_MODE and "sandbox" not in skip:
-        check_sandbox(config)
-    try:
-        validate_config(
-            config,
-            use_reference_policy=need_reference_policy(config),
-            use_critic=need_critic(config),
-        )
-    except (AssertionError, ValueError) as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
-
-
-def check_pipelined_config(config: DictConfig, skip: Collection[str] = ()) -> None:
-    """Check everything about a pipelined run that can be seen without Ray.
-
-    Args:
-        skip: those of ``files``, ``lengths``, ``device`` and ``sandbox`` that live on another
-            machine.
-
-    Raises:
-        ConfigError: the first setting that cannot work.
-    """
-    machine = {
-        "files": machine_checks.check_files,
-        "lengths": machine_checks.check_lengths,
-        "device": machine_checks.check_device,
-        "sandbox": check_sandbox,
-    }
-    for check in (
-        check_moved_paths,
-        _check_trainer_version,
-        _check_pools,
-        _check_batches,
-        *(check for name, check in machine.items() if name not in skip),
-        _check_unsupported,
-        _check_filters,
-    ):
-        check(config)
-
-
-def check_trainer_mode(mode: str, known: list[str]) -> None:
-    """Refuse a trainer mode that nobody registered, naming the nearest one."""
-    if mode not in known:
-        near = difflib.get_close_matches(mode, known, n=1)
-        raise ConfigError(
-            f"trainer.v1.trainer_mode={mode}: unknown; "
-            + (f"did you mean {near[0]}?" if near else f"registered: {', '.join(sorted(known))}")
-        )
 
 
 def load_drop_only_filters(trainer_mode: str, sampler_kwargs: Mapping[str, Any]) -> list[Filter]:
@@ -138,14 +47,16 @@ def load_drop_only_filters(trainer_mode: str, sampler_kwargs: Mapping[str, Any])
     return filters
 
 
-def _check_trainer_version(config: DictConfig) -> None:
+def check_trainer_version(config: DictConfig) -> None:
+    """One-off pipelining is one of verl's v1 trainers."""
     if not config.trainer.use_v1:
         raise ConfigError(
             "trainer.use_v1=False: one-off pipelining is a v1 trainer; set trainer.use_v1=True"
         )
 
 
-def _check_pools(config: DictConfig) -> None:
+def check_pools(config: DictConfig) -> Findings:
+    """Both pools have devices, and whole replicas fill the rollout pool."""
     rollout = config.actor_rollout_ref.rollout
     sizes = {
         "trainer.nnodes": config.trainer.nnodes,
@@ -154,22 +65,37 @@ def _check_pools(config: DictConfig) -> None:
         f"{ROLLOUT}.n_gpus_per_node": rollout.n_gpus_per_node,
     }
     for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise ConfigError(
+        if size < 1:
+            yield ConfigError(
                 f"{name}={size}: both pools need at least one device; set {name} to 1 or more"
             )
-    parallel = (
-        rollout.tensor_model_parallel_size
-        * rollout.data_parallel_size
-        * rollout.pipeline_model_parallel_size
-    )
+    degrees = ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
+    for name in degrees:
+        if rollout[name] < 1:
+            yield ConfigError(f"{ROLLOUT}.{name}={rollout[name]}: set it to 1 or more")
+    parallel = count_replica_devices(config)
     devices = rollout.nnodes * rollout.n_gpus_per_node
-    if devices % parallel:
-        raise ConfigError(
+    if parallel > 0 and devices % parallel:
+        yield ConfigError(
             f"{ROLLOUT}.tensor_model_parallel_size x data_parallel_size x "
             f"pipeline_model_parallel_size={parallel}: does not divide the rollout pool of "
             f"{devices}; change either"
         )
+
+
+def count_replica_devices(config: DictConfig) -> int:
+    """Devices of one rollout replica."""
+    rollout = config.actor_rollout_ref.rollout
+    return (
+        rollout.tensor_model_parallel_size
+        * rollout.data_parallel_size
+        * rollout.pipeline_model_parallel_size
+    )
+
+
+def count_trainer_ranks(config: DictConfig) -> int:
+    """Devices of the trainer's pool."""
+    return config.trainer.nnodes * config.trainer.n_gpus_per_node
 
 
 def check_dataset(config: DictConfig, rows: int) -> None:
@@ -185,10 +111,13 @@ def check_dataset(config: DictConfig, rows: int) -> None:
         )
 
 
-def _check_batches(config: DictConfig) -> None:
-    batch = config.data.train_batch_size
-    n = config.actor_rollout_ref.rollout.n
-    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+def check_batches(config: DictConfig) -> Findings:
+    """Mini-batches divide the batch, and the trainer's ranks can share them."""
+    batch, n = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
+    for name, value in (("data.train_batch_size", batch), (f"{ROLLOUT}.n", n)):
+        if value < 1:
+            yield ConfigError(f"{name}={value}: set it to 1 or more")
+    ranks = count_trainer_ranks(config)
     sections = [
         (f"{ACTOR}.ppo_mini_batch_size", config.actor_rollout_ref.actor.ppo_mini_batch_size)
     ]
@@ -196,17 +125,15 @@ def _check_batches(config: DictConfig) -> None:
         sections.append(("critic.ppo_mini_batch_size", config.critic.ppo_mini_batch_size))
     for name, mini_batch in sections:
         if mini_batch < 1 or batch % mini_batch:
-            raise ConfigError(f"{name}={mini_batch}: must divide data.train_batch_size={batch}")
-        if mini_batch * n % ranks:
-            raise ConfigError(
+            yield ConfigError(f"{name}={mini_batch}: must divide data.train_batch_size={batch}")
+        elif mini_batch * n % ranks:
+            yield ConfigError(
                 f"{name}={mini_batch}: times {ROLLOUT}.n={n} is {mini_batch * n}, which {ranks} "
                 "trainer ranks (trainer.nnodes x n_gpus_per_node) cannot share evenly"
             )
-    check_mini_batches(config)
-    _check_micro_batches(config, ranks)
     gen_batch = config.data.get("gen_batch_size", None)
-    if gen_batch is not None and batch % gen_batch:
-        raise ConfigError(
+    if gen_batch is not None and (gen_batch < 1 or batch % gen_batch):
+        yield ConfigError(
             f"data.gen_batch_size={gen_batch}: must divide data.train_batch_size={batch}"
         )
 
@@ -228,10 +155,11 @@ def check_mini_batches(config: DictConfig) -> None:
         )
 
 
-def _check_micro_batches(config: DictConfig, ranks: int) -> None:
+def check_micro_batches(config: DictConfig) -> Findings:
+    """Micro-batches divide what each rank of the trainer has."""
     if config.actor_rollout_ref.actor.use_dynamic_bsz:
         return
-    n = config.actor_rollout_ref.rollout.n
+    n, ranks = config.actor_rollout_ref.rollout.n, count_trainer_ranks(config)
     shares = {
         f"{ACTOR}.ppo_micro_batch_size_per_gpu": (
             config.actor_rollout_ref.actor.ppo_mini_batch_size * n // ranks
@@ -240,13 +168,14 @@ def _check_micro_batches(config: DictConfig, ranks: int) -> None:
     }
     for name, share in shares.items():
         micro_batch = OmegaConf.select(config, name)
-        if micro_batch is not None and share % micro_batch:
-            raise ConfigError(
+        if micro_batch is not None and (micro_batch < 1 or share % micro_batch):
+            yield ConfigError(
                 f"{name}={micro_batch}: must divide the {share} trajectories of each trainer rank"
             )
 
 
-def _check_unsupported(config: DictConfig) -> None:
+def check_unsupported(config: DictConfig) -> Findings:
+    """Refuse what the schedule has no place for."""
     sampler = config.trainer.v1.sampler
     refusals = [
         (
@@ -281,8 +210,23 @@ def _check_unsupported(config: DictConfig) -> None:
     ]
     for name, refused, reason in refusals:
         if refused:
-            raise ConfigError(f"{name}={OmegaConf.select(config, name)}: {reason}")
+            yield ConfigError(f"{name}={OmegaConf.select(config, name)}: {reason}")
 
 
-def _check_filters(config: DictConfig) -> None:
-    make_filters(load_pipeline_config(config).filters, f"{PIPELINE_KEY}.filters")
+def check_with_verl(config: DictConfig) -> None:
+    """verl's own validation, which stops at the first setting that it refuses.
+
+    Raises:
+        ConfigError: that setting.
+    """
+    try:
+        validate_config(
+            config,
+            use_reference_policy=need_reference_policy(config),
+            use_critic=need_critic(config),
+        )
+    except (AssertionError, ValueError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    except Exception as error:  # verl builds its dataclasses from what the user wrote
+        cause = error.__cause__ or error
+        raise ConfigError(f"verl refuses the settings: {describe_exception(cause)}") from error

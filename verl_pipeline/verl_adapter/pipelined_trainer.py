@@ -42,7 +42,8 @@ from verl_pipeline.trainer.step_metrics import StepClock, add_weight_sync
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
 from verl_pipeline.verl_adapter import seam_checks
-from verl_pipeline.verl_adapter.config_checks import check_dataset, check_pipelined_config
+from verl_pipeline.verl_adapter.check_list import check_pipelined_config
+from verl_pipeline.verl_adapter.config_checks import check_dataset
 from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_correction
 from verl_pipeline.verl_adapter.filtering_trainer import FilteringTrainer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer

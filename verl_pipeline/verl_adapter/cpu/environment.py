@@ -65,6 +65,8 @@ OPTIONS_WITHOUT_RUN = (
     "-i",
     "--multirun",
     "-m",
+    "--check",
+    "hydra/callbacks",
 )
 
 

@@ -1,0 +1,170 @@
+"""Looks at a command of either entry point before anything is started.
+
+Both go through Hydra's own extension points, so that verl's entry needs no patch:
+:func:`refuse_wrong_command` is called by our search path plugin, before Hydra composes the
+configuration; :class:`CheckOnly` is a callback that ``hydra/callbacks=check_only`` adds.
+
+Invariants:
+* A command of verl's that chooses nothing of ours is left alone.
+* What is refused is printed one line a setting, all at once, with exit code 2.
+* ``check_only`` starts nothing and writes no file.
+"""
+
+import contextlib
+import copy
+import logging
+import sys
+import traceback
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from verl_pipeline import overrides
+from verl_pipeline.trainer.pipeline_config import ConfigError
+
+if TYPE_CHECKING:  # verl takes seconds to import
+    from verl_pipeline.verl_adapter.check_report import CheckReport
+    from verl_pipeline.verl_adapter.run_plan import Plan
+
+EXIT_OK, EXIT_BROKEN, EXIT_REFUSED = 0, 1, 2
+# Entry points, with their primary configurations.
+OUR_ENTRY, VERLS_ENTRY = "verl_pipeline.main", "verl.trainer.main_ppo"
+PRIMARY = {OUR_ENTRY: "one_off_pipeline", VERLS_ENTRY: "ppo_trainer"}
+CHECK_ONLY = "hydra/callbacks=check_only"
+NEVER_CHECKED = (
+    "Ray: whether the cluster has the CPU slots and devices that the pools ask for",
+    "other nodes: their devices, files and packages",
+    "the model's weights and tokenizer, and whether model and batches fit into memory",
+    "the rows' contents, and how many prompts verl's length filter leaves",
+    "the reward: it was imported, and not called",
+)
+
+
+def refuse_wrong_command(search_path: ConfigSearchPath) -> None:
+    """End the program if it is one of our entry points and its overrides cannot work.
+
+    verl's entry is looked at only if the command chooses a mode or overlay of ours. In the modes
+    of ours it then gets the checks of settings, too, which ``verl_pipeline.main`` makes by itself.
+    """
+    entry = _find_entry()
+    if entry is None or GlobalHydra.instance().is_initialized():
+        return
+    args, _ = get_args_parser().parse_known_args()
+    if args.multirun or args.cfg or args.help or args.hydra_help or args.info:
+        return
+    if entry == VERLS_ENTRY and not any(map(overrides.names_ours, args.overrides)):
+        return
+    if args.shell_completion or args.experimental_rerun:
+        return
+    config = _compose(search_path, args, PRIMARY[entry])
+    if entry == VERLS_ENTRY and CHECK_ONLY not in args.overrides:
+        mode = OmegaConf.select(config, overrides.MODE_FIELD)
+        if overrides.names_ours(f"{overrides.MODE_FIELD}={mode}"):
+            try:
+                _examine(config).raise_errors()
+            except ConfigError as error:
+                refuse(str(error))
+
+
+def _find_entry() -> str | None:
+    """The name of the module that runs as a program, if it is an entry point of ours or verl's."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return spec.name if spec.name in PRIMARY else None
+    path = Path(getattr(main, "__file__", None) or "").with_suffix("").as_posix()
+    return next((name for name in PRIMARY if path.endswith(name.replace(".", "/"))), None)
+
+
+def _compose(search_path: ConfigSearchPath, args: Namespace, primary: str) -> DictConfig:
+    """What Hydra is about to compose; ends the program if it cannot."""
+    path = copy.deepcopy(search_path)
+    if args.config_dir is not None:
+        folder = f"file://{Path(args.config_dir).resolve()}"
+        path.append(provider="command-line", path=folder)
+    path.append(provider="schema", path="structured://")
+    Hydra.create_main_hydra2(task_name="check", config_search_path=path)
+    try:
+        return overrides.compose_overrides(args.config_name or primary, args.overrides)
+    except overrides.OverrideError as error:
+        refuse(str(error))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _examine(config: DictConfig) -> "CheckReport":
+    from verl_pipeline.verl_adapter.check_list import examine_run
+    from verl_pipeline.verl_adapter.run_entry import choose_device
+
+    with contextlib.redirect_stdout(sys.stderr):  # verl prints here
+        choose_device(config)
+        return examine_run(config)
+
+
+def refuse(lines: str) -> NoReturn:
+    """Print each line as an error, and end the program."""
+    for line in lines.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(EXIT_REFUSED)
+
+
+class CheckOnly(Callback):
+    """Checks the run, prints its plan and ends the program before Hydra calls it."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Ends with :data:`EXIT_OK`, or with :data:`EXIT_REFUSED` if the run cannot work."""
+        logging.disable(logging.WARNING)  # verl's, on platforms and engines that are not used
+        warnings.simplefilter("ignore")
+        try:
+            sys.exit(self._check(config))
+        except Exception:
+            # Hydra would turn it into a warning and start the run.
+            traceback.print_exc()
+            sys.exit(EXIT_BROKEN)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        refuse("--check looks at one run; leave --multirun out")
+
+    def _check(self, config: DictConfig) -> int:
+        from verl_pipeline.verl_adapter.run_plan import build_plan
+
+        config = copy.deepcopy(config)
+        given = list(config.hydra.overrides.task)
+        with open_dict(config):
+            del config["hydra"]
+        report = _examine(config)
+        print_check(build_plan(config, report), report, overrides.list_repeated(given))
+        return EXIT_REFUSED if report.errors else EXIT_OK
+
+
+def print_check(plan: "Plan", report: "CheckReport", repeated: Sequence[str]) -> None:
+    """Print the plan, what was not checked, and the errors (these on standard error)."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for title, lines in plan.items():
+        console.print(title, style="bold")
+        for line in lines:
+            console.print(f"  {line}")
+    notes = [*report.not_checked, *report.out_of_reach, *NEVER_CHECKED]
+    console.print("not checked", style="bold")
+    for note in notes:
+        console.print(f"  {note}")
+    if repeated:
+        console.print("given more than once (the last one counts)", style="bold")
+        for override in repeated:
+            console.print(f"  {override}")
+    count = len(report.errors)
+    verdict = f"{count} error{'s' * (count != 1)}" if count else "no errors"
+    console.print(f"{verdict}; nothing was started")
+    sys.stdout.flush()
+    for line in report.errors:
+        print(f"error: {line}", file=sys.stderr)

@@ -1,0 +1,145 @@
+"""The list of all checks of a run, cheap ones first: settings, the user's code, files, devices, the
+model.
+
+Invariants:
+* Another check becomes an entry of a list here; nothing else has to be changed.
+* Each mode has its checks of settings; what concerns code, files and the model is the same in all.
+"""
+
+import copy
+from collections.abc import Collection, Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_pipeline.trainer.pipeline_config import (
+    FILTERED_SYNC_MODE,
+    PIPELINE_KEY,
+    TRAINER_MODE,
+    load_pipeline_config,
+    load_sync_filters,
+    make_filters,
+)
+from verl_pipeline.verl_adapter import (
+    code_checks,
+    config_checks,
+    machine_checks,
+    model_checks,
+    value_checks,
+)
+from verl_pipeline.verl_adapter.check_report import Check, CheckReport, run_checks
+from verl_pipeline.verl_adapter.derived_settings import derive_settings
+from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
+from verl_pipeline.verl_adapter.reward_settings import check_sandbox_is_used, derive_sandbox
+
+
+def _check_pipeline_settings(config: DictConfig) -> None:
+    load_pipeline_config(config)
+
+
+def _check_filters(config: DictConfig) -> None:
+    make_filters(load_pipeline_config(config).filters, f"{PIPELINE_KEY}.filters")
+
+
+def _check_sync_filters(config: DictConfig) -> None:
+    load_sync_filters(config)
+
+
+def _check_derived_settings(config: DictConfig) -> None:
+    derive_settings(copy.deepcopy(config), load_pipeline_config(config))
+
+
+def _check_sandbox(config: DictConfig) -> None:
+    derive_sandbox(config)
+
+
+def _check_drop_only_filters(config: DictConfig) -> None:
+    sampler = config.trainer.v1.sampler
+    name = OmegaConf.select(sampler, "custom_sampler.name")
+    if name == config_checks.FILTERING_REPLAY_BUFFER:
+        mode, kwargs = config.trainer.v1.trainer_mode, OmegaConf.select(sampler, "sampler_kwargs")
+        config_checks.load_drop_only_filters(mode, kwargs)
+        config_checks.check_mini_batches(config)
+
+
+# Every value can be read, and has the type that verl's defaults give it.
+BASIC = [
+    Check("values", value_checks.check_values),
+    Check("names", value_checks.check_names, needs=["values"]),
+    Check("moved paths", check_moved_paths),
+]
+PIPELINED = [
+    Check("trainer version", config_checks.check_trainer_version),
+    Check("pools", config_checks.check_pools, needs=["values"]),
+    Check("batches", config_checks.check_batches, needs=["values", "pools"]),
+    Check("mini-batches", config_checks.check_mini_batches, needs=["batches"]),
+    Check("micro-batches", config_checks.check_micro_batches, needs=["batches"]),
+    Check("unsupported settings", config_checks.check_unsupported, needs=["values"]),
+    Check("pipeline settings", _check_pipeline_settings, needs=["values"]),
+    Check("filters", _check_filters, needs=["pipeline settings"]),
+    Check("derived settings", _check_derived_settings, needs=["pipeline settings"]),
+]
+FILTERED_SYNC = [
+    Check("filters", _check_sync_filters, needs=["values"]),
+    Check("mini-batches", config_checks.check_mini_batches, needs=["values"]),
+    Check("derived settings", _check_sandbox, needs=["values"]),
+]
+OTHER_MODES = [
+    Check("derived settings", check_sandbox_is_used, needs=["values"]),
+    Check("filters", _check_drop_only_filters, needs=["values"]),
+]
+VERL = [
+    Check(
+        "verl's settings",
+        config_checks.check_with_verl,
+        needs=["values", "names", "batches", "mini-batches", "micro-batches"],
+    ),
+]
+CODE = [
+    Check("reward function", code_checks.check_reward_function, needs=["values"]),
+    Check("reward manager", code_checks.check_reward_manager, needs=["values"]),
+    Check("data set", code_checks.check_dataset_class, needs=["values"]),
+    Check("sampler", code_checks.check_sampler_class, needs=["values"]),
+    Check("agent loop manager", code_checks.check_agent_loop_manager, needs=["values"]),
+    Check("agent loops", code_checks.check_agent_loops, needs=["values"]),
+    Check("weight sync", code_checks.check_weight_sync_module, needs=["values"]),
+    Check("rollout server", code_checks.check_server_class, needs=["values"]),
+]
+MACHINE = [
+    Check("files", machine_checks.check_files, needs=["values", "data set"]),
+    Check("device", machine_checks.check_device, needs=["values"]),
+    Check("lengths", model_checks.check_lengths, needs=["values"]),
+]
+_OF_MODE = {TRAINER_MODE: PIPELINED, FILTERED_SYNC_MODE: FILTERED_SYNC}
+
+
+def list_checks(config: DictConfig) -> Sequence[Check]:
+    """The checks of the configuration's trainer mode."""
+    mode = OmegaConf.select(config, "trainer.v1.trainer_mode")
+    return [*BASIC, *_OF_MODE.get(mode, OTHER_MODES), *VERL, *CODE, *MACHINE]
+
+
+def examine_run(config: DictConfig, skip: Collection[str] = ()) -> CheckReport:
+    """Check everything about a run, in any trainer mode, that can be checked before Ray starts.
+
+    Args:
+        skip: names of checks that are left out, for example ``files`` that are not there yet.
+    """
+    return run_checks(config, list_checks(config), skip)
+
+
+def check_run(config: DictConfig, skip: Collection[str] = ()) -> None:
+    """Refuse a run that :func:`examine_run` finds fault with.
+
+    Raises:
+        ConfigError: all settings that cannot work, one line each.
+    """
+    examine_run(config, skip).raise_errors()
+
+
+def check_pipelined_config(config: DictConfig) -> None:
+    """What the trainer itself checks, in whatever way it was started.
+
+    Raises:
+        ConfigError: as :func:`check_run`.
+    """
+    run_checks(config, [*BASIC, *PIPELINED, *CODE, *MACHINE]).raise_errors()

@@ -1,0 +1,145 @@
+"""What the model can take: its number of positions, from its folder or from the hub.
+
+Invariants:
+* Nothing but the model's configuration is fetched, into a folder that is removed again.
+* A hub that does not answer costs at most :data:`HUB_DEADLINE_S`; without a network, nothing.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from verl.workers.rollout.utils import get_max_position_embeddings
+
+from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
+from verl_pipeline.verl_adapter.check_report import Findings, OutOfReachError
+
+MODEL = "actor_rollout_ref.model"
+# The hub's client repeats a request for minutes if nobody answers.
+HUB_DEADLINE_S = 15.0
+# A process of its own, since the client cannot be told to stop. It ends with 3 if the hub says no.
+_FETCH = """
+import sys
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+try:
+    snapshot_download(sys.argv[1], local_dir=sys.argv[2], allow_patterns=["config.json", "*.py"])
+except (GatedRepoError, HFValidationError, RepositoryNotFoundError) as error:
+    print(str(error).strip().splitlines()[-1], file=sys.stderr)
+    sys.exit(3)
+"""
+_REFUSED = 3
+
+
+def find_local_path(value: str) -> Path | None:
+    """``value`` as a path; None if it may name a model of the hub, as "Qwen/Qwen2.5-7B" does."""
+    text = value.removeprefix("file://")
+    path = Path(text).expanduser()
+    return path if path.is_absolute() or text.startswith((".", "~")) or path.exists() else None
+
+
+def check_lengths(config: DictConfig) -> Findings:
+    """Prompt and response together fit the model and the rollout engine."""
+    rollout = config.actor_rollout_ref.rollout
+    needed = rollout.prompt_length + rollout.response_length
+    longest = rollout.max_model_len
+    if longest is not None and needed > longest:
+        yield ConfigError(
+            f"{ROLLOUT}.max_model_len={longest}: {needed} are needed; raise it or leave it null"
+        )
+    limit = find_position_limit(config)
+    if needed > limit:
+        yield ConfigError(
+            f"data.max_response_length={rollout.response_length}: with "
+            f"data.max_prompt_length={rollout.prompt_length} that is {needed} tokens, above the "
+            f"model's {limit} positions; shorten one of them"
+        )
+    if longest is not None and longest > limit:
+        yield ConfigError(
+            f"{ROLLOUT}.max_model_len={longest}: above the model's {limit} positions; set it to at "
+            "most as many, or leave it null"
+        )
+
+
+def find_position_limit(config: DictConfig) -> int:
+    """The number of positions that verl's servers take, whatever the model's RoPE scaling says.
+
+    Raises:
+        ConfigError: the model does not tell it, or is none.
+        OutOfReachError: the hub cannot be asked.
+    """
+    name, path = f"{MODEL}.path", config.actor_rollout_ref.model.path
+    override = OmegaConf.select(config, f"{MODEL}.override_config.max_position_embeddings")
+    trusts_code = config.actor_rollout_ref.model.get("trust_remote_code", False)
+    model = _read_model_config(path, trusts_code)
+    try:
+        return override or get_max_position_embeddings(model)
+    except ValueError as error:
+        raise ConfigError(
+            f"{name}={path}: config.json has no max_position_embeddings, which verl's rollout "
+            f"servers need; set {MODEL}.override_config.max_position_embeddings"
+        ) from error
+
+
+@cache
+def _read_model_config(path: str, trusts_code: bool) -> Any:
+    """The model's configuration, of transformers."""
+    from transformers import AutoConfig
+
+    name = f"{MODEL}.path"
+    local = find_local_path(path)
+    if local is not None and not (local / "config.json").is_file():
+        raise ConfigError(f"{name}={path}: no model there (config.json is missing)")
+    if local is None:
+        try:
+            return AutoConfig.from_pretrained(
+                path, trust_remote_code=trusts_code, local_files_only=True
+            )
+        except (OSError, ValueError):
+            pass  # not in the hub's cache
+    with _fetch_model_config(path) if local is None else _open_folder(local) as folder:
+        try:
+            return AutoConfig.from_pretrained(str(folder), trust_remote_code=trusts_code)
+        except (OSError, ValueError) as error:
+            cause = str(error).splitlines()[0]
+            raise ConfigError(f"{name}={path}: cannot be read: {cause}") from error
+
+
+@contextmanager
+def _open_folder(folder: Path) -> Iterator[Path]:
+    yield folder
+
+
+@contextmanager
+def _fetch_model_config(name: str) -> Iterator[Path]:
+    """A folder with the configuration of a model of the hub, for as long as the context lasts."""
+    from huggingface_hub import constants
+
+    field = f"{MODEL}.path={name}"
+    advice = "give a folder, download the model before, or see to the network"
+    if constants.is_offline_mode():
+        raise OutOfReachError(
+            f"{field}: not in the hub's cache, and the hub is switched off (HF_HUB_OFFLINE); "
+            f"{advice}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", _FETCH, name, folder]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=HUB_DEADLINE_S)
+        except subprocess.TimeoutExpired as error:
+            raise OutOfReachError(
+                f"{field}: {constants.ENDPOINT} did not answer within {HUB_DEADLINE_S:g} s; "
+                f"{advice}"
+            ) from error
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if done.returncode == _REFUSED:
+            raise ConfigError(f"{field}: no folder here, and the hub refuses it: {last}")
+        if done.returncode:
+            raise OutOfReachError(f"{field}: {constants.ENDPOINT} cannot be asked: {last}; {advice}")
+        yield Path(folder)
