@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # verl takes seconds to import
     from verl_pipeline.verl_adapter.check_report import CheckReport
     from verl_pipeline.verl_adapter.run_plan import Plan
 
-EXIT_OK, EXIT_BROKEN, EXIT_REFUSED = 0, 1, 2
+EXIT_OK, EXIT_BROKEN, EXIT_BAD_CONFIG = 0, 1, 2
 # Entry points, with their primary configurations.
 OUR_ENTRY, VERLS_ENTRY = "verl_pipeline.main", "verl.trainer.main_ppo"
 PRIMARY = {OUR_ENTRY: "one_off_pipeline", VERLS_ENTRY: "ppo_trainer"}
@@ -96,7 +96,7 @@ def _compose(search_path: ConfigSearchPath, args: Namespace, primary: str) -> Di
     Hydra.create_main_hydra2(task_name="check", config_search_path=path)
     try:
         return overrides.compose_overrides(args.config_name or primary, args.overrides)
-    except overrides.OverrideError as error:
+    except overrides.ComposeError as error:
         refuse(str(error))
     finally:
         GlobalHydra.instance().clear()
@@ -115,14 +115,14 @@ def refuse(lines: str) -> NoReturn:
     """Print each line as an error, and end the program."""
     for line in lines.splitlines():
         print(f"error: {line}", file=sys.stderr)
-    sys.exit(EXIT_REFUSED)
+    sys.exit(EXIT_BAD_CONFIG)
 
 
 class CheckOnly(Callback):
     """Checks the run, prints its plan and ends the program before Hydra calls it."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Ends with :data:`EXIT_OK`, or with :data:`EXIT_REFUSED` if the run cannot work."""
+        """Ends with :data:`EXIT_OK`, or with :data:`EXIT_BAD_CONFIG` if the run cannot work."""
         logging.disable(logging.WARNING)  # verl's, on platforms and engines that are not used
         warnings.simplefilter("ignore")
         try:
@@ -144,7 +144,7 @@ class CheckOnly(Callback):
             del config["hydra"]
         report = _examine(config)
         print_check(build_plan(config, report), report, overrides.list_repeated(given))
-        return EXIT_REFUSED if report.errors else EXIT_OK
+        return EXIT_BAD_CONFIG if report.errors else EXIT_OK
 
 
 def print_check(plan: "Plan", report: "CheckReport", repeated: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ MODE_FIELD = "trainer.v1.trainer_mode"
 _NEARLY = 0.85
 
 
-class OverrideError(ValueError):
+class ComposeError(ValueError):
     """Overrides that cannot be composed; the message has one line for each."""
 
 
@@ -47,7 +47,7 @@ def compose_overrides(primary: str, overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration ``primary`` with Hydra, which has been initialized.
 
     Raises:
-        OverrideError: names all overrides that are wrong.
+        ComposeError: names all overrides that are wrong.
     """
     try:
         config = compose(primary, list(overrides))
@@ -55,7 +55,7 @@ def compose_overrides(primary: str, overrides: Sequence[str]) -> DictConfig:
     except COMPOSE_ERRORS as error:
         faults = _explain(primary, overrides) or [_shorten(error)]
     if faults:
-        raise OverrideError("\n".join(faults))
+        raise ComposeError("\n".join(faults))
     return config
 
 
@@ -157,7 +157,7 @@ def _find_fault_of_setting(override: Override, tree: Tree) -> str:
 
 
 def _suggest_key(parts: Sequence[str], wrong: int, tree: Tree) -> str:
-    """The key that was probably meant: with part ``wrong`` corrected, or the same name elsewhere."""
+    """The key that was meant: with part number ``wrong`` corrected, or the same name elsewhere."""
     node: Any = tree
     for name in parts[:wrong]:
         node = node[name]

@@ -98,7 +98,8 @@ def main(
                 warm_up_processes(sys.argv)
             _train_stages(settings, stage, console)
     except (UserError, OSError) as error:
-        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        for line in str(error).splitlines():
+            console.print(f"error: {line}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_REFUSED) from error
     except TrainingError as error:
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -61,53 +61,55 @@ def _check_drop_only_filters(config: DictConfig) -> None:
         config_checks.check_mini_batches(config)
 
 
-# Every value can be read, and has the type that verl's defaults give it.
+# All others build on the first.
 BASIC = [
-    Check("values", value_checks.check_values),
-    Check("names", value_checks.check_names, needs=["values"]),
+    Check("references", value_checks.check_references),
+    Check("numbers", value_checks.check_numbers, needs=["references"]),
+    Check("names", value_checks.check_names, needs=["references"]),
     Check("moved paths", check_moved_paths),
+    Check("max_model_len", model_checks.check_max_model_len, needs=["numbers"]),
 ]
 PIPELINED = [
-    Check("trainer version", config_checks.check_trainer_version),
-    Check("pools", config_checks.check_pools, needs=["values"]),
-    Check("batches", config_checks.check_batches, needs=["values", "pools"]),
+    Check("trainer version", config_checks.check_trainer_version, needs=["references"]),
+    Check("pools", config_checks.check_pools, needs=["numbers"]),
+    Check("batches", config_checks.check_batches, needs=["numbers", "pools"]),
     Check("mini-batches", config_checks.check_mini_batches, needs=["batches"]),
     Check("micro-batches", config_checks.check_micro_batches, needs=["batches"]),
-    Check("unsupported settings", config_checks.check_unsupported, needs=["values"]),
-    Check("pipeline settings", _check_pipeline_settings, needs=["values"]),
+    Check("unsupported settings", config_checks.check_unsupported, needs=["references"]),
+    Check("pipeline settings", _check_pipeline_settings, needs=["references"]),
     Check("filters", _check_filters, needs=["pipeline settings"]),
     Check("derived settings", _check_derived_settings, needs=["pipeline settings"]),
 ]
 FILTERED_SYNC = [
-    Check("filters", _check_sync_filters, needs=["values"]),
-    Check("mini-batches", config_checks.check_mini_batches, needs=["values"]),
-    Check("derived settings", _check_sandbox, needs=["values"]),
+    Check("filters", _check_sync_filters, needs=["references"]),
+    Check("mini-batches", config_checks.check_mini_batches, needs=["numbers"]),
+    Check("derived settings", _check_sandbox, needs=["references"]),
 ]
 OTHER_MODES = [
-    Check("derived settings", check_sandbox_is_used, needs=["values"]),
-    Check("filters", _check_drop_only_filters, needs=["values"]),
+    Check("derived settings", check_sandbox_is_used, needs=["references"]),
+    Check("filters", _check_drop_only_filters, needs=["references"]),
 ]
 VERL = [
     Check(
         "verl's settings",
         config_checks.check_with_verl,
-        needs=["values", "names", "batches", "mini-batches", "micro-batches"],
+        needs=["numbers", "names", "batches", "mini-batches", "micro-batches"],
     ),
 ]
 CODE = [
-    Check("reward function", code_checks.check_reward_function, needs=["values"]),
-    Check("reward manager", code_checks.check_reward_manager, needs=["values"]),
-    Check("data set", code_checks.check_dataset_class, needs=["values"]),
-    Check("sampler", code_checks.check_sampler_class, needs=["values"]),
-    Check("agent loop manager", code_checks.check_agent_loop_manager, needs=["values"]),
-    Check("agent loops", code_checks.check_agent_loops, needs=["values"]),
-    Check("weight sync", code_checks.check_weight_sync_module, needs=["values"]),
-    Check("rollout server", code_checks.check_server_class, needs=["values"]),
+    Check("reward function", code_checks.check_reward_function, needs=["references"]),
+    Check("reward manager", code_checks.check_reward_manager, needs=["references"]),
+    Check("data set", code_checks.check_dataset_class, needs=["references"]),
+    Check("sampler", code_checks.check_sampler_class, needs=["references"]),
+    Check("agent loop manager", code_checks.check_agent_loop_manager, needs=["references"]),
+    Check("agent loops", code_checks.check_agent_loops, needs=["references"]),
+    Check("weight sync", code_checks.check_weight_sync_module, needs=["references"]),
+    Check("rollout server", code_checks.check_server_class, needs=["references"]),
 ]
 MACHINE = [
-    Check("files", machine_checks.check_files, needs=["values", "data set"]),
-    Check("device", machine_checks.check_device, needs=["values"]),
-    Check("lengths", model_checks.check_lengths, needs=["values"]),
+    Check("files", machine_checks.check_files, needs=["references", "data set"]),
+    Check("device", machine_checks.check_device, needs=["references"]),
+    Check("model", model_checks.check_positions, needs=["numbers"]),
 ]
 _OF_MODE = {TRAINER_MODE: PIPELINED, FILTERED_SYNC_MODE: FILTERED_SYNC}
 

@@ -41,8 +41,6 @@ def check_reward_manager(config: DictConfig) -> None:
     """``reward.reward_manager`` is one of verl's, or a class that can be loaded."""
     section = config.reward.reward_manager
     if section.source == "register":
-        import verl.experimental.reward_loop.reward_manager  # noqa: F401  # registers verl's
-
         if section.name not in REWARD_MANAGER:
             raise ConfigError(
                 f"{MANAGER}.name={section.name}: unknown; "

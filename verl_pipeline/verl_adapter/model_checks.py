@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.workers.rollout.utils import get_max_position_embeddings
 
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
-from verl_pipeline.verl_adapter.check_report import Findings, OutOfReachError
+from verl_pipeline.verl_adapter.check_report import OutOfReachError
 
 MODEL = "actor_rollout_ref.model"
 # The hub's client repeats a request for minutes if nobody answers.
@@ -33,6 +33,10 @@ try:
 except (GatedRepoError, HFValidationError, RepositoryNotFoundError) as error:
     print(str(error).strip().splitlines()[-1], file=sys.stderr)
     sys.exit(3)
+except Exception as error:
+    cause = error.__cause__ or error
+    print(f"{type(cause).__name__}: {cause}".splitlines()[0], file=sys.stderr)
+    sys.exit(1)
 """
 _REFUSED = 3
 
@@ -44,26 +48,32 @@ def find_local_path(value: str) -> Path | None:
     return path if path.is_absolute() or text.startswith((".", "~")) or path.exists() else None
 
 
-def check_lengths(config: DictConfig) -> Findings:
-    """Prompt and response together fit the model and the rollout engine."""
+def check_max_model_len(config: DictConfig) -> None:
+    """Prompt and response together fit the rollout engine, as it is set."""
     rollout = config.actor_rollout_ref.rollout
     needed = rollout.prompt_length + rollout.response_length
-    longest = rollout.max_model_len
-    if longest is not None and needed > longest:
-        yield ConfigError(
-            f"{ROLLOUT}.max_model_len={longest}: {needed} are needed; raise it or leave it null"
+    if rollout.max_model_len is not None and needed > rollout.max_model_len:
+        raise ConfigError(
+            f"{ROLLOUT}.max_model_len={rollout.max_model_len}: {needed} are needed; raise it or "
+            "leave it null"
         )
+
+
+def check_positions(config: DictConfig) -> None:
+    """Prompt and response together fit the model."""
+    rollout = config.actor_rollout_ref.rollout
+    needed = rollout.prompt_length + rollout.response_length
     limit = find_position_limit(config)
     if needed > limit:
-        yield ConfigError(
+        raise ConfigError(
             f"data.max_response_length={rollout.response_length}: with "
             f"data.max_prompt_length={rollout.prompt_length} that is {needed} tokens, above the "
             f"model's {limit} positions; shorten one of them"
         )
-    if longest is not None and longest > limit:
-        yield ConfigError(
-            f"{ROLLOUT}.max_model_len={longest}: above the model's {limit} positions; set it to at "
-            "most as many, or leave it null"
+    if rollout.max_model_len is not None and rollout.max_model_len > limit:
+        raise ConfigError(
+            f"{ROLLOUT}.max_model_len={rollout.max_model_len}: above the model's {limit} positions;"
+            " set it to at most as many, or leave it null"
         )
 
 
@@ -77,7 +87,9 @@ def find_position_limit(config: DictConfig) -> int:
     name, path = f"{MODEL}.path", config.actor_rollout_ref.model.path
     override = OmegaConf.select(config, f"{MODEL}.override_config.max_position_embeddings")
     trusts_code = config.actor_rollout_ref.model.get("trust_remote_code", False)
-    model = _read_model_config(path, trusts_code)
+    model = _try_model_config(path, trusts_code)
+    if isinstance(model, ConfigError):
+        raise model
     try:
         return override or get_max_position_embeddings(model)
     except ValueError as error:
@@ -88,6 +100,14 @@ def find_position_limit(config: DictConfig) -> int:
 
 
 @cache
+def _try_model_config(path: str, trusts_code: bool) -> Any:
+    """What :func:`_read_model_config` returns or raises: a hub is not asked twice."""
+    try:
+        return _read_model_config(path, trusts_code)
+    except ConfigError as error:
+        return error
+
+
 def _read_model_config(path: str, trusts_code: bool) -> Any:
     """The model's configuration, of transformers."""
     from transformers import AutoConfig
@@ -141,5 +161,7 @@ def _fetch_model_config(name: str) -> Iterator[Path]:
         if done.returncode == _REFUSED:
             raise ConfigError(f"{field}: no folder here, and the hub refuses it: {last}")
         if done.returncode:
-            raise OutOfReachError(f"{field}: {constants.ENDPOINT} cannot be asked: {last}; {advice}")
+            raise OutOfReachError(
+                f"{field}: {constants.ENDPOINT} cannot be asked: {last}; {advice}"
+            )
         yield Path(folder)

@@ -36,7 +36,16 @@ from verl_pipeline.verl_adapter.reward_settings import CODE_REWARD, REWARD_KWARG
 # Lines by title.
 Plan = dict[str, list[str]]
 # Without these there is nothing to compute a plan from.
-_BASIC = {"values", "names", "pools", "batches", "pipeline settings", "filters", "derived settings"}
+_BASIC = {
+    "references",
+    "numbers",
+    "names",
+    "pools",
+    "batches",
+    "pipeline settings",
+    "filters",
+    "derived settings",
+}
 
 
 def build_plan(config: DictConfig, report: CheckReport) -> Plan:
@@ -51,7 +60,7 @@ def build_plan(config: DictConfig, report: CheckReport) -> Plan:
         ("schedule", set(), _describe_schedule),
         ("reward", {"reward function"}, _describe_reward),
         ("data", {"files", "data set"}, _describe_data),
-        ("model", {"lengths"}, _describe_model),
+        ("model", {"model"}, _describe_model),
         ("deadlines", set(), _describe_deadlines),
     ]
     plan = {
@@ -77,13 +86,13 @@ def _describe_pools(config: DictConfig) -> Iterator[str]:
     shares = "" if trainer.v1.trainer_mode == TRAINER_MODE else ", which also sample"
     yield (
         f"train:  {trainer.nnodes} x {trainer.n_gpus_per_node} {device} devices (nodes x devices): "
-        f"{ranks} ranks{shares}"
+        f"{_count(ranks, 'rank')}{shares}"
     )
     if not shares:
         devices = rollout.nnodes * rollout.n_gpus_per_node
         yield (
             f"sample: {rollout.nnodes} x {rollout.n_gpus_per_node} {device} devices: "
-            f"{devices // parallel} {rollout.name} replicas of {parallel} (tensor "
+            f"{_count(devices // parallel, f'{rollout.name} replica')} of {parallel} (tensor "
             f"{rollout.tensor_model_parallel_size} x data {rollout.data_parallel_size} x pipeline "
             f"{rollout.pipeline_model_parallel_size})"
         )
@@ -95,8 +104,9 @@ def _describe_batches(config: DictConfig) -> Iterator[str]:
     yield f"{batch} prompts x {n} samples = {batch * n} trajectories a step"
     updates = batch // mini_batch * actor.ppo_epochs
     yield (
-        f"mini-batches of {mini_batch} prompts = {mini_batch * n} trajectories, {actor.ppo_epochs} "
-        f"epochs over the batch: {updates} updates a step"
+        f"mini-batches of {mini_batch} prompts = {mini_batch * n} trajectories, "
+        f"{_count(actor.ppo_epochs, 'pass', 'passes')} over the batch: {_count(updates, 'update')} "
+        "a step"
     )
     models = [
         name
@@ -108,7 +118,7 @@ def _describe_batches(config: DictConfig) -> Iterator[str]:
     ]
     yield f"advantage {config.algorithm.adv_estimator}; beside the actor: {_join(models)}"
     steps, epochs = config.trainer.total_training_steps, config.trainer.total_epochs
-    yield f"until step {steps}" if steps is not None else f"until {epochs} epochs are over"
+    yield f"until step {steps}" if steps is not None else f"for {_count(epochs, 'epoch')}"
 
 
 def _describe_schedule(config: DictConfig) -> Iterator[str]:
@@ -116,7 +126,10 @@ def _describe_schedule(config: DictConfig) -> Iterator[str]:
     yield f"trainer mode {mode}"
     if mode == TRAINER_MODE:
         settings = load_pipeline_config(config)
-        yield f"staleness {settings.staleness}: each batch is sampled {settings.staleness} updates early"
+        early = (
+            "while the trainer updates on the one before" if settings.staleness else "on its own"
+        )
+        yield f"staleness {settings.staleness}: each batch is sampled {early}"
         yield f"correction {settings.correction}: {describe_correction(config)}"
         yield f"filters: {_join(settings.filters)}"
         yield f"at most {settings.max_infrastructure_share:.0%} of a batch may fail"
@@ -138,7 +151,7 @@ def _describe_reward(config: DictConfig) -> Iterator[str]:
         if reward.path == CODE_REWARD and "tier" not in kwargs:
             yield "sandbox: the strongest tier that a reward worker finds on its machine"
     manager = config.reward.reward_manager
-    yield f"reward manager {manager.name}, {config.reward.num_workers} workers"
+    yield f"reward manager {manager.name}, {_count(config.reward.num_workers, 'worker')}"
     if config.reward.reward_model.enable:
         yield f"reward model {config.reward.reward_model.model_path}"
 
@@ -155,7 +168,7 @@ def _count_rows(file: str) -> str:
 
     if not file.endswith(".parquet"):
         return ""
-    return f", {pyarrow.parquet.read_metadata(file).num_rows} rows"
+    return f", {_count(pyarrow.parquet.read_metadata(file).num_rows, 'row')}"
 
 
 def _describe_model(config: DictConfig) -> Iterator[str]:
@@ -177,3 +190,7 @@ def _describe_deadlines(config: DictConfig) -> Iterator[str]:
 
 def _join(values: Any) -> str:
     return ", ".join(map(str, values)) or "none"
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -58,14 +58,17 @@ OPTIONAL_SIZES = (
 RANGES = ("algorithm.rollout_correction.rollout_is_threshold",)
 
 
-def check_values(config: DictConfig) -> Findings:
-    """Every interpolation resolves, and numbers and switches are where verl has them."""
+def check_references(config: DictConfig) -> None:
+    """Every ``${...}`` resolves."""
     try:
         OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
-        text = " ".join(str(error.msg or error).split())
-        yield ConfigError(f"{error.full_key}: {text}; correct the reference")
-        return
+        text = str(error).splitlines()[0]
+        raise ConfigError(f"{error.full_key}: {text}; correct the reference") from error
+
+
+def check_numbers(config: DictConfig) -> Findings:
+    """Numbers and switches are where verl has them."""
     for field in (*SIZES, *OPTIONAL_SIZES):
         value = OmegaConf.select(config, field)
         optional = field in OPTIONAL_SIZES

@@ -61,9 +61,18 @@ def plan_stages(settings: RunSettings, *, dry_run: bool = False) -> list[StagePl
     """Compose and check every stage.
 
     Raises:
-        UserError: the message names the first setting of any stage that cannot work.
+        UserError: names every setting that cannot work, with the first stage that has it.
     """
-    plans = [_plan_stage(settings, name, dry_run) for name in settings.run.stages]
+    plans: list[StagePlan] = []
+    faults: dict[str, str] = {}
+    for name in settings.run.stages:
+        try:
+            plans.append(_plan_stage(settings, name, dry_run))
+        except UserError as error:
+            for line in str(error).splitlines():
+                faults.setdefault(line, f"stage {name}: {line}")
+    if faults:
+        raise StageError("\n".join(faults.values()))
     first = plans[0]
     shared_settings = _list_shared_settings(first.config)
     for plan in plans[1:]:
@@ -107,57 +116,50 @@ def _list_shared_settings(config: DictConfig) -> dict[str, Any]:
 
 
 def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
-    from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
-    from verl_pipeline.verl_adapter.config_checks import check_run
+    from verl_pipeline.trainer.pipeline_config import load_pipeline_config
+    from verl_pipeline.verl_adapter.check_list import examine_run
     from verl_pipeline.verl_adapter.derived_settings import derive_settings
     from verl_pipeline.verl_adapter.run_entry import choose_device
 
     overrides = build_overrides(settings, name)
-    try:
-        config = compose_config([*overrides, *build_stream_overrides(0)])
-        skipped_checks = _find_skipped_checks(config) if dry_run else {}
-        notes = [f"not checked: {text}" for text in skipped_checks.values()]
-        if "files" not in skipped_checks:
-            notes += _check_data_files(config)
-        _check_capacity(config, settings.hardware)
-        _check_token_limits(config)
-        _check_runner_settings(config)
-        # verl prints here; standard output is for the settings of a dry run.
-        with contextlib.redirect_stdout(sys.stderr):
-            choose_device(config)
-            check_run(config, skip=tuple(skipped_checks))
-        derived = derive_settings(copy.deepcopy(config), load_pipeline_config(config))
-    except (ConfigError, UserError) as error:
-        raise StageError(f"stage {name}: {error}") from error
+    config = compose_config([*overrides, *build_stream_overrides(0)])
+    missing = _find_missing_file(config)
+    # verl prints here; standard output is for the settings of a dry run.
+    with contextlib.redirect_stdout(sys.stderr):
+        choose_device(config)
+        report = examine_run(config, skip=() if missing is None else ("files",))
+    faults, notes = list(report.errors), []
+    if dry_run:
+        if missing is not None:
+            command = "python -m recipes.deepcoder.prepare"
+            notes.append(f"data: {missing} does not exist yet ({command})")
+        notes += [*report.not_checked, *report.out_of_reach]
+        notes = [f"not checked: {text}" for text in notes]
+    else:
+        faults += report.out_of_reach
+    if not report.failed & {"references", "numbers"}:
+        checks = [
+            lambda: _check_capacity(config, settings.hardware),
+            lambda: _check_token_limits(config),
+            lambda: _check_runner_settings(config),
+        ]
+        if "files" not in report.failed and not (dry_run and missing):
+            checks.append(lambda: notes.extend(_check_data_files(config)))
+        for check in checks:
+            try:
+                check()
+            except UserError as error:
+                faults.append(str(error))
+    if faults:
+        raise StageError("\n".join(faults))
+    derived = derive_settings(copy.deepcopy(config), load_pipeline_config(config))
     return StagePlan(name, overrides, config, [str(entry) for entry in derived], notes)
 
 
-def _find_skipped_checks(config: DictConfig) -> dict[str, str]:
-    """Return the names of checks whose object is not on this machine, each with a note."""
-    import torch
-    from transformers import AutoConfig
-
-    notes = {}
-    if config.trainer.device == "cuda" and not torch.cuda.is_available():
-        notes["device"] = "trainer.device=cuda: this machine has no CUDA device"
-        notes["sandbox"] = "the sandbox of the code reward: the run will use another machine's"
-    missing = [
-        path for split in SPLITS for path in list_data_files(config, split) if not path.exists()
-    ]
-    if missing:
-        notes["files"] = (
-            f"data: {missing[0]} does not exist yet (python -m recipes.deepcoder.prepare)"
-        )
-    model = config.actor_rollout_ref.model.path
-    try:
-        if not Path(model).is_absolute():
-            AutoConfig.from_pretrained(model, local_files_only=True)
-    except (OSError, ValueError):
-        notes["lengths"] = (
-            f"actor_rollout_ref.model.path={model}: not on this machine, so its number of "
-            "positions is unknown"
-        )
-    return notes
+def _find_missing_file(config: DictConfig) -> Path | None:
+    """The first data file that is not on this machine."""
+    files = (path for split in SPLITS for path in list_data_files(config, split))
+    return next((path for path in files if not path.exists()), None)
 
 
 def _check_data_files(config: DictConfig) -> list[str]:

@@ -7,19 +7,18 @@ Invariants:
   the same primary configuration.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
+from hydra import initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.deepcoder.stages.stage_config import HardwareConfig, RunConfig, StageConfig
 from recipes.deepcoder.stages.stage_loader import suggest_name
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.overrides import ComposeError, compose_overrides
 from verl_pipeline.quickstart.__main__ import choose_dtype_overrides
 
 GRPO_PLUS_VARIANTS = ("ours", "described", "released")
@@ -36,8 +35,6 @@ RUNNER_KEYS = (
     "data.stream_start",
 )
 TRAIN_FILE, HELDOUT_FILE = "train.parquet", "heldout.parquet"
-# Hydra's message about an override of an unknown key.
-_UNKNOWN_KEY_MESSAGE = re.compile(r"Could not override '([^']+)'")
 
 
 class OverrideError(UserError):
@@ -198,27 +195,11 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     Raises:
         OverrideError: hydra refuses an override, or an interpolation cannot be resolved.
     """
-    try:
-        with initialize_config_module("verl_pipeline.config", version_base=None):
-            config = compose("one_off_pipeline", list(overrides))
-        OmegaConf.to_container(config, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        text = " ".join(str(error).split())
-        match = _UNKNOWN_KEY_MESSAGE.match(text)
-        if match:
-            text = f"{match[1]}: unknown; {_suggest_key(match[1])}"
-        raise OverrideError(text) from error
-    return config
-
-
-def _suggest_key(key: str) -> str:
-    """Suggest the most similar key with the same parent."""
-    parent, _, name = key.rpartition(".")
     with initialize_config_module("verl_pipeline.config", version_base=None):
-        config = compose("one_off_pipeline")
-    siblings = OmegaConf.select(config, parent) if parent else config
-    known_names = list(siblings) if OmegaConf.is_dict(siblings) else []
-    return (
-        f"{suggest_name(name, map(str, known_names))} A key without a default in verl is given as "
-        f"+{key}=..."
-    )
+        try:
+            config = compose_overrides("one_off_pipeline", overrides)
+            OmegaConf.to_container(config, resolve=True)
+        except (ComposeError, OmegaConfBaseException) as error:
+            lines = str(error).splitlines() if isinstance(error, ComposeError) else [str(error)]
+            raise OverrideError("\n".join(" ".join(line.split()) for line in lines)) from error
+    return config

@@ -53,7 +53,7 @@ from recipes.deepcoder.stages.stage_metrics import (
 )
 from recipes.deepcoder.stages.stage_overrides import RunSettings, build_stream_overrides
 from recipes.deepcoder.stages.training_process import TrainingError, TrainingProcess
-from verl_pipeline.main import EXIT_BAD_CONFIG
+from verl_pipeline.entry_checks import EXIT_BAD_CONFIG
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.outputs.errors import name_system_errors
 from verl_pipeline.progress import make_progress_bars

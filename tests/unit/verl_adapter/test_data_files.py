@@ -11,7 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from verl_pipeline.trainer.pipeline_config import ConfigError
+from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
+from verl_pipeline.verl_adapter.check_report import NotChecked
 from verl_pipeline.verl_adapter.data_files import (
     DataFileError,
     check_data_files,
@@ -217,14 +218,41 @@ def test_a_remote_file_is_left_to_verl(url):
     assert find_data_files(url) == [] and find_refusal(url) is None
 
 
+def list_findings(config) -> list[str]:
+    return [str(finding) for finding in check_files(config)]
+
+
 def test_the_refusal_names_the_setting(composed):
-    with pytest.raises(ConfigError, match="^data.train_files=parts: a folder, and verl reads"):
-        check_files(composed("data.train_files=parts"))
-    with pytest.raises(ConfigError, match=r"^data.val_files=\[\]: no file; name at least one"):
-        check_files(composed("data.val_files=[]"))
-    with pytest.raises(ConfigError, match="^data.val_files=None is no path"):
-        check_files(composed("data.val_files=null"))
-    check_files(composed("data.train_files=parts/*.parquet", "data.val_files=[rows.jsonl]"))
+    for override, message in (
+        ("data.train_files=parts", "data.train_files=parts: a folder, and verl reads"),
+        ("data.val_files=[]", "data.val_files=[]: no file; name at least one"),
+        ("data.val_files=null", "data.val_files=None is no path"),
+    ):
+        (finding,) = check_files(composed(override))
+        assert isinstance(finding, ConfigError) and str(finding).startswith(message)
+    assert not list_findings(
+        composed("data.train_files=parts/*.parquet", "data.val_files=[rows.jsonl]")
+    )
+
+
+def test_both_settings_are_looked_at_and_remote_files_named(composed):
+    findings = list(
+        check_files(
+            composed("data.train_files=[one.parquet,s3://b/a.parquet]", "data.val_files=none.json")
+        )
+    )
+    assert [type(finding) for finding in findings] == [NotChecked, ConfigError]
+    assert "s3://b/a.parquet: a remote file" in str(findings[0])
+
+
+def test_other_files_that_settings_name_must_exist(composed):
+    names = (f"{ROLLOUT}.multi_turn.tool_config_path", f"{ROLLOUT}.agent.agent_loop_config_path")
+    good = ("data.train_files=one.parquet", "data.val_files=one.parquet")
+    wrong = [f"{name}=nowhere.yaml" for name in names]
+    resumed = ("trainer.resume_mode=resume_path", "trainer.resume_from_path=nowhere")
+    findings = list_findings(composed(*good, *wrong, *resumed))
+    assert sorted(text.split(": ")[0] for text in findings) == sorted([*wrong, resumed[1]])
+    assert not list_findings(composed(*good, f"{names[0]}=rows.json"))
 
 
 def test_a_data_set_with_a_reader_of_its_own_may_read_anything(composed, monkeypatch):
@@ -233,8 +261,11 @@ def test_a_data_set_with_a_reader_of_its_own_may_read_anything(composed, monkeyp
     module.SameReader = type("SameReader", (RLHFDataset,), {})
     monkeypatch.setitem(__import__("sys").modules, "planted_data_set", module)
     path = "data.custom_cls.path=pkg://planted_data_set"
-    check_files(composed("data.train_files=parts", path, "data.custom_cls.name=OwnReader"))
-    with pytest.raises(ConfigError, match="data.train_files=parts: a folder"):
-        check_files(composed("data.train_files=parts", path, "data.custom_cls.name=SameReader"))
-    with pytest.raises(ConfigError, match="data.custom_cls.path=pkg://planted.*cannot be loaded"):
-        check_files(composed(path, "data.custom_cls.name=NoSuchReader"))
+    (finding,) = check_files(
+        composed("data.train_files=parts", path, "data.custom_cls.name=OwnReader")
+    )
+    assert isinstance(finding, NotChecked)
+    (finding,) = check_files(
+        composed("data.train_files=parts", path, "data.custom_cls.name=SameReader")
+    )
+    assert str(finding).startswith("data.train_files=parts: a folder")

@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter.config_checks import check_run
+from verl_pipeline.verl_adapter.check_list import check_run
 from verl_pipeline.verl_adapter.moved_paths import MOVED
 
 # What users wrote into their configurations: settings by the old path.

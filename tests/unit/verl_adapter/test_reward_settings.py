@@ -12,7 +12,7 @@ from tests.helpers.patience import scale_deadline
 from tests.helpers.run_code_server import serve_run_code
 from verl_pipeline.rewards import code
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
-from verl_pipeline.verl_adapter.config_checks import check_run
+from verl_pipeline.verl_adapter.check_list import check_run
 from verl_pipeline.verl_adapter.derived_settings import derive_settings, derive_sync_settings
 
 CODE_REWARD = "reward.custom_reward_function.path=pkg://verl_pipeline.rewards.code"

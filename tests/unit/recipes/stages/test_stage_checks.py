@@ -13,7 +13,7 @@ def read_refusal(settings, **kwargs):
     with pytest.raises(StageError) as error:
         plan_stages(settings, **kwargs)
     text = str(error.value)
-    assert "\n" not in text
+    assert all(line.startswith("stage ") for line in text.splitlines())
     return text
 
 
@@ -84,7 +84,7 @@ ONE_DEVICE = {"nodes": 1, "devices": 1}
         ),
         (
             {"overrides": ["trainer.v1.one_off_pipeline.stalenes=1"]},
-            "stalenes: unknown; did you mean staleness?",
+            "stalenes=1: unknown key; did you mean trainer.v1.one_off_pipeline.staleness?",
         ),
         (
             {"overrides": ["actor_rollout_ref.rollout.max_model_len=70"]},
@@ -158,7 +158,7 @@ def test_a_model_on_the_hub_is_only_noted_in_a_dry_run(make_settings, monkeypatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     settings = make_settings(overrides=["actor_rollout_ref.model.path=nobody/no-such-model"])
     assert all(
-        "nobody/no-such-model: not on this machine" in plan.notes[0]
+        any("nobody/no-such-model: not in the hub's cache" in note for note in plan.notes)
         for plan in plan_stages(settings, dry_run=True)
     )
 
@@ -190,7 +190,9 @@ def test_the_variant_of_grpo_plus_is_an_option_or_an_override():
 
 def test_an_override_of_an_unknown_key_is_refused(make_settings):
     text = read_refusal(make_settings(overrides=["trainer.nodes=2"]))
-    assert text.startswith("stage first: trainer.nodes: unknown; did you mean nnodes?")
+    assert text.startswith(
+        "stage first: trainer.nodes=2: unknown key; did you mean trainer.nnodes?"
+    )
 
 
 def test_patterns_and_lists_of_files_are_the_files_that_verl_reads(make_settings, tiny_folder):

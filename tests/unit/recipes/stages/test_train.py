@@ -119,7 +119,7 @@ def test_wrong_input_ends_with_one_line_and_exit_code_2(write_run_files, tmp_pat
         ([*files, "--stage=frist"], "--stage frist: unknown; did you mean first?"),
         ([*files, "--reproduce=our"], "reproduce=our: unknown; did you mean ours?"),
         ([*files, "data.train_batch_sze=3"], "data.train_batch_sze"),
-        (files, "actor_rollout_ref.model.path=quikstart/none: cannot be read"),
+        (files, "actor_rollout_ref.model.path=quikstart/none: not in the hub"),
     ):
         run = run_train(*arguments, cwd=tmp_path)
         last = run.stderr.strip().splitlines()[-1]

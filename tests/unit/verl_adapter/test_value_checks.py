@@ -1,0 +1,101 @@
+"""A value of the wrong kind is found by verl's own defaults, whichever setting it is."""
+
+import random
+
+import pytest
+from omegaconf import OmegaConf, open_dict
+
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
+from verl_pipeline.verl_adapter import value_checks
+from verl_pipeline.verl_adapter.check_list import examine_run
+
+LOSS = "actor_rollout_ref.actor.policy_loss.loss_mode"
+
+
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch):
+    monkeypatch.setattr("verl.utils.device.get_device_name", lambda: "cpu")
+
+
+def test_a_text_is_refused_for_any_number_or_switch_of_verls(composed):
+    config = composed()
+    chosen = random.Random(5).sample(sorted(value_checks._load_defaults()), 60)
+    assert list(value_checks.check_numbers(config)) == []
+    for field in chosen:
+        if OmegaConf.select(config, field) is None:
+            continue
+        changed = config.copy()
+        with open_dict(changed):
+            OmegaConf.update(changed, field, "two")
+        assert any(
+            str(finding).startswith(f"{field}=two: must be ")
+            for finding in value_checks.check_numbers(changed)
+        ), field
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "actor_rollout_ref.rollout.top_p=0.95",  # the default is the whole number 1
+        "actor_rollout_ref.actor.entropy_coeff=0.001",  # 0
+        "algorithm.rollout_correction.rollout_is_threshold=0.5_2.0",  # a range
+        "trainer.val_before_train=0",
+        "data.val_max_samples=null",
+    ],
+)
+def test_what_verl_can_compute_with_passes(composed, override):
+    assert list(value_checks.check_numbers(composed(override))) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.nnodes=1.5", "trainer.nnodes=1.5: must be a whole number"),
+        ("trainer.nnodes=True", "trainer.nnodes=True: must be a whole number"),
+        ("data.train_batch_size=null", "data.train_batch_size=None: must be a whole number"),
+        ("+data.gen_batch_size=x", "data.gen_batch_size=x: must be a whole number, or null"),
+        ("trainer.save_freq=[1]", "trainer.save_freq=[1]: must be a number"),
+        ("algorithm.gamma=nan", "algorithm.gamma=nan: must be a number"),
+        ("algorithm.adv_estimator=grop", "algorithm.adv_estimator=grop: unknown; did you mean"),
+        (f"{LOSS}=vanila", f"{LOSS}=vanila: unknown; did you mean vanilla?"),
+        ("trainer.logger=[consle]", "trainer.logger=consle: unknown; did you mean console?"),
+        ("trainer.resume_mode=autp", "trainer.resume_mode=autp: unknown; did you mean auto?"),
+        ("data.seed=${no.such}", "data.seed: Interpolation key 'no.such' not found; correct"),
+    ],
+)
+def test_a_wrong_value_is_one_line(composed, override, message):
+    (line,) = examine_run(composed(override)).errors
+    assert line.startswith(message)
+
+
+def test_a_model_that_registers_more_is_trusted(composed):
+    own = ("algorithm.adv_estimator=mine", "actor_rollout_ref.model.external_lib=json")
+    assert not list(value_checks.check_names(composed(*own)))
+
+
+def test_all_errors_of_a_command_come_at_once(composed):
+    report = examine_run(
+        composed(
+            "trainer.nnodes=two",
+            "algorithm.adv_estimator=grop",
+            f"+{PIPELINE_KEY}.stalness=0",
+            f"+{PIPELINE_KEY}.deadlines.bach_s=1",
+            "data.train_files=/no/such.parquet",
+            "data.val_files=/no/other.parquet",
+            "reward.custom_reward_function.name=compute_scor",
+            "trainer.device=cuda",
+        )
+    )
+    starts = [
+        "trainer.nnodes=two",
+        "algorithm.adv_estimator=grop",
+        f"{PIPELINE_KEY}.deadlines.bach_s: ",
+        f"{PIPELINE_KEY}.stalness: ",
+        "reward.custom_reward_function.name=compute_scor: ",
+        "data.train_files=/no/such",
+        "data.val_files=/no/other",
+        "trainer.device=cuda",
+    ]
+    assert len(report.errors) == len(starts)
+    for line, start in zip(report.errors, starts, strict=True):
+        assert line.startswith(start)
