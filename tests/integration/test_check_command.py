@@ -115,7 +115,11 @@ def test_a_gpu_run_can_be_checked_without_a_gpu(tmp_path):
         for override in tiny_run.make_overrides(tmp_path / "data")
         if override != "+verl_pipeline=cpu"
     ]
-    pools = [POOL, "actor_rollout_ref.rollout.tensor_model_parallel_size=1"]
+    rollout = ["name=vllm", "tensor_model_parallel_size=1", "n_gpus_per_node=8"]
+    pools = [POOL, *(f"actor_rollout_ref.rollout.{setting}" for setting in rollout)]
+    pools += ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"]
+    pools += ["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4"]
+    pools += ["actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4"]
     done, left = run_entry(
         runs.OURS, *overrides, *pools, "--check", folder=tmp_path / "run", unset="VERL_PLATFORM"
     )

@@ -15,6 +15,7 @@ from verl_pipeline.trainer.pipeline_config import (
     FILTERED_SYNC_MODE,
     PIPELINE_KEY,
     TRAINER_MODE,
+    ConfigError,
     load_pipeline_config,
     load_sync_filters,
     make_filters,
@@ -26,10 +27,11 @@ from verl_pipeline.verl_adapter import (
     model_checks,
     value_checks,
 )
-from verl_pipeline.verl_adapter.check_report import Check, CheckReport, run_checks
+from verl_pipeline.verl_adapter.check_report import Check, CheckReport, OutOfReachError, run_checks
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
 from verl_pipeline.verl_adapter.reward_settings import check_sandbox_is_used, derive_sandbox
+from verl_pipeline.verl_adapter.sandbox_check import check_sandbox
 
 
 def _check_pipeline_settings(config: DictConfig) -> None:
@@ -50,6 +52,16 @@ def _check_derived_settings(config: DictConfig) -> None:
 
 def _check_sandbox(config: DictConfig) -> None:
     derive_sandbox(config)
+
+
+def _try_sandbox(config: DictConfig) -> None:
+    try:
+        check_sandbox(config)
+    except ConfigError as error:
+        if config.trainer.device != "cpu" and not machine_checks.has_device():
+            # Someone checks on a machine that is not the run's; its sandbox may be another.
+            raise OutOfReachError(str(error)) from error
+        raise
 
 
 def _check_drop_only_filters(config: DictConfig) -> None:
@@ -109,6 +121,7 @@ CODE = [
 MACHINE = [
     Check("files", machine_checks.check_files, needs=["references", "data set"]),
     Check("device", machine_checks.check_device, needs=["references"]),
+    Check("sandbox", _try_sandbox, needs=["reward function", "derived settings"]),
     Check("model", model_checks.check_positions, needs=["numbers"]),
 ]
 _OF_MODE = {TRAINER_MODE: PIPELINED, FILTERED_SYNC_MODE: FILTERED_SYNC}

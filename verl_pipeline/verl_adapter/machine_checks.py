@@ -70,9 +70,15 @@ def reads_files_as_verl(data: DictConfig) -> bool:
     return all(getattr(dataset, name, None) is getattr(RLHFDataset, name) for name in methods)
 
 
+def has_device() -> bool:
+    """Whether a device of verl's platform is visible in this process."""
+    from verl.plugin.platform import get_platform
+
+    return get_platform().is_available()
+
+
 def check_device(config: DictConfig) -> Findings:
     """The configured device is the platform's; on CPUs, strategy and offloading are possible."""
-    from verl.plugin.platform import get_platform
     from verl.utils.device import get_device_name
 
     device, actual = config.trainer.device, get_device_name()
@@ -81,7 +87,7 @@ def check_device(config: DictConfig) -> Findings:
         if device == "cpu":
             fix = "add +verl_pipeline=cpu to run on CPUs"
         yield ConfigError(f"trainer.device={device}: verl's platform is {actual}; {fix}")
-    elif device != "cpu" and not get_platform().is_available():
+    elif device != "cpu" and not has_device():
         # A cluster's head node may have none, so a run may still start here.
         yield NotChecked(f"trainer.device={device}: this machine has no such device")
     if device != "cpu":

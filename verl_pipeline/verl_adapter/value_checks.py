@@ -54,17 +54,21 @@ OPTIONAL_SIZES = (
     "actor_rollout_ref.model.override_config.max_position_embeddings",
     "trainer.total_training_steps",
 )
+EXAMPLES = {f"{ROLLOUT}.name": ", and may be vllm, sglang or trtllm"}
 # verl takes a text such as 0.5_2.0, too.
 RANGES = ("algorithm.rollout_correction.rollout_is_threshold",)
 
 
-def check_references(config: DictConfig) -> None:
-    """Every ``${...}`` resolves."""
+def check_references(config: DictConfig) -> Findings:
+    """Every ``${...}`` resolves, and what has no default is set."""
     try:
         OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         text = str(error).splitlines()[0]
         raise ConfigError(f"{error.full_key}: {text}; correct the reference") from error
+    for field in sorted(OmegaConf.missing_keys(config)):
+        if config.reward.reward_model.enable or not field.startswith("reward.reward_model."):
+            yield ConfigError(f"{field}: has no default{EXAMPLES.get(field, '')}; set it")
 
 
 def check_numbers(config: DictConfig) -> Findings:

@@ -7,7 +7,7 @@ from tests.helpers.run_code_server import serve_run_code
 from verl_pipeline.findings import Finding, State
 from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter import sandbox_check
-from verl_pipeline.verl_adapter.config_checks import check_run
+from verl_pipeline.verl_adapter.check_list import check_run
 from verl_pipeline.verl_adapter.sandbox_check import check_sandbox, find_sandbox
 
 CODE_REWARD = "reward.custom_reward_function.path=pkg://verl_pipeline.rewards.code"

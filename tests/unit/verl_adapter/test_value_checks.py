@@ -60,6 +60,7 @@ def test_what_verl_can_compute_with_passes(composed, override):
         (f"{LOSS}=vanila", f"{LOSS}=vanila: unknown; did you mean vanilla?"),
         ("trainer.logger=[consle]", "trainer.logger=consle: unknown; did you mean console?"),
         ("trainer.resume_mode=autp", "trainer.resume_mode=autp: unknown; did you mean auto?"),
+        ("actor_rollout_ref.rollout.name=???", "actor_rollout_ref.rollout.name: has no default"),
         ("data.seed=${no.such}", "data.seed: Interpolation key 'no.such' not found; correct"),
     ],
 )

@@ -1,12 +1,26 @@
 """Checks before a run: each error is one line with stage, setting, cause and remedy."""
 
+import json
 import shutil
 
 import pytest
 
 from recipes.deepcoder.data import parquet_schema
 from recipes.deepcoder.stages.stage_checks import StageError, list_data_files, plan_stages
-from recipes.deepcoder.stages.stage_overrides import OverrideError, split_overrides
+from recipes.deepcoder.stages.stage_loader import (
+    STAGES_FILE,
+    load_hardware,
+    load_runs,
+    select_run,
+)
+from recipes.deepcoder.stages.stage_overrides import (
+    OverrideError,
+    RunSettings,
+    split_overrides,
+)
+from verl_pipeline.testing import tiny_run
+from verl_pipeline.verl_adapter.check_list import examine_run
+from verl_pipeline.verl_adapter.run_plan import build_plan
 
 
 def read_refusal(settings, **kwargs):
@@ -205,3 +219,24 @@ def test_patterns_and_lists_of_files_are_the_files_that_verl_reads(make_settings
     assert "z*.parquet: no such file" in text
     settings = make_settings(overrides=["data.train_files=hdfs://host/train.parquet"])
     assert "hdfs:/host/train.parquet: no such file" in read_refusal(settings)
+
+
+@pytest.mark.parametrize("name", ["32xH100", "8xA100", "cpu"])
+def test_the_profiles_pass_the_checks_of_the_training_command(tmp_path, monkeypatch, name):
+    """As ``verl_pipeline.main --check`` makes them, with data and a model's configuration there."""
+    hardware = load_hardware(name)
+    run = select_run(load_runs(STAGES_FILE), hardware.run, STAGES_FILE)
+    for file in ("train.parquet", "heldout.parquet"):
+        tiny_run.write_data(tmp_path / file, 130)
+    tiny_run.write_model(tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 131072}))
+    device = hardware.device
+    monkeypatch.setattr("verl.utils.device.get_device_name", lambda: device)
+    settings = RunSettings(run, hardware, str(tmp_path / "model"), tmp_path, tmp_path / "output")
+    for plan in plan_stages(settings, dry_run=True):
+        report = examine_run(plan.config)
+        assert report.errors == [] and report.out_of_reach == []
+        described = build_plan(plan.config, report)
+        assert {"pools", "batches", "reward", "data", "model"} <= set(described)
+        assert f"{plan.config.data.train_batch_size} prompts x" in described["batches"][0]
