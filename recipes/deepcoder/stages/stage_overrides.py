@@ -129,6 +129,7 @@ def build_stream_overrides(first_prompt: int) -> list[str]:
 
 def _build_hardware_overrides(hardware: HardwareConfig) -> list[str]:
     return [
+        "actor_rollout_ref.rollout.name=vllm",  # verl has no default
         f"actor_rollout_ref.rollout.tensor_model_parallel_size={hardware.tensor_parallel}",
         f"actor_rollout_ref.actor.ulysses_sequence_parallel_size={hardware.sequence_parallel}",
         *(choose_dtype_overrides() if hardware.device == "cpu" else []),
