@@ -35,8 +35,9 @@ def check_files(config: DictConfig) -> Findings:
     else:
         for name in ("train_files", "val_files"):
             yield from _check_data_setting(config.data, name)
-    for name in FILES:
-        path = OmegaConf.select(config, name)
+    # verl's data section takes over the path of another setting by default: named once.
+    named = {OmegaConf.select(config, name): name for name in reversed(FILES)}
+    for path, name in named.items():
         if path is not None and not Path(str(path)).expanduser().exists():
             yield ConfigError(f"{name}={path}: no such file; correct the path")
     resumed = config.trainer.resume_from_path

@@ -248,7 +248,7 @@ def test_both_settings_are_looked_at_and_remote_files_named(composed):
 def test_other_files_that_settings_name_must_exist(composed):
     names = (f"{ROLLOUT}.multi_turn.tool_config_path", f"{ROLLOUT}.agent.agent_loop_config_path")
     good = ("data.train_files=one.parquet", "data.val_files=one.parquet")
-    wrong = [f"{name}=nowhere.yaml" for name in names]
+    wrong = [f"{name}=nowhere{number}.yaml" for number, name in enumerate(names)]
     resumed = ("trainer.resume_mode=resume_path", "trainer.resume_from_path=nowhere")
     findings = list_findings(composed(*good, *wrong, *resumed))
     assert sorted(text.split(": ")[0] for text in findings) == sorted([*wrong, resumed[1]])
