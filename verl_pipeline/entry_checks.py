@@ -82,8 +82,9 @@ def _find_entry() -> str | None:
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         return spec.name if spec.name in PRIMARY else None
-    path = Path(getattr(main, "__file__", None) or "").with_suffix("").as_posix()
-    return next((name for name in PRIMARY if path.endswith(name.replace(".", "/"))), None)
+    # `python -c`, a notebook and a forked worker have no file.
+    file = str(getattr(main, "__file__", None) or "")
+    return next((name for name in PRIMARY if file.endswith(f"/{name.replace('.', '/')}.py")), None)
 
 
 def _compose(search_path: ConfigSearchPath, args: Namespace, primary: str) -> DictConfig:

@@ -130,3 +130,20 @@ def test_a_gpu_run_can_be_checked_without_a_gpu(tmp_path):
 def test_help_says_how_to_check(tmp_path):
     done, _ = run_entry(runs.OURS, "--help", folder=tmp_path / "run")
     assert done.returncode == 0 and "--check" in done.stdout
+
+
+@pytest.mark.parametrize("source", [["-c", "PROGRAM"], ["-"]])
+def test_a_program_without_a_file_composes_as_ever(source):
+    program = (
+        "from hydra import compose, initialize_config_module\n"
+        "with initialize_config_module('verl_pipeline.config', version_base=None):\n"
+        "    print(compose('grpo_plus/ours').keys())\n"
+    )
+    done = subprocess.run(
+        [find_python(), *(program if word == "PROGRAM" else word for word in source)],
+        input=program,
+        capture_output=True,
+        text=True,
+        timeout=scale_deadline(120),
+    )
+    assert done.returncode == 0 and "actor_rollout_ref" in done.stdout, done.stderr

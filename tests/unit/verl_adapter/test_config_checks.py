@@ -102,7 +102,7 @@ def test_a_setting_that_cannot_work_is_refused(composed, override, message):
     with pytest.raises(ConfigError, match=message) as caught:
         check_pipelined_config(composed(override))
     for line in str(caught.value).splitlines():
-        assert re.match(r"[a-z_.0-9]+(=.*)?: \S", line)
+        assert re.match(r"[a-z_.0-9]+( x [a-z_]+)*(=.*)?: \S", line)
 
 
 def test_a_model_folder_that_cannot_be_read_is_named(composed, tmp_path):
