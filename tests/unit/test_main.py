@@ -1,6 +1,8 @@
 """What a run's end removes from the temporary folder: its engines' sockets, and nothing else."""
 
 import socket
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +19,11 @@ def bind(path):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
+def folder(monkeypatch):
+    # pytest's folders are too long for a socket's name, which may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="s") as name:
+        monkeypatch.setattr("tempfile.tempdir", name)
+        yield Path(name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -98,6 +98,7 @@ def test_a_contradiction_is_refused_before_anything_starts(overrides, problem, m
         CODE_REWARD,
         "reward.sandbox_fusion.url=http://127.0.0.1:9/run_code",
         f"trainer.v1.trainer_mode={mode}",
+        "actor_rollout_ref.rollout.name=vllm",
         *overrides,
     )
     with pytest.raises(ConfigError, match=problem):
@@ -112,6 +113,7 @@ def test_verls_own_trainer_is_told_how_to_reach_the_server():
         CODE_REWARD,
         "reward.sandbox_fusion.url=http://127.0.0.1:9/run_code",
         "trainer.v1.trainer_mode=sync",
+        "actor_rollout_ref.rollout.name=vllm",
     )
     with pytest.raises(ConfigError) as error:
         check_run(config)

@@ -58,7 +58,7 @@ def test_a_server_that_grades_passes():
 @pytest.mark.parametrize(
     "overrides, words",
     [
-        ([f"+{KWARGS}.tier=docker"], r"tier=docker.*use one of namespaces, rlimits"),
+        ([f"+{KWARGS}.tier=docker"], r"tier=docker.*Use one of namespaces, rlimits"),
         ([f"+{KWARGS}.tier=remote"], r"tier=remote.*needs the url"),
         (
             [f"+{KWARGS}.tier=remote", f"+{KWARGS}.url=http://127.0.0.1:9/"],
