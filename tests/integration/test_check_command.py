@@ -50,6 +50,7 @@ def test_a_run_that_works_shows_its_plan_and_starts_nothing(tmp_path, module, ch
     assert list_error_lines(done) == [] and left == []
     for text in (
         "train:  1 x 2 cpu devices",
+        "Ray slots that it asks for: 10 CPU + 3 GPU",
         "4 prompts x 4 samples = 16 trajectories a step",
         "checkpoint_engine.backend=gloo  (the pools are separate; device cpu)",
         "256 positions",

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.device import get_resource_name
 
 from verl_pipeline.trainer.pipeline_config import (
     FILTERED_SYNC,
@@ -31,6 +32,7 @@ from verl_pipeline.verl_adapter.derived_settings import (
     describe_correction,
 )
 from verl_pipeline.verl_adapter.model_checks import find_position_limit
+from verl_pipeline.verl_adapter.ray_slots import describe_slots, list_requests, sum_slots
 from verl_pipeline.verl_adapter.reward_settings import CODE_REWARD, REWARD_KWARGS
 
 # Lines by title.
@@ -96,6 +98,8 @@ def _describe_pools(config: DictConfig) -> Iterator[str]:
             f"{rollout.tensor_model_parallel_size} x data {rollout.data_parallel_size} x pipeline "
             f"{rollout.pipeline_model_parallel_size})"
         )
+    slots = describe_slots(*sum_slots(list_requests(config)), get_resource_name())
+    yield f"Ray slots that it asks for: {slots}"
 
 
 def _describe_batches(config: DictConfig) -> Iterator[str]:
