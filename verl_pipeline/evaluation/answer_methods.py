@@ -40,11 +40,11 @@ def score_methods(
 ) -> list[dict[str, Any]]:
     """Return the scores of the methods that make one answer of k samples.
 
-    A method is left out if the samples do not distinguish it: weighted votes need log-probs, best
-    of k needs different scores.
+    A method is left out if the samples do not distinguish it: weighted votes need answers and
+    log-probs, best of k needs different scores.
     """
     methods = [{"name": f"vote of {vote['k']}", **vote} for vote in votes if vote["k"] > 1]
-    if k > 1 and has_logprobs(graded):
+    if k > 1 and votes and has_logprobs(graded):
         methods.append(
             {
                 "name": f"vote of {k} weighted by confidence",

@@ -109,6 +109,7 @@ def evaluate_checkpoint(config: WatchSettings, step: int, console: Console) -> d
                 "split": task["split"],
                 "caveats": task["caveats"],
                 "pass@1": task["pass@1"],
+                "mean_reward": task["mean_reward"],
                 "samples": task["counts"]["samples"],
                 "failed": task["counts"]["failed"],
                 "truncated": task["counts"]["truncated"],
@@ -135,10 +136,13 @@ def make_metrics(row: dict[str, Any]) -> dict[str, float]:
         metrics[f"eval/{name}/failed"] = task["failed"]
         metrics[f"eval/{name}/mean_tokens"] = task["mean_tokens"]
         metrics[f"eval/{name}/truncated_share"] = task["truncated"] / max(1, task["samples"])
-        score = task["pass@1"] or {}
-        metrics |= {
-            f"eval/{name}/pass@1/{key}": value for key, value in score.items() if value is not None
-        }
+        for measure in ("pass@1", "mean_reward"):
+            score = task.get(measure) or {}
+            metrics |= {
+                f"eval/{name}/{measure}/{key}": value
+                for key, value in score.items()
+                if value is not None
+            }
     return metrics
 
 

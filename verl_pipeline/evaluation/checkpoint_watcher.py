@@ -14,6 +14,7 @@ Invariants:
   (``purpose=choose``).
 """
 
+import dataclasses
 import json
 import os
 import time
@@ -35,6 +36,7 @@ from verl_pipeline.evaluation.task_plan import plan_tasks
 from verl_pipeline.outputs.files import write_json, write_lines
 from verl_pipeline.outputs.folders import FolderKind, check_output, claim_output
 from verl_pipeline.verl_adapter.checkpoint_layout import list_steps, read_latest_step
+from verl_pipeline.verl_adapter.run_configuration import find_run_config
 from verl_pipeline.verl_adapter.tracking import list_trackers, open_tracking
 
 POLL_INTERVAL_S = 5.0
@@ -52,6 +54,7 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
         UserError: a setting cannot work, an evaluation failed, or no checkpoint came for
             ``idle_s``.
     """
+    config = _use_run_config(config, console)
     _check_settings(config)
     summary = config.output / "checkpoints.json"
     with claim_output(config.output, WATCHING):
@@ -94,6 +97,29 @@ def list_complete_steps(checkpoints: Path) -> list[int]:
     """Return the steps whose checkpoints verl has completed and not yet removed, in order."""
     latest = read_latest_step(checkpoints) or 0
     return [step for step in list_steps(checkpoints) if step <= latest]
+
+
+def _use_run_config(config: WatchSettings, console: Console) -> WatchSettings:
+    """Let the run's own configuration name the reward, unless the user names a grader."""
+    names = [setting.split("=")[0] for setting in config.settings]
+    if not any(name == "options.parquet.file" for name in names) or any(
+        name in ("options.parquet.grader", "options.parquet.source", "options.parquet.run_config")
+        for name in names
+    ):
+        return config
+    file = find_run_config(config.checkpoints)
+    if file is None:
+        text = (
+            "the run's configuration was not found beside its checkpoints, nor in outputs/: if the "
+            "run has a reward function of its own, name it (options.parquet.grader="
+            "FILE.py:FUNCTION), or the file (options.parquet.run_config=.hydra/config.yaml)"
+        )
+    else:
+        text = f"graded by the reward of the run's configuration {file}"
+        setting = f"options.parquet.run_config={file.resolve()}"
+        config = dataclasses.replace(config, settings=[*config.settings, setting])
+    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+    return config
 
 
 def _check_settings(config: WatchSettings) -> None:

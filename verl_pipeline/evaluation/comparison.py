@@ -22,7 +22,8 @@ from verl_pipeline.evaluation.caveats import (
 )
 from verl_pipeline.evaluation.differences import list_differences
 from verl_pipeline.evaluation.errors import UserError
-from verl_pipeline.evaluation.estimators import estimate_difference
+from verl_pipeline.evaluation.estimators import estimate_difference, estimate_mean
+from verl_pipeline.evaluation.graded_samples import GradedSamples
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import read_lines
 
@@ -40,10 +41,11 @@ class ComparisonError(UserError):
 def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
     """Return one row per common task.
 
-    A row has the mean gain in pass@1 with its interval (``value``, ``low``, ``high``), both means
-    (``before``, ``after``), the number of ``better`` and ``worse`` problems, the task's ``name``
-    with the marks of both sides, ``not_comparable``: reasons why the two scores measure different
-    things, ``notes``: what else differs, and the ``caveats`` of each side.
+    A row has the ``measure``, ``pass@1``, or ``mean reward`` if not all rewards are 0 or 1; its
+    mean gain with its interval (``value``, ``low``, ``high``), both means (``before``, ``after``),
+    the number of ``better`` and ``worse`` problems, the task's ``name`` with the marks of both
+    sides, ``not_comparable``: reasons why the two scores measure different things, ``notes``: what
+    else differs, and the ``caveats`` of each side.
 
     Raises:
         ComparisonError: no common task or problem, or the data differs.
@@ -76,9 +78,15 @@ def _compare_task(
             + (f" ({'; '.join(differing)})" if differing else "")
             + "; evaluate both with the same data, limit, system and options"
         )
-    means = [
-        _read_problem_means(folder / name, result["sampling"]["n"])
+    samples = [
+        _read_samples(folder / name, result["sampling"]["n"])
         for folder, result in ((before, first), (after, second))
+    ]
+    is_binary = all(map(graded_samples.is_binary, samples))
+    group = graded_samples.group_rewards if is_binary else graded_samples.group_training_rewards
+    means = [
+        {problem: statistics.fmean(rewards) for problem, rewards in group(graded).items()}
+        for graded in samples
     ]
     common = means[0].keys() & means[1].keys()
     if not common:
@@ -91,10 +99,15 @@ def _compare_task(
     return {
         "task": name,
         "name": mark_name(name, [caveat for own in caveats for caveat in own]),
+        "measure": "pass@1" if is_binary else "mean reward",
         "problems": len(common),
         "before": statistics.fmean(means[0][problem] for problem in common),
         "after": statistics.fmean(means[1][problem] for problem in common),
-        **estimate_difference(means[0], means[1], samples_per_problem).as_dict(),
+        **(
+            estimate_difference(means[0], means[1], samples_per_problem)
+            if is_binary
+            else estimate_mean(gains)
+        ).as_dict(),
         "better": sum(gain > 0 for gain in gains),
         "worse": sum(gain < 0 for gain in gains),
         "not_comparable": [
@@ -127,11 +140,8 @@ def _list_one_sided(caveats: list[list[Caveat]]) -> Iterator[str]:
                 yield f"only the score {side}: {caveat.text}"
 
 
-def _read_problem_means(folder: Path, n: int) -> dict[str, float]:
-    """Return the mean reward by problem, over its first ``n`` samples."""
+def _read_samples(folder: Path, n: int) -> GradedSamples:
+    """Return the first ``n`` samples of each problem."""
     verdicts = {(row["id"], row["sample"]): row for row in read_lines(folder / "verdicts.jsonl")}
     samples = (row for row in read_lines(folder / "samples.jsonl") if row["sample"] < n)
-    rewards_by_problem = graded_samples.group_rewards(
-        graded_samples.join_verdicts(samples, verdicts)
-    )
-    return {problem: statistics.fmean(rewards) for problem, rewards in rewards_by_problem.items()}
+    return graded_samples.join_verdicts(samples, verdicts)

@@ -98,11 +98,14 @@ class GraderConfig:
             is no automatic fallback.
         url: URL of a SandboxFusion server, for ``remote``.
         workers: programs that run at a time; None: one per processor.
+        reward_s: longest time of one call of a training's reward function, in seconds; as
+            ``deadlines.reward_s`` of the pipelined trainer.
     """
 
     tier: str = "namespaces"
     url: str | None = None
     workers: int | None = None
+    reward_s: float = 300.0
 
 
 @dataclass

@@ -30,6 +30,19 @@ def group_rewards(graded: GradedSamples) -> dict[str, list[float]]:
     return {name: [row["reward"] for row in rows] for name, rows in graded.items()}
 
 
+def is_binary(graded: GradedSamples) -> bool:
+    """Whether every reward is 0 or 1, so that a sample is right or wrong."""
+    return all(row["reward"] in (0.0, 1.0) for rows in graded.values() for row in rows)
+
+
+def group_training_rewards(graded: GradedSamples) -> dict[str, list[float]]:
+    """Return by problem the rewards that a training would learn from."""
+    return {
+        name: [row.get("training_reward", row["reward"]) for row in rows]
+        for name, rows in graded.items()
+    }
+
+
 def count_samples(
     requests: Sequence[object], samples: Sequence[Row], graded: GradedSamples
 ) -> dict[str, int]:

@@ -1,4 +1,5 @@
-"""Grades responses: programs in the sandbox, mathematics with the maths reward.
+"""Grades responses: programs in the sandbox, mathematics with the maths reward, others with the
+reward function of a training.
 
 Invariants:
 * A failed grading has no reward (None); the next call of the evaluation repeats it.
@@ -10,14 +11,17 @@ import ast
 import asyncio
 import hashlib
 import re
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 from verl_pipeline.evaluation.eval_settings import BadSetting, GraderConfig
+from verl_pipeline.evaluation.reward_functions import RewardCall, RewardFunction, RewardProcesses
 from verl_pipeline.evaluation.task import TaskItem
 from verl_pipeline.grading import Problem, Verdict, grade_response
 from verl_pipeline.grading.program_extraction import extract_answer_text, extract_last_program
 from verl_pipeline.sandbox import make_sandbox
+from verl_pipeline.verl_adapter.scored_response import UngradedResponse
 
 
 class Grader:
@@ -32,6 +36,9 @@ class Grader:
         self.tier = config.tier
         self._sandbox = make_sandbox(config.tier, config.workers, config.url)
         self.workers = self._sandbox.workers
+        self._reward_s = config.reward_s
+        self._reward_lock = threading.Lock()
+        self._rewards: list[tuple[RewardFunction, RewardProcesses]] = []
 
     def check_sandbox(self) -> None:
         """Start one worker of the sandbox, so that failures show before generation.
@@ -46,8 +53,11 @@ class Grader:
 
         ``verdict``; ``reward``: 1.0, 0.0 or None; ``reason``; ``answer``: the answer by which the
         sample votes, or None; ``shown``: whether the tests in the prompt passed, None if it has
-        none; ``tier``.
+        none; ``tier``. A training's reward function may give any finite ``reward``: ``acc`` if it
+        reports one, else its score, which is ``training_reward`` in any case.
         """
+        if item.reward is not None:
+            return self._grade_as_training(item.reward, response)
         if item.problem is None:
             return _grade_math(item, response, self.workers)
         return self._grade_program(item.problem, response)
@@ -69,9 +79,38 @@ class Grader:
             "tier": result.tier or self.tier,
         }
 
+    def _grade_as_training(self, call: RewardCall, response: str) -> dict[str, Any]:
+        row = {"reward": None, "training_reward": None, "answer": None, "shown": None}
+        try:
+            scored = self._get_processes(call.function).score_response(call, response)
+        except UngradedResponse as error:
+            row |= {"verdict": str(Verdict.INFRASTRUCTURE), "reason": str(error)}
+        else:
+            is_accepted = scored.correctness >= 1
+            verdict = Verdict.ACCEPTED if is_accepted else Verdict.WRONG_ANSWER
+            row |= {
+                "verdict": scored.verdict if scored.verdict in list(Verdict) else str(verdict),
+                "reward": scored.correctness,
+                "training_reward": scored.reward,
+                "reason": scored.reason or f"reward {scored.reward:g}",
+                "answer": scored.prediction,
+            }
+        return row | {"tier": "process"}
+
+    def _get_processes(self, function: RewardFunction) -> RewardProcesses:
+        with self._reward_lock:  # two first calls at once would each make them
+            for known, processes in self._rewards:
+                if known == function:
+                    return processes
+            made = RewardProcesses(function, self.workers, self._reward_s)
+            self._rewards.append((function, made))
+            return made
+
     def close(self) -> None:
-        """End the sandbox's processes."""
+        """End the processes of the sandbox and of reward functions."""
         self._sandbox.close()
+        for _function, processes in self._rewards:
+            processes.close()
 
 
 def find_unreadable_answers(items: Iterable[TaskItem]) -> dict[str, str]:

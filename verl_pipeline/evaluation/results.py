@@ -70,7 +70,7 @@ def describe_task(
         "task": task.name,
         "title": task.title,
         "split": task.split,
-        "grader": " and ".join(sorted({"code" if item.problem else "math" for item in data.items})),
+        "grader": " and ".join(sorted({item.grader for item in data.items})),
         "data": {
             "origin": data.origin,
             "sha256": data.digest,

@@ -59,6 +59,11 @@ function header({ model, engine, seed, versions, machine, started, finished, tas
   );
 }
 
+function formatReward({ value, low, high }) {
+  const interval = low == null ? "" : ` (${low.toFixed(3)} – ${high.toFixed(3)})`;
+  return value.toFixed(3) + interval;
+}
+
 function formatSampleCount({ counts, sampling }) {
   const product = `${formatInteger(counts.problems)} × ${sampling?.n ?? "?"}`;
   return counts.samples === counts.expected
@@ -78,6 +83,8 @@ function summaryRow(task) {
       "td",
       { class: "number score" },
       score ? formatPercent(score.value) : "–",
+      task.mean_reward &&
+        el("div", {}, el("small", {}, `mean reward ${formatReward(task.mean_reward)}`)),
       rating && el("div", {}, el("small", {}, `rating ${formatInteger(rating.value)}`)),
     ),
     numberCell(score ? formatInterval(score) : ""),
@@ -188,6 +195,7 @@ function taskSection(task, browser) {
     el("h2", {}, task.title, " ", el("small", {}, `${task.split} split`)),
     factList([
       ["pass@1", formatScore(task["pass@1"])],
+      ["Mean reward", task.mean_reward && formatReward(task.mean_reward)],
       ["Rating", rating && formatRating(rating)],
       [
         "Samples",

@@ -3,6 +3,8 @@
 Invariants:
 * Scores cover graded samples only; the numbers of failed and ungraded samples stand beside them.
 * Every score has an interval over problems; scores of methods also have their cost in tokens.
+* pass@1, pass@k, votes and budgets count right samples, so they exist only if every reward is 0 or
+  1. ``mean_reward`` exists if a training's rewards differ from these numbers; it has no bounds.
 """
 
 import math
@@ -22,6 +24,8 @@ from verl_pipeline.evaluation.graded_samples import (
     GradedSamples,
     average_tokens,
     group_rewards,
+    group_training_rewards,
+    is_binary,
     make_score,
 )
 from verl_pipeline.evaluation.store import Row
@@ -38,22 +42,25 @@ def estimate_scores(
 
     No k exceeds the number of samples of any problem, so that all scores cover the same problems.
     """
-    if not graded:
+    rows = [row for problem_rows in graded.values() for row in problem_rows]
+    if not graded or not is_binary(graded):
         return {
             "pass@1": None,
+            "mean_reward": _average_training_rewards(graded) if graded else None,
             "pass@k": [],
             "cons@k": [],
             "budget": [],
             "methods": [],
-            "lengths": None,
+            "lengths": _summarize_lengths(rows) if graded else None,
             "breakdown": {},
         }
     rewards = group_rewards(graded)
     means = {name: statistics.fmean(values) for name, values in rewards.items()}
     mean_samples = statistics.fmean(map(len, rewards.values()))
     sizes = estimators.list_powers_up_to(min(map(len, rewards.values())))
-    rows = [row for problem_rows in graded.values() for row in problem_rows]
-    votes = [{"k": k} | score_vote(graded, k, weigh_equally) for k in sizes]
+    votes = (
+        [{"k": k} | score_vote(graded, k, weigh_equally) for k in sizes] if _can_vote(rows) else []
+    )
     passes = (
         [estimators.estimate_pass_at_k(len(v), round(sum(v)), k) for v in rewards.values()]
         for k in sizes
@@ -61,6 +68,9 @@ def estimate_scores(
     pass_at_1 = make_score(means.values(), mean_samples)
     return {
         "pass@1": pass_at_1,
+        "mean_reward": (
+            _average_training_rewards(graded) if group_training_rewards(graded) != rewards else None
+        ),
         "pass@k": [
             {"k": k} | make_score(values, mean_samples / k)
             for k, values in zip(sizes, passes, strict=True)
@@ -74,6 +84,17 @@ def estimate_scores(
         "lengths": _summarize_lengths(rows),
         "breakdown": _break_down_scores(means, mean_samples, items),
     }
+
+
+def _can_vote(rows: Sequence[Row]) -> bool:
+    """Whether the graders know the samples' answers: most reward functions report none."""
+    answers = [row["answer"] for row in rows if "training_reward" in row]
+    return not answers or any(answer is not None for answer in answers)
+
+
+def _average_training_rewards(graded: GradedSamples) -> dict[str, Any]:
+    means = map(statistics.fmean, group_training_rewards(graded).values())
+    return estimators.estimate_mean(list(means)).as_dict()
 
 
 def _score_budgets(graded: GradedSamples, mean_samples: float) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "engine.tensor_parallel_size": (1, LARGEST),
     "engine.trained_length": (1, LARGEST),
     "grader.workers": (1, LARGEST),
+    "grader.reward_s": (1, LARGEST),
     "refine.n": (0, LARGEST),
 }
 # Bounds of shares: above 0 up to 1, or from 0 to below 1.

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.data import BadData, DataFinder
+from verl_pipeline.evaluation.reward_functions import RewardCall
 from verl_pipeline.grading import Problem
 from verl_pipeline.grading.problem import write_repr
 
@@ -83,6 +84,7 @@ class TaskItem:
         messages: the conversation, in the form that chat templates expect.
         problem: tests, for a programming problem.
         answer: reference answer, for mathematics.
+        reward: a training's reward function and its arguments, if it is the grader.
         prefill: beginning of the assistant's message with ``style=prefill``; part of the response.
         canonical: a correct response, if the data has one.
         tags: values by which scores are broken down, such as difficulty and month.
@@ -95,6 +97,14 @@ class TaskItem:
     prefill: str = ""
     canonical: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    reward: RewardCall | None = None
+
+    @property
+    def grader(self) -> str:
+        """``code``, ``math``, or the reward function."""
+        if self.reward is not None:
+            return str(self.reward.function)
+        return "code" if self.problem is not None else "math"
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,9 @@ class TaskData:
         """SHA-256 of all prompts and grading data."""
         sha256 = hashlib.sha256()
         for item in self.items:
-            content = (item.id, item.messages, item.prefill, item.problem, item.answer)
+            content: tuple = (item.id, item.messages, item.prefill, item.problem, item.answer)
+            if item.reward is not None:
+                content += (item.reward,)
             sha256.update(write_repr(content).encode("utf-8", "replace"))
         return sha256.hexdigest()
 

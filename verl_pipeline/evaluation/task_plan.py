@@ -3,6 +3,7 @@
 Invariants:
 * Planning needs no model, so that bad settings and missing data are found before one is loaded.
 * A problem whose expected answer cannot be read is a bad row, listed by name, and never sampled.
+* A training's reward function has scored a response to each data source before a plan exists.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from verl_pipeline.evaluation.data import BadData, DataFinder
 from verl_pipeline.evaluation.engines import SampleRequest
 from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig
 from verl_pipeline.evaluation.graders import find_unreadable_answers
+from verl_pipeline.evaluation.reward_functions import check_rewards
 from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task import SamplingParameters, Task, TaskData
 from verl_pipeline.evaluation.tasks import find_task
@@ -98,6 +100,8 @@ def _plan_task(config: EvalConfig, task: Task, finder: DataFinder) -> TaskPlan:
         raise BadSetting(
             f"model=canonical: the data of {task.name} has no solutions; leave this task out"
         )
+    calls = (item.reward for item in data.items if item.reward)
+    check_rewards(task.name, calls, config.grader.reward_s)
     contaminated = contamination.find_contaminated_problems(data.items, config.train_data)
     return TaskPlan(task, data, sampling, contaminated)
 
@@ -119,7 +123,7 @@ def _add_system_prompt(data: TaskData, text: str) -> TaskData:
 
 def _leave_out_unreadable_answers(data: TaskData) -> TaskData:
     """Move problems whose expected answer cannot be read to the rows that cannot be read."""
-    answers = [item for item in data.items if item.problem is None]
+    answers = [item for item in data.items if item.grader == "math"]
     unreadable = find_unreadable_answers(answers) if answers else {}
     bad = [f"{name}: {reason}" for name, reason in unreadable.items()]
     items = [item for item in data.items if item.id not in unreadable]

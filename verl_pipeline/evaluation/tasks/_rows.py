@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from verl_pipeline.evaluation.data import BadData, Row
+from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.task import TaskData, TaskItem
 from verl_pipeline.grading.readers import BadRow
 
@@ -18,6 +19,7 @@ def read_items(
         make_item: makes an item from a row's number and the row; returns None to skip the row.
 
     Raises:
+        UserError: ``make_item`` refuses a setting.
         BadData: no row can be read, or two problems have one id.
     """
     items: list[TaskItem] = []
@@ -25,6 +27,8 @@ def read_items(
     for number, row in enumerate(rows):
         try:
             item = make_item(number, row)
+        except UserError:  # a setting that no row can mend
+            raise
         except BadRow as error:
             bad.append(f"row {number}: {error}")
         except KeyError as error:
