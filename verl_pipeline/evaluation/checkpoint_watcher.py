@@ -100,12 +100,14 @@ def list_complete_steps(checkpoints: Path) -> list[int]:
 
 
 def _use_run_config(config: WatchSettings, console: Console) -> WatchSettings:
-    """Let the run's own configuration name the reward, unless the user names a grader."""
-    names = [setting.split("=")[0] for setting in config.settings]
-    if not any(name == "options.parquet.file" for name in names) or any(
-        name in ("options.parquet.grader", "options.parquet.source", "options.parquet.run_config")
-        for name in names
-    ):
+    """Let the run's own configuration name the reward, unless the user names a grader.
+
+    Raises:
+        BadSetting: a setting cannot work.
+    """
+    settings = load_eval_config(None, [*config.settings], {"model": "checkpoint"})
+    options = settings.options.get("parquet", {})
+    if "parquet" not in settings.tasks or options.keys() & {"grader", "source", "run_config"}:
         return config
     file = find_run_config(config.checkpoints)
     if file is None:

@@ -38,7 +38,7 @@ def is_binary(graded: GradedSamples) -> bool:
 def group_training_rewards(graded: GradedSamples) -> dict[str, list[float]]:
     """Return by problem the rewards that a training would learn from."""
     return {
-        name: [row.get("training_reward", row["reward"]) for row in rows]
+        name: [row["training_reward" if "training_reward" in row else "reward"] for row in rows]
         for name, rows in graded.items()
     }
 

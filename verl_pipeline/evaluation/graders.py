@@ -80,7 +80,12 @@ class Grader:
         }
 
     def _grade_as_training(self, call: RewardCall, response: str) -> dict[str, Any]:
-        row = {"reward": None, "training_reward": None, "answer": None, "shown": None}
+        row: dict[str, Any] = {
+            "reward": None,
+            "training_reward": None,
+            "answer": None,
+            "shown": None,
+        }
         try:
             scored = self._get_processes(call.function).score_response(call, response)
         except UngradedResponse as error:

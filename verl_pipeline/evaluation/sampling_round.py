@@ -4,7 +4,7 @@ Invariants:
 * Samples and verdicts are stored as soon as they exist.
 * Grading runs in threads beside generation.
 * A failed request is repeated once; if it fails again, it is left to the next call. The reason of
-  the first failure is shown at once.
+  the first failure is shown at once, and so is that of the first failed grading.
 """
 
 import dataclasses
@@ -58,13 +58,18 @@ def sample_and_grade(
         def submit_grading(row: Row) -> None:
             gradings[threads.submit(grader.grade_item, items[row["id"]], row["response"])] = row
 
+        has_failed = is_ungraded = False
+
         def store_verdicts(finished: Iterable[Future[dict[str, Any]]]) -> None:
+            nonlocal is_ungraded
             for future in list(finished):
-                row = gradings.pop(future)
-                store.add_verdict({"id": row["id"], "sample": row["sample"], **future.result()})
+                row, verdict = gradings.pop(future), future.result()
+                store.add_verdict({"id": row["id"], "sample": row["sample"], **verdict})
+                if verdict["reward"] is None and not is_ungraded:
+                    is_ungraded = True
+                    _show_ungraded(console, title, row, verdict["reason"])
                 progress.advance(grading_bar)
 
-        has_failed = False
         try:
             for row in ungraded:
                 submit_grading(row)
@@ -95,6 +100,18 @@ def _show_failure(
     console.print(
         f"{title}: sample {request.sample} of {request.id} failed: {failure.reason} (further "
         "failures go to failures.jsonl only; a failed request is repeated once)",
+        style="red",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _show_ungraded(console: Console, title: str, row: Row, reason: str) -> None:
+    """Show the first failed grading while the others may still be prevented."""
+    console.print(
+        f"{title}: sample {row['sample']} of {row['id']} could not be graded: {reason} (further "
+        "failures go to verdicts.jsonl only)",
         style="red",
         markup=False,
         highlight=False,

@@ -63,7 +63,8 @@ def make_score_table(results: dict[str, Any]) -> Table:
             _format_largest_k(task["cons@k"]),
             format_percent(counts["truncated"] / max(1, counts["samples"])),
             format_decimal(task["lengths"]["mean"], 0, group=True) if task["lengths"] else "-",
-            f"{task['grader']}: {task['tier']}",
+            # The name of a reward function may look like markup.
+            Text(f"{task['grader']}: {task['tier']}"),
         )
     return table
 

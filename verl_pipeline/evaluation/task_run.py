@@ -66,7 +66,7 @@ class TaskRunner:
         result |= self._estimate_rating(plan, graded)
         result["refinement"] = None
         is_complete = not (result["counts"]["failed"] or result["counts"]["infrastructure"])
-        if self.config.refine.n and is_complete:
+        if self.config.refine.n and is_complete and result["cons@k"]:
             result["refinement"] = self._run_second_round(plan, folder, graded, result["methods"])
         return result
 

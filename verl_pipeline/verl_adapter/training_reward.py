@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import OmegaConf
-from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+from verl.protocol import DataProto
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.utils.reward_score import default_compute_score
 

@@ -233,7 +233,7 @@ def test_a_runs_parquet_file(tmp_path):
     for files, cause in (("*.parquet", "no such file"), (str(tmp_path), "a folder, and verl")):
         with pytest.raises(DataNotFound, match=f"options.parquet.file=.*: {cause}"):
             load_task("parquet", tmp_path, file=files)
-    with pytest.raises(ValueError, match=r"no reader; set options.parquet.grader=math"):
+    with pytest.raises(ValueError, match=r"no reader, and .* options.parquet.grader=math"):
         pyarrow.parquet.write_table(pa.Table.from_pylist([{**row, "data_source": "mine"}]), path)
         load_task("parquet", tmp_path, file=str(path))
     with pytest.raises(DataNotFound, match="options.parquet.file"):
