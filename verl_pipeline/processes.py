@@ -2,6 +2,9 @@
 
 import contextlib
 import ctypes
+import fcntl
+import os
+import select
 import signal
 import time
 from collections.abc import Iterable
@@ -16,6 +19,18 @@ _POLL_S = 0.01
 def signal_on_parent_death(number: int) -> None:
     """Have the kernel send this process a signal when its parent ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, number)
+
+
+def signal_on_hangup(pipe: int, number: int) -> None:
+    """Have the kernel send this process a signal when the pipe's other end is closed, or written.
+
+    Unlike a thread that waits for it, this does not need Python's lock, which a function may hold.
+    """
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETSIG, number)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([pipe], [], [], 0)[0]:  # it happened before
+        os.kill(os.getpid(), number)
 
 
 def end_with_parent() -> None:

@@ -111,11 +111,16 @@ class Grader:
             self._rewards.append((function, made))
             return made
 
+    def end_rewards(self) -> None:
+        """End calls of reward functions, which may hang; their samples stay ungraded."""
+        with self._reward_lock:
+            for _function, processes in self._rewards:
+                processes.close()
+
     def close(self) -> None:
         """End the processes of the sandbox and of reward functions."""
         self._sandbox.close()
-        for _function, processes in self._rewards:
-            processes.close()
+        self.end_rewards()
 
 
 def find_unreadable_answers(items: Iterable[TaskItem]) -> dict[str, str]:

@@ -8,6 +8,7 @@ Invariants:
 * No process outlives this one.
 """
 
+import contextlib
 import functools
 import multiprocessing
 import multiprocessing.context
@@ -20,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from verl_pipeline.evaluation.eval_settings import BadSetting
-from verl_pipeline.processes import signal_on_parent_death
+from verl_pipeline.processes import signal_on_hangup
 from verl_pipeline.verl_adapter.scored_response import ScoredResponse, UngradedResponse
 
 # As many at a time as in a training: verl's default of reward.num_workers.
@@ -79,7 +80,10 @@ class RewardProcesses:
         self._function = function
         self._deadline_s = deadline_s
         self._slots = threading.BoundedSemaphore(min(workers, MAX_PROCESSES))
+        self._lock = threading.Lock()
         self._idle: list[_RewardProcess] = []
+        self._all: set[_RewardProcess] = set()
+        self._is_closed = False
 
     def score_response(self, call: RewardCall, response: str) -> ScoredResponse:
         """Return the reward of a response.
@@ -90,29 +94,49 @@ class RewardProcesses:
         """
         request = (call.data_source, response, call.ground_truth, call.extra_info)
         with self._slots:
-            process = self._idle.pop() if self._idle else _RewardProcess(self._function)
-            is_usable = False
+            process = self._take_process()
             try:
                 answer = process.ask(request, self._deadline_s)
-                is_usable = True
             except TimeoutError as error:
+                self._discard(process)
                 reason = f"no reward within grader.reward_s={self._deadline_s:g}"
                 raise UngradedResponse(reason) from error
             except (EOFError, OSError) as error:
+                self._discard(process)
                 raise UngradedResponse("the reward function ended its process") from error
-            finally:
-                if is_usable:
-                    self._idle.append(process)
-                else:
-                    process.close()
+            self._idle.append(process)
         if isinstance(answer, ScoredResponse):
             return answer
         raise UngradedResponse(answer)
 
+    def _take_process(self) -> "_RewardProcess":
+        with self._lock:
+            if self._is_closed:
+                raise UngradedResponse("the evaluation was ended")
+            if self._idle:
+                return self._idle.pop()
+            process = _RewardProcess(self._function)
+            self._all.add(process)
+        try:
+            process.wait_until_ready()
+        except UnloadableFunction:
+            self._discard(process)
+            raise
+        return process
+
+    def _discard(self, process: "_RewardProcess") -> None:
+        with self._lock:
+            self._all.discard(process)
+        process.end()
+
     def close(self) -> None:
-        """End all processes."""
-        while self._idle:
-            self._idle.pop().close()
+        """End all processes; calls in progress raise UngradedResponse."""
+        with self._lock:
+            self._is_closed = True
+            processes, self._all = self._all, set()
+            self._idle.clear()
+        for process in processes:
+            process.end()
 
 
 def check_rewards(task: str, calls: Iterable[RewardCall], deadline_s: float) -> None:
@@ -123,15 +147,14 @@ def check_rewards(task: str, calls: Iterable[RewardCall], deadline_s: float) -> 
     Raises:
         BadSetting: the function cannot be loaded, or it gives neither response a reward.
     """
-    first_calls: dict[tuple[str, str], RewardCall] = {}
+    first_calls: dict[str, dict[str, RewardCall]] = {}
     for call in calls:
-        first_calls.setdefault((str(call.function), call.data_source), call)
-    for call in first_calls.values():
-        processes = RewardProcesses(call.function, 1, deadline_s)
-        try:
-            _check_call(task, processes, call)
-        finally:
-            processes.close()
+        first_calls.setdefault(str(call.function), {}).setdefault(call.data_source, call)
+    for by_source in first_calls.values():
+        function = next(iter(by_source.values())).function
+        with contextlib.closing(RewardProcesses(function, 1, deadline_s)) as processes:
+            for call in by_source.values():
+                _check_call(task, processes, call)
 
 
 def _check_call(task: str, processes: RewardProcesses, call: RewardCall) -> None:
@@ -162,11 +185,7 @@ def _get_context() -> multiprocessing.context.ForkServerContext:
 
 
 class _RewardProcess:
-    """A process that has loaded one function.
-
-    Raises:
-        UnloadableFunction: it cannot load the function, or does not start.
-    """
+    """A process that loads one function and calls it."""
 
     def __init__(self, function: RewardFunction):
         context = _get_context()
@@ -174,12 +193,18 @@ class _RewardProcess:
         self._process = context.Process(target=_serve_rewards, args=(child, function), daemon=True)
         self._process.start()
         child.close()
+
+    def wait_until_ready(self) -> None:
+        """Wait until the process has loaded the function.
+
+        Raises:
+            UnloadableFunction: it cannot, or it does not start.
+        """
         try:
             cause = self._receive(START_DEADLINE_S)
         except (EOFError, OSError) as error:
             cause = f"its process did not start ({type(error).__name__})"
         if cause:
-            self.close()
             raise UnloadableFunction(f"the reward function cannot be loaded: {cause}")
 
     def ask(self, request: tuple, deadline_s: float) -> ScoredResponse | str:
@@ -197,15 +222,18 @@ class _RewardProcess:
             raise TimeoutError
         return self._connection.recv()
 
-    def close(self) -> None:
-        self._connection.close()
+    def end(self) -> None:
+        """Kill the process; a call in progress gets EOFError."""
         self._process.kill()
         self._process.join()
 
 
 def _serve_rewards(connection: Connection, function: RewardFunction) -> None:
     """Run in a process: report why the function cannot be loaded, or "", then answer requests."""
-    signal_on_parent_death(signal.SIGKILL)
+    # The evaluation; the parent is multiprocessing's server, which lives as long as its forks.
+    evaluation = multiprocessing.parent_process()
+    assert evaluation is not None
+    signal_on_hangup(evaluation.sentinel, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # What a function prints belongs to no result.
     os.dup2(2, 1)

@@ -122,7 +122,8 @@ def choose_grader(
             run = read_run_reward(Path(run_config))
         except RunConfigError as error:
             raise BadSetting(f"options.parquet.run_config={error}") from error
-        grader = _OWN_REWARDS.get(run.path or "", f"{run.path}:{run.name}" if run.path else "auto")
+        grader = f"{run.path}:{run.name}" if run.path else "auto"
+        grader = _OWN_REWARDS.get(run.path or "", grader)
         source = source or (run.kwargs.get("source") or "" if grader == "code" else "")
         reward_kwargs = {} if grader in ("auto", "code", "math") else run.kwargs
         if run.manager != "naive":
@@ -130,6 +131,7 @@ def choose_grader(
                 f"the run's reward manager {run.manager} may change rewards, e.g. by their length; "
                 "the evaluation takes them as the reward function gives them"
             )
+    grader = _OWN_REWARDS.get(_split_function(grader)[0], grader)
     if source and source not in READERS:
         raise BadSetting(f"options.parquet.source={source!r}: must be one of {', '.join(READERS)}")
     if source and grader not in ("auto", "code"):

@@ -90,6 +90,7 @@ def sample_and_grade(
                 store_verdicts([next(iter(gradings))])
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
+            grader.end_rewards()
             raise
 
 

@@ -2,6 +2,9 @@
 
 import json
 import random
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -10,13 +13,14 @@ import torch
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from tests.helpers.patience import scale_deadline
+from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.verl_rows import make_row, write_answers, write_gsm8k, write_parquet
 from verl_pipeline.cli import app
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
 from verl_pipeline.evaluation.commands import make_checkpoint_table
 from verl_pipeline.evaluation.comparison import compare_folders
 from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.processes import wait_until_ended
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -126,6 +130,16 @@ def test_gsm8k_in_verls_own_form_scores_100_percent(tmp_path):
     assert task["cons@k"] == [], "verl's scorer for GSM8K reports no answer that could vote"
 
 
+@pytest.mark.parametrize(
+    "source", ["openai/gsm8k", "HuggingFaceH4/MATH-500", "math_dapo", "aime_2024"]
+)
+def test_canonical_answers_suit_every_scorer_of_verl(tmp_path, source):
+    rows = [make_row(i, source, truth) for i, truth in enumerate(TRUTHS)]
+    data = write_parquet(tmp_path / "val.parquet", rows)
+    _, task, _ = evaluate(tmp_path / "out", data, "canonical", "options.parquet.grader=verl")
+    assert task["pass@1"]["value"] == 1.0
+
+
 def make_random_rows(generator):
     """Rows of every kind of source that verl scores by its text, with responses of all forms."""
     sources = ["openai/gsm8k", "lighteval/MATH", "math_dapo", "aime_2024", "searchR1_nq"]
@@ -211,6 +225,37 @@ def test_a_failure_of_the_function_is_no_reward(tmp_path, functions, action, rea
     left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
     serving = [words for words in left if any("forkserver" in word for word in words)]
     assert len(serving) <= 1, "only the parent of the reward processes may live"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("hang", ["time.sleep(1e6)", "re.match('(a+)+$', 'a' * 60 + 'b')"])
+def test_a_hanging_function_ends_with_the_evaluation(tmp_path, functions, number, hang):
+    """Only the evaluation gets the signal; the regular expression holds Python's lock."""
+    data = write_gsm8k(tmp_path / "val.parquet", ["1"])
+    started = tmp_path / "started"
+    functions.write_text(
+        "import os, pathlib, re, time\n"
+        "def compute_score(data_source, solution_str, ground_truth, extra_info):\n"
+        "    if solution_str == 'hang':\n"
+        f"        pathlib.Path('{started}').write_text(str(os.getpid()))\n"
+        f"        {hang}\n"
+        "    return 1.0\n"
+    )
+    answers = write_answers(tmp_path / "a.jsonl", ["hang"])
+    command = [sys.executable, "-m", "verl_pipeline.cli", "eval", "--model", str(answers)]
+    command += ["--tasks", "parquet", "--n", "1", "--output", str(tmp_path / "out")]
+    command += [f"options.parquet.file={data}", f"options.parquet.grader={functions}"]
+    with subprocess.Popen([*command, "grader.reward_s=3600"], start_new_session=True) as run:
+        try:
+            text = wait_until(
+                lambda: started.read_text() if started.is_file() else "", 120, "the function hangs"
+            )
+            child = psutil.Process(int(text))
+            run.send_signal(number)
+            run.wait(scale_deadline(60))
+            assert wait_until_ended([child], scale_deadline(60)) == []
+        finally:
+            run.kill()
 
 
 def test_a_function_that_says_it_could_not_grade_gives_no_reward(tmp_path, functions):

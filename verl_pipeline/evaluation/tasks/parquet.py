@@ -77,7 +77,11 @@ def _make_item(number: int, row: Row, *, grader: RowGrader) -> TaskItem:
             name,
             messages,
             # An answer in both forms that verl's scorers look for.
-            canonical=f"\\boxed{{{truth}}}\n#### {truth}" if chosen == VERL else None,
+            canonical=(
+                f"\\boxed{{{truth}}}\n#### {truth}"
+                if chosen == VERL and isinstance(truth, str)
+                else None
+            ),
             tags=tags,
             reward=RewardCall(chosen, data_source, truth, extra_info),
         )
