@@ -300,3 +300,25 @@ def test_a_table_that_goes_on_says_so_on_a_phone(opened):
     assert left != ground and right == ground
     page.set_viewport_size({"width": 1280, "height": 900})
     assert read_edges() == [ground, ground]
+
+
+def test_a_mean_reward_stands_where_there_is_no_pass_at_1(browser, tmp_path):
+    results = write_results(tmp_path)
+    results["tasks"][1] |= {
+        "pass@1": None,
+        "mean_reward": {"value": -0.25, "low": -0.5, "high": 1.125},
+        "pass@k": [],
+        "cons@k": [],
+        "budget": [],
+        "methods": [],
+        "breakdown": {},
+    }
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(write_results_page(tmp_path).as_uri())
+    assert "mean reward -0.250 (-0.500 – 1.125)" in page.locator(".summary").inner_text()
+    assert "-0.250 (-0.500 – 1.125)" in page.locator(MATHEMATICS).inner_text()
+    page.close()
+    assert errors == []

@@ -64,7 +64,7 @@ class RowGrader:
         if self.kind != "code" and compares_text(data_source):
             return VERL
         readers = ", ".join(sorted(READERS))
-        if executes_response(data_source):
+        if self.kind != "code" and executes_response(data_source):
             raise BadSetting(
                 f"data_source={data_source!r}: verl's scorer would evaluate responses as Python "
                 f"outside the sandbox; set {GRADER}=math if ground_truth is an answer that "
@@ -73,10 +73,9 @@ class RowGrader:
         unknown = {"code": "no reader", "verl": "verl's default scorer does not know it"}
         cause = unknown.get(self.kind, "no reader, and verl's default scorer does not know it")
         raise BadSetting(
-            f"data_source={data_source!r}: {cause};"
-            f" set {GRADER}=FILE.py:FUNCTION for the run's reward function, {GRADER}=math if "
-            f"ground_truth is an answer that responses box, or options.parquet.source to one of "
-            f"{readers} if it has tests"
+            f"data_source={data_source!r}: {cause}; set {GRADER}=FILE.py:FUNCTION for the run's "
+            f"reward function, {GRADER}=math if ground_truth is an answer that responses box, or "
+            f"options.parquet.source to one of {readers} if it has tests"
         )
 
     def list_notes(self, items: Sequence[TaskItem]) -> list[str]:

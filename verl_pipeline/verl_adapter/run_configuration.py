@@ -1,9 +1,10 @@
-"""The reward in a run's own configuration, as Hydra writes it, and where that file is.
+"""The reward in a run's own configuration, and where that file is.
 
-    RUN/.hydra/config.yaml    verl's whole configuration
-    RUN/.hydra/hydra.yaml     among others the folder that the run was started in
+    CHECKPOINTS/configuration-<n>.yaml    verl's whole configuration, as our entry point writes it
+    RUN/.hydra/config.yaml                the same, as Hydra writes it for verl's
+    RUN/.hydra/hydra.yaml                 among others the folder that the run was started in
 
-Invariant: a configuration is a run's only if it names the run's checkpoint folder.
+Invariant: a configuration is a run's only if it lies in the run's checkpoint folder or names it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -70,11 +71,12 @@ def read_run_reward(file: Path) -> RunReward:
 
 def find_run_config(checkpoints: Path) -> Path | None:
     """Return the configuration of the run that writes ``checkpoints``, the newest if several."""
-    found = [file for file in _list_config_files(checkpoints) if _writes_to(file, checkpoints)]
+    found = [*checkpoints.glob("configuration-*.yaml")]
+    found += [file for file in _list_hydra_files(checkpoints) if _writes_to(file, checkpoints)]
     return max(found, key=lambda file: file.stat().st_mtime, default=None)
 
 
-def _list_config_files(checkpoints: Path) -> Iterator[Path]:
+def _list_hydra_files(checkpoints: Path) -> Iterator[Path]:
     """Hydra's files above the checkpoints and in its default folder below the current one."""
     for folder in (checkpoints, *list(checkpoints.parents)[:3]):
         if (file := folder / ".hydra/config.yaml").is_file():
@@ -96,14 +98,18 @@ def _find_start_folder(file: Path) -> Path:
     """Return the folder in which a run was started: its relative paths begin there."""
     beside = file.with_name("hydra.yaml")
     if not beside.is_file():
-        return Path.cwd()
+        # In the checkpoint folder, whose path the run may have named from where it started.
+        named = Path(str(OmegaConf.select(_load(file), "trainer.default_local_dir")))
+        folder = file.resolve().parent
+        starts = [] if named.is_absolute() else folder.parents
+        return next((start for start in starts if start / named == folder), Path.cwd())
     try:
-        folder = OmegaConf.to_container(_load(beside), resolve=False)
+        settings: Any = OmegaConf.to_container(_load(beside), resolve=False)
     except RunConfigError:
         return Path.cwd()
     for key in ("hydra", "runtime", "cwd"):
-        folder = folder.get(key) if isinstance(folder, dict) else None
-    return Path(folder) if isinstance(folder, str) else Path.cwd()
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return Path(settings) if isinstance(settings, str) else Path.cwd()
 
 
 def _resolve_path(path: str, file: Path) -> str:

@@ -1,6 +1,7 @@
 """Evaluations by a training's own reward: the same scores as in verl's own reward path."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -21,8 +22,9 @@ from verl_pipeline.evaluation.commands import make_checkpoint_table
 from verl_pipeline.evaluation.comparison import compare_folders
 from verl_pipeline.evaluation.store import read_lines
 from verl_pipeline.processes import wait_until_ended
+from verl_pipeline.verl_adapter.run_configuration import find_run_config, read_run_reward
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.medium, pytest.mark.timeout(600)]
 
 FUNCTIONS = """
 import asyncio, os, time
@@ -383,3 +385,20 @@ def test_the_runs_own_configuration_names_the_reward(tmp_path, functions, monkey
     words.append("options={parquet: {grader: verl}}")
     found = CliRunner().invoke(app, words, env={"COLUMNS": "300"})
     assert "a checkpoint has not come" in found.output, "the user's grader goes first"
+
+
+@pytest.mark.parametrize("is_absolute", [True, False])
+def test_a_configuration_in_the_checkpoint_folder_is_found(tmp_path, functions, is_absolute):
+    checkpoints = tmp_path / "checkpoints/project/run"
+    checkpoints.mkdir(parents=True)
+    named = checkpoints if is_absolute else checkpoints.relative_to(tmp_path)
+    path = functions if is_absolute else functions.name
+    for number, name in enumerate(["absent", "shaped"], 1):
+        file = checkpoints / f"configuration-{number}.yaml"
+        file.write_text(
+            f"trainer: {{default_local_dir: {named}}}\n"
+            f"reward: {{custom_reward_function: {{path: {path}, name: {name}}}}}\n"
+        )
+        os.utime(file, (number, number))
+    assert find_run_config(checkpoints) == file
+    assert read_run_reward(file).path == str(functions) and read_run_reward(file).name == "shaped"
