@@ -32,8 +32,9 @@ from verl_pipeline.evaluation.differences import HASH_CHARACTERS
 from verl_pipeline.evaluation.engines.model_folder import hash_weights
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import read_results
+from verl_pipeline.evaluation.score_tables import format_main_score
 from verl_pipeline.machine import read_package_versions
-from verl_pipeline.number_formats import format_decimal, format_percent, format_score, to_percent
+from verl_pipeline.number_formats import format_decimal, format_percent, to_percent
 from verl_pipeline.outputs.files import refuse_foreign_text, write_text
 from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 
@@ -121,7 +122,7 @@ def build_card(
         data_warnings=report["warnings"],
         scores=scores,
         versions=read_package_versions(),
-        format_score=format_score,
+        format_main_score=format_main_score,
         format_percent=format_percent,
         format_decimal=format_decimal,
     )
@@ -203,6 +204,7 @@ def _read_scores(folder: Path, weights: str | None) -> list[dict[str, Any]]:
                 "title": task["title"],
                 "name": mark_name(task["title"], caveats),
                 "pass@1": task["pass@1"],
+                "mean_reward": task.get("mean_reward"),
                 "problems": task["data"]["problems"],
                 "samples": task["counts"]["samples"],
                 "truncated": task["counts"]["truncated"],

@@ -13,6 +13,7 @@ from typing import Any
 from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.engines import RequestCheck
 from verl_pipeline.evaluation.eval_settings import EvalConfig, is_preset_model
+from verl_pipeline.evaluation.missing_answers import describe_missing_answers
 from verl_pipeline.evaluation.task_plan import TaskPlan
 from verl_pipeline.number_formats import format_percent
 from verl_pipeline.sandbox import REMOTE_TIER
@@ -162,6 +163,28 @@ def _check_tier(scored: ScoredTask) -> Iterator[Caveat]:
         )
 
 
+def _check_reward(scored: ScoredTask) -> Iterator[Caveat]:
+    items = scored.plan.data.items
+    calls = [item.reward for item in items if item.reward is not None]
+    sources: dict[str, set[str]] = {}
+    for call in calls:
+        sources.setdefault(str(call.function), set()).add(call.data_source)
+    if calls:
+        listed = "; ".join(f"{name} for {', '.join(sorted(of))}" for name, of in sources.items())
+        yield Caveat(
+            "training_reward",
+            f"{len(calls)} of {len(items)} problems are graded by a training's own reward, which "
+            f"is no benchmark's: {listed}",
+        )
+
+
+def _check_answers(scored: ScoredTask) -> Iterator[Caveat]:
+    if scored.config.model == "empty":  # empty answers are asked for
+        return
+    for text in describe_missing_answers(scored.result["answers"]):
+        yield Caveat("no_answers", text)
+
+
 def _check_samples(scored: ScoredTask) -> Iterator[Caveat]:
     result, counts = scored.result, scored.result["counts"]
     if counts["failed"]:
@@ -194,10 +217,13 @@ def _check_samples(scored: ScoredTask) -> Iterator[Caveat]:
 def _check_extras(scored: ScoredTask) -> Iterator[Caveat]:
     second = scored.result["refinement"]
     if scored.config.refine.n and second is None:
+        counts = scored.result["counts"]
         yield Caveat(
             "second_round",
             "no second round: it needs all samples of the first, and some are missing; rerun the "
-            "same command",
+            "same command"
+            if counts["failed"] or counts["infrastructure"]
+            else "no second round: its votes need answers, and rewards of 0 and 1",
         )
     elif second and second["failed"] + second["infrastructure"]:
         yield Caveat(
@@ -216,6 +242,8 @@ RULES: tuple[Callable[[ScoredTask], Iterator[Caveat]], ...] = (
     _check_prompt,
     _check_engine,
     _check_tier,
+    _check_reward,
+    _check_answers,
     _check_samples,
     _check_extras,
 )

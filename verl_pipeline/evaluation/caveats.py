@@ -22,11 +22,13 @@ class CaveatKind:
         bars: whether such a score is not the benchmark's.
         label: marks the name of the score, as in ``humaneval@rlimits``; empty: the name says it
             already, or the kind does not bar.
+        is_loud: whether the score says nothing about the model: the console shows it in red.
     """
 
     meaning: str
     bars: bool = False
     label: str = ""
+    is_loud: bool = False
 
 
 KINDS: Mapping[str, CaveatKind] = {
@@ -43,7 +45,7 @@ KINDS: Mapping[str, CaveatKind] = {
     "contaminated": CaveatKind("problems are in the training data", True, "contaminated"),
     "chosen_on_test": CaveatKind("checkpoints are chosen on a test split", True, "chosen"),
     "dropped_parameters": CaveatKind("the server refuses parameters", True, "dropped"),
-    "no_answers": CaveatKind("nearly no sample held an answer", True, "no-answers"),
+    "no_answers": CaveatKind("nearly no sample held an answer", True, "no-answers", is_loud=True),
     # The grader is not the benchmark's.
     "degraded_tier": CaveatKind("programs ran without isolation", True, "rlimits"),
     "remote_tier": CaveatKind("programs ran on a server of unknown speed", True, "remote"),
@@ -92,6 +94,11 @@ class Caveat:
     def bars(self) -> bool:
         """Whether the score is not the benchmark's."""
         return KINDS[self.kind].bars
+
+    @property
+    def is_loud(self) -> bool:
+        """Whether the score says nothing about the model."""
+        return KINDS[self.kind].is_loud
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that ``results.json`` has."""

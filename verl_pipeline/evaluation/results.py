@@ -5,7 +5,8 @@ Top level: ``schema``, ``model`` (with the hash of the weights), ``engine`` (its
 Each task: ``task``, ``title``, ``split``, ``grader``, ``tier``, ``caveats``
 (:mod:`verl_pipeline.evaluation.caveats`), ``data`` (origin, SHA-256, problems, bad rows, problems
 that are in the training data), ``options``, ``style``, ``system``, ``sampling``, ``counts``,
-``verdicts``, ``tokens``, the scores of
+``verdicts``, ``answers`` (:func:`verl_pipeline.evaluation.missing_answers.count_answers`),
+``tokens``, the scores of
 :func:`verl_pipeline.evaluation.scores.estimate_scores`, ``rating`` (or the reason in
 ``rating_missing``), ``refinement`` and ``published``. An estimate is ``{"value", "low", "high"}``:
 a fraction and its 95 % interval.

@@ -60,8 +60,8 @@ function header({ model, engine, seed, versions, machine, started, finished, tas
 }
 
 function formatReward({ value, low, high }) {
-  const interval = low == null ? "" : ` (${low.toFixed(3)} – ${high.toFixed(3)})`;
-  return value.toFixed(3) + interval;
+  const format = (number) => formatDecimal(number, 3);
+  return format(value) + (low == null ? "" : ` (${format(low)} – ${format(high)})`);
 }
 
 function formatSampleCount({ counts, sampling }) {

@@ -81,12 +81,6 @@ class RowGrader:
     def list_notes(self, items: Sequence[TaskItem]) -> list[str]:
         """Return what grades the items, where that is not plain from the settings."""
         notes = list(self.notes)
-        sources = sorted({item.tags["source"] for item in items if item.grader == str(VERL)})
-        if sources:
-            notes.append(
-                f"{', '.join(sources)}: graded by verl's own scorer, as in a training without a "
-                "reward function"
-            )
         sources = sorted({item.tags["source"] for item in items if item.problem})
         if sources and self.kind == "verl":
             notes.append(

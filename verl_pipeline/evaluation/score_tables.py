@@ -3,9 +3,10 @@
 Invariants:
 * A score that is not the benchmark's does not stand under the benchmark's name.
 * Below each table stand all caveats of its scores, those that bar first.
+* A mean reward stands beside pass@1 where it is another number, and alone where there is no pass@1.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,9 +17,12 @@ from verl_pipeline.evaluation.caveats import Caveat, mark_name, read_caveats, so
 from verl_pipeline.number_formats import (
     format_decimal,
     format_gain,
+    format_interval,
     format_percent,
     format_score,
 )
+
+REWARD_DIGITS = 3
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:
@@ -29,7 +33,23 @@ def print_line(console: Console, text: str, style: str = "") -> None:
 def print_caveats(console: Console, name: str, caveats: Iterable[Caveat]) -> None:
     """Print the caveats of the score that ``name`` names, one a line."""
     for caveat in sort_caveats(caveats):
-        print_line(console, f"{name}: {caveat.text}", "yellow" if caveat.bars else "dim")
+        style = "bold red" if caveat.is_loud else "yellow" if caveat.bars else "dim"
+        print_line(console, f"{name}: {caveat.text}", style)
+
+
+def format_main_score(task: Mapping[str, Any]) -> str:
+    """Return pass@1, and the mean reward if it is another number."""
+    score, reward = task["pass@1"], task.get("mean_reward")
+    if reward is None:
+        return format_score(score)
+    text = f"mean reward {_format_reward(reward)}"
+    return f"{format_score(score)}, {text}" if score else text
+
+
+def _format_reward(interval: Mapping[str, Any], *, sign: bool = False) -> str:
+    """Return a mean reward, or a difference of two, with its bounds."""
+    value, low, high = (interval[key] for key in ("value", "low", "high"))
+    return format_interval(value, low, high, REWARD_DIGITS, sign=sign)
 
 
 def print_scores(console: Console, results: dict[str, Any]) -> None:
@@ -58,7 +78,7 @@ def make_score_table(results: dict[str, Any]) -> Table:
         table.add_row(
             Text(mark_name(task["title"], read_caveats(task))),
             f"{counts['problems']} x {n}",
-            format_score(task["pass@1"]),
+            format_main_score(task),
             _format_largest_k(task["pass@k"]),
             _format_largest_k(task["cons@k"]),
             format_percent(counts["truncated"] / max(1, counts["samples"])),
@@ -96,24 +116,14 @@ def print_checkpoints(console: Console, rows: list[dict[str, Any]]) -> None:
 
 def make_checkpoint_table(rows: list[dict[str, Any]]) -> Table:
     """Return a table with one row per checkpoint; the best score of each task is marked."""
-    columns = dict.fromkeys(_list_columns(rows))
-    best = {
-        column: max(
-            (score["value"] for row in rows if (score := _find_score(row, column))), default=None
-        )
-        for column in columns
-    }
     table = Table(
         "step", "weights", caption="* best; a difference within the intervals may be chance"
     )
-    for column in columns:
+    columns = []
+    for column in dict.fromkeys(_list_columns(rows)):
         table.add_column(Text(column))
-    for row in rows:
-        scores = {column: _find_score(row, column) for column in columns}
-        cells = [
-            format_score(score) + (" *" if score and score["value"] == best[column] else "")
-            for column, score in scores.items()
-        ]
+        columns.append(_format_column([_find_task(row, column) for row in rows]))
+    for row, *cells in zip(rows, *columns, strict=True):
         table.add_row(str(row["step"]), (row["weights"] or "-")[:12], *cells)
     return table
 
@@ -125,15 +135,32 @@ def _list_columns(rows: list[dict[str, Any]]) -> Iterable[str]:
             yield mark_name(name, read_caveats(task))
 
 
-def _find_score(row: dict[str, Any], column: str) -> dict[str, Any] | None:
+def _find_task(row: dict[str, Any], column: str) -> dict[str, Any]:
+    """Return the task of a row with this marked name; one without scores if it has none."""
     return next(
         (
-            task["pass@1"]
+            task
             for name, task in row["tasks"].items()
             if mark_name(name, read_caveats(task)) == column
         ),
-        None,
+        {"pass@1": None},
     )
+
+
+def _format_column(tasks: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the main scores, the best marked: by pass@1 if all have it, else by mean reward."""
+    has_pass = all(task["pass@1"] for task in tasks if task.get("mean_reward"))
+    # A mean reward that equals pass@1 is left out.
+    names = ["pass@1"] if has_pass else ["mean_reward", "pass@1"]
+    values = [
+        next((score["value"] for name in names if (score := task.get(name))), None)
+        for task in tasks
+    ]
+    best = max((value for value in values if value is not None), default=None)
+    return [
+        format_main_score(task) + (" *" if value is not None and value == best else "")
+        for task, value in zip(tasks, values, strict=True)
+    ]
 
 
 def print_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
@@ -151,9 +178,7 @@ def print_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
         table.add_row(
             Text(row["name"]),
             str(row["problems"]),
-            format_percent(row["before"]),
-            format_percent(row["after"]),
-            format_gain(row),
+            *_format_comparison(row),
             f"{row['better']} / {row['worse']}",
         )
     console.print(table)
@@ -164,3 +189,14 @@ def print_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
             print_line(console, f"{row['task']}: {note}", "yellow")
         for side, caveats in row["caveats"].items():
             print_caveats(console, f"{row['task']}, {side}", read_caveats({"caveats": caveats}))
+
+
+def _format_comparison(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the cells before, after and difference."""
+    if row["measure"] == "pass@1":
+        return format_percent(row["before"]), format_percent(row["after"]), format_gain(row)
+    before, after = (
+        f"{row['measure']} {format_decimal(row[side], REWARD_DIGITS)}"
+        for side in ("before", "after")
+    )
+    return before, after, _format_reward(row, sign=True)

@@ -16,7 +16,7 @@ from verl_pipeline.evaluation.engines import Engine, SampleRequest
 from verl_pipeline.evaluation.eval_settings import EvalConfig
 from verl_pipeline.evaluation.graded_samples import GradedSamples
 from verl_pipeline.evaluation.graders import Grader
-from verl_pipeline.evaluation.missing_answers import describe_missing_answers
+from verl_pipeline.evaluation.missing_answers import count_answers
 from verl_pipeline.evaluation.sampling_round import sample_and_grade
 from verl_pipeline.evaluation.store import TaskStore
 from verl_pipeline.evaluation.task import TaskItem
@@ -51,10 +51,7 @@ class TaskRunner:
         }
         result["problems_without_samples"] = len(items) - len(graded)
         result |= scores.estimate_scores(graded, items, self.scorer, self.config.scorer)
-        # Empty answers are asked for.
-        result["no_answers"] = (
-            describe_missing_answers(graded, items) if self.config.model != "empty" else []
-        )
+        result["answers"] = count_answers(graded, items)
         result["verdicts"] = graded_samples.count_verdicts(graded)
         result["tier"] = ", ".join(
             sorted({row["tier"] for rows in graded.values() for row in rows})

@@ -181,4 +181,11 @@ OWN_METRICS = (
         "pass@1, and its 95 % interval clustered by problem",
         _WATCHER,
     ),
+    Metric(
+        "eval/<task>/mean_reward/{value,low,high}",
+        "number",
+        "mean of a training's own reward, if it differs from pass@1, and its 95 % interval over "
+        "problems",
+        _WATCHER,
+    ),
 )

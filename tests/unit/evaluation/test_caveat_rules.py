@@ -15,14 +15,15 @@ from verl_pipeline.evaluation.data import DataNotFound
 from verl_pipeline.evaluation.engines import FailedRequest, Generation, RequestCheck
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
 from verl_pipeline.evaluation.evaluation_run import run_evaluation
+from verl_pipeline.evaluation.reward_functions import RewardCall, RewardFunction
 from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.task import TaskItem
 
 SMALL = "tests.helpers.small_task"
 # Tiers that a test cannot have: root may not use rlimits, and remote needs a server.
 TIERS = {"degraded_tier": "namespaces, rlimits", "remote_tier": "process, remote"}
-# Kinds that no rule gives: of other outputs, of old files, or of graders of their own.
-ELSEWHERE = {"unrecorded", "unknown", "other_weights", "no_answers", "training_reward"}
+# Kinds that no rule gives: of other outputs, or of old files.
+ELSEWHERE = {"unrecorded", "unknown", "other_weights"}
 
 
 class KnownModel(PresetEngine):
@@ -47,6 +48,12 @@ class FailingModel(KnownModel):
                 yield request, FailedRequest("planted")
             else:
                 yield request, Generation(f"\\boxed{{{request.sample}}}", 1, 3, "stop")
+
+
+class RamblingModel(KnownModel):
+    def generate(self, requests, sampling):
+        for request in requests:
+            yield request, Generation("I wonder.", 1, 3, "stop")
 
 
 class RefusingServer(KnownModel):
@@ -97,6 +104,12 @@ def write_answers(folder):
 
 
 PROBLEMS: list[TaskItem] = small_task.load_problems(None).items
+SCORED_BY_VERL = TaskItem(
+    "verl",
+    PROBLEMS[-1].messages,
+    canonical="#### 204",
+    reward=RewardCall(RewardFunction(), "openai/gsm8k", "204", {}),
+)
 
 # kind: (settings, engine, changes of the task), or a function of the folder that returns these.
 SITUATIONS = {
@@ -113,6 +126,8 @@ SITUATIONS = {
     "server_limits": ([], RefusingServer(), {}),
     "unknown_weights": ([], PresetEngine("canonical"), {}),
     "upper_bound": ([], None, {"load": change_data(caveats=[Caveat("upper_bound", "x")])}),
+    "no_answers": ([], RamblingModel(), {}),
+    "training_reward": ([], None, {"load": change_data(items=[SCORED_BY_VERL])}),
     "sampling": (["sampling.temperature=0.9"], None, {}),
     "prompt": (["style=prefill"], None, {}),
     "rope_scaling": (["engine.rope_parameters={rope_type: yarn, factor: 2.0}"], None, {}),

@@ -1,4 +1,4 @@
-"""The warning that (nearly) no sample held an answer, for each grader and in each output."""
+"""The caveat that (nearly) no sample held an answer, for each grader and in each output."""
 
 import json
 
@@ -8,18 +8,20 @@ from typer.testing import CliRunner
 
 from tests.helpers.verl_rows import make_row, write_answers, write_gsm8k, write_parquet
 from verl_pipeline.cli import app
+from verl_pipeline.evaluation.caveats import read_caveats
 from verl_pipeline.evaluation.missing_answers import (
-    MARK,
     MIN_ANSWERED_SHARE,
+    count_answers,
     describe_missing_answers,
 )
 from verl_pipeline.evaluation.reward_functions import RewardCall, RewardFunction
-from verl_pipeline.evaluation.score_cells import choose_style
+from verl_pipeline.evaluation.score_tables import print_caveats
 from verl_pipeline.evaluation.task import TaskItem, make_conversation
 from verl_pipeline.grading.readers import read_taco
 
 pytestmark = pytest.mark.timeout(300)
 
+MARK = "NO ANSWERS"
 TESTS = {"inputs": ["1\n"], "outputs": ["2\n"]}
 QUESTION = make_conversation("?")
 CALL = RewardCall(RewardFunction(), "openai/gsm8k", "5", {})
@@ -46,7 +48,7 @@ def make_sample(grader: str, answered: bool, *, finish="stop", response="... ###
 
 def describe(grader, answered, missing, **fields):
     rows = [make_sample(grader, True)] * answered + [make_sample(grader, False, **fields)] * missing
-    return describe_missing_answers({"p": rows}, [ITEMS[grader]])
+    return list(describe_missing_answers(count_answers({"p": rows}, [ITEMS[grader]])))
 
 
 @pytest.mark.parametrize("grader", ITEMS)
@@ -90,12 +92,12 @@ def test_the_shown_end_is_one_short_line():
 def test_each_grader_of_a_task_is_judged_alone():
     items = [ITEMS["math"], TaskItem("q", QUESTION, problem=ITEMS["code"].problem)]
     rows = {"p": [make_sample("math", True)], "q": [make_sample("code", False)]}
-    [text] = describe_missing_answers(rows, items)
+    [text] = describe_missing_answers(count_answers(rows, items))
     assert "the grader code" in text
 
 
 @pytest.mark.parametrize("grader", ["code", "math", "verl"])
-def test_the_warning_is_in_every_output_and_loud(tmp_path, grader):
+def test_it_is_a_caveat_and_loud(tmp_path, grader):
     if grader == "code":
         row = make_row(0, "taco", json.dumps(TESTS))
         data = write_parquet(tmp_path / "val.parquet", [row])
@@ -109,15 +111,12 @@ def test_the_warning_is_in_every_output_and_loud(tmp_path, grader):
     run = CliRunner().invoke(app, [*arguments, "--output", str(out)], env={"COLUMNS": "300"})
     assert run.exit_code == 0 and f"parquet: {MARK}" in run.output
     results = json.loads((out / "results.json").read_text())
-    [text] = results["tasks"][0]["no_answers"]
-    assert f"parquet: {text}" in results["warnings"] and response[-20:] in text.replace(
-        "\\\\", "\\"
-    )
+    [caveat] = [one for one in read_caveats(results["tasks"][0]) if one.kind == "no_answers"]
+    assert response[-20:] in caveat.text.replace("\\\\", "\\")
     assert MARK in (out / "report.html").read_text()
-    [warning] = [w for w in results["warnings"] if MARK in w]
     shown = Console(force_terminal=True, color_system="standard", width=1000)
     with shown.capture() as capture:
-        shown.print(warning, style=choose_style(warning), markup=False, highlight=False)
+        print_caveats(shown, "parquet", [caveat])
     assert "\x1b[1;31m" in capture.get(), "bold and red"
 
 

@@ -83,9 +83,7 @@ def test_each_row_of_a_mixed_file_has_its_own_grader(tmp_path):
     data = TASK.load(DataFinder(), file=str(write_parquet(tmp_path / "v.parquet", rows)))
     assert [item.grader for item in data.items] == ["code", "verl"] and not data.bad_rows
     assert data.items[1].reward.extra_info == rows[1]["extra_info"]
-    assert data.notes == [
-        "openai/gsm8k: graded by verl's own scorer, as in a training without a reward function"
-    ]
+    assert data.notes == []
     rows[0]["data_source"] = "apps"
     path = write_parquet(tmp_path / "v.parquet", rows)
     notes = TASK.load(DataFinder(), file=str(path), grader="verl").notes

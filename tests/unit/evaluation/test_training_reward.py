@@ -18,8 +18,8 @@ from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.verl_rows import make_row, write_answers, write_gsm8k, write_parquet
 from verl_pipeline.cli import app
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
-from verl_pipeline.evaluation.commands import make_checkpoint_table
 from verl_pipeline.evaluation.comparison import compare_folders
+from verl_pipeline.evaluation.score_tables import make_checkpoint_table
 from verl_pipeline.evaluation.store import read_lines
 from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.verl_adapter.run_configuration import find_run_config, read_run_reward
@@ -124,7 +124,8 @@ def test_gsm8k_in_verls_own_form_scores_100_percent(tmp_path):
     data = write_gsm8k(tmp_path / "test.parquet", TRUTHS)
     shown, task, _ = evaluate(tmp_path / "canonical", data, "canonical")
     assert task["pass@1"]["value"] == 1.0 and task["grader"] == "verl"
-    assert "openai/gsm8k: graded by verl's own scorer" in shown and "NO ANSWERS" not in shown
+    assert "graded by a training's own reward" in shown and "verl for openai/gsm8k" in shown
+    assert "NO ANSWERS" not in shown
     answers = write_answers(tmp_path / "a.jsonl", [f"so it is\n#### {t}" for t in TRUTHS])
     _, task, verdicts = evaluate(tmp_path / "given", data, answers)
     assert task["pass@1"]["value"] == 1.0 and task["mean_reward"] is None
@@ -337,13 +338,29 @@ def test_mean_rewards_are_compared_as_such(tmp_path, functions):
 
 def test_the_watchers_table_and_metrics_hold_mean_rewards():
     reward = {"value": 1.5, "low": 1.0, "high": 2.0}
-    task = {"pass@1": None, "mean_reward": reward, "samples": 4, "failed": 0, "truncated": 0}
-    row = {"step": 1, "weights": None, "tasks": {"parquet": task | {"mean_tokens": 1.0}}}
-    older = {"pass@1": reward, "samples": 4, "failed": 0, "truncated": 0, "mean_tokens": 1.0}
+    counts = {"samples": 4, "failed": 0, "truncated": 0, "mean_tokens": 1.0, "caveats": []}
+    task = {"pass@1": None, "mean_reward": reward, **counts}
+    row = {"step": 1, "weights": None, "tasks": {"parquet": task}}
+    older = {"pass@1": reward, **counts}
     assert make_metrics(row)["eval/parquet/mean_reward/value"] == 1.5
     assert make_metrics({"step": 1, "tasks": {"a": older}})["eval/a/pass@1/value"] == 1.5
     table = make_checkpoint_table([row])
     assert "mean reward 1.500 [1.000, 2.000] *" in list(table.columns[2].cells)
+
+
+def test_the_best_checkpoint_has_the_largest_mean_reward_if_one_has_no_pass_at_1():
+    scores = [(0.9, 0.2), (None, 0.5), (0.3, None)]
+    rows = []
+    for step, values in enumerate(scores, 1):
+        estimates = [
+            None if value is None else {"value": value, "low": None, "high": None}
+            for value in values
+        ]
+        task = dict(zip(("pass@1", "mean_reward"), estimates, strict=True), caveats=[])
+        rows.append({"step": step, "weights": None, "tasks": {"parquet": task}})
+    cells = list(make_checkpoint_table(rows).columns[2].cells)
+    assert cells == ["90.0 %, mean reward 0.200", "mean reward 0.500 *", "30.0 %"]
+    assert next(iter(make_checkpoint_table([rows[0], rows[2]]).columns[2].cells)).endswith(" *")
 
 
 def test_the_runs_own_configuration_names_the_reward(tmp_path, functions, monkeypatch):
