@@ -9,6 +9,7 @@ from verl_pipeline.findings import Finding, State
 from verl_pipeline.grading.problem import Problem, StdinTest
 from verl_pipeline.grading.program_grader import grade
 from verl_pipeline.grading.verdict import Verdict
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.sandbox import SandboxError, make_sandbox
 from verl_pipeline.sandbox.start_failures import PAGE, explain_start_failure
 
@@ -46,6 +47,6 @@ def try_sandbox(tier: str, url: str | None = None, memory_limit_mb: int | None =
     except SandboxError as error:
         detail = " ".join(error.problem.split())
         return Finding(topic, State.MISSING, detail, error.fix or f"see {PAGE}", _SANDBOX_FAILS)
-    seconds = time.monotonic() - begin
-    detail = f"accepts a right program and refuses a wrong one ({seconds:.1f} s with the start)"
+    seconds = format_decimal(time.monotonic() - begin)
+    detail = f"accepts a right program and refuses a wrong one ({seconds} s with the start)"
     return Finding(topic, State.OK, detail)

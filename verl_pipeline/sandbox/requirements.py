@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from verl_pipeline.findings import Finding, State
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.sandbox.cgroup import CGROUP_ROOT, WorkerCgroups
 from verl_pipeline.sandbox.launch_command import find_bubblewrap
 from verl_pipeline.sandbox.run_outcome import RunLimits, SandboxError
@@ -122,7 +123,10 @@ def _examine_memory() -> Finding:
     workers = len(os.sched_getaffinity(0))
     each = RunLimits().memory_bytes / 2**30
     free = min(psutil.virtual_memory().available, _read_memory_limit()) / 2**30
-    detail = f"{free:.1f} GiB for {workers} workers (one a CPU) of at most {each:.0f} GiB each"
+    detail = (
+        f"{format_decimal(free)} GiB for {workers} workers (one a CPU) of at most {each:.0f} GiB "
+        "each"
+    )
     topic = "sandbox: memory"
     if free >= workers * each:
         return Finding(topic, State.OK, detail)
