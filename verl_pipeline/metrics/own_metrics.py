@@ -182,6 +182,12 @@ OWN_METRICS = (
         _WATCHER,
     ),
     Metric(
+        "eval/<task>/caveats/<kind>",
+        "number",
+        "1: the score has a caveat of this kind, which docs/evaluation.md explains",
+        _WATCHER,
+    ),
+    Metric(
         "eval/<task>/mean_reward/{value,low,high}",
         "number",
         "mean of a training's own reward, if it differs from pass@1, and its 95 % interval over "

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.repository import ROOT
+from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
 from verl_pipeline.filters import BatchView
 from verl_pipeline.filters.filter_chain import apply_filters
@@ -100,6 +101,8 @@ def list_logged_by_functions():
                 "mean_tokens": 9.0,
                 "truncated": 1,
                 "pass@1": {"value": 0.5, "low": 0.25, "high": 0.75},
+                "mean_reward": {"value": 1.5, "low": 1.25, "high": 1.75},
+                "caveats": [Caveat("limited", "the first 4 problems", "first4").as_dict()],
             }
         }
     }
