@@ -104,6 +104,7 @@ def make_row(folder, step=4):
         "tasks": {
             "parquet": {
                 "pass@1": task["pass@1"],
+                "mean_reward": task["mean_reward"],
                 "samples": 8,
                 "failed": 0,
                 "truncated": 0,
@@ -228,6 +229,24 @@ def test_all_outputs_round_a_score_alike(with_caveats, value):
     assert json.loads(stored)["tasks"][0]["pass@1"]["value"] == value
     for name, text in texts.items():
         assert re.search(rf"(?<![\d.]){re.escape(shown)}", text), (name, shown, text)
+
+
+def test_outputs_show_the_mean_reward_where_there_is_no_pass_at_1(with_caveats):
+    folder = with_caveats()
+    results = json.loads((folder / "results.json").read_text())
+    reward = {"value": 1.0625, "low": -0.5, "high": 2.0005}
+    results["tasks"][0] |= {"pass@1": None, "mean_reward": reward}
+    results["tasks"][0] |= dict.fromkeys(("pass@k", "cons@k", "budget", "methods"), [])
+    write_json(folder / "results.json", results)
+    shown = "mean reward 1.063 [-0.500, 2.001]"
+    assert shown in show(print_scores, results)
+    assert f"{shown} *" in show(print_checkpoints, [make_row(folder)])
+    assert f"| Small | {shown} |" in write_card(folder)
+    if shutil.which("node"):
+        assert "mean reward 1.063 (-0.500 – 2.001)" in write_page_text(folder)
+    metrics = make_metrics(make_row(folder))
+    assert metrics["eval/parquet/mean_reward/low"] == -0.5
+    assert "eval/parquet/pass@1/value" not in metrics
 
 
 def test_every_file_that_shows_scores_is_tested_here():
