@@ -180,6 +180,14 @@ def test_a_tier_that_is_not_the_usual_one_gives_a_caveat(tmp_path, kind):
     assert [caveat.kind for caveat in list_caveats(scored)] == [kind]
 
 
+def test_samples_without_answers_that_could_vote_have_no_second_round(tmp_path, small):
+    small(load=change_data(items=[SCORED_BY_VERL]))
+    task = evaluate(tmp_path / "out", "refine.n=2")
+    [text] = [one.text for one in read_caveats(task) if one.kind == "second_round"]
+    assert text == "no second round: its votes need answers, and rewards of 0 and 1"
+    assert task["refinement"] is None
+
+
 def test_every_kind_has_a_situation():
     assert SITUATIONS.keys() | TIERS.keys() | ELSEWHERE == KINDS.keys()
 
