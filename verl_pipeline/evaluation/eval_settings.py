@@ -175,4 +175,8 @@ def is_preset_model(model: str) -> bool:
 
 
 class BadSetting(UserError):
-    """A setting that cannot work; the message names the setting and the fix."""
+    """A setting that cannot work; the message names the setting and the fix, in one line."""
+
+    def __init__(self, text: str):
+        # It may quote a value of several lines.
+        super().__init__(" ".join(text.splitlines()))

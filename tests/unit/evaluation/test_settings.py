@@ -41,6 +41,7 @@ def load(arguments):
 @example("tasks", "[[a]]")
 @example("tasks[0]", "a: b")
 @example("limit", "${x}")
+@example("limit", "0\r\r0")
 @example("options", "${model}")
 @given(st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=8))
 def test_any_setting_is_accepted_or_refused_in_one_line(key, value):
