@@ -22,7 +22,7 @@ class CaveatKind:
         bars: whether such a score is not the benchmark's.
         label: marks the name of the score, as in ``humaneval@rlimits``; empty: the name says it
             already, or the kind does not bar.
-        is_loud: whether the score says nothing about the model: the console shows it in red.
+        is_loud: whether the score may say nothing about the model: the console shows it in red.
     """
 
     meaning: str
@@ -45,7 +45,6 @@ KINDS: Mapping[str, CaveatKind] = {
     "contaminated": CaveatKind("problems are in the training data", True, "contaminated"),
     "chosen_on_test": CaveatKind("checkpoints are chosen on a test split", True, "chosen"),
     "dropped_parameters": CaveatKind("the server refuses parameters", True, "dropped"),
-    "no_answers": CaveatKind("nearly no sample held an answer", True, "no-answers", is_loud=True),
     # The grader is not the benchmark's.
     "degraded_tier": CaveatKind("programs ran without isolation", True, "rlimits"),
     "remote_tier": CaveatKind("programs ran on a server of unknown speed", True, "remote"),
@@ -55,6 +54,7 @@ KINDS: Mapping[str, CaveatKind] = {
     "unrecorded": CaveatKind("written before caveats were recorded", True, "unrecorded"),
     "unknown": CaveatKind("of a kind that this version does not know", True, "unknown"),
     # The score holds, with these settings and limits.
+    "no_answers": CaveatKind("nearly no sample held an answer", is_loud=True),
     "sampling": CaveatKind("sampling parameters differ from the task's"),
     "prompt": CaveatKind("the prompt differs from the task's"),
     "rope_scaling": CaveatKind("the model's positions are scaled"),
@@ -97,7 +97,7 @@ class Caveat:
 
     @property
     def is_loud(self) -> bool:
-        """Whether the score says nothing about the model."""
+        """Whether the score may say nothing about the model."""
         return KINDS[self.kind].is_loud
 
     def as_dict(self) -> dict[str, Any]:

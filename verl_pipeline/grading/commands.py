@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from verl_pipeline.number_formats import format_decimal
+
 
 def run_grade(
     problems: Annotated[Path, typer.Argument(help="JSONL with id, source, tests.")],
@@ -97,12 +99,12 @@ def run_grade(
     if as_json:
         typer.echo(json.dumps(totals.to_json()))
     else:
-        console = Console()
+        console, speed = Console(), sandbox.calibration
         console.print(make_totals_table(totals))
         _print_line(
             console,
             f"verdicts: {output}; isolation: {tier}; calibration: "
-            f"{'unknown' if sandbox.calibration is None else f'{sandbox.calibration:.2f}'}",
+            f"{'unknown' if speed is None else format_decimal(speed, 2)}",
         )
     if not totals.is_complete:
         raise typer.Exit(1)

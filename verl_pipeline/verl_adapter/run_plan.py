@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.device import get_resource_name
 
+from verl_pipeline.number_formats import format_percent
 from verl_pipeline.trainer.pipeline_config import (
     FILTERED_SYNC,
     FILTERED_SYNC_MODE,
@@ -136,7 +137,7 @@ def _describe_schedule(config: DictConfig) -> Iterator[str]:
         yield f"staleness {settings.staleness}: each batch is sampled {early}"
         yield f"correction {settings.correction}: {describe_correction(config)}"
         yield f"filters: {_join(settings.filters)}"
-        yield f"at most {settings.max_infrastructure_share:.0%} of a batch may fail"
+        yield f"at most {format_percent(settings.max_infrastructure_share, 0)} of a batch may fail"
     elif mode == FILTERED_SYNC_MODE:
         filters = OmegaConf.select(config, f"{FILTERED_SYNC}.filters", default=["infrastructure"])
         yield f"filters: {_join(filters)}"
