@@ -12,6 +12,7 @@ Invariants:
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -162,7 +163,7 @@ def _take_ends(values: list[float]) -> tuple[float, float] | None:
 
 
 def _read_lines(path: Path) -> list[str]:
-    return list(filter(None, path.read_text().split("\n"))) if path.is_file() else []
+    return list(filter(None, path.read_text().split("\n"))) if os.path.isfile(path) else []
 
 
 def _summarize_sources(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
         rows = json.loads(summary.read_text()) if summary.is_file() else []
         rows = [add_row_caveats(row) for row in rows]
         evaluated = {row["step"] for row in rows}
-        if not config.checkpoints.is_dir():
+        if not os.path.isdir(config.checkpoints):
             console.print(
                 f"{config.checkpoints} does not exist yet; waiting for it",
                 markup=False,

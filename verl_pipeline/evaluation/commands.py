@@ -80,7 +80,7 @@ def run_compare(
     try:
         rows = compare_folders(before, after)
     except UserError as error:
-        print_line(console, str(error), "red")
+        _print_error(str(error))
         raise typer.Exit(2) from error
     print_comparison(console, rows)
 
@@ -134,7 +134,7 @@ def run_watch(
         )
         rows = watch_checkpoints(watch_settings, console)
     except UserError as error:
-        print_line(console, str(error), "red")
+        _print_error(str(error))
         raise typer.Exit(2) from error
     print_checkpoints(console, rows)
 
@@ -158,10 +158,10 @@ def _evaluate_and_report(
         results = run_evaluation(settings, console)
         report = write_results_page(Path(settings.output))
     except KeyboardInterrupt:
-        print_line(console, "interrupted; stored samples are kept: rerun the command to resume")
+        _print_error("interrupted; stored samples are kept: rerun the command to resume", "")
         raise typer.Exit(130) from None
     except (UserError, SandboxError) as error:
-        print_line(console, str(error), "red")
+        _print_error(str(error))
         raise typer.Exit(2) from error
     print_scores(console, results)
     print_line(console, f"results: {Path(settings.output) / 'results.json'}, report: {report}")
@@ -171,6 +171,11 @@ def _evaluate_and_report(
 def _make_console() -> Console:
     # Without a terminal, rich would fold tables to 80 columns.
     return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def _print_error(text: str, style: str = "red") -> None:
+    """Print to standard error, so that it is seen when the scores go to a file."""
+    print_line(Console(stderr=True), text, style)
 
 
 def _make_task_table() -> Table:

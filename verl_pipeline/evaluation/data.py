@@ -75,7 +75,7 @@ class DataFinder:
         """
         folder_name = os.environ.get(FOLDER_VARIABLE)
         folder = self.folder or (Path(folder_name) if folder_name else None)
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not os.path.isdir(folder):
             raise DataNotFound(f"{folder}: no such folder; correct --data or ${FOLDER_VARIABLE}")
         return folder
 
@@ -169,7 +169,7 @@ def find_named_files(value: Any, setting: str) -> list[Path]:
     files: list[Path] = []
     for entry in list_entries(value):
         path = Path(str(entry).removeprefix("file://")).expanduser()
-        if path.is_file():  # read_rows reads more formats than verl
+        if os.path.isfile(path):  # read_rows reads more formats than verl
             files.append(path)
             continue
         try:
@@ -195,7 +195,8 @@ def read_rows(path: Path) -> Iterator[Row]:
                 raise BadData(f"{path}:{number}: expected an object, not {type(row).__name__}")
             yield row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pyarrow.ArrowException) as error:
-        raise BadData(f"{path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise BadData(f"{path} cannot be read: {reason}") from error
 
 
 def open_bytes(path: Path) -> BufferedIOBase:

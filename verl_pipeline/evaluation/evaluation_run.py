@@ -45,6 +45,8 @@ def run_evaluation(
     """
     output, inputs = Path(config.output), _list_inputs(config)
     check_output(output, EVALUATION, inputs)
+    if engine is None and is_preset_model(config.model):
+        engine = make_engine(config)  # a wrong file of answers is named before data are read
     finder, plans = plan_tasks(config)
     scorer = load_scorer(config.scorer)
     with (

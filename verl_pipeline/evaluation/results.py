@@ -18,6 +18,7 @@ Invariants:
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def read_results(folder: Path) -> dict[str, Any]:
         ResultsError: the file is missing, damaged, or has another schema version.
     """
     path = folder / "results.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ResultsError(f"{folder}: no results.json; let the evaluation finish first")
     try:
         results = json.loads(path.read_text())

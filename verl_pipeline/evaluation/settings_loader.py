@@ -8,6 +8,7 @@ Invariants:
 import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Any
 
@@ -22,6 +23,7 @@ from verl_pipeline.evaluation.eval_settings import (
     is_preset_model,
 )
 from verl_pipeline.evaluation.suggestions import suggest_name
+from verl_pipeline.input_files import InputError, check_text_file
 
 CHOICES = {
     "engine.kind": ("vllm", "server"),
@@ -86,6 +88,7 @@ def load_eval_config(
     try:
         defaults = OmegaConf.structured(EvalConfig)
         if file:
+            check_text_file(Path(file))
             layers.append(OmegaConf.load(file))
         layers.append(OmegaConf.from_dotlist(overrides))
         for layer in layers:
@@ -94,6 +97,8 @@ def load_eval_config(
                 raise BadSetting(f"--config {file}: expected settings by name, e.g. limit: 5")
             _check_names(names, OmegaConf.to_container(defaults))
         config = OmegaConf.to_object(OmegaConf.merge(defaults, *layers, dict(options or {})))
+    except InputError as error:
+        raise BadSetting(f"--config {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetting(f"--config {file}: {error}") from error
     except OmegaConfBaseException as error:

@@ -137,9 +137,14 @@ def refuse_inputs(output: Path, option: str, inputs: Mapping[str, Path]) -> None
     Raises:
         OutputError: the message names both options.
     """
+    with name_system_errors(output):
+        try:
+            found = output.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return
     for name, path in inputs.items():
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if os.path.samefile(output, path):
+        with contextlib.suppress(OSError):  # an input that cannot be read is named by its reader
+            if os.path.samestat(found, path.stat()):
                 raise OutputError(
                     f"{option} {output} is also the input {name}, which it would overwrite; choose "
                     f"another {option}"

@@ -135,9 +135,10 @@ def _sign_folder(lock: NamedFile, kind: FolderKind) -> None:
 
 
 def _refuse_inputs(folder: Path, kind: FolderKind, inputs: Mapping[str, Path]) -> None:
-    written = {_identify(folder)} | {
-        _identify(path) for pattern in kind.written for path in folder.glob(pattern)
-    }
+    with name_system_errors(folder):
+        written = {_identify(folder)} | {
+            _identify(path) for pattern in kind.written for path in folder.glob(pattern)
+        }
     for name, path in inputs.items():
         if (identity := _identify(path)) is not None and identity in written:
             raise OutputError(

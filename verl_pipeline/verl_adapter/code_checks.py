@@ -5,6 +5,7 @@ value and the cause.
 """
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def check_agent_loop_manager(config: DictConfig) -> None:
 def check_agent_loops(config: DictConfig) -> Findings:
     """The agent loops that a file of the user's lists can be loaded."""
     path = OmegaConf.select(config, LOOPS_FILE)
-    if path is not None and Path(str(path)).expanduser().is_file():
+    if path is not None and os.path.isfile(os.path.expanduser(str(path))):
         yield from _check_loops_file(str(path))
 
 
@@ -130,7 +131,7 @@ def check_server_class(config: DictConfig) -> None:
 
 def _load_module(field: str, path: str) -> Any:
     """Import a module that is named as ``pkg://a.b``, or by its file."""
-    if not path.startswith("pkg://") and not Path(path.removeprefix("file://")).is_file():
+    if not path.startswith("pkg://") and not os.path.isfile(path.removeprefix("file://")):
         raise ConfigError(f"{field}={path}: no such file (name a module as pkg://a.b)")
     try:
         return load_module(path)

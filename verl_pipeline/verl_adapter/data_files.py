@@ -68,7 +68,7 @@ def find_data_files(entry: Any) -> list[str]:
     suffix = next((suffix for suffix in _FORMATS if entry.endswith(suffix)), None)
     if suffix is None:
         folder = Path(entry.removeprefix("file://")).expanduser()
-        if folder.is_dir():
+        if os.path.isdir(folder):
             raise DataFileError(
                 f"{entry}: a folder, and verl reads files; write {entry.rstrip('/')}/*.parquet"
             )
@@ -98,9 +98,9 @@ def _advise(entry: str) -> str:
     expanded = os.path.expandvars(entry)
     if expanded != entry:
         return f"verl does not expand variables: write {expanded}"
-    if path.is_dir():
+    if os.path.isdir(path):
         return f"it is a folder, and verl reads files: write {entry}/*{path.suffix}"
-    if path.exists():  # datasets takes its brackets for a pattern
+    if os.path.exists(path):  # datasets takes its brackets for a pattern
         return "it exists, but its name reads as a pattern: rename it without * ? [ ]"
     if "," in entry:
         return f"several files are a list: write [{entry}]"

@@ -3,7 +3,7 @@
 Invariant: each error is one line that names the field, its value and what to change.
 """
 
-from pathlib import Path
+import os
 
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
@@ -38,10 +38,10 @@ def check_files(config: DictConfig) -> Findings:
     # verl's data section takes over the path of another setting by default: named once.
     named = {OmegaConf.select(config, name): name for name in reversed(FILES)}
     for path, name in named.items():
-        if path is not None and not Path(str(path)).expanduser().exists():
+        if path is not None and not os.path.exists(os.path.expanduser(str(path))):
             yield ConfigError(f"{name}={path}: no such file; correct the path")
     resumed = config.trainer.resume_from_path
-    if config.trainer.resume_mode == "resume_path" and not Path(str(resumed)).is_dir():
+    if config.trainer.resume_mode == "resume_path" and not os.path.isdir(str(resumed)):
         yield ConfigError(
             f"trainer.resume_from_path={resumed}: no such folder; name a checkpoint's, which ends "
             "in global_step_<number>, or set trainer.resume_mode=auto"

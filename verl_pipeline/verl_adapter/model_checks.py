@@ -5,6 +5,7 @@ Invariants:
 * A hub that does not answer costs at most :data:`HUB_DEADLINE_S`; without a network, nothing.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,9 @@ def find_local_path(value: str) -> Path | None:
     """``value`` as a path; None if it may name a model of the hub, as "Qwen/Qwen2.5-7B" does."""
     text = value.removeprefix("file://")
     path = Path(text).expanduser()
-    return path if path.is_absolute() or text.startswith((".", "~")) or path.exists() else None
+    return (
+        path if path.is_absolute() or text.startswith((".", "~")) or os.path.exists(path) else None
+    )
 
 
 def check_max_model_len(config: DictConfig) -> None:
@@ -114,7 +117,7 @@ def _read_model_config(path: str, trusts_code: bool) -> Any:
 
     name = f"{MODEL}.path"
     local = find_local_path(path)
-    if local is not None and not (local / "config.json").is_file():
+    if local is not None and not os.path.isfile(local / "config.json"):
         raise ConfigError(f"{name}={path}: no model there (config.json is missing)")
     if local is None:
         try:

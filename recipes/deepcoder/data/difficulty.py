@@ -14,6 +14,7 @@ Invariants:
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
@@ -109,7 +110,7 @@ def read_pass_rates(path: str) -> dict[str, float]:
     Raises:
         BadData: the file does not exist, or a line lacks an ``id`` or a ``rate`` from 0 to 1.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise BadData(f"difficulty.rates={path}: no such file")
     rates = {}
     for number, row in enumerate(read_lines(Path(path)), 1):

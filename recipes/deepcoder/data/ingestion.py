@@ -9,6 +9,7 @@ Invariants:
 
 import ast
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def locate_files(name: str, config: SourceConfig, finder: DataFinder) -> tuple[l
     source = SOURCES[name]
     if config.file is None:
         return finder.find_files(source.file_stems, source.package, source.hub, source.part_stems)
-    if not Path(config.file).is_file():
+    if not os.path.isfile(config.file):
         raise BadData(f"sources.{name}.file={config.file}: no such file")
     return [Path(config.file)], config.file
 

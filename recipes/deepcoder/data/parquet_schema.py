@@ -8,6 +8,7 @@ Invariants:
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def check_parquet(path: Path) -> str | None:
         ParquetFileError: the file does not exist, is not a parquet file, or lacks columns.
         SchemaVersionError: another version of the recipe wrote it.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ParquetFileError(
             f"{path}: no such file; python -m recipes.deepcoder.prepare writes one"
         )

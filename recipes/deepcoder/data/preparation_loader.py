@@ -7,6 +7,7 @@ Invariants:
 
 import datetime
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def find_profile(name: str) -> Path:
     }
     if name in profiles:
         return profiles[name]
-    if not Path(name).is_file():
+    if not os.path.isfile(name):
         raise BadSetting(
             f"--config {name}: no such file, and no profile{_suggest_name(name, profiles)}"
         )

@@ -10,6 +10,7 @@ Invariants:
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -143,7 +144,7 @@ def load_state(path: Path) -> RunState | None:
     Raises:
         RunMismatchError: the file is damaged, or of another version.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         content = json.loads(path.read_text())

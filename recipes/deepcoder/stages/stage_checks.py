@@ -10,6 +10,7 @@ Invariants:
 
 import contextlib
 import copy
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
 def _find_missing_file(config: DictConfig) -> Path | None:
     """The first data file that is not on this machine."""
     files = (path for split in SPLITS for path in list_data_files(config, split))
-    return next((path for path in files if not path.exists()), None)
+    return next((path for path in files if not os.path.exists(path)), None)
 
 
 def _check_data_files(config: DictConfig) -> list[str]:

@@ -7,12 +7,14 @@ Invariants:
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from verl_pipeline.evaluation.engines import EngineError, SampleRequest
 from verl_pipeline.evaluation.eval_settings import EngineConfig
+from verl_pipeline.input_files import InputError, check_text_file
 from verl_pipeline.verl_adapter.vllm_lengths import (
     LengthError,
     SequenceLimit,
@@ -29,7 +31,7 @@ def find_model_folder(name: str) -> Path:
     Raises:
         EngineError: there is neither a folder nor a model of the hub.
     """
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         if not (Path(name) / "config.json").is_file():
             raise EngineError(
                 f"model={name}: no config.json in the folder; name a model in Hugging Face's format"
@@ -76,11 +78,10 @@ class PromptTokenizer:
         self._kwargs = config.chat_template_kwargs
         if config.chat_template:
             try:
+                check_text_file(Path(config.chat_template))
                 self.tokenizer.chat_template = Path(config.chat_template).read_text()
-            except (OSError, UnicodeDecodeError) as error:
-                raise EngineError(
-                    f"engine.chat_template={config.chat_template}: {error}"
-                ) from error
+            except (InputError, UnicodeDecodeError) as error:
+                raise EngineError(f"engine.chat_template: {error}") from error
         if not self.tokenizer.chat_template:
             raise EngineError(
                 f"{folder}: the tokenizer has no chat template; name a file with one in "
