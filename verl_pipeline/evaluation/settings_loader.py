@@ -223,6 +223,11 @@ def _read_value(config: EvalConfig, name: str) -> Any:
 def _check_combinations(config: EvalConfig) -> None:
     if (config.engine.kind == "server") != (config.engine.url is not None):
         raise BadSetting("engine.url: set it together with engine.kind=server, and only then")
+    if config.engine.url and not config.engine.url.startswith(("http://", "https://")):
+        raise BadSetting(
+            f"engine.url={config.engine.url}: expected the address with its scheme, "
+            "e.g. http://HOST:8000/v1"
+        )
     if (config.grader.tier == "remote") != (config.grader.url is not None):
         raise BadSetting("grader.url: set it together with grader.tier=remote, and only then")
     if config.engine.kind == "server" and config.engine.rope_parameters:
