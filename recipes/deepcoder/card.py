@@ -11,17 +11,19 @@ Invariants:
   that bars. The card says why a score is left out.
 """
 
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from pydantic import TypeAdapter
 
+from recipes.deepcoder.card_inputs import METRICS, REPORT, STATE
 from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
+from verl_pipeline.errors import show_line
 from verl_pipeline.evaluation.caveats import (
     Caveat,
     list_barring,
@@ -32,6 +34,7 @@ from verl_pipeline.evaluation.caveats import (
 from verl_pipeline.evaluation.differences import HASH_CHARACTERS
 from verl_pipeline.evaluation.engines.model_folder import hash_weights
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.evaluation.recorded_files import check_shape, read_record, read_records
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.score_tables import format_main_score
 from verl_pipeline.machine import read_package_versions
@@ -81,14 +84,15 @@ def build_card(
     Raises:
         CardInputError: a folder lacks a file.
         ResultsError: a folder has no results of an evaluation.
+        DamagedFileError: a file is not as its command has written it.
     """
-    state = _read_json(run / "stages.json", "recipes.deepcoder.train")
+    state = _read_json(run / "stages.json", STATE, "recipes.deepcoder.train")
     stages = [_summarize_stage(run, stage, record) for stage, record in state["stages"].items()]
-    report = _read_json(data / "report.json", "recipes.deepcoder.prepare")
+    report = _read_json(data / "report.json", REPORT, "recipes.deepcoder.prepare")
     folder = model or _find_trained_model(run, state)
     weights = hash_weights(folder) if evaluations and folder and _has_weights(folder) else None
     scores = [score for one in evaluations for score in _read_scores(one, weights)]
-    base = base_model or str(state["identity"][MODEL_KEY])
+    base = base_model or _read_model_name(state, run / "stages.json")
     header = ModelCardData(
         # A local folder is not a name that the hub could link to.
         base_model=base if base_model or not Path(base).is_absolute() else None,
@@ -129,41 +133,48 @@ def build_card(
     )
 
 
-def _read_json(path: Path, command: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
+def _read_json(path: Path, shape: TypeAdapter, command: str) -> dict[str, Any]:
+    if not path.exists():
         raise CardInputError(
             f"{path} does not exist: {path.parent} was not written by {command}; name its output "
             "folder"
-        ) from error
-    except ValueError as error:
-        raise CardInputError(f"{path}: not valid JSON: {error}") from error
+        )
+    advice = f"run {command} again"
+    content = read_record(path, advice)
+    check_shape(content, shape, str(path), advice)
+    return content
+
+
+def _read_model_name(state: Mapping[str, Any], path: Path) -> str:
+    name = state["identity"].get(MODEL_KEY)
+    if not isinstance(name, str):
+        raise CardInputError(
+            f"{path}: identity.{MODEL_KEY}: must be the name of the initial model; give it with "
+            "--base-model"
+        )
+    return name
 
 
 def _summarize_stage(run: Path, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
     overrides = record["settings"]
-    metrics = [json.loads(line)["data"] for line in _read_lines(run / name / "metrics.jsonl")]
-    trained_steps = [step for step in metrics if REWARD_METRIC in step]
+    rows = read_records(run / name / "metrics.jsonl", METRICS, "rerun the training's command")
+    metrics = [row["data"] for row in rows]
     return {
         "name": name,
         "first_step": record["first_step"],
         "end_step": record["ended_at"],
         "end_reason": record["why"],
-        "reward": _take_ends([step[REWARD_METRIC] for step in trained_steps]),
-        "truncated": _take_ends([step[TRUNCATED_SHARE_METRIC] for step in trained_steps]),
+        "reward": _take_ends(metrics, REWARD_METRIC),
+        "truncated": _take_ends(metrics, TRUNCATED_SHARE_METRIC),
         "skipped_updates": int(sum(step.get("filters/skipped_update", 0) for step in metrics)),
         **{field: overrides.get(key, "default") for field, key in SHOWN_SETTINGS.items()},
     }
 
 
-def _take_ends(values: list[float]) -> tuple[float, float] | None:
-    """Return the first and the last value, or None if there are none."""
+def _take_ends(metrics: Sequence[Mapping[str, float]], name: str) -> tuple[float, float] | None:
+    """Return the first and the last value of a metric, or None if there are none."""
+    values = [step[name] for step in metrics if name in step]
     return (values[0], values[-1]) if values else None
-
-
-def _read_lines(path: Path) -> list[str]:
-    return list(filter(None, path.read_text().split("\n"))) if os.path.isfile(path) else []
 
 
 def _summarize_sources(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -280,7 +291,7 @@ def main(
         card = build_card(run, data, evaluation or [], title, base_model, model)
         write_text(target, str(card))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {show_line(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
     print(f"written: {target}")
 

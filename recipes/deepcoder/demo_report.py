@@ -16,8 +16,8 @@ from typing import Any
 from verl_pipeline.evaluation.caveats import read_caveats, sort_caveats
 from verl_pipeline.evaluation.comparison import compare_folders
 from verl_pipeline.evaluation.estimators import estimate_proportion
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.store import read_lines
 from verl_pipeline.number_formats import format_decimal, format_gain, format_score
 from verl_pipeline.outputs.files import write_json, write_text
 
@@ -53,7 +53,7 @@ def summarize_training(metrics: Path) -> dict[str, Any]:
     """Summarize, over the steps of a stage, the trajectories before and after the filters."""
     steps = [
         record["data"]
-        for record in read_lines(metrics)
+        for record in read_records(metrics)
         if "filters/before/trajectories" in record["data"]
     ]
     counts_before = [step["filters/before/trajectories"] for step in steps]
@@ -80,7 +80,7 @@ def summarize_evaluation(evaluation: Path, limit: int) -> dict[str, Any]:
     """
     (task,) = [task for task in read_results(evaluation)["tasks"] if task["task"] == TASK]
     is_longer: dict[str, list[float]] = defaultdict(list)
-    for row in read_lines(evaluation / TASK / "samples.jsonl"):
+    for row in read_records(evaluation / TASK / "samples.jsonl"):
         is_longer[row["id"]].append(float(row["tokens"] > limit or row["finish"] == "length"))
     shares = [statistics.fmean(values) for values in is_longer.values()]
     n = task["sampling"]["n"]

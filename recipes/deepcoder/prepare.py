@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.outputs.folders import FolderKind
 from verl_pipeline.processes import raise_on_signals
 
@@ -81,7 +81,7 @@ def main(
         )
         raise typer.Exit(130) from None
     except (UserError, SandboxError, ModelUnavailableError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {show_line(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
     console.print(build_summary(report))
     for warning in report["warnings"]:

@@ -18,8 +18,8 @@ from tests.helpers.training_run import check_clean, tail
 from tests.helpers.warm_python import find_python
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
 from verl_pipeline.evaluation.engines.model_folder import hash_weights
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.store import read_lines
 from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.testing import runs, tiny_run
 from verl_pipeline.verl_adapter.cpu.environment import CPU_ENVIRONMENT
@@ -65,7 +65,9 @@ def evaluate(*arguments, expected: int = 0) -> str:
 
 
 def read_samples(output: Path) -> dict:
-    return {(row["id"], row["sample"]): row for row in read_lines(output / "parquet/samples.jsonl")}
+    return {
+        (row["id"], row["sample"]): row for row in read_records(output / "parquet/samples.jsonl")
+    }
 
 
 def test_a_killed_evaluation_resumes_with_the_same_samples_and_result(tmp_path, model, settings):
@@ -90,7 +92,7 @@ def test_a_killed_evaluation_resumes_with_the_same_samples_and_result(tmp_path, 
     before = read_samples(tmp_path / "killed")
     assert 10 <= len(before) < ROWS * N
     evaluate(*words, "--output", tmp_path / "killed")
-    assert sum(1 for _row in read_lines(path)) == ROWS * N, "no sample is drawn twice"
+    assert sum(1 for _row in read_records(path)) == ROWS * N, "no sample is drawn twice"
     assert before.items() <= read_samples(tmp_path / "killed").items()
     whole, again = read_samples(tmp_path / "whole"), read_samples(tmp_path / "killed")
     assert {key: row["response"] for key, row in whole.items()} == {

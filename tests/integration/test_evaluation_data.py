@@ -14,8 +14,8 @@ from tests.helpers.official_solutions import (
     write_rows,
 )
 from verl_pipeline.evaluation.evaluation_run import run_evaluation
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.settings_loader import load_eval_config
-from verl_pipeline.evaluation.store import read_lines
 
 pytestmark = pytest.mark.timeout(900)
 SAMPLE_SIZE = 12
@@ -28,7 +28,7 @@ def find_rejected(task: str, data: Path, output: Path, model: str = "canonical")
     settings = [f"model={model}", f"tasks=[{task}]", f"data={data}", f"output={output}"]
     config = load_eval_config(None, [*settings, "hub=false", "sampling.n=1"])
     [result] = run_evaluation(config, Console(quiet=True))["tasks"]
-    verdicts = list(read_lines(output / task / "verdicts.jsonl"))
+    verdicts = list(read_records(output / task / "verdicts.jsonl"))
     assert result["counts"]["samples"] == len(verdicts) and not result["data"]["bad_rows"]
     accepted = sum(row["verdict"] == "accepted" for row in verdicts)
     assert result["pass@1"]["value"] == pytest.approx(accepted / len(verdicts))

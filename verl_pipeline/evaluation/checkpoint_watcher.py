@@ -15,7 +15,6 @@ Invariants:
 """
 
 import dataclasses
-import json
 import os
 import time
 from pathlib import Path
@@ -30,6 +29,8 @@ from verl_pipeline.evaluation.checkpoint_evaluation import (
     make_metrics,
 )
 from verl_pipeline.evaluation.old_results import add_row_caveats
+from verl_pipeline.evaluation.recorded_files import check_shape, read_record
+from verl_pipeline.evaluation.recorded_results import CHECKPOINTS
 from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task_plan import plan_tasks
@@ -58,8 +59,7 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
     _check_settings(config)
     summary = config.output / "checkpoints.json"
     with claim_output(config.output, WATCHING):
-        rows = json.loads(summary.read_text()) if summary.is_file() else []
-        rows = [add_row_caveats(row) for row in rows]
+        rows = _read_rows(summary)
         evaluated = {row["step"] for row in rows}
         if not os.path.isdir(config.checkpoints):
             console.print(
@@ -91,6 +91,16 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
         finally:
             tracking.finish()
     return rows
+
+
+def _read_rows(summary: Path) -> list[dict[str, Any]]:
+    """Return the rows of an earlier call."""
+    if not summary.exists():
+        return []
+    advice = "restore it, or choose another --output"
+    rows = read_record(summary, advice)
+    check_shape(rows, CHECKPOINTS, str(summary), advice)
+    return [add_row_caveats(row) for row in rows]
 
 
 def list_complete_steps(checkpoints: Path) -> list[int]:

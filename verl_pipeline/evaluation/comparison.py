@@ -24,8 +24,9 @@ from verl_pipeline.evaluation.differences import list_differences
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.estimators import estimate_difference, estimate_mean
 from verl_pipeline.evaluation.graded_samples import GradedSamples
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.evaluation.store import SAMPLE, VERDICT
 
 SIDES = ("before", "after")
 # Settings that may differ: the difference is then theirs as well as the model's.
@@ -142,6 +143,7 @@ def _list_one_sided(caveats: list[list[Caveat]]) -> Iterator[str]:
 
 def _read_samples(folder: Path, n: int) -> GradedSamples:
     """Return the first ``n`` samples of each problem."""
-    verdicts = {(row["id"], row["sample"]): row for row in read_lines(folder / "verdicts.jsonl")}
-    samples = (row for row in read_lines(folder / "samples.jsonl") if row["sample"] < n)
+    rows = read_records(folder / "verdicts.jsonl", VERDICT)
+    verdicts = {(row["id"], row["sample"]): row for row in rows}
+    samples = (row for row in read_records(folder / "samples.jsonl", SAMPLE) if row["sample"] < n)
     return graded_samples.join_verdicts(samples, verdicts)

@@ -20,7 +20,8 @@ from verl_pipeline.evaluation.engines import Engine, RequestCheck
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
 from verl_pipeline.evaluation.eval_settings import EvalConfig, is_preset_model
 from verl_pipeline.evaluation.graders import Grader
-from verl_pipeline.evaluation.store import EVALUATION, claim_folder, read_lines
+from verl_pipeline.evaluation.recorded_files import read_records
+from verl_pipeline.evaluation.store import EVALUATION, claim_folder
 from verl_pipeline.evaluation.task_plan import TaskPlan, plan_tasks
 from verl_pipeline.evaluation.task_run import TaskRunner
 from verl_pipeline.machine import describe_machine, read_package_versions
@@ -176,7 +177,7 @@ def _record_call(output: Path) -> list[dict[str, Any]]:
                 "machine": describe_machine(),
             }
         )
-    return list(read_lines(path))
+    return list(read_records(path))
 
 
 def _format_now() -> str:

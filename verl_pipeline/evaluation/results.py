@@ -17,20 +17,23 @@ Invariants:
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from verl_pipeline.errors import show_line
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.eval_settings import EvalConfig
 from verl_pipeline.evaluation.old_results import SCHEMA_WITHOUT_CAVEATS, add_caveats
+from verl_pipeline.evaluation.recorded_files import check_shape, read_record
+from verl_pipeline.evaluation.recorded_results import OLD_RESULTS, RESULTS, VERSION
 from verl_pipeline.evaluation.task import SamplingParameters, Task, TaskData
 
 SCHEMA_VERSION = 2
 # Exit code of `verl-pipeline eval` if samples are missing or ungraded.
 EXIT_INCOMPLETE = 3
+_ADVICE = "evaluate again"
 
 
 class ResultsError(UserError):
@@ -41,22 +44,24 @@ def read_results(folder: Path) -> dict[str, Any]:
     """Return the content of ``folder/results.json``.
 
     Raises:
-        ResultsError: the file is missing, damaged, or has another schema version.
+        ResultsError: the file is missing, or has another schema version.
+        InputError: it cannot be read.
+        DamagedFileError: it is not the results of an evaluation.
     """
     path = folder / "results.json"
-    if not os.path.isfile(path):
-        raise ResultsError(f"{folder}: no results.json; let the evaluation finish first")
-    try:
-        results = json.loads(path.read_text())
-        schema = results["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ResultsError(
-            f"{path}: not the results of an evaluation ({error!r}); evaluate again"
-        ) from error
+    if not os.path.exists(path):
+        raise ResultsError(f"{path}: no such file; let the evaluation finish first")
+    results = read_record(path, _ADVICE)
+    check_shape(results, VERSION, str(path), _ADVICE)
+    schema = results["schema"]
     if schema == SCHEMA_WITHOUT_CAVEATS:
+        check_shape(results, OLD_RESULTS, str(path), _ADVICE)
         return add_caveats(results)
     if schema != SCHEMA_VERSION:
-        raise ResultsError(f"{path}: schema {schema}, expected {SCHEMA_VERSION}; evaluate again")
+        raise ResultsError(
+            f"{path}: schema {show_line(str(schema))}, expected {SCHEMA_VERSION}; {_ADVICE}"
+        )
+    check_shape(results, RESULTS, str(path), _ADVICE)
     return results
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from verl_pipeline.evaluation.caveats import mark_name, read_caveats
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.results import read_results
-from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.evaluation.store import SAMPLE, VERDICT
 from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.files import Row, write_text
 
@@ -68,7 +69,8 @@ def write_results_page(output: Path) -> Path:
     results = read_results(output)
     folders = [output / task["task"] for task in results["tasks"]]
     problems = [
-        [_make_problem(row) for row in read_lines(folder / "problems.jsonl")] for folder in folders
+        [_make_problem(row) for row in read_records(folder / "problems.jsonl")]
+        for folder in folders
     ]
     _set_sample_limits([problem for group in problems for problem in group])
     samples_per_problem = [task["sampling"]["n"] for task in results["tasks"]]
@@ -126,8 +128,10 @@ def _read_task(folder: Path, problems: list[_PageProblem], n: int) -> dict[str, 
     more.
     """
     by_id = {problem.id: problem for problem in problems}
-    verdicts = {(row["id"], row["sample"]): row for row in read_lines(folder / "verdicts.jsonl")}
-    for row in read_lines(folder / "samples.jsonl"):
+    verdicts = {
+        (row["id"], row["sample"]): row for row in read_records(folder / "verdicts.jsonl", VERDICT)
+    }
+    for row in read_records(folder / "samples.jsonl", SAMPLE):
         if row["sample"] >= n:
             continue
         problem, verdict = by_id[row["id"]], verdicts.get((row["id"], row["sample"]), {})

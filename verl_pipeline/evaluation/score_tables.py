@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from verl_pipeline.errors import show_line
 from verl_pipeline.evaluation.caveats import Caveat, mark_name, read_caveats, sort_caveats
 from verl_pipeline.number_formats import (
     format_decimal,
@@ -26,8 +27,8 @@ REWARD_DIGITS = 3
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:
-    """Print the text as it is: without markup, highlighting or wrapping."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Print one line: without markup, highlighting, wrapping or control characters."""
+    console.print(show_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_caveats(console: Console, name: str, caveats: Iterable[Caveat]) -> None:

@@ -16,12 +16,16 @@ Invariants:
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat, TypeAdapter
+from typing_extensions import TypedDict  # pydantic takes this one on Python 3.11
+
 from verl_pipeline.evaluation.differences import is_hash, list_differences
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.outputs.files import JsonLinesFile, Row, write_json
 from verl_pipeline.outputs.folders import FolderKind
 
@@ -50,34 +54,21 @@ Key = tuple[str, int]
 EXPLANATION = "explanation"
 
 
+class _Sample(TypedDict):
+    id: str
+    sample: int
+
+
+class _Verdict(_Sample):
+    reward: FiniteFloat | None
+
+
+# What is read of rows of samples.jsonl and of verdicts.jsonl.
+SAMPLE, VERDICT = TypeAdapter(_Sample), TypeAdapter(_Verdict)
+
+
 class StoreError(UserError):
     """The folder is damaged, or holds samples of another model or other settings."""
-
-
-def read_lines(path: Path) -> Iterator[Row]:
-    """Yield the rows of a JSON lines file; nothing if there is no file.
-
-    An unfinished last line is skipped.
-
-    Raises:
-        StoreError: another line is not a JSON object; the message has its number.
-    """
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:  # covers UnicodeDecodeError
-                if not line.endswith(b"\n"):
-                    return
-                row = error
-            if not isinstance(row, dict):
-                raise StoreError(
-                    f"{path}:{number}: not a JSON object ({row!r}); remove the line, and the next "
-                    "call recreates it"
-                )
-            yield row
 
 
 def claim_folder(
@@ -150,9 +141,13 @@ class TaskStore:
                 )
                 for name in ("samples", "verdicts", "failures")
             }
-            self.samples = {_make_key(row): row for row in read_lines(folder / "samples.jsonl")}
+            self.samples = {
+                _make_key(row): row for row in read_records(folder / "samples.jsonl", SAMPLE)
+            }
             # Failed gradings are repeated: of several verdicts of a sample the last one counts.
-            verdicts = {_make_key(row): row for row in read_lines(folder / "verdicts.jsonl")}
+            verdicts = {
+                _make_key(row): row for row in read_records(folder / "verdicts.jsonl", VERDICT)
+            }
             self.verdicts = {key: row for key, row in verdicts.items() if row["reward"] is not None}
             self._close = stack.pop_all().close
 

@@ -37,7 +37,8 @@ from recipes.deepcoder.data.stage_cache import compute_key
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.evaluation.eval_settings import EvalConfig, SamplingConfig
 from verl_pipeline.evaluation.evaluation_run import run_evaluation
-from verl_pipeline.evaluation.store import EVALUATION, read_lines
+from verl_pipeline.evaluation.recorded_files import read_records
+from verl_pipeline.evaluation.store import EVALUATION
 from verl_pipeline.outputs.files import JsonLinesFile
 from verl_pipeline.outputs.folders import claim_output
 
@@ -64,7 +65,7 @@ def measure_pass_rates(
     """
     sampling = describe_sampling(config, weights)
     store = work / "rates.jsonl"
-    rates_by_key = {row["key"]: row["rate"] for row in read_lines(store)}
+    rates_by_key = {row["key"]: row["rate"] for row in read_records(store)}
     keys = {record.id: _compute_record_key(record, sampling) for record in records}
     if missing := [record for record in records if keys[record.id] not in rates_by_key]:
         folder = work / f"samples-{compute_key([keys[record.id] for record in missing])}"
@@ -113,7 +114,7 @@ def read_pass_rates(path: str) -> dict[str, float]:
     if not os.path.isfile(path):
         raise BadData(f"difficulty.rates={path}: no such file")
     rates = {}
-    for number, row in enumerate(read_lines(Path(path)), 1):
+    for number, row in enumerate(read_records(Path(path)), 1):
         rate = row.get("rate")
         if "id" not in row or not isinstance(rate, int | float) or not 0 <= rate <= 1:
             raise BadData(
@@ -176,7 +177,7 @@ def _sample_rewards(
     # The last verdict of a sample counts: a sample whose grading failed is graded again.
     reward_by_sample = {
         (row["id"], row["sample"]): row["reward"]
-        for row in read_lines(folder / "parquet" / "verdicts.jsonl")
+        for row in read_records(folder / "parquet" / "verdicts.jsonl")
     }
     rewards: dict[str, list[float]] = {}
     for (record_id, _sample), reward in reward_by_sample.items():

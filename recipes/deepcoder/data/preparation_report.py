@@ -18,7 +18,7 @@ from recipes.deepcoder.data.preparation import PreparationResult
 from recipes.deepcoder.data.preparation_config import PrepareConfig, select_result_settings
 from recipes.deepcoder.data.preparation_page import render_page
 from recipes.deepcoder.data.problem_records import RemovedRow
-from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.outputs.files import write_json, write_lines, write_text
 
 REPORT_SCHEMA = 1
@@ -96,7 +96,7 @@ def _count_sources(
 ) -> dict[str, Any]:
     """Count, per data source, the rows that each stage received and removed."""
     splits: dict[str, Counter[str]] = {name: Counter() for name in result.sources}
-    for line in read_lines(result.stages[-1].kept_file):
+    for line in read_records(result.stages[-1].kept_file):
         splits[line["source"]][line["fields"]["split"]] += 1
     sources = {}
     for name, source in result.sources.items():
@@ -147,6 +147,6 @@ def _read_texts(result: PreparationResult, rows: Iterable[RemovedRow]) -> dict[s
     }
     for source in result.sources.values():
         texts |= {
-            row["id"]: row["question"] for row in read_lines(source.kept_file) if row["id"] in ids
+            row["id"]: row["question"] for row in read_records(source.kept_file) if row["id"] in ids
         }
     return {key: text[:MAX_TEXT] + " ..." * (len(text) > MAX_TEXT) for key, text in texts.items()}

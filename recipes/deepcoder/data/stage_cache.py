@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.deepcoder.data.problem_records import KeptRow, ProblemRecord, RemovedRow
-from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.outputs.files import replace_file, write_json
 
 
@@ -54,7 +54,7 @@ class StageResult:
 
     def read_removals(self) -> Iterator[RemovedRow]:
         """Read the removed rows."""
-        return map(RemovedRow.parse_json, read_lines(self.folder / "removed.jsonl"))
+        return map(RemovedRow.parse_json, read_records(self.folder / "removed.jsonl"))
 
 
 def compute_key(*parts: Any) -> str:
@@ -121,7 +121,7 @@ def run_stage(
 
 def read_kept_fields(result: StageResult) -> dict[str, Mapping[str, Any]]:
     """Read what a stage after ingestion decided: for each kept id, the fields that it sets."""
-    return {row["id"]: row["fields"] for row in read_lines(result.kept_file)}
+    return {row["id"]: row["fields"] for row in read_records(result.kept_file)}
 
 
 def _encode_line(row: Mapping[str, Any]) -> bytes:

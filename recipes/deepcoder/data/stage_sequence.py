@@ -22,7 +22,7 @@ from recipes.deepcoder.data.stage_cache import (
     run_stage,
 )
 from verl_pipeline.evaluation.errors import UserError
-from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.progress import make_progress_bars
 
 # Raise a stage's version when its code changes the result for the same settings.
@@ -116,7 +116,7 @@ class StageSequence:
         """
         results = self.sources.values()
         fields: dict[str, dict[str, Any]] = {
-            row["id"]: {} for result in results for row in read_lines(result.kept_file)
+            row["id"]: {} for result in results for row in read_records(result.kept_file)
         }
         self.records = RecordSet([result.kept_file for result in results], fields)
         self.digest = compute_key([result.digest for result in results])

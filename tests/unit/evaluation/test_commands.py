@@ -141,7 +141,7 @@ def test_evaluating_with_a_settings_file_and_comparing(tmp_path):
     ):
         compare_folders(tmp_path / "right", tmp_path / "empty")
     result = invoke("eval-compare", str(tmp_path / "empty"), str(tmp_path / "nothing"))
-    assert result.exit_code == 2 and "no results.json" in result.output
+    assert result.exit_code == 2 and "results.json: no such file" in result.output
 
 
 def test_a_comparison_has_the_differences_and_caveats_of_both_sides(tmp_path):

@@ -9,9 +9,10 @@ from verl_pipeline.evaluation.caveats import read_caveats
 from verl_pipeline.evaluation.engines import EngineError, FailedRequest, Generation
 from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
 from verl_pipeline.evaluation.evaluation_run import run_evaluation
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.settings_loader import load_eval_config
-from verl_pipeline.evaluation.store import StoreError, read_lines
+from verl_pipeline.evaluation.store import StoreError
 
 SMALL = "tests.helpers.small_task"
 QUIET = Console(quiet=True)
@@ -98,7 +99,7 @@ def test_failed_requests_are_repeated_and_never_scored(tmp_path):
         False,
     ]
     assert "1 problems have no graded sample" in list_texts(result, "incomplete")[1]
-    assert [row["reason"] for row in read_lines(tmp_path / "always/small/failures.jsonl")] == [
+    assert [row["reason"] for row in read_records(tmp_path / "always/small/failures.jsonl")] == [
         "planted"
     ] * 4
     engine = FaultyEngine(failures=0)
@@ -114,7 +115,7 @@ def test_an_interrupted_evaluation_resumes_with_the_same_result(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         evaluate_small(tmp_path / "stopped", engine=InterruptedEngine("canonical"))
     samples = tmp_path / "stopped/small/samples.jsonl"
-    assert len(list(read_lines(samples))) == 3
+    assert len(list(read_records(samples))) == 3
     samples.write_bytes(
         samples.read_bytes() + b'{"id": "f", "sample": 0, "resp'
     )  # killed while writing
@@ -123,7 +124,7 @@ def test_an_interrupted_evaluation_resumes_with_the_same_result(tmp_path):
     by_key = [
         {
             (row["id"], row["sample"]): row
-            for row in read_lines(tmp_path / name / "small/samples.jsonl")
+            for row in read_records(tmp_path / name / "small/samples.jsonl")
         }
         for name in ("whole", "stopped")
     ]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tests.helpers.chat_server import complete, refuse, serve_chat
 from verl_pipeline.cli import app
 from verl_pipeline.evaluation.engines.server_engine import PROBE_QUESTION
-from verl_pipeline.evaluation.store import read_lines
+from verl_pipeline.evaluation.recorded_files import read_records
 
 ROWS = [{"question": f"{n}+0?", "answer": f"so\n#### {n}"} for n in range(4)]
 
@@ -110,7 +110,7 @@ def test_the_first_failure_of_a_sample_is_shown_at_once(server, evaluate):
     assert code == 3 and results["tasks"][0]["counts"]["failed"] == 3
     assert screen.count("planted: the prompt is too long") == 1
     assert screen.index("gsm8k: sample 0 of") < screen.index("pass@1")
-    assert len(list(read_lines(output / "gsm8k" / "failures.jsonl"))) == 6
+    assert len(list(read_records(output / "gsm8k" / "failures.jsonl"))) == 6
 
 
 def test_a_server_that_ends_with_other_words_and_thinks_apart(server, evaluate):
@@ -119,7 +119,7 @@ def test_a_server_that_ends_with_other_words_and_thinks_apart(server, evaluate):
     )
     code, _screen, results, output = evaluate()
     assert code == 0 and results["tasks"][0]["pass@1"]["value"] == 1.0
-    rows = list(read_lines(output / "gsm8k" / "samples.jsonl"))
+    rows = list(read_records(output / "gsm8k" / "samples.jsonl"))
     assert rows[0]["response"].startswith("<think>\\boxed{9}</think>\\boxed{")
 
 

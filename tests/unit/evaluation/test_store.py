@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from verl_pipeline.evaluation.recorded_files import DamagedFileError, read_records
 from verl_pipeline.evaluation.store import (
     StoreError,
     TaskStore,
     claim_folder,
-    read_lines,
 )
 
 
@@ -27,14 +27,14 @@ def test_a_cut_off_line_is_removed_before_the_next_write(tmp_path):
     assert list(again.samples) == [("a", 0)]
     again.add_sample(make_sample(1))
     again.close()
-    assert [row["sample"] for row in read_lines(path)] == [0, 1]
-    assert next(read_lines(path)) == make_sample(0)
+    assert [row["sample"] for row in read_records(path)] == [0, 1]
+    assert next(read_records(path)) == make_sample(0)
 
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "samples.jsonl"
     path.write_text('{"id": "a", "sample": 0}\n{"id": \n{"id": "a", "sample": 1}\n')
-    with pytest.raises(StoreError, match=r"samples.jsonl:2: not a JSON object .* remove the line"):
+    with pytest.raises(DamagedFileError, match=r"samples.jsonl:2: not valid.* remove the line"):
         TaskStore(tmp_path)
 
 
@@ -52,7 +52,7 @@ def test_samples_without_a_reward_are_graded_again(tmp_path):
 @pytest.mark.parametrize("line", ["5", "[1]", "\udcff"])
 def test_a_line_that_is_not_an_object_is_named(tmp_path, line):
     (tmp_path / "samples.jsonl").write_bytes(f"{line}\n".encode(errors="surrogateescape"))
-    with pytest.raises(StoreError, match="samples.jsonl:1: not a JSON object"):
+    with pytest.raises(DamagedFileError, match="samples.jsonl:1: "):
         TaskStore(tmp_path)
 
 

@@ -19,8 +19,8 @@ from tests.helpers.verl_rows import make_row, write_answers, write_gsm8k, write_
 from verl_pipeline.cli import app
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
 from verl_pipeline.evaluation.comparison import compare_folders
+from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.score_tables import make_checkpoint_table
-from verl_pipeline.evaluation.store import read_lines
 from verl_pipeline.processes import wait_until_ended
 from verl_pipeline.verl_adapter.run_configuration import find_run_config, read_run_reward
 
@@ -93,7 +93,7 @@ def evaluate(folder, data, answers, *settings, expected=0):
         assert "Traceback" not in run.output and not list(folder.rglob("samples.jsonl"))
         return run.output, None, None
     [task] = json.loads((folder / "results.json").read_text())["tasks"]
-    verdicts = {row["id"]: row for row in read_lines(folder / "parquet/verdicts.jsonl")}
+    verdicts = {row["id"]: row for row in read_records(folder / "parquet/verdicts.jsonl")}
     return run.output, task, verdicts
 
 

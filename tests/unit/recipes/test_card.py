@@ -16,6 +16,7 @@ from recipes.deepcoder.stages.stage_loader import (
 )
 from recipes.deepcoder.stages.stage_overrides import RunSettings, build_overrides
 from verl_pipeline.evaluation.caveats import Caveat
+from verl_pipeline.evaluation.recorded_files import DamagedFileError
 from verl_pipeline.outputs.files import write_json, write_lines
 
 INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
@@ -69,7 +70,8 @@ def folders(tmp_path):
         "task": "humaneval",
         "title": "HumanEval",
         "pass@1": INTERVAL,
-        "data": {"problems": 164},
+        "data": {"problems": 164, "sha256": "ab" * 32, "origin": "a file"},
+        "options": {},
         "counts": {"samples": 328, "truncated": 5},
         "sampling": {"n": 2, "temperature": 0.6, "top_p": 1.0, "max_tokens": 128},
         "caveats": [Caveat("data_note", "few samples").as_dict()],
@@ -78,7 +80,9 @@ def folders(tmp_path):
         ],
     }
     model = {"name": "m", "weights": None}
-    write_json(evaluation / "results.json", {"schema": 2, "model": model, "tasks": [task]})
+    write_json(
+        evaluation / "results.json", {"schema": 2, "model": model, "engine": {}, "tasks": [task]}
+    )
     return run, data, evaluation
 
 
@@ -112,7 +116,7 @@ def test_a_folder_with_other_content_is_named(folders, tmp_path):
     with pytest.raises(CardInputError, match="report.json does not exist"):
         build_card(run, tmp_path, [], "x")
     (run / "stages.json").write_text("{")
-    with pytest.raises(CardInputError, match="not valid JSON"):
+    with pytest.raises(DamagedFileError, match="not valid JSON"):
         build_card(run, data, [], "x")
 
 

@@ -1,0 +1,106 @@
+"""`verl-pipeline eval` with broken files of answers, settings and data, and broken arguments."""
+
+import pytest
+from hypothesis import given
+
+from tests.helpers.broken_inputs import broken_arguments, broken_contents
+from tests.helpers.command_fuzz import FuzzedCommand, check_answer, fuzz, run_command
+from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
+
+pytestmark = pytest.mark.medium
+ANSWERS, SETTINGS, GSM8K, ROWS = "answers.jsonl", "eval.yaml", "data/gsm8k.jsonl", "rows.parquet"
+MATH_ROW = {
+    "data_source": "openai/gsm8k",
+    "prompt": [{"role": "user", "content": "1 + 1?"}],
+    "ability": "math",
+    "reward_model": {"style": "rule", "ground_truth": "2"},
+    "extra_info": {"name": "sum", "index": 0},
+}
+EVAL = FuzzedCommand(
+    name="eval",
+    module="verl_pipeline.cli",
+    arguments=(
+        *("eval", "--config", SETTINGS, "--model", ANSWERS, "--output", "out", "--data", "data"),
+        *("--tasks", "gsm8k,parquet"),
+    ),
+    files={
+        ANSWERS: [
+            {"id": "test-0", "task": "gsm8k", "response": "\\boxed{8}"},
+            {"id": "sum", "task": "parquet", "response": "\\boxed{2}"},
+        ],
+        SETTINGS: {
+            "hub": False,
+            "limit": 5,
+            "style": "chat",
+            "system": "Answer.",
+            "train_data": [],
+            "sampling": {"n": 1, "temperature": 0.5, "top_p": 1.0, "max_tokens": 64, "seed": 1},
+            "engine": {"kind": "vllm", "concurrency": 2, "timeout_s": 5.0, "may_drop": []},
+            "grader": {"tier": "namespaces", "workers": 1, "url": None},
+            "refine": {"n": 0, "agreement": 0.5},
+            "options": {"parquet": {"file": ROWS, "grader": "math", "source": ""}},
+        },
+        GSM8K: [{"question": "3 + 5?", "answer": "The sum.\n#### 8"}],
+        ROWS: [MATH_ROW],
+    },
+    exit_codes=frozenset({0, 2, 3}),
+    links=frozenset({"id", "name", "task", "file", "grader", "source", "index", "options"}),
+    preload=(
+        "verl_pipeline.evaluation.evaluation_run",
+        "verl_pipeline.evaluation.results_page",
+        "verl_pipeline.rewards.math",
+        "verl_pipeline.verl_adapter.data_files",
+    ),
+)
+FILES = (ANSWERS, SETTINGS, GSM8K, ROWS)
+OPTIONS = [
+    *("--tasks", "--n", "--config", "--data", "--model", "limit=", "sampling.temperature="),
+    *("engine.kind=", "engine.url=", "grader.workers=", "options.parquet.file=", "train_data="),
+]
+every_file = pytest.mark.parametrize("slot", FILES)
+
+
+def test_good_files_are_evaluated():
+    answer = run_command(EVAL)
+    assert answer.exit_code == 0 and "100" in answer.output, answer.output
+
+
+@every_file
+@pytest.mark.parametrize(
+    "damage",
+    [
+        name
+        if name in ("a folder", "a named pipe", "UTF-16", "cut in the middle")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in FILE_DAMAGES
+    ],
+)
+def test_damaged_file(slot, damage):
+    if slot == ROWS and damage in ("UTF-16", "UTF-32"):
+        pytest.skip("a parquet file is not text")
+    check_answer(EVAL, damage_file(slot, damage))
+
+
+@every_file
+@pytest.mark.parametrize(
+    "examples", [5, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_broken_contents(slot, examples):
+    @fuzz(examples, seeded=examples == 5)
+    @given(broken=broken_contents(EVAL, slot))
+    def check(broken):
+        check_answer(EVAL, broken)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "examples", [10, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_broken_arguments(examples):
+    @fuzz(examples, seeded=examples == 10)
+    @given(broken=broken_arguments(EVAL, OPTIONS))
+    def check(broken):
+        check_answer(EVAL, broken)
+
+    check()

@@ -1,0 +1,143 @@
+"""`recipes.deepcoder.prepare` with broken data files, settings, rates and arguments."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from recipes.deepcoder.data.problem_records import RemovedRow
+from tests.helpers.broken_inputs import broken_arguments, broken_contents
+from tests.helpers.command_fuzz import (
+    Answer,
+    FuzzedCommand,
+    check_answer,
+    find_faults,
+    fuzz,
+    run_command,
+)
+from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
+from tests.helpers.source_rows import HUB_EXAMPLES, MBPP_ROW, RLLM_EXAMPLES, TACO_ROW, ingest_file
+from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.testing.tiny_run import write_model
+
+pytestmark = pytest.mark.medium
+TACO, MBPP, SETTINGS, RATES = "data/taco.jsonl", "data/mbpp.jsonl", "prepare.yaml", "rates.jsonl"
+
+
+def read_model() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_model(Path(name))
+        return {f"model/{path.name}": path.read_bytes() for path in folder.iterdir()}
+
+
+PREPARE = FuzzedCommand(
+    name="prepare",
+    module="recipes.deepcoder.prepare",
+    arguments=("--config", SETTINGS, "--data", "data", "--output", "out", "hub=false"),
+    files={
+        TACO: [TACO_ROW, {**TACO_ROW, "id": 8, "question": "Add two other numbers, please."}],
+        MBPP: [MBPP_ROW],
+        RATES: [{"id": "taco/7", "rate": 0.5}, {"id": "mbpp/601", "rate": 0.25}],
+        SETTINGS: {
+            "sources": {
+                "taco": {"limit": 10, "without_solution": "drop"},
+                "mbpp": {"file": MBPP, "without_solution": "keep"},
+            },
+            "model": "model",
+            "seed": 0,
+            "prompt": {"style": "instructed", "system": ""},
+            "tests": {"min": 2},
+            "length": {"max_tokens": 512},
+            "contamination": {"tasks": [], "missing": "warn", "threshold": 0.7, "gram": 13},
+            "verify": {"solutions": 1, "on_disagreement": "drop", "without_solution": "drop"},
+            "near": {"words": 5, "permutations": 32, "threshold": 0.8, "agreeing": 0.5},
+            "difficulty": {"mode": "given", "rates": RATES, "low": 0.0, "high": 1.0},
+            "split": {"heldout": 0},
+            "grader": {"tier": "namespaces", "workers": 1, "url": None},
+        },
+        **read_model(),
+    },
+    exit_codes=frozenset({0, 2}),
+    links=frozenset({"file", "rates", "tasks", "sources", "taco", "mbpp", "model", "mode"}),
+    preload=(
+        "recipes.deepcoder.data.preparation",
+        "recipes.deepcoder.data.preparation_report",
+        "recipes.deepcoder.data.preparation_loader",
+    ),
+)
+FILES = (TACO, MBPP, SETTINGS, RATES)
+OPTIONS = [
+    *("--config", "--data", "sources.taco.limit=", "tests.min=", "near.words=", "model="),
+    *("difficulty.rates=", "contamination.tasks=", "grader.workers=", "seed=", "split.heldout="),
+]
+QUICK_DAMAGES = ("a folder", "a named pipe", "UTF-16", "cut in the middle")
+every_file = pytest.mark.parametrize("slot", FILES)
+
+
+def test_good_files_are_prepared():
+    answer = run_command(PREPARE)
+    assert answer.exit_code == 0 and "written" in answer.output, answer.output
+
+
+@every_file
+@pytest.mark.parametrize(
+    "damage",
+    [
+        name if name in QUICK_DAMAGES else pytest.param(name, marks=pytest.mark.slow)
+        for name in FILE_DAMAGES
+    ],
+)
+def test_damaged_file(slot, damage):
+    check_answer(PREPARE, damage_file(slot, damage))
+
+
+@every_file
+@pytest.mark.parametrize(
+    "examples", [5, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_broken_contents(slot, examples):
+    @fuzz(examples, seeded=examples == 5)
+    @given(broken=broken_contents(PREPARE, slot))
+    def check(broken):
+        check_answer(PREPARE, broken)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "examples", [10, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_broken_arguments(examples):
+    @fuzz(examples, seeded=examples == 10)
+    @given(broken=broken_arguments(PREPARE, OPTIONS))
+    def check(broken):
+        check_answer(PREPARE, broken)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "examples", [20, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+@pytest.mark.parametrize(
+    "source, row", [example[:2] for example in [*HUB_EXAMPLES, *RLLM_EXAMPLES]]
+)
+def test_broken_rows_of_every_source(source, row, examples):
+    """Read here, without a process: so that many can be tried."""
+    command = FuzzedCommand(source, "", (), {"rows.jsonl": [row]}, frozenset({0, 2}))
+
+    @fuzz(examples, seeded=examples == 20)
+    @given(broken=broken_contents(command, "rows.jsonl"))
+    def check(broken):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rows.jsonl"
+            broken.make(path)
+            try:
+                rows = ingest_file(source, path)
+                output = "".join(f"{row.detail}\n" for row in rows if isinstance(row, RemovedRow))
+            except UserError as error:
+                output = str(error)
+        assert not find_faults(command, broken, Answer(0, output, ())), output
+
+    check()
