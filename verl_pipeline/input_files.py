@@ -5,8 +5,13 @@ Invariants:
 * Nothing is guessed: a file in another encoding or format is refused with what it is.
 """
 
+import io
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from verl_pipeline.errors import UserError
 
@@ -33,6 +38,18 @@ def check_text_file(path: Path) -> None:
     Raises:
         InputError: it is missing, unreadable, no regular file, or in another format.
     """
+    start = check_file(path)
+    for signature, kind in _SIGNATURES.items():
+        if start.startswith(signature):
+            raise InputError(f"{_show(path)} is {kind}")
+
+
+def check_file(path: Path) -> bytes:
+    """Check that ``path`` is a file that can be read; return its first bytes.
+
+    Raises:
+        InputError: it is missing, unreadable, or no regular file.
+    """
     try:
         mode = path.stat().st_mode
         # Opening a pipe would wait for its writer.
@@ -47,9 +64,46 @@ def check_text_file(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, terminal or device"
         raise InputError(f"{_show(path)} is {kind}; expected a file")
-    for signature, kind in _SIGNATURES.items():
-        if start.startswith(signature):
-            raise InputError(f"{_show(path)} is {kind}")
+    return start
+
+
+def read_config(path: Path) -> Any:
+    """Return the settings of a YAML file, as OmegaConf reads them.
+
+    Raises:
+        InputError: as :func:`read_settings_file`; or the file holds a single value.
+    """
+    from omegaconf import OmegaConf
+
+    def parse(text: str) -> Any:
+        try:
+            return OmegaConf.load(io.StringIO(text))
+        except OSError as error:
+            raise ValueError("expected settings by name, e.g. limit: 5") from error
+
+    return read_settings_file(path, parse)
+
+
+def read_settings_file(path: Path, parse: Callable[[str], Any]) -> Any:
+    """Return what ``parse`` makes of the text of a YAML file.
+
+    Raises:
+        InputError: the file cannot be read, or is not YAML; the message has the line.
+    """
+    check_text_file(path)
+    try:
+        return parse(path.read_bytes().decode("utf-8-sig"))
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{_show(path)}{line}: not valid YAML: {error.problem}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{_show(path)}: not UTF-8 text; save it as UTF-8") from error
+    except RecursionError as error:
+        raise InputError(f"{_show(path)}: nested too deeply for YAML") from error
+    # A character, date or number that cannot be one; what a parser of settings refuses.
+    except (yaml.YAMLError, ValueError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"{_show(path)}: not valid YAML: {cause}") from error
 
 
 def _read_start(path: Path) -> bytes:

@@ -134,7 +134,7 @@ def build_card(
 
 
 def _read_json(path: Path, shape: TypeAdapter, command: str) -> dict[str, Any]:
-    if not path.exists():
+    if not os.path.exists(path):
         raise CardInputError(
             f"{path} does not exist: {path.parent} was not written by {command}; name its output "
             "folder"

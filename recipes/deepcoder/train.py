@@ -35,7 +35,7 @@ from recipes.deepcoder.stages.stage_overrides import (
     split_overrides,
 )
 from recipes.deepcoder.stages.training_process import TrainingError, build_command
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.outputs.folders import check_output
 from verl_pipeline.processes import raise_on_signals
 from verl_pipeline.verl_adapter.cpu.environment import warm_up_processes
@@ -99,7 +99,9 @@ def main(
             _train_stages(settings, stage, console)
     except (UserError, OSError) as error:
         for line in str(error).splitlines():
-            console.print(f"error: {line}", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"error: {show_line(line)}", markup=False, highlight=False, soft_wrap=True
+            )
         raise typer.Exit(EXIT_REFUSED) from error
     except TrainingError as error:
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)

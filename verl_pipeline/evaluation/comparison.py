@@ -90,6 +90,10 @@ def _compare_task(
         for graded in samples
     ]
     common = means[0].keys() & means[1].keys()
+    for side, graded in zip((before, after), samples, strict=True):
+        if not graded:
+            files = [str(side / name / file) for file in ("samples.jsonl", "verdicts.jsonl")]
+            raise ComparisonError(f"{' and '.join(files)} hold no graded sample; evaluate again")
     if not common:
         raise ComparisonError(f"{name}: no problem has samples in both evaluations")
     gains = [means[1][problem] - means[0][problem] for problem in common]

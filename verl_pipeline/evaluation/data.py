@@ -23,6 +23,7 @@ import pyarrow.parquet
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.grading.readers.row_values import parse_json
+from verl_pipeline.input_files import InputError, check_file, check_text_file
 
 FOLDER_VARIABLE = "VERL_PIPELINE_DATA"
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet", ".arrow")
@@ -186,17 +187,30 @@ def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of one file, in the format of its suffix.
 
     Raises:
-        BadData: the file does not have that format; the message names the file and, for JSON lines,
-            the line.
+        BadData: the file cannot be read or does not have that format; the message names the file
+            and, for JSON lines, the line.
     """
+    check_data_file(path)
     try:
         for number, row in enumerate(_parse_rows(path), 1):
             if not isinstance(row, dict):
                 raise BadData(f"{path}:{number}: expected an object, not {type(row).__name__}")
             yield row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise BadData(f"{path} cannot be read: {reason}") from error
+
+
+def check_data_file(path: Path) -> None:
+    """Check that a data file can be read, and that it is text if its suffix says so.
+
+    Raises:
+        BadData: it cannot, or is not.
+    """
+    try:
+        (check_text_file if path.name.endswith((".jsonl", ".json")) else check_file)(path)
+    except InputError as error:
+        raise BadData(str(error)) from error
 
 
 def open_bytes(path: Path) -> BufferedIOBase:
@@ -258,7 +272,7 @@ def _read_table(path: Path) -> Any:
 
 def _find_local_file(folder: Path, stem: str) -> Path | None:
     return next(
-        (file for suffix in SUFFIXES if (file := folder / f"{stem}{suffix}").is_file()), None
+        (file for suffix in SUFFIXES if (file := folder / f"{stem}{suffix}").exists()), None
     )
 
 

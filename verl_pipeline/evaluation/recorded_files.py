@@ -17,7 +17,8 @@ from verl_pipeline.grading.readers.row_values import describe_value, parse_json
 from verl_pipeline.input_files import check_text_file
 
 REMOVE_LINE = "remove the line, and the next call recreates it"
-_STRICTLY = {"strict": True}
+# Python's str() refuses more by default (sys.int_info).
+_MAX_DIGITS = 4300
 
 
 class DamagedFileError(UserError):
@@ -33,9 +34,12 @@ def read_record(path: Path, advice: str) -> Any:
     """
     check_text_file(path)
     try:
-        return parse_json(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except BadRow as error:
         raise DamagedFileError(f"{path}: {error}; {advice}") from error
+    if name := _find_huge_integer(content):
+        raise DamagedFileError(f"{path}: {name}: an integer of too many digits; {advice}")
+    return content
 
 
 def read_records(
@@ -52,7 +56,7 @@ def read_records(
         InputError: the file cannot be read.
         DamagedFileError: another line is not such an object; the message has its number.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         return
     check_text_file(path)
     with path.open("rb") as file:
@@ -79,7 +83,7 @@ def check_shape(content: Any, shape: TypeAdapter, place: str, advice: str) -> No
         DamagedFileError: the message begins with ``place``, then names the first such field.
     """
     try:
-        shape.validate_python(content, **_STRICTLY)
+        shape.validate_python(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(part for part in map(str, first["loc"]) if part != "[key]")
@@ -89,3 +93,16 @@ def check_shape(content: Any, shape: TypeAdapter, place: str, advice: str) -> No
         expected = first["msg"].replace("Input should be", "must be")
         found = describe_value(first["input"])
         raise DamagedFileError(f"{place}: {name}{expected}, found {found}; {advice}") from error
+
+
+def _find_huge_integer(content: Any) -> str | None:
+    """Return the field of an integer that Python does not write, or None."""
+    parts = [("", content)]
+    while parts:
+        name, part = parts.pop()
+        if isinstance(part, int) and abs(part) >= 10**_MAX_DIGITS:
+            return name
+        items = part.items() if isinstance(part, dict) else ()
+        items = enumerate(part) if isinstance(part, list) else items
+        parts += [(f"{name}.{key}".lstrip("."), item) for key, item in items]
+    return None

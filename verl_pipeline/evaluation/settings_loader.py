@@ -23,7 +23,7 @@ from verl_pipeline.evaluation.eval_settings import (
     is_preset_model,
 )
 from verl_pipeline.evaluation.suggestions import suggest_name
-from verl_pipeline.input_files import InputError, check_text_file
+from verl_pipeline.input_files import InputError, read_config
 
 CHOICES = {
     "engine.kind": ("vllm", "server"),
@@ -88,8 +88,7 @@ def load_eval_config(
     try:
         defaults = OmegaConf.structured(EvalConfig)
         if file:
-            check_text_file(Path(file))
-            layers.append(OmegaConf.load(file))
+            layers.append(read_config(Path(file)))
         layers.append(OmegaConf.from_dotlist(overrides))
         for layer in layers:
             names = OmegaConf.to_container(layer)
@@ -99,8 +98,6 @@ def load_eval_config(
         config = OmegaConf.to_object(OmegaConf.merge(defaults, *layers, dict(options or {})))
     except InputError as error:
         raise BadSetting(f"--config {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(f"--config {file}: {error}") from error
     except OmegaConfBaseException as error:
         raise BadSetting(_explain(error, layers)) from error
     except BadSetting:

@@ -19,9 +19,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter
 from rich.console import Console
+from typing_extensions import TypedDict  # pydantic takes this one on Python 3.11
 
 from recipes.deepcoder.data.dataset_writer import build_row
 from recipes.deepcoder.data.parquet_schema import write_parquet
@@ -41,6 +43,15 @@ from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.store import EVALUATION
 from verl_pipeline.outputs.files import JsonLinesFile
 from verl_pipeline.outputs.folders import claim_output
+
+
+class _Rate(TypedDict):
+    id: str
+    rate: Annotated[float, Field(ge=0, le=1)]
+
+
+_RATE = TypeAdapter(_Rate)
+_RATE_ADVICE = "each line needs an id and a rate from 0 to 1; correct or remove it"
 
 
 def measure_pass_rates(
@@ -109,20 +120,13 @@ def read_pass_rates(path: str) -> dict[str, float]:
     """Read pass rates that were measured elsewhere, by id.
 
     Raises:
-        BadData: the file does not exist, or a line lacks an ``id`` or a ``rate`` from 0 to 1.
+        BadData: the file does not exist.
+        InputError: it cannot be read.
+        DamagedFileError: a line lacks an ``id`` or a ``rate`` from 0 to 1.
     """
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         raise BadData(f"difficulty.rates={path}: no such file")
-    rates = {}
-    for number, row in enumerate(read_records(Path(path)), 1):
-        rate = row.get("rate")
-        if "id" not in row or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-            raise BadData(
-                f"{path}:{number}: expected an id and a rate from 0 to 1, got {row}; correct or "
-                "remove the line"
-            )
-        rates[str(row["id"])] = float(rate)
-    return rates
+    return {row["id"]: row["rate"] for row in read_records(Path(path), _RATE, _RATE_ADVICE)}
 
 
 def filter_by_pass_rate(

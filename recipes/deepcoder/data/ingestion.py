@@ -19,7 +19,9 @@ from recipes.deepcoder.data.preparation_config import SourceConfig
 from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
 from recipes.deepcoder.data.row_files import read_numbered_rows
 from recipes.deepcoder.data.row_formats import RawProblem
+from verl_pipeline.errors import show_line
 from verl_pipeline.evaluation.data import BadData, DataFinder, Row
+from verl_pipeline.evaluation.noted_rows import UNEXPECTED, NotedRow
 from verl_pipeline.grading import AssertTest, Problem, PytestTest, StdinTest
 from verl_pipeline.grading.problem import write_code
 from verl_pipeline.grading.readers import BadRow, read_problem
@@ -48,7 +50,7 @@ def locate_files(name: str, config: SourceConfig, finder: DataFinder) -> tuple[l
     source = SOURCES[name]
     if config.file is None:
         return finder.find_files(source.file_stems, source.package, source.hub, source.part_stems)
-    if not os.path.isfile(config.file):
+    if not os.path.exists(config.file):
         raise BadData(f"sources.{name}.file={config.file}: no such file")
     return [Path(config.file)], config.file
 
@@ -76,6 +78,7 @@ def ingest_rows(
             row_count += 1
             advance()
             origin = f"{file.name}:{number}"
+            noted = NotedRow({} if isinstance(row, BadRow) else row)
             try:
                 if isinstance(row, BadRow):
                     raise row
@@ -84,21 +87,12 @@ def ingest_rows(
                     unknown_rows.append(row)
                     raise BadRow(_describe_missing_fields(row, source))
                 readable_count += 1
-                result = _build_record(name, source, row_format.read_row(row), origin, config)
+                result = _build_record(name, source, row_format.read_row(noted), origin, config)
+            except BadRow as error:
+                result = _remove_broken_row(name, origin, str(error))
             # Whatever a malformed row makes a reader raise costs this row, not the file.
-            except (
-                BadRow,
-                KeyError,
-                ValueError,
-                TypeError,
-                AttributeError,
-                SyntaxError,
-                RecursionError,
-            ) as error:
-                detail = (
-                    str(error) if isinstance(error, BadRow) else f"{type(error).__name__}: {error}"
-                )
-                result = RemovedRow(f"{name}/{origin}", name, BROKEN_ROW, detail[:_MAX_DETAIL])
+            except UNEXPECTED:
+                result = _remove_broken_row(name, origin, noted.describe_error())
             if isinstance(result, ProblemRecord):
                 if result.id in ids:
                     result = dataclasses.replace(result, id=f"{result.id}@{origin}")
@@ -109,6 +103,10 @@ def ingest_rows(
                 f"{file}: no row has a known format of {name}: "
                 f"{_describe_missing_fields(unknown_rows[0], source)}"
             )
+
+
+def _remove_broken_row(name: str, origin: str, detail: str) -> RemovedRow:
+    return RemovedRow(f"{name}/{origin}", name, BROKEN_ROW, show_line(detail)[:_MAX_DETAIL])
 
 
 def _find_format(row: Row, source: DataSource) -> RowFormat | None:

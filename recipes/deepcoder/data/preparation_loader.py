@@ -20,6 +20,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from recipes.deepcoder.data.data_sources import SOURCES
 from recipes.deepcoder.data.preparation_config import PrepareConfig, SourceConfig
 from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.input_files import InputError, read_config
 
 PROFILE_FOLDER = Path(__file__).parents[1] / "config"
 
@@ -36,13 +37,13 @@ def load_preparation(file: str | None, overrides: list[str]) -> PrepareConfig:
             settings contradict each other.
     """
     try:
-        layers = [OmegaConf.load(find_profile(file))] if file else []
+        layers = [read_config(find_profile(file))] if file else []
         merged = OmegaConf.merge(
             OmegaConf.structured(PrepareConfig), *layers, OmegaConf.from_dotlist(overrides)
         )
         config = OmegaConf.to_object(merged)
-    except OSError as error:
-        raise BadSetting(f"--config {file}: {error}") from error
+    except InputError as error:
+        raise BadSetting(f"--config {error}") from error
     except ConfigKeyError as error:
         raise BadSetting(_describe_unknown_key(error.full_key or str(error.key))) from error
     except OmegaConfBaseException as error:
@@ -70,7 +71,7 @@ def find_profile(name: str) -> Path:
     }
     if name in profiles:
         return profiles[name]
-    if not os.path.isfile(name):
+    if not os.path.exists(name):
         raise BadSetting(
             f"--config {name}: no such file, and no profile{_suggest_name(name, profiles)}"
         )

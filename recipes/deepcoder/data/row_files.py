@@ -15,7 +15,14 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from verl_pipeline.evaluation.data import BadData, Row, list_rows, open_bytes, read_rows
+from verl_pipeline.evaluation.data import (
+    BadData,
+    Row,
+    check_data_file,
+    list_rows,
+    open_bytes,
+    read_rows,
+)
 from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.grading.readers.row_values import parse_json
 
@@ -29,6 +36,7 @@ def read_numbered_rows(path: Path) -> Iterator[tuple[int, Row | BadRow]]:
     Raises:
         BadData: the file does not have the format that its suffix says.
     """
+    check_data_file(path)
     try:
         for number, row in enumerate(_read_values(path), 1):
             if isinstance(row, dict | BadRow):

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.deepcoder.stages.stage_config import EndRules, HardwareConfig, RunConfig
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.input_files import InputError, read_settings_file
 
 _RECIPE_FOLDER = Path(__file__).parents[1]
 STAGES_FILE = _RECIPE_FOLDER / "stages.yaml"
@@ -95,9 +96,9 @@ def suggest_name(name: str, known_names: Iterable[str]) -> str:
 
 def _load_mapping(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StageFileError(f"{path}: {' '.join(str(error).split())}") from error
+        content = read_settings_file(path, yaml.safe_load)
+    except InputError as error:
+        raise StageFileError(str(error)) from error
     if not isinstance(content, dict) or not content:
         raise StageFileError(f"{path}: must be a mapping of names, as in {STAGES_FILE}")
     return content

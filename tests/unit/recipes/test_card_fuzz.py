@@ -99,7 +99,12 @@ def test_good_files_make_a_card():
 @every_file
 @pytest.mark.parametrize("damage", FILE_DAMAGES)
 def test_damaged_file(slot, damage):
-    if slot == METRICS and damage in ("missing", "a dangling link", "cut in the middle"):
+    if slot == METRICS and damage in (
+        "missing",
+        "a dangling link",
+        "cut in the middle",
+        "zeros only",
+    ):
         pytest.skip("a stage that has just begun, or was killed, leaves such a file")
     check_answer(CARD, damage_file(slot, damage))
 

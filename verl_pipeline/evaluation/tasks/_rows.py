@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from verl_pipeline.evaluation.data import BadData, Row
 from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.evaluation.noted_rows import UNEXPECTED, NotedRow
 from verl_pipeline.evaluation.task import TaskData, TaskItem
 from verl_pipeline.grading.readers import BadRow
 
@@ -25,17 +26,15 @@ def read_items(
     items: list[TaskItem] = []
     bad: list[str] = []
     for number, row in enumerate(rows):
+        noted = NotedRow(row)
         try:
-            item = make_item(number, row)
+            item = make_item(number, noted)
         except UserError:  # a setting that no row can mend
             raise
         except BadRow as error:
             bad.append(f"row {number}: {error}")
-        except KeyError as error:
-            bad.append(f"row {number}: no {error}; it has {', '.join(row)}")
-        # The row has another form than expected.
-        except (ValueError, TypeError, AttributeError, IndexError, SyntaxError) as error:
-            bad.append(f"row {number}: {type(error).__name__}: {error}")
+        except UNEXPECTED:
+            bad.append(f"row {number}: {noted.describe_error()}")
         else:
             if item is not None:
                 items.append(item)

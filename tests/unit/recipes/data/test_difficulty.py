@@ -15,6 +15,7 @@ from recipes.deepcoder.data.preparation_config import DifficultyConfig
 from recipes.deepcoder.data.preparation_loader import load_preparation
 from recipes.deepcoder.data.problem_records import KeptRow, RecordSet, RemovedRow
 from verl_pipeline.evaluation.data import BadData
+from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.quickstart.problems import load_problems
 
 SAMPLES = 4
@@ -117,7 +118,7 @@ def test_a_row_without_a_given_rate_is_removed_for_good(records):
 def test_wrong_rates_are_refused_with_their_line(tmp_path, line):
     path = tmp_path / "rates.jsonl"
     path.write_text('{"id": "x", "rate": 1}\n' + line + "\n")
-    with pytest.raises(BadData, match=r"rates.jsonl:2: expected an id and a rate from 0 to 1"):
+    with pytest.raises(UserError, match=r"rates.jsonl:2: (id|rate): .* a rate from 0 to 1"):
         read_pass_rates(str(path))
     with pytest.raises(BadData, match="no such file"):
         read_pass_rates(str(tmp_path / "none.jsonl"))

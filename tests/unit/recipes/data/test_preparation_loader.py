@@ -136,5 +136,5 @@ def test_missing_sources_and_unreadable_files_are_refused(tmp_path):
         load_preparation("cpus", [])
     broken = tmp_path / "broken.yaml"
     broken.write_text("sources: [")
-    with pytest.raises(BadSetting, match="settings: "):
+    with pytest.raises(BadSetting, match="broken.yaml:1: not valid YAML"):
         load_preparation(str(broken), [])

@@ -102,5 +102,5 @@ def test_unknown_names_are_refused_with_the_most_similar_one(write_run_files):
         check_stage_name(runs["deepcoder-14b"], "33k")
     with pytest.raises(StageFileError, match="device=tpu: must be cuda or cpu"):
         load_hardware(str(write_run_files(hardware={"device": "tpu"})[1]))
-    with pytest.raises(StageFileError, match="No such file"):
+    with pytest.raises(StageFileError, match="no such file"):
         load_runs(STAGES_FILE.with_name("none.yaml"))
