@@ -74,6 +74,7 @@ class FuzzedCommand:
         preload: modules that the command imports late.
         environment: variables beside those of the tests.
         links: fields that rows have in common with others; if one is broken, those may be blamed.
+        settings_file: the file of settings that arguments override: a refusal names the setting.
         allowed: pattern of what looks internal and is not (a class that a user names, say).
     """
 
@@ -85,6 +86,7 @@ class FuzzedCommand:
     preload: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     links: frozenset[str] = frozenset()
+    settings_file: str | None = None
     allowed: str | None = None
 
 
@@ -182,7 +184,11 @@ def find_faults(command: FuzzedCommand, broken: BrokenInput, answer: Answer) -> 
     ):
         place = f"{broken.slot}:{broken.line}: " if broken.line else broken.slot
         named = [line for line in lines if place in line]
-        if not named:
+        if broken.slot == command.settings_file:
+            has_named = any(_names_a_field(line, broken.fields) for line in lines)
+            if broken.fields and not has_named and "extra field" not in broken.label:
+                faults.append(f"does not name the setting {broken.fields[-1]!r}")
+        elif not named:
             faults.append(f"does not name {place.strip()!r}")
         elif broken.fields and not any(_names_a_field(line, broken.fields) for line in named):
             faults.append(f"does not name the field {broken.fields[-1]!r}")

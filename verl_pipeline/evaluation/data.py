@@ -22,7 +22,7 @@ import pyarrow.parquet
 
 from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.grading.readers import BadRow
-from verl_pipeline.grading.readers.row_values import parse_json
+from verl_pipeline.grading.readers.row_values import describe_value, parse_json
 from verl_pipeline.input_files import InputError, check_file, check_text_file
 
 FOLDER_VARIABLE = "VERL_PIPELINE_DATA"
@@ -194,7 +194,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     try:
         for number, row in enumerate(_parse_rows(path), 1):
             if not isinstance(row, dict):
-                raise BadData(f"{path}:{number}: expected an object, not {type(row).__name__}")
+                raise BadData(f"{path}:{number}: expected an object, found {describe_value(row)}")
             yield row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
@@ -230,7 +230,7 @@ def _parse_rows(path: Path) -> Iterator[Any]:
         with open_bytes(path) as file:
             rows = _parse_json(file.read(), str(path))
         if not isinstance(rows, list):
-            raise BadData(f"{path}: expected a list of rows, not {type(rows).__name__}")
+            raise BadData(f"{path}: expected a list of rows, found {describe_value(rows)}")
         yield from rows
     else:
         table = _read_table(path)

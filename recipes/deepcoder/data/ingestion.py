@@ -27,6 +27,7 @@ from verl_pipeline.grading.problem import write_code
 from verl_pipeline.grading.readers import BadRow, read_problem
 from verl_pipeline.grading.readers.row_values import (
     decode_text,
+    describe_value,
     format_value,
     make_plain,
     parse_text,
@@ -187,7 +188,7 @@ def _check_texts(record: ProblemRecord) -> None:
     )
     for text in texts:
         if not isinstance(text, str):
-            raise BadRow(f"expected text, got {type(text).__name__}")
+            raise BadRow(f"expected text, found {describe_value(text)}")
         try:
             text.encode()
         except UnicodeEncodeError as error:

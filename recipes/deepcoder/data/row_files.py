@@ -24,7 +24,7 @@ from verl_pipeline.evaluation.data import (
     read_rows,
 )
 from verl_pipeline.grading.readers import BadRow
-from verl_pipeline.grading.readers.row_values import parse_json
+from verl_pipeline.grading.readers.row_values import describe_value, parse_json
 
 # Rows of a parquet file that are in memory at a time; one row of LiveCodeBench can be megabytes.
 _BATCH_ROWS = 32
@@ -42,7 +42,7 @@ def read_numbered_rows(path: Path) -> Iterator[tuple[int, Row | BadRow]]:
             if isinstance(row, dict | BadRow):
                 yield number, row
             else:
-                yield number, BadRow(f"expected a JSON object, got {type(row).__name__}")
+                yield number, BadRow(f"expected a JSON object, found {describe_value(row)}")
     except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
         raise BadData(f"{path}: {' '.join(str(error).split())}") from error
 
@@ -63,7 +63,7 @@ def _read_values(path: Path) -> Iterator[Any]:
         with open_bytes(path) as file:
             rows = _parse_json(file.read())
         if not isinstance(rows, list):
-            found = rows if isinstance(rows, BadRow) else type(rows)
+            found = rows if isinstance(rows, BadRow) else describe_value(rows)
             raise BadData(f"{path}: expected a list of rows, got {found}")
         yield from rows
     elif path.name.endswith(".parquet"):

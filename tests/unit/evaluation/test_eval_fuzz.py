@@ -40,11 +40,16 @@ EVAL = FuzzedCommand(
             "refine": {"n": 0, "agreement": 0.5},
             "options": {"parquet": {"file": ROWS, "grader": "math", "source": ""}},
         },
-        GSM8K: [{"question": "3 + 5?", "answer": "The sum.\n#### 8"}],
-        ROWS: [MATH_ROW],
+        # One row is broken at a time: the others are evaluated.
+        GSM8K: [
+            {"question": "3 + 5?", "answer": "The sum.\n#### 8"},
+            {"question": "2 + 5?", "answer": "The sum.\n#### 7"},
+        ],
+        ROWS: [MATH_ROW, MATH_ROW | {"extra_info": {"name": "other", "index": 1}}],
     },
     exit_codes=frozenset({0, 2, 3}),
     links=frozenset({"id", "name", "task", "file", "grader", "source", "index", "options"}),
+    settings_file=SETTINGS,
     preload=(
         "verl_pipeline.evaluation.evaluation_run",
         "verl_pipeline.evaluation.results_page",

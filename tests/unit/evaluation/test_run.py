@@ -180,8 +180,8 @@ def test_answers_from_a_file(tmp_path):
     assert result["counts"]["samples"] == 1 and result["counts"]["failed"] == 7
     for number, (text, message) in enumerate(
         {
-            '{"id": "number"}\n': "row 1: each row must have an id and a response",
-            '{"id": "a", "response": null}\n': "row 1: each row must have an id and a response",
+            '{"id": "number"}\n': ":1: each row must have an id and a response",
+            '{"id": "a", "response": null}\n': ":1: each row must have an id and a response",
             "": "no answer in the file",
             "[1]\n": "expected an object",
         }.items()

@@ -46,7 +46,7 @@ class PresetEngine:
                 for number, row in enumerate(read_rows(Path(name)), 1):
                     if "id" not in row or not isinstance(row.get("response"), str):
                         raise EngineError(
-                            f"model={name}, row {number}: each row must have an id and a response "
+                            f"model={name}:{number}: each row must have an id and a response "
                             f"(text); it has {', '.join(row) or 'nothing'}"
                         )
                     self._answers[row.get("task"), str(row["id"])].append(row["response"])

@@ -32,7 +32,7 @@ def find_task(name: str) -> Task:
     path = name if "." in name else f"{__name__}.{name}"
     if "." not in name and name not in list_task_names():
         raise UnknownTask(
-            f"no task {name!r}; {suggest_name(name, list_task_names())}name one of "
+            f"tasks: no task {name!r}; {suggest_name(name, list_task_names())}name one of "
             f"{', '.join(list_task_names())}, or the path of a module with TASK"
         )
     try:

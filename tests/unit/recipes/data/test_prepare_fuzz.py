@@ -60,6 +60,7 @@ PREPARE = FuzzedCommand(
     },
     exit_codes=frozenset({0, 2}),
     links=frozenset({"file", "rates", "tasks", "sources", "taco", "mbpp", "model", "mode"}),
+    settings_file=SETTINGS,
     preload=(
         "recipes.deepcoder.data.preparation",
         "recipes.deepcoder.data.preparation_report",
@@ -71,7 +72,7 @@ OPTIONS = [
     *("--config", "--data", "sources.taco.limit=", "tests.min=", "near.words=", "model="),
     *("difficulty.rates=", "contamination.tasks=", "grader.workers=", "seed=", "split.heldout="),
 ]
-QUICK_DAMAGES = ("a folder", "a named pipe", "UTF-16", "cut in the middle")
+QUICK_DAMAGES = ("a named pipe", "UTF-16")
 every_file = pytest.mark.parametrize("slot", FILES)
 
 
@@ -94,10 +95,10 @@ def test_damaged_file(slot, damage):
 
 @every_file
 @pytest.mark.parametrize(
-    "examples", [5, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    "examples", [2, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_broken_contents(slot, examples):
-    @fuzz(examples, seeded=examples == 5)
+    @fuzz(examples, seeded=examples == 2)
     @given(broken=broken_contents(PREPARE, slot))
     def check(broken):
         check_answer(PREPARE, broken)
