@@ -5,7 +5,7 @@ Invariants:
 * A refusal names file, line, field, what was found and what was expected, in one line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,8 @@ def _find_huge_integer(content: Any) -> str | None:
         name, part = parts.pop()
         if isinstance(part, int) and abs(part) >= 10**_MAX_DIGITS:
             return name
-        items = part.items() if isinstance(part, dict) else ()
-        items = enumerate(part) if isinstance(part, list) else items
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(part, dict | list):
+            items = part.items() if isinstance(part, dict) else enumerate(part)
         parts += [(f"{name}.{key}".lstrip("."), item) for key, item in items]
     return None

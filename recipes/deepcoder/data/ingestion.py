@@ -132,7 +132,7 @@ def _build_record(
     record_id = f"{name}/{raw.id or origin}"
     if raw.skip_reason:
         reason = raw.skip_reason.partition(":")[0]
-        return RemovedRow(record_id, name, reason, raw.skip_reason)
+        return RemovedRow(record_id, name, show_line(reason), show_line(raw.skip_reason))
     start, end = config.start or "", config.end or "9999"
     if (config.start or config.end) and not start <= (raw.date or "") < end:
         detail = f"{raw.date}; kept: from {config.start}, before {config.end}"

@@ -18,7 +18,7 @@ from tests.helpers.command_fuzz import (
 )
 from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
 from tests.helpers.source_rows import HUB_EXAMPLES, MBPP_ROW, RLLM_EXAMPLES, TACO_ROW, ingest_file
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.testing.tiny_run import write_model
 
 pytestmark = pytest.mark.medium
@@ -138,7 +138,7 @@ def test_broken_rows_of_every_source(source, row, examples):
                 rows = ingest_file(source, path)
                 output = "".join(f"{row.detail}\n" for row in rows if isinstance(row, RemovedRow))
             except UserError as error:
-                output = str(error)
+                output = show_line(str(error))  # as the command prints it
         assert not find_faults(command, broken, Answer(0, output, ())), output
 
     check()
