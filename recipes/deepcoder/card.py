@@ -139,8 +139,7 @@ def _read_json(path: Path, shape: TypeAdapter, command: str) -> dict[str, Any]:
             f"{path} does not exist: {path.parent} was not written by {command}; name its output "
             "folder"
         )
-    advice = f"run {command} again"
-    content = read_record(path, advice)
+    content = read_record(path, advice := f"run {command} again")
     check_shape(content, shape, str(path), advice)
     return content
 

@@ -91,20 +91,29 @@ class EngineConfig:
 
 @dataclass
 class GraderConfig:
-    """The grader of responses.
+    """The grader of programs.
 
     Attributes:
         tier: isolation of programs: ``namespaces``, ``rlimits`` (limits only) or ``remote``; there
             is no automatic fallback.
         url: URL of a SandboxFusion server, for ``remote``.
         workers: programs that run at a time; None: one per processor.
-        reward_s: longest time of one call of a training's reward function, in seconds; as
-            ``deadlines.reward_s`` of the pipelined trainer.
     """
 
     tier: str = "namespaces"
     url: str | None = None
     workers: int | None = None
+
+
+@dataclass
+class ResponseGraderConfig(GraderConfig):
+    """The grader of responses: of programs, answers, and by a training's own reward.
+
+    Attributes:
+        reward_s: longest time of one call of a training's reward function, in seconds; as
+            ``deadlines.reward_s`` of the pipelined trainer.
+    """
+
     reward_s: float = 300.0
 
 
@@ -164,7 +173,7 @@ class EvalConfig:
     scorer: str = "mean_logprob"
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
-    grader: GraderConfig = field(default_factory=GraderConfig)
+    grader: ResponseGraderConfig = field(default_factory=ResponseGraderConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     options: dict[str, Any] = field(default_factory=dict)
 

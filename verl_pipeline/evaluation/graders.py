@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from verl_pipeline.evaluation.eval_settings import BadSetting, GraderConfig
+from verl_pipeline.evaluation.eval_settings import BadSetting, ResponseGraderConfig
 from verl_pipeline.evaluation.reward_functions import RewardCall, RewardFunction, RewardProcesses
 from verl_pipeline.evaluation.task import TaskItem
 from verl_pipeline.grading import Problem, Verdict, grade_response
@@ -32,7 +32,7 @@ class Grader:
         workers: programs that may run at a time.
     """
 
-    def __init__(self, config: GraderConfig):
+    def __init__(self, config: ResponseGraderConfig):
         self.tier = config.tier
         self._sandbox = make_sandbox(config.tier, config.workers, config.url)
         self.workers = self._sandbox.workers

@@ -5,6 +5,7 @@ Invariants:
 * A refusal names file, line, field, what was found and what was expected, in one line.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any

@@ -37,7 +37,11 @@ from recipes.deepcoder.data.problem_records import (
 )
 from recipes.deepcoder.data.stage_cache import compute_key
 from verl_pipeline.evaluation.data import BadData
-from verl_pipeline.evaluation.eval_settings import EvalConfig, SamplingConfig
+from verl_pipeline.evaluation.eval_settings import (
+    EvalConfig,
+    ResponseGraderConfig,
+    SamplingConfig,
+)
 from verl_pipeline.evaluation.evaluation_run import run_evaluation
 from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.store import EVALUATION
@@ -174,7 +178,7 @@ def _sample_rewards(
             config.seed,
         ),
         engine=difficulty.engine,
-        grader=config.grader,
+        grader=ResponseGraderConfig(**asdict(config.grader)),
         options={"parquet": {"file": str(folder / "candidates.parquet")}},
     )
     run_evaluation(evaluation, console)
