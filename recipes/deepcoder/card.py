@@ -86,9 +86,9 @@ def build_card(
         ResultsError: a folder has no results of an evaluation.
         DamagedFileError: a file is not as its command has written it.
     """
-    state = _read_json(run / "stages.json", STATE, "recipes.deepcoder.train")
+    state = _read_json(run / "stages.json", STATE, "recipes.deepcoder.train", "RUN")
     stages = [_summarize_stage(run, stage, record) for stage, record in state["stages"].items()]
-    report = _read_json(data / "report.json", REPORT, "recipes.deepcoder.prepare")
+    report = _read_json(data / "report.json", REPORT, "recipes.deepcoder.prepare", "--data")
     folder = model or _find_trained_model(run, state)
     weights = hash_weights(folder) if evaluations and folder and _has_weights(folder) else None
     scores = [score for one in evaluations for score in _read_scores(one, weights)]
@@ -133,11 +133,11 @@ def build_card(
     )
 
 
-def _read_json(path: Path, shape: TypeAdapter, command: str) -> dict[str, Any]:
+def _read_json(path: Path, shape: TypeAdapter, command: str, option: str) -> dict[str, Any]:
     if not os.path.exists(path):
         raise CardInputError(
             f"{path} does not exist: {path.parent} was not written by {command}; name its output "
-            "folder"
+            f"folder with {option}"
         )
     content = read_record(path, advice := f"run {command} again")
     check_shape(content, shape, str(path), advice)

@@ -140,6 +140,7 @@ def run_command(command: FuzzedCommand, broken: BrokenInput | None = None) -> An
             if broken is None or file != broken.slot or broken.keeps_file:
                 write_contents(folder / file, contents)
         if broken and broken.make:
+            (folder / broken.slot).parent.mkdir(parents=True, exist_ok=True)
             broken.make(folder / broken.slot)
         before = _read_files(folder, command)
         output = Path(name) / "output"

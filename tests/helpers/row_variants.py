@@ -16,6 +16,7 @@ from recipes.deepcoder.data.ingestion import _build_record
 from recipes.deepcoder.data.preparation_config import SourceConfig
 from recipes.deepcoder.data.problem_records import ProblemRecord
 from recipes.deepcoder.data.rllm_formats import read_rllm
+from verl_pipeline.evaluation.row_graders import RowGrader
 from verl_pipeline.evaluation.tasks.parquet import _make_item
 from verl_pipeline.grading import Problem
 from verl_pipeline.grading.grading_inputs import read_problems
@@ -113,7 +114,7 @@ def read_through_doors(source: str, tests: Any, folder: Path) -> dict[str, Probl
     doors: dict[str, Callable[[], Problem | None]] = {
         "reward": lambda: code._read_problem(source, code._freeze(tests), "all", NAME),
         "evaluation": lambda: (
-            _make_item(0, _make_row(source, tests), source="", grader="code").problem
+            _make_item(0, _make_row(source, tests), grader=RowGrader("code")).problem
         ),
         "recipe": lambda: _prepare(source, tests),
     }

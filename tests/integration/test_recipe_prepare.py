@@ -188,7 +188,7 @@ def test_a_second_process_in_a_folder_is_refused(model, tmp_path):
     code, _, err = wait_for(start_prepare(model, data, tmp_path / "out", *list_settings(data)))
     first.send_signal(signal.SIGINT)
     first.send_signal(signal.SIGCONT)
-    assert code == 2 and "is running in" in err
+    assert code == 2 and "another process is writing to" in err
     assert wait_for(first)[0] == 130
 
 

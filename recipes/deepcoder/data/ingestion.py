@@ -20,7 +20,7 @@ from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
 from recipes.deepcoder.data.row_files import read_numbered_rows
 from recipes.deepcoder.data.row_formats import RawProblem
 from verl_pipeline.errors import show_line
-from verl_pipeline.evaluation.data import BadData, DataFinder, Row
+from verl_pipeline.evaluation.data import BadData, DataFinder, Row, check_data_file
 from verl_pipeline.evaluation.noted_rows import UNEXPECTED, NotedRow
 from verl_pipeline.grading import AssertTest, Problem, PytestTest, StdinTest
 from verl_pipeline.grading.problem import write_code
@@ -46,14 +46,20 @@ def locate_files(name: str, config: SourceConfig, finder: DataFinder) -> tuple[l
 
     Raises:
         DataNotFound: no files were found; the message says which files are needed.
-        BadData: ``sources.<name>.file`` does not exist.
+        BadData: ``sources.<name>.file`` does not exist, or a file cannot be read.
     """
     source = SOURCES[name]
     if config.file is None:
-        return finder.find_files(source.file_stems, source.package, source.hub, source.part_stems)
-    if not os.path.exists(config.file):
+        files, origin = finder.find_files(
+            source.file_stems, source.package, source.hub, source.part_stems
+        )
+    elif os.path.exists(config.file):
+        files, origin = [Path(config.file)], config.file
+    else:
         raise BadData(f"sources.{name}.file={config.file}: no such file")
-    return [Path(config.file)], config.file
+    for file in files:
+        check_data_file(file)
+    return files, origin
 
 
 def ingest_rows(

@@ -26,7 +26,9 @@ EVAL = FuzzedCommand(
     files={
         ANSWERS: [
             {"id": "test-0", "task": "gsm8k", "response": "\\boxed{8}"},
+            {"id": "test-1", "task": "gsm8k", "response": "\\boxed{7}"},
             {"id": "sum", "task": "parquet", "response": "\\boxed{2}"},
+            {"id": "other", "task": "parquet", "response": "\\boxed{2}"},
         ],
         SETTINGS: {
             "hub": False,
@@ -43,7 +45,7 @@ EVAL = FuzzedCommand(
         # One row is broken at a time: the others are evaluated.
         GSM8K: [
             {"question": "3 + 5?", "answer": "The sum.\n#### 8"},
-            {"question": "2 + 5?", "answer": "The sum.\n#### 7"},
+            {"question": "2 + 5, which is less than 9?", "answer": "The sum.\n#### 7"},
         ],
         ROWS: [MATH_ROW, MATH_ROW | {"extra_info": {"name": "other", "index": 1}}],
     },
@@ -86,12 +88,13 @@ def test_damaged_file(slot, damage):
     check_answer(EVAL, damage_file(slot, damage))
 
 
-@every_file
+# Rows of a parquet file have one type a column: what may stand there is in test_row_graders.py.
+@pytest.mark.parametrize("slot", [ANSWERS, SETTINGS, GSM8K])
 @pytest.mark.parametrize(
-    "examples", [5, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    "examples", [2, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_broken_contents(slot, examples):
-    @fuzz(examples, seeded=examples == 5)
+    @fuzz(examples, seeded=examples == 2)
     @given(broken=broken_contents(EVAL, slot))
     def check(broken):
         check_answer(EVAL, broken)
@@ -100,10 +103,10 @@ def test_broken_contents(slot, examples):
 
 
 @pytest.mark.parametrize(
-    "examples", [10, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    "examples", [3, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_broken_arguments(examples):
-    @fuzz(examples, seeded=examples == 10)
+    @fuzz(examples, seeded=examples == 3)
     @given(broken=broken_arguments(EVAL, OPTIONS))
     def check(broken):
         check_answer(EVAL, broken)

@@ -49,6 +49,10 @@ class PresetEngine:
                             f"model={name}:{number}: each row must have an id and a response "
                             f"(text); it has {', '.join(row) or 'nothing'}"
                         )
+                    if not isinstance(row.get("task"), str | None):
+                        raise EngineError(
+                            f"model={name}:{number}: task must be the name of a task, or left out"
+                        )
                     self._answers[row.get("task"), str(row["id"])].append(row["response"])
             except BadData as error:
                 raise EngineError(f"model={error}") from error

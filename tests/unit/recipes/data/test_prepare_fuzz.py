@@ -94,11 +94,10 @@ def test_damaged_file(slot, damage):
 
 
 @every_file
-@pytest.mark.parametrize(
-    "examples", [2, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
-def test_broken_contents(slot, examples):
-    @fuzz(examples, seeded=examples == 2)
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_broken_contents(slot):
+    @fuzz(examples=200, seeded=False)
     @given(broken=broken_contents(PREPARE, slot))
     def check(broken):
         check_answer(PREPARE, broken)
@@ -106,11 +105,10 @@ def test_broken_contents(slot, examples):
     check()
 
 
-@pytest.mark.parametrize(
-    "examples", [10, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
-def test_broken_arguments(examples):
-    @fuzz(examples, seeded=examples == 10)
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_broken_arguments():
+    @fuzz(examples=100, seeded=False)
     @given(broken=broken_arguments(PREPARE, OPTIONS))
     def check(broken):
         check_answer(PREPARE, broken)
