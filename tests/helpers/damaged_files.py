@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.broken_inputs import BrokenInput, encode_contents, write_contents
 
 HUGE_LINE_CHARACTERS = 20_000_000
@@ -77,3 +79,12 @@ FILE_DAMAGES: dict[str, tuple[Callable[[Path], None], bool, bool]] = {
     "a huge line without an end": (_new(b"x" * HUGE_LINE_CHARACTERS), True, False),
     "HTML": (_new(b"<!doctype html><title>404</title>\n"), True, False),
 }
+# The rest is tried in the slow tests.
+QUICK_DAMAGES = ("a named pipe", "UTF-16")
+each_damage = pytest.mark.parametrize(
+    "damage",
+    [
+        name if name in QUICK_DAMAGES else pytest.param(name, marks=pytest.mark.slow)
+        for name in FILE_DAMAGES
+    ],
+)

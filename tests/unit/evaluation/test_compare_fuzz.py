@@ -9,7 +9,7 @@ from hypothesis import given
 
 from tests.helpers.broken_inputs import broken_contents
 from tests.helpers.command_fuzz import FuzzedCommand, check_answer, fuzz, run_command
-from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
+from tests.helpers.damaged_files import damage_file, each_damage
 from tests.helpers.made_up_results import write_results
 
 pytestmark = pytest.mark.medium
@@ -40,7 +40,6 @@ COMPARE = FuzzedCommand(
     links=frozenset({"id", "sample", "task", "sha256", "n", "data"}),
     preload=("verl_pipeline.evaluation.comparison",),
 )
-QUICK_DAMAGES = ("a named pipe", "UTF-16")
 every_file = pytest.mark.parametrize("file", FILES)
 
 
@@ -50,13 +49,7 @@ def test_good_files_are_compared():
 
 
 @every_file
-@pytest.mark.parametrize(
-    "damage",
-    [
-        name if name in QUICK_DAMAGES else pytest.param(name, marks=pytest.mark.slow)
-        for name in FILE_DAMAGES
-    ],
-)
+@each_damage
 def test_damaged_file(file, damage):
     if file != "results.json" and damage in ("missing", "a dangling link", "cut in the middle"):
         pytest.skip("an interrupted evaluation leaves such files")

@@ -5,7 +5,7 @@ from hypothesis import given
 
 from tests.helpers.broken_inputs import broken_arguments, broken_contents
 from tests.helpers.command_fuzz import FuzzedCommand, check_answer, fuzz, run_command
-from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
+from tests.helpers.damaged_files import damage_file, each_damage
 
 pytestmark = pytest.mark.medium
 ANSWERS, SETTINGS, GSM8K, ROWS = "answers.jsonl", "eval.yaml", "data/gsm8k.jsonl", "rows.parquet"
@@ -73,15 +73,7 @@ def test_good_files_are_evaluated():
 
 
 @every_file
-@pytest.mark.parametrize(
-    "damage",
-    [
-        name
-        if name in ("a folder", "a named pipe", "UTF-16", "cut in the middle")
-        else pytest.param(name, marks=pytest.mark.slow)
-        for name in FILE_DAMAGES
-    ],
-)
+@each_damage
 def test_damaged_file(slot, damage):
     if slot == ROWS and damage in ("UTF-16", "UTF-32"):
         pytest.skip("a parquet file is not text")

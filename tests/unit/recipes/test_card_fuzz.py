@@ -6,7 +6,7 @@ from hypothesis import given
 from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
 from tests.helpers.broken_inputs import broken_arguments, broken_contents
 from tests.helpers.command_fuzz import FuzzedCommand, check_answer, fuzz, run_command
-from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
+from tests.helpers.damaged_files import damage_file, each_damage
 
 pytestmark = pytest.mark.medium
 STATE, METRICS, REPORT = "run/stages.json", "run/short/metrics.jsonl", "data/report.json"
@@ -88,7 +88,6 @@ CARD = FuzzedCommand(
 )
 FILES = (STATE, METRICS, REPORT, RESULTS)
 OPTIONS = ["--data", "--evaluation", "--model", "--name", "--base-model"]
-QUICK_DAMAGES = ("a named pipe", "UTF-16")
 every_file = pytest.mark.parametrize("slot", FILES)
 
 
@@ -98,13 +97,7 @@ def test_good_files_make_a_card():
 
 
 @every_file
-@pytest.mark.parametrize(
-    "damage",
-    [
-        name if name in QUICK_DAMAGES else pytest.param(name, marks=pytest.mark.slow)
-        for name in FILE_DAMAGES
-    ],
-)
+@each_damage
 def test_damaged_file(slot, damage):
     if slot == METRICS and damage in (
         "missing",

@@ -16,7 +16,7 @@ from tests.helpers.command_fuzz import (
     fuzz,
     run_command,
 )
-from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
+from tests.helpers.damaged_files import damage_file, each_damage
 from tests.helpers.source_rows import HUB_EXAMPLES, MBPP_ROW, RLLM_EXAMPLES, TACO_ROW, ingest_file
 from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.testing.tiny_run import write_model
@@ -72,7 +72,6 @@ OPTIONS = [
     *("--config", "--data", "sources.taco.limit=", "tests.min=", "near.words=", "model="),
     *("difficulty.rates=", "contamination.tasks=", "grader.workers=", "seed=", "split.heldout="),
 ]
-QUICK_DAMAGES = ("a named pipe", "UTF-16")
 every_file = pytest.mark.parametrize("slot", FILES)
 
 
@@ -82,13 +81,7 @@ def test_good_files_are_prepared():
 
 
 @every_file
-@pytest.mark.parametrize(
-    "damage",
-    [
-        name if name in QUICK_DAMAGES else pytest.param(name, marks=pytest.mark.slow)
-        for name in FILE_DAMAGES
-    ],
-)
+@each_damage
 def test_damaged_file(slot, damage):
     check_answer(PREPARE, damage_file(slot, damage))
 
