@@ -254,7 +254,11 @@ def _examine_shared_memory() -> list[Finding]:
 def _try_tier(tier: str, url: str | None = None) -> list[Finding]:
     from verl_pipeline.grading.sandbox_trial import try_sandbox
 
-    finding = try_sandbox(tier, url)
+    try:
+        finding = try_sandbox(tier, url)
+    except ValueError as error:  # of the url
+        what = "the server was not asked"
+        return [Finding(f"sandbox: tier {tier}", State.MISSING, str(error), "correct --url", what)]
     if tier == "rlimits" and not finding.ok:  # nothing needs it where `namespaces` works
         lost = "this weaker tier cannot be chosen"
         return [Finding(finding.topic, State.LIMITED, finding.detail, finding.fix, lost)]

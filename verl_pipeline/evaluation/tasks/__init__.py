@@ -39,7 +39,7 @@ def find_task(name: str) -> Task:
         task = importlib.import_module(path).TASK
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UnknownTask(
-            f"task {name!r}: {error!r}; name a module with a TASK, and put its folder into "
-            "PYTHONPATH"
+            f"tasks: {name!r} cannot be loaded ({' '.join(str(error).split())}); name a module "
+            "with a TASK, and put its folder into PYTHONPATH"
         ) from error
     return task
