@@ -47,6 +47,7 @@ NO_OUTPUTS = {
     "verl_pipeline/evaluation/scores.py": "computes it",
     "verl_pipeline/evaluation/commands.py": "help texts; score_tables.py prints",
     "verl_pipeline/evaluation/task.py": "describes published scores",
+    "verl_pipeline/evaluation/recorded_results.py": "the shape of the file",
     "verl_pipeline/metrics/own_metrics.py": "describes the metric",
     "verl_pipeline/evaluation/estimators.py": "computes it",
     "verl_pipeline/evaluation/answer_methods.py": "computes it",

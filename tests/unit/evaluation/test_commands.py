@@ -94,7 +94,7 @@ def test_misspelt_names_in_a_settings_file_are_suggested(tmp_path):
         (["sampling.temperature=nan"], "temperature"),
         (["--tasks", f"{SMALL},{SMALL}"], "named twice"),
         (["--tasks", "..x"], "..x"),
-        (["engine=[1"], "settings"),
+        (["engine=[1"], "engine=[1: not valid YAML"),
         (["engine.kind=server", "engine.url=localhost:8000"], "http://HOST:8000/v1"),
         (["options.small=5"], "options"),
         (["train_data=[/nowhere.jsonl]"], "/nowhere.jsonl"),

@@ -77,7 +77,7 @@ def test_template_arguments_reach_the_template(model, tmp_path):
     assert changed.describe_settings() != engine.describe_settings(), (
         "a changed template under the same name changes the settings"
     )
-    with pytest.raises(EngineError, match="engine.chat_template=/nowhere"):
+    with pytest.raises(EngineError, match="engine.chat_template: /nowhere"):
         VllmEngine(str(model), EngineConfig(chat_template="/nowhere"))
 
 

@@ -49,8 +49,14 @@ def write_evaluation(folder, rewards, tokens, n=2):
         "style": "chat",
         "caveats": [],
         "tier": "namespaces",
+        "title": "Held-out problems",
+        "published": [],
+        "options": {},
     }
-    write_json(folder / "results.json", {"schema": 2, "engine": "vllm", "tasks": [task]})
+    task["sampling"] |= {"temperature": 1.0, "top_p": 1.0}
+    model = {"name": "m", "weights": None}
+    results = {"schema": 2, "model": model, "engine": {}, "tasks": [task]}
+    write_json(folder / "results.json", results)
     return folder
 
 
