@@ -292,7 +292,7 @@ def main(
     except UserError as error:
         print(f"error: {show_line(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
-    print(f"written: {target}")
+    print(show_line(f"written: {target}"))
 
 
 if __name__ == "__main__":

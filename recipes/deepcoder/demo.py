@@ -40,7 +40,7 @@ from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
 
 HARDWARE = "cpu"
 DEMONSTRATION = FolderKind(
-    "recipes.deepcoder.demo", landmarks=("data/work/.lock",), written=("report.json", "report.md")
+    "recipes.deepcoder.demo", landmarks=("data/work",), written=("report.json", "report.md")
 )
 DEFAULT_OUTPUT = Path("outputs/deepcoder-demo")
 SettingsArgument = Annotated[list[str] | None, typer.Argument(help="Further settings of prepare.")]

@@ -3,21 +3,17 @@
 A test names a command once (:class:`FuzzedCommand`: module, arguments, files that work), and then
 tries three kinds of input::
 
-    @pytest.mark.parametrize("damage", FILE_DAMAGES)
+    @each_damage
     def test_damaged_file(damage):
         check_answer(GRADE, damage_file("problems.jsonl", damage))
 
-    @fuzz(examples=20)
-    @given(broken=broken_contents(GRADE, "problems.jsonl"))
-    def test_broken_contents(broken):
-        check_answer(GRADE, broken)
+    @efforts(quick=20, many=300)
+    def test_broken_contents(effort):
+        check_answers(GRADE, broken_contents(GRADE, "problems.jsonl"), effort)
 
-    @fuzz(examples=20)
-    @given(broken=broken_arguments(GRADE, ["--workers", "--tier"]))
-    def test_broken_arguments(broken):
-        check_answer(GRADE, broken)
-
-and one more test, marked ``slow``, with ``fuzz(examples=300, seeded=False)``.
+    @efforts(quick=15, many=100)
+    def test_broken_arguments(effort):
+        check_answers(GRADE, broken_arguments(GRADE, ["--workers", "--tier"]), effort)
 
 Invariants:
 * Commands run as processes (forks of a warm one, :mod:`.command_server`), with a deadline.
@@ -41,7 +37,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
 
 from tests.helpers import command_server
 from tests.helpers.broken_inputs import BrokenInput, write_contents
@@ -99,16 +97,49 @@ class Answer:
     changed: tuple[str, ...]
 
 
-def fuzz(examples: int, seeded: bool = True) -> Callable[[Any], Any]:
-    """Settings of hypothesis for tests that run commands; ``seeded`` tries the same each time."""
+@dataclass(frozen=True)
+class Effort:
+    """How many inputs are drawn, and whether they are the same each time."""
+
+    examples: int
+    seeded: bool
+
+
+def efforts(quick: int, many: int) -> pytest.MarkDecorator:
+    """Give a test an ``effort``: ``quick`` (if any) in all runs, ``many`` in the slow ones."""
+    slow = [pytest.mark.slow, pytest.mark.timeout(3600)]
+    return pytest.mark.parametrize(
+        "effort",
+        [
+            *([pytest.param(Effort(quick, True), id="quick")] if quick else []),
+            pytest.param(Effort(many, False), id="many", marks=slow),
+        ],
+    )
+
+
+def fuzz(effort: Effort) -> Callable[[Any], Any]:
+    """Settings of hypothesis for tests that break inputs."""
     return settings(
-        max_examples=examples,
-        derandomize=seeded or bool(LOG),  # before and after are then tried with the same
+        max_examples=effort.examples,
+        derandomize=effort.seeded or bool(LOG),  # before and after are then tried with the same
         database=None,
         deadline=None,
         phases=(Phase.explicit, Phase.generate, *(() if LOG else (Phase.shrink,))),
         suppress_health_check=list(HealthCheck),
     )
+
+
+def check_answers(
+    command: FuzzedCommand, broken_inputs: SearchStrategy[BrokenInput], effort: Effort
+) -> None:
+    """Check the command's answers to inputs that are drawn."""
+
+    @fuzz(effort)
+    @given(broken=broken_inputs)
+    def check(broken):
+        check_answer(command, broken)
+
+    check()
 
 
 def check_answer(command: FuzzedCommand, broken: BrokenInput) -> Answer:

@@ -1,10 +1,9 @@
 """Broken arguments of the commands whose inputs are settings rather than files of rows."""
 
 import pytest
-from hypothesis import given
 
 from tests.helpers.broken_inputs import broken_arguments
-from tests.helpers.command_fuzz import FuzzedCommand, check_answer, fuzz, run_command
+from tests.helpers.command_fuzz import FuzzedCommand, check_answers, efforts, run_command
 
 WATCH = FuzzedCommand(
     name="eval-watch",
@@ -37,16 +36,9 @@ COMMANDS = [
 @pytest.mark.parametrize(
     ("command", "options"), COMMANDS, ids=[command.name for command, _ in COMMANDS]
 )
-@pytest.mark.parametrize(
-    "examples", [2, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
-def test_broken_arguments(command, options, examples):
-    @fuzz(examples, seeded=examples == 2)
-    @given(broken=broken_arguments(command, options))
-    def check(broken):
-        check_answer(command, broken)
-
-    check()
+@efforts(quick=2, many=60)
+def test_broken_arguments(command, options, effort):
+    check_answers(command, broken_arguments(command, options), effort)
 
 
 def test_the_watcher_ends_where_no_checkpoint_comes():

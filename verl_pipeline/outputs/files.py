@@ -60,9 +60,9 @@ def replace_file(path: Path) -> Iterator[NamedFile]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by ``text``, in UTF-8."""
+    """Replace a file by ``text``, in UTF-8; half surrogates, which it lacks, become ``\\udcff``."""
     with replace_file(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -5,10 +5,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 
 from tests.helpers.broken_inputs import broken_contents
-from tests.helpers.command_fuzz import FuzzedCommand, check_answer, fuzz, run_command
+from tests.helpers.command_fuzz import (
+    FuzzedCommand,
+    check_answer,
+    check_answers,
+    efforts,
+    run_command,
+)
 from tests.helpers.damaged_files import damage_file, each_damage
 from tests.helpers.made_up_results import write_results
 
@@ -57,13 +62,6 @@ def test_damaged_file(file, damage):
 
 
 @every_file
-@pytest.mark.parametrize(
-    "examples", [5, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
-def test_broken_contents(file, examples):
-    @fuzz(examples, seeded=examples == 5)
-    @given(broken=broken_contents(COMPARE, f"after/{file}"))
-    def check(broken):
-        check_answer(COMPARE, broken)
-
-    check()
+@efforts(quick=5, many=1000)
+def test_broken_contents(file, effort):
+    check_answers(COMPARE, broken_contents(COMPARE, f"after/{file}"), effort)

@@ -1,10 +1,15 @@
 """`verl-pipeline eval` with broken files of answers, settings and data, and broken arguments."""
 
 import pytest
-from hypothesis import given
 
 from tests.helpers.broken_inputs import broken_arguments, broken_contents
-from tests.helpers.command_fuzz import FuzzedCommand, check_answer, fuzz, run_command
+from tests.helpers.command_fuzz import (
+    FuzzedCommand,
+    check_answer,
+    check_answers,
+    efforts,
+    run_command,
+)
 from tests.helpers.damaged_files import damage_file, each_damage
 
 pytestmark = pytest.mark.medium
@@ -82,25 +87,11 @@ def test_damaged_file(slot, damage):
 
 # Rows of a parquet file have one type a column: what may stand there is in test_row_graders.py.
 @pytest.mark.parametrize("slot", [ANSWERS, SETTINGS, GSM8K])
-@pytest.mark.parametrize(
-    "examples", [2, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
-def test_broken_contents(slot, examples):
-    @fuzz(examples, seeded=examples == 2)
-    @given(broken=broken_contents(EVAL, slot))
-    def check(broken):
-        check_answer(EVAL, broken)
-
-    check()
+@efforts(quick=2, many=200)
+def test_broken_contents(slot, effort):
+    check_answers(EVAL, broken_contents(EVAL, slot), effort)
 
 
-@pytest.mark.parametrize(
-    "examples", [3, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
-def test_broken_arguments(examples):
-    @fuzz(examples, seeded=examples == 3)
-    @given(broken=broken_arguments(EVAL, OPTIONS))
-    def check(broken):
-        check_answer(EVAL, broken)
-
-    check()
+@efforts(quick=3, many=100)
+def test_broken_arguments(effort):
+    check_answers(EVAL, broken_arguments(EVAL, OPTIONS), effort)

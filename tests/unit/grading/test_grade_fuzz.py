@@ -12,6 +12,8 @@ from tests.helpers.command_fuzz import (
     Answer,
     FuzzedCommand,
     check_answer,
+    check_answers,
+    efforts,
     find_faults,
     fuzz,
     run_command,
@@ -63,22 +65,16 @@ def test_damaged_file(slot, damage):
 
 
 @both_files
-def test_broken_lines(slot):
-    @fuzz(examples=20)
-    @given(broken=broken_contents(GRADE, slot))
-    def check(broken):
-        check_answer(GRADE, broken)
-
-    check()
+@efforts(quick=20, many=300)
+def test_broken_lines(slot, effort):
+    check_answers(GRADE, broken_contents(GRADE, slot), effort)
 
 
-@pytest.mark.parametrize(
-    "examples", [200, pytest.param(5000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
-def test_broken_rows_of_every_reader(examples):
+@efforts(quick=200, many=5000)
+def test_broken_rows_of_every_reader(effort):
     """Read here, without a process: so that many can be tried."""
 
-    @fuzz(examples, seeded=examples == 200)
+    @fuzz(effort)
     @given(broken=broken_contents(GRADE, PROBLEMS))
     def check(broken):
         with tempfile.TemporaryDirectory() as folder:
@@ -92,33 +88,6 @@ def test_broken_rows_of_every_reader(examples):
     check()
 
 
-def test_broken_arguments():
-    @fuzz(examples=15)
-    @given(broken=broken_arguments(GRADE, OPTIONS))
-    def check(broken):
-        check_answer(GRADE, broken)
-
-    check()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@both_files
-def test_many_broken_lines(slot):
-    @fuzz(examples=300, seeded=False)
-    @given(broken=broken_contents(GRADE, slot))
-    def check(broken):
-        check_answer(GRADE, broken)
-
-    check()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_many_broken_arguments():
-    @fuzz(examples=100, seeded=False)
-    @given(broken=broken_arguments(GRADE, OPTIONS))
-    def check(broken):
-        check_answer(GRADE, broken)
-
-    check()
+@efforts(quick=15, many=100)
+def test_broken_arguments(effort):
+    check_answers(GRADE, broken_arguments(GRADE, OPTIONS), effort)

@@ -133,6 +133,11 @@ with replace_file(Path(sys.argv[1])) as file:
 """
 
 
+def test_text_that_utf_8_lacks_is_written_as_an_escape(tmp_path):
+    write_text(tmp_path / "t", "a name of \udcff, ä")
+    assert (tmp_path / "t").read_text(encoding="utf-8") == "a name of \\udcff, ä"
+
+
 def test_a_whole_file_is_replaced_or_kept(tmp_path):
     path = tmp_path / "a/b/report.json"
     write_json(path, {"a": 1})

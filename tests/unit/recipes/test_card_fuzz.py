@@ -1,11 +1,16 @@
 """`recipes.deepcoder.card` with broken files of a run, its data and an evaluation."""
 
 import pytest
-from hypothesis import given
 
 from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
 from tests.helpers.broken_inputs import broken_arguments, broken_contents
-from tests.helpers.command_fuzz import FuzzedCommand, check_answer, fuzz, run_command
+from tests.helpers.command_fuzz import (
+    FuzzedCommand,
+    check_answer,
+    check_answers,
+    efforts,
+    run_command,
+)
 from tests.helpers.damaged_files import damage_file, each_damage
 
 pytestmark = pytest.mark.medium
@@ -110,22 +115,11 @@ def test_damaged_file(slot, damage):
 
 
 @every_file
-@pytest.mark.parametrize(
-    "examples", [5, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
-def test_broken_contents(slot, examples):
-    @fuzz(examples, seeded=examples == 5)
-    @given(broken=broken_contents(CARD, slot))
-    def check(broken):
-        check_answer(CARD, broken)
-
-    check()
+@efforts(quick=5, many=1000)
+def test_broken_contents(slot, effort):
+    check_answers(CARD, broken_contents(CARD, slot), effort)
 
 
-def test_broken_arguments():
-    @fuzz(examples=5)
-    @given(broken=broken_arguments(CARD, OPTIONS))
-    def check(broken):
-        check_answer(CARD, broken)
-
-    check()
+@efforts(quick=5, many=100)
+def test_broken_arguments(effort):
+    check_answers(CARD, broken_arguments(CARD, OPTIONS), effort)

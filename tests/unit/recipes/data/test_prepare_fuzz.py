@@ -12,6 +12,8 @@ from tests.helpers.command_fuzz import (
     Answer,
     FuzzedCommand,
     check_answer,
+    check_answers,
+    efforts,
     find_faults,
     fuzz,
     run_command,
@@ -87,39 +89,25 @@ def test_damaged_file(slot, damage):
 
 
 @every_file
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_broken_contents(slot):
-    @fuzz(examples=200, seeded=False)
-    @given(broken=broken_contents(PREPARE, slot))
-    def check(broken):
-        check_answer(PREPARE, broken)
-
-    check()
+@efforts(quick=0, many=200)
+def test_broken_contents(slot, effort):
+    check_answers(PREPARE, broken_contents(PREPARE, slot), effort)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_broken_arguments():
-    @fuzz(examples=100, seeded=False)
-    @given(broken=broken_arguments(PREPARE, OPTIONS))
-    def check(broken):
-        check_answer(PREPARE, broken)
-
-    check()
+@efforts(quick=0, many=100)
+def test_broken_arguments(effort):
+    check_answers(PREPARE, broken_arguments(PREPARE, OPTIONS), effort)
 
 
-@pytest.mark.parametrize(
-    "examples", [20, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
+@efforts(quick=20, many=500)
 @pytest.mark.parametrize(
     "source, row", [example[:2] for example in [*HUB_EXAMPLES, *RLLM_EXAMPLES]]
 )
-def test_broken_rows_of_every_source(source, row, examples):
+def test_broken_rows_of_every_source(source, row, effort):
     """Read here, without a process: so that many can be tried."""
     command = FuzzedCommand(source, "", (), {"rows.jsonl": [row]}, frozenset({0, 2}))
 
-    @fuzz(examples, seeded=examples == 20)
+    @fuzz(effort)
     @given(broken=broken_contents(command, "rows.jsonl"))
     def check(broken):
         with tempfile.TemporaryDirectory() as folder:
