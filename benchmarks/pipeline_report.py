@@ -155,8 +155,8 @@ def make_markdown(report: dict) -> str:
             mixed = (
                 "-" if row["mixed versions"] is None else format_percent(row["mixed versions"], 0)
             )
-            median, low, high = (format_decimal(row[key]) for key in ("step s", "min", "max"))
-            step = f"{median} ({low} to {high})"
+            mean, low, high = (format_decimal(row[key]) for key in ("step s", "min", "max"))
+            step = f"{mean} ({low} to {high})"
             repeats = f"{row['steps']} ({row['medians of repeats']})"
             ratios = [
                 format_ratio(row[name]) if row[name] else "" for name in ("gain", "times ours")

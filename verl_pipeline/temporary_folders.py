@@ -27,14 +27,29 @@ def make_temporary_folder(prefix: str, parent: Path | None = None) -> Path:
         _remove_without_owner(left)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        # Another process may take it for a left one until it is locked.
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if folder.exists():
-                break
-    remove_at_exit(folder)
-    return folder
+        if _keep_lock(folder):
+            remove_at_exit(folder)
+            return folder
+
+
+def _keep_lock(folder: Path) -> bool:
+    """Lock a new folder; False if another process has taken it for a left one before."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    except OSError:  # no locks on this file system: nobody can take it for a left one either
+        os.close(descriptor)
+        return True
+    else:
+        if folder.exists():
+            return True
+    os.close(descriptor)
+    return False
 
 
 def remove_at_exit(folder: Path) -> None:

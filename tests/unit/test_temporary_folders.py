@@ -1,5 +1,7 @@
 """Temporary folders go with their process, also if it is killed."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -72,3 +74,13 @@ def test_a_killed_run_on_cpus_leaves_no_folder_for_long(tmp_path):
         assert not any(base.iterdir())
     finally:
         base.rmdir()
+
+
+def test_without_locks_one_folder_is_made_and_none_removed(tmp_path, monkeypatch):
+    def refuse(*_arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    (tmp_path / "test-of-another").mkdir()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    made = make_temporary_folder("test-", tmp_path)
+    assert {*tmp_path.iterdir()} == {made, tmp_path / "test-of-another"}

@@ -34,11 +34,12 @@ def try_sandbox(tier: str, url: str | None = None, memory_limit_mb: int | None =
     begin = time.monotonic()
     try:
         with make_sandbox(tier, 1, url, memory_limit_mb) as sandbox:
-            with sandbox.lend_worker():  # its error has the fix; grading would repeat the attempt
-                pass
+            sandbox.check_start()  # its error has the fix; grading would repeat the attempt
             for program, expected in PROGRAMS.items():
                 result = grade(TRIAL_PROBLEM, program, sandbox)
                 if result.verdict is Verdict.INFRASTRUCTURE:
+                    if url is not None:  # this machine's kernel has no part in it
+                        raise SandboxError(result.reason)
                     raise explain_start_failure(tier, result.reason)
                 if result.verdict is not expected:
                     raise SandboxError(

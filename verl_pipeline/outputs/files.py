@@ -146,8 +146,8 @@ def refuse_inputs(output: Path, option: str, inputs: Mapping[str, Path]) -> None
         with contextlib.suppress(OSError):  # an input that cannot be read is named by its reader
             if os.path.samestat(found, path.stat()):
                 raise OutputError(
-                    f"{option} {output} is also the input {name}, which it would overwrite; choose "
-                    f"another {option}"
+                    f"{option}: {output} would overwrite the input {name} {path}; choose another "
+                    f"{option}"
                 )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verl_pipeline.outputs.errors import OutputError, name_system_errors
-from verl_pipeline.outputs.files import encode_line, parse_record
+from verl_pipeline.outputs.files import encode_line, parse_record, refuse_inputs
 from verl_pipeline.outputs.named_file import NamedFile
 
 LOCK_NAME = ".lock"
@@ -136,24 +136,9 @@ def _sign_folder(lock: NamedFile, kind: FolderKind) -> None:
 
 def _refuse_inputs(folder: Path, kind: FolderKind, inputs: Mapping[str, Path]) -> None:
     with name_system_errors(folder):
-        written = {_identify(folder)} | {
-            _identify(path) for pattern in kind.written for path in folder.glob(pattern)
-        }
-    for name, path in inputs.items():
-        if (identity := _identify(path)) is not None and identity in written:
-            raise OutputError(
-                f"{kind.option} {folder} would overwrite the input {name} {path}; choose another "
-                f"{kind.option}"
-            )
-
-
-def _identify(path: Path) -> tuple[int, int] | None:
-    """Return what equal files have in common, whatever names they have; None without a file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        written = [path for pattern in kind.written for path in folder.glob(pattern)]
+    for path in (folder, *written):
+        refuse_inputs(path, kind.option, inputs)
 
 
 def _wait_for_lock(

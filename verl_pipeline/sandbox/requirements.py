@@ -141,12 +141,18 @@ def _examine_memory() -> Finding:
 
 def _read_memory_limit() -> int:
     """Return the limit of this container or job in bytes, or a huge number."""
-    names = (CGROUP_ROOT / "memory.max", CGROUP_ROOT / "memory/memory.limit_in_bytes")
-    limits = [int(text) for text in map(_read_number, names) if text.isdigit()]
-    return min(limits, default=1 << 62)
+    folders = {CGROUP_ROOT, CGROUP_ROOT / "memory"}
+    for line in _read_text(Path("/proc/self/cgroup")).splitlines():
+        _number, controllers, path = line.split(":", 2)
+        if not controllers or "memory" in controllers.split(","):  # version 2, or 1
+            group = (CGROUP_ROOT / "memory" if controllers else CGROUP_ROOT) / path.lstrip("/")
+            folders |= {group, *group.parents}
+    names = ("memory.max", "memory.limit_in_bytes")
+    texts = (_read_text(folder / name) for folder in folders for name in names)
+    return min((int(text) for text in texts if text.isdigit()), default=1 << 62)
 
 
-def _read_number(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError:

@@ -24,7 +24,12 @@ from recipes.deepcoder.data.problem_records import (
     RemovedRow,
 )
 from verl_pipeline.grading import Verdict
-from verl_pipeline.grading.grading_files import VERDICTS, CandidateSolution, grade_solutions
+from verl_pipeline.grading.grading_files import (
+    VERDICTS,
+    CandidateSolution,
+    grade_solutions,
+    select_usable_verdicts,
+)
 from verl_pipeline.grading.problem import find_syntax_error
 from verl_pipeline.grading.program_grader import AnySandbox
 from verl_pipeline.outputs.files import JsonLinesFile
@@ -66,10 +71,10 @@ def grade_missing_solutions(
     """
     failures: dict[str, GradedProgram] = {}
     with closing(JsonLinesFile(store, VERDICTS)) as file:
+        usable = select_usable_verdicts(file.read_rows(), all_tests=False)
         verdicts = {
-            row["digest"]: (Verdict(row["verdict"]), row["reason"])
-            for row in file.read_rows()
-            if row["verdict"] != Verdict.INFRASTRUCTURE
+            digest: (Verdict(row["verdict"]), row.get("reason", ""))
+            for digest, row in usable.items()
         }
         for _ in range(MAX_ATTEMPTS):
             failures = {}

@@ -179,7 +179,7 @@ def test_an_input_is_known_by_any_name(tmp_path):
     (tmp_path / "hard").hardlink_to(source)
     (tmp_path / "copy").write_text("{}\n")
     for name in ("problems.jsonl", "link", "hard", "../" + tmp_path.name + "/link"):
-        with pytest.raises(OutputError, match="is also the input PROBLEMS"):
+        with pytest.raises(OutputError, match="would overwrite the input PROBLEMS"):
             refuse_inputs(tmp_path / name, "--output", {"PROBLEMS": source})
     for name in ("copy", "new", "problems.jsonl/new"):
         refuse_inputs(tmp_path / name, "--output", {"PROBLEMS": source})

@@ -52,7 +52,17 @@ def test_a_server_that_grades_passes():
     with serve_run_code() as server:
         url = f"http://127.0.0.1:{server.server_port}/run_code"
         check_sandbox(make_config(CODE_REWARD, f"reward.sandbox_fusion.url={url}"))
-        assert len(server.requests) == 2  # a right and a wrong program
+        assert len(server.requests) == 3  # the start, a right and a wrong program
+
+
+def test_a_server_that_fails_is_not_the_kernels_fault():
+    with serve_run_code() as server:
+        server.failures = [500] * 20
+        url = f"http://127.0.0.1:{server.server_port}/run_code"
+        config = make_config(CODE_REWARD, f"reward.sandbox_fusion.url={url}")
+        with pytest.raises(ConfigError, match="500") as caught:
+            check_sandbox(config)
+    assert "seccomp" not in str(caught.value) and "namespaces" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from recipes.deepcoder.data.problem_records import ProblemRecord
 from recipes.deepcoder.data.stage_sequence import EmptyStageError
 from recipes.deepcoder.data.verification import select_solutions
 from tests.helpers.problem_mixture import WRONG_PROGRAM, make_story, make_taco_row
+from verl_pipeline.outputs.files import write_lines
 from verl_pipeline.sandbox import Sandbox, SandboxError
 
 SETTINGS = ("sources={taco: {}}", "length.max_tokens=6000")
@@ -54,6 +55,21 @@ class FailingSandbox(Sandbox):
 def failing(monkeypatch):
     monkeypatch.setattr(preparation, "make_sandbox", lambda *_: FailingSandbox(1))
     return FailingSandbox
+
+
+def test_a_stored_verdict_of_a_later_version_is_graded_again(prepare, tmp_path):
+    data = write_problems(tmp_path / "data", 3)
+    prepare(*SETTINGS, data=data)
+    work = tmp_path / "out" / "work"
+    first, *others = map(json.loads, (work / "verdicts.jsonl").read_text().splitlines())
+    write_lines(work / "verdicts.jsonl", [first | {"verdict": "later"}, *others])
+    for done in work.glob("verify-*/done.json"):
+        done.unlink()
+    result = prepare(*SETTINGS, data=data)
+    assert len(result.records) == 3
+    rows = list(map(json.loads, (work / "verdicts.jsonl").read_text().splitlines()))
+    assert len(rows) == len(others) + 2
+    assert (rows[-1]["digest"], rows[-1]["verdict"]) == (first["digest"], "accepted")
 
 
 def test_a_program_whose_grading_failed_is_graded_again_in_the_same_run(prepare, tmp_path, failing):
