@@ -30,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from verl_pipeline import overrides
+from verl_pipeline.entry_points import PRIMARY, VERLS_ENTRY, find_entry
 from verl_pipeline.trainer.pipeline_config import ConfigError
 
 if TYPE_CHECKING:  # verl takes seconds to import
@@ -37,9 +38,6 @@ if TYPE_CHECKING:  # verl takes seconds to import
     from verl_pipeline.verl_adapter.run_plan import Plan
 
 EXIT_OK, EXIT_BROKEN, EXIT_BAD_CONFIG = 0, 1, 2
-# Entry points, with their primary configurations.
-OUR_ENTRY, VERLS_ENTRY = "verl_pipeline.main", "verl.trainer.main_ppo"
-PRIMARY = {OUR_ENTRY: "one_off_pipeline", VERLS_ENTRY: "ppo_trainer"}
 CHECK_ONLY = "hydra/callbacks=check_only"
 NEVER_CHECKED = (
     "Ray: whether the cluster has the CPU slots and devices that the pools ask for",
@@ -56,7 +54,7 @@ def refuse_wrong_command(search_path: ConfigSearchPath) -> None:
     verl's entry is looked at only if the command chooses a mode or overlay of ours. In the modes
     of ours it then gets the checks of settings, too, which ``verl_pipeline.main`` makes by itself.
     """
-    entry = _find_entry()
+    entry = find_entry()
     if entry is None or GlobalHydra.instance().is_initialized():
         return
     args, _ = get_args_parser().parse_known_args()
@@ -74,17 +72,6 @@ def refuse_wrong_command(search_path: ConfigSearchPath) -> None:
                 _examine(config).raise_errors()
             except ConfigError as error:
                 refuse(str(error))
-
-
-def _find_entry() -> str | None:
-    """The name of the module that runs as a program, if it is an entry point of ours or verl's."""
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return spec.name if spec.name in PRIMARY else None
-    # `python -c`, a notebook and a forked worker have no file.
-    file = str(getattr(main, "__file__", None) or "")
-    return next((name for name in PRIMARY if file.endswith(f"/{name.replace('.', '/')}.py")), None)
 
 
 def _compose(search_path: ConfigSearchPath, args: Namespace, primary: str) -> DictConfig:

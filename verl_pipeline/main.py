@@ -86,9 +86,13 @@ def _read_name(process: psutil.Process) -> str:
 
 def _remove_sockets() -> None:
     """Remove this user's sockets of engines that have no listener; neither verl nor vLLM does."""
+    found = [
+        path for path in Path(tempfile.gettempdir()).iterdir() if SOCKET_NAME.fullmatch(path.name)
+    ]
+    # Read afterwards: a socket that another run makes meanwhile is not among the found ones.
     bound = Path("/proc/net/unix").read_text() if Path("/proc/net/unix").exists() else ""
-    for path in Path(tempfile.gettempdir()).iterdir():
-        if not SOCKET_NAME.fullmatch(path.name) or str(path) in bound:
+    for path in found:
+        if str(path) in bound:
             continue
         with contextlib.suppress(FileNotFoundError):
             status = path.lstat()

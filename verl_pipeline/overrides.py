@@ -21,13 +21,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, TRAINER_MODE
+
 # A configuration as plain mappings, its references unresolved.
 Tree = dict[Any, Any]
 # Everything that Hydra raises for what a user wrote; ValueError and AssertionError are slips of it.
 COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, ValueError, AssertionError, TypeError)
 # Groups of our overlays, the modes that we add to verl's, and where both are set.
 OVERLAYS = ("verl_pipeline", "sync_filters", "grpo_plus")
-MODES = ("one_off_pipeline", "sync_filtered")
+MODES = (TRAINER_MODE, FILTERED_SYNC_MODE)
 MODE_FIELD = "trainer.v1.trainer_mode"
 _NEARLY = 0.85
 

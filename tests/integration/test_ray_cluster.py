@@ -13,7 +13,7 @@ from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
 from verl_pipeline.verl_adapter import ray_cluster
 from verl_pipeline.verl_adapter.ray_cluster import (
     NotStarted,
-    StartWatch,
+    PlacementWatch,
     await_slots,
     check_cluster,
     list_pending,
@@ -117,13 +117,13 @@ def test_what_ray_does_not_start_is_named(monkeypatch):
     monkeypatch.setattr(ray_cluster, "_WATCH_S", 0.2)
     said = []
     with connect((2, 1)):
-        StartWatch(60, said.append).wait(wait_for.remote(Holder.remote()))  # nothing to say
+        PlacementWatch(60, said.append).wait(wait_for.remote(Holder.remote()))  # nothing to say
         first, second = Holder.options(name="first").remote(), Holder.remote()
         ray.get([first.ping.remote(), second.ping.remote()])
         said.clear()
         third = Holder.options(name="storage").remote()
         with pytest.raises(NotStarted, match="actor storage: not started by Ray for .*: 0 CPU"):
-            StartWatch(2.0, said.append).wait(third.ping.remote())
+            PlacementWatch(2.0, said.append).wait(third.ping.remote())
         assert said and "[start] actor storage: not started by Ray for" in said[0]
         group = ray.util.placement_group([{"CPU": 3, "GPU": 1}], name="trainer")
         wait_until(lambda: len(list_pending()) == 2, 30, "both to be pending")

@@ -79,10 +79,10 @@ BASIC = [
     Check("numbers", value_checks.check_numbers, needs=["references"]),
     Check("names", value_checks.check_names, needs=["references"]),
     Check("moved paths", check_moved_paths),
+    Check("trainer version", config_checks.check_trainer_version, needs=["references"]),
     Check("max_model_len", model_checks.check_max_model_len, needs=["numbers"]),
 ]
 PIPELINED = [
-    Check("trainer version", config_checks.check_trainer_version, needs=["references"]),
     Check("pools", config_checks.check_pools, needs=["numbers"]),
     Check("batches", config_checks.check_batches, needs=["numbers", "pools"]),
     Check("mini-batches", config_checks.check_mini_batches, needs=["batches"]),

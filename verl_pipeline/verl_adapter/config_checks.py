@@ -48,10 +48,11 @@ def load_drop_only_filters(trainer_mode: str, sampler_kwargs: Mapping[str, Any])
 
 
 def check_trainer_version(config: DictConfig) -> None:
-    """One-off pipelining is one of verl's v1 trainers."""
+    """Our entry point and our modes run verl's v1 trainers."""
     if not config.trainer.use_v1:
         raise ConfigError(
-            "trainer.use_v1=False: one-off pipelining is a v1 trainer; set trainer.use_v1=True"
+            "trainer.use_v1=False: this command runs verl's v1 trainers only; set "
+            "trainer.use_v1=True"
         )
 
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.workers.rollout.utils import get_max_position_embeddings
 
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
-from verl_pipeline.verl_adapter.check_report import OutOfReachError
+from verl_pipeline.verl_adapter.check_report import NotChecked, OutOfReachError
 
 MODEL = "actor_rollout_ref.model"
 # The hub's client repeats a request for minutes if nobody answers.
@@ -51,6 +51,11 @@ def find_local_path(value: str) -> Path | None:
     )
 
 
+def is_remote(path: str) -> bool:
+    """Whether verl copies the model from elsewhere (``hdfs://``) when it starts."""
+    return "://" in path and not path.startswith("file://")
+
+
 def check_max_model_len(config: DictConfig) -> None:
     """Prompt and response together fit the rollout engine, as it is set."""
     rollout = config.actor_rollout_ref.rollout
@@ -64,6 +69,9 @@ def check_max_model_len(config: DictConfig) -> None:
 
 def check_positions(config: DictConfig) -> None:
     """Prompt and response together fit the model."""
+    path = config.actor_rollout_ref.model.path
+    if is_remote(path):
+        raise NotChecked(f"{MODEL}.path={path}: a remote folder, which verl reads when it starts")
     rollout = config.actor_rollout_ref.rollout
     needed = rollout.prompt_length + rollout.response_length
     limit = find_position_limit(config)

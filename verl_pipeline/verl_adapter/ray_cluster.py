@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import ray
 from omegaconf import DictConfig
 from ray._private import state
+from ray._private.services import find_bootstrap_address
 from verl.utils.device import get_resource_name
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
@@ -63,6 +64,9 @@ def check_connection(config: DictConfig) -> None:
     """
     given = config.ray_kwargs.ray_init
     address = given.get("address") or os.environ.get("RAY_ADDRESS")
+    if not address or address == "auto":
+        # `ray start` leaves it in a file; without an address Ray joins what that names.
+        address = find_bootstrap_address(given.get("_temp_dir"))
     sizes = [name for name in ("num_cpus", "num_gpus") if given.get(name) is not None]
     if not address or address == "local" or not sizes or ray.is_initialized():
         return
@@ -151,8 +155,8 @@ def await_slots(config: DictConfig, seconds: float, report: Callable[[str], None
         time.sleep(min(_POLL_S, seconds - waited))
 
 
-class StartWatch:
-    """Names what Ray has not placed yet, and ends the wait for it.
+class PlacementWatch:
+    """Names what Ray has not placed yet, and ends the wait for it, but not an autoscaler's.
 
     Args:
         seconds: the longest wait for one actor or placement group.
@@ -186,7 +190,7 @@ class StartWatch:
         device = get_resource_name()
         free = describe_nodes(read_nodes(device, free=True), device)
         what = f"{awaited}: not started by Ray for {waited:.0f} s (free on {free})"
-        if waited >= self._seconds:
+        if waited >= self._seconds and not _read_ceiling(device):
             raise NotStarted(
                 f"{what}; free slots for it, look at the logs in Ray's session folder, or raise "
                 f"{PIPELINE_KEY}.deadlines.cluster_s"

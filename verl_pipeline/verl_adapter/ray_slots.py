@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.single_controller.ray import ResourcePoolManager
 
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, TRAINER_MODE
+from verl_pipeline.verl_adapter.config_checks import count_replica_devices
 
 STORAGE_UNITS = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
 # Modes whose rollout servers have devices of their own.
@@ -71,7 +72,7 @@ def list_requests(config: DictConfig) -> list[SlotRequest]:
         requests.append(SlotRequest(who, units, 1, in_turn=True))
     requests.append(_request_pool("trainer", config.trainer))
     if config.trainer.v1.trainer_mode in SEPARATE_MODES:
-        requests += _request_rollout(config.actor_rollout_ref.rollout)
+        requests += _request_rollout(config)
     reward = config.reward
     if reward.reward_model.enable and reward.reward_model.enable_resource_pool:
         requests.append(_request_pool("reward.reward_model", reward.reward_model))
@@ -90,15 +91,12 @@ def _request_pool(name: str, section: DictConfig) -> SlotRequest:
     return SlotRequest(who, nodes, devices * ResourcePoolManager.max_colocate_count, devices)
 
 
-def _request_rollout(rollout: DictConfig) -> list[SlotRequest]:
+def _request_rollout(config: DictConfig) -> list[SlotRequest]:
     """[] with disaggregated prefill, whose replicas verl sizes in each engine's own way."""
+    rollout = config.actor_rollout_ref.rollout
     if OmegaConf.select(rollout, "disaggregation.enabled"):
         return []
-    world = (
-        rollout.tensor_model_parallel_size
-        * rollout.data_parallel_size
-        * rollout.pipeline_model_parallel_size
-    )
+    world = count_replica_devices(config)
     devices = min(rollout.n_gpus_per_node, world)
     groups = rollout.nnodes * rollout.n_gpus_per_node // world * (world // devices)
     who = (

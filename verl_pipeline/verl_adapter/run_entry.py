@@ -19,7 +19,7 @@ from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.utils.device import auto_set_device
 
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
-from verl_pipeline.verl_adapter.ray_cluster import StartWatch, await_slots, check_connection
+from verl_pipeline.verl_adapter.ray_cluster import PlacementWatch, await_slots, check_connection
 
 # verl's class is a Ray actor class already; this is the plain class inside it.
 _TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
@@ -81,7 +81,8 @@ def write_configuration(config: DictConfig) -> Path:
 class TaskRunner(_TaskRunner):  # type: ignore[valid-type,misc]
     """verl's task runner, without the configuration on the console.
 
-    verl prints all of it before it sets ``self.config``, and nothing else until then.
+    verl prints all of it before it sets ``self.config``, and nothing else until then. It is written
+    here, beside the checkpoints: the driver may be on another machine.
     """
 
     def run(self, config: DictConfig) -> None:
@@ -100,6 +101,7 @@ class TaskRunner(_TaskRunner):  # type: ignore[valid-type,misc]
         self._config = config
         if config is not None:
             self._muted.close()
+            print(f"[start] configuration: {write_configuration(config)}", flush=True)
 
 
 class WatchedStart:
@@ -125,11 +127,10 @@ class WatchedStart:
         """Check and await the cluster, and start the task runner."""
         self._on_start()
         await_slots(self._config, self._seconds)
-        print(f"[start] configuration: {write_configuration(self._config)}", flush=True)
         # Named as verl's: it is the prefix of all lines that the run prints.
         runner = ray.remote(TaskRunner).options(**self._options).remote()
         self.kept_runners.append(runner)
-        watch = StartWatch(self._seconds)
+        watch = PlacementWatch(self._seconds)
 
         def run(config: DictConfig) -> ray.ObjectRef:
             result = runner.run.remote(config)

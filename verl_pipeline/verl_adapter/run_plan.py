@@ -32,7 +32,7 @@ from verl_pipeline.verl_adapter.derived_settings import (
     derive_sync_settings,
     describe_correction,
 )
-from verl_pipeline.verl_adapter.model_checks import find_position_limit
+from verl_pipeline.verl_adapter.model_checks import find_position_limit, is_remote
 from verl_pipeline.verl_adapter.ray_slots import describe_slots, list_requests, sum_slots
 from verl_pipeline.verl_adapter.reward_settings import CODE_REWARD, REWARD_KWARGS
 
@@ -178,7 +178,8 @@ def _count_rows(file: str) -> str:
 
 def _describe_model(config: DictConfig) -> Iterator[str]:
     rollout = config.actor_rollout_ref.rollout
-    yield f"{config.actor_rollout_ref.model.path}: {find_position_limit(config)} positions"
+    path = config.actor_rollout_ref.model.path
+    yield path if is_remote(path) else f"{path}: {find_position_limit(config)} positions"
     needed = rollout.prompt_length + rollout.response_length
     yield (
         f"prompt {rollout.prompt_length} + response {rollout.response_length} = {needed} tokens; "

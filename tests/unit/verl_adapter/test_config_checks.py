@@ -143,6 +143,12 @@ def test_a_small_data_set_is_refused(composed):
         check_dataset(composed(), 3)
 
 
+@pytest.mark.parametrize("mode", ["sync", "sync_filtered", "one_off_pipeline"])
+def test_verls_older_trainers_are_refused_in_every_mode(composed, mode):
+    with pytest.raises(ConfigError, match="trainer.use_v1=False: this command runs verl's v1"):
+        check_run(composed(f"trainer.v1.trainer_mode={mode}", "trainer.use_v1=False"))
+
+
 def test_a_misspelt_mode_names_the_nearest(composed):
     with pytest.raises(ConfigError, match="did you mean one_off_pipeline"):
         check_run(composed("trainer.v1.trainer_mode=one_of_pipeline"))

@@ -8,7 +8,7 @@ import pytest
 
 from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter import model_checks
-from verl_pipeline.verl_adapter.check_report import OutOfReachError
+from verl_pipeline.verl_adapter.check_report import NotChecked, OutOfReachError
 
 NAME = "nobody/nothing"
 
@@ -91,3 +91,8 @@ def test_nothing_stays_of_what_was_asked(composed, monkeypatch, tmp_path, hub_wi
     (tmp_path / "temporary").mkdir()
     find_refusal(composed)
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_remote_folder_is_left_to_verl(composed):
+    with pytest.raises(NotChecked, match="path=hdfs://host/model: a remote folder"):
+        model_checks.check_positions(composed("actor_rollout_ref.model.path=hdfs://host/model"))

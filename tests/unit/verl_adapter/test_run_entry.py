@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from ray.exceptions import RayTaskError
 
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter import run_entry
+from verl_pipeline.verl_adapter import ray_cluster, run_entry
 from verl_pipeline.verl_adapter.run_entry import (
     TaskRunner,
     WatchedStart,
@@ -47,19 +47,14 @@ def calls(monkeypatch):
     return made
 
 
-def test_the_task_runner_is_kept_and_signals_are_ours(composed, calls, tmp_path, capsys):
-    start = WatchedStart(
-        composed(f"trainer.default_local_dir={tmp_path}"), lambda: calls.append("started")
-    )
+def test_the_task_runner_is_kept_and_signals_are_ours(composed, calls):
+    start = WatchedStart(composed(), lambda: calls.append("started"))
     handles = [start.remote(), start.options(runtime_env={"nsight": {}}).remote()]
     runners = [weakref.ref(runner) for runner in WatchedStart.kept_runners]
     del handles
     gc.collect()
     assert all(runner() is not None for runner in runners) and len(runners) == 2
     assert calls == ["started", "awaited 600"] * 2
-    assert capsys.readouterr().out.splitlines() == [
-        f"[start] configuration: {tmp_path}/configuration-{number}.yaml" for number in (1, 2)
-    ]
 
 
 def test_no_start_replaces_the_configuration_of_an_earlier_one(composed, tmp_path):
@@ -107,8 +102,15 @@ def test_sizes_of_a_ray_that_runs_already_are_refused(composed, monkeypatch, ove
     run_training(composed(*overrides, *nothing), lambda: None)
 
 
+def test_a_ray_that_ray_start_has_left_counts_too(composed, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_cluster, "find_bootstrap_address", lambda _folder: "10.0.0.2:6379")
+    with pytest.raises(ConfigError, match="the Ray at 10.0.0.2:6379 runs already"):
+        ray_cluster.check_connection(composed())
+
+
 @pytest.mark.parametrize("mode", ["one_off_pipeline", "sync"])
-def test_verls_run_prints_no_configuration(composed, monkeypatch, capsys, mode):
+def test_verls_run_prints_where_its_configuration_is(composed, monkeypatch, capsys, tmp_path, mode):
     """verl's own ``run``, up to where it needs Ray; what it says afterwards is shown."""
 
     class Refused(Exception):
@@ -120,8 +122,13 @@ def test_verls_run_prints_no_configuration(composed, monkeypatch, capsys, mode):
 
     monkeypatch.setattr("transfer_queue.init", refuse)
     runner = TaskRunner()
-    config = composed(f"trainer.v1.trainer_mode={mode}")
+    config = composed(f"trainer.v1.trainer_mode={mode}", f"trainer.default_local_dir={tmp_path}")
     with pytest.raises(Refused):
         runner.run(config)
     assert runner.config is config
-    assert capsys.readouterr().out == "the first word after the configuration\n"
+    written = tmp_path / "configuration-1.yaml"
+    assert capsys.readouterr().out.splitlines() == [
+        f"[start] configuration: {written}",
+        "the first word after the configuration",
+    ]
+    assert OmegaConf.load(written).trainer.v1.trainer_mode == mode
