@@ -8,8 +8,13 @@ class UserError(ValueError):
     """A mistake in settings, data or folders; the message is one line: cause, then next step."""
 
 
+def escape_controls(text: str) -> str:
+    """Return text that a terminal shows as it is, with escapes for all other characters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def show_line(text: str) -> str:
     """Return text as one line that a terminal shows as it is; the middle of a long one is cut."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text.replace("\n", " "))
+    line = escape_controls(text.replace("\n", " "))
     half = MAX_CHARACTERS // 2
     return line if len(line) <= MAX_CHARACTERS else f"{line[:half]} ... {line[-half:]}"

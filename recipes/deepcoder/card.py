@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from recipes.deepcoder.card_inputs import METRICS, REPORT, STATE
 from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
-from verl_pipeline.errors import show_line
+from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.evaluation.caveats import (
     Caveat,
     list_barring,
@@ -33,7 +33,6 @@ from verl_pipeline.evaluation.caveats import (
 )
 from verl_pipeline.evaluation.differences import HASH_CHARACTERS
 from verl_pipeline.evaluation.engines.model_folder import hash_weights
-from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.recorded_files import check_shape, read_record, read_records
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.score_tables import format_main_score

@@ -32,8 +32,8 @@ from recipes.deepcoder.stages.stage_loader import (
     load_runs,
     select_run,
 )
+from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings, evaluate_checkpoint
-from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.outputs.folders import FolderKind, claim_output
 from verl_pipeline.processes import end_with_parent, raise_on_signals
 from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model

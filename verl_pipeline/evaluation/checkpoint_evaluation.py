@@ -18,8 +18,8 @@ from typing import Any
 
 from rich.console import Console
 
+from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.caveats import mark_name, read_caveats
-from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.results import EXIT_INCOMPLETE, read_results
 from verl_pipeline.evaluation.score_tables import print_caveats
 from verl_pipeline.evaluation.store import EVALUATION

@@ -31,6 +31,7 @@ from verl_pipeline.evaluation.checkpoint_evaluation import (
 from verl_pipeline.evaluation.old_results import add_row_caveats
 from verl_pipeline.evaluation.recorded_files import check_shape, read_record
 from verl_pipeline.evaluation.recorded_results import CHECKPOINTS
+from verl_pipeline.evaluation.score_tables import print_line
 from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task_plan import plan_tasks
@@ -62,11 +63,7 @@ def watch_checkpoints(config: WatchSettings, console: Console) -> list[dict[str,
         rows = _read_rows(summary)
         evaluated = {row["step"] for row in rows}
         if not os.path.isdir(config.checkpoints):
-            console.print(
-                f"{config.checkpoints} does not exist yet; waiting for it",
-                markup=False,
-                soft_wrap=True,
-            )
+            print_line(console, f"{config.checkpoints} does not exist yet; waiting for it")
         tracking = open_tracking(config.project, config.experiment, config.trackers)
         last_progress = time.monotonic()
         try:
@@ -117,7 +114,8 @@ def _use_run_config(config: WatchSettings, console: Console) -> WatchSettings:
     """
     settings = load_eval_config(None, [*config.settings], {"model": "checkpoint"})
     options = settings.options.get("parquet", {})
-    if "parquet" not in settings.tasks or options.keys() & {"grader", "source", "run_config"}:
+    named = {"grader", "source", "run_config", "reward_kwargs"}
+    if "parquet" not in settings.tasks or options.keys() & named:
         return config
     file = find_run_config(config.checkpoints)
     if file is None:
@@ -130,7 +128,7 @@ def _use_run_config(config: WatchSettings, console: Console) -> WatchSettings:
         text = f"graded by the reward of the run's configuration {file}"
         setting = f"options.parquet.run_config={file.resolve()}"
         config = dataclasses.replace(config, settings=[*config.settings, setting])
-    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, text, "dim")
     return config
 
 

@@ -73,8 +73,8 @@ def run_compare(
     after: Annotated[Path, typer.Argument(help="Output folder of another, on the same problems.")],
 ) -> None:
     """Compare two evaluations: the paired difference in pass@1 with its interval."""
+    from verl_pipeline.errors import UserError
     from verl_pipeline.evaluation.comparison import compare_folders
-    from verl_pipeline.evaluation.errors import UserError
 
     console = _make_console()
     try:
@@ -110,9 +110,9 @@ def run_watch(
     """Evaluate the checkpoints of a running training; trackers receive metrics eval/*."""
     import signal
 
+    from verl_pipeline.errors import UserError
     from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings
     from verl_pipeline.evaluation.checkpoint_watcher import watch_checkpoints
-    from verl_pipeline.evaluation.errors import UserError
 
     # Exit through the finally blocks, which end the running evaluation with all its processes.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -147,7 +147,7 @@ def _evaluate_and_report(
     Raises:
         typer.Exit: 2 after an error of the user, which is printed; 130 after an interrupt.
     """
-    from verl_pipeline.evaluation.errors import UserError
+    from verl_pipeline.errors import UserError
     from verl_pipeline.evaluation.evaluation_run import run_evaluation
     from verl_pipeline.evaluation.results_page import write_results_page
     from verl_pipeline.evaluation.settings_loader import load_eval_config

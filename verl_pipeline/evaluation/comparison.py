@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation import graded_samples
 from verl_pipeline.evaluation.caveats import (
     Caveat,
@@ -21,7 +22,6 @@ from verl_pipeline.evaluation.caveats import (
     read_caveats,
 )
 from verl_pipeline.evaluation.differences import list_differences
-from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.estimators import estimate_difference, estimate_mean
 from verl_pipeline.evaluation.graded_samples import GradedSamples
 from verl_pipeline.evaluation.recorded_files import read_records

@@ -20,7 +20,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.grading.readers.row_values import describe_value, parse_json
 from verl_pipeline.input_files import InputError, check_file, check_text_file

@@ -10,7 +10,7 @@ Invariants:
 from dataclasses import dataclass, field
 from typing import Any
 
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 
 # Request parameters that shape the samples: without leave none is left out of a request, unless
 # its value is the interface's default.

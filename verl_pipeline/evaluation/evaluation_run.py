@@ -21,6 +21,7 @@ from verl_pipeline.evaluation.engines.preset_engine import PresetEngine
 from verl_pipeline.evaluation.eval_settings import EvalConfig, is_preset_model
 from verl_pipeline.evaluation.graders import Grader
 from verl_pipeline.evaluation.recorded_files import read_records
+from verl_pipeline.evaluation.score_tables import print_line
 from verl_pipeline.evaluation.store import EVALUATION, claim_folder
 from verl_pipeline.evaluation.task_plan import TaskPlan, plan_tasks
 from verl_pipeline.evaluation.task_run import TaskRunner
@@ -64,7 +65,7 @@ def run_evaluation(
             first_requests = plan.make_requests(config.style)[:: plan.sampling.n]
             checks.append(engine.check_requests(first_requests, plan.sampling, extra_tokens))
         for text in dict.fromkeys(caveat.text for check in checks for caveat in check.caveats):
-            console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            print_line(console, text, "yellow")
         model = engine.describe_model()
         _claim_output(config, plans, engine, model, checks)
         calls = _record_call(output)

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline.errors import show_line
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.evaluation.eval_settings import EvalConfig
 from verl_pipeline.evaluation.old_results import SCHEMA_WITHOUT_CAVEATS, add_caveats
 from verl_pipeline.evaluation.recorded_files import check_shape, read_record

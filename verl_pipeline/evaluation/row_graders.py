@@ -7,7 +7,6 @@ Invariants:
   loads.
 """
 
-import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.reward_functions import RewardFunction
+from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task import TaskItem
 from verl_pipeline.grading.readers import READERS
 from verl_pipeline.verl_adapter.run_configuration import RunConfigError, read_run_reward
@@ -109,8 +109,9 @@ def choose_grader(
     """
     notes: list[str] = []
     if run_config:
-        if grader != "auto":
-            raise BadSetting(f"options.parquet.run_config: {GRADER}={grader} is set; remove one")
+        if grader != "auto" or reward_kwargs:
+            other = "options.parquet.reward_kwargs" if reward_kwargs else f"{GRADER}={grader}"
+            raise BadSetting(f"options.parquet.run_config: {other} is set; remove one")
         try:
             run = read_run_reward(Path(run_config))
         except RunConfigError as error:
@@ -140,11 +141,9 @@ def choose_grader(
         return RowGrader(grader, source, notes=notes)
     path, name = _split_function(grader)
     if not path.startswith("pkg://") and not path.endswith(".py") and "/" not in path:
-        similar = difflib.get_close_matches(grader, kinds, 1)
-        hint = f"did you mean {similar[0]}? " if similar else ""
         raise BadSetting(
-            f"{GRADER}={grader!r}: {hint}name {', '.join(kinds)}, FILE.py:FUNCTION or "
-            "pkg://MODULE:FUNCTION"
+            f"{GRADER}={grader!r}: {suggest_name(grader, kinds)}name {', '.join(kinds)}, "
+            "FILE.py:FUNCTION or pkg://MODULE:FUNCTION"
         )
     function = RewardFunction(path, name, dict(reward_kwargs), _hash_file(path))
     return RowGrader("function", function=function, notes=notes)

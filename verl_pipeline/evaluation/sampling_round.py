@@ -16,6 +16,7 @@ from rich.console import Console
 
 from verl_pipeline.evaluation.engines import Engine, FailedRequest, Generation, SampleRequest
 from verl_pipeline.evaluation.graders import Grader
+from verl_pipeline.evaluation.score_tables import print_line
 from verl_pipeline.evaluation.store import Row, TaskStore
 from verl_pipeline.evaluation.task import SamplingParameters, TaskItem
 from verl_pipeline.progress import make_progress_bars
@@ -67,7 +68,12 @@ def sample_and_grade(
                 store.add_verdict({"id": row["id"], "sample": row["sample"], **verdict})
                 if verdict["reward"] is None and not is_ungraded:
                     is_ungraded = True
-                    _show_ungraded(console, title, row, verdict["reason"])
+                    print_line(
+                        console,
+                        f"{title}: sample {row['sample']} of {row['id']} could not be graded: "
+                        f"{verdict['reason']} (further failures go to verdicts.jsonl only)",
+                        "red",
+                    )
                 progress.advance(grading_bar)
 
         try:
@@ -77,7 +83,13 @@ def sample_and_grade(
                 key = {"id": request.id, "sample": request.sample}
                 if isinstance(answer, FailedRequest):
                     if not has_failed:
-                        _show_failure(console, title, request, answer)
+                        print_line(
+                            console,
+                            f"{title}: sample {request.sample} of {request.id} failed: "
+                            f"{answer.reason} (further failures go to failures.jsonl only; a "
+                            "failed request is repeated once)",
+                            "red",
+                        )
                     has_failed = True
                     store.add_failure({**key, "reason": answer.reason})
                     continue
@@ -92,32 +104,6 @@ def sample_and_grade(
             threads.shutdown(wait=False, cancel_futures=True)
             grader.end_rewards()
             raise
-
-
-def _show_failure(
-    console: Console, title: str, request: SampleRequest, failure: FailedRequest
-) -> None:
-    """Show the first failure while the others may still be prevented."""
-    console.print(
-        f"{title}: sample {request.sample} of {request.id} failed: {failure.reason} (further "
-        "failures go to failures.jsonl only; a failed request is repeated once)",
-        style="red",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _show_ungraded(console: Console, title: str, row: Row, reason: str) -> None:
-    """Show the first failed grading while the others may still be prevented."""
-    console.print(
-        f"{title}: sample {row['sample']} of {row['id']} could not be graded: {reason} (further "
-        "failures go to verdicts.jsonl only)",
-        style="red",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def _generate_with_retries(

@@ -4,7 +4,7 @@ Invariants:
 * Scores cover graded samples only; the numbers of failed and ungraded samples stand beside them.
 * Every score has an interval over problems; scores of methods also have their cost in tokens.
 * pass@1, pass@k, votes and budgets count right samples, so they exist only if every reward is 0 or
-  1. ``mean_reward`` exists if a training's rewards differ from these numbers; it has no bounds.
+  1. ``mean_reward`` exists if a training's rewards differ from these numbers; it may be any number.
 """
 
 import math

@@ -124,7 +124,8 @@ def _explain(error: OmegaConfBaseException, layers: list[Any]) -> str:
     expected = next((text for one, text in TYPES.items() if one in _list_types(kind)), None)
     if not name or expected is None:
         return f"{name or 'settings'}: {str(error).splitlines()[0]}"
-    value = next(filter(None, (_find_value(layer, name) for layer in reversed(layers))), "")
+    found = (_find_value(layer, name) for layer in reversed(layers))
+    value = next((one for one in found if one is not None), "")
     return f"{name}={value}: must be {expected}"
 
 

@@ -23,8 +23,8 @@ from typing import Any
 from pydantic import FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict  # pydantic takes this one on Python 3.11
 
+from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.differences import is_hash, list_differences
-from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.outputs.files import JsonLinesFile, Row, write_json
 from verl_pipeline.outputs.folders import FolderKind
@@ -63,8 +63,26 @@ class _Verdict(_Sample):
     reward: FiniteFloat | None
 
 
-# What is read of rows of samples.jsonl and of verdicts.jsonl.
+class _WholeSample(_Sample):
+    response: str
+    finish: str
+    tokens: int
+    prompt_tokens: int
+    mean_logprob: float | None
+
+
+class _WholeVerdict(_Verdict):
+    verdict: str
+    reason: str
+    answer: str | None
+    shown: bool | None
+    tier: str
+
+
+# What a comparison and the page read of rows of samples.jsonl and of verdicts.jsonl.
 SAMPLE, VERDICT = TypeAdapter(_Sample), TypeAdapter(_Verdict)
+# What an evaluation reads of them that continues.
+_WHOLE_SAMPLE, _WHOLE_VERDICT = TypeAdapter(_WholeSample), TypeAdapter(_WholeVerdict)
 
 
 class StoreError(UserError):
@@ -142,12 +160,11 @@ class TaskStore:
                 for name in ("samples", "verdicts", "failures")
             }
             self.samples = {
-                _make_key(row): row for row in read_records(folder / "samples.jsonl", SAMPLE)
+                _make_key(row): row for row in read_records(folder / "samples.jsonl", _WHOLE_SAMPLE)
             }
             # Failed gradings are repeated: of several verdicts of a sample the last one counts.
-            verdicts = {
-                _make_key(row): row for row in read_records(folder / "verdicts.jsonl", VERDICT)
-            }
+            rows = read_records(folder / "verdicts.jsonl", _WHOLE_VERDICT)
+            verdicts = {_make_key(row): row for row in rows}
             self.verdicts = {key: row for key, row in verdicts.items() if row["reward"] is not None}
             self._close = stack.pop_all().close
 
@@ -157,7 +174,8 @@ class TaskStore:
 
     def add_verdict(self, row: Row) -> None:
         self._files["verdicts"].append_row(row)
-        self.verdicts[_make_key(row)] = row
+        if row["reward"] is not None:
+            self.verdicts[_make_key(row)] = row
 
     def add_failure(self, row: Row) -> None:
         self._files["failures"].append_row(row)

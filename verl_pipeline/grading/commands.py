@@ -112,7 +112,7 @@ def run_grade(
 
 def _print_line(console: Console, text: str, style: str = "") -> None:
     """Print one line as it is: without markup, highlighting or wrapping."""
-    from verl_pipeline.grading.readers.row_values import escape_controls
+    from verl_pipeline.errors import escape_controls
 
     text = escape_controls(text)
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 from verl_pipeline.outputs.files import replace_file
 
 # Raise it whenever the meaning of a row changes, even if the columns stay the same.

@@ -21,7 +21,7 @@ from recipes.deepcoder.data.stage_cache import (
     read_kept_fields,
     run_stage,
 )
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.progress import make_progress_bars
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from recipes.deepcoder.data.row_files import hash_file
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 from verl_pipeline.outputs.files import write_json
 from verl_pipeline.outputs.folders import FolderKind, claim_output
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 from verl_pipeline.outputs.errors import name_system_errors
 from verl_pipeline.outputs.files import write_text
 from verl_pipeline.verl_adapter.checkpoint_layout import (

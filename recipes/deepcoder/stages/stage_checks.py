@@ -29,7 +29,7 @@ from recipes.deepcoder.stages.stage_overrides import (
     build_stream_overrides,
     compose_config,
 )
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 
 SPLITS = ("train", "val")
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"

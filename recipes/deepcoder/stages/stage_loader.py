@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.deepcoder.stages.stage_config import EndRules, HardwareConfig, RunConfig
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 from verl_pipeline.input_files import InputError, read_settings_file
 
 _RECIPE_FOLDER = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.deepcoder.stages.stage_config import HardwareConfig, RunConfig, StageConfig
 from recipes.deepcoder.stages.stage_loader import suggest_name
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 from verl_pipeline.overrides import ComposeError, compose_overrides
 from verl_pipeline.quickstart.__main__ import choose_dtype_overrides
 

@@ -56,6 +56,8 @@ def test_misspelt_names_in_a_settings_file_are_suggested(tmp_path):
         (["options.small.program=True"], "did you mean programs?"),
         (["limit=-5"], "limit=-5: must be a number of at least 1"),
         (["limit=0"], "limit=0: must be"),
+        (["sampling.n=false"], "sampling.n=False: must be a whole number"),
+        (["style=[]"], "style=[]: must be text"),
         (["sampling.top_p=2"], "sampling.top_p=2.0: must be above 0 and at most 1"),
         (["sampling.top_p=nan"], "sampling.top_p=nan: must be"),
         (["sampling.max_tokens=0"], "sampling.max_tokens=0"),

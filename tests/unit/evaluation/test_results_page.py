@@ -1,14 +1,17 @@
 """The results page: responses stay data, and omissions are reported."""
 
+import errno
 import html.parser
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.helpers.made_up_results import HOSTILE, HOSTILE_ID, write_results, write_rows
 from verl_pipeline.evaluation import results_page
+from verl_pipeline.outputs.errors import OutputError
 
 
 class Page(html.parser.HTMLParser):
@@ -201,8 +204,12 @@ def test_samples_beyond_n_are_left_out(output):
 
 def test_a_failed_write_keeps_the_old_page(output, monkeypatch):
     before = write_page(output)
-    monkeypatch.setattr(results_page, "_encode_json", lambda data: "\ud800")
-    with pytest.raises(UnicodeEncodeError):
+
+    def refuse_new_name(scratch, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse_new_name)
+    with pytest.raises(OutputError, match="No space left"):
         results_page.write_results_page(output)
     assert (output / "report.html").read_text() == before
     assert sorted(os.listdir(output)) == ["aime2024", "humaneval", "report.html", "results.json"]

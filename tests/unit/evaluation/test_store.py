@@ -13,7 +13,13 @@ from verl_pipeline.evaluation.store import (
 
 
 def make_sample(number: int, **fields):
-    return {"id": "a", "sample": number, "response": "r\u2028é", "tokens": 1, **fields}
+    generation = {"response": "r\u2028é", "tokens": 1, "prompt_tokens": 1, "finish": "stop"}
+    return {"id": "a", "sample": number, **generation, "mean_logprob": None, **fields}
+
+
+def make_verdict(number: int, reward):
+    rest = {"verdict": "x", "reason": "", "answer": None, "shown": None, "tier": "t"}
+    return {"id": "a", "sample": number, "reward": reward, **rest}
 
 
 def test_a_cut_off_line_is_removed_before_the_next_write(tmp_path):
@@ -33,7 +39,8 @@ def test_a_cut_off_line_is_removed_before_the_next_write(tmp_path):
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "samples.jsonl"
-    path.write_text('{"id": "a", "sample": 0}\n{"id": \n{"id": "a", "sample": 1}\n')
+    rows = [json.dumps(make_sample(number)) for number in (0, 1)]
+    path.write_text(f'{rows[0]}\n{{"id": \n{rows[1]}\n')
     with pytest.raises(DamagedFileError, match=r"samples.jsonl:2: not valid.* remove the line"):
         TaskStore(tmp_path)
 
@@ -42,11 +49,22 @@ def test_samples_without_a_reward_are_graded_again(tmp_path):
     store = TaskStore(tmp_path)
     for number, reward in enumerate([1.0, None]):
         store.add_sample(make_sample(number))
-        store.add_verdict({"id": "a", "sample": number, "verdict": "x", "reward": reward})
+        store.add_verdict(make_verdict(number, reward))
+    assert [row["sample"] for row in store.list_ungraded_samples()] == [1]
     store.close()
     again = TaskStore(tmp_path)
     assert [row["sample"] for row in again.list_ungraded_samples()] == [1]
     again.close()
+
+
+@pytest.mark.parametrize("name", ["samples", "verdicts"])
+def test_a_row_that_lacks_what_a_continued_evaluation_reads_is_named(tmp_path, name):
+    whole = make_sample(0) if name == "samples" else make_verdict(0, 1.0)
+    for field in whole:
+        row = {key: value for key, value in whole.items() if key != field}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+        with pytest.raises(DamagedFileError, match=rf"{name}.jsonl:1: {field}: is missing"):
+            TaskStore(tmp_path)
 
 
 @pytest.mark.parametrize("line", ["5", "[1]", "\udcff"])

@@ -48,6 +48,8 @@ def misbehave(data_source, solution_str, ground_truth, extra_info):
     action = solution_str.split()[0] if solution_str else ""
     if action == "raise":
         raise KeyError("no such key")
+    if action == "paint":
+        raise ValueError(chr(27) + "[31mred")
     if action == "hang":
         time.sleep(1e6)
     if action == "exit":
@@ -206,6 +208,7 @@ def test_a_custom_function_is_called_as_verl_calls_it(tmp_path, functions, name)
     ("action", "reason"),
     [
         ("raise", "KeyError: 'no such key'"),
+        ("paint", "[31mred"),
         ("hang", "no reward within grader.reward_s="),
         ("exit", "SystemExit: 1"),
         ("die", "ended its process"),
@@ -223,7 +226,7 @@ def test_a_failure_of_the_function_is_no_reward(tmp_path, functions, action, rea
     deadline = f"grader.reward_s={scale_deadline(4):.0f}"
     shown, task, verdicts = evaluate(tmp_path / "o", data, answers, grader, deadline, expected=3)
     assert verdicts["row-1"]["verdict"] == "infrastructure" and verdicts["row-1"]["reward"] is None
-    assert reason in verdicts["row-1"]["reason"] and reason in shown
+    assert reason in verdicts["row-1"]["reason"] and reason in shown and "\x1b" not in shown
     assert task["counts"]["infrastructure"] == 1 and task["pass@1"]["value"] == 1.0
     left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
     serving = [words for words in left if any("forkserver" in word for word in words)]
@@ -287,6 +290,7 @@ def test_a_function_that_says_it_could_not_grade_gives_no_reward(tmp_path, funct
         (["grader=math", "source=taco"], "options.parquet.source"),
         (["source=tacco"], "options.parquet.source='tacco'"),
         (["grader=verl", "run_config={folder}/run.yaml"], "remove one"),
+        (["reward_kwargs={{a: 1}}", "run_config={folder}/run.yaml"], "reward_kwargs is set"),
         (["run_config={folder}/nowhere.yaml"], "nowhere.yaml"),
         (["run_config={folder}/list.yaml"], "not a configuration"),
         (["run_config={folder}/other.yaml"], "no section reward"),

@@ -20,8 +20,8 @@ from tests.helpers.command_fuzz import (
 )
 from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
 from tests.helpers.grade_examples import EXAMPLE_LINES
+from verl_pipeline.errors import escape_controls
 from verl_pipeline.grading.grading_inputs import read_problems
-from verl_pipeline.grading.readers.row_values import escape_controls
 
 pytestmark = pytest.mark.medium
 PROBLEMS, SOLUTIONS = "problems.jsonl", "solutions.jsonl"

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.caveats import Caveat
-from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.task import Message, SamplingParameters
 
 # With a prefill, the response ends with its code block.

@@ -7,7 +7,7 @@ import path of any other module with a TASK.
 import importlib
 import pkgutil
 
-from verl_pipeline.evaluation.errors import UserError
+from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task import Task
 

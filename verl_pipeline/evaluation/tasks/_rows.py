@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
+from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.data import BadData, Row
-from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.evaluation.noted_rows import UNEXPECTED, NotedRow
 from verl_pipeline.evaluation.task import TaskData, TaskItem
 from verl_pipeline.grading.readers import BadRow

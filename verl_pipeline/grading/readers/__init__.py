@@ -13,6 +13,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+from verl_pipeline.errors import escape_controls
 from verl_pipeline.grading.problem import Problem
 from verl_pipeline.grading.readers.assert_readers import (
     read_cruxeval,
@@ -30,7 +31,7 @@ from verl_pipeline.grading.readers.pair_readers import (
     read_taco,
 )
 from verl_pipeline.grading.readers.pytest_reader import read_kodcode
-from verl_pipeline.grading.readers.row_values import describe_value, escape_controls
+from verl_pipeline.grading.readers.row_values import describe_value
 
 _MAX_CAUSE_CHARACTERS = 500
 

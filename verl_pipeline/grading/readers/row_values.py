@@ -184,11 +184,6 @@ def describe_value(value: Any) -> str:
     return _KINDS.get(type(value), f"a value of type {type(value).__name__}")
 
 
-def escape_controls(text: str) -> str:
-    """Return text that a terminal shows as it is, with escapes for all other characters."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def make_plain(value: Any) -> Any:
     """Return ``value`` with everything in it as exact built-in types.
 

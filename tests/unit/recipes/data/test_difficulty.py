@@ -14,8 +14,8 @@ from recipes.deepcoder.data.difficulty import (
 from recipes.deepcoder.data.preparation_config import DifficultyConfig
 from recipes.deepcoder.data.preparation_loader import load_preparation
 from recipes.deepcoder.data.problem_records import KeptRow, RecordSet, RemovedRow
+from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.data import BadData
-from verl_pipeline.evaluation.errors import UserError
 from verl_pipeline.quickstart.problems import load_problems
 
 SAMPLES = 4
