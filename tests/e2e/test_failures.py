@@ -24,7 +24,8 @@ def overrides(directory, *, share):
         "trainer.total_epochs=1",
         "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=tests.helpers.failing_run.FailingManager",
         "reward.custom_reward_function.path=pkg://tests.helpers.failing_run",
-        f"{FIELDS}.deadlines.reward_s={scale_deadline(8):.0f}",
+        # The run waits this long for the reward that hangs; the others take milliseconds.
+        f"{FIELDS}.deadlines.reward_s={min(scale_deadline(8), 20):.0f}",
         f"{FIELDS}.max_infrastructure_share={share}",
     ]
 

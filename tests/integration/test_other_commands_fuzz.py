@@ -28,14 +28,14 @@ DOCTOR = FuzzedCommand(
     preload=("verl_pipeline.doctor",),
 )
 COMMANDS = [
-    (WATCH, ["--last-step", "--cores", "--trackers", "--tasks", "limit="]),
-    (DOCTOR, ["--url"]),
+    pytest.param(
+        WATCH, ["--last-step", "--cores", "--trackers", "--tasks", "limit="], id="eval-watch"
+    ),
+    pytest.param(DOCTOR, ["--url"], id="doctor", marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(
-    ("command", "options"), COMMANDS, ids=[command.name for command, _ in COMMANDS]
-)
+@pytest.mark.parametrize(("command", "options"), COMMANDS)
 @efforts(quick=2, many=60)
 def test_broken_arguments(command, options, effort):
     check_answers(command, broken_arguments(command, options), effort)

@@ -69,8 +69,8 @@ def wait_for(handle):
 @pytest.mark.parametrize(
     ("node", "needed"),
     [
-        ((1, 2), "CPU slots: 7 needed, 1 there .*num_cpus=7"),
-        ((2, 64), "CPU slots: 7 needed, 2 there .*num_cpus=7"),
+        pytest.param((1, 2), "CPU slots: 7 needed, 1 there .*num_cpus=7", marks=pytest.mark.slow),
+        pytest.param((2, 64), "CPU slots: 7 needed, 2 there .*num_cpus=7", marks=pytest.mark.slow),
         ((6, 1), "CPU slots: 7 .*; GPU slots: 2 needed, 1 there .*num_cpus=7 .*num_gpus=2"),
     ],
 )

@@ -220,7 +220,7 @@ def test_the_whole_command_reports_what_a_container_refuses():
     "reward",
     [
         "reward.custom_reward_function.path=pkg://verl_pipeline.rewards.code",
-        "reward.sandbox_fusion.url=verl-pipeline://",
+        pytest.param("reward.sandbox_fusion.url=verl-pipeline://", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_whose_sandbox_cannot_start_is_refused_in_one_line(reward):

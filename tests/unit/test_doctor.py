@@ -50,10 +50,17 @@ def run_sabotaged(module: str, how: str, *arguments: str, **variables: str):
     "module, how, words",
     [
         ("psutil", "missing", "install the package that has the module psutil"),
-        ("pyarrow", "missing", "No module named 'pyarrow'"),
-        ("numpy", "missing", "install the package that has the module numpy"),
+        pytest.param("pyarrow", "missing", "No module named 'pyarrow'", marks=pytest.mark.slow),
+        pytest.param(
+            "numpy",
+            "missing",
+            "install the package that has the module numpy",
+            marks=pytest.mark.slow,
+        ),
         ("vllm", "symbol", "ImportError: undefined symbol [abi] _ZN3c10"),
-        ("vllm", "exit", "SystemExit: undefined symbol [abi] _ZN3c10"),
+        pytest.param(
+            "vllm", "exit", "SystemExit: undefined symbol [abi] _ZN3c10", marks=pytest.mark.slow
+        ),
         ("math_verify", "missing", "pip install 'math-verify[antlr4-9-3]'"),
     ],
 )

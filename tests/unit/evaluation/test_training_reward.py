@@ -223,7 +223,8 @@ def test_a_failure_of_the_function_is_no_reward(tmp_path, functions, action, rea
     data = write_gsm8k(tmp_path / "val.parquet", TRUTHS[:3])
     answers = write_answers(tmp_path / "a.jsonl", ["fine", f"{action} now", "fine too"])
     grader = f"options.parquet.grader={functions}:misbehave"
-    deadline = f"grader.reward_s={scale_deadline(4):.0f}"
+    # The function that hangs takes all of it; the others take milliseconds, without their start.
+    deadline = f"grader.reward_s={min(scale_deadline(4), 10):.0f}"
     shown, task, verdicts = evaluate(tmp_path / "o", data, answers, grader, deadline, expected=3)
     assert verdicts["row-1"]["verdict"] == "infrastructure" and verdicts["row-1"]["reward"] is None
     assert reason in verdicts["row-1"]["reason"] and reason in shown and "\x1b" not in shown

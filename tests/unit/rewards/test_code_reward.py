@@ -69,7 +69,7 @@ def test_a_node_grades_no_more_programs_at_a_time_than_it_has_slots():
 
 def test_waiting_for_a_thread_counts_as_waiting_for_a_slot():
     """Otherwise a response that waits for both learns of no slot only after its deadline."""
-    queue_s = scale_deadline(1.0)
+    queue_s = min(scale_deadline(1.0), 4.0)
 
     async def score_two():
         settings = {"workers": 1, "queue_s": queue_s, "deadline_s": 1.6 * queue_s}
