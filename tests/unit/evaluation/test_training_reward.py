@@ -235,7 +235,13 @@ def test_a_failure_of_the_function_is_no_reward(tmp_path, functions, action, rea
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("hang", ["time.sleep(1e6)", "re.match('(a+)+$', 'a' * 60 + 'b')"])
+@pytest.mark.parametrize(
+    "hang",
+    [
+        pytest.param("time.sleep(1e6)", marks=pytest.mark.slow),
+        "re.match('(a+)+$', 'a' * 60 + 'b')",
+    ],
+)
 def test_a_hanging_function_ends_with_the_evaluation(tmp_path, functions, number, hang):
     """Only the evaluation gets the signal; the regular expression holds Python's lock."""
     data = write_gsm8k(tmp_path / "val.parquet", ["1"])
