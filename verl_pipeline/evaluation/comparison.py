@@ -59,7 +59,11 @@ def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
     ]
     common = [name for name in tasks[0] if name in tasks[1]]
     if not common:
-        raise ComparisonError(f"no task in common: {', '.join(tasks[0])} and {', '.join(tasks[1])}")
+        sides = " and ".join(
+            f"{folder / 'results.json'} ({', '.join(own)})"
+            for folder, own in zip((before, after), tasks, strict=True)
+        )
+        raise ComparisonError(f"no task in common: {sides}")
     return [_compare_task(name, tasks[0][name], tasks[1][name], before, after) for name in common]
 
 
@@ -69,13 +73,13 @@ def _compare_task(
     caveats = [read_caveats(first), read_caveats(second)]
     if first["data"]["sha256"] != second["data"]["sha256"]:
         sides = " and ".join(
-            f"{side['data']['problems']} problems of {side['data']['origin']} "
-            f"({mark_name(name, own)})"
-            for side, own in zip((first, second), caveats, strict=True)
+            f"{folder / 'results.json'} has {side['data']['problems']} problems of "
+            f"{side['data']['origin']} ({mark_name(name, own)})"
+            for folder, side, own in zip((before, after), (first, second), caveats, strict=True)
         )
         differing = _list_setting_differences(first, second, ("options", "system"))
         raise ComparisonError(
-            f"{name}: {sides}: problems, prompts or tests differ"
+            f"{name}: problems, prompts or tests differ: {sides}"
             + (f" ({'; '.join(differing)})" if differing else "")
             + "; evaluate both with the same data, limit, system and options"
         )

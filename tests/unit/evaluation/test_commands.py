@@ -138,9 +138,13 @@ def test_evaluating_with_a_settings_file_and_comparing(tmp_path):
     results = json.loads(path.read_text())
     results["tasks"][0]["data"]["sha256"] = "other"
     path.write_text(json.dumps(results))
-    with pytest.raises(
-        ComparisonError, match=r"\(small@preset\): problems, prompts or tests differ"
-    ):
+    differing = r"problems, prompts or tests differ: .*empty/results\.json has .* \(small@preset\)"
+    with pytest.raises(ComparisonError, match=differing):
+        compare_folders(tmp_path / "right", tmp_path / "empty")
+    results["tasks"][0]["task"] = "absent"
+    path.write_text(json.dumps(results))
+    none = r"no task in common: .*right/results\.json \(.*\) and .*empty/results\.json \(absent\)"
+    with pytest.raises(ComparisonError, match=none):
         compare_folders(tmp_path / "right", tmp_path / "empty")
     result = invoke("eval-compare", str(tmp_path / "empty"), str(tmp_path / "nothing"))
     assert result.exit_code == 2 and "results.json: no such file" in result.output
