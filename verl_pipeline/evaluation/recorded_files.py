@@ -17,6 +17,7 @@ from verl_pipeline.errors import UserError
 from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.grading.readers.row_values import describe_value, parse_json
 from verl_pipeline.input_files import check_text_file
+from verl_pipeline.outputs.files import is_unfinished_record
 
 REMOVE_LINE = "remove the line, and the next call recreates it"
 # Python's str() refuses more by default (sys.int_info).
@@ -52,7 +53,7 @@ def read_records(
 ) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON lines file; nothing if there is no file.
 
-    An unfinished last line is skipped.
+    An unfinished last record is skipped.
 
     Args:
         shape: that each object must have.
@@ -69,7 +70,7 @@ def read_records(
             try:
                 row = parse_json(line)
             except BadRow as error:
-                if not line.endswith(b"\n"):
+                if is_unfinished_record(line):
                     return
                 raise DamagedFileError(f"{path}:{number}: {error}; {advice}") from error
             if not isinstance(row, dict):

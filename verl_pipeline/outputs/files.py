@@ -234,8 +234,13 @@ def parse_record(line: bytes) -> Row | None:
     return row if isinstance(row, dict) else None
 
 
+def is_unfinished_record(line: bytes) -> bool:
+    """Whether a line may be what is left of a record: after a power failure, zeros, too."""
+    return line.startswith((b"{", b"\0")) and not line.endswith(b"\n")
+
+
 def _complete_records(file: NamedFile, kind: RecordKind | None) -> None:
-    """Check the records; end an unfinished last line, or cut it if it is no complete record."""
+    """Check the records; end an unfinished last line, or cut what is left of a record."""
     with name_system_errors(file.path):
         with open(os.dup(file.fileno()), "rb") as reader:
             reader.seek(0)
@@ -251,8 +256,13 @@ def _complete_records(file: NamedFile, kind: RecordKind | None) -> None:
         if line and not line.endswith(b"\n"):
             if parse_record(line):
                 file.write(b"\n")
-            else:
+            elif is_unfinished_record(line):
                 os.ftruncate(file.fileno(), size)
+            elif line.strip():
+                raise OutputError(
+                    f"{file.path} ends with {line[:_SHOWN_BYTES].decode(errors='replace')!r}, "
+                    "which is no part of a record; remove it, or choose another output"
+                )
 
 
 def _check_record(path: Path, number: int, line: bytes, kind: RecordKind) -> None:

@@ -45,6 +45,18 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
         TaskStore(tmp_path)
 
 
+@pytest.mark.parametrize("end", [b"xxx", b"<html>", b"PK\x03\x04", b"[1"])
+def test_an_end_that_begins_no_record_is_damage(tmp_path, end):
+    path = tmp_path / "samples.jsonl"
+    whole = json.dumps(make_sample(0)).encode() + b"\n"
+    path.write_bytes(whole + end)
+    with pytest.raises(DamagedFileError, match=r"samples.jsonl:2: not valid JSON"):
+        list(read_records(path))
+    for unfinished in (whole[:9], bytes(512)):
+        path.write_bytes(whole + unfinished)
+        assert list(read_records(path)) == [make_sample(0)]
+
+
 def test_samples_without_a_reward_are_graded_again(tmp_path):
     store = TaskStore(tmp_path)
     for number, reward in enumerate([1.0, None]):

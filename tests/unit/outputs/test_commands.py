@@ -165,6 +165,14 @@ def test_verdicts_without_a_final_newline_lose_only_what_is_unfinished(tmp_path,
     assert output.read_bytes().startswith(kept)
 
 
+def test_a_last_line_that_is_no_record_is_not_cut(tmp_path):
+    output = tmp_path / "v.jsonl"
+    run = invoke("grade", tmp_path, output)
+    assert run().exit_code == 0
+    output.write_bytes(output.read_bytes() + b"a note of mine")
+    check_refusal(run, tmp_path, str(output), "ends with 'a note of mine'")
+
+
 def test_a_second_call_on_the_same_verdicts_is_refused(tmp_path):
     output = tmp_path / "v.jsonl"
     run = invoke("grade", tmp_path, output)
