@@ -39,6 +39,7 @@ from verl_pipeline.evaluation.score_tables import format_main_score
 from verl_pipeline.machine import read_package_versions
 from verl_pipeline.number_formats import format_decimal, format_percent, to_percent
 from verl_pipeline.outputs.files import refuse_foreign_text, write_text
+from verl_pipeline.standard_streams import guard_streams
 from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -295,4 +296,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with guard_streams():
+        typer.run(main)
