@@ -3,8 +3,7 @@
     python -m recipes.deepcoder.card RUN --evaluation FOLDER
 
 Invariants:
-* Every number is read from a file of the run, of its data or of an evaluation. If a file is
-  missing, the card says so.
+* Every number is read from a file of the run, its data or an evaluation; a missing one is named.
 * A score is accompanied by its interval, its number of samples, its sampling parameters and its
   caveats.
 * The hub's ``model-index`` has only scores of this model on whole benchmarks: none with a caveat

@@ -14,14 +14,12 @@ from verl_pipeline.evaluation.comparison import ComparisonError, compare_folders
 from verl_pipeline.evaluation.contamination import find_contaminated_problems
 from verl_pipeline.evaluation.data import read_rows
 from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig
-from verl_pipeline.evaluation.override_texts import format_override
 from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.task import TaskItem, make_conversation
 from verl_pipeline.verl_adapter.checkpoint_layout import LATEST_STEP_FILE
 
 SMALL = "tests.helpers.small_task"
 RUN = ["eval", "--model", "empty", "--tasks", SMALL]
-RUN_SETTINGS = ["model=empty", f"tasks=[{SMALL}]"]
 
 
 def invoke(*arguments):
@@ -118,35 +116,6 @@ def test_settings_that_cannot_work_are_refused_in_one_line(tmp_path, arguments, 
     result = invoke(*RUN, "--output", str(tmp_path / "out"), *arguments)
     assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
     assert not (tmp_path / "out/results.json").exists()
-
-
-def test_a_path_of_an_option_is_taken_as_it_is(tmp_path):
-    for name in ("a #1", "b: c", "[d]", "null", "1e3", "${e}", "g\\h"):
-        settings = load_eval_config(None, [f"tasks=[{SMALL}]"], {"model": "empty", "output": name})
-        assert settings.output == name
-        [text] = [format_override("output", name)]
-        assert load_eval_config(None, [*RUN_SETTINGS, text]).output == name
-
-
-@pytest.mark.parametrize("content", ["1 / 0", "def f(:", "raise SystemExit", "TASK = 3"])
-def test_a_module_that_is_no_task_is_refused_in_one_line(tmp_path, monkeypatch, content):
-    name = f"tour_task_{abs(hash(content))}"
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "task.py").write_text(content)
-    monkeypatch.syspath_prepend(tmp_path)
-    result = invoke("eval", "--model", "empty", "--tasks", f"{name}.task")
-    assert result.exit_code == 2 and f"{name}.task" in result.output
-    assert len(result.output.splitlines()) == 1
-
-
-def test_spaces_between_tasks_are_allowed(tmp_path):
-    result = invoke("eval", "--model", "empty", "--tasks", "aime2024, nope", "hub=false")
-    assert "no task 'nope'" in result.output
-
-
-def test_a_file_is_no_folder_of_an_evaluation():
-    result = invoke("eval-compare", __file__, __file__)
-    assert result.exit_code == 2 and f"{__file__}: a file; name the output folder" in result.output
 
 
 def test_an_empty_output_is_refused():
