@@ -38,7 +38,6 @@ def find_model_folder(name: str) -> Path:
             raise EngineError(
                 f"model={name}: no config.json in the folder; name a model in Hugging Face's format"
             )
-        _check_weights(Path(name))
         return Path(name)
     if os.path.exists(name):
         raise EngineError(
@@ -56,7 +55,7 @@ def find_model_folder(name: str) -> Path:
         ) from error
 
 
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
     """Refuse a folder whose weights are missing or cut off, before vLLM spends minutes on them.
 
     Raises:
