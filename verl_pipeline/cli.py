@@ -1,9 +1,5 @@
-"""The command ``verl-pipeline``: doctor, grade, eval, eval-compare and eval-watch.
+"""The command ``verl-pipeline``: doctor, grade, eval, eval-compare and eval-watch."""
 
-Invariant: if standard output refuses what a command prints (a full disk), one line says so.
-"""
-
-import os
 import sys
 from typing import Annotated
 
@@ -11,6 +7,7 @@ import typer
 from rich.console import Console
 
 from verl_pipeline import __version__
+from verl_pipeline.standard_streams import guard_streams
 
 try:
     from verl_pipeline.evaluation import commands
@@ -72,37 +69,13 @@ if _import_error is None:
 
 def main() -> None:
     """Entry point of the console script."""
-    try:
-        if _import_error is not None and sys.argv[1:2] not in (["doctor"], ["--version"]):
-            raise _import_error
-        app()
-    except ImportError as error:
-        sys.exit(f"error: {error}; verl-pipeline doctor says what is missing")
-    except OSError as error:
-        reason = _try_output()
-        if reason is None:
-            raise
-        print(
-            f"error: standard output cannot be written: {reason}; files that the command had "
-            "finished are intact, and the same command takes them up",
-            file=sys.stderr,
-        )
-        raise SystemExit(2) from error
-
-
-def _try_output() -> str | None:
-    """Return why standard output cannot be written, or None if it can.
-
-    What it still holds is dropped if it cannot, or Python would try once more when it ends.
-    """
-    try:
-        # Python drops the text of a write that failed, so an empty buffer proves nothing.
-        os.write(sys.stdout.fileno(), b"\n")
-    except OSError as error:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        return error.strerror or str(error)
-    return None
+    with guard_streams():
+        try:
+            if _import_error is not None and sys.argv[1:2] not in (["doctor"], ["--version"]):
+                raise _import_error
+            app()
+        except ImportError as error:
+            sys.exit(f"error: {error}; verl-pipeline doctor says what is missing")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from rich.console import Console
 
 from verl_pipeline import overrides
 from verl_pipeline.entry_points import PRIMARY, VERLS_ENTRY, find_entry
+from verl_pipeline.standard_streams import exit_if_refused, open_streams
 from verl_pipeline.trainer.pipeline_config import ConfigError
 
 if TYPE_CHECKING:  # verl takes seconds to import
@@ -113,9 +114,12 @@ class CheckOnly(Callback):
         """Ends with :data:`EXIT_OK`, or with :data:`EXIT_BAD_CONFIG` if the run cannot work."""
         logging.disable(logging.WARNING)  # verl's, on platforms and engines that are not used
         warnings.simplefilter("ignore")
+        open_streams()  # verl's entry has not
         try:
             sys.exit(self._check(config))
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError):
+                exit_if_refused(error)
             # Hydra would turn it into a warning and start the run.
             traceback.print_exc()
             sys.exit(EXIT_BROKEN)

@@ -6,6 +6,7 @@ Invariants:
 """
 
 import io
+import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,30 @@ def check_text_file(path: Path) -> None:
     for signature, kind in _SIGNATURES.items():
         if start.startswith(signature):
             raise InputError(f"{_show(path)} is {kind}")
+
+
+def check_json_lines(path: Path) -> None:
+    """Check as :func:`check_text_file`, and that the file is not one JSON document.
+
+    Raises:
+        InputError: it is, or cannot be read.
+    """
+    check_text_file(path)
+    with path.open("rb") as file:
+        first_line = next((line.strip() for line in file if line.strip()), b"")
+    # No line of a file of objects begins like this, unless it is broken.
+    if not first_line.startswith(b"[") and first_line != b"{":
+        return
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return
+    is_list = isinstance(content, list) and all(isinstance(row, dict) for row in content)
+    if is_list or first_line in (b"[", b"{"):
+        raise InputError(
+            f"{_show(path)} is one JSON {'list' if is_list else 'document'}; expected an object on "
+            f"each line, as jq -c {'.[]' if is_list else '.'} writes it"
+        )
 
 
 def check_file(path: Path) -> bytes:

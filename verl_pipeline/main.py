@@ -3,9 +3,9 @@
 Invariants:
 * Settings that cannot work end the command with a line for each and exit code 2, before Ray starts;
   those that only Ray's cluster or the data set can refuse, before a model is loaded.
-* However the run ends (success, error, Ctrl-C, SIGTERM), every process it started has ended when
-  this one does, and the last checkpoint is intact. Waiting for processes to end takes at most
-  :data:`SHUTDOWN_S` seconds.
+* However the run ends (success, error, Ctrl-C, SIGTERM, SIGHUP), every process it started has
+  ended when this one does, and the last checkpoint is intact. Waiting for processes to end takes at
+  most :data:`SHUTDOWN_S` seconds.
 """
 
 import contextlib
@@ -26,7 +26,8 @@ from verl_pipeline import (
 )
 from verl_pipeline.entry_checks import CHECK_ONLY, refuse
 from verl_pipeline.fork_server.client import find_server, stop_server
-from verl_pipeline.processes import wait_until_ended
+from verl_pipeline.processes import handle_end_signals, wait_until_ended
+from verl_pipeline.standard_streams import guard_streams
 from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter.leftovers import ENGINE_TITLE, SOCKET_NAME
 
@@ -107,14 +108,12 @@ def _raise_interrupt(_number: int, _frame) -> None:
 
 
 def _ignore_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _handle_signals() -> None:
-    """Also where the shell ignores SIGINT, as it does for a command in the background."""
-    signal.signal(signal.SIGINT, _raise_interrupt)
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    handle_end_signals(_raise_interrupt)
 
 
 @hydra.main(config_path="config", config_name="one_off_pipeline", version_base=None)
@@ -158,4 +157,5 @@ def translate_options(argv: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     sys.argv = translate_options(sys.argv)
-    main()
+    with guard_streams():
+        main()

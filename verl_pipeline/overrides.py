@@ -9,6 +9,7 @@ Invariants:
 """
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -201,6 +202,9 @@ def _find_near_misses(overrides: Sequence[str]) -> Iterator[str]:
 def _advise_on_syntax(text: str) -> str:
     if "=" not in text:
         return "write key=value"
+    value = text.partition("=")[2]
+    if value.startswith("~"):
+        return f"nobody expands ~ within a word: write {os.path.expanduser(value)}"
     return "put quotes around special characters: 'key=\"value\"'"
 
 

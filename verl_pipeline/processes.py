@@ -7,7 +7,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from types import FrameType
 
 import psutil
 
@@ -38,13 +39,21 @@ def end_with_parent() -> None:
     signal_on_parent_death(signal.SIGTERM)
 
 
-def raise_on_signals() -> None:
-    """Make SIGTERM and SIGINT raise ``KeyboardInterrupt``.
+def handle_end_signals(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Have ``handler`` called on SIGINT, SIGTERM and SIGHUP (the terminal has closed).
 
     A shell starts background commands with SIGINT ignored, so Python's default is not enough.
+    SIGHUP stays ignored if it is: that is what ``nohup`` is for.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handler)
+
+
+def raise_on_signals() -> None:
+    """Make the signals that end a command raise ``KeyboardInterrupt``."""
+    handle_end_signals(signal.default_int_handler)
 
 
 def has_ended(process: psutil.Process) -> bool:

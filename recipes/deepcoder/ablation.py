@@ -18,6 +18,7 @@ from recipes.deepcoder.demo import (
     SettingsArgument,
     run_script,
 )
+from verl_pipeline.standard_streams import guard_streams
 
 ARMS = {
     "overlong": [],
@@ -36,4 +37,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with guard_streams():
+        typer.run(main)

@@ -3,8 +3,7 @@
     python -m recipes.deepcoder.card RUN --evaluation FOLDER
 
 Invariants:
-* Every number is read from a file of the run, of its data or of an evaluation. If a file is
-  missing, the card says so.
+* Every number is read from a file of the run, its data or an evaluation; a missing one is named.
 * A score is accompanied by its interval, its number of samples, its sampling parameters and its
   caveats.
 * The hub's ``model-index`` has only scores of this model on whole benchmarks: none with a caveat
@@ -39,6 +38,7 @@ from verl_pipeline.evaluation.score_tables import format_main_score
 from verl_pipeline.machine import read_package_versions
 from verl_pipeline.number_formats import format_decimal, format_percent, to_percent
 from verl_pipeline.outputs.files import refuse_foreign_text, write_text
+from verl_pipeline.standard_streams import guard_streams
 from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -295,4 +295,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with guard_streams():
+        typer.run(main)

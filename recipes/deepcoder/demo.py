@@ -34,9 +34,11 @@ from recipes.deepcoder.stages.stage_loader import (
 )
 from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings, evaluate_checkpoint
+from verl_pipeline.evaluation.override_texts import format_override
 from verl_pipeline.outputs.folders import FolderKind, claim_output
 from verl_pipeline.processes import end_with_parent, raise_on_signals
 from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
+from verl_pipeline.standard_streams import guard_streams
 
 HARDWARE = "cpu"
 DEMONSTRATION = FolderKind(
@@ -140,8 +142,8 @@ def _build_eval_settings(data: Path, size: EvaluationSize) -> list[str]:
     """Return settings of ``verl-pipeline eval``: held-out problems, sampled as in training."""
     return [
         "tasks=[parquet]",
-        f"options.parquet.file={(data / 'heldout.parquet').resolve()}",
-        f"train_data=[{(data / 'train.parquet').resolve()}]",
+        format_override("options.parquet.file", str((data / "heldout.parquet").resolve())),
+        format_override("train_data", [str((data / "train.parquet").resolve())]),
         f"sampling.n={size.samples}",
         f"sampling.max_tokens={size.max_tokens}",
         "sampling.temperature=1.0",
@@ -241,4 +243,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with guard_streams():
+        typer.run(main)

@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from verl_pipeline.errors import UserError, show_line
+from verl_pipeline.evaluation.override_texts import format_override
 from verl_pipeline.outputs.folders import FolderKind
 from verl_pipeline.processes import raise_on_signals
+from verl_pipeline.standard_streams import exit_if_refused, guard_streams
 
 # Columns of the output if it is not a terminal: the summary table needs more than the usual 80.
 _FILE_WIDTH = 160
@@ -47,7 +49,11 @@ def main(
     ] = None,
 ) -> None:
     """Prepare verified coding problems as parquet files in verl's schema."""
-    from recipes.deepcoder.data.preparation import Preparation
+    try:
+        from recipes.deepcoder.data.preparation import Preparation
+    except ModuleNotFoundError as error:
+        print(f"error: {error}: pip install '.[recipe]' in the clone's folder", file=sys.stderr)
+        raise typer.Exit(2) from error
     from recipes.deepcoder.data.preparation_loader import load_preparation
     from recipes.deepcoder.data.preparation_report import write_reports
     from verl_pipeline.outputs.folders import claim_output
@@ -55,7 +61,8 @@ def main(
     from verl_pipeline.sandbox import SandboxError
 
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
-    options = [*([f"data={data}"] if data else []), *([f"output={output}"] if output else [])]
+    named = {"data": data, "output": output}
+    options = [format_override(name, str(path)) for name, path in named.items() if path]
     try:
         loaded = load_preparation(config, [*(settings or []), *options])
         folder = Path(loaded.output)
@@ -81,6 +88,8 @@ def main(
         )
         raise typer.Exit(130) from None
     except (UserError, SandboxError, ModelUnavailableError, OSError) as error:
+        if isinstance(error, OSError):
+            exit_if_refused(error)
         print(f"error: {show_line(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
     console.print(build_summary(report))
@@ -108,4 +117,5 @@ if __name__ == "__main__":
     raise_on_signals()
     # Unset, the tokenizer warns of every fork of the sandbox.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    typer.run(main)
+    with guard_streams():
+        typer.run(main)

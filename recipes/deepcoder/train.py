@@ -38,6 +38,7 @@ from recipes.deepcoder.stages.training_process import TrainingError, build_comma
 from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.outputs.folders import check_output
 from verl_pipeline.processes import raise_on_signals
+from verl_pipeline.standard_streams import exit_if_refused, guard_streams
 from verl_pipeline.verl_adapter.cpu.environment import warm_up_processes
 
 EXIT_REFUSED, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
@@ -98,6 +99,8 @@ def main(
                 warm_up_processes(sys.argv)
             _train_stages(settings, stage, console)
     except (UserError, OSError) as error:
+        if isinstance(error, OSError):
+            exit_if_refused(error)
         for line in str(error).splitlines():
             console.print(
                 f"error: {show_line(line)}", markup=False, highlight=False, soft_wrap=True
@@ -182,4 +185,5 @@ def _train_stages(settings: RunSettings, only: str | None, console: Console) -> 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with guard_streams():
+        typer.run(main)

@@ -1,6 +1,8 @@
 """The commands' answers to names that no file can have, and to a standard output that is full."""
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recipes.deepcoder.data.preparation_loader import load_preparation
+from tests.helpers.repository import ROOT
 from verl_pipeline.cli import app
 from verl_pipeline.evaluation.eval_settings import BadSetting
 
@@ -82,3 +85,37 @@ def test_a_full_standard_output_is_named(folder, arguments):
     assert "Traceback" not in done.stderr and "ignored" not in done.stderr
     if arguments[0] == "grade":  # what was written before is there
         assert json.loads((folder / "verdicts").read_text())["verdict"] == "accepted"
+
+
+@pytest.mark.parametrize("module", ["verl_pipeline.metrics", "recipes.deepcoder.card"])
+def test_other_commands_name_a_full_standard_output_too(module):
+    arguments = [] if module == "verl_pipeline.metrics" else ["--help"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: standard output cannot be written: No space left")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_closed_standard_streams_are_no_obstacle(folder):
+    for arguments in (["eval", "--list"], [*GRADE, "--output", "verdicts"]):
+        command = shlex.join([sys.executable, "-m", "verl_pipeline.cli", *arguments])
+        assert subprocess.run(f"{command} <&- >&- 2>&-", shell=True).returncode == 0
+    assert json.loads((folder / "verdicts").read_text())["verdict"] == "accepted"
+
+
+def test_characters_that_the_terminal_lacks_are_escaped():
+    program = "from verl_pipeline.standard_streams import guard_streams\n"
+    program += "with guard_streams(): print('v\\xe9rdicts')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert done.returncode == 0 and done.stdout == b"v\\xe9rdicts\n"

@@ -1,5 +1,6 @@
 """Every wrong override becomes one line with the nearest name, and all of them at once."""
 
+import os
 import random
 
 import pytest
@@ -33,6 +34,7 @@ WRONG = {
     "nnodes=2": "unknown key; did you mean trainer.nnodes?",
     "trainer.v1.one_off_pipeline.stalness=0": "did you mean trainer.v1.one_off_pipeline.staleness?",
     "quite.different=1": "a key without a default in verl is added with +quite.different=...",
+    "a=~/b": f"nobody expands ~ within a word: write {os.path.expanduser('~')}/b",
     "a=[1": "not an override (no viable alternative at input '[1')",
     "a": "write key=value",
     "+verl_pipeline=cpus": "no such option; did you mean cpu?",

@@ -19,7 +19,7 @@ run_command("http.server", "0", "--bind", "127.0.0.1")
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_command_ends_with_its_script(number):
     script = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=subprocess.PIPE, text=True)
     try:
@@ -31,6 +31,13 @@ def test_a_command_ends_with_its_script(number):
         assert ("KeyboardInterrupt" in error) == (number != signal.SIGKILL)
     finally:
         script.kill()
+
+
+def test_a_hangup_that_nohup_has_switched_off_stays_off():
+    program = "import os, signal; from verl_pipeline.processes import raise_on_signals"
+    program += "; raise_on_signals(); os.kill(os.getpid(), signal.SIGHUP); print('alive')"
+    run = subprocess.run(["nohup", sys.executable, "-c", program], capture_output=True)
+    assert run.stdout == b"alive\n"
 
 
 def test_a_process_whose_exit_code_nobody_has_read_has_ended():

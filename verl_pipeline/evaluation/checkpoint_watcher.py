@@ -29,6 +29,7 @@ from verl_pipeline.evaluation.checkpoint_evaluation import (
     make_metrics,
 )
 from verl_pipeline.evaluation.old_results import add_row_caveats
+from verl_pipeline.evaluation.override_texts import format_override
 from verl_pipeline.evaluation.recorded_files import check_shape, read_record
 from verl_pipeline.evaluation.recorded_results import CHECKPOINTS
 from verl_pipeline.evaluation.score_tables import print_line
@@ -126,7 +127,7 @@ def _use_run_config(config: WatchSettings, console: Console) -> WatchSettings:
         )
     else:
         text = f"graded by the reward of the run's configuration {file}"
-        setting = f"options.parquet.run_config={file.resolve()}"
+        setting = format_override("options.parquet.run_config", str(file.resolve()))
         config = dataclasses.replace(config, settings=[*config.settings, setting])
     print_line(console, text, "dim")
     return config

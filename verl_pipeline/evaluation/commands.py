@@ -15,7 +15,7 @@ from verl_pipeline.evaluation.score_tables import (
     print_line,
     print_scores,
 )
-from verl_pipeline.processes import raise_on_signals
+from verl_pipeline.processes import handle_end_signals, raise_on_signals
 
 Overrides = Annotated[
     list[str] | None,
@@ -53,7 +53,7 @@ def run_eval(
     raise_on_signals()
     options = {
         "model": model,
-        "tasks": tasks.split(",") if tasks else None,
+        "tasks": [name.strip() for name in tasks.split(",")] if tasks else None,
         "output": str(output) if output else None,
         "data": str(data) if data else None,
         "sampling": {"n": n} if n else None,
@@ -108,17 +108,18 @@ def run_watch(
     ] = "eval",
 ) -> None:
     """Evaluate the checkpoints of a running training; trackers receive metrics eval/*."""
-    import signal
-
     from verl_pipeline.errors import UserError
     from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings
     from verl_pipeline.evaluation.checkpoint_watcher import watch_checkpoints
+    from verl_pipeline.evaluation.override_texts import format_override
 
     # Exit through the finally blocks, which end the running evaluation with all its processes.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(143))
+    handle_end_signals(lambda number, _frame: sys.exit(128 + number))
     console = _make_console()
-    eval_settings = [f"tasks=[{tasks}]", *([f"data={data.resolve()}"] if data else [])]
+    eval_settings = [
+        f"tasks=[{tasks}]",
+        *([format_override("data", str(data.resolve()))] if data else []),
+    ]
     try:
         watch_settings = WatchSettings(
             checkpoints.resolve(),

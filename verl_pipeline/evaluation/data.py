@@ -23,7 +23,7 @@ import pyarrow.parquet
 from verl_pipeline.errors import UserError
 from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.grading.readers.row_values import describe_value, parse_json
-from verl_pipeline.input_files import InputError, check_file, check_text_file
+from verl_pipeline.input_files import InputError, check_file, check_json_lines, check_text_file
 
 FOLDER_VARIABLE = "VERL_PIPELINE_DATA"
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet", ".arrow")
@@ -169,7 +169,7 @@ def find_named_files(value: Any, setting: str) -> list[Path]:
 
     files: list[Path] = []
     for entry in list_entries(value):
-        path = Path(str(entry).removeprefix("file://")).expanduser()
+        path = Path(os.path.expanduser(str(entry).removeprefix("file://")))
         if os.path.isfile(path):  # read_rows reads more formats than verl
             files.append(path)
             continue
@@ -208,7 +208,10 @@ def check_data_file(path: Path) -> None:
         BadData: it cannot, or is not.
     """
     try:
-        (check_text_file if path.name.endswith((".jsonl", ".json")) else check_file)(path)
+        if path.name.endswith(".jsonl"):
+            check_json_lines(path)
+        else:
+            (check_text_file if path.name.endswith(".json") else check_file)(path)
     except InputError as error:
         raise BadData(str(error)) from error
 

@@ -8,6 +8,7 @@ Invariants:
 import contextlib
 import dataclasses
 import datetime
+import os
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,8 @@ def _list_inputs(config: EvalConfig) -> dict[str, Path]:
         },
     }
     return {
-        name: Path(entry).expanduser()
+        # Unlike Path.expanduser, this leaves ~ with an unknown user as it is.
+        name: Path(os.path.expanduser(entry))
         for name, value in settings.items()
         for entry in (value if isinstance(value, list) else [value])
         if isinstance(entry, str)

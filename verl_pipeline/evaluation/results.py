@@ -48,6 +48,8 @@ def read_results(folder: Path) -> dict[str, Any]:
         DamagedFileError: it is not the results of an evaluation.
     """
     path = folder / "results.json"
+    if os.path.isfile(folder):
+        raise ResultsError(f"{folder}: a file; name the output folder of an evaluation")
     if not os.path.exists(path):
         raise ResultsError(f"{path}: no such file; let the evaluation finish first")
     results = read_record(path, _ADVICE)

@@ -14,7 +14,11 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from verl_pipeline.evaluation.eval_settings import (
     DROPPABLE_PARAMETERS,
@@ -22,6 +26,7 @@ from verl_pipeline.evaluation.eval_settings import (
     EvalConfig,
     is_preset_model,
 )
+from verl_pipeline.evaluation.override_texts import escape_references, parse_overrides
 from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.input_files import InputError, read_config
 
@@ -81,25 +86,19 @@ def load_eval_config(
     Raises:
         BadSetting: an unknown setting, a value of the wrong type, or a contradiction.
     """
-    for text in overrides:
-        if not text.partition("=")[1] or text.startswith("="):
-            raise BadSetting(f"{text!r} is not a setting: write key=value, e.g. sampling.n=8")
-        try:
-            OmegaConf.from_dotlist([text])
-        except yaml.YAMLError as error:
-            raise BadSetting(f"{text}: not valid YAML: {' '.join(str(error).split())}") from error
+    values = {name: escape_references(value) for name, value in (options or {}).items()}
     layers: list[Any] = []
     try:
         defaults = OmegaConf.structured(EvalConfig)
         if file:
             layers.append(read_config(Path(file)))
-        layers.append(OmegaConf.from_dotlist(overrides))
+        layers.append(parse_overrides(overrides))
         for layer in layers:
             names = OmegaConf.to_container(layer)
             if not isinstance(names, dict):
                 raise BadSetting(f"--config {file}: expected settings by name, e.g. limit: 5")
             _check_names(names, OmegaConf.to_container(defaults))
-        config = OmegaConf.to_object(OmegaConf.merge(defaults, *layers, dict(options or {})))
+        config = OmegaConf.to_object(OmegaConf.merge(defaults, *layers, values))
     except InputError as error:
         raise BadSetting(f"--config {error}") from error
     except OmegaConfBaseException as error:
@@ -118,6 +117,8 @@ def load_eval_config(
 def _explain(error: OmegaConfBaseException, layers: list[Any]) -> str:
     """Return what is wrong with the value that OmegaConf refuses."""
     name = error.full_key
+    if isinstance(error, InterpolationResolutionError | GrammarParseError):
+        return f"{name or 'settings'}: {str(error).splitlines()[0]}; quote a $ as \\$"
     kind: Any = EvalConfig
     for part in (name or "").split("."):
         kind = typing.get_type_hints(kind).get(part) if dataclasses.is_dataclass(kind) else None

@@ -61,7 +61,7 @@ def run_grade(
     )
     from verl_pipeline.grading.grading_inputs import read_problems, read_solutions
     from verl_pipeline.grading.grading_totals import count_lines, make_totals_table
-    from verl_pipeline.input_files import check_text_file
+    from verl_pipeline.input_files import check_json_lines
     from verl_pipeline.outputs.files import JsonLinesFile, refuse_inputs
     from verl_pipeline.sandbox import SandboxError, make_sandbox
 
@@ -74,7 +74,7 @@ def run_grade(
         raise typer.Exit(2) from error
     try:
         for path in (problems, solutions):
-            check_text_file(path)
+            check_json_lines(path)
         refuse_inputs(output, "--output", {"PROBLEMS": problems, "SOLUTIONS": solutions})
         with sandbox:
             sandbox.check_start()
@@ -95,6 +95,9 @@ def run_grade(
     except (UserError, SandboxError) as error:
         _print_line(messages, str(error), "red")
         raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        _print_line(messages, "interrupted; verdicts are kept: rerun the command to resume")
+        raise typer.Exit(130) from None
     totals = count_lines(rows, bad_solutions, problem_file, all_tests)
     if as_json:
         typer.echo(json.dumps(totals.to_json()))

@@ -23,7 +23,7 @@ from verl_pipeline.grading.grading_files import CandidateSolution
 from verl_pipeline.grading.problem import Problem
 from verl_pipeline.grading.readers import READERS, BadRow, MissingFields, read_problem
 from verl_pipeline.grading.readers.row_values import describe_value, parse_json
-from verl_pipeline.input_files import InputError, check_text_file
+from verl_pipeline.input_files import InputError, check_json_lines
 
 # A shorter limit stops right programs while they start, a longer one stops none within a day.
 MIN_TIME_S, MAX_TIME_S = 0.01, 86400.0
@@ -234,7 +234,7 @@ def _show(value: Any) -> str:
 
 def _read_rows(path: Path, bad_lines: list[BadLine]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line numbers and objects; append the other lines to ``bad_lines``."""
-    check_text_file(path)
+    check_json_lines(path)
     with path.open("rb") as file:  # bytes are split at newlines only
         for number, line in enumerate(file, 1):
             if not line.strip():

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from verl_pipeline.metrics import OWN_METRICS, VERL_METRICS, Metric
 from verl_pipeline.metrics.metric import OURS as OUR_MODES
+from verl_pipeline.standard_streams import guard_streams
 
 INTRODUCTION = """\
 # Metrics
@@ -62,4 +63,5 @@ def _render_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> l
 
 
 if __name__ == "__main__":
-    print(render_page(), end="")
+    with guard_streams():
+        print(render_page(), end="")

@@ -35,6 +35,20 @@ def name_system_errors(path: Path) -> Iterator[None]:
         raise OutputError(_describe_error(path, error)) from error
 
 
+def refuse_tilde(path: Path) -> None:
+    """Refuse to make a folder called ``~``: the home folder is meant (``output=~/out``).
+
+    Raises:
+        OutputError: ``path`` is in such a folder, and there is none yet.
+    """
+    if "~" not in path.parts:
+        return
+    above, below = path.parts[: path.parts.index("~") + 1], path.parts[path.parts.index("~") + 1 :]
+    if not os.path.lexists(Path(*above)):
+        meant = Path(os.path.expanduser("~"), *below)
+        raise OutputError(f"{path}: ~ stands for itself within a word; write {meant}")
+
+
 def _describe_error(path: Path, error: OSError) -> str:
     advice = _ADVICE.get(error.errno or 0, _OTHER_PLACE)
     reason = error.strerror or str(error)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline.outputs.errors import OutputError, name_system_errors
+from verl_pipeline.outputs.errors import OutputError, name_system_errors, refuse_tilde
 from verl_pipeline.outputs.named_file import NamedFile
 
 Row = dict[str, Any]
@@ -88,6 +88,7 @@ def prepare_target(path: Path) -> Path:
     Raises:
         OutputError: the folder cannot be created, or ``path`` is no regular file.
     """
+    refuse_tilde(path)
     target = Path(os.path.realpath(path))
     with name_system_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)

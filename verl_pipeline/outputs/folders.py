@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from verl_pipeline.outputs.errors import OutputError, name_system_errors
+from verl_pipeline.outputs.errors import OutputError, name_system_errors, refuse_tilde
 from verl_pipeline.outputs.files import encode_line, parse_record, refuse_inputs
 from verl_pipeline.outputs.named_file import NamedFile
 
@@ -86,6 +86,7 @@ def check_output(folder: Path, kind: FolderKind, inputs: Mapping[str, Path] | No
     Raises:
         OutputError: see :func:`claim_output`.
     """
+    refuse_tilde(folder)
     _refuse_inputs(folder, kind, inputs or {})
     with name_system_errors(folder):
         try:

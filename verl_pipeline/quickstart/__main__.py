@@ -9,7 +9,6 @@ are cached between runs, and Ray's session folder.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,10 +22,12 @@ from verl_pipeline.machine import list_bf16_flags
 from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.errors import OutputError, name_system_errors
 from verl_pipeline.outputs.named_file import NamedFile
+from verl_pipeline.processes import handle_end_signals
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
 from verl_pipeline.quickstart.summary import make_accuracy_table, make_pool_table
+from verl_pipeline.standard_streams import guard_streams
 
 PROMPTS, SAMPLES = 4, 6
 VALIDATION_SAMPLES = 8
@@ -169,7 +170,7 @@ def main(
 ) -> None:
     """Train, then print the gain on held-out problems and the time spent by each pool."""
     # Exit through the finally blocks, which end the training.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    handle_end_signals(lambda number, _frame: sys.exit(128 + number))
     console = Console()
     try:
         run_quickstart(output.resolve() / time.strftime("%Y-%m-%d_%H-%M-%S"), steps, console)
@@ -212,4 +213,5 @@ def run_quickstart(output: Path, steps: int, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with guard_streams():
+        typer.run(main)

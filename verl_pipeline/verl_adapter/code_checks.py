@@ -6,7 +6,6 @@ value and the cause.
 
 import difflib
 import os
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_class
@@ -95,7 +94,7 @@ def check_agent_loops(config: DictConfig) -> Findings:
 
 def _check_loops_file(path: str) -> Findings:
     try:
-        entries = OmegaConf.to_container(OmegaConf.load(Path(path).expanduser()), resolve=False)
+        entries = OmegaConf.to_container(OmegaConf.load(os.path.expanduser(path)), resolve=False)
     except Exception as error:  # the YAML reader's, of many kinds
         yield ConfigError(f"{LOOPS_FILE}={path}: no YAML ({describe_exception(error)}); correct it")
         return

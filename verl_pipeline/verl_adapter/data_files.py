@@ -67,7 +67,7 @@ def find_data_files(entry: Any) -> list[str]:
         )
     suffix = next((suffix for suffix in _FORMATS if entry.endswith(suffix)), None)
     if suffix is None:
-        folder = Path(entry.removeprefix("file://")).expanduser()
+        folder = os.path.expanduser(entry.removeprefix("file://"))
         if os.path.isdir(folder):
             raise DataFileError(
                 f"{entry}: a folder, and verl reads files; write {entry.rstrip('/')}/*.parquet"
@@ -93,8 +93,9 @@ def find_data_files(entry: Any) -> list[str]:
 def _advise(entry: str) -> str:
     """Return the next step for an entry without files."""
     path = Path(entry.removeprefix("file://"))
-    if path.expanduser() != path and list(path.expanduser().parent.glob(path.name)):
-        return f"verl does not expand ~: write {path.expanduser()}"
+    expanded_path = Path(os.path.expanduser(path))
+    if expanded_path != path and list(expanded_path.parent.glob(path.name)):
+        return f"verl does not expand ~: write {expanded_path}"
     expanded = os.path.expandvars(entry)
     if expanded != entry:
         return f"verl does not expand variables: write {expanded}"

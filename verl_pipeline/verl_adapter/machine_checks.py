@@ -4,11 +4,13 @@ Invariant: each error is one line that names the field, its value and what to ch
 """
 
 import os
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.import_utils import load_extern_object
 
+from verl_pipeline.outputs.errors import OutputError, refuse_tilde
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
 from verl_pipeline.verl_adapter.check_report import Findings, NotChecked
 from verl_pipeline.verl_adapter.data_files import DataFileError, check_data_files, list_entries
@@ -40,6 +42,10 @@ def check_files(config: DictConfig) -> Findings:
     for path, name in named.items():
         if path is not None and not os.path.exists(os.path.expanduser(str(path))):
             yield ConfigError(f"{name}={path}: no such file; correct the path")
+    try:
+        refuse_tilde(Path(str(config.trainer.default_local_dir)))
+    except OutputError as error:
+        yield ConfigError(f"trainer.default_local_dir={error}")
     resumed = config.trainer.resume_from_path
     if config.trainer.resume_mode == "resume_path" and not os.path.isdir(str(resumed)):
         yield ConfigError(

@@ -45,7 +45,7 @@ _REFUSED = 3
 def find_local_path(value: str) -> Path | None:
     """``value`` as a path; None if it may name a model of the hub, as "Qwen/Qwen2.5-7B" does."""
     text = value.removeprefix("file://")
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     return (
         path if path.is_absolute() or text.startswith((".", "~")) or os.path.exists(path) else None
     )

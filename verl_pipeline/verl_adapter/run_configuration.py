@@ -7,6 +7,7 @@
 Invariant: a configuration is a run's only if it lies in the run's checkpoint folder or names it.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def _find_start_folder(file: Path) -> Path:
 def _resolve_path(path: str, file: Path) -> str:
     if path.startswith("pkg://"):
         return path
-    return str(_find_start_folder(file) / Path(path.removeprefix("file://")).expanduser())
+    return str(_find_start_folder(file) / os.path.expanduser(path.removeprefix("file://")))
 
 
 def _load(file: Path) -> DictConfig:

@@ -20,6 +20,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from recipes.deepcoder.data.data_sources import SOURCES
 from recipes.deepcoder.data.preparation_config import PrepareConfig, SourceConfig
 from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.evaluation.override_texts import parse_overrides
 from verl_pipeline.input_files import InputError, read_config
 
 PROFILE_FOLDER = Path(__file__).parents[1] / "config"
@@ -39,11 +40,13 @@ def load_preparation(file: str | None, overrides: list[str]) -> PrepareConfig:
     try:
         layers = [read_config(find_profile(file))] if file else []
         merged = OmegaConf.merge(
-            OmegaConf.structured(PrepareConfig), *layers, OmegaConf.from_dotlist(overrides)
+            OmegaConf.structured(PrepareConfig), *layers, parse_overrides(overrides)
         )
         config = OmegaConf.to_object(merged)
     except InputError as error:
         raise BadSetting(f"--config {error}") from error
+    except BadSetting:
+        raise
     except ConfigKeyError as error:
         raise BadSetting(_describe_unknown_key(error.full_key or str(error.key))) from error
     except OmegaConfBaseException as error:

@@ -105,6 +105,11 @@ def test_misspelt_names_in_a_settings_file_are_suggested(tmp_path):
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--model", "/nowhere/model"], "model=/nowhere/model"),
         (["--model", "/nowhere.jsonl"], "/nowhere.jsonl"),
+        (["--model", "~nobody-of-this-name/model"], "no such folder"),
+        (["--model", __file__], "a file; name the folder of a model, or a .jsonl file"),
+        (["--output", "~/out"], "~ stands for itself within a word; write /"),
+        (["system=Answer #1"], "YAML takes what follows # for a comment"),
+        (["system=${nowhere}"], "system: Interpolation key 'nowhere' not found"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_in_one_line(tmp_path, arguments, message):

@@ -24,6 +24,28 @@ def model(tmp_path_factory):
     return tiny_run.write_model(tmp_path_factory.mktemp("model"))
 
 
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        ("model.safetensors", "model.safetensors cannot be read"),
+        ("tokenizer.json", "its tokenizer cannot be read"),
+        ("chat_template.jinja", "the chat template fails"),
+    ],
+)
+def test_a_damaged_model_is_refused_before_it_is_loaded(model, tmp_path, damaged, message):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    (folder / damaged).write_bytes(b"{% for x in %}" + bytes(9))
+    with pytest.raises(EngineError, match=message):
+        VllmEngine(str(folder), EngineConfig()).prompt_tokenizer.tokenize_request(REQUEST)
+
+
+def test_a_folder_without_weights_is_no_model(model, tmp_path):
+    shutil.copy(model / "config.json", tmp_path)
+    with pytest.raises(EngineError, match="no weights in the folder"):
+        VllmEngine(str(tmp_path), EngineConfig())
+
+
 def test_too_long_sequences_are_refused_with_the_fix(model):
     engine = VllmEngine(str(model), EngineConfig())
     engine.check_requests([REQUEST], SamplingParameters(max_tokens=200))

@@ -18,6 +18,12 @@ def read_lines(tmp_path, *rows):
     return read_problems(path)
 
 
+@pytest.mark.parametrize(("rows", "indent"), [([PROBLEM, MBPP], None), (PROBLEM, 2)])
+def test_one_json_document_is_no_file_of_lines(tmp_path, rows, indent):
+    with pytest.raises(InputError, match="expected an object on each line"):
+        read_lines(tmp_path, json.dumps(rows, indent=indent))
+
+
 @pytest.mark.parametrize(
     "text",
     ["-5", "0", "NaN", "Infinity", '"5"', "true", "1e400", "1e308", "[5]", "0.001", "1e5"],

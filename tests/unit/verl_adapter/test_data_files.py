@@ -255,6 +255,12 @@ def test_other_files_that_settings_name_must_exist(composed):
     assert not list_findings(composed(*good, f"{names[0]}=rows.json"))
 
 
+def test_no_checkpoint_folder_is_called_tilde(composed):
+    good = ("data.train_files=one.parquet", "data.val_files=one.parquet")
+    [finding] = list_findings(composed(*good, "trainer.default_local_dir='~/run'"))
+    assert finding.startswith("trainer.default_local_dir=~/run: ~ stands for itself")
+
+
 def test_a_data_set_with_a_reader_of_its_own_may_read_anything(composed, monkeypatch):
     module = types.ModuleType("planted_data_set")
     module.OwnReader = type("OwnReader", (RLHFDataset,), {"_read_files_and_tokenize": print})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verl_pipeline.errors import show_line
 from verl_pipeline.evaluation.engines import EngineError, SampleRequest
 from verl_pipeline.evaluation.eval_settings import EngineConfig
 from verl_pipeline.input_files import InputError, check_text_file
@@ -21,6 +22,7 @@ from verl_pipeline.verl_adapter.vllm_lengths import (
     read_sequence_limit,
 )
 
+_WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pt")
 # Weights, configuration, tokenizer and chat template.
 _HASHED_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
 
@@ -37,6 +39,10 @@ def find_model_folder(name: str) -> Path:
                 f"model={name}: no config.json in the folder; name a model in Hugging Face's format"
             )
         return Path(name)
+    if os.path.exists(name):
+        raise EngineError(
+            f"model={name}: a file; name the folder of a model, or a .jsonl file of answers"
+        )
     if name.startswith((".", "/", "~")):
         raise EngineError(f"model={name}: no such folder; correct the path")
     import huggingface_hub
@@ -47,6 +53,29 @@ def find_model_folder(name: str) -> Path:
         raise EngineError(
             f"model={name}: no such folder, and the download from the hub failed: {error}"
         ) from error
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse a folder whose weights are missing or cut off, before vLLM spends minutes on them.
+
+    Raises:
+        EngineError: it is such a folder.
+    """
+    if not any(any(folder.glob(pattern)) for pattern in _WEIGHT_PATTERNS):
+        raise EngineError(
+            f"model={folder}: no weights in the folder ({', '.join(_WEIGHT_PATTERNS)}); name the "
+            "folder of a whole model"
+        )
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise EngineError(
+                f"model={folder}: {path.name} cannot be read ({error}); copy it again"
+            ) from error
 
 
 def hash_weights(folder: Path) -> str:
@@ -74,7 +103,14 @@ class PromptTokenizer:
     def __init__(self, folder: Path, config: EngineConfig):
         from transformers import AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        except Exception as error:  # the libraries' exceptions have no common base class
+            raise EngineError(
+                f"{folder}: its tokenizer cannot be read ({show_line(str(error))}); copy the "
+                "model's tokenizer files into the folder"
+            ) from error
+        self._folder = folder
         self._kwargs = config.chat_template_kwargs
         if config.chat_template:
             try:
@@ -89,10 +125,19 @@ class PromptTokenizer:
             )
 
     def tokenize_request(self, request: SampleRequest) -> list[int]:
-        """Return the token ids of the conversation, including the prefill."""
-        return self.tokenizer(
-            self._render_template(request) + request.prefill, add_special_tokens=False
-        )["input_ids"]
+        """Return the token ids of the conversation, including the prefill.
+
+        Raises:
+            EngineError: there are none, or the chat template fails.
+        """
+        text = self._render_template(request) + request.prefill
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise EngineError(
+                f"{self._folder}: the tokenizer makes no token of a prompt; copy the model's "
+                "tokenizer files into the folder"
+            )
+        return ids
 
     def find_thought_opening(self, request: SampleRequest) -> str:
         """Return ``<think>`` and a line break if the chat template ends with it, else nothing.
@@ -103,9 +148,15 @@ class PromptTokenizer:
 
     def _render_template(self, request: SampleRequest) -> str:
         messages = [dict(message) for message in request.messages]
-        return self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, **self._kwargs
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False, **self._kwargs
+            )
+        except Exception as error:  # of Jinja, or whatever the template calls
+            raise EngineError(
+                f"{self._folder}: the chat template fails ({show_line(str(error))}); correct it, "
+                "or name another in engine.chat_template"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from verl_pipeline.evaluation.engines import (
 from verl_pipeline.evaluation.engines.model_folder import (
     PositionLimit,
     PromptTokenizer,
+    check_weights,
     find_model_folder,
     hash_weights,
     read_position_limit,
@@ -47,6 +48,7 @@ class VllmEngine:
     def __init__(self, name: str, config: EngineConfig):
         self.name, self.config = name, config
         self.folder: Path = find_model_folder(name)
+        check_weights(self.folder)
         self.prompt_tokenizer = PromptTokenizer(self.folder, config)
         # Longest sequence of the tasks so far, in tokens.
         self._max_sequence = 0

@@ -37,9 +37,14 @@ def find_task(name: str) -> Task:
         )
     try:
         task = importlib.import_module(path).TASK
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, ImportError | AttributeError | TypeError | ValueError):
+            cause = " ".join(str(error).split())
         raise UnknownTask(
-            f"tasks: {name!r} cannot be loaded ({' '.join(str(error).split())}); name a module "
-            "with a TASK, and put its folder into PYTHONPATH"
+            f"tasks: {name!r} cannot be loaded ({cause}); name a module with a TASK, and put its "
+            "folder into PYTHONPATH"
         ) from error
+    if not isinstance(task, Task):
+        raise UnknownTask(f"tasks: TASK of {name!r} is no verl_pipeline.evaluation.task.Task")
     return task
