@@ -73,9 +73,11 @@ class SandboxWorker:
                 raise explain_start_failure(tier, str(error)) from error
             undo.pop_all()
         if self.description["missing"]:
+            missing = self.description["missing"]
             logger.warning(
-                "not installed, so programs that import it fail: %s",
-                ", ".join(self.description["missing"]),
+                "not installed, so programs that import it fail: %s (pip install %s)",
+                ", ".join(missing),
+                " ".join(missing),
             )
 
     def _start_process(self, undo: contextlib.ExitStack) -> None:
