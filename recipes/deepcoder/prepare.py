@@ -19,6 +19,7 @@ from rich.table import Table
 
 from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.outputs.folders import FolderKind
+from verl_pipeline.path_options import path_option
 from verl_pipeline.processes import raise_on_signals
 
 # Columns of the output if it is not a terminal: the summary table needs more than the usual 80.
@@ -41,9 +42,9 @@ def main(
         list[str] | None, typer.Argument(help="Further settings, as in length.max_tokens=1024.")
     ] = None,
     config: Annotated[str | None, typer.Option(help="full, cpu, or a YAML file.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
+    data: Annotated[Path | None, path_option(help="Folder of local data files.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the parquet files and the report.")
+        Path | None, path_option(help="Folder of the parquet files and the report.")
     ] = None,
 ) -> None:
     """Prepare verified coding problems as parquet files in verl's schema."""
