@@ -145,7 +145,8 @@ class CheckOnly(Callback):
         from verl_pipeline.verl_adapter.run_plan import build_plan
 
         config = copy.deepcopy(config)
-        given = list(config.hydra.overrides.task)
+        # Unresolved: an override may hold a reference, even to nothing.
+        given = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
         with open_dict(config):
             del config["hydra"]
         report = _examine(config)

@@ -223,5 +223,7 @@ def _advise_on_syntax(text: str) -> str:
 def _shorten(error: Exception) -> str:
     """Hydra's message in one line, without its search path and where its grammar is explained."""
     text = str(error.__cause__ if not str(error) and error.__cause__ else error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"a file of its defaults: {error.strerror}: {error.filename}"
     text = re.split(r"\n(?:Config s|S)earch path:|\nSee https://", text)[0]
     return " ".join(text.split()) or type(error).__name__

@@ -3,14 +3,13 @@
 Invariant: none of the commands starts a training, and they share one warm process.
 """
 
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.helpers.command_fuzz import FuzzedCommand
-from verl_pipeline.testing.tiny_run import write_data, write_model
+from verl_pipeline.testing.tiny_run import write_data
 
 MODEL, REWARD, LOOPS = "model/config.json", "reward.py", "loops.yaml"
 TRAIN_DATA, HELDOUT_DATA = "data/train.parquet", "data/heldout.parquet"
@@ -22,6 +21,20 @@ def compute_score(
 ):
     return float(ground_truth in solution_str)
 """
+# All of a model that a check reads.
+MODEL_CONFIG = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "vocab_size": 64,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rope_theta": 10000.0,
+    "eos_token_id": 2,
+}
 # The settings of a run that works, as a file has them; the folder is the working directory.
 SETTINGS: dict[str, Any] = {
     "data": {
@@ -98,16 +111,13 @@ _MACHINE: dict[str, Any] = {
 }
 
 
-def _read_tiny_files() -> dict[str, Any]:
-    """Read a model of 0.1 M parameters and its data, as the commands' files."""
+def _read_data_files() -> dict[str, Any]:
+    """Read the small task's data, as the commands' files."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_model(folder / "model")
-        write_data(folder / TRAIN_DATA, 8)
-        write_data(folder / HELDOUT_DATA, 4)
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        found: dict[str, Any] = {str(path.relative_to(folder)): path.read_bytes() for path in files}
-    return {**found, MODEL: json.loads(found[MODEL])}
+        files = {file: Path(name) / file for file in (TRAIN_DATA, HELDOUT_DATA)}
+        for path in files.values():
+            write_data(path, 8)
+        return {file: path.read_bytes() for file, path in files.items()}
 
 
 def _list_overrides(settings: dict[str, Any], prefix: str = "") -> list[str]:
@@ -131,6 +141,7 @@ MODULES = (
     "transformers.models.qwen2.configuration_qwen2",
     "recipes.deepcoder.train",
     "recipes.deepcoder.stages.stage_checks",
+    "verl_pipeline.quickstart",
     "verl_pipeline.quickstart.__main__",
 )
 # What a module of the user's raises is shown with its type.
@@ -142,7 +153,7 @@ ENVIRONMENT = (
     # A process that warms up others would outlive a command that is refused.
     ("VERL_PIPELINE_FORK_SERVER", "0"),
 )
-_FILES = _read_tiny_files()
+_FILES = {**_read_data_files(), MODEL: MODEL_CONFIG}
 _CHECKED_FILES = {
     **_FILES,
     REWARD: REWARD_SOURCE,

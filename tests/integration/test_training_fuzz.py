@@ -17,7 +17,6 @@ from tests.helpers.training_commands import (
     HELDOUT_DATA,
     LOOPS,
     MODEL,
-    OWNER,
     QUICKSTART,
     REWARD,
     STAGES,
@@ -67,16 +66,16 @@ TRAIN_OPTIONS = [
     *("actor_rollout_ref.actor.ulysses_sequence_parallel_size=", "trainer.nnodes=", "reproduce="),
     *("data.shuffle=", "traner.nnodes=", "trainer=", "+grpo_plus=", ""),
 ]
-QUICK_FILES = [(CHECK, REWARD), (CHECK, MODEL), (TRAIN, STAGES)]
+QUICK_FILES = [(CHECK, MODEL), (TRAIN, STAGES)]
 CHECK_FILES = [(CHECK, slot) for slot in (TRAIN_DATA, MODEL, REWARD, LOOPS)]
 TRAIN_FILES = [
-    *((TRAIN, slot) for slot in (TRAIN_DATA, HELDOUT_DATA, MODEL, STAGES, OWNER, STATE)),
+    *((TRAIN, slot) for slot in (TRAIN_DATA, HELDOUT_DATA, MODEL, STAGES, STATE)),
     (TRAIN_HARDWARE, HARDWARE),
 ]
 FILES = [*CHECK_FILES, (CHECK_FILE, CONFIGURATION), *TRAIN_FILES]
 SETTINGS_FILES = [(CHECK_FILE, CONFIGURATION), (TRAIN, STAGES)]
 # The rows of data files are left to verl.
-OTHER_OBJECTS = [(CHECK, MODEL), (CHECK, LOOPS), (TRAIN, OWNER), (TRAIN_HARDWARE, HARDWARE)]
+OTHER_OBJECTS = [(CHECK, MODEL), (CHECK, LOOPS), (TRAIN_HARDWARE, HARDWARE)]
 
 
 def name_file(case):
@@ -115,13 +114,13 @@ def test_damaged_file(case, damage):
 
 
 @pytest.mark.parametrize("case", SETTINGS_FILES, ids=name_file)
-@efforts(quick=3, many=60)
+@efforts(quick=1, many=200)
 def test_broken_settings(case, effort):
     check_answers(case[0], broken_contents(*case), effort)
 
 
 @pytest.mark.parametrize("case", OTHER_OBJECTS, ids=name_file)
-@efforts(quick=0, many=25)
+@efforts(quick=0, many=100)
 def test_broken_contents(case, effort):
     check_answers(case[0], broken_contents(*case), effort)
 
@@ -131,7 +130,7 @@ def test_broken_contents(case, effort):
     [(CHECK, CHECK_OPTIONS), (TRAIN, TRAIN_OPTIONS)],
     ids=lambda value: getattr(value, "name", ""),
 )
-@efforts(quick=4, many=60)
+@efforts(quick=2, many=200)
 def test_broken_arguments(command, options, effort):
     check_answers(command, broken_arguments(command, options, CHECK_VALUES), effort)
 

@@ -5,7 +5,9 @@ Invariants:
 * A hub that does not answer costs at most :data:`HUB_DEADLINE_S`; without a network, nothing.
 """
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,6 +44,8 @@ except Exception as error:
     sys.exit(1)
 """
 _REFUSED = 3
+# Names of exceptions in the words of transformers.
+_TYPE = re.compile(r"\b[\w.]+(?:Error|Exception): ")
 
 
 def find_local_path(value: str) -> Path | None:
@@ -140,10 +144,7 @@ def _read_model_config(path: str, trusts_code: bool) -> Any:
     if local is not None:
         if not os.path.exists(local / "config.json"):
             raise ConfigError(f"{name}={path}: no model there ({local / 'config.json'} is missing)")
-        try:
-            check_text_file(local / "config.json")
-        except InputError as error:
-            raise ConfigError(f"{name}={path}: {error}") from error
+        _check_config_file(local / "config.json", f"{name}={path}")
     if local is None:
         try:
             return AutoConfig.from_pretrained(
@@ -155,10 +156,27 @@ def _read_model_config(path: str, trusts_code: bool) -> Any:
         try:
             return AutoConfig.from_pretrained(str(folder), trust_remote_code=trusts_code)
         except Exception as error:  # transformers computes with whatever the file holds
-            cause = " ".join(str(error).split()) or describe_exception(error)
+            cause = _TYPE.sub("", " ".join(str(error).split())) or describe_exception(error)
             raise ConfigError(
                 f"{name}={path}: cannot be read: {folder / 'config.json'}: {cause}"
             ) from error
+
+
+def _check_config_file(file: Path, setting: str) -> None:
+    """Refuse what transformers would not name: another kind of file, no object, no text as type."""
+    try:
+        check_text_file(file)
+        content = json.loads(file.read_bytes())
+    except InputError as error:
+        raise ConfigError(f"{setting}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{setting}: cannot be read: {file}: not valid JSON ({error}); correct it"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{setting}: {file}: must be an object with the model's settings")
+    if not isinstance(kind := content.get("model_type", ""), str):
+        raise ConfigError(f"{setting}: {file}: model_type={kind}: must be a text, as in qwen2")
 
 
 @contextmanager
