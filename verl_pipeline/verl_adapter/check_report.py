@@ -117,9 +117,9 @@ def _list_findings(check: Check, config: DictConfig) -> Findings:
         yield finding
     except Exception as error:  # values of a kind that the check does not expect
         text = f"check of {check.name}: {describe_exception(error)}"
-        finding = UnforeseenError(f"{text}; correct the settings it concerns")
-        finding.__cause__ = error
-        yield finding
+        unforeseen = UnforeseenError(f"{text}; correct the settings it concerns")
+        unforeseen.__cause__ = error
+        yield unforeseen
 
 
 def _is_consequence(finding: Finding) -> bool:
