@@ -34,6 +34,7 @@ from benchmarks.attacks_programs import (
 from benchmarks.common import ReportOption, print_table, write_report
 from verl_pipeline.grading import Verdict, grade
 from verl_pipeline.outputs.files import write_text
+from verl_pipeline.path_options import path_option
 from verl_pipeline.sandbox import Sandbox
 
 # Programs at a time.
@@ -188,13 +189,13 @@ def replace_tables(path: Path, text: str) -> None:
 def main(
     output: ReportOption = Path("outputs/attacks.json"),
     markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", help="File whose tables are replaced.")
+        Path | None, path_option("--markdown", help="File whose tables are replaced.")
     ] = None,
     only: Annotated[
         Literal["ours"] | None,
         typer.Option(help="Run ours, and prime_code only on programs without a saved result."),
     ] = None,
-    saved: Annotated[Path, typer.Option(help="Report with prime_code's results.")] = Path(
+    saved: Annotated[Path, path_option(help="Report with prime_code's results.")] = Path(
         "benchmarks/results/attacks.json"
     ),
     match: Annotated[str, typer.Option(help="Only programs whose family/name contains this.")] = "",

@@ -25,6 +25,7 @@ from verl_pipeline.machine import describe_machine, read_package_versions
 from verl_pipeline.number_formats import format_decimal, format_interval
 from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.outputs.files import prepare_target, refuse_foreign_text, write_text
+from verl_pipeline.path_options import path_option
 
 # The report is written at the end of the process, so its start is recorded here.
 _STARTED = datetime.now(UTC).isoformat(timespec="seconds")
@@ -142,7 +143,7 @@ def check_report_path(path: Path) -> Path:
     return path
 
 
-ReportOption = Annotated[Path, typer.Option(help="Results as JSON.", callback=check_report_path)]
+ReportOption = Annotated[Path, path_option(help="Results as JSON.", callback=check_report_path)]
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -50,6 +50,7 @@ from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.outputs.files import write_text
 from verl_pipeline.outputs.folders import FolderKind, claim_output
+from verl_pipeline.path_options import path_option
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.testing import runs, tiny_run
@@ -138,7 +139,7 @@ def main(
     tiny_model: Annotated[
         bool, typer.Option(help="A model of 0.1 M parameters, to try the script.")
     ] = False,
-    output: Annotated[Path, typer.Option(help="Folder for results and plot.")] = Path(
+    output: Annotated[Path, path_option(help="Folder for results and plot.")] = Path(
         "outputs/pipeline"
     ),
 ) -> None:

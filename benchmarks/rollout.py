@@ -40,6 +40,7 @@ from benchmarks.rollout_engines import (
 )
 from benchmarks.rollout_processes import EngineProcess, start_engines
 from verl_pipeline.number_formats import format_decimal
+from verl_pipeline.path_options import path_option
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.verl_adapter.cpu.environment import set_environment
@@ -201,7 +202,7 @@ def main(
         bool, typer.Option(help="One configuration of servers, 3 rounds, short responses.")
     ] = False,
     model: Annotated[
-        Path | None, typer.Option(help="Folder of a model; by default SmolLM2-135M-Instruct.")
+        Path | None, path_option(help="Folder of a model; by default SmolLM2-135M-Instruct.")
     ] = None,
     output: common.ReportOption = Path("outputs/rollout.json"),
 ) -> None:

@@ -13,6 +13,7 @@ Invariants:
 import contextlib
 import copy
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -31,6 +32,8 @@ from rich.console import Console
 
 from verl_pipeline import overrides
 from verl_pipeline.entry_points import PRIMARY, VERLS_ENTRY, find_entry
+from verl_pipeline.errors import show_line
+from verl_pipeline.input_files import InputError, read_config
 from verl_pipeline.standard_streams import exit_if_refused, open_streams
 from verl_pipeline.trainer.pipeline_config import ConfigError
 
@@ -72,13 +75,14 @@ def refuse_wrong_command(search_path: ConfigSearchPath) -> None:
             try:
                 _examine(config).raise_errors()
             except ConfigError as error:
-                refuse(str(error))
+                refuse(*error.lines)
 
 
 def _compose(search_path: ConfigSearchPath, args: Namespace, primary: str) -> DictConfig:
     """What Hydra is about to compose; ends the program if it cannot."""
     path = copy.deepcopy(search_path)
     if args.config_dir is not None:
+        _check_config_folder(Path(args.config_dir), args.config_name or primary)
         folder = f"file://{Path(args.config_dir).resolve()}"
         path.append(provider="command-line", path=folder)
     path.append(provider="schema", path="structured://")
@@ -86,9 +90,23 @@ def _compose(search_path: ConfigSearchPath, args: Namespace, primary: str) -> Di
     try:
         return overrides.compose_overrides(args.config_name or primary, args.overrides)
     except overrides.ComposeError as error:
-        refuse(str(error))
+        refuse(*error.lines)
     finally:
         GlobalHydra.instance().clear()
+
+
+def _check_config_folder(folder: Path, name: str) -> None:
+    """End the program if the user's folder or the primary configuration in it cannot be read."""
+    if not os.path.isdir(folder):
+        refuse(show_line(f"--config-dir {folder}: no such folder; correct the path"))
+    file = folder / (name if name.endswith(".yaml") else f"{name}.yaml")
+    if not os.path.lexists(file):
+        return  # it may be one of ours or of verl's
+    try:
+        if not OmegaConf.is_dict(read_config(file)):
+            refuse(show_line(f"{file}: expected settings by name, as in trainer: {{nnodes: 1}}"))
+    except InputError as error:
+        refuse(show_line(str(error)))
 
 
 def _examine(config: DictConfig) -> "CheckReport":
@@ -100,9 +118,9 @@ def _examine(config: DictConfig) -> "CheckReport":
         return examine_run(config)
 
 
-def refuse(lines: str) -> NoReturn:
+def refuse(*lines: str) -> NoReturn:
     """Print each line as an error, and end the program."""
-    for line in lines.splitlines():
+    for line in lines:
         print(f"error: {line}", file=sys.stderr)
     sys.exit(EXIT_BAD_CONFIG)
 
@@ -131,7 +149,8 @@ class CheckOnly(Callback):
         from verl_pipeline.verl_adapter.run_plan import build_plan
 
         config = copy.deepcopy(config)
-        given = list(config.hydra.overrides.task)
+        # Unresolved: an override may hold a reference, even to nothing.
+        given = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
         with open_dict(config):
             del config["hydra"]
         report = _examine(config)

@@ -1,4 +1,4 @@
-"""The base class of errors that the user can correct, and how an error is shown."""
+"""The base classes of errors that the user can correct, and how an error is shown."""
 
 # Of a message: more than any has to say, unless it repeats a value that the user gave.
 MAX_CHARACTERS = 1500
@@ -6,6 +6,25 @@ MAX_CHARACTERS = 1500
 
 class UserError(ValueError):
     """A mistake in settings, data or folders; the message is one line: cause, then next step."""
+
+
+class SettingsError(ValueError):
+    """Settings that cannot work.
+
+    Args:
+        lines: one for each: field, value, reason and fix. Whatever a value holds, it stays one.
+    """
+
+    def __init__(self, *lines: str):
+        super().__init__(*lines)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines as a terminal shows them."""
+        return tuple(show_line(str(line)) for line in self.args)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 def escape_controls(text: str) -> str:

@@ -8,6 +8,7 @@ Invariants:
 import io
 import json
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,27 @@ def read_settings_file(path: Path, parse: Callable[[str], Any]) -> Any:
         raise InputError(f"{_show(path)}: nested too deeply for YAML") from error
     # A character, date or number that cannot be one; what a parser of settings refuses.
     except (yaml.YAMLError, ValueError) as error:
-        cause = " ".join(str(error).split())
+        name = _find_long_number(path.read_bytes())
+        cause = f"{name}: a number of too many digits" if name else " ".join(str(error).split())
         raise InputError(f"{_show(path)}: not valid YAML: {cause}") from error
+
+
+def _find_long_number(text: bytes) -> str | None:
+    """Return the field of a number with more digits than Python reads, or None."""
+    try:
+        parts = [("", yaml.compose(text, yaml.SafeLoader))]
+    except (yaml.YAMLError, ValueError):
+        return None
+    while parts:
+        name, node = parts.pop()
+        if isinstance(node, yaml.MappingNode):
+            parts += [(f"{name}.{key.value}".lstrip("."), value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            parts += [(name, value) for value in node.value]
+        elif isinstance(node, yaml.ScalarNode) and node.value.isdigit():
+            if len(node.value) > sys.get_int_max_str_digits():
+                return name
+    return None
 
 
 def _read_start(path: Path) -> bytes:

@@ -128,13 +128,13 @@ def main(config: DictConfig) -> None:
     try:
         check_run(config)
     except ConfigError as error:
-        refuse(str(error))
+        refuse(*error.lines)
     _handle_signals()
     try:
         # ray.init installs a SIGTERM handler that would end this process without a clean-up.
         run_training(config, on_start=_handle_signals)
     except ConfigError as error:
-        refuse(str(error))
+        refuse(*error.lines)
     except NotStarted as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_NOT_STARTED)

@@ -14,20 +14,25 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+import yaml
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_pipeline.errors import SettingsError
 from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, TRAINER_MODE
 
 # A configuration as plain mappings, its references unresolved.
 Tree = dict[Any, Any]
-# Everything that Hydra raises for what a user wrote; ValueError and AssertionError are slips of it.
-COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, ValueError, AssertionError, TypeError)
+# Everything that Hydra raises for what a user wrote; those that are not its own are slips of it.
+COMPOSE_ERRORS = (
+    *(HydraException, OmegaConfBaseException, yaml.YAMLError, OSError),
+    *(ValueError, AssertionError, TypeError, AttributeError, LookupError, RecursionError),
+)
 # Groups of our overlays, the modes that we add to verl's, and where both are set.
 OVERLAYS = ("verl_pipeline", "sync_filters", "grpo_plus")
 MODES = (TRAINER_MODE, FILTERED_SYNC_MODE)
@@ -35,8 +40,8 @@ MODE_FIELD = "trainer.v1.trainer_mode"
 _NEARLY = 0.85
 
 
-class ComposeError(ValueError):
-    """Overrides that cannot be composed; the message has one line for each."""
+class ComposeError(SettingsError):
+    """Overrides that cannot be composed."""
 
 
 def suggest_name(name: str, known: Collection[str]) -> str:
@@ -56,9 +61,9 @@ def compose_overrides(primary: str, overrides: Sequence[str]) -> DictConfig:
         config = compose(primary, list(overrides))
         faults = list(_find_near_misses(overrides))
     except COMPOSE_ERRORS as error:
-        faults = _explain(primary, overrides) or [_shorten(error)]
+        faults = _explain_error(error, primary, overrides)
     if faults:
-        raise ComposeError("\n".join(faults))
+        raise ComposeError(*faults)
     return config
 
 
@@ -82,6 +87,17 @@ def list_repeated(overrides: Sequence[str]) -> list[str]:
 
 def _is_near(name: str, known: Collection[str]) -> bool:
     return bool(difflib.get_close_matches(name, known, n=1, cutoff=_NEARLY))
+
+
+def _explain_error(error: Exception, primary: str, overrides: Sequence[str]) -> list[str]:
+    """One line for each wrong override, or what Hydra says of the primary configuration."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file == primary:
+        return [f"--config-name {primary}: no such configuration; name a file of --config-dir"]
+    try:
+        compose(primary)
+    except COMPOSE_ERRORS as own_error:
+        return [f"--config-name {primary}: {_shorten(own_error)}"]
+    return _explain(primary, overrides) or [_shorten(error)]
 
 
 def _explain(primary: str, overrides: Sequence[str]) -> list[str]:
@@ -211,5 +227,7 @@ def _advise_on_syntax(text: str) -> str:
 def _shorten(error: Exception) -> str:
     """Hydra's message in one line, without its search path and where its grammar is explained."""
     text = str(error.__cause__ if not str(error) and error.__cause__ else error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"a file of its defaults: {error.strerror}: {error.filename}"
     text = re.split(r"\n(?:Config s|S)earch path:|\nSee https://", text)[0]
     return " ".join(text.split()) or type(error).__name__

@@ -38,6 +38,7 @@ from verl_pipeline.evaluation.score_tables import format_main_score
 from verl_pipeline.machine import read_package_versions
 from verl_pipeline.number_formats import format_decimal, format_percent, to_percent
 from verl_pipeline.outputs.files import refuse_foreign_text, write_text
+from verl_pipeline.path_options import path_argument, path_option
 from verl_pipeline.standard_streams import guard_streams
 from verl_pipeline.verl_adapter.checkpoint_layout import get_step_folder
 
@@ -258,13 +259,13 @@ def _check_weights(evaluated: Mapping[str, Any], weights: str | None) -> Iterato
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="Output folder of recipes.deepcoder.train.")],
-    data: Annotated[Path, typer.Option(help="Output folder of recipes.deepcoder.prepare.")] = Path(
+    run: Annotated[Path, path_argument(help="Output folder of recipes.deepcoder.train.")],
+    data: Annotated[Path, path_option(help="Output folder of recipes.deepcoder.prepare.")] = Path(
         "outputs/deepcoder-data"
     ),
     evaluation: Annotated[
         list[Path] | None,
-        typer.Option(help="Output folder of verl-pipeline eval; may be repeated."),
+        path_option(help="Output folder of verl-pipeline eval; may be repeated."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the model; by default the run's.")
@@ -272,9 +273,9 @@ def main(
     base_model: Annotated[str | None, typer.Option(help="Hub name of the initial model.")] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="Folder of the published model; by default the last checkpoint's."),
+        path_option(help="Folder of the published model; by default the last checkpoint's."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="By default RUN/README.md.")] = None,
+    output: Annotated[Path | None, path_option(help="By default RUN/README.md.")] = None,
 ) -> None:
     """Write a model card from the files of a run, its data and its evaluations."""
     target = output or run / "README.md"

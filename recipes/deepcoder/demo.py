@@ -36,6 +36,7 @@ from verl_pipeline.errors import UserError
 from verl_pipeline.evaluation.checkpoint_evaluation import WatchSettings, evaluate_checkpoint
 from verl_pipeline.evaluation.override_texts import format_override
 from verl_pipeline.outputs.folders import FolderKind, claim_output
+from verl_pipeline.path_options import path_option
 from verl_pipeline.processes import end_with_parent, raise_on_signals
 from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
 from verl_pipeline.standard_streams import guard_streams
@@ -46,8 +47,8 @@ DEMONSTRATION = FolderKind(
 )
 DEFAULT_OUTPUT = Path("outputs/deepcoder-demo")
 SettingsArgument = Annotated[list[str] | None, typer.Argument(help="Further settings of prepare.")]
-DataOption = Annotated[Path | None, typer.Option(help="Folder of local data files.")]
-OutputOption = Annotated[Path, typer.Option(help="Folder of all results.")]
+DataOption = Annotated[Path | None, path_option(help="Folder of local data files.")]
+OutputOption = Annotated[Path, path_option(help="Folder of all results.")]
 SamplesOption = Annotated[int, typer.Option(min=2, help="Responses per held-out problem.")]
 
 

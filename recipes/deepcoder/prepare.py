@@ -20,6 +20,7 @@ from rich.table import Table
 from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.evaluation.override_texts import format_override
 from verl_pipeline.outputs.folders import FolderKind
+from verl_pipeline.path_options import path_option
 from verl_pipeline.processes import raise_on_signals
 from verl_pipeline.standard_streams import exit_if_refused, guard_streams
 
@@ -43,9 +44,9 @@ def main(
         list[str] | None, typer.Argument(help="Further settings, as in length.max_tokens=1024.")
     ] = None,
     config: Annotated[str | None, typer.Option(help="full, cpu, or a YAML file.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
+    data: Annotated[Path | None, path_option(help="Folder of local data files.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the parquet files and the report.")
+        Path | None, path_option(help="Folder of the parquet files and the report.")
     ] = None,
 ) -> None:
     """Prepare verified coding problems as parquet files in verl's schema."""

@@ -20,7 +20,13 @@ import typer
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from recipes.deepcoder.stages.run_state import TRAINING
+from recipes.deepcoder.stages.run_state import (
+    STATE_FILE,
+    TRAINING,
+    check_identity,
+    list_constant_settings,
+    load_state,
+)
 from recipes.deepcoder.stages.stage_config import QUICKSTART_MODEL, HardwareConfig
 from recipes.deepcoder.stages.stage_loader import (
     STAGES_FILE,
@@ -37,6 +43,7 @@ from recipes.deepcoder.stages.stage_overrides import (
 from recipes.deepcoder.stages.training_process import TrainingError, build_command
 from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.outputs.folders import check_output
+from verl_pipeline.path_options import path_option
 from verl_pipeline.processes import raise_on_signals
 from verl_pipeline.standard_streams import exit_if_refused, guard_streams
 from verl_pipeline.verl_adapter.cpu.environment import warm_up_processes
@@ -51,7 +58,7 @@ def main(
     ] = None,
     stages: Annotated[
         Path,
-        typer.Option(
+        path_option(
             help="File of runs and their stages.", show_default="recipes/deepcoder/stages.yaml"
         ),
     ] = STAGES_FILE,
@@ -63,9 +70,9 @@ def main(
         str | None, typer.Option(help="Train only this stage; earlier ones must be done.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder that prepare has written; by default the run's.")
+        Path | None, path_option(help="Folder that prepare has written; by default the run's.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="By default outputs/deepcoder/<run>.")] = None,
+    output: Annotated[Path | None, path_option(help="By default outputs/deepcoder/<run>.")] = None,
     reproduce: Annotated[str, typer.Option(help="GRPO+ as ours, described or released.")] = "ours",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check, print verl's resolved settings, stop.")
@@ -76,7 +83,7 @@ def main(
     console = Console(stderr=True)
     try:
         hardware_config = load_hardware(hardware)
-        run_name = run or hardware_config.run
+        run_name = hardware_config.run if run is None else run
         run_config = select_run(load_runs(stages), run_name, stages)
         check_stage_name(run_config, stage)
         folder = (output or Path("outputs/deepcoder") / run_name).resolve()
@@ -153,7 +160,10 @@ def _print_plans(settings: RunSettings, only: str | None) -> None:
     """
     from recipes.deepcoder.stages.stage_checks import plan_stages
 
-    for plan in plan_stages(settings, dry_run=True):
+    plans = plan_stages(settings, dry_run=True)
+    if state := load_state(settings.output / STATE_FILE):
+        check_identity(state, list_constant_settings(plans[0].config))
+    for plan in plans:
         if only not in (None, plan.name):
             continue
         command = shlex.join(build_command([*plan.overrides, *build_stream_overrides(0)]))

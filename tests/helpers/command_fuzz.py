@@ -278,8 +278,9 @@ _servers: dict[tuple[Any, ...], _Server] = {}
 
 
 def _server(command: FuzzedCommand) -> _Server:
-    key = (command.module, command.preload, command.environment)
+    modules = dict.fromkeys([*command.preload, command.module])
+    # Commands with the same modules share a server, whichever of them they run.
+    key = (frozenset(modules), command.environment)
     if key not in _servers:
-        modules = [command.module, *command.preload]
-        _servers[key] = _Server(modules, dict(command.environment))
+        _servers[key] = _Server(list(modules), dict(command.environment))
     return _servers[key]

@@ -10,8 +10,10 @@ Invariants:
 * The memory that a command may add is limited where the request says so.
 """
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -19,6 +21,7 @@ import resource
 import runpy
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,8 +66,35 @@ def _become_command(request: dict[str, Any]) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     sys.argv = [request["module"], *request["arguments"]]
     sys.modules.pop(request["module"])  # it becomes __main__, and runpy warns of a second copy
-    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
-    sys.exit(0)
+    exit_code = 0
+    try:
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        exit_code = _read_exit_code(error)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        exit_code = 1
+    _end_process(exit_code)
+
+
+def _read_exit_code(error: SystemExit) -> int:
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _end_process(exit_code: int) -> NoReturn:
+    """End as Python does, but without freeing memory: that would first copy all of the server's."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        exit_code = exit_code or 120  # as Python has it
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _drop_capabilities() -> None:
@@ -91,6 +121,8 @@ def main() -> None:
     os.dup2(2, 1)  # what modules print while they are imported is no answer
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy all memory that it looks at
     for line in iter(sys.stdin.readline, ""):
         print(json.dumps(run_request(json.loads(line))), file=answers, flush=True)
 

@@ -54,6 +54,11 @@ def test_a_wrong_override_is_one_line(override):
     assert line.startswith(f"{override}: ") and WRONG[override] in line
 
 
+def test_a_value_of_several_lines_is_shown_in_one():
+    (line,) = find_faults("traner.x='a\nb\x1b[1m'")
+    assert line.startswith("traner.x='a b\\x1b[1m': unknown key")
+
+
 def test_all_wrong_overrides_are_named():
     lines = find_faults(*WRONG)
     for override, message in WRONG.items():

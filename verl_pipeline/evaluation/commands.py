@@ -15,6 +15,7 @@ from verl_pipeline.evaluation.score_tables import (
     print_line,
     print_scores,
 )
+from verl_pipeline.path_options import path_argument, path_option
 from verl_pipeline.processes import handle_end_signals, raise_on_signals
 
 Overrides = Annotated[
@@ -36,10 +37,10 @@ def run_eval(
         int | None, typer.Option(min=1, help="Samples per problem; default: the task's.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for samples, results and report.")
+        Path | None, path_option(help="Folder for samples, results and report.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
+    data: Annotated[Path | None, path_option(help="Folder of local data files.")] = None,
+    config: Annotated[Path | None, path_option(help="YAML file with any of the settings.")] = None,
     list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks and exit.")] = False,
 ) -> None:
     """Evaluate a model; if interrupted, rerun the same command to resume.
@@ -53,7 +54,7 @@ def run_eval(
     raise_on_signals()
     options = {
         "model": model,
-        "tasks": [name.strip() for name in tasks.split(",")] if tasks else None,
+        "tasks": None if tasks is None else [name.strip() for name in tasks.split(",")],
         "output": str(output) if output else None,
         "data": str(data) if data else None,
         "sampling": {"n": n} if n else None,
@@ -69,8 +70,8 @@ def run_eval(
 
 
 def run_compare(
-    before: Annotated[Path, typer.Argument(help="Output folder of an evaluation.")],
-    after: Annotated[Path, typer.Argument(help="Output folder of another, on the same problems.")],
+    before: Annotated[Path, path_argument(help="Output folder of an evaluation.")],
+    after: Annotated[Path, path_argument(help="Output folder of another, on the same problems.")],
 ) -> None:
     """Compare two evaluations: the paired difference in pass@1 with its interval."""
     from verl_pipeline.errors import UserError
@@ -86,11 +87,11 @@ def run_compare(
 
 
 def run_watch(
-    checkpoints: Annotated[Path, typer.Argument(help="The run's trainer.default_local_dir.")],
+    checkpoints: Annotated[Path, path_argument(help="The run's trainer.default_local_dir.")],
     settings: Overrides = None,
     tasks: Annotated[str, typer.Option(help="Task names, comma-separated.")] = "parquet",
-    output: Annotated[Path, typer.Option(help="Folder for results.")] = Path("outputs/eval-watch"),
-    data: Annotated[Path | None, typer.Option(help="Folder of local data files.")] = None,
+    output: Annotated[Path, path_option(help="Folder for results.")] = Path("outputs/eval-watch"),
+    data: Annotated[Path | None, path_option(help="Folder of local data files.")] = None,
     last_step: Annotated[int | None, typer.Option(min=1, help="Exit after this step.")] = None,
     idle_s: Annotated[
         float, typer.Option(min=1, help="Stop after this many seconds without a new checkpoint.")
@@ -127,7 +128,7 @@ def run_watch(
             [*eval_settings, *(settings or [])],
             last_step,
             idle_s,
-            cores.split(",") if cores else (),
+            () if cores is None else cores.split(","),
             gpus,
             trackers.split(","),
             project,

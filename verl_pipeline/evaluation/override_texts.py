@@ -16,12 +16,14 @@ def parse_overrides(texts: list[str]) -> DictConfig:
     """Return the settings of ``key=value`` texts.
 
     Raises:
-        BadSetting: a text is no setting, no YAML, or YAML would leave out its end as a comment.
+        BadSetting: a text is no setting, empty, no YAML, or ends in what YAML takes for a comment.
     """
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator or not key:
             raise BadSetting(f"{text!r} is not a setting: write key=value, e.g. sampling.n=8")
+        if not value.strip():  # YAML's null, but most often a variable that is not set
+            raise BadSetting(f"{key}= is empty: give it a value, or write {key}=null")
         try:
             OmegaConf.from_dotlist([text])
             has_comment = " #" in value and _ends_early(value)

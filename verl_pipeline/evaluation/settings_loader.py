@@ -29,6 +29,7 @@ from verl_pipeline.evaluation.eval_settings import (
 from verl_pipeline.evaluation.override_texts import escape_references, parse_overrides
 from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.input_files import InputError, read_config
+from verl_pipeline.settings_values import list_empty_texts
 
 CHOICES = {
     "engine.kind": ("vllm", "server"),
@@ -44,6 +45,8 @@ TYPES = {
     list: "a list, e.g. [a,b]",
     dict: "names with values, e.g. {a: 1}",
 }
+# An empty system prompt is one; the model, which has no default, has a message of its own.
+MAY_BE_EMPTY = ("system", "model")
 # The largest number that engines take.
 LARGEST = 2**31 - 1
 # Bounds of numbers, as (lowest, highest); None in the settings is not checked.
@@ -185,8 +188,9 @@ def _check_values(config: EvalConfig) -> None:
             continue
         bounds = f"{'at least' if with_0 else 'above'} 0 and {'at most' if with_1 else 'below'} 1"
         raise BadSetting(f"{name}={value}: must be {bounds}")
-    if not config.output:
-        raise BadSetting("output is empty: name a folder for the results")
+    for name in list_empty_texts(config):
+        if name not in MAY_BE_EMPTY:
+            raise BadSetting(f"{name} is empty: give it a value, or leave it out")
     if not config.model:
         raise BadSetting(
             "model is missing: name a folder, a model of the hub, 'canonical', 'empty', or a JSONL "

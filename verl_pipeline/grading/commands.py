@@ -15,13 +15,14 @@ import typer
 from rich.console import Console
 
 from verl_pipeline.number_formats import format_decimal
+from verl_pipeline.path_options import path_argument, path_option
 
 
 def run_grade(
-    problems: Annotated[Path, typer.Argument(help="JSONL with id, source, tests.")],
-    solutions: Annotated[Path, typer.Argument(help="JSONL with id and program or response.")],
+    problems: Annotated[Path, path_argument(help="JSONL with id, source, tests.")],
+    solutions: Annotated[Path, path_argument(help="JSONL with id and program or response.")],
     output: Annotated[
-        Path, typer.Option(help="JSONL file for verdicts; programs that it has are skipped.")
+        Path, path_option(help="JSONL file for verdicts; programs that it has are skipped.")
     ] = Path("verdicts.jsonl"),
     workers: Annotated[
         int | None,

@@ -22,6 +22,7 @@ from verl_pipeline.machine import list_bf16_flags
 from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.errors import OutputError, name_system_errors
 from verl_pipeline.outputs.named_file import NamedFile
+from verl_pipeline.path_options import path_option
 from verl_pipeline.processes import handle_end_signals
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
@@ -35,6 +36,8 @@ VALIDATION_SAMPLES = 8
 # 40 tokens; hard problems need more, and the model solves none of them.
 RESPONSE_LENGTH = 40
 DIFFICULTIES = ("easy", "medium")
+# 10 days on 2 cores; the training set lasts for more.
+MAX_STEPS, EPOCHS = 10_000, 1000
 
 
 def make_overrides(model: Path, data: Path, output: Path, steps: int) -> list[str]:
@@ -81,7 +84,7 @@ def make_overrides(model: Path, data: Path, output: Path, steps: int) -> list[st
         f"{rewards}.name=compute_score",
         f"+{rewards}.reward_kwargs.source={TESTS_SOURCE}",
         f"trainer.total_training_steps={steps}",
-        "trainer.total_epochs=1000",
+        f"trainer.total_epochs={EPOCHS}",
         "trainer.val_before_train=True",
         f"trainer.test_freq={steps}",
         "trainer.save_freq=-1",
@@ -162,9 +165,10 @@ def read_metrics(path: Path) -> dict[int, dict[str, float]]:
 
 def main(
     steps: Annotated[
-        int, typer.Option(min=1, help="Updates; 12 take about 18 minutes on 2 cores.")
+        int,
+        typer.Option(min=1, max=MAX_STEPS, help="Updates; 12 take about 18 minutes on 2 cores."),
     ] = 12,
-    output: Annotated[Path, typer.Option(help="Folder for logs, samples and metrics.")] = Path(
+    output: Annotated[Path, path_option(help="Folder for logs, samples and metrics.")] = Path(
         "outputs/quickstart"
     ),
 ) -> None:

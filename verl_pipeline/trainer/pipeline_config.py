@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_pipeline.errors import SettingsError
 from verl_pipeline.filters import Filter, load_filters
 
 TRAINER_MODE = "one_off_pipeline"
@@ -24,8 +25,8 @@ FILTERED_SYNC = f"trainer.v1.{FILTERED_SYNC_MODE}"
 ROLLOUT = "actor_rollout_ref.rollout"
 
 
-class ConfigError(ValueError):
-    """Settings that cannot work. The message has a line for each: field, value, reason and fix."""
+class ConfigError(SettingsError):
+    """Settings of verl or of ours that cannot work."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ def make_filters(entries: Any, name: str) -> list[Filter]:
 
 
 def _refuse(faults: Iterable[str]) -> None:
-    if text := "\n".join(faults):
-        raise ConfigError(text)
+    if lines := list(faults):
+        raise ConfigError(*lines)
 
 
 def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:

@@ -27,7 +27,13 @@ from verl_pipeline.verl_adapter import (
     model_checks,
     value_checks,
 )
-from verl_pipeline.verl_adapter.check_report import Check, CheckReport, OutOfReachError, run_checks
+from verl_pipeline.verl_adapter.check_report import (
+    READABLE,
+    Check,
+    CheckReport,
+    OutOfReachError,
+    run_checks,
+)
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
 from verl_pipeline.verl_adapter.reward_settings import check_sandbox_is_used, derive_sandbox
@@ -60,7 +66,7 @@ def _try_sandbox(config: DictConfig) -> None:
     except ConfigError as error:
         if config.trainer.device != "cpu" and not machine_checks.has_device():
             # Someone checks on a machine that is not the run's; its sandbox may be another.
-            raise OutOfReachError(str(error)) from error
+            raise OutOfReachError(*error.lines) from error
         raise
 
 
@@ -73,13 +79,13 @@ def _check_drop_only_filters(config: DictConfig) -> None:
         config_checks.check_mini_batches(config)
 
 
-# All others build on the first.
+# The others go as far as they can read values.
 BASIC = [
-    Check("references", value_checks.check_references),
-    Check("numbers", value_checks.check_numbers, needs=["references"]),
-    Check("names", value_checks.check_names, needs=["references"]),
+    Check(READABLE, value_checks.check_readable),
+    Check("numbers", value_checks.check_numbers),
+    Check("names", value_checks.check_names),
     Check("moved paths", check_moved_paths),
-    Check("trainer version", config_checks.check_trainer_version, needs=["references"]),
+    Check("trainer version", config_checks.check_trainer_version),
     Check("max_model_len", model_checks.check_max_model_len, needs=["numbers"]),
 ]
 PIPELINED = [
@@ -87,42 +93,43 @@ PIPELINED = [
     Check("batches", config_checks.check_batches, needs=["numbers", "pools"]),
     Check("mini-batches", config_checks.check_mini_batches, needs=["batches"]),
     Check("micro-batches", config_checks.check_micro_batches, needs=["batches"]),
-    Check("unsupported settings", config_checks.check_unsupported, needs=["references"]),
-    Check("pipeline settings", _check_pipeline_settings, needs=["references"]),
+    Check("unsupported settings", config_checks.check_unsupported),
+    Check("pipeline settings", _check_pipeline_settings),
     Check("filters", _check_filters, needs=["pipeline settings"]),
     Check("derived settings", _check_derived_settings, needs=["pipeline settings"]),
 ]
 FILTERED_SYNC = [
-    Check("filters", _check_sync_filters, needs=["references"]),
+    Check("filters", _check_sync_filters),
     Check("mini-batches", config_checks.check_mini_batches, needs=["numbers"]),
-    Check("derived settings", _check_sandbox, needs=["references"]),
+    Check("derived settings", _check_sandbox),
 ]
 OTHER_MODES = [
-    Check("derived settings", check_sandbox_is_used, needs=["references"]),
-    Check("filters", _check_drop_only_filters, needs=["references"]),
+    Check("derived settings", check_sandbox_is_used),
+    Check("filters", _check_drop_only_filters),
 ]
 VERL = [
     Check(
         "verl's settings",
         config_checks.check_with_verl,
-        needs=["numbers", "names", "batches", "mini-batches", "micro-batches"],
+        needs=[READABLE, "numbers", "names", "batches", "mini-batches", "micro-batches"],
     ),
 ]
 CODE = [
-    Check("reward function", code_checks.check_reward_function, needs=["references"]),
-    Check("reward manager", code_checks.check_reward_manager, needs=["references"]),
-    Check("data set", code_checks.check_dataset_class, needs=["references"]),
-    Check("sampler", code_checks.check_sampler_class, needs=["references"]),
-    Check("agent loop manager", code_checks.check_agent_loop_manager, needs=["references"]),
-    Check("agent loops", code_checks.check_agent_loops, needs=["references"]),
-    Check("weight sync", code_checks.check_weight_sync_module, needs=["references"]),
-    Check("rollout server", code_checks.check_server_class, needs=["references"]),
+    Check("reward function", code_checks.check_reward_function),
+    Check("reward manager", code_checks.check_reward_manager),
+    Check("data set", code_checks.check_dataset_class),
+    Check("sampler", code_checks.check_sampler_class),
+    Check("agent loop manager", code_checks.check_agent_loop_manager),
+    Check("agent loops", code_checks.check_agent_loops),
+    Check("weight sync", code_checks.check_weight_sync_module),
+    Check("rollout server", code_checks.check_server_class),
 ]
 MACHINE = [
-    Check("files", machine_checks.check_files, needs=["references", "data set"]),
-    Check("device", machine_checks.check_device, needs=["references"]),
+    Check("files", machine_checks.check_files, needs=["data set"]),
+    Check("paths", machine_checks.check_paths),
+    Check("device", machine_checks.check_device),
     Check("sandbox", _try_sandbox, needs=["reward function", "derived settings"]),
-    Check("model", model_checks.check_positions, needs=["numbers"]),
+    Check("model", model_checks.check_positions, needs=["numbers", "paths"]),
 ]
 _OF_MODE = {TRAINER_MODE: PIPELINED, FILTERED_SYNC_MODE: FILTERED_SYNC}
 

@@ -3,6 +3,8 @@
 Invariants:
 * No check hides another's finding: each runs, unless one that it builds on has failed.
 * Nothing is passed over in silence: what could not be looked at is listed with the reason.
+* A value that cannot be read (it is missing, a reference to nothing, no section) is one finding, of
+  the check of :data:`READABLE`. The others go as far as they come without it.
 * A finding is one line. An exception that no check foresaw becomes a finding, too: a user may have
   written any value.
 """
@@ -11,8 +13,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from omegaconf import DictConfig
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
+from verl_pipeline.errors import show_line
 from verl_pipeline.trainer.pipeline_config import ConfigError
+
+# Name of the check that finds the values which no check can read.
+READABLE = "readable values"
+# What OmegaConf raises for them.
+_UNREADABLE = (MissingMandatoryValue, InterpolationResolutionError)
 
 
 class NotChecked(Exception):
@@ -24,6 +33,10 @@ class OutOfReachError(ConfigError):
 
     A run cannot start; someone who only checks learns that it was not checked.
     """
+
+
+class UnforeseenError(ConfigError):
+    """An exception that a check did not foresee."""
 
 
 # What a check yields or raises; it may also return nothing.
@@ -63,7 +76,7 @@ class CheckReport:
             ConfigError: there is something that a run cannot do without; one line each.
         """
         if lines := self.errors + self.out_of_reach:
-            raise ConfigError("\n".join(lines))
+            raise ConfigError(*lines)
 
 
 def run_checks(
@@ -83,14 +96,17 @@ def run_checks(
             failed.add(check.name)
             continue
         for finding in _list_findings(check, config):
+            if READABLE in failed and _is_consequence(finding):
+                failed.add(check.name)
+                continue
             if isinstance(finding, NotChecked):
-                report.not_checked.append(str(finding))
+                report.not_checked.append(show_line(str(finding)))
                 continue
             failed.add(check.name)
             lines = report.errors
             if isinstance(finding, OutOfReachError):
                 lines = report.out_of_reach
-            lines += [line for line in str(finding).splitlines() if line not in lines]
+            lines += [line for line in finding.lines if line not in lines]
     return report
 
 
@@ -100,9 +116,15 @@ def _list_findings(check: Check, config: DictConfig) -> Findings:
     except (ConfigError, NotChecked) as finding:
         yield finding
     except Exception as error:  # values of a kind that the check does not expect
-        yield ConfigError(
-            f"check of {check.name}: {describe_exception(error)}; correct the settings it concerns"
-        )
+        text = f"check of {check.name}: {describe_exception(error)}"
+        unforeseen = UnforeseenError(f"{text}; correct the settings it concerns")
+        unforeseen.__cause__ = error
+        yield unforeseen
+
+
+def _is_consequence(finding: Finding) -> bool:
+    """Whether a check has ended at a value that cannot be read, which has a finding of its own."""
+    return isinstance(finding, UnforeseenError) or isinstance(finding.__cause__, _UNREADABLE)
 
 
 def describe_exception(error: BaseException) -> str:

@@ -22,6 +22,14 @@ REWARD = "reward.custom_reward_function"
 MANAGER = "reward.reward_manager"
 AGENT = f"{ROLLOUT}.agent"
 LOOPS_FILE = f"{AGENT}.agent_loop_config_path"
+# Settings that name a module of the user's; null: none.
+MODULES = (
+    f"{REWARD}.path",
+    f"{MANAGER}.module.path",
+    f"{AGENT}.custom_async_server.path",
+    "data.custom_cls.path",
+    "data.sampler.class_path",
+)
 
 
 def check_reward_function(config: DictConfig) -> None:

@@ -8,11 +8,14 @@ Invariants:
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import ListConfig
+
+from verl_pipeline.input_files import InputError, check_file
 
 # The file names that RLHFDataset reads, with the format that it asks `datasets` for.
 _FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
@@ -116,15 +119,23 @@ def _read_schema(file: str) -> Any:
     import pyarrow.parquet
 
     try:
+        check_file(Path(file))
         metadata = pyarrow.parquet.read_metadata(file)
+    except InputError as error:
+        raise DataFileError(str(error)) from error
     except (OSError, pyarrow.ArrowException) as error:
-        cause = " ".join(str(error).split())
         raise DataFileError(
-            f"{file}: not a readable parquet file ({cause}); write it again, or leave it out"
+            f"{file}: not a readable parquet file ({describe_damage(error)}); write it again, or "
+            "leave it out"
         ) from error
     if not metadata.num_rows:
         raise DataFileError(f"{file}: has no rows, which verl cannot read; leave it out")
     return metadata.schema.to_arrow_schema()
+
+
+def describe_damage(error: Exception) -> str:
+    """Return what pyarrow says of a file, without the names of its own exceptions."""
+    return re.sub(r"\b\w+Exception: ", "", " ".join(str(error).split()))
 
 
 def _check_same_columns(schemas: Mapping[str, Any]) -> None:

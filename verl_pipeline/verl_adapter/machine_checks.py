@@ -7,15 +7,18 @@ import os
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.import_utils import load_extern_object
 
 from verl_pipeline.outputs.errors import OutputError, refuse_tilde
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
+from verl_pipeline.verl_adapter import code_checks, value_checks
 from verl_pipeline.verl_adapter.check_report import Findings, NotChecked
 from verl_pipeline.verl_adapter.data_files import DataFileError, check_data_files, list_entries
 
 ACTOR = "actor_rollout_ref.actor"
+MODEL_PATH = "actor_rollout_ref.model.path"
 # Settings that name one file, which verl reads after the models are loaded.
 FILES = (
     f"{ROLLOUT}.agent.agent_loop_config_path",
@@ -52,6 +55,23 @@ def check_files(config: DictConfig) -> Findings:
             f"trainer.resume_from_path={resumed}: no such folder; name a checkpoint's, which ends "
             "in global_step_<number>, or set trainer.resume_mode=auto"
         )
+
+
+def check_paths(config: DictConfig) -> Findings:
+    """Paths are texts, and none is empty, which would stand for the current folder."""
+    for field in value_checks.list_paths():
+        if field in (*FILES, *code_checks.MODULES):
+            continue  # these are opened
+        try:
+            value = OmegaConf.select(config, field, throw_on_missing=True)
+        except OmegaConfBaseException:
+            continue  # check_readable names it
+        if value is None and field != MODEL_PATH:
+            continue
+        if not isinstance(value, str):
+            yield ConfigError(f"{field}={value}: must be a text; name a file or folder")
+        elif not value:
+            yield ConfigError(f"{field}: is empty; name a file or folder, the current one as .")
 
 
 def _check_data_setting(data: DictConfig, name: str) -> Findings:

@@ -5,7 +5,9 @@ Invariants:
 * A hub that does not answer costs at most :data:`HUB_DEADLINE_S`; without a network, nothing.
 """
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,10 +20,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from verl.workers.rollout.utils import get_max_position_embeddings
 
+from verl_pipeline.input_files import InputError, check_text_file
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
-from verl_pipeline.verl_adapter.check_report import NotChecked, OutOfReachError
+from verl_pipeline.verl_adapter.check_report import NotChecked, OutOfReachError, describe_exception
 
 MODEL = "actor_rollout_ref.model"
+POSITIONS = f"{MODEL}.override_config.max_position_embeddings"
 # The hub's client repeats a request for minutes if nobody answers.
 HUB_DEADLINE_S = 15.0
 # A process of its own, since the client cannot be told to stop. It ends with 3 if the hub says no.
@@ -40,6 +44,8 @@ except Exception as error:
     sys.exit(1)
 """
 _REFUSED = 3
+# Names of exceptions in the words of transformers.
+_TYPE = re.compile(r"\b[\w.]+(?:Error|Exception): ")
 
 
 def find_local_path(value: str) -> Path | None:
@@ -96,18 +102,28 @@ def find_position_limit(config: DictConfig) -> int:
         OutOfReachError: the hub cannot be asked.
     """
     name, path = f"{MODEL}.path", config.actor_rollout_ref.model.path
-    override = OmegaConf.select(config, f"{MODEL}.override_config.max_position_embeddings")
+    override = OmegaConf.select(config, POSITIONS)
     trusts_code = config.actor_rollout_ref.model.get("trust_remote_code", False)
     model = _try_model_config(path, trusts_code)
     if isinstance(model, ConfigError):
         raise model
     try:
-        return override or get_max_position_embeddings(model)
+        limit = override or get_max_position_embeddings(model)
     except ValueError as error:
         raise ConfigError(
             f"{name}={path}: config.json has no max_position_embeddings, which verl's rollout "
-            f"servers need; set {MODEL}.override_config.max_position_embeddings"
+            f"servers need; set {POSITIONS}"
         ) from error
+    except (TypeError, OverflowError):  # what stands there is no number
+        limit = None
+    if not isinstance(limit, int) or limit < 1:
+        place = f"{POSITIONS}={override}" if override else f"{name}={path}: {_name_file(path)}"
+        raise ConfigError(f"{place}: max_position_embeddings must be a whole number of 1 or more")
+    return limit
+
+
+def _name_file(path: str) -> str:
+    return str((find_local_path(path) or Path(path)) / "config.json")
 
 
 @cache
@@ -125,8 +141,10 @@ def _read_model_config(path: str, trusts_code: bool) -> Any:
 
     name = f"{MODEL}.path"
     local = find_local_path(path)
-    if local is not None and not os.path.isfile(local / "config.json"):
-        raise ConfigError(f"{name}={path}: no model there (config.json is missing)")
+    if local is not None:
+        if not os.path.exists(local / "config.json"):
+            raise ConfigError(f"{name}={path}: no model there ({local / 'config.json'} is missing)")
+        _check_config_file(local / "config.json", f"{name}={path}")
     if local is None:
         try:
             return AutoConfig.from_pretrained(
@@ -137,9 +155,28 @@ def _read_model_config(path: str, trusts_code: bool) -> Any:
     with _fetch_model_config(path) if local is None else _open_folder(local) as folder:
         try:
             return AutoConfig.from_pretrained(str(folder), trust_remote_code=trusts_code)
-        except (OSError, ValueError) as error:
-            cause = str(error).splitlines()[0]
-            raise ConfigError(f"{name}={path}: cannot be read: {cause}") from error
+        except Exception as error:  # transformers computes with whatever the file holds
+            cause = _TYPE.sub("", " ".join(str(error).split())) or describe_exception(error)
+            raise ConfigError(
+                f"{name}={path}: cannot be read: {folder / 'config.json'}: {cause}"
+            ) from error
+
+
+def _check_config_file(file: Path, setting: str) -> None:
+    """Refuse what transformers would not name: another kind of file, no object, no text as type."""
+    try:
+        check_text_file(file)
+        content = json.loads(file.read_bytes())
+    except InputError as error:
+        raise ConfigError(f"{setting}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{setting}: cannot be read: {file}: not valid JSON ({error}); correct it"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{setting}: {file}: must be an object with the model's settings")
+    if not isinstance(kind := content.get("model_type", ""), str):
+        raise ConfigError(f"{setting}: {file}: model_type={kind}: must be a text, as in qwen2")
 
 
 @contextmanager

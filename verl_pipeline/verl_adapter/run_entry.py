@@ -45,7 +45,7 @@ def run_training(config: DictConfig, on_start: Callable[[], None]) -> None:
         run_ppo(config, task_runner_class=WatchedStart(config, on_start))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ConfigError):
-            raise ConfigError(str(error.cause)) from None
+            raise ConfigError(*error.cause.lines) from None
         raise
 
 

@@ -24,7 +24,7 @@ from verl_pipeline.trainer.pipeline_config import (
     DerivedSetting,
     load_pipeline_config,
 )
-from verl_pipeline.verl_adapter.check_report import CheckReport
+from verl_pipeline.verl_adapter.check_report import READABLE, CheckReport
 from verl_pipeline.verl_adapter.config_checks import count_replica_devices, count_trainer_ranks
 from verl_pipeline.verl_adapter.data_files import find_data_files, list_entries
 from verl_pipeline.verl_adapter.derived_settings import (
@@ -40,7 +40,7 @@ from verl_pipeline.verl_adapter.reward_settings import CODE_REWARD, REWARD_KWARG
 Plan = dict[str, list[str]]
 # Without these there is nothing to compute a plan from.
 _BASIC = {
-    "references",
+    READABLE,
     "numbers",
     "names",
     "pools",

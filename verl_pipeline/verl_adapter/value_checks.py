@@ -6,13 +6,18 @@ Invariants:
 """
 
 import math
+import re
 from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import (
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from verl.utils.tracking import Tracking
 
 from verl_pipeline.overrides import suggest_name
@@ -22,6 +27,7 @@ from verl_pipeline.verl_adapter.check_report import Findings
 # verl's defaults in one file, which verl generates from its own.
 DEFAULTS_FILE = "_generated_ppo_trainer.yaml"
 EXTERNAL_LIB = "actor_rollout_ref.model.external_lib"
+REWARD_MODEL = "reward.reward_model"
 RESUME_MODES = ("auto", "disable", "resume_path")
 # What other checks compute with; verl has no default for the optional ones.
 SIZES = (
@@ -54,56 +60,152 @@ OPTIONAL_SIZES = (
     "actor_rollout_ref.model.override_config.max_position_embeddings",
     "trainer.total_training_steps",
 )
+# verl, vLLM and torch keep sizes in 32 bits in places, and other whole numbers in 64.
+LARGEST_SIZE = 2**31 - 1
+LARGEST_NUMBER = 2**63 - 1
+# What verl would take and fail with, once models are loaded; check_pools and others bound the rest.
+LOWEST = {
+    "data.max_prompt_length": 1,
+    "data.max_response_length": 1,
+    "trainer.total_training_steps": 1,
+    "trainer.total_epochs": 1,
+    "actor_rollout_ref.actor.optim.lr": 0,
+    "critic.optim.lr": 0,
+    f"{ROLLOUT}.temperature": 0,
+}
 EXAMPLES = {f"{ROLLOUT}.name": ", and may be vllm, sglang or trtllm"}
+# OmegaConf's words before the cause of a reference that cannot be resolved.
+_RESOLVING = re.compile(r"^\w+ (?:raised )?while resolving interpolation: ")
+_PATH = re.compile(r"(?:[._])(?:path|dir)$")
 # verl takes a text such as 0.5_2.0, too.
 RANGES = ("algorithm.rollout_correction.rollout_is_threshold",)
 
 
-def check_references(config: DictConfig) -> Findings:
-    """Every ``${...}`` resolves, and what has no default is set."""
-    try:
-        OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        text = str(error).splitlines()[0]
-        raise ConfigError(f"{error.full_key}: {text}; correct the reference") from error
-    for field in sorted(OmegaConf.missing_keys(config)):
-        if config.reward.reward_model.enable or not field.startswith("reward.reward_model."):
+def check_readable(config: DictConfig) -> Findings:
+    """Sections are sections, every ``${...}`` resolves, and what has no default is set."""
+    for field in _load_sections():
+        value = OmegaConf.select(config, field, throw_on_resolution_failure=False)
+        if not OmegaConf.is_dict(value) and (value is not None or "." not in field):
+            yield ConfigError(
+                f"{field}={value}: must be a section of settings, as in {field}.<name>=..."
+            )
+    enabled = OmegaConf.select(config, f"{REWARD_MODEL}.enable", throw_on_resolution_failure=False)
+    without_default = [field for field, value in _list_nodes(_read_defaults()) if value == "???"]
+    for field, error in _list_unreadable(config):
+        if isinstance(error, InterpolationToMissingValueError):
+            continue  # the missing value is named itself
+        if not isinstance(error, MissingMandatoryValue):
+            text = _RESOLVING.sub("", str(error).splitlines()[0])
+            yield ConfigError(f"{field}: {text}; correct the reference")
+        elif enabled or not (field in without_default and field.startswith(f"{REWARD_MODEL}.")):
             yield ConfigError(f"{field}: has no default{EXAMPLES.get(field, '')}; set it")
+
+
+def _list_unreadable(
+    section: DictConfig | ListConfig, prefix: str = ""
+) -> Iterator[tuple[str, OmegaConfBaseException]]:
+    """Every value at any depth that cannot be read, and why."""
+    for key in section if isinstance(section, DictConfig) else range(len(section)):
+        field = f"{prefix}{key}"
+        try:
+            value = section[key]
+        except OmegaConfBaseException as error:
+            yield field, error
+            continue
+        # What stands elsewhere is looked at there.
+        if OmegaConf.is_config(value) and not OmegaConf.is_interpolation(section, key):
+            yield from _list_unreadable(value, f"{field}.")
 
 
 def check_numbers(config: DictConfig) -> Findings:
     """Numbers and switches are where verl has them."""
-    for field in (*SIZES, *OPTIONAL_SIZES):
-        value = OmegaConf.select(config, field)
-        optional = field in OPTIONAL_SIZES
-        if (value is None and not optional) or not isinstance(value, int | None) or value is True:
-            kind = "a whole number, or null" if optional else "a whole number"
+    unreadable: OmegaConfBaseException | None = None
+    for field in dict.fromkeys((*SIZES, *OPTIONAL_SIZES, *_load_defaults())):
+        default = _load_defaults().get(field)
+        try:
+            value = OmegaConf.select(config, field, default=default, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            unreadable = error
+            continue
+        kind = _find_expected_kind(field, value, default)
+        if kind and not (value is None and _is_within_value(config, field)):
             yield ConfigError(f"{field}={value}: must be {kind}")
-    for field, default in _load_defaults().items():
-        value = OmegaConf.select(config, field, default=default)
-        kind = "True or False" if isinstance(default, bool) else "a number"
-        if field not in SIZES and not _is_of_kind(value, default):
-            yield ConfigError(f"{field}={value}: must be {kind}, as verl's default {default} is")
+    if unreadable is not None:  # check_readable names it; what builds on numbers cannot go on
+        raise unreadable
+
+
+def _is_within_value(config: DictConfig, field: str) -> bool:
+    """Whether one of the sections of a field is none, which has a finding of its own."""
+    while "." in field:
+        field = field.rpartition(".")[0]
+        section = OmegaConf.select(config, field)
+        if section is not None:
+            return not OmegaConf.is_dict(section)
+    return True
+
+
+def _find_expected_kind(field: str, value: Any, default: Any) -> str:
+    """What the value of a field must be; "" if it is."""
+    if field in SIZES or field in OPTIONAL_SIZES:
+        kind = "a whole number" + ", or null" * (field in OPTIONAL_SIZES)
+        if value is None:
+            return "" if field in OPTIONAL_SIZES else kind
+        if not isinstance(value, int) or isinstance(value, bool):
+            return kind
+        if value > LARGEST_SIZE:
+            return f"at most {LARGEST_SIZE}"
+        return _find_bound(field, value)
+    kind = "True or False" if isinstance(default, bool) else "a number"
+    if not _is_of_kind(value, default):
+        return f"{kind}, as verl's default {default} is"
+    return _find_bound(field, value)
+
+
+def _find_bound(field: str, value: float | None) -> str:
+    if value is None or isinstance(value, bool):
+        return ""
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        return f"at most {LARGEST_NUMBER}"
+    lowest = LOWEST.get(field)
+    return "" if lowest is None or lowest <= value < math.inf else f"finite, and {lowest} or more"
 
 
 @cache
 def _load_defaults() -> dict[str, Any]:
     """verl's defaults that are numbers or switches, by field."""
-    file = resources.files("verl.trainer.config") / DEFAULTS_FILE
-    defaults = OmegaConf.to_container(OmegaConf.create(file.read_text()), resolve=False)
     return {
         field: value
-        for field, value in _list_leaves(defaults)
+        for field, value in _list_nodes(_read_defaults())
         if isinstance(value, bool | int | float) and field not in RANGES
     }
 
 
-def _list_leaves(node: Any, field: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from _list_leaves(value, f"{field}.{name}" if field else str(name))
-    else:
-        yield field, node
+@cache
+def _load_sections() -> list[str]:
+    """verl's sections, at every depth."""
+    return [
+        field for field, value in _list_nodes(_read_defaults()) if isinstance(value, dict) and value
+    ]
+
+
+@cache
+def list_paths() -> list[str]:
+    """verl's settings that name a file or folder."""
+    return [field for field, _value in _list_nodes(_read_defaults()) if _PATH.search(field)]
+
+
+@cache
+def _read_defaults() -> Any:
+    file = resources.files("verl.trainer.config") / DEFAULTS_FILE
+    return OmegaConf.to_container(OmegaConf.create(file.read_text()), resolve=False)
+
+
+def _list_nodes(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every section and value at any depth."""
+    for name, value in section.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from _list_nodes(value, f"{prefix}{name}.")
 
 
 def _is_of_kind(value: Any, default: bool | int | float) -> bool:
@@ -112,7 +214,9 @@ def _is_of_kind(value: Any, default: bool | int | float) -> bool:
         return value is None or isinstance(value, bool | int | float)
     if value is None:
         return True
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    if isinstance(value, float):
+        return not math.isnan(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_names(config: DictConfig) -> Findings:

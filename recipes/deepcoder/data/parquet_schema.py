@@ -17,6 +17,7 @@ import pyarrow
 import pyarrow.parquet
 
 from verl_pipeline.errors import UserError
+from verl_pipeline.input_files import check_file
 from verl_pipeline.outputs.files import replace_file
 
 # Raise it whenever the meaning of a row changes, even if the columns stay the same.
@@ -98,18 +99,20 @@ def check_parquet(path: Path) -> str | None:
         None, or a note if the recipe did not write the file: users may bring their own.
 
     Raises:
+        InputError: what stands there cannot be read.
         ParquetFileError: the file does not exist, is not a parquet file, or lacks columns.
         SchemaVersionError: another version of the recipe wrote it.
     """
-    if not os.path.isfile(path):
+    if not os.path.lexists(path):
         raise ParquetFileError(
             f"{path}: no such file; python -m recipes.deepcoder.prepare writes one"
         )
+    check_file(path)
     try:
         schema = pyarrow.parquet.read_schema(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise ParquetFileError(
-            f"{path}: not a parquet file: {' '.join(str(error).split())}"
+            f"{path}: not a parquet file; python -m recipes.deepcoder.prepare writes one"
         ) from error
     metadata = (schema.metadata or {}).get(METADATA_KEY)
     if metadata is not None:

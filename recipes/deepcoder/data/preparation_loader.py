@@ -22,7 +22,10 @@ from recipes.deepcoder.data.preparation_config import PrepareConfig, SourceConfi
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.override_texts import parse_overrides
 from verl_pipeline.input_files import InputError, read_config
+from verl_pipeline.settings_values import list_empty_texts
 
+# An empty system message is one; the model, which has no default, has a message of its own.
+MAY_BE_EMPTY = ("prompt.system", "model")
 PROFILE_FOLDER = Path(__file__).parents[1] / "config"
 
 
@@ -38,7 +41,7 @@ def load_preparation(file: str | None, overrides: list[str]) -> PrepareConfig:
             settings contradict each other.
     """
     try:
-        layers = [read_config(find_profile(file))] if file else []
+        layers = [] if file is None else [read_config(find_profile(file))]
         merged = OmegaConf.merge(
             OmegaConf.structured(PrepareConfig), *layers, parse_overrides(overrides)
         )
@@ -54,6 +57,7 @@ def load_preparation(file: str | None, overrides: list[str]) -> PrepareConfig:
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise BadSetting(f"settings: {' '.join(str(error).split())}") from error
     assert isinstance(config, PrepareConfig)
+    _check_texts(config)
     _check_names(config)
     _check_choices(config)
     _check_numbers(config)
@@ -99,6 +103,12 @@ def _describe_unknown_key(key: str) -> str:
             # Below `sources`, the only mapping whose keys are not fields, is a SourceConfig.
             node = SourceConfig
     return f"{key}: no such setting{_suggest_name(name, [one.name for one in fields(node)])}"
+
+
+def _check_texts(config: PrepareConfig) -> None:
+    for name in list_empty_texts(config):
+        if name not in MAY_BE_EMPTY:
+            raise BadSetting(f"{name} is empty: give it a value, or leave it out")
 
 
 def _check_names(config: PrepareConfig) -> None:

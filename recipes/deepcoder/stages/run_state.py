@@ -9,10 +9,9 @@ Invariants:
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -20,15 +19,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from recipes.deepcoder.data.row_files import hash_file
+from recipes.deepcoder.stages.state_file import STATE_VERSION, read_state_file
 from verl_pipeline.errors import UserError
 from verl_pipeline.outputs.files import write_json
 from verl_pipeline.outputs.folders import FolderKind, claim_output
 
-STATE_VERSION = 1
+STATE_FILE = "stages.json"
 # A training whose runner was killed needs up to 25 s to end (verl_pipeline.main.SHUTDOWN_S).
 LOCK_TIMEOUT_S = 60.0
 TRAINING = FolderKind(
-    "recipes.deepcoder.train", landmarks=(".lock", "stages.json"), written=("stages.json",)
+    "recipes.deepcoder.train", landmarks=(".lock", STATE_FILE), written=(STATE_FILE,)
 )
 # Settings that decide which prompts there are, and their order.
 PROMPT_KEYS = (
@@ -106,18 +106,18 @@ class StageRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as ``stages.json`` stores it."""
-        fields = {_JSON_NAMES.get(name, name): value for name, value in asdict(self).items()}
-        return {**fields, "status": self.status}
+        content = {_JSON_NAMES.get(name, name): value for name, value in asdict(self).items()}
+        return {**content, "status": self.status}
 
     @classmethod
     def parse_json(cls, content: Mapping[str, Any]) -> "StageRecord":
-        """Build a record from what :meth:`to_json` returned."""
-        attributes = {json_name: name for name, json_name in _JSON_NAMES.items()}
-        fields = {
-            attributes.get(key, key): value for key, value in content.items() if key != "status"
+        """Build a record from what :meth:`to_json` returned; other fields are left out."""
+        values = {
+            entry.name: content[_JSON_NAMES.get(entry.name, entry.name)] for entry in fields(cls)
         }
-        attempts = tuple(StageAttempt(**attempt) for attempt in content["attempts"])
-        return cls(**{**fields, "attempts": attempts})
+        names = [entry.name for entry in fields(StageAttempt)]
+        attempts = [{name: one[name] for name in names} for one in content["attempts"]]
+        return cls(**{**values, "attempts": tuple(StageAttempt(**one) for one in attempts)})
 
 
 @dataclass
@@ -142,25 +142,20 @@ def load_state(path: Path) -> RunState | None:
     """Read what :meth:`RunState.write_file` wrote; None if there is no file yet.
 
     Raises:
-        RunMismatchError: the file is damaged, or of another version.
+        InputError: what stands there cannot be read.
+        DamagedFileError: it is not a state.
+        RunMismatchError: it is of another version.
     """
-    if not os.path.isfile(path):
+    if not os.path.lexists(path):
         return None
-    try:
-        content = json.loads(path.read_text())
-        version = content["version"]
-        if version == STATE_VERSION:
-            stages = {
-                name: StageRecord.parse_json(stage) for name, stage in content["stages"].items()
-            }
-            return RunState(content["identity"], stages)
-    except (ValueError, KeyError, TypeError) as error:
+    content = read_state_file(path)
+    if content["version"] != STATE_VERSION:
         raise RunMismatchError(
-            f"{path} cannot be read ({error!r}): restore it, or choose another --output"
-        ) from error
-    raise RunMismatchError(
-        f"{path} has version {version}, this is version {STATE_VERSION}: choose another --output"
-    )
+            f"{path}: version: {content['version']}, this is version {STATE_VERSION}; choose "
+            "another --output"
+        )
+    stages = {name: StageRecord.parse_json(stage) for name, stage in content["stages"].items()}
+    return RunState(content["identity"], stages)
 
 
 def list_constant_settings(config: DictConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import contextlib
 import copy
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import pyarrow.parquet
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from recipes.deepcoder.data.parquet_schema import check_parquet
 from recipes.deepcoder.stages.run_state import list_constant_settings
@@ -119,6 +121,7 @@ def _list_shared_settings(config: DictConfig) -> dict[str, Any]:
 def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
     from verl_pipeline.trainer.pipeline_config import load_pipeline_config
     from verl_pipeline.verl_adapter.check_list import examine_run
+    from verl_pipeline.verl_adapter.check_report import READABLE
     from verl_pipeline.verl_adapter.derived_settings import derive_settings
     from verl_pipeline.verl_adapter.run_entry import choose_device
 
@@ -126,7 +129,8 @@ def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
     config = compose_config([*overrides, *build_stream_overrides(0)])
     missing = _find_missing_file(config)
     # verl prints here; standard output is for the settings of a dry run.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # verl's, on engines that are not installed
         choose_device(config)
         report = examine_run(config, skip=() if missing is None else ("files",))
     faults, notes = list(report.errors), []
@@ -138,7 +142,7 @@ def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
         notes = [f"not checked: {text}" for text in notes]
     else:
         faults += report.out_of_reach
-    if not report.failed & {"references", "numbers"}:
+    if not report.failed & {READABLE, "numbers"}:
         checks = [
             lambda: _check_capacity(config, settings.hardware),
             lambda: _check_token_limits(config),
@@ -158,7 +162,14 @@ def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
 
 
 def _find_missing_file(config: DictConfig) -> Path | None:
-    """The first data file that is not on this machine."""
+    """The first data file that is not on this machine; None too if no setting names one."""
+    try:
+        return _find_first_missing(config)
+    except OmegaConfBaseException:
+        return None  # the check of the files says so
+
+
+def _find_first_missing(config: DictConfig) -> Path | None:
     files = (path for split in SPLITS for path in list_data_files(config, split))
     return next((path for path in files if not os.path.exists(path)), None)
 

@@ -19,9 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from recipes.deepcoder.stages.stage_config import EndRules, HardwareConfig, RunConfig
 from verl_pipeline.errors import UserError
 from verl_pipeline.input_files import InputError, read_settings_file
+from verl_pipeline.settings_values import list_empty_texts, list_impossible_numbers
 
 _RECIPE_FOLDER = Path(__file__).parents[1]
 STAGES_FILE = _RECIPE_FOLDER / "stages.yaml"
+# A model may begin its answers without a text.
+MAY_BE_EMPTY = ("answer_prefix",)
 HARDWARE_FOLDER = _RECIPE_FOLDER / "hardware"
 
 
@@ -38,7 +41,7 @@ def load_runs(path: Path) -> dict[str, RunConfig]:
     """
     runs = {
         name: _build_dataclass(RunConfig, value, f"{path}: {name}")
-        for name, value in _load_mapping(path).items()
+        for name, value in _load_mapping(path, "--stages").items()
     }
     for name, run in runs.items():
         _check_run(run, f"{path}: {name}")
@@ -57,7 +60,7 @@ def load_hardware(name: str) -> HardwareConfig:
         raise StageFileError(
             f"--hardware {name}: unknown; {suggest_name(name, profiles)} A file must end in .yaml"
         )
-    hardware = _build_dataclass(HardwareConfig, _load_mapping(path), str(path))
+    hardware = _build_dataclass(HardwareConfig, _load_mapping(path, "--hardware"), str(path))
     if hardware.device not in ("cuda", "cpu"):
         raise StageFileError(f"{path}: device={hardware.device}: must be cuda or cpu")
     _check_positive(
@@ -94,13 +97,14 @@ def suggest_name(name: str, known_names: Iterable[str]) -> str:
     return f"did you mean {matches[0]}?" if matches else f"known: {', '.join(known_names)}"
 
 
-def _load_mapping(path: Path) -> dict[str, Any]:
+def _load_mapping(path: Path, option: str) -> dict[str, Any]:
+    """Read a file that ``option`` names."""
     try:
         content = read_settings_file(path, yaml.safe_load)
     except InputError as error:
-        raise StageFileError(str(error)) from error
+        raise StageFileError(f"{option} {error}") from error
     if not isinstance(content, dict) or not content:
-        raise StageFileError(f"{path}: must be a mapping of names, as in {STAGES_FILE}")
+        raise StageFileError(f"{option} {path}: must be a mapping of names, as in {STAGES_FILE}")
     return content
 
 
@@ -108,13 +112,21 @@ def _build_dataclass(schema: type, value: Any, location: str) -> Any:
     """Convert a mapping into the dataclass ``schema``; ``location`` begins error messages."""
     _check_fields(schema, value, location)
     try:
-        return OmegaConf.to_object(
+        settings = OmegaConf.to_object(
             OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(value))
         )
     except OmegaConfBaseException as error:
         raise StageFileError(
             f"{location}: {error.full_key}: {str(error).splitlines()[0]}"
         ) from error
+    except (ValueError, TypeError, OverflowError) as error:  # a value that no field can hold
+        raise StageFileError(f"{location}: {' '.join(str(error).split())}") from error
+    for name in list_empty_texts(settings):
+        if name not in MAY_BE_EMPTY:
+            raise StageFileError(f"{location}: {name} is empty: give it a value, or leave it out")
+    for text in list_impossible_numbers(settings):
+        raise StageFileError(f"{location}: {text}")
+    return settings
 
 
 def _check_fields(kind: Any, value: Any, location: str) -> None:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import initialize_config_module
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from recipes.deepcoder.stages.stage_config import HardwareConfig, RunConfig, StageConfig
 from recipes.deepcoder.stages.stage_loader import suggest_name
@@ -193,14 +192,13 @@ def _build_stage_overrides(run: RunConfig, stage: StageConfig) -> list[str]:
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """Compose verl's configuration as ``python -m verl_pipeline.main`` does.
 
+    References are left as they are: ``check_readable`` names those that nothing resolves.
+
     Raises:
-        OverrideError: hydra refuses an override, or an interpolation cannot be resolved.
+        OverrideError: hydra refuses an override.
     """
     with initialize_config_module("verl_pipeline.config", version_base=None):
         try:
-            config = compose_overrides("one_off_pipeline", overrides)
-            OmegaConf.to_container(config, resolve=True)
-        except (ComposeError, OmegaConfBaseException) as error:
-            lines = str(error).splitlines() if isinstance(error, ComposeError) else [str(error)]
-            raise OverrideError("\n".join(" ".join(line.split()) for line in lines)) from error
-    return config
+            return compose_overrides("one_off_pipeline", overrides)
+        except ComposeError as error:
+            raise OverrideError(str(error)) from error

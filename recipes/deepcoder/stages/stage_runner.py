@@ -22,6 +22,7 @@ from rich.progress import Progress, TaskID
 
 from recipes.deepcoder.stages.end_rules import find_end_reason, list_rule_metrics
 from recipes.deepcoder.stages.run_state import (
+    STATE_FILE,
     RunState,
     StageAttempt,
     StageRecord,
@@ -91,7 +92,7 @@ class _StageRunner:
     ):
         self.settings, self.console, self.lock = settings, console, lock
         self.plans = {plan.name: plan for plan in plans}
-        self.state_file = settings.output / "stages.json"
+        self.state_file = settings.output / STATE_FILE
         config = plans[0].config
         identity = describe_identity(config, list_data_files(config, "train"))
         self.state = load_state(self.state_file) or RunState(identity)

@@ -69,6 +69,52 @@ def test_a_wrong_value_is_one_line(composed, override, message):
     assert line.startswith(message)
 
 
+def test_a_value_that_cannot_be_read_hides_no_other_error(composed):
+    report = examine_run(
+        composed(
+            "actor_rollout_ref.rollout.name=???",
+            "trainer.v1.one_off_pipeline.staleness=${no.such}",
+            "data.seed=${no.other}",
+            "trainer.save_freq=???",
+            "trainer.n_gpus_per_node=two",
+            "algorithm.adv_estimator=grop",
+            "data.train_files=/no/such.parquet",
+            "reward.custom_reward_function.name=compute_scor",
+            "trainer.default_local_dir=''",
+        )
+    )
+    starts = [
+        "actor_rollout_ref.rollout.name: has no default",
+        "data.seed: Interpolation key 'no.other' not found",
+        "trainer.save_freq: has no default",
+        f"{PIPELINE_KEY}.staleness: Interpolation key 'no.such' not found",
+        "trainer.n_gpus_per_node=two: must be a whole number",
+        "algorithm.adv_estimator=grop: unknown",
+        "reward.custom_reward_function.name=compute_scor: ",
+        "data.train_files=/no/such",
+        "trainer.default_local_dir: is empty",
+    ]
+    assert [any(line.startswith(start) for line in report.errors) for start in starts] == [True] * 9
+    assert len(report.errors) == len(starts), report.errors
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer=5", "trainer=5: must be a section of settings"),
+        ("actor_rollout_ref.rollout=vllm", "actor_rollout_ref.rollout=vllm: must be a section"),
+        ("trainer.nnodes=3000000000", "trainer.nnodes=3000000000: must be at most 2147483647"),
+        ("trainer.nnodes=False", "trainer.nnodes=False: must be a whole number"),
+        ("trainer.resume_from_path=''", "trainer.resume_from_path: is empty; name a file or fol"),
+        ("data.seed=${oc.env:NO_SUCH_VARIABLE}", "data.seed: \"Environment variable 'NO_SUCH_VA"),
+        ("+data.text='a\nb\x1b[1m'", ""),
+    ],
+)
+def test_a_value_that_no_check_can_use_is_one_line(composed, override, message):
+    lines = examine_run(composed(override)).errors
+    assert [line[: len(message)] for line in lines] == [message] * bool(message)
+
+
 def test_a_model_that_registers_more_is_trusted(composed):
     own = ("algorithm.adv_estimator=mine", "actor_rollout_ref.model.external_lib=json")
     assert not list(value_checks.check_names(composed(*own)))
