@@ -7,6 +7,7 @@ Invariants:
 
 import io
 import json
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -68,6 +69,12 @@ def check_json_lines(path: Path) -> None:
             f"{_show(path)} is one JSON {'list' if is_list else 'document'}; expected an object on "
             f"each line, as jq -c {'.[]' if is_list else '.'} writes it"
         )
+
+
+def describe_damage(error: Exception) -> str:
+    """Return what the system or pyarrow says of a file, without names of its own exceptions."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return re.sub(r"\b\w+Exception: ", "", reason)
 
 
 def check_file(path: Path) -> bytes:

@@ -23,7 +23,13 @@ import pyarrow.parquet
 from verl_pipeline.errors import UserError
 from verl_pipeline.grading.readers import BadRow
 from verl_pipeline.grading.readers.row_values import describe_value, parse_json
-from verl_pipeline.input_files import InputError, check_file, check_json_lines, check_text_file
+from verl_pipeline.input_files import (
+    InputError,
+    check_file,
+    check_json_lines,
+    check_text_file,
+    describe_damage,
+)
 
 FOLDER_VARIABLE = "VERL_PIPELINE_DATA"
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet", ".arrow")
@@ -197,8 +203,7 @@ def read_rows(path: Path) -> Iterator[Row]:
                 raise BadData(f"{path}:{number}: expected an object, found {describe_value(row)}")
             yield row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise BadData(f"{path} cannot be read: {reason}") from error
+        raise BadData(f"{path} cannot be read: {describe_damage(error)}") from error
 
 
 def check_data_file(path: Path) -> None:
@@ -207,11 +212,9 @@ def check_data_file(path: Path) -> None:
     Raises:
         BadData: it cannot, or is not.
     """
+    check = {".jsonl": check_json_lines, ".json": check_text_file}.get(path.suffix, check_file)
     try:
-        if path.name.endswith(".jsonl"):
-            check_json_lines(path)
-        else:
-            (check_text_file if path.name.endswith(".json") else check_file)(path)
+        check(path)
     except InputError as error:
         raise BadData(str(error)) from error
 

@@ -8,14 +8,13 @@ Invariants:
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import ListConfig
 
-from verl_pipeline.input_files import InputError, check_file
+from verl_pipeline.input_files import InputError, check_file, describe_damage
 
 # The file names that RLHFDataset reads, with the format that it asks `datasets` for.
 _FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
@@ -131,11 +130,6 @@ def _read_schema(file: str) -> Any:
     if not metadata.num_rows:
         raise DataFileError(f"{file}: has no rows, which verl cannot read; leave it out")
     return metadata.schema.to_arrow_schema()
-
-
-def describe_damage(error: Exception) -> str:
-    """Return what pyarrow says of a file, without the names of its own exceptions."""
-    return re.sub(r"\b\w+Exception: ", "", " ".join(str(error).split()))
 
 
 def _check_same_columns(schemas: Mapping[str, Any]) -> None:

@@ -84,6 +84,17 @@ def test_a_broken_file_is_named(tmp_path, name, content):
         list(read_rows(tmp_path / name))
 
 
+@pytest.mark.parametrize("old, new", [(b"", b"\xef\xbb\xbf"), (b"\n", b"\r\n"), (b"1", b"")])
+def test_a_damaged_table_is_named_without_internal_names(tmp_path, old, new):
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"a": ["1\n" * 9] * 9}), path, compression="none")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(old, new) if old else new + content)
+    with pytest.raises(BadData, match="t.parquet") as refused:
+        list(read_rows(path))
+    assert "Exception" not in str(refused.value)
+
+
 def test_json_lines_end_at_newlines_only_and_may_have_a_mark(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes('\ufeff{"a": "x\u2028y\u0085z"}\n{"a":\r"b"}\r\n'.encode())

@@ -2,6 +2,8 @@
 
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -215,3 +217,22 @@ def test_a_served_program_answers_calls_over_a_channel(sandbox):
             assert answer == ["value", ("own", an_object, [a_class]), [[0, 1]], {}]
             our_end.shutdown(socket.SHUT_RDWR)
             assert serving.wait_for_outcome().exit_code == 0
+
+
+LOW_LIMIT = """
+import resource
+from verl_pipeline.sandbox import RunLimits, Sandbox, SandboxError
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+with Sandbox(1, "namespaces") as sandbox, sandbox.lend_worker() as worker:
+    with worker.load_program("print(1)") as program:
+        try:
+            program.run(b"", RunLimits(memory_bytes=16 << 30))
+        except SandboxError as error:
+            print(error)
+"""
+
+
+def test_a_lower_hard_limit_of_the_machine_is_named():
+    done = subprocess.run([sys.executable, "-c", LOW_LIMIT], capture_output=True, text=True)
+    assert f"RLIMIT_AS has the hard limit {8 << 30} here, and this program's" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

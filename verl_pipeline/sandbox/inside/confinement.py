@@ -114,8 +114,15 @@ def install_seccomp_filter(program):
     )
 
 
+class LimitTooLow(Exception):
+    """This process, and so the judge, has a hard limit below what programs are allowed."""
+
+
 def set_resource_limits(cpu_s, memory, output, processes, files):
     """Set hard limits.
+
+    Raises:
+        LimitTooLow: one of this process is lower; the message names it.
 
     Args:
         cpu_s: whole CPU seconds.
@@ -127,18 +134,26 @@ def set_resource_limits(cpu_s, memory, output, processes, files):
     descriptor = os.open("/proc/self/statm", os.O_RDONLY)
     mapped = int(os.read(descriptor, 100).split()[0]) * resource.getpagesize()
     os.close(descriptor)
-    for resource_id, value in (
-        (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_AS, memory + mapped),
-        (resource.RLIMIT_FSIZE, output),
-        (resource.RLIMIT_NPROC, processes),
-        (resource.RLIMIT_NOFILE, files),
-        (resource.RLIMIT_CORE, 1),  # with 0 the kernel would still start a core pattern's helper
-        (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
-        (resource.RLIMIT_SIGPENDING, 256),
+    for name, value in (
+        ("CPU", cpu_s),
+        ("AS", memory + mapped),
+        ("FSIZE", output),
+        ("NPROC", processes),
+        ("NOFILE", files),
+        ("CORE", 1),  # with 0 the kernel would still start a core pattern's helper
+        ("MEMLOCK", 0),
+        ("MSGQUEUE", 0),
+        ("SIGPENDING", 256),
     ):
-        resource.setrlimit(resource_id, (value, value))
+        resource_id = getattr(resource, f"RLIMIT_{name}")
+        try:
+            resource.setrlimit(resource_id, (value, value))
+        except ValueError:
+            hard = resource.getrlimit(resource_id)[1]
+            raise LimitTooLow(
+                f"RLIMIT_{name} has the hard limit {hard} here, and this program's limit is "
+                f"{value}: start the command with a higher one (ulimit -H, or the job's settings)"
+            ) from None
 
 
 def set_default_stack_size(size):

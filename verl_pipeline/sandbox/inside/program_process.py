@@ -92,6 +92,9 @@ def become_program(settings, request, descriptors, ready):
         ready = process_setup.place_descriptors(stdin, stdout, stderr, extras, ready)
         os.write(ready, CONFINED_MARK + b" %f" % time.process_time())
         os.close(ready)
+    except confinement.LimitTooLow as error:
+        os.write(ready, str(error).encode())
+        os._exit(1)
     except BaseException:
         os.write(ready, traceback.format_exc().encode())
         os._exit(1)
