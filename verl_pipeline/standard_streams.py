@@ -73,7 +73,9 @@ def open_streams() -> None:
         # None if it was closed when Python started; its number may be that of a file by now.
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w" if descriptor else "r"))
-    with contextlib.suppress(AttributeError):  # a stream of tests or notebooks
+    # A stream of tests or notebooks has no such method. In a fork whose parent had a file there and
+    # which has a pipe, the method ends with an error after it has done its work.
+    with contextlib.suppress(AttributeError, OSError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 

@@ -110,12 +110,18 @@ def test_closed_standard_streams_are_no_obstacle(folder):
     assert json.loads((folder / "verdicts").read_text())["verdict"] == "accepted"
 
 
-def test_characters_that_the_terminal_lacks_are_escaped():
-    program = "from verl_pipeline.standard_streams import guard_streams\n"
+@pytest.mark.parametrize("output", ["a pipe", "a pipe after a file"])
+def test_characters_that_the_output_lacks_are_escaped(tmp_path, output):
+    program = "import os\nfrom verl_pipeline.standard_streams import guard_streams\n"
+    if output == "a pipe after a file":  # as a fork of the fork server gets it
+        program += "os.dup2(2, 1)\n"
     program += "with guard_streams(): print('v\\xe9rdicts')"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-    )
-    assert done.returncode == 0 and done.stdout == b"v\\xe9rdicts\n"
+    with open(tmp_path / "file", "wb") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONIOENCODING": "ascii"},
+            stdout=subprocess.PIPE if output == "a pipe" else file,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == 0
+    assert (done.stdout if output == "a pipe" else done.stderr) == b"v\\xe9rdicts\n"
