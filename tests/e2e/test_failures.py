@@ -54,6 +54,7 @@ def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_dire
     check_clean(run)
 
 
+@pytest.mark.slow
 def test_what_is_no_reward_costs_its_own_trajectory_only(runs_directory):
     """In training and in validation: the others are trained on, and counted."""
     settings = [

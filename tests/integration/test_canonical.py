@@ -17,7 +17,7 @@ DATA_SETS = (
     "humaneval humanevalplus mbpp mbpp_sanitized mbppplus leetcode_test leetcode_train "
     "cruxeval_as_asserts cruxeval_as_calls"
 ).split()
-SAMPLE_SIZE = 15
+SAMPLE_SIZE = 8
 
 
 def _spin() -> None:

@@ -61,7 +61,12 @@ def run_sabotaged(module: str, how: str, *arguments: str, **variables: str):
         pytest.param(
             "vllm", "exit", "SystemExit: undefined symbol [abi] _ZN3c10", marks=pytest.mark.slow
         ),
-        ("math_verify", "missing", "pip install 'math-verify[antlr4-9-3]'"),
+        pytest.param(
+            "math_verify",
+            "missing",
+            "pip install 'math-verify[antlr4-9-3]'",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_broken_module_is_a_finding(module, how, words):
@@ -73,7 +78,7 @@ def test_a_broken_module_is_a_finding(module, how, words):
     assert "sandbox: what it finds here" in done.stdout or "sandbox: Landlock" in done.stdout
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_unknown_platform_is_a_finding():
     done = run_sabotaged("nothing", "missing", "doctor", VERL_PLATFORM="abacus")

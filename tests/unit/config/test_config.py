@@ -84,7 +84,10 @@ main()
     ("folder", "primary", "overlay"),
     [
         ("pkg://verl_pipeline.config", "one_off_pipeline", []),
-        ("pkg://verl_pipeline.config", "one_off_pipeline", ["+verl_pipeline=cpu"]),
+        pytest.param(
+            *("pkg://verl_pipeline.config", "one_off_pipeline", ["+verl_pipeline=cpu"]),
+            marks=pytest.mark.slow,
+        ),
         ("pkg://verl.trainer.config", "ppo_trainer", ["+verl_pipeline=cpu"]),
     ],
 )

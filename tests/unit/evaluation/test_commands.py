@@ -70,7 +70,7 @@ def test_misspelt_names_in_a_settings_file_are_suggested(tmp_path):
         (["engine.trained_length=0"], "engine.trained_length=0: must be"),
         (["refine.confidence=nan"], "refine.confidence=nan: must be at least 0 and below 1"),
         (["refine.n=-1"], "refine.n=-1: must be"),
-        (["output="], "output=: must be text"),
+        (["output="], "output= is empty: give it a value"),
         (["sampling=3"], "sampling: set its members, sampling.n, sampling.temperature"),
         (["tasks=humaneval"], "tasks=humaneval: must be a list"),
         (["limit=1.5"], "limit=1.5: must be a whole number"),
