@@ -70,6 +70,7 @@ def read_samples(output: Path) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_resumes_with_the_same_samples_and_result(tmp_path, model, settings):
     words = ["--model", model, "--n", N, *settings]
     evaluate(*words, "--output", tmp_path / "whole")

@@ -41,6 +41,7 @@ def test_broken_arguments(command, options, effort):
     check_answers(command, broken_arguments(command, options), effort)
 
 
+@pytest.mark.slow
 def test_the_watcher_ends_where_no_checkpoint_comes():
     answer = run_command(WATCH)
     assert answer.exit_code == 2 and "a checkpoint has not come to" in answer.output

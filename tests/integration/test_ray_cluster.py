@@ -83,6 +83,7 @@ def test_a_small_node_is_refused(node, needed):
     assert "pool of trainer.nnodes=1 x n_gpus_per_node=1: 1 x 3 CPU + 1 GPU" in message
 
 
+@pytest.mark.slow
 def test_pools_on_two_nodes():
     with connect((8, 2), (8, 2)):
         check_cluster(make_config("trainer.n_gpus_per_node=2", f"{ROLLOUT}.n_gpus_per_node=2"))
@@ -136,6 +137,7 @@ def test_what_ray_does_not_start_is_named(monkeypatch):
         wait_until(lambda: not list_pending(), 30, "none to be pending")
 
 
+@pytest.mark.slow
 def test_an_autoscaler_is_refused_only_what_it_could_not_bring(monkeypatch):
     with connect((1, 0)):
         ceiling = {"CPU": 8, "GPU": 2}
