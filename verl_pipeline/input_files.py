@@ -29,6 +29,8 @@ _SIGNATURES = {
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",
 }
+# The YAML reader takes minutes for more.
+_SETTINGS_BYTES = 4 << 20
 
 
 class InputError(UserError):
@@ -124,6 +126,8 @@ def read_settings_file(path: Path, parse: Callable[[str], Any]) -> Any:
         InputError: the file cannot be read, or is not YAML; the message has the line.
     """
     check_text_file(path)
+    if path.stat().st_size > _SETTINGS_BYTES:
+        raise InputError(f"{_show(path)}: larger than any settings ({_SETTINGS_BYTES >> 20} MiB)")
     try:
         return parse(path.read_bytes().decode("utf-8-sig"))
     except yaml.MarkedYAMLError as error:

@@ -6,6 +6,7 @@ value and the cause.
 
 import difflib
 import os
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_class
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
 from verl.utils.import_utils import load_module
 
+from verl_pipeline.input_files import InputError, read_config
 from verl_pipeline.overrides import suggest_name
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
 from verl_pipeline.verl_adapter.check_report import Findings, describe_exception
@@ -96,15 +98,15 @@ def check_agent_loop_manager(config: DictConfig) -> None:
 def check_agent_loops(config: DictConfig) -> Findings:
     """The agent loops that a file of the user's lists can be loaded."""
     path = OmegaConf.select(config, LOOPS_FILE)
-    if path is not None and os.path.isfile(os.path.expanduser(str(path))):
+    if path is not None and os.path.lexists(os.path.expanduser(str(path))):
         yield from _check_loops_file(str(path))
 
 
 def _check_loops_file(path: str) -> Findings:
     try:
-        entries = OmegaConf.to_container(OmegaConf.load(os.path.expanduser(path)), resolve=False)
-    except Exception as error:  # the YAML reader's, of many kinds
-        yield ConfigError(f"{LOOPS_FILE}={path}: no YAML ({describe_exception(error)}); correct it")
+        entries = OmegaConf.to_container(read_config(Path(os.path.expanduser(path))), resolve=False)
+    except InputError as error:
+        yield ConfigError(f"{LOOPS_FILE}: {error}; correct it")
         return
     for entry in entries if isinstance(entries, list) else [entries]:
         if not (isinstance(entry, dict) and {"name", "_target_"} <= set(entry)):

@@ -1,5 +1,7 @@
 """The user's code is imported before a model loads, and whatever it does ends in one line."""
 
+import os
+
 import pytest
 
 from verl_pipeline.trainer.pipeline_config import ROLLOUT
@@ -110,8 +112,8 @@ def test_other_code_of_the_users(composed, overrides, message):
     [
         ("- name: a\n  _target_: json.JSONDecoder\n", []),
         ("- name: a\n- name: b\n  _target_: json.Nothing\n", ["must be an entry", "b: _target_="]),
-        ("[", ["no YAML"]),
-        ("5", ["no YAML"]),
+        ("[", ["not valid YAML"]),
+        ("5", ["not valid YAML"]),
     ],
 )
 def test_a_file_of_agent_loops(composed, tmp_path, text, messages):
@@ -121,3 +123,20 @@ def test_a_file_of_agent_loops(composed, tmp_path, text, messages):
     assert len(lines) == len(messages)
     for line, message in zip(lines, messages, strict=True):
         assert message in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (os.mkdir, "is a folder"),
+        (os.mkfifo, "loops.yaml"),
+        (lambda path: path.write_text("[]", encoding="utf-16"), "UTF-16 text: save it as UTF-8"),
+        (lambda path: path.write_text("a:\n\tb"), "loops.yaml:2: not valid YAML"),
+    ],
+    ids=["a folder", "a pipe", "UTF-16", "a tab"],
+)
+def test_what_is_no_file_of_agent_loops(composed, tmp_path, make, message):
+    path = tmp_path / "loops.yaml"
+    make(path)
+    (line,) = list_errors(composed(f"{AGENT}.agent_loop_config_path={path}"))
+    assert message in line and "Error:" not in line
