@@ -29,7 +29,7 @@ from verl_pipeline.evaluation.eval_settings import (
 from verl_pipeline.evaluation.override_texts import escape_references, parse_overrides
 from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.input_files import InputError, read_config
-from verl_pipeline.settings_values import list_empty_texts
+from verl_pipeline.settings_values import LARGEST, list_empty_texts
 
 CHOICES = {
     "engine.kind": ("vllm", "server"),
@@ -47,8 +47,6 @@ TYPES = {
 }
 # An empty system prompt is one; the model, which has no default, has a message of its own.
 MAY_BE_EMPTY = ("system", "model")
-# The largest number that engines take.
-LARGEST = 2**31 - 1
 # Bounds of numbers, as (lowest, highest); None in the settings is not checked.
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "limit": (1, LARGEST),
