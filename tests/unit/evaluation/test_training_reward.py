@@ -234,7 +234,9 @@ def test_a_failure_of_the_function_is_no_reward(tmp_path, functions, action, rea
     assert len(serving) <= 1, "only the parent of the reward processes may live"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 @pytest.mark.parametrize(
     "hang",
     [

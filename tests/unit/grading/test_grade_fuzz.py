@@ -18,7 +18,7 @@ from tests.helpers.command_fuzz import (
     fuzz,
     run_command,
 )
-from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
+from tests.helpers.damaged_files import damage_file, each_damage
 from tests.helpers.grade_examples import EXAMPLE_LINES
 from verl_pipeline.errors import escape_controls
 from verl_pipeline.grading.grading_inputs import read_problems
@@ -59,7 +59,7 @@ def test_good_files_are_graded():
 
 
 @both_files
-@pytest.mark.parametrize("damage", FILE_DAMAGES)
+@each_damage
 def test_damaged_file(slot, damage):
     check_answer(GRADE, damage_file(slot, damage))
 

@@ -11,7 +11,6 @@ from tests.helpers.generated_pytest_files import make_pytest_file
 from verl_pipeline.grading.readers import BadRow, read_kodcode
 
 pytestmark = pytest.mark.timeout(300)
-FILES = 1500
 # Prints what pytest collects of each file: {file: {"TestClass::test_name": cases}}. A file that
 # pytest cannot collect in full is left out.
 COLLECTS = """
@@ -52,9 +51,10 @@ def predict(source: str) -> dict[str, int] | None:
         return None
 
 
-def test_what_is_accepted_is_what_pytest_collects(tmp_path):
+@pytest.mark.parametrize("files", [300, pytest.param(1500, marks=pytest.mark.slow)])
+def test_what_is_accepted_is_what_pytest_collects(tmp_path, files):
     predictions = {}
-    for seed in range(FILES):
+    for seed in range(files):
         source = make_pytest_file(seed)
         (tmp_path / f"test_{seed}.py").write_text(source)
         predictions[f"test_{seed}.py"] = predict(source)
@@ -66,5 +66,5 @@ def test_what_is_accepted_is_what_pytest_collects(tmp_path):
     }
     assert not wrong
     accepted = sum(prediction is not None for prediction in predictions.values())
-    # The generator writes mostly what pytest or we refuse; some hundred files are compared.
-    assert 200 < accepted < FILES / 2
+    # The generator writes mostly what pytest or we refuse.
+    assert files / 8 < accepted < files / 2
