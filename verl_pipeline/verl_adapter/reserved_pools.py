@@ -13,6 +13,7 @@ Invariants:
   groups that wait.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -131,7 +132,7 @@ def place_pools(
                 awaited = {}
                 places = place_groups([*pools, *late], nodes)
                 assert not isinstance(places, NoPlace), "the search found a place before"
-                left = max(1.0, seconds - (time.monotonic() - start))
+                left = seconds - (time.monotonic() - start)
                 groups, problem = _try_places(places, min(_SETTLE_S, left), device)
                 if problem is None:
                     return groups
@@ -164,7 +165,8 @@ def _try_places(places: Sequence[Place], seconds: float, device: str) -> tuple[G
     try:
         for name, made in groups.items():
             for number, group in enumerate(made, start=1):
-                if not group.wait(max(0.0, deadline - time.monotonic())):
+                # Ray cuts the seconds to an integer.
+                if not group.wait(max(1, math.ceil(deadline - time.monotonic()))):
                     _remove_groups(groups)
                     return {}, f"Ray did not place group {number} of {len(made)} of {name}"
     except BaseException:
