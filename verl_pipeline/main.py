@@ -6,15 +6,13 @@ Invariants:
 * However the run ends (success, error, Ctrl-C, SIGTERM, SIGHUP), every process it started has
   ended when this one does, and the last checkpoint is intact. Waiting for processes to end takes at
   most :data:`SHUTDOWN_S` seconds.
+* A Ray cluster that somebody else started goes on, with all that is not of this run.
 """
 
-import contextlib
-import os
 import signal
-import stat
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import hydra
 import psutil
@@ -22,47 +20,40 @@ from omegaconf import DictConfig
 
 from verl_pipeline import (
     plugin,  # noqa: F401  # first of all: on CPUs, other processes begin to import meanwhile
-    shared_memory,
 )
 from verl_pipeline.entry_checks import CHECK_ONLY, refuse
 from verl_pipeline.fork_server.client import find_server, stop_server
-from verl_pipeline.processes import handle_end_signals, wait_until_ended
+from verl_pipeline.processes import handle_end_signals
+from verl_pipeline.run_end import RunEnd, read_name, remove_sockets
 from verl_pipeline.standard_streams import guard_streams
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter.leftovers import ENGINE_TITLE, SOCKET_NAME
 
 SHUTDOWN_S = 25.0
 EXIT_NOT_STARTED = 1
 EXIT_INTERRUPTED = 130
 
 
-def end_run() -> None:
-    """End vLLM's engines, then Ray, then whatever is left below this process, each by process id.
+def end_run(runners: Sequence[Any]) -> None:
+    """End vLLM's engines, then Ray, then whatever is left below this process.
 
-    Ray kills its actors outright: an engine that still runs by then would leave its shared memory
-    behind. What a killed engine has left is removed afterwards.
+    On a cluster that somebody else started, end what this run started on its nodes, and leave.
+
+    Args:
+        runners: the run's task runners.
     """
     import ray
 
-    descendants = _list_descendants()
-    segments = {
-        path for process in descendants for path in shared_memory.find_mapped_segments(process)
-    }
-    engines = [process for process in descendants if _read_name(process).startswith(ENGINE_TITLE)]
-    _send_signal(engines, signal.SIGTERM)
-    wait_until_ended(engines, SHUTDOWN_S / 3)
+    own = RunEnd(_list_descendants)
+    own.end_engines(SHUTDOWN_S / 3)
     if ray.is_initialized():
+        if not any(read_name(process) == "raylet" for process in own.processes):
+            from verl_pipeline.verl_adapter.cluster_end import end_job
+
+            end_job(runners, SHUTDOWN_S)
         ray.shutdown()
-    descendants = list({*descendants, *_list_descendants()})
-    alive = wait_until_ended(descendants, SHUTDOWN_S / 3)
-    _send_signal(alive, signal.SIGTERM)
-    alive = wait_until_ended(alive, SHUTDOWN_S / 6)
-    _send_signal(alive, signal.SIGKILL)
-    wait_until_ended(alive, SHUTDOWN_S / 6)
-    for path in segments:
-        path.unlink(missing_ok=True)
+    own.end_rest(SHUTDOWN_S / 3, SHUTDOWN_S / 3)
     stop_server()
-    _remove_sockets()
+    remove_sockets()
 
 
 def _list_descendants() -> list[psutil.Process]:
@@ -70,35 +61,6 @@ def _list_descendants() -> list[psutil.Process]:
     server = find_server()
     below = psutil.Process().children(recursive=True)
     return [process for process in below if server is None or process != server.process]
-
-
-def _send_signal(processes: list[psutil.Process], number: int) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
-
-
-def _read_name(process: psutil.Process) -> str:
-    try:
-        return process.name()
-    except psutil.NoSuchProcess:
-        return ""
-
-
-def _remove_sockets() -> None:
-    """Remove this user's sockets of engines that have no listener; neither verl nor vLLM does."""
-    found = [
-        path for path in Path(tempfile.gettempdir()).iterdir() if SOCKET_NAME.fullmatch(path.name)
-    ]
-    # Read afterwards: a socket that another run makes meanwhile is not among the found ones.
-    bound = Path("/proc/net/unix").read_text() if Path("/proc/net/unix").exists() else ""
-    for path in found:
-        if str(path) in bound:
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            status = path.lstat()
-            if stat.S_ISSOCK(status.st_mode) and status.st_uid == os.getuid():
-                path.unlink()
 
 
 def _raise_interrupt(_number: int, _frame) -> None:
@@ -122,7 +84,7 @@ def main(config: DictConfig) -> None:
     # verl takes seconds to import: a wrong override on the command line fails before that.
     from verl_pipeline.verl_adapter.check_list import check_run
     from verl_pipeline.verl_adapter.ray_cluster import NotStarted
-    from verl_pipeline.verl_adapter.run_entry import choose_device, run_training
+    from verl_pipeline.verl_adapter.run_entry import WatchedStart, choose_device, run_training
 
     choose_device(config)
     try:
@@ -147,7 +109,7 @@ def main(config: DictConfig) -> None:
         sys.exit(EXIT_INTERRUPTED)
     finally:
         _ignore_signals()
-        end_run()
+        end_run(WatchedStart.kept_runners)
 
 
 def translate_options(argv: list[str]) -> list[str]:

@@ -1,13 +1,12 @@
 """Starts on real Ray clusters of made-up nodes: refused, awaited, named."""
 
 import re
-from contextlib import contextmanager
 
 import pytest
 import ray
 from hydra import compose, initialize_config_module
-from ray.cluster_utils import Cluster
 
+from tests.helpers.fake_cluster import connect
 from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
 from verl_pipeline.verl_adapter import ray_cluster
@@ -28,24 +27,6 @@ def make_config(*overrides):
             "one_off_pipeline",
             ["+verl_pipeline=cpu", f"{ROLLOUT}.nnodes=1", *overrides],
         )
-
-
-@contextmanager
-def connect(*nodes):
-    """Ray on nodes of (CPUs, GPUs), the first of which is the head."""
-    (cpus, gpus), *others = nodes
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False},
-    )
-    try:
-        for cpus, gpus in others:
-            cluster.add_node(num_cpus=cpus, num_gpus=gpus)
-        ray.init(address=cluster.address, log_to_driver=False)
-        yield
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
 @pytest.fixture(autouse=True)

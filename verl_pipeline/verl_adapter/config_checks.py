@@ -85,13 +85,17 @@ def check_pools(config: DictConfig) -> Findings:
 
 
 def count_replica_devices(config: DictConfig) -> int:
-    """Devices of one rollout replica."""
+    """Devices of one rollout replica, as verl's LLMServerManager counts them."""
     rollout = config.actor_rollout_ref.rollout
-    return (
-        rollout.tensor_model_parallel_size
-        * rollout.data_parallel_size
-        * rollout.pipeline_model_parallel_size
-    )
+    tensor_parallel = rollout.tensor_model_parallel_size
+    disaggregation = rollout.disaggregation
+    if disaggregation.enabled:
+        decode = disaggregation.decode_tensor_model_parallel_size
+        tensor_parallel = (
+            tensor_parallel * disaggregation.prefill_replicas
+            + (tensor_parallel if decode is None else decode) * disaggregation.decode_replicas
+        )
+    return tensor_parallel * rollout.data_parallel_size * rollout.pipeline_model_parallel_size
 
 
 def count_trainer_ranks(config: DictConfig) -> int:

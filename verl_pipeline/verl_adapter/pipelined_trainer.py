@@ -48,6 +48,7 @@ from verl_pipeline.verl_adapter.derived_settings import derive_settings, describ
 from verl_pipeline.verl_adapter.filtering_trainer import FilteringTrainer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.ray_cluster import check_cluster
+from verl_pipeline.verl_adapter.reserved_pools import reserve_pools
 from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, probe_actors
 from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.trajectory_store import put_prompts
@@ -62,8 +63,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
     Together AI, April 2025).
 
     Args:
-        config: verl's configuration; completed in place (see
-            :mod:`verl_pipeline.verl_adapter.derived_settings`).
+        config: verl's configuration; completed in place (see :mod:`.derived_settings`).
 
     Raises:
         ConfigError: a setting that cannot work, before anything is loaded.
@@ -135,9 +135,11 @@ class OneOffPipelineTrainer(FilteringTrainer):
         self.last_step = min(self.total_training_steps, self.steps_per_epoch * epochs)
 
     def _init_resource_pool_mgr(self) -> None:
-        # The pools share no process, so their engines start side by side.
-        self._server_start.start_servers(self.config)
         super()._init_resource_pool_mgr()
+        pools = reserve_pools(self.resource_pool_manager, self.config, self.settings.deadlines)
+        # The pools share no process, so their engines start side by side.
+        self._server_start.start_servers(self.config, pools.replicas)
+        self.resource_pool_manager = pools
 
     def _setup(self) -> None:
         with self._server_start.end_servers_on_error():
@@ -240,7 +242,6 @@ class OneOffPipelineTrainer(FilteringTrainer):
 
     def on_step_end(self) -> None:
         """Does nothing: weights leave at the next step's drain, since the pool still samples."""
-        return None
 
     def on_validate_begin(self) -> None:
         with self._clock.inside("testing"):
@@ -268,8 +269,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
         metrics.update(compute_sampling_metrics(batch, k, expected, submitted_at))
         metrics.update(compute_reward_metrics(batch.reward_reports))
         report = self.replay_buffer.reports.pop(k)
-        max_share = self.settings.max_infrastructure_share
-        metrics.update(check_failures(k, report, batch, max_share))
+        metrics.update(check_failures(k, report, batch, self.settings.max_infrastructure_share))
         return report.group_sizes
 
     def _val_metrics_update(self, *args, **kwargs) -> dict[str, float]:

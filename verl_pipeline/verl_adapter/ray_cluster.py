@@ -20,14 +20,13 @@ from verl.utils.device import get_resource_name
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, ConfigError
 from verl_pipeline.verl_adapter.ray_slots import (
-    NodeSlots,
-    SlotRequest,
     describe_nodes,
     describe_requests,
     find_shortage,
     list_requests,
     sum_slots,
 )
+from verl_pipeline.verl_adapter.slot_placement import NodeSlots, SlotRequest
 
 REPORT_EVERY_S = 30.0
 _POLL_S = 1.0
@@ -50,7 +49,10 @@ def read_nodes(device: str, *, free: bool = False) -> list[NodeSlots]:
         }
     return [
         NodeSlots(
-            nodes[key]["NodeManagerAddress"], slots[key].get("CPU", 0), slots[key].get(device, 0)
+            nodes[key]["NodeManagerAddress"],
+            slots[key].get("CPU", 0),
+            slots[key].get(device, 0),
+            key,
         )
         for key in sorted(nodes)
     ]
@@ -97,6 +99,11 @@ def _read_ceiling(device: str) -> list[NodeSlots]:
     if most is None:
         return []
     return [NodeSlots("at its largest", most.get("CPU", 0), most.get(device, 0))]
+
+
+def can_grow(device: str) -> bool:
+    """Whether an autoscaler may bring nodes."""
+    return bool(_read_ceiling(device))
 
 
 def _describe_refusal(

@@ -19,7 +19,12 @@ from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.utils.device import auto_set_device
 
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
-from verl_pipeline.verl_adapter.ray_cluster import PlacementWatch, await_slots, check_connection
+from verl_pipeline.verl_adapter.ray_cluster import (
+    NotStarted,
+    PlacementWatch,
+    await_slots,
+    check_connection,
+)
 
 # verl's class is a Ray actor class already; this is the plain class inside it.
 _TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
@@ -46,6 +51,8 @@ def run_training(config: DictConfig, on_start: Callable[[], None]) -> None:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ConfigError):
             raise ConfigError(*error.cause.lines) from None
+        if isinstance(error.cause, NotStarted):
+            raise NotStarted(*error.cause.args) from None
         raise
 
 

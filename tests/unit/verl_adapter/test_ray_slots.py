@@ -12,12 +12,11 @@ from verl.single_controller.ray import ResourcePoolManager
 from verl_pipeline.trainer.pipeline_config import ROLLOUT
 from verl_pipeline.verl_adapter.ray_slots import (
     STORAGE_UNITS,
-    NodeSlots,
-    SlotRequest,
     find_shortage,
     list_requests,
     sum_slots,
 )
+from verl_pipeline.verl_adapter.slot_placement import NodeSlots, SlotRequest
 
 
 def make_nodes(*slots):

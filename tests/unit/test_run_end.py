@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_pipeline import main
+from verl_pipeline import run_end
 
 NAMES = ["1b4e28ba-2fa1-4d31-8c5e-0242ac120002", "rl-colocate-zmq-0-1.sock"]
 
@@ -29,10 +29,10 @@ def folder(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_socket_without_a_listener_is_removed(folder, name):
     bound = bind(folder / name)
-    main._remove_sockets()
+    run_end.remove_sockets()
     assert (folder / name).exists()
     bound.close()
-    main._remove_sockets()
+    run_end.remove_sockets()
     assert not (folder / name).exists()
 
 
@@ -40,5 +40,5 @@ def test_what_is_no_engines_socket_stays(folder):
     bind(folder / "other.sock").close()
     (folder / NAMES[0]).write_text("a file of that name")
     (folder / NAMES[1]).mkdir()
-    main._remove_sockets()
+    run_end.remove_sockets()
     assert {path.name for path in folder.iterdir()} == {"other.sock", *NAMES}

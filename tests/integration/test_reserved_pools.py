@@ -1,0 +1,202 @@
+"""The pools of a run on real Ray clusters: placed with verl's classes, or refused by name."""
+
+import random
+import re
+import time
+
+import pytest
+import ray
+
+from tests.helpers.fake_cluster import connect
+from tests.helpers.patience import scale_deadline, wait_until
+from tests.helpers.pool_shapes import (
+    Shape,
+    draw_shape,
+    list_groups,
+    no_processes,
+    remove_groups,
+    start_ours,
+    start_verls,
+)
+from tests.unit.verl_adapter.test_slot_placement import fill_nodes
+from verl_pipeline.verl_adapter import reserved_pools
+from verl_pipeline.verl_adapter.ray_cluster import NotStarted, read_nodes
+from verl_pipeline.verl_adapter.ray_slots import find_shortage, list_pools
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(autouse=True)
+def without_processes(monkeypatch):
+    with no_processes(monkeypatch):
+        yield
+
+
+def read_places(group):
+    """The nodes of a placement group's bundles, and the bundles."""
+    table = ray.util.placement_group_table(group)
+    assert table["state"] == "CREATED"
+    return set(table["bundles_to_node_id"].values()), list(table["bundles"].values())
+
+
+def check_placed(shape, started):
+    """Each group on one node, with the bundles that verl makes; no group twice, none left over."""
+    per_node = min(shape.rollout[1], shape.tensor_parallel)
+    for groups, nodes, cpus, devices in (
+        (started.trainer, shape.trainer[0], 3, shape.trainer[1]),
+        *[(groups, shape.tensor_parallel // per_node, 2, per_node) for groups in started.replicas],
+    ):
+        assert len(groups) == nodes
+        for group in groups:
+            where, bundles = read_places(group)
+            assert len(where) == 1 and bundles == [{"CPU": cpus, "GPU": 1}] * devices
+    assert len(started.replicas) == shape.rollout[0] * shape.rollout[1] // shape.tensor_parallel
+    extra = [size for size in (shape.reward, shape.teacher) for _ in range(size[0] if size else 0)]
+    for group, (_nodes, devices) in zip(started.others, extra, strict=True):
+        where, bundles = read_places(group)
+        assert len(where) == 1 and bundles == [{"CPU": 3, "GPU": 1}] * devices
+    ids = [group.id.hex() for group in started.list_groups()]
+    assert len(set(ids)) == len(ids) and list_groups().keys() == set(ids)
+
+
+def start_shape(shape, cluster_s):
+    """(placed or refused, seconds, the refusal), with all slots free again."""
+    free = read_nodes("GPU", free=True)
+    start = time.monotonic()
+    try:
+        started = start_ours(shape, cluster_s)
+    except NotStarted as error:
+        assert not list_groups()
+        return "refused", time.monotonic() - start, str(error)
+    seconds = time.monotonic() - start
+    check_placed(shape, started)
+    remove_groups(free)
+    return "placed", seconds, ""
+
+
+def test_pools_on_two_nodes():
+    """The order in which this package once started them left the trainer without a node."""
+    with connect((64, 8), (64, 8)):
+        assert start_verls(Shape((1, 8), (1, 8), 1), 3.0, replicas_first=True) == "waits"
+        for shape in (
+            *[Shape((1, 8), (1, 8), tensor_parallel) for tensor_parallel in (1, 2, 4, 8)],
+            # A replica that spans nodes; a reward model and a teacher.
+            Shape((1, 4), (2, 4), 8, reward=(1, 2), teacher=(1, 2)),
+            Shape((2, 4), (1, 4), 2, reward=(1, 4)),
+        ):
+            assert start_shape(shape, 60.0)[0] == "placed"
+        for shape, missing in (
+            (Shape((2, 6), (1, 3), 3), "does not fit is part 1 of 1 of the rollout servers of .*="),
+            (
+                Shape((1, 10), (1, 2), 1),
+                "no node has 30 CPU \\+ 10 GPU for one part of the pool of ",
+            ),
+        ):
+            outcome, _seconds, message = start_shape(shape, 1.0)
+            assert outcome == "refused" and re.search(missing, message), message
+            assert message.count(": 64 CPU + 8 GPU") == 2 and "deadlines.cluster_s" in message
+
+
+def test_slots_that_another_job_takes_meanwhile(monkeypatch):
+    """The plan is made again; the groups of the first one are given back."""
+    with connect((64, 8), (64, 8)):
+        taken = []
+
+        def find_and_take(*args):
+            found = find_shortage(*args)
+            if found is None and not taken:
+                taken.append(ray.util.placement_group([{"GPU": 5}], name="another job"))
+                assert taken[0].wait(60)
+            return found
+
+        monkeypatch.setattr(reserved_pools, "find_shortage", find_and_take)
+        monkeypatch.setattr(reserved_pools, "_SETTLE_S", 1.0)
+        shape = Shape((1, 8), (1, 2), 2)
+        check_placed(shape, start_ours(shape, scale_deadline(60)))
+
+
+CLUSTERS = {"1x8": 1, "2x8": 2, "4x8": 4, "3x8 with a reward model": 3}
+
+
+def list_shapes(nodes, tensor_parallel):
+    """Splits of a cluster of 8-GPU nodes."""
+    if nodes == 1:
+        return [Shape((1, 4), (1, 4), tensor_parallel)] if tensor_parallel <= 4 else []
+    if nodes == 3:
+        return [Shape((1, 8), (1, 8), tensor_parallel, reward=(1, 8))]
+    return [
+        Shape((nodes // 2, 8), (nodes // 2, 8), tensor_parallel),
+        Shape((nodes - 1, 8), (1, 8), tensor_parallel),
+        *([Shape((nodes, 4), (nodes, 4), tensor_parallel)] if tensor_parallel <= 4 else []),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_pools_that_fill_a_cluster(name, capsys):
+    nodes = CLUSTERS[name]
+    with connect(*[(96, 8)] * nodes):
+        for tensor_parallel in (1, 2, 4, 8):
+            for shape in list_shapes(nodes, tensor_parallel):
+                outcome, seconds, message = start_shape(shape, 60.0)
+                verls = [start_verls(shape, 3.0, replicas_first=first) for first in (True, False)]
+                with capsys.disabled():
+                    print(f"\n| {name} | {shape} | {outcome} | {seconds:.2f} |", *verls, end="")
+                assert outcome == "placed", message
+
+
+@pytest.mark.slow
+def test_random_pools_on_a_cluster_that_others_use(capsys):
+    """50 shapes, on nodes whose slots other jobs hold in part: placed if and only if some placement
+    exists, which includes whatever verl's own classes place.
+    """
+    rng = random.Random(17)
+    outcomes = set()
+    with connect(*[(64, 8)] * 4):
+        everything = read_nodes("GPU")
+        for _number in range(50):
+            shape = draw_shape(rng)
+            others = [hold_slots(rng, node) for node in everything]
+            assert all(group.wait(60) for group in others)
+            left = sum_left(everything, others)
+            wait_until(
+                lambda left=left: sum_slots(read_nodes("GPU", free=True)) == left,
+                60,
+                "the other jobs' slots to be taken",
+            )
+            free = read_nodes("GPU", free=True)
+            fits = fill_nodes(list_pools(shape.make_config(1.0)), free)
+            outcome, seconds, message = start_shape(shape, 60.0 if fits else 1.0)
+            verls = start_verls(shape, 2.0, replicas_first=True)
+            with capsys.disabled():
+                slots = " ".join(f"{node.devices:g}/{node.cpus:g}" for node in free)
+                print(f"\n| {slots} | {shape} | {outcome} | {seconds:.2f} | {verls} |", end="")
+            assert (outcome == "placed") == fits, message
+            assert fits or verls != "placed"
+            outcomes.add(outcome)
+            for group in others:
+                ray.util.remove_placement_group(group)
+            wait_until(lambda: read_nodes("GPU", free=True) == everything, 60, "all to be free")
+    assert outcomes == {"placed", "refused"}
+
+
+def hold_slots(rng, node):
+    """A placement group of another job on a node."""
+    bundle = {"CPU": rng.choice([1, 1, 20, 40]), "GPU": rng.choice([0, 0, 1, 2, 4, 5])}
+    return ray.util.placement_group(
+        [{name: count for name, count in bundle.items() if count}],
+        bundle_label_selector=[{"ray.io/node-id": node.node_id}],
+    )
+
+
+def sum_slots(nodes):
+    return sum(node.cpus for node in nodes), sum(node.devices for node in nodes)
+
+
+def sum_left(nodes, groups):
+    cpus, devices = sum_slots(nodes)
+    bundles = [bundle for group in groups for bundle in group.bundle_specs]
+    return (
+        cpus - sum(bundle["CPU"] for bundle in bundles),
+        devices - sum(bundle.get("GPU", 0) for bundle in bundles),
+    )
