@@ -21,6 +21,7 @@ from verl_pipeline.trainer.pipeline_config import (
     make_filters,
 )
 from verl_pipeline.verl_adapter import (
+    batch_checks,
     code_checks,
     config_checks,
     machine_checks,
@@ -90,9 +91,9 @@ BASIC = [
 ]
 PIPELINED = [
     Check("pools", config_checks.check_pools, needs=["numbers"]),
-    Check("batches", config_checks.check_batches, needs=["numbers", "pools"]),
+    Check("batches", batch_checks.check_batches, needs=["numbers", "pools"]),
     Check("mini-batches", config_checks.check_mini_batches, needs=["batches"]),
-    Check("micro-batches", config_checks.check_micro_batches, needs=["batches"]),
+    Check("micro-batches", batch_checks.check_micro_batches, needs=["batches"]),
     Check("unsupported settings", config_checks.check_unsupported),
     Check("pipeline settings", _check_pipeline_settings),
     Check("filters", _check_filters, needs=["pipeline settings"]),
