@@ -130,7 +130,8 @@ MACHINE = [
     Check("paths", machine_checks.check_paths),
     Check("device", machine_checks.check_device),
     Check("sandbox", _try_sandbox, needs=["reward function", "derived settings"]),
-    Check("model", model_checks.check_positions, needs=["numbers", "paths"]),
+    Check("model paths", model_checks.check_model_paths, needs=["paths"]),
+    Check("model", model_checks.check_positions, needs=["numbers", "model paths"]),
 ]
 _OF_MODE = {TRAINER_MODE: PIPELINED, FILTERED_SYNC_MODE: FILTERED_SYNC}
 

@@ -167,8 +167,12 @@ def test_a_misspelt_mode_names_the_nearest(composed):
         check_run(composed("trainer.v1.trainer_mode=xyz"))
 
 
-def test_mini_batches_of_actor_and_critic_must_be_equal(composed):
-    critic = ("algorithm.adv_estimator=gae", "critic.ppo_micro_batch_size_per_gpu=8")
+def test_mini_batches_of_actor_and_critic_must_be_equal(composed, tiny_directory):
+    critic = (
+        "algorithm.adv_estimator=gae",
+        "critic.ppo_micro_batch_size_per_gpu=8",
+        f"critic.model.path={tiny_directory / 'model'}",
+    )
     check_pipelined_config(composed(*critic, "critic.ppo_mini_batch_size=4"))
     with pytest.raises(
         ConfigError, match="critic.ppo_mini_batch_size=2: must equal .*ppo_mini_batch_size=4"

@@ -137,7 +137,9 @@ def test_the_token_limit_counts_all_devices_of_a_sequence(make_settings, change_
             stages=change_stages(first=wide, second=narrow), hardware=shared, overrides=padding
         )
     )
-    assert "ppo_max_token_len_per_gpu=39: a micro-batch has room for 78 tokens, below the 80" in text
+    assert (
+        "ppo_max_token_len_per_gpu=39: a micro-batch has room for 78 tokens, below the 80" in text
+    )
     assert "ppo_max_token_len_per_gpu=40 or more" in text
 
 
