@@ -26,6 +26,7 @@ from verl_pipeline.verl_adapter import (
     config_checks,
     machine_checks,
     model_checks,
+    package_checks,
     value_checks,
 )
 from verl_pipeline.verl_adapter.check_report import (
@@ -124,6 +125,9 @@ CODE = [
     Check("agent loops", code_checks.check_agent_loops),
     Check("weight sync", code_checks.check_weight_sync_module),
     Check("rollout server", code_checks.check_server_class),
+    Check("agent loop names", package_checks.check_agent_loop_names, needs=["agent loops"]),
+    Check("tools", package_checks.check_function_tools),
+    Check("engines", package_checks.check_engines),
 ]
 MACHINE = [
     Check("files", machine_checks.check_files, needs=["data set"]),
