@@ -23,8 +23,8 @@ class TooEasy:
 
     def decide(self, batch: BatchView) -> list[Decision]:
         rewards: dict[str, list[float]] = defaultdict(list)
-        for uid, reward in zip(batch.uids, batch.rewards, strict=True):
+        members = batch.merge_sessions()  # one entry each, however an agent loop splits them
+        for uid, reward in zip(members.uids, members.rewards, strict=True):
             rewards[uid].append(reward)
         shares = {uid: sum(r >= self.right for r in g) / len(g) for uid, g in rewards.items()}
-        easy = [shares[uid] > self.share for uid in batch.uids]
-        return [Decision.DROP if is_easy else Decision.KEEP for is_easy in easy]
+        return [Decision.DROP if shares[uid] > self.share else Decision.KEEP for uid in batch.uids]

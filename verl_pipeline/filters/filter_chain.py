@@ -6,6 +6,7 @@ Invariants:
 * Filters run in order; each sees what those before it kept.
 * A group-relative advantage has no baseline for a group that the drops leave with one member: that
   member gets advantage 0 instead of its raw reward. A group of one from the start is left alone.
+* Metrics count trajectories as requested: one that an agent loop split into rows counts once.
 """
 
 from collections import Counter
@@ -25,11 +26,11 @@ class FilteredBatch:
         kept: int64, positions of the rows that stay, in order.
         zeroed: bool, shape (n,); rows whose advantage becomes 0, because a filter asked for it or
             because the group has no baseline. False for dropped rows.
-        metrics: ``filters/<name>/...``: rows dropped and zeroed, their share of the tokens, their
-            mean reward and length; ``filters/no_reward/dropped``; ``filters/lone_survivors``; and
-            ``filters/before/...`` and ``filters/after/...``: number, mean reward, mean length and
-            truncated share of all rows with a reward and of those that are trained on (neither
-            dropped nor zeroed).
+        metrics: ``filters/<name>/...``: trajectories with a row that was dropped or zeroed, their
+            share of the tokens, their mean reward and length; ``filters/no_reward/dropped``;
+            ``filters/lone_survivors``; and ``filters/before/...`` and ``filters/after/...``:
+            number, mean reward, mean length and truncated share of all trajectories with a reward
+            and of those that are trained on (neither dropped nor zeroed).
     """
 
     kept: np.ndarray
@@ -56,9 +57,10 @@ def apply_filters(
     Raises:
         ValueError: a filter returned another number of decisions than there are trajectories.
     """
-    kept = np.flatnonzero(~np.isnan(batch.rewards))
     zeroed = np.zeros(len(batch), dtype=bool)
-    metrics = {"filters/no_reward/dropped": float(len(batch) - len(kept))}
+    unrewarded = np.isnan(batch.rewards)
+    kept = np.flatnonzero(~unrewarded)
+    metrics = {"filters/no_reward/dropped": _count_sessions(batch, unrewarded)}
     metrics |= _summarize_side("before", batch.select_rows(kept))
     for entry in filters:
         view = batch.select_rows(kept)
@@ -78,7 +80,7 @@ def apply_filters(
     if group_sizes is not None:
         lone = find_lone_survivors(batch.select_rows(kept), group_sizes)
     zeroed[kept[lone]] = True
-    metrics["filters/lone_survivors"] = float(lone.sum())
+    metrics["filters/lone_survivors"] = _count_sessions(batch.select_rows(kept), lone)
     filtered = FilteredBatch(kept, zeroed, metrics)
     metrics |= _summarize_side("after", batch.select_rows(filtered.trained_rows))
     return filtered
@@ -107,15 +109,20 @@ def _compute_filter_metrics(
     affected = dropped | zeroed
     affected_tokens = view.response_lengths[affected].sum()
     return {
-        f"{prefix}/dropped": float(dropped.sum()),
-        f"{prefix}/zero_advantage": float(zeroed.sum()),
+        f"{prefix}/dropped": _count_sessions(view, dropped),
+        f"{prefix}/zero_advantage": _count_sessions(view, zeroed),
         f"{prefix}/share_of_tokens": float(affected_tokens / tokens) if tokens else 0.0,
         **_compute_means(prefix, view.select_rows(np.flatnonzero(affected))),
     }
 
 
-def _summarize_side(side: str, view: BatchView) -> dict[str, float]:
-    prefix = f"filters/{side}"
+def _count_sessions(view: BatchView, rows: np.ndarray) -> float:
+    """Trajectories with at least one of ``rows`` (bool, shape (n,))."""
+    return float(len(view.select_rows(np.flatnonzero(rows)).merge_sessions()))
+
+
+def _summarize_side(side: str, rows: BatchView) -> dict[str, float]:
+    prefix, view = f"filters/{side}", rows.merge_sessions()
     summary = {f"{prefix}/trajectories": float(len(view)), **_compute_means(prefix, view)}
     if len(view):
         summary[f"{prefix}/truncated_share"] = float(view.truncated.mean())
@@ -126,6 +133,7 @@ def _compute_means(prefix: str, view: BatchView) -> dict[str, float]:
     """Mean reward and length; nothing for an empty view, since its means are undefined."""
     if not len(view):
         return {}
+    view = view.merge_sessions()
     return {
         f"{prefix}/reward_mean": float(view.rewards.mean()),
         f"{prefix}/response_length_mean": float(view.response_lengths.mean()),

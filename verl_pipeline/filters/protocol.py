@@ -7,7 +7,7 @@ Invariants:
 * Filters run once a batch: after rewards, before the batch is balanced over the trainer's ranks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -63,6 +63,26 @@ class BatchView:
             self.response_lengths[rows],
             self.limits[rows],
             self.truncated[rows],
+        )
+
+    def merge_sessions(self) -> "BatchView":
+        """One entry a member of a group, in order of its last row: the view for counts and means.
+
+        As in verl, the last row speaks for its session; lengths are sums, and a session is
+        truncated if one of its rows is.
+        """
+        rows: dict[tuple[str, int], list[int]] = {}
+        for row, member in enumerate(zip(self.uids, self.sessions.tolist(), strict=True)):
+            rows.setdefault(member, []).append(row)
+        if len(rows) == len(self):
+            return self
+        groups = sorted(rows.values(), key=lambda group: group[-1])
+        last = self.select_rows(np.array([group[-1] for group in groups], dtype=np.int64))
+        return replace(
+            last,
+            response_lengths=np.array([self.response_lengths[group].sum() for group in groups]),
+            limits=np.array([self.limits[group].sum() for group in groups]),
+            truncated=np.array([self.truncated[group].any() for group in groups], dtype=bool),
         )
 
 

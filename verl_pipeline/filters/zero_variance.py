@@ -12,14 +12,15 @@ from verl_pipeline.filters.registry import register_filter
 
 @register_filter("zero_variance")
 class ZeroVarianceFilter:
-    """Drops each group of two or more trajectories that all have the same reward."""
+    """Drops each group of two or more members that all have the same reward."""
 
     name = "zero_variance"
     only_drops = True
 
     def decide(self, batch: BatchView) -> list[Decision]:
         rewards: dict[str, list[float]] = defaultdict(list)
-        for uid, reward in zip(batch.uids, batch.rewards, strict=True):
+        members = batch.merge_sessions()
+        for uid, reward in zip(members.uids, members.rewards, strict=True):
             rewards[uid].append(float(reward))
         flat = {uid for uid, group in rewards.items() if len(group) > 1 and len(set(group)) == 1}
         return [Decision.DROP if uid in flat else Decision.KEEP for uid in batch.uids]

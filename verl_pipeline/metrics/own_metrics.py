@@ -140,7 +140,12 @@ OWN_METRICS = (
     Metric("filters/{before,after}/reward_mean", "number", "their mean reward", _FILTERS),
     Metric("filters/{before,after}/response_length_mean", "tokens", "their mean length", _FILTERS),
     Metric("filters/{before,after}/truncated_share", "share", "cut off at their limit", _FILTERS),
-    Metric("filters/no_reward/dropped", "count", "rows without a reward; dropped first", _FILTERS),
+    Metric(
+        "filters/no_reward/dropped",
+        "count",
+        "trajectories without a reward; dropped first",
+        _FILTERS,
+    ),
     Metric(
         "filters/lone_survivors",
         "count",
@@ -159,9 +164,12 @@ OWN_METRICS = (
         "batches that the filters emptied, each replaced by the next one",
         (Mode.SYNC,),
     ),
-    Metric("filters/<filter>/dropped", "count", "rows that this filter dropped", _FILTERS),
+    Metric("filters/<filter>/dropped", "count", "trajectories that this filter dropped", _FILTERS),
     Metric(
-        "filters/<filter>/zero_advantage", "count", "rows whose advantage it set to 0", _FILTERS
+        "filters/<filter>/zero_advantage",
+        "count",
+        "trajectories whose advantage it set to 0",
+        _FILTERS,
     ),
     Metric(
         "filters/<filter>/share_of_tokens",

@@ -48,6 +48,12 @@ class TrajectoryBatch:
     reward_reports: list[dict]
     generated_at: float
 
+    @property
+    def session_reports(self) -> list[dict]:
+        """One report a trajectory requested: of one that an agent loop split, its last row's."""
+        members = zip(self.view.uids, self.view.sessions.tolist(), strict=True)
+        return list(dict(zip(members, self.reward_reports, strict=True)).values())
+
 
 @dataclass(frozen=True)
 class SamplingReport:

@@ -21,10 +21,12 @@ from verl_pipeline.trainer.pipeline_config import (
     make_filters,
 )
 from verl_pipeline.verl_adapter import (
+    batch_checks,
     code_checks,
     config_checks,
     machine_checks,
     model_checks,
+    package_checks,
     value_checks,
 )
 from verl_pipeline.verl_adapter.check_report import (
@@ -90,9 +92,9 @@ BASIC = [
 ]
 PIPELINED = [
     Check("pools", config_checks.check_pools, needs=["numbers"]),
-    Check("batches", config_checks.check_batches, needs=["numbers", "pools"]),
+    Check("batches", batch_checks.check_batches, needs=["numbers", "pools"]),
     Check("mini-batches", config_checks.check_mini_batches, needs=["batches"]),
-    Check("micro-batches", config_checks.check_micro_batches, needs=["batches"]),
+    Check("micro-batches", batch_checks.check_micro_batches, needs=["batches"]),
     Check("unsupported settings", config_checks.check_unsupported),
     Check("pipeline settings", _check_pipeline_settings),
     Check("filters", _check_filters, needs=["pipeline settings"]),
@@ -123,13 +125,17 @@ CODE = [
     Check("agent loops", code_checks.check_agent_loops),
     Check("weight sync", code_checks.check_weight_sync_module),
     Check("rollout server", code_checks.check_server_class),
+    Check("agent loop names", package_checks.check_agent_loop_names, needs=["agent loops"]),
+    Check("tools", package_checks.check_function_tools),
+    Check("engines", package_checks.check_engines),
 ]
 MACHINE = [
     Check("files", machine_checks.check_files, needs=["data set"]),
     Check("paths", machine_checks.check_paths),
     Check("device", machine_checks.check_device),
     Check("sandbox", _try_sandbox, needs=["reward function", "derived settings"]),
-    Check("model", model_checks.check_positions, needs=["numbers", "paths"]),
+    Check("model paths", model_checks.check_model_paths, needs=["paths"]),
+    Check("model", model_checks.check_positions, needs=["numbers", "model paths"]),
 ]
 _OF_MODE = {TRAINER_MODE: PIPELINED, FILTERED_SYNC_MODE: FILTERED_SYNC}
 

@@ -116,33 +116,6 @@ def check_dataset(config: DictConfig, rows: int) -> None:
         )
 
 
-def check_batches(config: DictConfig) -> Findings:
-    """Mini-batches divide the batch, and the trainer's ranks can share them."""
-    batch, n = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
-    for name, value in (("data.train_batch_size", batch), (f"{ROLLOUT}.n", n)):
-        if value < 1:
-            yield ConfigError(f"{name}={value}: set it to 1 or more")
-    ranks = count_trainer_ranks(config)
-    sections = [
-        (f"{ACTOR}.ppo_mini_batch_size", config.actor_rollout_ref.actor.ppo_mini_batch_size)
-    ]
-    if need_critic(config):
-        sections.append(("critic.ppo_mini_batch_size", config.critic.ppo_mini_batch_size))
-    for name, mini_batch in sections:
-        if mini_batch < 1 or batch % mini_batch:
-            yield ConfigError(f"{name}={mini_batch}: must divide data.train_batch_size={batch}")
-        elif mini_batch * n % ranks:
-            yield ConfigError(
-                f"{name}={mini_batch}: times {ROLLOUT}.n={n} is {mini_batch * n}, which {ranks} "
-                "trainer ranks (trainer.nnodes x n_gpus_per_node) cannot share evenly"
-            )
-    gen_batch = config.data.get("gen_batch_size", None)
-    if gen_batch is not None and (gen_batch < 1 or batch % gen_batch):
-        yield ConfigError(
-            f"data.gen_batch_size={gen_batch}: must divide data.train_batch_size={batch}"
-        )
-
-
 def check_mini_batches(config: DictConfig) -> None:
     """Refuse different mini-batch sizes of actor and critic where filters may drop rows.
 
@@ -158,25 +131,6 @@ def check_mini_batches(config: DictConfig) -> None:
             f"critic.ppo_mini_batch_size={critic}: must equal {ACTOR}.ppo_mini_batch_size={actor}: "
             "filters may drop rows, and a mini-batch of padding only has no mean"
         )
-
-
-def check_micro_batches(config: DictConfig) -> Findings:
-    """Micro-batches divide what each rank of the trainer has."""
-    if config.actor_rollout_ref.actor.use_dynamic_bsz:
-        return
-    n, ranks = config.actor_rollout_ref.rollout.n, count_trainer_ranks(config)
-    shares = {
-        f"{ACTOR}.ppo_micro_batch_size_per_gpu": (
-            config.actor_rollout_ref.actor.ppo_mini_batch_size * n // ranks
-        ),
-        f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu": config.data.train_batch_size * n // ranks,
-    }
-    for name, share in shares.items():
-        micro_batch = OmegaConf.select(config, name)
-        if micro_batch is not None and (micro_batch < 1 or share % micro_batch):
-            yield ConfigError(
-                f"{name}={micro_batch}: must divide the {share} trajectories of each trainer rank"
-            )
 
 
 def check_unsupported(config: DictConfig) -> Findings:

@@ -91,8 +91,12 @@ class FilteringReplayBuffer(ReplayBuffer):
         if not ungraded:
             return batch
         first = trajectories.reward_reports[ungraded[0]].get("reason", "it is not a finite number")
+        counts = [
+            len({key.rsplit("_", 1)[0] for key in keys})
+            for keys in ([batch.keys[row] for row in ungraded], batch.keys)
+        ]
         message = (
-            f"validation: {len(ungraded)} of {len(batch.keys)} trajectories have no reward; first: "
+            f"validation: {counts[0]} of {counts[1]} trajectories have no reward; first: "
             f"{batch.keys[ungraded[0]]}: {first}"
         )
         if not len(kept):

@@ -18,11 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from verl.trainer.ppo.utils import need_critic
+from verl.utils.fs import is_non_local
 from verl.workers.rollout.utils import get_max_position_embeddings
 
 from verl_pipeline.input_files import InputError, check_text_file
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
-from verl_pipeline.verl_adapter.check_report import NotChecked, OutOfReachError, describe_exception
+from verl_pipeline.verl_adapter.check_report import (
+    Findings,
+    NotChecked,
+    OutOfReachError,
+    describe_exception,
+)
 
 MODEL = "actor_rollout_ref.model"
 POSITIONS = f"{MODEL}.override_config.max_position_embeddings"
@@ -58,8 +65,51 @@ def find_local_path(value: str) -> Path | None:
 
 
 def is_remote(path: str) -> bool:
-    """Whether verl copies the model from elsewhere (``hdfs://``) when it starts."""
-    return "://" in path and not path.startswith("file://")
+    """Whether verl copies the model from elsewhere when it starts; it does from HDFS only."""
+    return is_non_local(path)
+
+
+def check_model_paths(config: DictConfig) -> Findings:
+    """verl can open each model that the run loads, as far as the path tells."""
+    fields = [f"{MODEL}.{name}" for name in ("path", "hf_config_path", "tokenizer_path")]
+    fields.append(f"{MODEL}.lora_adapter_path")
+    if need_critic(config):
+        fields.append("critic.model.path")
+    if config.reward.reward_model.enable:
+        fields.append("reward.reward_model.model_path")
+    for field in fields:
+        path = OmegaConf.select(config, field)
+        if path is None:
+            continue
+        fault = find_path_fault(str(path))
+        if fault is not None:
+            yield ConfigError(f"{field}={path}: {fault}")
+        elif is_remote(str(path)):
+            yield NotChecked(f"{field}={path}: a remote folder, which verl copies when it starts")
+        elif field not in (f"{MODEL}.path", f"{MODEL}.lora_adapter_path"):  # check_positions reads
+            yield from _check_local_folder(field, str(path))
+
+
+def _check_local_folder(field: str, path: str) -> Findings:
+    local = find_local_path(path)
+    if local is not None and not os.path.exists(local):
+        yield ConfigError(f"{field}={path}: no such folder; name a folder, or a model of the hub")
+
+
+def find_path_fault(path: str) -> str | None:
+    """Why verl, whose rules for paths are fewer than a user expects, cannot open a model."""
+    if path.startswith("file://"):
+        return f"verl takes no file:// for models; write {path.removeprefix('file://')}"
+    if path.endswith("/"):
+        return f"verl refuses a slash at the end; write {path.rstrip('/') or path}"
+    if path.startswith("~"):
+        return f"verl does not expand ~; write {os.path.expanduser(path)}"
+    if "://" in path and not is_remote(path):
+        return (
+            "verl copies models from hdfs:// only; copy it to a folder that all nodes see, and "
+            "name that"
+        )
+    return None
 
 
 def check_max_model_len(config: DictConfig) -> None:
@@ -75,9 +125,8 @@ def check_max_model_len(config: DictConfig) -> None:
 
 def check_positions(config: DictConfig) -> None:
     """Prompt and response together fit the model."""
-    path = config.actor_rollout_ref.model.path
-    if is_remote(path):
-        raise NotChecked(f"{MODEL}.path={path}: a remote folder, which verl reads when it starts")
+    if is_remote(config.actor_rollout_ref.model.path):
+        return
     rollout = config.actor_rollout_ref.rollout
     needed = rollout.prompt_length + rollout.response_length
     limit = find_position_limit(config)

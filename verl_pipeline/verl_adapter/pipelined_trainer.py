@@ -267,7 +267,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
         check_versions(batch, k, expected, self.settings.staleness)
         submitted_at = self._submission_times.pop(k, None)
         metrics.update(compute_sampling_metrics(batch, k, expected, submitted_at))
-        metrics.update(compute_reward_metrics(batch.reward_reports))
+        metrics.update(compute_reward_metrics(batch.session_reports))
         report = self.replay_buffer.reports.pop(k)
         metrics.update(check_failures(k, report, batch, self.settings.max_infrastructure_share))
         return report.group_sizes

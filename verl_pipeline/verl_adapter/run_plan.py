@@ -24,9 +24,10 @@ from verl_pipeline.trainer.pipeline_config import (
     DerivedSetting,
     load_pipeline_config,
 )
-from verl_pipeline.verl_adapter.check_report import READABLE, CheckReport
+from verl_pipeline.verl_adapter.check_report import READABLE, CheckReport, NotChecked
 from verl_pipeline.verl_adapter.config_checks import count_replica_devices, count_trainer_ranks
 from verl_pipeline.verl_adapter.data_files import find_data_files, list_entries
+from verl_pipeline.verl_adapter.data_parallel import describe_size, find_shape, list_sections
 from verl_pipeline.verl_adapter.derived_settings import (
     derive_settings,
     derive_sync_settings,
@@ -107,12 +108,14 @@ def _describe_batches(config: DictConfig) -> Iterator[str]:
     actor, n = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout.n
     batch, mini_batch = config.data.train_batch_size, actor.ppo_mini_batch_size
     yield f"{batch} prompts x {n} samples = {batch * n} trajectories a step"
-    updates = batch // mini_batch * actor.ppo_epochs
+    updates = -(-batch // mini_batch) * actor.ppo_epochs
+    padded = ", the last mini-batch padded" if batch % mini_batch else ""
     yield (
         f"mini-batches of {mini_batch} prompts = {mini_batch * n} trajectories, "
         f"{_count(actor.ppo_epochs, 'pass', 'passes')} over the batch: {_count(updates, 'update')} "
-        "a step"
+        f"a step{padded}"
     )
+    yield from _describe_shares(config)
     models = [
         name
         for name, used in (
@@ -124,6 +127,18 @@ def _describe_batches(config: DictConfig) -> Iterator[str]:
     yield f"advantage {config.algorithm.adv_estimator}; beside the actor: {_join(models)}"
     steps, epochs = config.trainer.total_training_steps, config.trainer.total_epochs
     yield f"until step {steps}" if steps is not None else f"for {_count(epochs, 'epoch')}"
+
+
+def _describe_shares(config: DictConfig) -> Iterator[str]:
+    """The roles whose devices do not each get trajectories of their own."""
+    ranks = count_trainer_ranks(config)
+    for section in list_sections(config):
+        try:
+            shape = find_shape(config, section)
+        except NotChecked:
+            continue
+        if shape.size < ranks:
+            yield f"{section}: {describe_size(shape)}"
 
 
 def _describe_schedule(config: DictConfig) -> Iterator[str]:

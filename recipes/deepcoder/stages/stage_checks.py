@@ -145,7 +145,6 @@ def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
     if not report.failed & {READABLE, "numbers"}:
         checks = [
             lambda: _check_capacity(config, settings.hardware),
-            lambda: _check_token_limits(config),
             lambda: _check_runner_settings(config),
         ]
         if "files" not in report.failed and not (dry_run and missing):
@@ -212,35 +211,6 @@ def _check_capacity(config: DictConfig, hardware: HardwareConfig) -> None:
             f"{train_count + rollout_count} together; the hardware has {total_count}: make a pool "
             "smaller, or choose another --hardware"
         )
-
-
-def _check_token_limits(config: DictConfig) -> None:
-    """Refuse a token limit that the longest sequence exceeds.
-
-    verl packs micro-batches of up to limit x sequence parallel size tokens, and fails during the
-    run when a single sequence is longer.
-    """
-    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    parallel = actor.ulysses_sequence_parallel_size
-    ranks = _count_trainer_ranks(config)
-    if ranks % parallel:
-        raise StageError(
-            f"{ACTOR}.ulysses_sequence_parallel_size={parallel}: must divide the {ranks} trainer "
-            "ranks"
-        )
-    if not actor.use_dynamic_bsz:
-        return
-    longest = config.data.max_prompt_length + config.data.max_response_length
-    for name, limit in (
-        (f"{ACTOR}.ppo_max_token_len_per_gpu", actor.ppo_max_token_len_per_gpu),
-        (f"{ROLLOUT}.log_prob_max_token_len_per_gpu", rollout.log_prob_max_token_len_per_gpu),
-    ):
-        if limit * parallel < longest:
-            raise StageError(
-                f"{name}={limit}: times {parallel} devices per sequence is {limit * parallel}, "
-                f"below prompt + response of {longest} tokens; set it to {-(-longest // parallel)} "
-                "or more"
-            )
 
 
 def _check_runner_settings(config: DictConfig) -> None:

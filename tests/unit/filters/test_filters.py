@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_pipeline.filters import BatchView, Decision, load_filters, registry
@@ -187,6 +187,7 @@ class Remembers:
         return [Decision.KEEP] * len(batch)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.0, 1.0, float("nan")]), max_size=20))
 def test_a_row_without_a_reward_leaves_before_any_filter_sees_it(rewards):
     shown = Remembers()
@@ -203,3 +204,84 @@ def test_a_row_without_a_reward_leaves_before_any_filter_sees_it(rewards):
 def test_a_member_whose_siblings_have_no_reward_gets_no_raw_reward_as_advantage():
     filtered = apply_filters([], view([None] * 2, [1.0, float("nan")]), {"p0": 2})
     assert filtered.kept.tolist() == [0] and filtered.zeroed.tolist() == [True, False]
+
+
+@st.composite
+def draw_split_batch(draw):
+    """A batch, and the same with each trajectory split into 1 to 3 rows, as verl does it: all rows
+    of a session have its reward and verdict.
+    """
+    members = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from("abc"),
+                st.sampled_from([0.0, 1.0, np.nan]),
+                st.sampled_from(["accepted", "infrastructure", None]),
+                st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=3),
+            ),
+            min_size=1,
+            max_size=8,
+        )
+    )
+    members.sort(key=lambda member: member[0])
+    rows = [
+        (uid, number, reward, verdict, length, truncated)
+        for number, (uid, reward, verdict, parts) in enumerate(members)
+        for length, truncated in parts
+    ]
+    uids, sessions, rewards, verdicts, lengths, truncated = zip(*rows, strict=True)
+    split = BatchView(
+        list(uids),
+        np.array(sessions),
+        np.array(rewards),
+        list(verdicts),
+        np.array(lengths),
+        np.full(len(rows), 30),
+        np.array(truncated),
+    )
+    whole = BatchView(
+        [uid for uid, *_ in members],
+        np.arange(len(members)),
+        np.array([reward for _, reward, *_ in members]),
+        [verdict for _, _, verdict, _ in members],
+        np.array([sum(length for length, _ in parts) for *_, parts in members]),
+        np.array([30 * len(parts) for *_, parts in members]),
+        np.array([any(cut for _, cut in parts) for *_, parts in members]),
+    )
+    return split, whole
+
+
+@settings(deadline=None)
+@given(draw_split_batch())
+def test_a_trajectory_in_several_rows_counts_once(batches):
+    """Filters that look at rewards and verdicts do the same, and count the same, however an agent
+    loop splits its trajectories.
+    """
+    split, whole = batches
+    sizes = {uid: max(whole.uids.count(uid), 2) for uid in whole.uids}
+    filters = [*load_filters(["infrastructure", "zero_variance"]), ZeroRewardless()]
+    found = apply_filters(filters, split, sizes)
+    expected = apply_filters(filters, whole, sizes)
+    assert found.metrics == expected.metrics
+    assert sorted(set(split.sessions[found.kept])) == expected.kept.tolist()
+    assert sorted(set(split.sessions[found.zeroed])) == np.flatnonzero(expected.zeroed).tolist()
+
+
+def test_a_member_that_was_split_is_no_group():
+    """PPO with one sample a prompt: equal rewards of its rows say nothing about a group."""
+    lone = BatchView(
+        ["a", "a"],
+        np.array([0, 0]),
+        np.array([1.0, 1.0]),
+        [None, None],
+        np.array([3, 4]),
+        np.array([9, 9]),
+        np.array([False, True]),
+    )
+    assert apply_filters(load_filters(["zero_variance"]), lone).kept.tolist() == [0, 1]
+    merged = lone.merge_sessions()
+    assert (len(merged), merged.response_lengths.tolist(), merged.truncated.tolist()) == (
+        1,
+        [7],
+        [True],
+    )

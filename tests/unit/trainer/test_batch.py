@@ -108,3 +108,15 @@ def test_what_could_not_be_graded_counts_once_a_trajectory_and_its_reason_is_sho
         TooManyFailures, match=r"1 failed and 1 could not be graded: 50 % .*\n.*NaN"
     ):
         check_failures(1, report, batch, 0.4)
+
+
+def test_a_trajectory_in_several_rows_is_reported_once():
+    batch = make_batch(["accepted", "accepted", "wrong", "wrong"], [None] * 4)
+    reports = [{"grader": "code", "verdict": verdict} for verdict in batch.view.verdicts]
+    once = replace(batch, reward_reports=reports).session_reports
+    assert once == [reports[1], reports[3]]
+    three = replace(batch.view, sessions=np.array([0, 0, 0, 1]))
+    found = compute_reward_metrics(
+        replace(batch, view=three, reward_reports=reports).session_reports
+    )
+    assert found["reward/code/verdict/wrong"] == 1.0

@@ -39,10 +39,10 @@ def test_a_run_that_works_passes(composed):
         ("trainer.n_gpus_per_node=0", "trainer.n_gpus_per_node=0: both pools need"),
         (f"{ROLLOUT}.tensor_model_parallel_size=2", "does not divide the rollout pool of 1"),
         (
-            f"{ACTOR}.ppo_mini_batch_size=3",
-            f"{ACTOR}.ppo_mini_batch_size=3: must divide data.train_batch_size=4",
+            f"{ACTOR}.ppo_mini_batch_size=0",
+            f"{ACTOR}.ppo_mini_batch_size=0: set it to 1 or more",
         ),
-        ("trainer.n_gpus_per_node=3", "16, which 3 trainer ranks"),
+        ("trainer.n_gpus_per_node=3", "is 16, not a multiple of the data-parallel size 3"),
         (
             f"{ACTOR}.ppo_micro_batch_size_per_gpu=5",
             "ppo_micro_batch_size_per_gpu=5: must divide the 16 trajectories",
@@ -124,6 +124,17 @@ def test_a_model_without_positions_needs_a_number_of_them(composed, tmp_path):
     check_pipelined_config(composed(path, override))
 
 
+def test_a_batch_may_end_with_a_part_of_a_mini_batch(composed):
+    """verl pads it."""
+    check_pipelined_config(
+        composed(
+            f"{ACTOR}.ppo_mini_batch_size=3",
+            f"{ACTOR}.ppo_micro_batch_size_per_gpu=6",
+            f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=6",
+        )
+    )
+
+
 @pytest.mark.parametrize(
     "name", ["Qwen/Qwen2.5-7B-Instruct", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"]
 )
@@ -156,8 +167,12 @@ def test_a_misspelt_mode_names_the_nearest(composed):
         check_run(composed("trainer.v1.trainer_mode=xyz"))
 
 
-def test_mini_batches_of_actor_and_critic_must_be_equal(composed):
-    critic = ("algorithm.adv_estimator=gae", "critic.ppo_micro_batch_size_per_gpu=8")
+def test_mini_batches_of_actor_and_critic_must_be_equal(composed, tiny_directory):
+    critic = (
+        "algorithm.adv_estimator=gae",
+        "critic.ppo_micro_batch_size_per_gpu=8",
+        f"critic.model.path={tiny_directory / 'model'}",
+    )
     check_pipelined_config(composed(*critic, "critic.ppo_mini_batch_size=4"))
     with pytest.raises(
         ConfigError, match="critic.ppo_mini_batch_size=2: must equal .*ppo_mini_batch_size=4"

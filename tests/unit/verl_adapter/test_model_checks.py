@@ -1,14 +1,21 @@
 """A hub that refuses, answers wrongly or never answers ends soon, and in one line."""
 
 import http.server
+import shutil
 import socket
 import threading
 
+import numpy as np
 import pytest
+from verl.workers.config import HFModelConfig
 
-from verl_pipeline.trainer.pipeline_config import ConfigError
+from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
 from verl_pipeline.verl_adapter import model_checks
-from verl_pipeline.verl_adapter.check_report import NotChecked, OutOfReachError
+from verl_pipeline.verl_adapter.check_list import examine_run
+from verl_pipeline.verl_adapter.check_report import OutOfReachError
+from verl_pipeline.verl_adapter.filtering_trainer import read_length_limits
+from verl_pipeline.verl_adapter.model_checks import MODEL
+from verl_pipeline.verl_adapter.run_plan import build_plan
 
 NAME = "nobody/nothing"
 
@@ -93,6 +100,77 @@ def test_nothing_stays_of_what_was_asked(composed, monkeypatch, tmp_path, hub_wi
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_a_remote_folder_is_left_to_verl(composed):
-    with pytest.raises(NotChecked, match="path=hdfs://host/model: a remote folder"):
-        model_checks.check_positions(composed("actor_rollout_ref.model.path=hdfs://host/model"))
+FORMS = ["{}", "{}/", "file://{}", "~/none", "s3://bucket/model", "gs://b/m", "hdfs://host/{}"]
+
+
+@pytest.fixture
+def hdfs(monkeypatch, tiny_directory):
+    """verl's copy from HDFS finds the tiny model in every folder of that name."""
+
+    def copy(src, dst):
+        assert src.startswith("hdfs://host/")
+        shutil.copytree(tiny_directory / "model", dst)
+
+    monkeypatch.setattr("verl.utils.fs.copy", copy)
+
+
+@pytest.fixture
+def scratch(monkeypatch, tmp_path):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_path_passes_if_verl_can_open_it(
+    composed, monkeypatch, tiny_directory, hdfs, scratch, form
+):
+    """Whatever ``HFModelConfig`` refuses is an error beforehand, and nothing else is."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = form.format(tiny_directory / "model")
+    try:
+        HFModelConfig(path=path)
+    except (AssertionError, OSError):
+        is_accepted = False
+    else:
+        is_accepted = True
+    assert is_accepted == (form in ("{}", "hdfs://host/{}"))
+    findings = list(model_checks.check_model_paths(composed(f"{MODEL}.path='{path}'")))
+    assert any(isinstance(finding, ConfigError) for finding in findings) != is_accepted
+    assert all(str(finding).startswith(f"{MODEL}.path={path}: ") for finding in findings)
+
+
+def test_a_remote_model_is_left_to_verl_by_every_part(composed, tiny_directory, hdfs, scratch):
+    """Its checks, its plan, its length limits: the model is verl's to copy."""
+    remote = f"{MODEL}.path=hdfs://host/models/tiny"
+    config = composed(remote, f"{ROLLOUT}.max_model_len=null", "data.max_response_length=250")
+    report = examine_run(config, skip=["device"])
+    assert report.errors == report.out_of_reach == []
+    assert any("tiny: a remote folder, which verl copies" in note for note in report.not_checked)
+    assert build_plan(config, report)["model"][0] == "hdfs://host/models/tiny"
+    section = config.actor_rollout_ref
+    limits = read_length_limits(section.rollout, section.model)
+    assert limits.compute_limits(np.array([64])).tolist() == [192]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        # verl's default for the critic, which nobody has.
+        ([], "critic.model.path=~/models/deepseek-llm-7b-chat: verl does not expand ~"),
+        (["critic.model.path=/no/model"], "critic.model.path=/no/model: no such folder"),
+        (["critic.model.path=s3://b/m"], "critic.model.path=s3://b/m: verl copies models from hd"),
+    ],
+)
+def test_the_critics_model_is_looked_at_too(composed, overrides, message):
+    config = composed("algorithm.adv_estimator=gae", *overrides)
+    (finding,) = model_checks.check_model_paths(config)
+    assert isinstance(finding, ConfigError) and str(finding).startswith(message)
+    assert list(model_checks.check_model_paths(composed(*overrides))) == []
+
+
+def test_a_reward_models_path_is_looked_at(composed):
+    enabled = ["reward.reward_model.enable=True", "reward.reward_model.model_path=/no/model"]
+    (finding,) = model_checks.check_model_paths(composed(*enabled))
+    assert str(finding).startswith("reward.reward_model.model_path=/no/model: no such folder")

@@ -12,8 +12,13 @@ from verl_pipeline.verl_adapter.contract import read_contract
 ROOT = Path(__file__).parents[3]
 DOOR = ROOT / "verl_pipeline" / "verl_adapter"
 UPSTREAM = ("verl", "transfer_queue", "vllm")
-# vLLM's documented interface for offline inference.
-PUBLIC = {"vllm:LLM", "vllm:SamplingParams", "vllm.sampling_params:RequestOutputKind"}
+# vLLM's documented interface for offline inference, and verl's for tools of one's own.
+PUBLIC = {
+    "vllm:LLM",
+    "vllm:SamplingParams",
+    "vllm.sampling_params:RequestOutputKind",
+    "verl.tools.function_tool:function_tool",
+}
 
 
 def list_sources(*folders: str) -> list[Path]:

@@ -63,7 +63,10 @@ ONE_DEVICE = {"nodes": 1, "devices": 1}
     ("second", "message"),
     [
         ({"response_length": 200}, "264 tokens, above the model's 256 positions"),
-        ({"mini_batch": 4}, "ppo_mini_batch_size=4: must divide data.train_batch_size=6"),
+        (
+            {"overrides": ["actor_rollout_ref.actor.ppo_mini_batch_size=0"]},
+            "ppo_mini_batch_size=0: set it to 1 or more",
+        ),
         (
             {"samples": 8, "pools": {"train": TWO_DEVICES, "rollout": ONE_DEVICE}},
             "trainer.nnodes x n_gpus_per_node=2: 1 in stage first",
@@ -78,8 +81,8 @@ ONE_DEVICE = {"nodes": 1, "devices": 1}
         ),
         (
             {"tokens_per_device": 79},
-            "ppo_max_token_len_per_gpu=79: times 1 devices per sequence is 79, below prompt + "
-            "response",
+            "ppo_max_token_len_per_gpu=79: a micro-batch has room for 79 tokens, below the 80 of "
+            "prompt + response",
         ),
         (
             {"samples": 3, "overrides": ["actor_rollout_ref.rollout.n=1"]},
@@ -135,9 +138,9 @@ def test_the_token_limit_counts_all_devices_of_a_sequence(make_settings, change_
         )
     )
     assert (
-        "39: times 2 devices per sequence is 78, below prompt + response of 80 tokens; set it to "
-        "40 or more" in text
+        "ppo_max_token_len_per_gpu=39: a micro-batch has room for 78 tokens, below the 80" in text
     )
+    assert "ppo_max_token_len_per_gpu=40 or more" in text
 
 
 def test_overrides_are_checked_like_the_files(make_settings):

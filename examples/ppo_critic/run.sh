@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# PPO with a critic on GSM8K: Qwen2.5-7B for both, FSDP2 trains, vLLM samples.
+#
+# Hardware: one node of 8 GPUs with 80 GB and 400 GB of host memory; 4 train, 4 sample. Actor and
+# critic are kept in host memory while the other one works.
+#
+# Not run on a GPU yet. Check the command first; nothing is started:
+#     bash examples/ppo_critic/run.sh --check
+#
+# MODEL, DATA and OUTPUT may be set in the environment; further overrides go at the end.
+set -euo pipefail
+
+MODEL=${MODEL:-Qwen/Qwen2.5-7B-Instruct}
+DATA=${DATA:-$HOME/data/gsm8k}
+OUTPUT=${OUTPUT:-$HOME/checkpoints/ppo_critic}
+
+python3 -m verl_pipeline.main \
+    algorithm.adv_estimator=gae \
+    algorithm.use_kl_in_reward=True \
+    algorithm.kl_ctrl.kl_coef=0.001 \
+    data.train_files="$DATA/train.parquet" \
+    data.val_files="$DATA/test.parquet" \
+    data.train_batch_size=1024 \
+    data.max_prompt_length=512 \
+    data.max_response_length=1024 \
+    data.filter_overlong_prompts=True \
+    data.truncation=error \
+    actor_rollout_ref.model.path="$MODEL" \
+    actor_rollout_ref.model.use_remove_padding=True \
+    actor_rollout_ref.model.enable_gradient_checkpointing=True \
+    actor_rollout_ref.actor.optim.lr=1e-6 \
+    actor_rollout_ref.actor.ppo_mini_batch_size=256 \
+    actor_rollout_ref.actor.use_dynamic_bsz=True \
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu=8192 \
+    actor_rollout_ref.actor.entropy_coeff=0 \
+    actor_rollout_ref.actor.strategy=fsdp2 \
+    actor_rollout_ref.actor.fsdp_config.param_offload=True \
+    actor_rollout_ref.actor.fsdp_config.optimizer_offload=True \
+    critic.model.path="$MODEL" \
+    critic.model.use_remove_padding=True \
+    critic.model.enable_gradient_checkpointing=True \
+    critic.strategy=fsdp2 \
+    critic.optim.lr=1e-5 \
+    critic.ppo_mini_batch_size=256 \
+    +critic.ppo_infer_max_token_len_per_gpu=8192 \
+    critic.fsdp.param_offload=True \
+    critic.fsdp.optimizer_offload=True \
+    actor_rollout_ref.rollout.name=vllm \
+    actor_rollout_ref.rollout.tensor_model_parallel_size=1 \
+    actor_rollout_ref.rollout.gpu_memory_utilization=0.85 \
+    actor_rollout_ref.rollout.n=1 \
+    actor_rollout_ref.rollout.nnodes=1 \
+    actor_rollout_ref.rollout.n_gpus_per_node=4 \
+    trainer.critic_warmup=0 \
+    trainer.nnodes=1 \
+    trainer.n_gpus_per_node=4 \
+    trainer.logger='[console]' \
+    trainer.project_name=verl_pipeline_examples \
+    trainer.experiment_name=ppo_critic \
+    trainer.default_local_dir="$OUTPUT" \
+    trainer.save_freq=20 \
+    trainer.max_actor_ckpt_to_keep=2 \
+    trainer.test_freq=5 \
+    trainer.total_epochs=15 \
+    "$@"
