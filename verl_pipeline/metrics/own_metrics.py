@@ -71,14 +71,15 @@ OWN_METRICS = (
     Metric(
         "pipeline/weights/checked_tensors",
         "count",
-        "tensors of this step's weight sync that every replica holds as the trainer sent them; 0 "
-        "if none was compared",
+        "tensors of the sync that brought this step's weights, held by every replica as the "
+        "trainer sent them; 0 if none was compared",
         _PIPELINE,
     ),
     Metric(
         "pipeline/weights/unchecked_tensors",
         "count",
-        "tensors of this step's sync that could not be compared, though the check was due",
+        "tensors of that sync that could not be compared though the comparison was due; absent if "
+        "the weight engine does not tell what it sends",
         _PIPELINE,
     ),
     Metric(
