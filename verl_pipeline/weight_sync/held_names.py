@@ -46,6 +46,16 @@ class Placement:
     unsent: list[str]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A module of a checkpoint as a part of a fused one."""
+
+    name: str
+    module: str
+    position: int
+    count: int
+
+
 def place_tensors(
     sent: Iterable[str],
     held: Collection[str],
@@ -63,49 +73,46 @@ def place_tensors(
             (``{"qkv_proj": ["q_proj", "k_proj", "v_proj"]}``).
         experts: by part of a name that belongs to one expert, the part that replaces it
             (``{"experts.0.gate_proj.": "experts.w13_"}``).
-        rename: the engine's own name for a name; None if the engine drops it.
+        rename: the engine's own name for a name, in which parts may be replaced by the fused module
+            already; None if the engine drops it.
     """
-    fused_by_part = {
-        part: (module, position, len(parts))
-        for module, parts in fused.items()
-        if len(parts) > 1
-        for position, part in enumerate(parts)
+    parts = {
+        name: _Part(name, module, position, len(names))
+        for module, names in fused.items()
+        if len(names) > 1
+        for position, name in enumerate(names)
     }
     places: dict[str, Place] = {}
     unheld = []
     for name in sent:
-        renamed = rename(name)
-        if renamed is None:
-            unheld.append(name)
-            continue
-        if renamed in held:
-            places.setdefault(renamed, Place()).tensors.append(name)
-            continue
-        fused_name, position, count = _find_fused(renamed, fused_by_part)
-        expert_name = _find_expert(renamed, experts)
-        if fused_name in held:
-            place = places.setdefault(fused_name, Place(parts=[None] * count))
-            place.tensors.append(name)
-            place.parts[position] = name
+        renamed = rename(name) or ""
+        part = next((parts[word] for word in reversed(name.split(".")) if word in parts), None)
+        fused_name = _replace(renamed, part) if part else ""
+        expert_name = _replace_expert(renamed, experts)
+        if part is not None and fused_name in held:
+            place = places.setdefault(fused_name, Place(parts=[None] * part.count))
+            place.parts[part.position] = name
+        elif renamed in held:
+            place = places.setdefault(renamed, Place())
         elif expert_name in held:
             place = places.setdefault(expert_name, Place(is_expert=True))
-            place.tensors.append(name)
         else:
             unheld.append(name)
+            continue
+        place.tensors.append(name)
     return Placement(places, unheld, [name for name in held if name not in places])
 
 
-def _find_fused(name: str, fused_by_part: Mapping[str, tuple[str, int, int]]):
-    words = name.split(".")
-    for index in reversed(range(len(words))):
-        if words[index] in fused_by_part:
-            module, position, count = fused_by_part[words[index]]
-            return ".".join([*words[:index], module, *words[index + 1 :]]), position, count
-    return "", 0, 0
+def _replace(renamed: str, part: _Part) -> str:
+    """The name with the fused module in it; "" if it names neither that nor the part."""
+    words = renamed.split(".")
+    if part.name in words:
+        return ".".join(part.module if word == part.name else word for word in words)
+    return renamed if part.module in words else ""
 
 
-def _find_expert(name: str, experts: Mapping[str, str]) -> str:
-    match = _EXPERT.search(name)
+def _replace_expert(renamed: str, experts: Mapping[str, str]) -> str:
+    match = _EXPERT.search(renamed)
     if match is None or match.group() not in experts:
         return ""
-    return name[: match.start()] + experts[match.group()] + name[match.end() :]
+    return renamed[: match.start()] + experts[match.group()] + renamed[match.end() :]
