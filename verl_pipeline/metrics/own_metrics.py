@@ -57,7 +57,8 @@ OWN_METRICS = (
     Metric(
         "pipeline/weight_sync/aborted_requests",
         "count",
-        "requests that they interrupted: those of trajectories given up before",
+        "requests that they interrupted, which no trajectory waits for; absent if the engine does "
+        "not tell (only vLLM does)",
         _PIPELINE,
     ),
     Metric("pipeline/weight_sync/bytes", "bytes", "sent to each replica (`gloo`)", _PIPELINE),

@@ -209,11 +209,9 @@ class OneOffPipelineTrainer(FilteringTrainer):
     def send_weights(self, version: int) -> None:
         if self.rollout_pool.version == version:
             return
-        abandoned = self.replay_buffer.abandoned
         with marked_timer("update_weights", self._clock.events, color="red"):
-            sync = self.rollout_pool.send_weights(version, abandoned=len(abandoned))
+            sync = self.rollout_pool.send_weights(version)
         add_weight_sync(self._metrics, sync)
-        abandoned.clear()
 
     def submit_batch(self, batch: int) -> None:
         prompts = self._next_train_batch()
@@ -236,11 +234,13 @@ class OneOffPipelineTrainer(FilteringTrainer):
     # ---- boundaries --------------------------------------------------------------------------
 
     def on_sample_end(self) -> None:
-        return None
+        """Does nothing: the pool goes on sampling."""
 
     def on_step_end(self) -> None:
-        """Does nothing: weights leave at the next step's drain, since the pool still samples."""
-        return None
+        """Weights leave at the next drain. The profile's flags are already the next step's."""
+        goes_on = self.curr_step_profile and self.config.global_profiler.profile_continuous_steps
+        if self.prev_step_profile and not goes_on:
+            self._stop_rollout_profiling()
 
     def on_validate_begin(self) -> None:
         with self._clock.inside("testing"):
