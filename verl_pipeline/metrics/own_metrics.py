@@ -61,8 +61,18 @@ OWN_METRICS = (
         "not tell (only vLLM does)",
         _PIPELINE,
     ),
-    Metric("pipeline/weight_sync/bytes", "bytes", "sent to each replica (`gloo`)", _PIPELINE),
-    Metric("pipeline/weight_sync/tensors", "count", "sent to each replica (`gloo`)", _PIPELINE),
+    Metric(
+        "pipeline/weight_sync/bytes",
+        "bytes",
+        "sent to each replica (`gloo`, `nccl`, `nixl`)",
+        _PIPELINE,
+    ),
+    Metric(
+        "pipeline/weight_sync/tensors",
+        "count",
+        "sent to each replica (`gloo`, `nccl`, `nixl`)",
+        _PIPELINE,
+    ),
     Metric(
         "pipeline/checkpoint_engine/<figure>",
         "number",

@@ -120,8 +120,8 @@ class RolloutPool:
             RolloutServerDead: a replica died meanwhile.
         """
         start = time.perf_counter()
-        # verl calls the engine that derived_settings.py chose: its own nccl engine on GPUs,
-        # weight_sync/gloo_broadcast.py on CPUs.
+        # verl calls the engine that derived_settings.py chose: its own nccl engine on GPUs, with
+        # our cast before it; weight_sync/gloo_broadcast.py on CPUs.
         metrics = run_with_deadline(
             lambda: self._weight_sync.update_weights(version),
             self.deadlines.weight_sync_s,
