@@ -79,7 +79,7 @@ def _derive_engine_settings(
     if chosen not in (None, ours) and backend != "gloo":
         return []  # another engine of that name may not take what ours does
     kwargs = OmegaConf.select(config, f"{engine}.engine_kwargs.{backend}") or {}
-    defaults = {}
+    defaults: dict[str, tuple[object, str]] = {}
     if (dtype := _find_sent_dtype(config)) is not None:
         defaults["rollout_dtype"] = (dtype, "halves the traffic where the trainer holds fp32")
     reason = "sends in the rollout's dtype"

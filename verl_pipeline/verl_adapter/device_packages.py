@@ -82,11 +82,11 @@ def list_needs(config: DictConfig) -> Iterator[Need]:
         backend = "nccl"  # as derived_settings.py chooses
     for module in BACKEND_MODULES.get(backend, ()):
         yield Need(module, f"{BACKEND}={backend}")
-    if module := ROLLOUT_MODULES.get(rollout.name):
-        yield Need(module, f"{ROLLOUT}.name={rollout.name}")
+    if rollout.name in ROLLOUT_MODULES:
+        yield Need(ROLLOUT_MODULES[rollout.name], f"{ROLLOUT}.name={rollout.name}")
     strategy = config.actor_rollout_ref.actor.strategy
-    if module := STRATEGY_MODULES.get(strategy):
-        yield Need(module, f"{ACTOR}.strategy={strategy}")
+    if strategy in STRATEGY_MODULES:
+        yield Need(STRATEGY_MODULES[strategy], f"{ACTOR}.strategy={strategy}")
     attention = OmegaConf.select(config, ATTENTION, default=FLASH_ATTENTION)
     if strategy in ("fsdp", "fsdp2"):
         if attention == FLASH_ATTENTION:
