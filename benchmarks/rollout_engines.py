@@ -202,7 +202,7 @@ def _measure_pool(
     requests = make_requests(work, trainer.tokenizer)
     start = time.perf_counter()
     if case.sync:
-        trainer.rollout_pool.send_weights((trainer.rollout_pool.version or 0) + 1, abandoned=0)
+        trainer.rollout_pool.send_weights((trainer.rollout_pool.version or 0) + 1)
     synced = time.perf_counter()
     if case.agent_loop:
         lengths = _run_agent_loops(trainer, manager, work.nonce, case, requests)

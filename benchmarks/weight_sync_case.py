@@ -64,7 +64,7 @@ def measure_case(case: dict) -> dict:
 def _measure_sync(trainer: "OneOffPipelineTrainer", version: int, path: Path) -> dict[str, float]:
     wait_until_quiet()
     start = time.time()
-    metrics = trainer.rollout_pool.send_weights(version, abandoned=0)
+    metrics = trainer.rollout_pool.send_weights(version)
     total = time.time() - start
     sampling = {"max_tokens": 4, "temperature": 1.0}
     request = trainer.get_llm_client().generate(

@@ -219,6 +219,7 @@ def _examine_devices() -> list[Finding]:
     import torch
 
     from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
+    from verl_pipeline.verl_adapter.device_packages import examine_device_packages
     from verl_pipeline.verl_adapter.seam_checks import find_device_name
 
     memory = psutil.virtual_memory()
@@ -229,7 +230,8 @@ def _examine_devices() -> list[Finding]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count:
         names = {torch.cuda.get_device_name(index) for index in range(count)}
-        return [Finding("devices", State.OK, f"{count} x {', '.join(sorted(names))}; {host}")]
+        devices = Finding("devices", State.OK, f"{count} x {', '.join(sorted(names))}; {host}")
+        return [devices, *examine_device_packages()]
     fix = "run on CPUs with +verl_pipeline=cpu (or VERL_PLATFORM=cpu), or check the driver"
     detail = f"no GPU for platform {find_device_name()}; {host}"
     return [Finding("devices", State.MISSING, detail, fix)]

@@ -88,21 +88,11 @@ def test_failed_trajectories_are_missing_and_their_siblings_stay(buffer):
     finish(one, sessions=[0, 2], status="failure", errors={"1": "Traceback ... planted"})
     finish(two)
     buffer.wait_until_sampled()
-    assert buffer.abandoned == {(one, 1)}
     batch, _metrics = buffer.sample(1, "train", 2)
     report = buffer.reports[1]
     assert (report.requested, report.missing) == (2 * N, 1)
     assert report.first_error == "Traceback ... planted"
     assert f"{one}_0_0" in batch.keys and f"{one}_2_0" in batch.keys
-
-
-def test_a_trajectory_is_abandoned_once(buffer):
-    (uid,) = submit(1, [0])
-    finish(uid, sessions=[0, 2], status="failure", errors={"1": "planted"})
-    buffer.wait_until_sampled()
-    buffer.abandoned.clear()  # as a weight sync does
-    buffer.sample(1, "train", 1)
-    assert buffer.abandoned == set()
 
 
 def test_a_trained_batch_is_forgotten_with_its_padding(buffer):

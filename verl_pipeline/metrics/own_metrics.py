@@ -57,11 +57,22 @@ OWN_METRICS = (
     Metric(
         "pipeline/weight_sync/aborted_requests",
         "count",
-        "requests that they interrupted: those of trajectories given up before",
+        "requests that they interrupted, which no trajectory waits for; absent if the engine does "
+        "not tell (only vLLM does)",
         _PIPELINE,
     ),
-    Metric("pipeline/weight_sync/bytes", "bytes", "sent to each replica (`gloo`)", _PIPELINE),
-    Metric("pipeline/weight_sync/tensors", "count", "sent to each replica (`gloo`)", _PIPELINE),
+    Metric(
+        "pipeline/weight_sync/bytes",
+        "bytes",
+        "sent to each replica (`gloo`, `nccl`, `nixl`)",
+        _PIPELINE,
+    ),
+    Metric(
+        "pipeline/weight_sync/tensors",
+        "count",
+        "sent to each replica (`gloo`, `nccl`, `nixl`)",
+        _PIPELINE,
+    ),
     Metric(
         "pipeline/checkpoint_engine/<figure>",
         "number",

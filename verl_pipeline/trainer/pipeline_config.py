@@ -62,6 +62,8 @@ class Deadlines:
     health_check_every_s: float = 5.0
     # A rollout server's answer to a health check.
     health_check_s: float = 20.0
+    # Silence of a rollout server whose process lives, over three health checks or more.
+    silent_server_s: float = 60.0
 
 
 @dataclass

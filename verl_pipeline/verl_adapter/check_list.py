@@ -37,6 +37,7 @@ from verl_pipeline.verl_adapter.check_report import (
     run_checks,
 )
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
+from verl_pipeline.verl_adapter.device_packages import check_device_packages
 from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
 from verl_pipeline.verl_adapter.reward_settings import check_sandbox_is_used, derive_sandbox
 from verl_pipeline.verl_adapter.sandbox_check import check_sandbox
@@ -133,6 +134,7 @@ MACHINE = [
     Check("files", machine_checks.check_files, needs=["data set"]),
     Check("paths", machine_checks.check_paths),
     Check("device", machine_checks.check_device),
+    Check("packages for devices", check_device_packages, needs=["names", "device"]),
     Check("sandbox", _try_sandbox, needs=["reward function", "derived settings"]),
     Check("model paths", model_checks.check_model_paths, needs=["paths"]),
     Check("model", model_checks.check_positions, needs=["numbers", "model paths"]),

@@ -24,6 +24,10 @@ from verl_pipeline.verl_adapter.reward_settings import (
 from verl_pipeline.verl_adapter.weight_extension import derive_weight_reader
 
 GLOO_MODULE = "verl_pipeline.verl_adapter.checkpoint_engine"
+NARROWING_MODULE = "verl_pipeline.verl_adapter.narrowing_checkpoint_engines"
+# By checkpoint engine, the module that makes it send weights in the rollout's dtype. verl's others
+# do so by themselves.
+NARROWING_MODULES = {"gloo": GLOO_MODULE, "nccl": NARROWING_MODULE, "nixl": NARROWING_MODULE}
 AGENT_LOOP_MANAGER = "verl_pipeline.verl_adapter.agent_loop.PipelineAgentLoopManager"
 CORRECTION = "algorithm.rollout_correction"
 
@@ -46,8 +50,8 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
         backend = "gloo" if device == "cpu" else "nccl"
         reason = f"the pools are separate; device {device}"
         wanted.append(DerivedSetting(f"{engine}.backend", backend, reason))
-    if backend == "gloo":
-        wanted += _derive_gloo_settings(config, settings)
+    if backend in NARROWING_MODULES:
+        wanted += _derive_engine_settings(config, backend, settings)
     if OmegaConf.select(config, MANAGER) is None:
         reason = "adds deadlines and names failures"
         wanted.append(DerivedSetting(MANAGER, AGENT_LOOP_MANAGER, reason))
@@ -69,25 +73,47 @@ def derive_sync_settings(config: DictConfig) -> list[DerivedSetting]:
     return apply_settings(config, derive_reward_check(config) + derive_sandbox(config))
 
 
-def _derive_gloo_settings(
-    config: DictConfig, settings: OneOffPipelineConfig
+def _derive_engine_settings(
+    config: DictConfig, backend: str, settings: OneOffPipelineConfig
 ) -> list[DerivedSetting]:
     engine = f"{ROLLOUT}.checkpoint_engine"
-    kwargs = OmegaConf.select(config, f"{engine}.engine_kwargs.gloo") or {}
-    dtype = str(config.actor_rollout_ref.rollout.dtype)
-    defaults = {
-        "rollout_dtype": (dtype, "halves the traffic where the trainer holds fp32"),
-        "timeout_s": (settings.deadlines.weight_sync_s, f"{PIPELINE_KEY}.deadlines.weight_sync_s"),
-    }
+    module, ours = f"{engine}.custom_backend_module", NARROWING_MODULES[backend]
+    chosen = OmegaConf.select(config, module)
+    if chosen not in (None, ours) and backend != "gloo":
+        return []  # another engine of that name may not take what ours does
+    kwargs = OmegaConf.select(config, f"{engine}.engine_kwargs.{backend}") or {}
+    defaults: dict[str, tuple[object, str]] = {}
+    if (dtype := _find_sent_dtype(config)) is not None:
+        defaults["rollout_dtype"] = (dtype, "halves the traffic where the trainer holds fp32")
+    reason = "sends in the rollout's dtype"
+    if backend == "gloo":
+        deadline = f"{PIPELINE_KEY}.deadlines.weight_sync_s"
+        defaults["timeout_s"] = (settings.deadlines.weight_sync_s, deadline)
+        reason = "registers the gloo engine"
     derived = [
-        DerivedSetting(f"{engine}.engine_kwargs.gloo.{key}", value, reason)
-        for key, (value, reason) in defaults.items()
+        DerivedSetting(f"{engine}.engine_kwargs.{backend}.{key}", value, why)
+        for key, (value, why) in defaults.items()
         if key not in kwargs
     ]
-    module = f"{engine}.custom_backend_module"
-    if OmegaConf.select(config, module) is None:
-        derived.append(DerivedSetting(module, GLOO_MODULE, "registers the gloo engine"))
+    if chosen is None:
+        derived.append(DerivedSetting(module, ours, reason))
     return derived
+
+
+def _find_sent_dtype(config: DictConfig) -> str | None:
+    """The dtype that weights may travel in; None where the trainer's must stay.
+
+    Quantised weights come with scales of their own dtype, or are quantised on arrival; ``auto`` is
+    for the engine to resolve.
+    """
+    rollout = config.actor_rollout_ref.rollout
+    sections = ("actor.qat", "actor.fsdp_config.qat", "actor.megatron.qat")
+    is_trained_quantised = any(
+        OmegaConf.select(config, f"actor_rollout_ref.{section}.enable") for section in sections
+    )
+    if is_trained_quantised or rollout.quantization is not None or str(rollout.dtype) == "auto":
+        return None
+    return str(rollout.dtype)
 
 
 def _derive_correction(config: DictConfig, settings: OneOffPipelineConfig) -> list[DerivedSetting]:

@@ -56,14 +56,10 @@ class InOrderReplayBuffer:
         self.reports: dict[int, SamplingReport] = {}
         # Of validation's batches, until the trainer has counted them.
         self.validation_reports: list[SamplingReport] = []
-        # Failed trajectories (prompt, session) whose requests may run until the next weight sync.
-        self.abandoned: set[tuple[str, int]] = set()
-        self._abandoned_before: set[tuple[str, int]] = set()
 
     def wait_until_sampled(self) -> None:
         """Wait until no training prompt is pending or running."""
-        tags = self._wait_for_prompts(TRAIN, lambda prompt: True)
-        self._mark_abandoned(find_missing_sessions(tags))
+        self._wait_for_prompts(TRAIN, lambda prompt: True)
 
     def find_held_batches(self) -> dict[int, set[int]]:
         """Batches in TransferQueue, each with the weight versions that sampled it."""
@@ -129,7 +125,7 @@ class InOrderReplayBuffer:
             ),
             key=make_loader_sort_key,
         )
-        report = self._report_sampling({key: tags[key] for key in [*prompts, *keys]})
+        report = report_sampling({key: tags[key] for key in [*prompts, *keys]})
         if is_validation:
             self.validation_reports.append(report)
         else:
@@ -143,19 +139,6 @@ class InOrderReplayBuffer:
         remove_rows(prompts, partition_id)
         tags_of_rows = [tags[key] for key in keys]
         return KVBatchMeta(partition_id=partition_id, keys=keys, tags=tags_of_rows), {}
-
-    def _report_sampling(self, tags: dict[str, dict]) -> SamplingReport:
-        prompts = {key: tag for key, tag in tags.items() if tag.get("is_prompt", False)}
-        missing = find_missing_sessions(tags)
-        self._mark_abandoned(missing)
-        errors = [error for tag in prompts.values() for error in tag.get("errors", {}).values()]
-        group_sizes = {key: tag.get("sessions", 0) for key, tag in prompts.items()}
-        return SamplingReport(group_sizes, len(missing), errors[0] if errors else None)
-
-    def _mark_abandoned(self, missing: set[tuple[str, int]]) -> None:
-        """Count each once: only the next sync may have to abort its request."""
-        self.abandoned |= missing - self._abandoned_before
-        self._abandoned_before |= missing
 
     def _wait_for_prompts(
         self, partition: str, is_awaited: Callable[[str], bool]
@@ -181,6 +164,15 @@ class InOrderReplayBuffer:
                 self.watchdog()
                 checked = time.monotonic()
             time.sleep(min(max((now - polled) / POLL_DUTY, MIN_POLL_S), MAX_POLL_S))
+
+
+def report_sampling(tags: dict[str, dict]) -> SamplingReport:
+    """How the sampling of the prompts in ``tags`` ended, whose rows are in ``tags``, too."""
+    prompts = {key: tag for key, tag in tags.items() if tag.get("is_prompt", False)}
+    errors = [error for tag in prompts.values() for error in tag.get("errors", {}).values()]
+    group_sizes = {key: tag.get("sessions", 0) for key, tag in prompts.items()}
+    missing = len(find_missing_sessions(tags))
+    return SamplingReport(group_sizes, missing, errors[0] if errors else None)
 
 
 def find_missing_sessions(tags: dict[str, dict]) -> set[tuple[str, int]]:

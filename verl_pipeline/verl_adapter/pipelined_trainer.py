@@ -44,12 +44,13 @@ from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
 from verl_pipeline.verl_adapter import seam_checks
 from verl_pipeline.verl_adapter.check_list import check_pipelined_config
 from verl_pipeline.verl_adapter.config_checks import check_dataset
-from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_correction
+from verl_pipeline.verl_adapter.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.reserved_pools import reserve_pools
 from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, probe_actors
 from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
+from verl_pipeline.verl_adapter.start_report import describe_start
 from verl_pipeline.verl_adapter.trajectory_store import put_prompts
 from verl_pipeline.verl_adapter.weight_checking_trainer import WeightCheckingTrainer
 
@@ -74,7 +75,7 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         self.settings = load_pipeline_config(config)
         check_pipelined_config(config)
         check_cluster(config)
-        self._derived_settings = derive_settings(config, self.settings)
+        derived = derive_settings(config, self.settings)
         self.filters = make_filters(self.settings.filters, f"{PIPELINE_KEY}.filters")
         # By batch, from its submission until it is checked.
         self._sampling_versions: dict[int, int] = {}
@@ -88,19 +89,8 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         # Read by verl's _setup: no rollout replicas on the trainer's devices.
         self._enable_hybrid_replicas = False
         super().__init__(config)
-        self._print_start_report()
-
-    def _print_start_report(self) -> None:
-        for setting in self._derived_settings:
-            print(f"[{TRAINER_MODE}] derived {setting}", flush=True)
-        trainer, rollout = self.config.trainer, self.config.actor_rollout_ref.rollout
-        print(
-            f"[{TRAINER_MODE}] staleness {self.settings.staleness}; pools: "
-            f"{trainer.nnodes} x {trainer.n_gpus_per_node} train, "
-            f"{rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
-            f"correction {self.settings.correction}: {describe_correction(self.config)}",
-            flush=True,
-        )
+        for line in describe_start(config, self.settings, derived):
+            print(f"[{TRAINER_MODE}] {line}", flush=True)
 
     # ---- set-up: verl's hooks ----------------------------------------------------------------
 
@@ -210,11 +200,9 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
     def send_weights(self, version: int) -> None:
         if self.rollout_pool.version == version:
             return
-        abandoned = self.replay_buffer.abandoned
         with marked_timer("update_weights", self._clock.events, color="red"):
-            sync = self.rollout_pool.send_weights(version, abandoned=len(abandoned))
+            sync = self.rollout_pool.send_weights(version)
         add_weight_sync(self._metrics, sync)
-        abandoned.clear()
 
     def submit_batch(self, batch: int) -> None:
         prompts = self._next_train_batch()
@@ -238,10 +226,13 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
     # ---- boundaries --------------------------------------------------------------------------
 
     def on_sample_end(self) -> None:
-        return None
+        """Does nothing: the pool goes on sampling."""
 
     def on_step_end(self) -> None:
-        """Does nothing: weights leave at the next step's drain, since the pool still samples."""
+        """Weights leave at the next drain. The profile's flags are already the next step's."""
+        goes_on = self.curr_step_profile and self.config.global_profiler.profile_continuous_steps
+        if self.prev_step_profile and not goes_on:
+            self._stop_rollout_profiling()
 
     def on_validate_begin(self) -> None:
         with self._clock.inside("testing"):

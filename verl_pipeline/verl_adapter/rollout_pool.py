@@ -2,18 +2,22 @@
 
 Invariants:
 * ``version`` is what every replica holds; only :meth:`RolloutPool.send_weights` changes it.
-* A weight sync finds a drained pool. A request that it aborts belonged to a trajectory that was
-  already abandoned (its deadline passed); any other is an error.
-* A dead replica is named within one health check and its timeout.
+* A weight sync finds a drained pool: nobody waits for what it aborts. A trajectory that was given
+  up may have two requests (disaggregated prefill), and one may wait in a queue until after the
+  sync, so the number of aborted requests proves nothing. A trajectory that a sync does interrupt
+  carries two versions, which ``batch.check_versions`` refuses.
+* A dead replica is named within one health check; a silent one as
+  :mod:`verl_pipeline.trainer.server_health` says.
 """
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import ray
-import requests
 from omegaconf import DictConfig
 from verl.checkpoint_engine.base import CheckpointEngineManager
 from verl.utils.config import omega_conf_to_dataclass
@@ -26,6 +30,8 @@ from verl.workers.rollout.utils import update_prometheus_config
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines, load_pipeline_config
+from verl_pipeline.trainer.server_health import ServerWatch, Sign
+from verl_pipeline.verl_adapter.replica_probe import probe_replica
 from verl_pipeline.verl_adapter.weight_fingerprints import FingerprintCheck
 
 _ADVICE = (
@@ -42,21 +48,27 @@ class WorkerDead(RuntimeError):
     """A process that trajectories are awaited from has died."""
 
 
-class UnexpectedAbort(RuntimeError):
-    """A weight sync interrupted a trajectory that somebody still waits for."""
-
-
 class _AbortCountingWeightSync(CheckpointEngineManager):
-    """verl's manager of weight syncs, which also counts the requests that its last sync aborted."""
+    """verl's manager of weight syncs, which also counts the requests that its last sync aborted.
 
-    aborted_requests = 0
+    Attributes:
+        aborted_requests: their number; None if an engine does not tell.
+    """
+
+    aborted_requests: int | None = None
 
     async def abort_replicas(self, reject_request: bool = False):  # type: ignore[override]
-        servers = [server for replica in self.replicas for server in replica.servers]
-        answers = await asyncio.gather(
-            *[server.abort_all_requests.remote(reject_request=reject_request) for server in servers]
-        )
-        self.aborted_requests = sum(answer["aborted_count"] for answer in answers)
+        # Each replica class knows which of its servers to ask, and how.
+        aborts = [r.abort_all_requests(reject_request=reject_request) for r in self.replicas]
+        answers = await asyncio.gather(*aborts)
+        self.aborted_requests = _sum_aborted(answers)
+
+
+def _sum_aborted(answers: Sequence[Any]) -> int | None:
+    """Requests that all replicas aborted; only vLLM's tells its part."""
+    if all(isinstance(answer, Mapping) and "aborted_count" in answer for answer in answers):
+        return sum(answer["aborted_count"] for answer in answers)
+    return None
 
 
 class RolloutPool:
@@ -77,6 +89,8 @@ class RolloutPool:
         self.deadlines = deadlines
         self.version: int | None = None
         rollout = config.actor_rollout_ref.rollout
+        self._engine = str(rollout.name)
+        self._watches = [ServerWatch(deadlines.silent_server_s) for _ in self.addresses]
         if rollout.prometheus.enable:
             addresses = self.manager.server_addresses
             update_prometheus_config(rollout.prometheus, addresses, rollout.name)
@@ -111,25 +125,21 @@ class RolloutPool:
         """A client whose trajectories carry the versions at their first and last token."""
         return self.manager.get_client(client_cls=FullyAsyncLLMServerClient)
 
-    def send_weights(self, version: int, *, abandoned: int) -> dict[str, float]:
+    def send_weights(self, version: int) -> dict[str, float]:
         """Send the actor's weights, which are v_version, to every replica.
 
-        Args:
-            abandoned: abandoned trajectories of the drained batches, whose requests may still run.
-
         Returns:
-            ``pipeline/weight_sync/*`` metrics: one sync, its seconds, aborted requests, and what
-            the engine reports.
+            ``pipeline/weight_sync/*`` metrics: one sync, its seconds, aborted requests if they are
+            known, and what the engine reports.
 
         Raises:
-            UnexpectedAbort: more requests were aborted than trajectories had been abandoned.
             DeadlineExceeded: a side did not answer in time.
             RolloutServerDead: a replica died meanwhile.
             WeightsDiffer: a replica does not hold what was sent.
         """
         start = time.perf_counter()
-        # verl calls the engine that derived_settings.py chose: its own nccl engine on GPUs,
-        # weight_sync/gloo_broadcast.py on CPUs.
+        # verl calls the engine that derived_settings.py chose: its own nccl engine on GPUs, with
+        # our cast before it; weight_sync/gloo_broadcast.py on CPUs.
         metrics = run_with_deadline(
             lambda: self._send_and_compare(version),
             self.deadlines.weight_sync_s,
@@ -139,20 +149,15 @@ class RolloutPool:
             watchdog=self.check_health,
             watch_every_s=self.deadlines.health_check_every_s,
         )
-        aborted = self._weight_sync.aborted_requests
-        if aborted > abandoned:
-            raise UnexpectedAbort(
-                f"sending v_{version} aborted {aborted} requests, but only {abandoned} "
-                "trajectories had been abandoned, so other requests were still running. End "
-                "your own requests to the rollout servers before a batch ends"
-            )
         self.version = version
-        return {
+        report = {
             "pipeline/weight_sync/count": 1.0,
             "pipeline/weight_sync/seconds": time.perf_counter() - start,
-            "pipeline/weight_sync/aborted_requests": float(aborted),
             **{f"pipeline/{key}": value for key, value in (metrics or {}).items()},
         }
+        if (aborted := self._weight_sync.aborted_requests) is not None:
+            report["pipeline/weight_sync/aborted_requests"] = float(aborted)
+        return report
 
     def _send_and_compare(self, version: int) -> dict[str, float]:
         self.fingerprints.begin()
@@ -164,24 +169,21 @@ class RolloutPool:
         """Check that every replica lives.
 
         Raises:
-            RolloutServerDead: one did not answer, or answered that its engine is dead.
+            RolloutServerDead: one is dead, or has been silent for too long.
         """
         if not self.addresses:
             return
-        with ThreadPoolExecutor(max_workers=len(self.addresses)) as executor:
-            list(executor.map(self._check_server, range(len(self.addresses)), self.addresses))
+        servers = [replica.servers for replica in self.manager.get_replicas()]
+        with ThreadPoolExecutor(max_workers=len(servers)) as executor:
+            probes = list(executor.map(self._probe_replica, self.addresses, servers))
+        for rank, (watch, (sign, seen)) in enumerate(zip(self._watches, probes, strict=True)):
+            if (verdict := watch.judge(sign)) is not None:
+                advice = _ADVICE.format(log=f"worker-*.err of the {self._engine} server")
+                name = f"rollout replica {rank} at {self.addresses[rank]}"
+                raise RolloutServerDead(f"{name} {verdict}: {seen}. {advice}")
 
-    def _check_server(self, rank: int, address: str) -> None:
-        name = f"rollout replica {rank} at {address}"
-        advice = _ADVICE.format(log="worker-*.err of the vLLM server")
-        try:
-            answer = requests.get(f"http://{address}/health", timeout=self.deadlines.health_check_s)
-        except requests.RequestException as error:
-            raise RolloutServerDead(f"{name} does not answer: {error}. {advice}") from error
-        if answer.status_code != 200:
-            raise RolloutServerDead(
-                f"{name} answers {answer.status_code}: its engine died. {advice}"
-            )
+    def _probe_replica(self, address: str, servers: list[Any]) -> tuple[Sign, str]:
+        return probe_replica(self._engine, address, servers, self.deadlines.health_check_s)
 
 
 def probe_actors(
@@ -203,7 +205,9 @@ def probe_actors(
     if pending_probes:
         answered, _open = ray.wait(pending_probes, num_returns=len(pending_probes), timeout=0)
     try:
-        ray.get(answered)
+        for probe in answered:
+            with suppress(ray.exceptions.ActorUnavailableError):  # not dead: asked again
+                ray.get(probe)
     except ray.exceptions.RayActorError as error:
         advice = _ADVICE.format(log="worker-*.err")
         raise WorkerDead(f"{role} died: {str(error).splitlines()[0]} {advice}") from error

@@ -36,6 +36,7 @@ from verl_pipeline.verl_adapter.derived_settings import (
 from verl_pipeline.verl_adapter.model_checks import find_position_limit, is_remote
 from verl_pipeline.verl_adapter.ray_slots import describe_slots, list_requests, sum_slots
 from verl_pipeline.verl_adapter.reward_settings import CODE_REWARD, REWARD_KWARGS
+from verl_pipeline.verl_adapter.start_report import suggest_memory_share
 
 # Lines by title.
 Plan = dict[str, list[str]]
@@ -100,6 +101,8 @@ def _describe_pools(config: DictConfig) -> Iterator[str]:
             f"{rollout.tensor_model_parallel_size} x data {rollout.data_parallel_size} x pipeline "
             f"{rollout.pipeline_model_parallel_size})"
         )
+        if (hint := suggest_memory_share(config)) is not None:
+            yield hint
     slots = describe_slots(*sum_slots(list_requests(config)), get_resource_name())
     yield f"Ray slots that it asks for: {slots}"
 

@@ -12,7 +12,7 @@ Invariants:
   it. A rollout worker's buckets lie in one shared-memory segment, from which vLLM loads
   (:mod:`verl_pipeline.verl_adapter.vllm_weight_sender`).
 * Every wait ends after ``timeout_s``.
-* Tensors travel whole, in ``rollout_dtype`` when one is given; integer tensors as they are.
+* Tensors travel whole, in the dtype that :mod:`verl_pipeline.weight_sync.rollout_dtype` says.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from verl_pipeline.weight_sync.buckets import (
     WeightSyncError,
     compute_crc32,
 )
+from verl_pipeline.weight_sync.rollout_dtype import narrow_weight, parse_dtype
 from verl_pipeline.weight_sync.shared_segment import Segment, create_segment
 
 
@@ -42,8 +43,8 @@ class GlooBroadcast:
         bucket_size: bytes of one bucket
             (``rollout.checkpoint_engine.update_weights_bucket_megabytes``).
         is_master: whether this process is actor rank 0.
-        rollout_dtype: torch dtype name that floating-point tensors travel in ("bfloat16"), or None
-            to send them as the trainer holds them.
+        rollout_dtype: torch dtype name that matrices travel in ("bfloat16"), or None to send them
+            as the trainer holds them.
         checksum: verify a CRC-32 of every tensor on arrival (for tests; costs about a second per 2
             GB on one core).
         timeout_s: seconds after which a wait for the other side fails.
@@ -63,7 +64,7 @@ class GlooBroadcast:
     ) -> None:
         self.bucket_size = bucket_size
         self.is_master = is_master
-        self.dtype = getattr(torch, rollout_dtype) if rollout_dtype else None
+        self.dtype = parse_dtype(rollout_dtype)
         self.checksum = checksum
         self.timeout = timedelta(seconds=timeout_s)
         self.rank: int | None = None
@@ -174,8 +175,7 @@ class GlooBroadcast:
             entries, offset = [], 0
 
         for name, weight in weights:
-            if self.dtype is not None and weight.is_floating_point():
-                weight = weight.to(self.dtype)
+            weight = narrow_weight(weight, self.dtype)
             if weight.nbytes > self.bucket_size:
                 raise WeightSyncError(
                     f"{name} has {weight.nbytes / 2**20:.0f} MiB, more than a bucket: raise "

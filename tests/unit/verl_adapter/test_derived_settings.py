@@ -7,6 +7,7 @@ from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_con
 from verl_pipeline.verl_adapter.derived_settings import (
     AGENT_LOOP_MANAGER,
     GLOO_MODULE,
+    NARROWING_MODULE,
     derive_settings,
     describe_correction,
 )
@@ -48,7 +49,10 @@ def test_vllms_workers_tell_what_they_hold_if_it_is_looked_at(composed, override
 def test_on_gpus_the_backend_is_nccl_and_gloo_stays_away(composed):
     config = composed("trainer.device=cuda")
     found = derived(config)
-    assert found[f"{ROLLOUT}.checkpoint_engine.backend"] == "nccl"
+    engine = f"{ROLLOUT}.checkpoint_engine"
+    assert found[f"{engine}.backend"] == "nccl"
+    assert found[f"{engine}.engine_kwargs.nccl.rollout_dtype"] == "float32"  # the CPU overlay's
+    assert found[f"{engine}.custom_backend_module"] == NARROWING_MODULE
     assert not any("gloo" in str(entry) for entry in found.items())
 
 
@@ -65,7 +69,37 @@ def test_what_the_user_chose_stands(composed):
     assert set(found) == {
         "actor_rollout_ref.hybrid_engine",
         "algorithm.rollout_correction.rollout_is",
+        f"{ROLLOUT}.checkpoint_engine.engine_kwargs.nixl.rollout_dtype",
+        f"{ROLLOUT}.checkpoint_engine.custom_backend_module",
     }
+
+
+@pytest.mark.parametrize("backend", ["gloo", "nccl", "nixl"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"{ROLLOUT}.dtype=auto",
+        f"{ROLLOUT}.quantization=fp8",
+        "actor_rollout_ref.actor.qat.enable=True",
+        "actor_rollout_ref.actor.fsdp_config.qat.enable=True",
+    ],
+)
+def test_weights_of_another_precision_travel_as_the_trainer_holds_them(composed, backend, override):
+    found = derived(composed(f"{ROLLOUT}.checkpoint_engine.backend={backend}", override))
+    assert not [name for name in found if name.endswith("rollout_dtype")]
+    assert f"{ROLLOUT}.checkpoint_engine.custom_backend_module" in found
+
+
+@pytest.mark.parametrize("backend", ["mooncake", "delta_sharded", "naive_of_mine"])
+def test_engines_that_cast_or_are_unknown_stay_as_they_are(composed, backend):
+    found = derived(composed(f"{ROLLOUT}.checkpoint_engine.backend={backend}"))
+    assert not [name for name in found if "checkpoint_engine" in name]
+
+
+def test_an_engine_of_the_users_is_told_nothing(composed):
+    engine = f"{ROLLOUT}.checkpoint_engine"
+    found = derived(composed(f"{engine}.backend=nccl", f"{engine}.custom_backend_module=mine"))
+    assert not [name for name in found if "checkpoint_engine" in name]
 
 
 @pytest.mark.parametrize(("staleness", "rollout_is"), [(0, None), (1, "token")])

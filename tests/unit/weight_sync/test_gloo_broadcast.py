@@ -152,12 +152,12 @@ def test_two_trainer_ranks_two_replicas_three_syncs():
             assert all(torch.equal(got[name], weights[name]) for name in weights)
 
 
-def test_floats_travel_in_the_rollouts_dtype():
-    weights = {"w": torch.randn(10), "i": torch.arange(3)}
+def test_matrices_travel_in_the_rollouts_dtype():
+    weights = {"w": torch.randn(2, 5), "b": torch.randn(2), "i": torch.arange(3)}
     metrics, (got,) = sync(make(1, 1, rollout_dtype="bfloat16"), 1, weights)
     assert got["w"].dtype == torch.bfloat16 and torch.equal(got["w"], weights["w"].bfloat16())
-    assert got["i"].dtype == torch.int64
-    assert metrics["weight_sync/bytes"] == 10 * 2 + 3 * 8
+    assert torch.equal(got["b"], weights["b"]) and torch.equal(got["i"], weights["i"])
+    assert metrics["weight_sync/bytes"] == 10 * 2 + 2 * 4 + 3 * 8
 
 
 class Damaging(GlooBroadcast):

@@ -1,0 +1,70 @@
+"""Asks a rollout replica for a sign of life: its HTTP server first, then its Ray actors.
+
+Invariants:
+* No check generates a token. SGLang's ``/health`` does by default, which a weight sync pauses;
+  ``/v1/models`` answers without its scheduler.
+* No proxy stands between the driver and a server, whatever the environment says.
+* An actor that Ray cannot reach at the moment is not dead.
+"""
+
+from typing import Any
+
+import ray
+import requests
+
+from verl_pipeline.trainer.server_health import Sign
+
+# By rollout.name, a page that tells more than that the server answers. Others get MODELS_PAGE.
+HEALTH_PAGES = {"vllm": "/health", "trtllm": "/health"}
+MODELS_PAGE = "/v1/models"
+NOT_WELL = 503
+# Engines that say NOT_WELL only when they are dead for good (vLLM: EngineDeadError).
+SAY_SO_WHEN_DEAD = {"vllm"}
+# For the actors of a replica whose HTTP server does not answer, in seconds.
+ACTORS_S = 5.0
+
+
+def probe_replica(
+    engine: str, address: str, servers: list[Any], timeout_s: float
+) -> tuple[Sign, str]:
+    """Ask one replica.
+
+    Args:
+        engine: ``rollout.name``.
+        address: ``host:port`` of its HTTP server, an IPv6 host in brackets.
+        servers: its Ray actors, one a node.
+        timeout_s: longest wait for the HTTP server.
+
+    Returns:
+        The sign, and what was seen, in words.
+    """
+    page = HEALTH_PAGES.get(engine, MODELS_PAGE)
+    try:
+        with requests.Session() as session:
+            # Otherwise http_proxy and the like would apply.
+            session.trust_env = False
+            status = session.get(f"http://{address}{page}", timeout=timeout_s).status_code
+    except requests.RequestException as error:
+        return _probe_actors(servers, f"its HTTP server does not answer ({error})")
+    if status != NOT_WELL:
+        return Sign.ALIVE, f"it answers {status}"
+    sign = Sign.DEAD if engine in SAY_SO_WHEN_DEAD else Sign.SILENT
+    return sign, f"it answers {status}: its engine died"
+
+
+def _probe_actors(servers: list[Any], seen: str) -> tuple[Sign, str]:
+    """Tell the death of a process from silence; an answer proves no more than that it lives, since
+    Ray gives it also where the server's event loop is blocked.
+    """
+    probes = [server.__ray_ready__.remote() for server in servers]
+    answered, _open = ray.wait(probes, num_returns=len(probes), timeout=ACTORS_S)
+    living = 0
+    for probe in answered:
+        try:
+            ray.get(probe)
+        except ray.exceptions.ActorUnavailableError:
+            continue
+        except ray.exceptions.RayActorError as error:
+            return Sign.DEAD, f"{seen}; its process died: {str(error).splitlines()[0]}"
+        living += 1
+    return Sign.SILENT, f"{seen}; {living} of {len(servers)} processes are known to live"
