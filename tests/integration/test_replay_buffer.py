@@ -105,17 +105,6 @@ def test_a_trajectory_is_abandoned_once(buffer):
     assert buffer.abandoned == set()
 
 
-def test_a_trained_batch_is_forgotten_with_its_padding(buffer):
-    for uid in [*submit(1, [0]), *submit(2, [0])]:
-        finish(uid)
-    tq.kv_put(key="padab12_0_0", partition_id="train", tag={"is_padding": True})
-    buffer.discard_batch(1)
-    assert sorted(tq.kv_list("train")["train"]) == [
-        "b2p0",
-        *(f"b2p0_{session}_0" for session in range(N)),
-    ]
-
-
 def test_a_dead_actor_is_named_without_waiting_for_the_living():
     actors = [_Actor.remote(), _Actor.remote()]
     probes = probe_actors(actors, [], "agent loop worker")
@@ -248,6 +237,6 @@ def test_a_finished_batch_is_seen_soon(buffer, record_property):
         seen = time.monotonic()
         thread.join()
         delays.append(seen - ended[0])
-        buffer.discard_batch(batch)
+        tq.kv_clear(keys=list(tq.kv_list("train")["train"]), partition_id="train")
     record_property("median_delay_s", sorted(delays)[5])
     print(f"median delay {sorted(delays)[5] * 1000:.0f} ms, largest {max(delays) * 1000:.0f} ms")

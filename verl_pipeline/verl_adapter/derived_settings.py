@@ -123,8 +123,18 @@ def _derive_correction(config: DictConfig, settings: OneOffPipelineConfig) -> li
     return derived
 
 
+def describe_schedule(config: DictConfig, settings: OneOffPipelineConfig) -> str:
+    """Staleness, pools and correction of a run, for the start-up report."""
+    trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
+    return (
+        f"staleness {settings.staleness}; pools: {trainer.nnodes} x {trainer.n_gpus_per_node} "
+        f"train, {rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
+        f"correction {settings.correction}: {describe_correction(config)}"
+    )
+
+
 def describe_correction(config: DictConfig) -> str:
-    """The effective off-policy correction in words, for the start-up report."""
+    """The effective off-policy correction in words."""
     correction = config.algorithm.rollout_correction
     if correction.bypass_mode:
         return f"bypass (old_log_prob are the rollout's log-probs), loss {correction.loss_type}"

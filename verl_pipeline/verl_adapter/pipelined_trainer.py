@@ -44,12 +44,13 @@ from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
 from verl_pipeline.verl_adapter import seam_checks
 from verl_pipeline.verl_adapter.check_list import check_pipelined_config
 from verl_pipeline.verl_adapter.config_checks import check_dataset
-from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_correction
+from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_schedule
 from verl_pipeline.verl_adapter.filtering_trainer import FilteringTrainer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, probe_actors
 from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
+from verl_pipeline.verl_adapter.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.trajectory_store import put_prompts
 
 
@@ -76,6 +77,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
         check_pipelined_config(config)
         check_cluster(config)
         self._derived_settings = derive_settings(config, self.settings)
+        self._checkpoints = RunCheckpoints(config)
         self.filters = make_filters(self.settings.filters, f"{PIPELINE_KEY}.filters")
         # By batch, from its submission until it is checked.
         self._sampling_versions: dict[int, int] = {}
@@ -92,16 +94,9 @@ class OneOffPipelineTrainer(FilteringTrainer):
         self._print_start_report()
 
     def _print_start_report(self) -> None:
-        for setting in self._derived_settings:
-            print(f"[{TRAINER_MODE}] derived {setting}", flush=True)
-        trainer, rollout = self.config.trainer, self.config.actor_rollout_ref.rollout
-        print(
-            f"[{TRAINER_MODE}] staleness {self.settings.staleness}; pools: "
-            f"{trainer.nnodes} x {trainer.n_gpus_per_node} train, "
-            f"{rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
-            f"correction {self.settings.correction}: {describe_correction(self.config)}",
-            flush=True,
-        )
+        derived = [f"derived {setting}" for setting in self._derived_settings]
+        for line in (*derived, describe_schedule(self.config, self.settings)):
+            print(f"[{TRAINER_MODE}] {line}", flush=True)
 
     # ---- set-up: verl's hooks ----------------------------------------------------------------
 
@@ -147,6 +142,11 @@ class OneOffPipelineTrainer(FilteringTrainer):
             self.config, manager, self.actor_rollout_wg, self.settings.deadlines
         )
 
+    def _load_checkpoint(self) -> None:
+        with self._act_as_sync():
+            super()._load_checkpoint()
+        self._checkpoints.restore_batches(self.global_steps)
+
     def fit(self, agent_loop_manager) -> None:
         try:
             super().fit(agent_loop_manager)
@@ -174,9 +174,6 @@ class OneOffPipelineTrainer(FilteringTrainer):
     def _adopt_held_batches(self, trained_version: int) -> set[int]:
         """Batches in a checkpoint of ``trained_version`` that are sampled and not trained yet."""
         for batch, versions in self.replay_buffer.find_held_batches().items():
-            if batch <= trained_version:
-                self.replay_buffer.discard_batch(batch)
-                continue
             oldest = min(versions, default=trained_version)
             check_held_version(batch, oldest, self.settings.staleness)
             self._sampling_versions[batch] = oldest
@@ -249,7 +246,9 @@ class OneOffPipelineTrainer(FilteringTrainer):
     def _save_checkpoint(self) -> None:
         with self._clock.inside("save_checkpoint"):
             schedule.prepare_checkpoint(self)
-        super()._save_checkpoint()
+        # As in sync, verl leaves TransferQueue alone.
+        with self._act_as_sync(), self._checkpoints.save_step(self.global_steps):
+            super()._save_checkpoint()
 
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
