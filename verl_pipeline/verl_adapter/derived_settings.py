@@ -13,6 +13,7 @@ from verl_pipeline.trainer.pipeline_config import (
     DerivedSetting,
     OneOffPipelineConfig,
 )
+from verl_pipeline.verl_adapter.absolute_paths import derive_absolute_paths
 from verl_pipeline.verl_adapter.reward_settings import (
     MANAGER,
     apply_settings,
@@ -37,7 +38,11 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
             the code reward that contradict others.
     """
     engine = f"{ROLLOUT}.checkpoint_engine"
-    wanted = [DerivedSetting("actor_rollout_ref.hybrid_engine", False, "the pools are separate")]
+    # Our entry point has made them absolute where the command was started; verl's has not.
+    wanted = derive_absolute_paths(config)
+    wanted.append(
+        DerivedSetting("actor_rollout_ref.hybrid_engine", False, "the pools are separate")
+    )
     backend = OmegaConf.select(config, f"{engine}.backend")
     if backend == "naive":
         device = config.trainer.device

@@ -47,6 +47,7 @@ from verl_pipeline.verl_adapter.config_checks import check_dataset
 from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_schedule
 from verl_pipeline.verl_adapter.filtering_trainer import FilteringTrainer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.queue_capacity import check_capacity
 from verl_pipeline.verl_adapter.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, probe_actors
 from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
@@ -126,6 +127,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
         with self._act_as_sync():
             super()._init_dataloader()
         check_dataset(self.config, len(self.train_dataset))
+        check_capacity(self.config, len(self.val_dataset))
         epochs = self.config.trainer.total_epochs
         self.last_step = min(self.total_training_steps, self.steps_per_epoch * epochs)
 
@@ -246,7 +248,6 @@ class OneOffPipelineTrainer(FilteringTrainer):
     def _save_checkpoint(self) -> None:
         with self._clock.inside("save_checkpoint"):
             schedule.prepare_checkpoint(self)
-        # As in sync, verl leaves TransferQueue alone.
         with self._act_as_sync(), self._checkpoints.save_step(self.global_steps):
             super()._save_checkpoint()
 

@@ -33,8 +33,9 @@ from verl_pipeline.verl_adapter.held_batches import (
     read_parts,
     save_held_batches,
 )
+from verl_pipeline.verl_adapter.queue_capacity import UNITS
+from verl_pipeline.verl_adapter.shared_folder import check_checkpoint_folder
 
-STORAGE_UNITS = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
 # verl's limits, by the model's folder in a checkpoint.
 LIMITS = {"actor": "max_actor_ckpt_to_keep", "critic": "max_critic_ckpt_to_keep"}
 
@@ -43,7 +44,8 @@ class RunCheckpoints:
     """The checkpoints of one run in ``trainer.default_local_dir``.
 
     Raises:
-        ConfigError: the checkpoint to resume from was written for another TransferQueue.
+        ConfigError: nodes do not share the folder (:mod:`.shared_folder`), or the checkpoint to
+            resume from was written for another TransferQueue.
         HeldBatchesError: its held batches cannot be read.
     """
 
@@ -52,6 +54,7 @@ class RunCheckpoints:
         self._folder = Path(config.trainer.default_local_dir)
         self._models = ["actor", *(["critic"] if need_critic(config) else [])]
         self._saved: list[int] = []
+        check_checkpoint_folder(config)
         self._check_resumed()
 
     def _find_resumed(self) -> Path | None:
@@ -75,11 +78,11 @@ class RunCheckpoints:
             next(read_parts(folder / FILE_NAME), None)
             return
         wrote = count_snapshot_units(folder / SNAPSHOT_NAME)
-        units = OmegaConf.select(self._config, STORAGE_UNITS)
+        units = OmegaConf.select(self._config, UNITS)
         if wrote not in (None, units):
             raise ConfigError(
-                f"{STORAGE_UNITS}={units}: an earlier version wrote {folder} with {wrote} storage "
-                f"units; set {STORAGE_UNITS}={wrote} to resume from it (checkpoints written from "
+                f"{UNITS}={units}: an earlier version wrote {folder} with {wrote} storage "
+                f"units; set {UNITS}={wrote} to resume from it (checkpoints written from "
                 "then on fit any number)"
             )
 
@@ -102,6 +105,8 @@ class RunCheckpoints:
     @contextmanager
     def save_step(self, step: int) -> Iterator[None]:
         """Write the batches after ``step``, let verl write its part inside, then prune.
+
+        verl should believe in there that its mode is sync: it then leaves TransferQueue alone.
 
         Raises:
             OutputError: the held batches cannot be written; earlier checkpoints are intact.
