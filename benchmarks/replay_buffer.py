@@ -93,7 +93,7 @@ def measure_size(count: int, sessions: int, repeats: int) -> dict:
         thread.join()
         delays.append(max(detected - end_times[0], 0.0))
         shares.append(sum(poll_times) / (detected - start))
-        buffer.discard_batch(batch)
+        tq.kv_clear(keys=list(tq.kv_list("train")["train"]), partition_id="train")
     return {
         "prompts": count,
         "trajectories_per_prompt": sessions,

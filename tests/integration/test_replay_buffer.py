@@ -95,17 +95,6 @@ def test_failed_trajectories_are_missing_and_their_siblings_stay(buffer):
     assert f"{one}_0_0" in batch.keys and f"{one}_2_0" in batch.keys
 
 
-def test_a_trained_batch_is_forgotten_with_its_padding(buffer):
-    for uid in [*submit(1, [0]), *submit(2, [0])]:
-        finish(uid)
-    tq.kv_put(key="padab12_0_0", partition_id="train", tag={"is_padding": True})
-    buffer.discard_batch(1)
-    assert sorted(tq.kv_list("train")["train"]) == [
-        "b2p0",
-        *(f"b2p0_{session}_0" for session in range(N)),
-    ]
-
-
 def test_a_dead_actor_is_named_without_waiting_for_the_living():
     actors = [_Actor.remote(), _Actor.remote()]
     probes = probe_actors(actors, [], "agent loop worker")
@@ -238,6 +227,6 @@ def test_a_finished_batch_is_seen_soon(buffer, record_property):
         seen = time.monotonic()
         thread.join()
         delays.append(seen - ended[0])
-        buffer.discard_batch(batch)
+        tq.kv_clear(keys=list(tq.kv_list("train")["train"]), partition_id="train")
     record_property("median_delay_s", sorted(delays)[5])
     print(f"median delay {sorted(delays)[5] * 1000:.0f} ms, largest {max(delays) * 1000:.0f} ms")

@@ -39,6 +39,7 @@ from verl_pipeline.verl_adapter.check_report import (
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.device_packages import check_device_packages
 from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
+from verl_pipeline.verl_adapter.queue_capacity import derive_capacity
 from verl_pipeline.verl_adapter.reward_settings import check_sandbox_is_used, derive_sandbox
 from verl_pipeline.verl_adapter.sandbox_check import check_sandbox
 
@@ -57,6 +58,10 @@ def _check_sync_filters(config: DictConfig) -> None:
 
 def _check_derived_settings(config: DictConfig) -> None:
     derive_settings(copy.deepcopy(config), load_pipeline_config(config))
+
+
+def _check_queue_capacity(config: DictConfig) -> None:
+    derive_capacity(config)
 
 
 def _check_sandbox(config: DictConfig) -> None:
@@ -100,6 +105,7 @@ PIPELINED = [
     Check("pipeline settings", _check_pipeline_settings),
     Check("filters", _check_filters, needs=["pipeline settings"]),
     Check("derived settings", _check_derived_settings, needs=["pipeline settings"]),
+    Check("queue capacity", _check_queue_capacity, needs=["batches", "pipeline settings"]),
 ]
 FILTERED_SYNC = [
     Check("filters", _check_sync_filters),

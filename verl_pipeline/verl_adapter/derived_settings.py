@@ -13,6 +13,7 @@ from verl_pipeline.trainer.pipeline_config import (
     DerivedSetting,
     OneOffPipelineConfig,
 )
+from verl_pipeline.verl_adapter.absolute_paths import derive_absolute_paths
 from verl_pipeline.verl_adapter.lora_settings import derive_lora
 from verl_pipeline.verl_adapter.reward_settings import (
     MANAGER,
@@ -43,7 +44,11 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
             the code reward that contradict others, or a LoRA that cannot reach the rollout pool.
     """
     engine = f"{ROLLOUT}.checkpoint_engine"
-    wanted = [DerivedSetting("actor_rollout_ref.hybrid_engine", False, "the pools are separate")]
+    # Our entry point has made them absolute where the command was started; verl's has not.
+    wanted = derive_absolute_paths(config)
+    wanted.append(
+        DerivedSetting("actor_rollout_ref.hybrid_engine", False, "the pools are separate")
+    )
     backend = OmegaConf.select(config, f"{engine}.backend")
     if backend == "naive":
         device = config.trainer.device
@@ -153,7 +158,7 @@ def _derive_correction(config: DictConfig, settings: OneOffPipelineConfig) -> li
 
 
 def describe_correction(config: DictConfig) -> str:
-    """The effective off-policy correction in words, for the start-up report."""
+    """The effective off-policy correction in words."""
     correction = config.algorithm.rollout_correction
     if correction.bypass_mode:
         return f"bypass (old_log_prob are the rollout's log-probs), loss {correction.loss_type}"

@@ -72,18 +72,6 @@ class InOrderReplayBuffer:
                     versions |= {tag["min_global_steps"], tag["max_global_steps"]}
         return held
 
-    def discard_batch(self, batch: int) -> None:
-        """Remove a batch that a checkpoint holds although it was trained, with verl's padding."""
-        tags = list_tags(TRAIN)
-        remove_rows(
-            [
-                key
-                for key, tag in tags.items()
-                if tag.get("is_padding", False) or parse_batch(key) == batch
-            ],
-            TRAIN,
-        )
-
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
     ) -> tuple[KVBatchMeta, dict]:

@@ -54,7 +54,9 @@ def register_narrowing_engines() -> None:
         engine = CheckpointEngineRegistry._registry.get(backend)
         if engine is None or issubclass(engine, NarrowingSender):
             continue
-        narrowing = type(f"Narrowing{engine.__name__}", (NarrowingSender, ObservedSender, engine), {})
+        narrowing = type(
+            f"Narrowing{engine.__name__}", (NarrowingSender, ObservedSender, engine), {}
+        )
         CheckpointEngineRegistry.register(backend)(narrowing)
 
 

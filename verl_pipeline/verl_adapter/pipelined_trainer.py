@@ -46,10 +46,12 @@ from verl_pipeline.verl_adapter.check_list import check_pipelined_config
 from verl_pipeline.verl_adapter.config_checks import check_dataset
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.queue_capacity import check_capacity
 from verl_pipeline.verl_adapter.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.reserved_pools import reserve_pools
 from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, probe_actors
 from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
+from verl_pipeline.verl_adapter.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.start_report import describe_start
 from verl_pipeline.verl_adapter.trajectory_store import put_prompts
 from verl_pipeline.verl_adapter.weight_checking_trainer import WeightCheckingTrainer
@@ -76,6 +78,7 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         check_pipelined_config(config)
         check_cluster(config)
         derived = derive_settings(config, self.settings)
+        self._checkpoints = RunCheckpoints(config)
         self.filters = make_filters(self.settings.filters, f"{PIPELINE_KEY}.filters")
         # By batch, from its submission until it is checked.
         self._sampling_versions: dict[int, int] = {}
@@ -120,6 +123,7 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         with self._act_as_sync():
             super()._init_dataloader()
         check_dataset(self.config, len(self.train_dataset))
+        check_capacity(self.config, len(self.val_dataset))
         epochs = self.config.trainer.total_epochs
         self.last_step = min(self.total_training_steps, self.steps_per_epoch * epochs)
 
@@ -137,6 +141,11 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         self.rollout_pool = RolloutPool(
             self.config, manager, self.actor_rollout_wg, self.settings.deadlines
         )
+
+    def _load_checkpoint(self) -> None:
+        with self._act_as_sync():
+            super()._load_checkpoint()
+        self._checkpoints.restore_batches(self.global_steps)
 
     def fit(self, agent_loop_manager) -> None:
         try:
@@ -165,9 +174,6 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
     def _adopt_held_batches(self, trained_version: int) -> set[int]:
         """Batches in a checkpoint of ``trained_version`` that are sampled and not trained yet."""
         for batch, versions in self.replay_buffer.find_held_batches().items():
-            if batch <= trained_version:
-                self.replay_buffer.discard_batch(batch)
-                continue
             oldest = min(versions, default=trained_version)
             check_held_version(batch, oldest, self.settings.staleness)
             self._sampling_versions[batch] = oldest
@@ -241,7 +247,8 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
     def _save_checkpoint(self) -> None:
         with self._clock.inside("save_checkpoint"):
             schedule.prepare_checkpoint(self)
-        super()._save_checkpoint()
+        with self._act_as_sync(), self._checkpoints.save_step(self.global_steps):
+            super()._save_checkpoint()
 
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int

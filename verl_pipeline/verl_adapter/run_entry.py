@@ -25,6 +25,7 @@ from verl_pipeline.verl_adapter.ray_cluster import (
     await_slots,
     check_connection,
 )
+from verl_pipeline.verl_adapter.start_settings import derive_start_settings
 
 # verl's class is a Ray actor class already; this is the plain class inside it.
 _TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
@@ -46,6 +47,8 @@ def run_training(config: DictConfig, on_start: Callable[[], None]) -> None:
         NotStarted: Ray did not start a process of the run in time.
     """
     check_connection(config)
+    for setting in derive_start_settings(config):
+        print(f"[start] derived {setting}", flush=True)
     try:
         run_ppo(config, task_runner_class=WatchedStart(config, on_start))
     except ray.exceptions.RayTaskError as error:

@@ -37,6 +37,7 @@ from verl_pipeline.verl_adapter.model_checks import find_position_limit, is_remo
 from verl_pipeline.verl_adapter.ray_slots import describe_slots, list_requests, sum_slots
 from verl_pipeline.verl_adapter.reward_settings import CODE_REWARD, REWARD_KWARGS
 from verl_pipeline.verl_adapter.start_report import suggest_memory_share
+from verl_pipeline.verl_adapter.start_settings import derive_start_settings
 
 # Lines by title.
 Plan = dict[str, list[str]]
@@ -78,10 +79,12 @@ def build_plan(config: DictConfig, report: CheckReport) -> Plan:
 
 
 def _complete(config: DictConfig) -> list[DerivedSetting]:
-    mode = config.trainer.v1.trainer_mode
+    mode, derived = config.trainer.v1.trainer_mode, derive_start_settings(config)
     if mode == TRAINER_MODE:
-        return derive_settings(config, load_pipeline_config(config))
-    return derive_sync_settings(config) if mode == FILTERED_SYNC_MODE else []
+        derived += derive_settings(config, load_pipeline_config(config))
+    elif mode == FILTERED_SYNC_MODE:
+        derived += derive_sync_settings(config)
+    return derived
 
 
 def _describe_pools(config: DictConfig) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """verl's checkpoints of a stage: which one is complete, and which model and run it fits.
 
-A step's folder holds ``actor``, ``critic``, ``data.pt`` and ``transfer_queue``
+A step's folder holds ``actor``, ``critic``, ``data.pt`` and ``held_batches.arrow``
 (:mod:`verl_pipeline.verl_adapter.checkpoint_layout`). At the transition between two stages, the
 next stage gets links to the weights and the optimizer of the last checkpoint.
 
@@ -25,7 +25,6 @@ from verl_pipeline.verl_adapter.checkpoint_layout import (
     LATEST_STEP_FILE,
     find_shard_ranks,
     get_step_folder,
-    list_steps,
     read_latest_step,
 )
 
@@ -51,17 +50,6 @@ def find_latest_step(checkpoints: Path) -> int | None:
     """
     step = read_latest_step(checkpoints)
     return step if step is not None and get_step_folder(checkpoints, step).is_dir() else None
-
-
-def repair_marker(checkpoints: Path) -> None:
-    """Restore a marker that a kill left empty. Call it only while no training writes there.
-
-    verl opens, and thereby empties, the marker after it has written the rest of the checkpoint. The
-    checkpoint of an empty marker is therefore the newest folder.
-    """
-    marker = checkpoints / LATEST_STEP_FILE
-    if marker.is_file() and not marker.read_text().strip():
-        write_text(marker, str(max(list_steps(checkpoints))))
 
 
 def link_checkpoint(source: Path, target: Path, step: int) -> None:

@@ -12,10 +12,13 @@ from recipes.deepcoder.stages.stage_checkpoints import (
     check_checkpoint,
     find_latest_step,
     link_checkpoint,
-    repair_marker,
 )
 from verl_pipeline.testing import tiny_run
-from verl_pipeline.verl_adapter.checkpoint_layout import LATEST_STEP_FILE, get_step_folder
+from verl_pipeline.verl_adapter.checkpoint_layout import (
+    LATEST_STEP_FILE,
+    get_step_folder,
+    repair_marker,
+)
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def first(tmp_path, tiny_folder):
         (actor / "model_world_size_1_rank_0.pt").write_text(str(step))
         if step < 6:
             (folder / f"global_step_{step}" / "data.pt").write_text("position")
-            (folder / f"global_step_{step}" / "transfer_queue").mkdir()
+            (folder / f"global_step_{step}" / "held_batches.arrow").write_text("batches")
     (folder / LATEST_STEP_FILE).write_text("4")
     return folder
 

@@ -1,0 +1,283 @@
+"""Held batches through a real TransferQueue: what comes back, what is left out, what survives."""
+
+import os
+import resource
+import signal
+
+import numpy as np
+import pytest
+import ray
+import torch
+import transfer_queue as tq
+import verl.trainer.ppo.v1  # noqa: F401  (registers our trainers; they import each other)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from verl.utils import tensordict_utils as tu
+
+from verl_pipeline.outputs.errors import OutputError
+from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.verl_adapter import held_batches
+from verl_pipeline.verl_adapter.held_batches import (
+    FILE_NAME,
+    HeldBatchesError,
+    load_held_batches,
+    load_snapshot,
+    read_parts,
+    save_held_batches,
+)
+from verl_pipeline.verl_adapter.trajectory_store import list_tags
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def start_queue(units, size):
+    storage = {"num_data_storage_units": units, "total_storage_size": size}
+    tq.init(OmegaConf.create({"backend": {"SimpleStorage": storage}}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def transfer_queue():
+    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+    start_queue(units=3, size=900)
+    yield
+    tq.close()
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def empty_queue():
+    yield
+    clear()
+
+
+def clear():
+    keys = list(list_tags("train"))
+    if keys:
+        tq.kv_clear(keys=keys, partition_id="train")
+
+
+def make_row(prompt, response, **more):
+    """A trajectory as verl's agent loop puts it, with token ids ``prompt`` and ``response``."""
+    prompts, responses = (torch.tensor(ids, dtype=torch.int64) for ids in (prompt, response))
+    ones = torch.ones_like(responses)
+    return {
+        "prompts": prompts,
+        "responses": responses,
+        "response_mask": ones,
+        "loss_mask": ones,
+        "input_ids": torch.cat([prompts, responses]),
+        "position_ids": torch.arange(len(prompts) + len(responses)),
+        "rollout_log_probs": -torch.rand(len(responses)),
+        "rm_scores": torch.zeros(len(responses)),
+        "multi_modal_inputs": {},
+        "extra_fields": {"reward_extra_info": {"acc": np.float64(1.0)}, "generated_at": 1.5},
+        "raw_prompt": [{"role": "user", "content": "Why?"}],
+        "num_turns": 2,
+        **more,
+    }
+
+
+def put_batch(batch, rows, versions=(0, 0)):
+    """One prompt for each trajectory; returns the trajectories' keys."""
+    prompts = [make_prompt_key(batch, position) for position in range(len(rows))]
+    tags = [{"is_prompt": True, "status": "finished", "sessions": 1} for _ in rows]
+    tq.kv_batch_put(keys=prompts, partition_id="train", tags=tags)
+    keys = [f"{prompt}_0_0" for prompt in prompts]
+    for key, row in zip(keys, rows, strict=True):
+        tag = {
+            "prompt_len": len(row["prompts"]),
+            "response_len": len(row["responses"]),
+            "min_global_steps": versions[0],
+            "max_global_steps": versions[1],
+        }
+        fields = tu.list_of_dict_to_tensordict([row])
+        tq.kv_batch_put(keys=[key], partition_id="train", fields=fields, tags=[tag])
+    return keys
+
+
+def read_fields(keys):
+    """All fields with dtypes, shapes and types, comparable."""
+    data = tq.kv_batch_get(keys=keys, partition_id="train")
+    found = {}
+    for name in sorted(data.keys()):
+        value = tu.get(data, name)
+        if isinstance(value, torch.Tensor):
+            found[name] = [(row.dtype, row.shape, row.tolist()) for row in value.unbind()]
+        else:
+            found[name] = repr(value)
+    return found
+
+
+TOKENS = st.lists(st.integers(0, 2**31), min_size=1, max_size=20)
+ROWS = st.lists(
+    st.builds(
+        make_row,
+        TOKENS,
+        TOKENS,
+        index=st.integers() | st.text(),
+        score=st.floats(width=32).map(torch.tensor),
+        routed=st.integers(1, 4).map(lambda n: torch.ones(n, 2, dtype=torch.int16)),
+        extra=st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3),
+        pixels=st.just({"pixel_values": torch.rand(2, 3)}),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=ROWS, part_tokens=st.sampled_from([1, 30, 1000]))
+def test_what_is_loaded_is_what_was_saved(rows, part_tokens, tmp_path, monkeypatch):
+    monkeypatch.setattr(held_batches, "PART_TOKENS", part_tokens)
+    clear()
+    keys = put_batch(2, rows)
+    before, tags = repr(read_fields(keys)), list_tags("train")
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    clear()
+    assert load_held_batches(tmp_path / FILE_NAME) == 2 * len(rows)
+    assert repr(read_fields(keys)) == before
+    assert list_tags("train") == tags
+
+
+def test_tensors_that_are_ragged_twice_have_no_batch_and_come_back(tmp_path):
+    rows = [make_row([1], [2], grid=torch.ones(n, n + 1)) for n in (1, 2)]
+    keys = put_batch(2, rows)
+    before = [read_fields([key]) for key in keys]
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    clear()
+    load_held_batches(tmp_path / FILE_NAME)
+    assert [read_fields([key]) for key in keys] == before
+
+
+def put_trained_batch(batch):
+    """A trained batch as a checkpoint finds it: with what its update computed, and padding."""
+    keys = put_batch(batch, [make_row([1], [2, 3], advantages=torch.rand(2)) for _ in range(3)])
+    tq.kv_clear(keys=[make_prompt_key(batch, 0)], partition_id="train")
+    tq.kv_put(key="padab12_0_0", partition_id="train", tag={"is_padding": True})
+    return keys
+
+
+def test_the_trained_batch_and_its_padding_are_left_out(tmp_path):
+    put_trained_batch(4)
+    held = put_batch(5, [make_row([1, 2], [3]), make_row([4], [5])], versions=(3, 3))
+    assert save_held_batches(tmp_path / FILE_NAME, trained_step=4) == 4
+    parts = list(read_parts(tmp_path / FILE_NAME))
+    assert [part["key"] for part in parts] == [["b5p0", "b5p1"], held]
+    assert "advantages" not in parts[1]
+
+
+def test_a_checkpoint_without_a_held_batch_says_so(tmp_path):
+    put_trained_batch(4)
+    assert save_held_batches(tmp_path / FILE_NAME, trained_step=4) == 0
+    clear()
+    assert load_held_batches(tmp_path / FILE_NAME) == 0
+    assert list_tags("train") == {}
+
+
+def test_a_batch_takes_an_eighth_of_the_room_of_verls_copy(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        make_row(rng.integers(0, 150_000, 100), rng.integers(0, 150_000, 900)) for _ in range(24)
+    ]
+    put_batch(2, rows)
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    tq.save_checkpoint(tmp_path / "verls")
+    copied = sum(path.stat().st_size for path in (tmp_path / "verls").rglob("*.pkl"))
+    assert (tmp_path / FILE_NAME).stat().st_size < copied / 8
+
+
+@ray.remote(num_cpus=0)
+def save_and_die(path, trained_step):
+    """Die as a kill -9 would have it, once the first part is in the file."""
+    tq.init()
+    encode, calls = held_batches.encode_columns, []
+
+    def encode_or_die(*args):
+        calls.append(args)
+        if len(calls) > 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return encode(*args)
+
+    held_batches.encode_columns = encode_or_die
+    save_held_batches(path, trained_step)
+
+
+def test_a_kill_amid_the_writing_leaves_what_was_there(tmp_path):
+    keys = put_batch(2, [make_row([1], [2])])
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    content = (tmp_path / FILE_NAME).read_bytes()
+    tq.kv_clear(keys=keys, partition_id="train")
+    put_batch(2, [make_row([7], [8, 9])])
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        ray.get(save_and_die.options(max_retries=0).remote(tmp_path / FILE_NAME, 1))
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+    assert len(list(tmp_path.iterdir())) == 2  # and what the kill has left
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    clear()
+    load_held_batches(tmp_path / FILE_NAME)
+    assert read_fields(keys)["responses"] == [(torch.int64, (2,), [8, 9])]
+
+
+def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path):
+    put_batch(2, [make_row([1], [2])])
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    content = (tmp_path / FILE_NAME).read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OutputError, match=f"{FILE_NAME}: cannot be written: File too large"):
+            save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_half_a_file_and_another_format_are_refused(tmp_path):
+    put_batch(2, [make_row([1], [2]), make_row([3], [4])])
+    path = tmp_path / FILE_NAME
+    save_held_batches(path, trained_step=1)
+    content = path.read_bytes()
+    clear()
+    for size in (0, 1, *range(4, len(content) - 8, len(content) // 20)):
+        path.write_bytes(content[:size])
+        with pytest.raises(HeldBatchesError, match=f"{FILE_NAME}: cannot be read .*resume from"):
+            load_held_batches(path)
+        clear()
+    path.write_bytes(content.replace(b"held batches 1", b"held batches 9"))
+    with pytest.raises(HeldBatchesError, match="its format is b'verl-pipeline held batches 9'"):
+        load_held_batches(path)
+
+
+def test_a_copy_of_verls_gives_the_held_batch_only(tmp_path):
+    put_trained_batch(4)
+    held = put_batch(5, [make_row([1], [2])])
+    # Begun by verl's separate_async, which would be re-issued, never trained, and saved again.
+    foreign = {"is_prompt": True, "status": "running"}
+    tq.kv_batch_put(keys=["0af3", "1b2c"], partition_id="train", tags=[foreign, foreign])
+    before = read_fields(held)
+    tq.save_checkpoint(tmp_path / "transfer_queue")
+    clear()
+    assert load_snapshot(tmp_path / "transfer_queue", trained_step=4) == 2
+    assert list(list_tags("train")) == ["b5p0", *held]
+    assert read_fields(held) == before
+
+
+def test_a_copy_of_verls_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(HeldBatchesError, match="transfer_queue: TransferQueue cannot restore it"):
+        load_snapshot(tmp_path / "transfer_queue", trained_step=4)
+
+
+def test_a_queue_of_another_size_takes_what_was_saved(tmp_path):
+    keys = put_batch(2, [make_row([1, 2, 3], [4]), make_row([5], [6, 7])])
+    before, tags = read_fields(keys), list_tags("train")
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    tq.close()
+    start_queue(units=2, size=10)
+    load_held_batches(tmp_path / FILE_NAME)
+    assert read_fields(keys) == before
+    assert list_tags("train") == tags
