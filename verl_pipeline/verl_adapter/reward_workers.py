@@ -187,8 +187,9 @@ class BoundedProcesses:
         self._reward_s = reward_s
         self._setting = setting
         self._free: asyncio.Queue[int] = asyncio.Queue()
+        self._starts: set[asyncio.Task] = set()
         for position in range(len(manager.reward_worker)):
-            self._free.put_nowait(position)
+            self._offer_once_ready(position)
         # As the handle of one of verl's RewardComputeWorkers.
         self.as_worker = SimpleNamespace(compute_score=SimpleNamespace(remote=self.compute_score))
 
@@ -217,9 +218,23 @@ class BoundedProcesses:
                 f"returned for {self._reward_s:g} s ({self._setting}); its process is replaced"
             ) from error
         finally:
-            if not is_usable:
+            if is_usable:
+                self._free.put_nowait(position)
+            else:
                 self._replace(position)
+
+    def _offer_once_ready(self, position: int) -> None:
+        """The start of a process takes long, and is no work of a reward."""
+
+        async def offer() -> None:
+            is_ready = self._manager.reward_worker[position].__ray_ready__.remote()
+            # Whoever cannot start fails the reward that it gets.
+            await asyncio.wait([asyncio.wrap_future(is_ready.future())])
             self._free.put_nowait(position)
+
+        task = asyncio.create_task(offer())
+        self._starts.add(task)  # the event loop itself would not keep it
+        task.add_done_callback(self._starts.discard)
 
     def _replace(self, position: int) -> None:
         processes = self._manager.reward_worker
@@ -228,3 +243,4 @@ class BoundedProcesses:
         processes[position] = RewardComputeWorker.options(scheduling_strategy=node).remote(
             self._manager.compute_score
         )
+        self._offer_once_ready(position)

@@ -201,7 +201,8 @@ def test_a_synchronous_reward_that_hangs_gives_its_thread_back(manager, reason, 
 
     class Bounded(manager):
         def __init__(self, config, *args):
-            config = OmegaConf.merge(config, {"reward": {"timeout": 60, "reward_kwargs": {}}})
+            more = {"reward": {"timeout": 60}, "trainer": {"experiment_name": "x"}}
+            config = OmegaConf.merge(config, more)
             super().__init__(config, *args)
             _bound_calls(SimpleNamespace(reward_manager=self), reward_s=0.05)
 
