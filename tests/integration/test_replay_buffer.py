@@ -198,6 +198,33 @@ def test_an_overlong_wait_names_the_prompts(buffer):
         buffer.sample(3, "train", 1)
 
 
+def test_a_wait_goes_on_while_something_of_the_pool_ends(buffer):
+    """What is awaited may be queued behind it; the old rule gave up in the middle of the queue."""
+    buffer.deadline_s = 0.2
+    (uid,) = submit(3, [0])
+    asked = []
+
+    def find_idle_s():
+        asked.append(1)
+        if len(asked) == 4:
+            finish(uid)
+        return 0.1
+
+    buffer.find_idle_s = find_idle_s
+    batch, _metrics = buffer.sample(3, "train", 1)
+    assert len(batch.keys) == N and len(asked) >= 4
+
+
+def test_a_wait_ends_when_nothing_of_the_pool_ends_any_more(buffer):
+    buffer.deadline_s = 0.2
+    submit(3, [0])
+    idle = iter([0.0, 0.1, 0.3])
+    buffer.find_idle_s = lambda: next(idle)
+    with pytest.raises(DeadlineExceeded, match="no request, reward or trajectory has ended"):
+        buffer.sample(3, "train", 1)
+    assert not list(idle)
+
+
 def test_the_watchdog_ends_a_wait_for_the_dead(buffer):
     def dead():
         raise ConnectionError("replica 0 is dead")

@@ -28,7 +28,7 @@ import pickle
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 # Seconds between two attempts to get a slot of the node.
 _SLOT_POLL_S = 0.01
 _sandbox_lock = threading.Lock()
+# When this process, not the one that it was forked from, last left a slot: time.monotonic().
+_slot_ends: dict[int, float] = {}
 
 
 async def compute_score(
@@ -90,9 +92,10 @@ async def compute_score(
         prefix: text with which the chat template begins the answer, such as ``"<think>\\n"``. verl
             passes only the text after it; without it, a response that was cut off within its
             reasoning would be graded on a draft.
-        queue_s: longest time to wait for a slot on this node, in seconds from the call on.
-        deadline_s: longest time for waiting and grading together, in seconds; after it the verdict
-            is ``infrastructure``. The pipelined trainer derives both from
+        queue_s: longest time to wait for a slot on this node, in seconds, counted anew whenever
+            this process has graded a response: to wait behind others is no failure.
+        deadline_s: longest time for grading, in seconds from the moment a slot is free; after it
+            the verdict is ``infrastructure``. The pipelined trainer derives both from
             ``deadlines.reward_s``, after which it would not take the verdict any more.
 
     Returns:
@@ -113,6 +116,11 @@ async def compute_score(
     sandbox = _get_sandbox(worker_count, tier, url, memory_limit_mb)
     loop = asyncio.get_running_loop()
     response = prefix + solution_str
+    has_slot = asyncio.Event()
+
+    def announce_slot() -> None:
+        loop.call_soon_threadsafe(has_slot.set)
+
     grading = loop.run_in_executor(
         _get_thread_pool(worker_count, os.getpid()),
         _grade_in_slot,
@@ -121,8 +129,12 @@ async def compute_score(
         sandbox,
         queue_s,
         begin,
+        announce_slot,
     )
+    # If there is no slot, the grading ends without one.
+    grading.add_done_callback(lambda _grading: has_slot.set())
     try:
+        await has_slot.wait()
         result, waiting_s = await asyncio.wait_for(grading, deadline_s)
     except TimeoutError as error:
         reason = str(error) or f"not graded within {deadline_s:g} s"
@@ -154,10 +166,16 @@ async def compute_score(
 
 
 def _grade_in_slot(
-    problem: Problem, response: str, sandbox: Sandbox | RemoteSandbox, queue_s: float, begin: float
+    problem: Problem,
+    response: str,
+    sandbox: Sandbox | RemoteSandbox,
+    queue_s: float,
+    begin: float,
+    announce_slot: Callable[[], None],
 ) -> tuple[GradingResult, float]:
     """Return the result and the seconds since ``begin`` at which grading started."""
     with _hold_node_slot(sandbox.workers, queue_s, begin):
+        announce_slot()
         waiting_s = time.monotonic() - begin
         return grade_response(problem, response, sandbox), waiting_s
 
@@ -170,9 +188,9 @@ def _hold_node_slot(slots: int, timeout_s: float, begin: float) -> Iterator[None
     ends, even if the holder is killed.
 
     Raises:
-        TimeoutError: no slot was free ``timeout_s`` after ``begin``.
+        TimeoutError: for ``timeout_s``, none was free and nobody of this process has left one; the
+            wait began at ``begin``.
     """
-    deadline = begin + timeout_s
     # Threads start at different slots, so that they rarely try the same one.
     first = threading.get_ident() % slots
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:
@@ -182,9 +200,13 @@ def _hold_node_slot(slots: int, timeout_s: float, begin: float) -> Iterator[None
                     holder.bind(f"\0verl_pipeline_grading_{os.getuid()}_{(first + slot) % slots}")
                 except OSError:
                     continue
-                yield
+                try:
+                    yield
+                finally:
+                    _slot_ends[os.getpid()] = time.monotonic()
                 return
-            if time.monotonic() > deadline:
+            last_sign = max(begin, _slot_ends.get(os.getpid(), begin))
+            if time.monotonic() > last_sign + timeout_s:
                 raise TimeoutError(
                     f"none of this node's {slots} slots for grading was free for {timeout_s:g} s"
                 )

@@ -43,17 +43,23 @@ class DerivedSetting:
 
 @dataclass
 class Deadlines:
-    """Longest waits, in seconds; each ends in an error that names who was awaited."""
+    """Longest waits, in seconds; each ends in an error that names who was awaited.
+
+    ``batch_s``, ``trajectory_s`` and ``reward_s`` measure work, not queues: they start anew when
+    something ends that the awaited may be queued behind (:mod:`verl_pipeline.trainer.stall`).
+    """
 
     # Slots of Ray that others hold, and each process or placement group that Ray has not started.
     cluster_s: float = 600.0
     # The rollout servers, from the moment the trainer's own engines are ready.
     start_s: float = 3600.0
-    # One batch, from the moment the trainer starts to wait for it.
+    # The trainer's wait for a batch while nothing of the pool ends: no turn, reward or trajectory.
     batch_s: float = 7200.0
-    # One trajectory, generation and reward together; a slower one counts as infrastructure.
+    # One step of a trajectory: a turn from the moment its rollout server last finished one, or what
+    # lies between two turns (tools). A slower trajectory counts as infrastructure.
     trajectory_s: float = 3600.0
-    # One reward; a slower one counts as infrastructure.
+    # One call of a synchronous reward function; any other reward from the moment the reward workers
+    # last finished one. A slower one counts as infrastructure.
     reward_s: float = 300.0
     # One weight sync, from the first call to the last replica's answer.
     weight_sync_s: float = 600.0

@@ -7,9 +7,11 @@ Invariants:
   first cause.
 * Polling takes at most a tenth of TransferQueue's time, or one poll per :data:`MAX_POLL_S` if that
   is more. A wait ends at most one such pause and one poll late.
-* No wait without a deadline; meanwhile the watchdog checks that nothing awaited has died.
+* No wait without a deadline, which restarts when something of the pool ends; meanwhile the watchdog
+  checks that nothing awaited has died.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -42,16 +44,25 @@ class InOrderReplayBuffer:
     """verl's replay buffer interface (``sample``) over whole batches.
 
     Args:
-        deadline_s: longest wait for a batch, in seconds.
+        deadline_s: longest wait for a batch while nothing of the rollout pool ends, in seconds.
         watchdog: called every ``watch_every_s`` seconds of a wait; raises if something awaited is
             dead.
         watch_every_s: see ``watchdog``.
+        find_idle_s: seconds since a request, a reward or a trajectory last ended in the pool; asked
+            before a wait is given up.
     """
 
-    def __init__(self, deadline_s: float, watchdog: Callable[[], None], watch_every_s: float):
+    def __init__(
+        self,
+        deadline_s: float,
+        watchdog: Callable[[], None],
+        watch_every_s: float,
+        find_idle_s: Callable[[], float] = lambda: math.inf,
+    ):
         self.deadline_s = deadline_s
         self.watchdog = watchdog
         self.watch_every_s = watch_every_s
+        self.find_idle_s = find_idle_s
         # By batch, from sample() until the trainer has checked it.
         self.reports: dict[int, SamplingReport] = {}
         # Of validation's batches, until the trainer has counted them.
@@ -132,7 +143,7 @@ class InOrderReplayBuffer:
         self, partition: str, is_awaited: Callable[[str], bool]
     ) -> dict[str, dict]:
         """Poll until no awaited prompt is open; returns the partition's tags at that moment."""
-        start = checked = time.monotonic()
+        start = moved = checked = time.monotonic()
         while True:
             polled = time.monotonic()
             tags = list_tags(partition)
@@ -144,7 +155,9 @@ class InOrderReplayBuffer:
             if not open_prompts:
                 return tags
             now = time.monotonic()
-            if now - start > self.deadline_s:
+            if now - moved > self.deadline_s:
+                moved = max(moved, now - self.find_idle_s())
+            if now - moved > self.deadline_s:
                 raise DeadlineExceeded(
                     describe_overdue_prompts(partition, open_prompts, tags, now - start)
                 )
@@ -186,7 +199,7 @@ def describe_overdue_prompts(
     more = f" and {len(open_prompts) - 8} more" if len(open_prompts) > 8 else ""
     return (
         f"waited {waited_s:.0f} s for {len(open_prompts)} prompts of partition {partition}: "
-        f"{shown}{more}; the rollout servers answer, so generation or a reward is slower than "
-        "deadlines.batch_s, or an agent loop hangs: raise "
+        f"{shown}{more}; the rollout servers answer, but no request, reward or trajectory has "
+        "ended for deadlines.batch_s: an agent loop hangs, or one step takes longer: raise "
         f"{PIPELINE_KEY}.deadlines.batch_s, or lower deadlines.trajectory_s to lose only those"
     )

@@ -16,7 +16,6 @@ import time
 from contextlib import contextmanager
 from typing import Any
 
-import ray
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
@@ -42,6 +41,7 @@ from verl_pipeline.trainer.step_metrics import StepClock, add_weight_sync
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
 from verl_pipeline.verl_adapter import seam_checks
+from verl_pipeline.verl_adapter.awaited_workers import AwaitedWorkers
 from verl_pipeline.verl_adapter.check_list import check_pipelined_config
 from verl_pipeline.verl_adapter.config_checks import check_dataset
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
@@ -49,7 +49,7 @@ from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffe
 from verl_pipeline.verl_adapter.queue_capacity import check_capacity
 from verl_pipeline.verl_adapter.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.reserved_pools import reserve_pools
-from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, probe_actors
+from verl_pipeline.verl_adapter.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.start_report import describe_start
@@ -85,8 +85,6 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         self._submission_times: dict[int, float] = {}
         self._batch: KVBatchMeta | None = None
         self._server_start = ServerStart()
-        # Probes that have not been answered yet, by role.
-        self._pending_probes: dict[str, list[ray.ObjectRef]] = {}
         self._metrics: dict[str, Any] = {}
         self._clock = StepClock()
         # Read by verl's _setup: no rollout replicas on the trainer's devices.
@@ -99,23 +97,18 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
 
     def _build_replay_buffer(self) -> InOrderReplayBuffer:
         deadlines = self.settings.deadlines
+        self._awaited_workers = AwaitedWorkers(self, deadlines)
         return InOrderReplayBuffer(
             deadline_s=deadlines.batch_s,
             watchdog=self._check_processes,
             watch_every_s=deadlines.health_check_every_s,
+            find_idle_s=self._awaited_workers.find_idle_s,
         )
 
     def _check_processes(self) -> None:
-        """Raises if a rollout replica, an agent loop worker or a reward worker has died."""
+        """Raises if a process that trajectories or rewards need has died."""
         self.rollout_pool.check_health()
-        loops = getattr(getattr(self, "agent_loop_manager", None), "agent_loop_workers", [])
-        workers = {
-            "agent loop worker": loops,
-            "reward worker": self.reward_loop_manager.reward_loop_workers,
-        }
-        for role, actors in workers.items():
-            pending = self._pending_probes.get(role, [])
-            self._pending_probes[role] = probe_actors(actors, pending, role)
+        self._awaited_workers.check()
 
     def _init_dataloader(self) -> None:
         # verl fetches single prompts in every mode but sync, to be able to refill batches. We never
@@ -138,6 +131,7 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         with self._server_start.end_servers_on_error():
             super()._setup()
             manager = self._server_start.wait_for_manager(self.settings.deadlines.start_s)
+            self._awaited_workers.bound_reward_calls()
         self.rollout_pool = RolloutPool(
             self.config, manager, self.actor_rollout_wg, self.settings.deadlines
         )

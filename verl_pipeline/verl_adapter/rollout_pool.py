@@ -21,16 +21,13 @@ import ray
 from omegaconf import DictConfig
 from verl.checkpoint_engine.base import CheckpointEngineManager
 from verl.utils.config import omega_conf_to_dataclass
-from verl.workers.rollout.llm_server import (
-    FullyAsyncLLMServerClient,
-    LLMServerClient,
-    LLMServerManager,
-)
+from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
 from verl.workers.rollout.utils import update_prometheus_config
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines, load_pipeline_config
 from verl_pipeline.trainer.server_health import ServerWatch, Sign
+from verl_pipeline.verl_adapter.llm_client import TurnBudgetClient
 from verl_pipeline.verl_adapter.replica_probe import probe_replica
 from verl_pipeline.verl_adapter.weight_fingerprints import FingerprintCheck
 
@@ -123,7 +120,7 @@ class RolloutPool:
 
     def make_client(self) -> LLMServerClient:
         """A client whose trajectories carry the versions at their first and last token."""
-        return self.manager.get_client(client_cls=FullyAsyncLLMServerClient)
+        return self.manager.get_client(client_cls=TurnBudgetClient)
 
     def send_weights(self, version: int) -> dict[str, float]:
         """Send the actor's weights, which are v_version, to every replica.

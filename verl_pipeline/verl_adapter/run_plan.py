@@ -213,6 +213,7 @@ def _describe_deadlines(config: DictConfig) -> Iterator[str]:
         deadlines = load_pipeline_config(config).deadlines
         values = [f"{entry.name}={getattr(deadlines, entry.name):g}" for entry in fields(Deadlines)]
         yield f"{PIPELINE_KEY}.deadlines: {', '.join(values)}"
+        yield "batch_s, trajectory_s and reward_s do not count time in a queue that moves"
 
 
 def _join(values: Any) -> str:

@@ -67,6 +67,23 @@ def test_a_node_grades_no_more_programs_at_a_time_than_it_has_slots():
     assert score_response(RIGHT)["verdict"] == "accepted"
 
 
+def test_to_wait_behind_others_is_no_failure():
+    """The last one waits for a multiple of both deadlines."""
+    sleeper = "```python\nimport time\ntime.sleep(0.3)\nprint(sum(map(int, input().split())))\n```"
+    score_response(RIGHT)  # starts the sandbox
+    seconds = 4 * json.loads(score_response(sleeper)["figures"])["grading_s"]
+
+    async def score_all():
+        settings = {"workers": 1, "queue_s": seconds, "deadline_s": seconds}
+        calls = [code.compute_score("taco", sleeper, TESTS, **settings) for _ in range(12)]
+        return await asyncio.gather(*calls)
+
+    results = asyncio.run(score_all())
+    assert [result["verdict"] for result in results] == ["accepted"] * 12
+    longest_wait = max(json.loads(result["figures"])["queue_s"] for result in results)
+    assert longest_wait > seconds
+
+
 def test_waiting_for_a_thread_counts_as_waiting_for_a_slot():
     """Otherwise a response that waits for both learns of no slot only after its deadline."""
     queue_s = min(scale_deadline(1.0), 4.0)

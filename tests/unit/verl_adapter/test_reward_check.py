@@ -6,25 +6,34 @@ Only Ray's transport is left out; tests/e2e/test_failures.py has it.
 
 import asyncio
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import ray
 import torch
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl import DataProto
 from verl.experimental.agent_loop import AgentLoopOutput
-from verl.experimental.reward_loop.reward_manager import NaiveRewardManager
+from verl.experimental.reward_loop.reward_manager import (
+    DAPORewardManager,
+    GDPORewardManager,
+    NaiveRewardManager,
+)
 from verl.experimental.reward_loop.reward_manager.limited import RateLimitedRewardManager
 from verl.trainer.ppo.core_algos import AdvantageEstimator
 from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
+from tests.helpers.patience import scale_deadline
 from verl_pipeline.filters import BatchView, load_filters
 from verl_pipeline.filters.filter_chain import apply_filters
 from verl_pipeline.trainer.reward_value import mark_unusable
 from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopWorker
 from verl_pipeline.verl_adapter.reward_check import RewardCheckingWorker
+from verl_pipeline.verl_adapter.reward_workers import _bound_calls
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -47,7 +56,9 @@ def make_output():
     )
 
 
-def run_reward(compute_score, *, manager=NaiveRewardManager, worker=RewardCheckingWorker, **limits):
+def run_reward(
+    compute_score, *, manager=NaiveRewardManager, worker=RewardCheckingWorker, reward_s=None
+):
     """The output of an agent loop after verl's own manager has asked ``compute_score``."""
 
     async def run():
@@ -56,8 +67,8 @@ def run_reward(compute_score, *, manager=NaiveRewardManager, worker=RewardChecki
         made = object.__new__(worker)
         made.reward_loop_worker_handles, made.processor = [handle], None
         made._get_mm_processor_kwargs = lambda _audios: None
-        for name, value in limits.items():
-            setattr(made, name, value)
+        if reward_s is not None:
+            made._watch_stalls(trajectory_s=60, reward_s=reward_s)
         output = make_output()
         kwargs = {
             "uid": "p0",
@@ -156,11 +167,85 @@ def test_a_failure_that_verls_rate_limited_manager_calls_0_is_none(compute_score
 
 
 def test_a_reward_without_an_answer_is_a_failure_of_the_grader():
-    output = run_reward(
-        hang, worker=PipelineAgentLoopWorker, _deadlines=SimpleNamespace(reward_s=0.05)
-    )
+    output = run_reward(hang, worker=PipelineAgentLoopWorker, reward_s=0.05)
     reason = output.extra_fields["reward_extra_info"]["reason"]
-    assert "reward of p0_0: no answer in trainer.v1.one_off_pipeline.deadlines.reward_s" in reason
+    assert "reward of p0_0: no progress for " in reason
+    assert "it waits for the reward workers, where nothing ended" in reason
+    assert "(trainer.v1.one_off_pipeline.deadlines.reward_s=0.05)" in reason
+
+
+@pytest.fixture
+def stuck():
+    """A synchronous reward function that hangs until the test ends."""
+    opened = threading.Event()
+
+    def wait_for_ever(**_kwargs):
+        opened.wait()
+
+    wait_for_ever.opened = opened
+    yield wait_for_ever
+    opened.set()
+
+
+@pytest.mark.parametrize(
+    ("manager", "reason"),
+    [
+        (NaiveRewardManager, "wait_for_ever has not returned for 0.05 s"),
+        (GDPORewardManager, "wait_for_ever has not returned for 0.05 s"),
+        (DAPORewardManager, "wait_for_ever has not returned for 0.05 s"),
+        (RateLimitedRewardManager, "the reward manager reports timeout"),
+    ],
+)
+def test_a_synchronous_reward_that_hangs_gives_its_thread_back(manager, reason, stuck):
+    """In each of verl's managers that call it in the threads of a reward worker's event loop."""
+
+    class Bounded(manager):
+        def __init__(self, config, *args):
+            more = {"reward": {"timeout": 60}, "trainer": {"experiment_name": "x"}}
+            config = OmegaConf.merge(config, more)
+            super().__init__(config, *args)
+            _bound_calls(SimpleNamespace(reward_manager=self), reward_s=0.05)
+
+        async def run_single(self, data):
+            self.loop = asyncio.get_running_loop()
+            self.loop.set_default_executor(ThreadPoolExecutor(1))
+            try:
+                return await super().run_single(data)
+            finally:
+                free = self.loop.run_in_executor(None, lambda: "free")
+                try:
+                    await asyncio.wait_for(asyncio.shield(free), scale_deadline(10))
+                finally:
+                    stuck.opened.set()
+
+    report = run_reward(stuck, manager=Bounded).extra_fields["reward_extra_info"]
+    assert report["verdict"] == "infrastructure" and reason in report["reason"]
+
+
+def test_a_reward_that_a_replaced_worker_owed_is_asked_of_another():
+    """A worker that died by itself is not replaced: then the reward fails, as before."""
+
+    async def run(*, is_replaced):
+        made = object.__new__(PipelineAgentLoopWorker)
+        made._watch_stalls(trajectory_s=60, reward_s=60)
+        made.processor, made._get_mm_processor_kwargs = None, lambda _audios: None
+
+        async def grade(_data):
+            return {"reward_score": 0.5, "reward_extra_info": {}}
+
+        async def die(_data):
+            if is_replaced:
+                await made.use_reward_workers([Worker(grade)])
+            raise ray.exceptions.RayActorError
+
+        made.reward_loop_worker_handles = [Worker(die)]
+        output = make_output()
+        await made._compute_score([output], {"uid": "p0", "session_id": 0})
+        return output
+
+    assert asyncio.run(run(is_replaced=True)).reward_score == 0.5
+    output = asyncio.run(run(is_replaced=False))
+    assert output.extra_fields["reward_extra_info"]["verdict"] == "infrastructure"
 
 
 def test_a_trajectory_that_is_given_up_meanwhile_is_not_graded():

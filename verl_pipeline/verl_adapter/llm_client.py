@@ -1,0 +1,75 @@
+"""The agent loops' client of the rollout servers: what a turn may generate, and when it waits.
+
+Invariants:
+* A turn is granted what verl's servers grant by default: at most ``response_length`` tokens, and no
+  more than fit with the conversation so far into ``prompt_length + response_length``. verl's own
+  client for interrupted generations grants every turn a whole ``response_length``; an agent loop
+  cuts off the surplus after everybody has waited for it.
+* A limit that the agent loop sets itself is left alone.
+* The trajectory's job (:mod:`verl_pipeline.trainer.stall`) waits in the queue of its server exactly
+  while a request is there, and only an answer counts as an end.
+"""
+
+import asyncio
+from typing import Any
+
+from verl.utils import normalize_token_ids
+from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient
+from verl.workers.rollout.replica import TokenOutput
+
+from verl_pipeline.trainer.stall import current_job
+
+# What agent loops call their limit, for vLLM and for SGLang.
+_LIMITS = ("max_tokens", "max_new_tokens")
+
+
+def compute_turn_budget(conversation: int, prompt_length: int, response_length: int) -> int:
+    """Tokens that a turn may generate after ``conversation`` tokens; at least 1, as vLLM asks."""
+    return max(1, min(response_length, prompt_length + response_length - conversation))
+
+
+def name_server_queue(server: str) -> str:
+    """The queue of requests to one rollout server.
+
+    Args:
+        server: its id at verl's load balancer, ``host:port``.
+    """
+    return f"rollout server {server}"
+
+
+class TurnBudgetClient(FullyAsyncLLMServerClient):
+    """verl's client whose outputs carry the weight versions at their first and last token."""
+
+    async def generate(  # type: ignore[override]
+        self,
+        request_id: str,
+        *,
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        **kwargs: Any,
+    ) -> TokenOutput:
+        """Generate one turn after the conversation ``prompt_ids``."""
+        prompt_ids = normalize_token_ids(prompt_ids)
+        if all(sampling_params.get(name) is None for name in _LIMITS):
+            rollout = self.config.actor_rollout_ref.rollout
+            budget = compute_turn_budget(
+                len(prompt_ids), rollout.prompt_length, rollout.response_length
+            )
+            given = {name: sampling_params[name] for name in sampling_params if name not in _LIMITS}
+            sampling_params = given | {"max_tokens": budget}
+        return await super().generate(
+            request_id, prompt_ids=prompt_ids, sampling_params=sampling_params, **kwargs
+        )
+
+    async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
+        server, handle = await super()._acquire_server(request_id, **extra)
+        if job := current_job.get():
+            job.enter_queue(name_server_queue(server))
+        return server, handle
+
+    def _release_server(self, server_id: str, request_id: str | None = None) -> None:
+        super()._release_server(server_id, request_id=request_id)
+        if job := current_job.get():
+            task = asyncio.current_task()
+            is_given_up = task is not None and task.cancelling() > 0
+            job.leave_queue(name_server_queue(server_id), has_ended=not is_given_up)
