@@ -191,9 +191,10 @@ def put_trajectories(batch: int, drawn: Trajectories, ranks: RankStub) -> None:
     make_tag = getattr(trajectory_store, "describe_outcome", None)
     for start in range(0, count, PUT_ROWS):
         rows = range(start, min(start + PUT_ROWS, count))
-        prompts, lengths = drawn.prompt_lengths[rows.start : rows.stop], drawn.response_lengths[
-            rows.start : rows.stop
-        ]
+        prompts, lengths = (
+            drawn.prompt_lengths[rows.start : rows.stop],
+            drawn.response_lengths[rows.start : rows.stop],
+        )
         total, ends = int(lengths.sum()), lengths.cumsum(0) - 1
         scores = torch.zeros(total)
         scores[ends] = drawn.rewards[rows.start : rows.stop]

@@ -5,16 +5,16 @@ Stands for ``compute_rollout_correction_and_rejection_mask`` of
 explained there. Tensors are float32; (C,) are the tokens that count, (n,) rows.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from verl.trainer.ppo.rollout_corr_helper import SAFETY_BOUND, _parse_rollout_is_threshold
 
-from verl_pipeline.verl_adapter.jagged.rejection import Rejection
-from verl_pipeline.verl_adapter.jagged.rows import expand_rows, split_blocks, sum_rows
+from verl_pipeline.verl_adapter.jagged.rejection import BlockRejection, Rejection
+from verl_pipeline.verl_adapter.jagged.rows import expand_rows, map_blocks, sum_rows
 
 PREFIX = "rollout_corr/"
 
@@ -36,13 +36,20 @@ class Correction:
 
 @dataclass
 class _Totals:
-    """Sums over the tokens seen so far, and one value a row of each block."""
+    """Sums over tokens, and one value a row, by name."""
 
-    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    rows: dict[str, list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))
+    sums: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def row(self, name: str) -> torch.Tensor:
-        return torch.cat(self.rows[name])
+    @classmethod
+    def merge(cls, blocks: Sequence["_Totals"]) -> "_Totals":
+        """Of all blocks, in order."""
+        merged = cls()
+        for name in blocks[0].sums:
+            merged.sums[name] = sum(block.sums[name] for block in blocks)
+        for name in blocks[0].rows:
+            merged.rows[name] = torch.cat([block.rows[name] for block in blocks])
+        return merged
 
 
 def compute_correction(
@@ -64,35 +71,41 @@ def compute_correction(
     weighting = _Weighting.read(config)
     rejection = Rejection.read(config)
     token_weights = torch.empty_like(old) if weighting and weighting.per_token else None
-    totals = _Totals()
-    for rows, tokens in split_blocks(counts):
-        block_counts = counts[rows]
+
+    def correct_block(rows: slice, tokens: slice) -> tuple[_Totals, BlockRejection | None]:
+        counted, totals = counts[rows], _Totals()
         log_ratio = old[tokens] - rollout[tokens]
         safe = log_ratio.clamp(-SAFETY_BOUND, SAFETY_BOUND)
         ratio = safe.exp()
-        totals.rows["old"].append(sum_rows(old[tokens], block_counts))
-        totals.rows["rollout"].append(sum_rows(rollout[tokens], block_counts))
-        totals.rows["log_ratio"].append(sum_rows(log_ratio, block_counts))
         exact = ratio if torch.equal(safe, log_ratio) else log_ratio.exp()
-        totals.sums["k3"] += float((exact - log_ratio - 1).sum())
-        totals.sums["ratio_squared"] += float(ratio @ ratio)
+        totals.rows = {
+            "old": sum_rows(old[tokens], counted),
+            "rollout": sum_rows(rollout[tokens], counted),
+            "log_ratio": sum_rows(log_ratio, counted),
+        }
+        totals.sums = {
+            "k3": float((exact - log_ratio - 1).sum()),
+            "ratio_squared": float(ratio @ ratio),
+        }
         if weighting and token_weights is not None:
-            token_weights[tokens] = weighting.add_block(ratio, block_counts, totals)
-        if rejection:
-            rejection.add_block(safe, ratio, block_counts)
+            token_weights[tokens] = weighting.add_block(ratio, counted, totals)
+        return totals, rejection.judge_block(safe, ratio, counted) if rejection else None
+
+    blocks = list(map_blocks(correct_block, counts))
+    totals = _Totals.merge([totals for totals, _judged in blocks])
     metrics: dict[str, float] = {}
     weights = token_weights
     if weighting and weighting.per_token:
         metrics |= _describe_token_weights(totals, counts, weighting)
     elif weighting:
-        row_weights, metrics = _weigh_rows(totals.row("log_ratio"), counts, weighting)
+        row_weights, metrics = _weigh_rows(totals.rows["log_ratio"], counts, weighting)
         weights = expand_rows(row_weights, counts)
     if weights is not None and weighting and weighting.normalize:
         factor = metrics["rollout_is_batch_norm_factor"]
         weights = weights if factor == 1.0 else weights.div_(factor)
     kept = None
     if rejection:
-        kept, rejected = rejection.finish(counts)
+        kept, rejected = rejection.merge([judged for _totals, judged in blocks if judged], counts)
         metrics |= rejected
     metrics |= _describe_distance(totals, counts)
     return Correction(weights, kept, {f"{PREFIX}{name}": value for name, value in metrics.items()})
@@ -102,10 +115,10 @@ def _describe_distance(totals: _Totals, counts: torch.Tensor) -> dict[str, float
     """verl's ``compute_offpolicy_metrics``."""
     size = int(counts.sum())
     sampled = counts + 1e-8
-    training, rollout = totals.row("old") / sampled, totals.row("rollout") / sampled
+    training, rollout = totals.rows["old"] / sampled, totals.rows["rollout"] / sampled
     gap = rollout - training
-    product = totals.row("log_ratio").clamp(-SAFETY_BOUND, SAFETY_BOUND)
-    kl = -float(totals.row("log_ratio").sum(dtype=torch.float64)) / size
+    product = totals.rows["log_ratio"].clamp(-SAFETY_BOUND, SAFETY_BOUND)
+    kl = -float(totals.rows["log_ratio"].sum(dtype=torch.float64)) / size
     return {
         "training_ppl": float((-training).exp().mean()),
         "training_log_ppl": float((-training).mean()),
@@ -155,21 +168,23 @@ class _Weighting:
         inside = (ratio >= self.lower) & (ratio <= self.upper)
         return torch.where(inside, ratio, torch.zeros_like(ratio))
 
-    def add_block(
-        self, ratio: torch.Tensor, counts: torch.Tensor, totals: _Totals
-    ) -> torch.Tensor:
+    def add_block(self, ratio: torch.Tensor, counts: torch.Tensor, totals: _Totals) -> torch.Tensor:
         """Weights of a block's tokens, which are added to ``totals``."""
-        weights, sums = self.apply(ratio), totals.sums
-        sums["weight"] += float(weights.sum())
-        sums["weight_squared"] += float(weights @ weights)
-        sums["high"] += int((ratio > self.upper).sum())
-        sums["low"] += int((ratio < self.reported_lower).sum())
-        if len(weights):
-            smallest, largest = weights.aminmax()
-            totals.rows["smallest"].append(smallest.reshape(1))
-            totals.rows["largest"].append(largest.reshape(1))
-        totals.rows["weight"].append(sum_rows(weights, counts))
-        totals.rows["ratio"].append(sum_rows(ratio, counts))
+        weights = self.apply(ratio)
+        # A block of rows without tokens has none.
+        smallest, largest = weights.aminmax() if len(weights) else (math.inf, -math.inf)
+        totals.sums |= {
+            "weight": float(weights.sum()),
+            "weight_squared": float(weights @ weights),
+            "high": float((ratio > self.upper).sum()),
+            "low": float((ratio < self.reported_lower).sum()),
+        }
+        totals.rows |= {
+            "weight": sum_rows(weights, counts),
+            "ratio": sum_rows(ratio, counts),
+            "smallest": torch.tensor([float(smallest)]),
+            "largest": torch.tensor([float(largest)]),
+        }
         return weights
 
 
@@ -178,16 +193,19 @@ def _describe_token_weights(
 ) -> dict[str, float]:
     """verl's ``compute_is_metrics`` of token-level weights."""
     sums, size = totals.sums, int(counts.sum())
+    row_weights, row_ratios = (totals.rows[name] / (counts + 1e-8) for name in ("weight", "ratio"))
     mean, square = sums["weight"] / size, sums["weight_squared"] / size
     metrics = {
         "rollout_is_mean": mean,
         "rollout_is_ratio_fraction_high": sums["high"] / size,
         "rollout_is_ratio_fraction_low": sums["low"] / size,
-        "rollout_is_max": float(totals.row("largest").max()),
-        "rollout_is_min": float(totals.row("smallest").min()),
+        "rollout_is_max": float(totals.rows["largest"].max()),
+        "rollout_is_min": float(totals.rows["smallest"].min()),
         **_describe_moments(mean, square, size),
         **_describe_rows(
-            totals.row("weight") / (counts + 1e-8), totals.row("ratio") / (counts + 1e-8), weighting
+            totals.rows["weight"] / (counts + 1e-8),
+            totals.rows["ratio"] / (counts + 1e-8),
+            weighting,
         ),
     }
     if weighting.lower is not None:

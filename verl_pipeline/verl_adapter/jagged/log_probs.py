@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from verl_pipeline.verl_adapter.jagged.rows import split_blocks, sum_rows
+from verl_pipeline.verl_adapter.jagged.rows import map_blocks, sum_rows
 
 # Modes of verl's agg_loss.
 AGGREGATIONS = (
@@ -30,7 +30,9 @@ def aggregate_tokens(
         mode: one of :data:`AGGREGATIONS`.
         scale: ``actor.loss_scale_factor``; None is ``longest``, the width that verl pads to.
     """
-    sums = sum_rows(values, counts)
+    sums = torch.cat(
+        list(map_blocks(lambda rows, tokens: sum_rows(values[tokens], counts[rows]), counts))
+    )
     if mode in ("token-mean", "token-sum"):
         total = sums.sum()
         return float(total / counts.sum() if mode == "token-mean" else total)
@@ -50,20 +52,29 @@ def compare_probabilities(
         unknown = {f"training/rollout_probs_{name}": math.nan for name in names}
         correlation = {"training/rollout_actor_probs_pearson_corr": math.nan}
         return {"training/rollout_probs_diff_valid": 0, **unknown, **correlation}
-    largest = 0.0
-    # Sums of differences and of their squares, of both probabilities, of squares and products; the
-    # probabilities relative to a typical one, since their spread may be far below their size.
-    sums = torch.zeros(7, dtype=torch.float64)
+    # Probabilities relative to a typical one, since their spread may be far below their size.
     center = float(actor[: counts.max()].exp().mean())
-    for _rows, tokens in split_blocks(counts):
+
+    def sum_block(_rows: slice, tokens: slice) -> tuple[torch.Tensor, float]:
         p, q = actor[tokens].exp(), rollout[tokens].exp()
         difference = (p - q).abs()
-        if len(difference):
-            largest = max(largest, float(difference.max()))
         p -= center
         q -= center
-        products = (difference.sum(), difference @ difference, p.sum(), q.sum(), p @ p, q @ q, p @ q)
-        sums += torch.stack(products).double()
+        products = (
+            difference.sum(),
+            difference @ difference,
+            p.sum(),
+            q.sum(),
+            p @ p,
+            q @ q,
+            p @ q,
+        )
+        largest = float(difference.max()) if len(difference) else 0.0
+        return torch.stack(products).double(), largest
+
+    blocks = list(map_blocks(sum_block, counts))
+    largest = max(largest for _sums, largest in blocks)
+    sums = torch.stack([sums for sums, _largest in blocks]).sum(0)
     mean, square, p_mean, q_mean, pp, qq, pq = (sums / size).tolist()
     covariance = pq - p_mean * q_mean
     spread = math.sqrt(max(pp - p_mean**2, 0.0)) * math.sqrt(max(qq - q_mean**2, 0.0))

@@ -6,8 +6,8 @@ rows.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,28 +16,42 @@ from verl.trainer.ppo.rollout_corr_helper import (
     _parse_rollout_rs_thresholds,
 )
 
-from verl_pipeline.verl_adapter.jagged.rows import expand_rows, sum_rows
+from verl_pipeline.verl_adapter.jagged.rows import expand_rows, max_rows, sum_rows
 
 
 @dataclass
-class _Option:
-    """One of verl's criteria: a divergence (k1, k2, k3), how a row combines it, and its bounds.
-
-    The rest grows block by block: one value a row (``row_values``: sums, or the largest), rejected
-    tokens by row, and sums over tokens.
+class _Judgement:
+    """What one criterion found in a block: a value a row (a sum, or the largest), and, if it judges
+    tokens, how many of each row it rejects, the range of their divergences, and sums over them.
     """
 
-    name: str
-    lower: float
-    upper: float
-    row_values: list[torch.Tensor] = field(default_factory=list)
-    rejected: list[torch.Tensor] = field(default_factory=list)
+    row_values: torch.Tensor
+    rejected: torch.Tensor | None = None
     smallest: float = math.inf
     largest: float = -math.inf
     high: int = 0
     low: int = 0
     clamped: float = 0.0
     clamped_squared: float = 0.0
+
+
+@dataclass(frozen=True)
+class BlockRejection:
+    """A block's tokens that pass the criteria which judge tokens (bool, (C,)), and the rest by
+    criterion.
+    """
+
+    kept: torch.Tensor
+    judgements: list[_Judgement]
+
+
+@dataclass(frozen=True)
+class _Option:
+    """One of verl's criteria: a divergence (k1, k2, k3), how a row combines it, and its bounds."""
+
+    name: str
+    lower: float
+    upper: float
 
     @property
     def divergence(self) -> str:
@@ -56,35 +70,33 @@ class _Option:
         below = values <= self.upper
         return below & (values >= self.lower) if self.is_k1 else below
 
-    def add_block(self, values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor | None:
-        """Take in the divergence of a block's tokens; which of them pass, if tokens decide."""
+    def judge(self, values: torch.Tensor, counts: torch.Tensor, kept: torch.Tensor) -> _Judgement:
+        """Judge a block by its divergence; the tokens that fail are taken out of ``kept``."""
         if self.name.startswith("seq_max"):
-            largest = [row.max() if len(row) else row.sum() for row in values.split(counts.tolist())]
-            self.row_values.append(torch.stack(largest))
-            return None
-        self.row_values.append(sum_rows(values, counts))
+            return _Judgement(max_rows(values, counts))
         if not self.per_token:
-            return None
+            return _Judgement(sum_rows(values, counts))
         passed = self.passes(values)
-        self.rejected.append(counts - sum_rows(passed.long(), counts))
-        self.high += int((values > self.upper).sum())
-        self.low += int((values < self.lower).sum())
+        kept &= passed
         clamped = values.clamp(self.lower, self.upper)
-        self.clamped += float(clamped.sum())
-        self.clamped_squared += float(clamped @ clamped)
-        if len(values):
-            smallest, largest_value = values.aminmax()
-            self.smallest = min(self.smallest, float(smallest))
-            self.largest = max(self.largest, float(largest_value))
-        return passed
+        smallest, largest = values.aminmax() if len(values) else (math.inf, -math.inf)
+        return _Judgement(
+            sum_rows(values, counts),
+            rejected=counts - sum_rows(passed.long(), counts),
+            smallest=float(smallest),
+            largest=float(largest),
+            high=int((values > self.upper).sum()),
+            low=int((values < self.lower).sum()),
+            clamped=float(clamped.sum()),
+            clamped_squared=float(clamped @ clamped),
+        )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rejection:
-    """``rollout_rs`` while the blocks of a batch pass."""
+    """``rollout_rs``: a token stays if every criterion lets it pass."""
 
     options: list[_Option]
-    kept: list[torch.Tensor] = field(default_factory=list)
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> "Rejection | None":
@@ -118,8 +130,10 @@ class Rejection:
             options.append(_Option(name, lower, upper))
         return cls(options)
 
-    def add_block(self, safe: torch.Tensor, ratio: torch.Tensor, counts: torch.Tensor) -> None:
-        """Take in a block of whole rows.
+    def judge_block(
+        self, safe: torch.Tensor, ratio: torch.Tensor, counts: torch.Tensor
+    ) -> BlockRejection:
+        """Judge a block of whole rows.
 
         Args:
             safe: log of training over rollout probability within verl's safety bound, (C,).
@@ -132,19 +146,22 @@ class Rejection:
             "k3": lambda: ratio - 1.0 - safe,
         }
         kept = torch.ones_like(safe, dtype=torch.bool)
-        for option in self.options:
-            passed = option.add_block(divergences[option.divergence](), counts)
-            if passed is not None:
-                kept &= passed
-        self.kept.append(kept)
+        judgements = [
+            option.judge(divergences[option.divergence](), counts, kept) for option in self.options
+        ]
+        return BlockRejection(kept, judgements)
 
-    def finish(self, counts: torch.Tensor) -> tuple[torch.Tensor | None, dict[str, float]]:
+    def merge(
+        self, blocks: Sequence[BlockRejection], counts: torch.Tensor
+    ) -> tuple[torch.Tensor | None, dict[str, float]]:
         """Which tokens all criteria leave (bool, (C,); None: all of them), and verl's metrics."""
-        kept, metrics = torch.cat(self.kept), {}
-        for option in self.options:
-            values = torch.cat(option.row_values)
+        kept = torch.cat([block.kept for block in blocks])
+        metrics: dict[str, float] = {}
+        for position, option in enumerate(self.options):
+            judged = [block.judgements[position] for block in blocks]
+            values = torch.cat([judgement.row_values for judgement in judged])
             if option.per_token:
-                metrics |= _describe_tokens(option, values, counts)
+                metrics |= _describe_tokens(option, judged, values, counts)
                 continue
             if option.name.startswith("seq_mean"):
                 values = values / (counts + 1e-8)
@@ -158,18 +175,19 @@ class Rejection:
 
 
 def _describe_tokens(
-    option: _Option, sums: torch.Tensor, counts: torch.Tensor
+    option: _Option, judged: Sequence[_Judgement], sums: torch.Tensor, counts: torch.Tensor
 ) -> dict[str, float]:
+    """verl's metrics of a criterion that judges tokens; ``sums`` of each row, shape (n,)."""
     size, valid = int(counts.sum()), counts > 0
-    rejected = torch.cat(option.rejected)
-    mean = float(sums.sum(dtype=torch.float64)) / size
-    variance = option.clamped_squared / size - (option.clamped / size) ** 2
+    rejected = torch.cat([block.rejected for block in judged if block.rejected is not None])
+    clamped = sum(block.clamped for block in judged) / size
+    variance = sum(block.clamped_squared for block in judged) / size - clamped**2
     own = {
-        "mean": mean,
-        "max": option.largest,
-        "min": option.smallest,
-        "fraction_high": option.high / size,
-        "fraction_low": option.low / size if option.is_k1 else 0.0,
+        "mean": float(sums.sum(dtype=torch.float64)) / size,
+        "max": max(block.largest for block in judged),
+        "min": min(block.smallest for block in judged),
+        "fraction_high": sum(block.high for block in judged) / size,
+        "fraction_low": sum(block.low for block in judged) / size if option.is_k1 else 0.0,
         "std": max(variance, 0.0) ** 0.5 if size > 1 else 0.0,
         **_describe_sequences(option, (sums / (counts + 1e-8))[valid]),
         "masked_fraction": float(rejected.sum()) / size,
@@ -181,6 +199,7 @@ def _describe_tokens(
 def _describe_row_values(
     option: _Option, values: torch.Tensor, passed: torch.Tensor, counts: torch.Tensor
 ) -> dict[str, float]:
+    """verl's metrics of a criterion that judges rows by ``values``, shape (n,)."""
     size, valid = int(counts.sum()), counts > 0
     share = counts.double() / size
     clamped = values.clamp(option.lower, option.upper)

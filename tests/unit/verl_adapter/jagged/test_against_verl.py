@@ -101,9 +101,7 @@ def test_correction_equals_verls(batch, config, block):
         assert ours.weights is None
     else:
         weights = pad(rows.spread(ours.weights), lengths)
-        torch.testing.assert_close(
-            weights, proto.batch["rollout_is_weights"], rtol=2e-4, atol=1e-6
-        )
+        torch.testing.assert_close(weights, proto.batch["rollout_is_weights"], rtol=2e-4, atol=1e-6)
     left = rows if ours.kept is None else rows.keep(ours.kept)
     ours_mask = mask if left.mask is None else left.mask.long()
     assert torch.equal(pad(ours_mask, lengths), kept)
