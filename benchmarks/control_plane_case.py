@@ -91,9 +91,12 @@ def make_nested(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 @dataclass
 class PhaseLog:
-    """Seconds and bytes of the phases of one step."""
+    """Seconds (by the clock, and of this process's processors) and bytes of the phases of one
+    step.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
     current: str = ""
@@ -101,20 +104,24 @@ class PhaseLog:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a phase; what other processes do inside is taken out by :meth:`elsewhere`."""
-        self.current, start = name, time.perf_counter()
-        self.seconds.setdefault(name, 0.0)
+        self.current = name
+        start, started_cpu = time.perf_counter(), time.process_time()
+        self.seconds[name] = self.cpu_seconds[name] = 0.0
         yield
         self.seconds[name] += time.perf_counter() - start
+        self.cpu_seconds[name] += time.process_time() - started_cpu
         self.current = ""
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
         """Work of another process in the middle of a phase."""
-        name, start = self.current, time.perf_counter()
+        name = self.current
+        start, started_cpu = time.perf_counter(), time.process_time()
         self.current = "ranks"
         yield
         self.current = name
         self.seconds[name] -= time.perf_counter() - start
+        self.cpu_seconds[name] -= time.process_time() - started_cpu
 
     def count(self, table: dict[str, int], data: TensorDict | None) -> None:
         """Add the bytes of the tensors in ``data``."""
@@ -182,13 +189,15 @@ def put_trajectories(batch: int, drawn: Trajectories, ranks: RankStub) -> None:
     ``input_ids``, ``position_ids`` and ``loss_mask``, 24 bytes a token.
     """
     from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-    from verl_pipeline.verl_adapter import trajectory_store
 
     count = len(drawn.rewards)
     generator = torch.Generator().manual_seed(drawn.seed)
     uids = [make_prompt_key(batch, row // SESSIONS) for row in range(count)]
     keys = [f"{uid}_{row % SESSIONS}_0" for row, uid in enumerate(uids)]
-    make_tag = getattr(trajectory_store, "describe_outcome", None)
+    try:
+        from verl_pipeline.verl_adapter.outcome_tags import describe_outcome
+    except ImportError:  # a checkout from before tags told the outcome
+        describe_outcome = None
     for start in range(0, count, PUT_ROWS):
         rows = range(start, min(start + PUT_ROWS, count))
         prompts, lengths = (
@@ -237,11 +246,12 @@ def put_trajectories(batch: int, drawn: Trajectories, ranks: RankStub) -> None:
                 "min_global_steps": batch - 1,
                 "max_global_steps": batch - 1,
             }
-            if make_tag is not None:
-                tag |= make_tag(
+            if describe_outcome is not None:
+                tag |= describe_outcome(
                     reward=float(drawn.rewards[row]),
                     response=responses[end - response + 1 : end + 1].tolist(),
                     mask=[1] * response,
+                    num_turns=2,
                     extra_fields=extra[position],
                 )
             tags.append(tag)
@@ -360,7 +370,7 @@ def run_step(trainer: Any, log: PhaseLog, batch: int, case: dict) -> dict:
     from verl_pipeline.trainer.trajectory_keys import make_prompt_key
     from verl_pipeline.verl_adapter.trajectory_store import put_prompts
 
-    log.seconds, log.read, log.written = {}, {}, {}
+    log.seconds, log.cpu_seconds, log.read, log.written = {}, {}, {}, {}
     trainer.global_steps = batch
     trainer._sampling_versions[batch], trainer._submission_times[batch] = batch - 1, 0.9e9
     prompts = [make_prompt_key(batch, p) for p in range(case["trajectories"] // SESSIONS)]
@@ -393,7 +403,9 @@ def run_step(trainer: Any, log: PhaseLog, batch: int, case: dict) -> dict:
     trainer.actor_rollout_wg.rows.clear()
     return {
         "seconds": dict(log.seconds),
+        "cpu_seconds": dict(log.cpu_seconds),
         "driver_s": sum(log.seconds[name] for name in DRIVER_PHASES),
+        "driver_cpu_s": sum(log.cpu_seconds[name] for name in DRIVER_PHASES),
         "read_bytes": dict(log.read),
         "written_bytes": dict(log.written),
         "tokens": int(drawn.response_lengths.sum()),
@@ -407,28 +419,21 @@ def measure_case(case: dict) -> dict:
     """Run ``case["repeats"]`` steps in this process, on a Ray and a TransferQueue of its own.
 
     Returns:
-        ``steps``: as :func:`run_step` returns them; ``threads`` of torch in the driver;
-        ``peak_bytes``: the driver's largest resident memory.
+        ``steps``: as :func:`run_step` returns them; ``peak_bytes``: the driver's largest resident
+        memory.
     """
-    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=16, include_dashboard=False, log_to_driver=False)
     try:
         log = PhaseLog()
         trainer = make_trainer(case, log)
         tq.init(trainer.config.transfer_queue)
-        from verl_pipeline.verl_adapter import run_entry
-
-        # What our task runner does at its start, in a checkout where it does something.
-        give_threads = getattr(run_entry, "give_driver_threads", None)
-        if give_threads is not None:
-            give_threads()
         count_transfers(log)
         steps = [run_step(trainer, log, batch, case) for batch in range(1, case["repeats"] + 1)]
-        threads = torch.get_num_threads()
     finally:
         tq.close()
         ray.shutdown()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"steps": steps, "threads": threads, "peak_bytes": peak}
+    return {"steps": steps, "peak_bytes": peak}
 
 
 if __name__ == "__main__":

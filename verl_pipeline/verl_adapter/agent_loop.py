@@ -3,8 +3,9 @@
 Invariants:
 * A trajectory ends within ``deadlines.trajectory_s`` and its reward within ``deadlines.reward_s``;
   a slower one counts as a failure.
-* A failed generation leaves its siblings alone. Its traceback is in the prompt's tag ``errors``
-  before the prompt becomes terminal. A failed reward is a verdict (:mod:`.reward_check`).
+* A failed generation leaves its siblings alone. Its cause is in the prompt's tag ``errors``, and
+  the first one's traceback is stored, before the prompt becomes terminal. A failed reward is a
+  verdict (:mod:`.reward_check`).
 * A training trajectory carries the end of its generation (``extra_fields["generated_at"]``, seconds
   since the epoch).
 """
@@ -17,7 +18,14 @@ from typing import Any
 
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
 from verl_pipeline.verl_adapter.reward_check import RewardCheckingManager, RewardCheckingWorker
-from verl_pipeline.verl_adapter.trajectory_store import TRAIN, VALIDATION, put_errors
+from verl_pipeline.verl_adapter.trajectory_store import (
+    TRAIN,
+    VALIDATION,
+    bound_waits,
+    put_errors,
+)
+
+MAX_CAUSE_CHARACTERS = 200
 
 
 class PipelineAgentLoopWorker(RewardCheckingWorker):
@@ -29,6 +37,7 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._deadlines = load_pipeline_config(self.config).deadlines
+        bound_waits(self._deadlines.queue_s)
         self._errors: dict[str, dict[str, str]] = defaultdict(dict)
         # A tag is read, changed and written back: two writers of one prompt would lose an entry.
         self._tag_lock = asyncio.Lock()
@@ -108,8 +117,12 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         self, prompt: str, session: int, error: Exception, partition: str
     ) -> None:
         async with self._tag_lock:
-            self._errors[prompt][str(session)] = "".join(traceback.format_exception(error))
-            await put_errors(prompt, partition, dict(self._errors[prompt]))
+            errors = self._errors[prompt]
+            # One line: the tag travels with every listing of the partition.
+            cause = "".join(traceback.format_exception_only(error)).partition("\n")[0]
+            whole = None if errors else "".join(traceback.format_exception(error))
+            errors[str(session)] = cause[:MAX_CAUSE_CHARACTERS]
+            await put_errors(prompt, partition, dict(errors), whole)
 
 
 class PipelineAgentLoopManager(RewardCheckingManager):

@@ -5,12 +5,14 @@ Invariants:
   taken from another batch.
 * A prompt whose trajectories failed keeps those that did not. What is missing is counted, with its
   first cause.
-* Polling takes at most a tenth of TransferQueue's time, or one poll per :data:`MAX_POLL_S` if that
-  is more. A wait ends at most one such pause and one poll late.
+* Polling takes at most a tenth of TransferQueue's time, whatever the size of the batch: a poll asks
+  for the open prompts only, and the pause grows with the time that a poll takes. A wait ends at
+  most one such pause and one poll late, and lists the partition once at its start and at its end.
 * No wait without a deadline; meanwhile the watchdog checks that nothing awaited has died.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from transfer_queue import KVBatchMeta
@@ -29,13 +31,16 @@ from verl_pipeline.verl_adapter.trajectory_store import (
     TRAIN,
     VALIDATION,
     list_tags,
+    read_tags,
+    read_traceback,
     remove_rows,
 )
 
-# A poll lists every key of the partition. Its cost grows with the batch, so the pause does too.
+# The cost of a poll grows with the open prompts, so the pause does too.
 MIN_POLL_S = 0.02
-MAX_POLL_S = 1.0
 POLL_DUTY = 0.1
+# A poll costs what the fastest of so many took: others may have waited for something else.
+_RECENT_POLLS = 3
 
 
 class InOrderReplayBuffer:
@@ -129,7 +134,7 @@ class InOrderReplayBuffer:
             ),
             key=make_loader_sort_key,
         )
-        report = self._report_sampling({key: tags[key] for key in [*prompts, *keys]})
+        report = self._report_sampling({key: tags[key] for key in [*prompts, *keys]}, partition_id)
         if is_validation:
             self.validation_reports.append(report)
         else:
@@ -144,13 +149,17 @@ class InOrderReplayBuffer:
         tags_of_rows = [tags[key] for key in keys]
         return KVBatchMeta(partition_id=partition_id, keys=keys, tags=tags_of_rows), {}
 
-    def _report_sampling(self, tags: dict[str, dict]) -> SamplingReport:
+    def _report_sampling(self, tags: dict[str, dict], partition: str) -> SamplingReport:
         prompts = {key: tag for key, tag in tags.items() if tag.get("is_prompt", False)}
         missing = find_missing_sessions(tags)
         self._mark_abandoned(missing)
-        errors = [error for tag in prompts.values() for error in tag.get("errors", {}).values()]
+        first_error = None
+        for key, tag in prompts.items():
+            if tag.get("errors"):
+                first_error = read_traceback(key, partition, next(iter(tag["errors"].values())))
+                break
         group_sizes = {key: tag.get("sessions", 0) for key, tag in prompts.items()}
-        return SamplingReport(group_sizes, len(missing), errors[0] if errors else None)
+        return SamplingReport(group_sizes, len(missing), first_error)
 
     def _mark_abandoned(self, missing: set[tuple[str, int]]) -> None:
         """Count each once: only the next sync may have to abort its request."""
@@ -162,25 +171,32 @@ class InOrderReplayBuffer:
     ) -> dict[str, dict]:
         """Poll until no awaited prompt is open; returns the partition's tags at that moment."""
         start = checked = time.monotonic()
-        while True:
-            polled = time.monotonic()
-            tags = list_tags(partition)
-            open_prompts = [
-                key
-                for key, tag in tags.items()
-                if tag.get("is_prompt", False) and tag["status"] not in TERMINAL and is_awaited(key)
-            ]
-            if not open_prompts:
-                return tags
+        recent: deque[float] = deque(maxlen=_RECENT_POLLS)
+        tags = list_tags(partition)
+        open_prompts = [
+            key for key, tag in tags.items() if tag.get("is_prompt", False) and is_awaited(key)
+        ]
+        while open_prompts := [key for key in open_prompts if _is_open(tags.get(key))]:
             now = time.monotonic()
             if now - start > self.deadline_s:
                 raise DeadlineExceeded(
-                    describe_overdue_prompts(partition, open_prompts, tags, now - start)
+                    describe_overdue_prompts(
+                        partition, open_prompts, list_tags(partition), now - start
+                    )
                 )
             if now - checked > self.watch_every_s:
                 self.watchdog()
                 checked = time.monotonic()
-            time.sleep(min(max((now - polled) / POLL_DUTY, MIN_POLL_S), MAX_POLL_S))
+            time.sleep(max(min(recent, default=0.0) / POLL_DUTY, MIN_POLL_S))
+            polled = time.monotonic()
+            # A prompt that is gone is no longer awaited; only a listing tells which.
+            tags = read_tags(open_prompts, partition) or list_tags(partition)
+            recent.append(time.monotonic() - polled)
+        return list_tags(partition)
+
+
+def _is_open(tag: dict | None) -> bool:
+    return tag is not None and tag["status"] not in TERMINAL
 
 
 def find_missing_sessions(tags: dict[str, dict]) -> set[tuple[str, int]]:
