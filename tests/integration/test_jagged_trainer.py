@@ -18,7 +18,7 @@ from verl_pipeline.verl_adapter.jagged_trainer import OUTCOME_ESTIMATORS, Jagged
 from verl_pipeline.verl_adapter.outcome_tags import describe_outcome
 from verl_pipeline.verl_adapter.trajectory_store import read_trajectories
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROMPTS, SESSIONS = 5, 3
 # What a trainer rank reads of the driver's fields.

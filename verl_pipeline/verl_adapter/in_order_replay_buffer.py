@@ -11,6 +11,7 @@ Invariants:
 * No wait without a deadline; meanwhile the watchdog checks that nothing awaited has died.
 """
 
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable
@@ -39,8 +40,8 @@ from verl_pipeline.verl_adapter.trajectory_store import (
 # The cost of a poll grows with the open prompts, so the pause does too.
 MIN_POLL_S = 0.02
 POLL_DUTY = 0.1
-# A poll costs what the fastest of so many took: others may have waited for something else.
-_RECENT_POLLS = 3
+# A poll costs the median of so many: one may have waited for something else.
+_RECENT_POLLS = 5
 
 
 class InOrderReplayBuffer:
@@ -187,7 +188,8 @@ class InOrderReplayBuffer:
             if now - checked > self.watch_every_s:
                 self.watchdog()
                 checked = time.monotonic()
-            time.sleep(max(min(recent, default=0.0) / POLL_DUTY, MIN_POLL_S))
+            cost = statistics.median(recent) if recent else 0.0
+            time.sleep(max(cost / POLL_DUTY, MIN_POLL_S))
             polled = time.monotonic()
             # A prompt that is gone is no longer awaited; only a listing tells which.
             tags = read_tags(open_prompts, partition) or list_tags(partition)

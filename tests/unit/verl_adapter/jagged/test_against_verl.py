@@ -77,7 +77,7 @@ def corrections(draw):
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(batches(), corrections(), st.sampled_from([7, 64, 1 << 18]))
 def test_correction_equals_verls(batch, config, block):
     old, rollout, rows, mask = batch
