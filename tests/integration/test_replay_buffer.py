@@ -2,6 +2,10 @@
 delays, rewards that are none.
 """
 
+import asyncio
+import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,6 +15,8 @@ import ray
 import torch
 import transfer_queue as tq
 import verl.trainer.ppo.v1  # noqa: F401  (registers our trainers; they import each other)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.utils import tensordict_utils as tu
@@ -19,11 +25,21 @@ from tests.helpers.patience import scale_deadline
 from verl_pipeline.filters.truncation import LengthLimits
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.verl_adapter import in_order_replay_buffer
 from verl_pipeline.verl_adapter.filtering_replay_buffer import FilteringReplayBuffer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
 from verl_pipeline.verl_adapter.rollout_pool import WorkerDead, probe_actors
-from verl_pipeline.verl_adapter.trajectory_store import read_trajectories
+from verl_pipeline.verl_adapter.trajectory_store import (
+    bound_waits,
+    list_tags,
+    put_errors,
+    put_prompts,
+    read_fields,
+    read_tags,
+    read_trajectories,
+    remove_rows,
+)
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -32,7 +48,7 @@ N = 3
 
 @pytest.fixture(scope="module", autouse=True)
 def transfer_queue():
-    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False)
     tq.init()
     yield
     tq.close()
@@ -233,6 +249,138 @@ def test_the_watchdog_ends_a_wait_for_the_dead(buffer):
     submit(1, [0])
     with pytest.raises(ConnectionError, match="replica 0 is dead"):
         buffer.wait_until_sampled()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_dead_controller_is_named_within_the_deadline():
+    """The controller of a TransferQueue of its own is killed: no call waits for ever on it."""
+    script = "from tests.integration.test_replay_buffer import kill_controller; kill_controller()"
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=scale_deadline(200)
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    answers = json.loads(run.stdout.splitlines()[-1])
+    assert len(answers) == 6
+    for call, answer in answers.items():
+        assert answer.startswith("DeadlineExceeded: TransferQueue's controller: no answer"), call
+
+
+def kill_controller():
+    """Runs in a process of its own, since the queue cannot be used after it."""
+    ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+    tq.init()
+    bound_waits(1.0)
+    tq.kv_put(key="b9p0", partition_id="dead", tag={"status": "running"})
+    assert list_tags("dead") == {"b9p0": {"status": "running"}}
+    controller = ray.get_actor("TransferQueueController", namespace="transfer_queue")
+    ray.kill(controller)
+    # It answers until Ray has ended its process.
+    with pytest.raises(DeadlineExceeded):
+        while True:
+            list_tags("dead")
+    calls = {
+        "list_tags": lambda: list_tags("dead"),
+        "read_tags": lambda: read_tags(["b9p0"], "dead"),
+        "put_prompts": lambda: put_prompts(["b9p1"], 9, [1]),
+        "remove_rows": lambda: remove_rows(["b9p0"], "dead"),
+        "read_fields": lambda: read_fields(["b9p0"], "dead", ["rm_scores"]),
+        "put_errors": lambda: asyncio.run(put_errors("b9p0", "dead", {"0": "planted"}, None)),
+    }
+    answers = {}
+    for name, call in calls.items():
+        try:
+            answers[name] = repr(call())
+        except Exception as error:
+            answers[name] = f"{type(error).__name__}: {error}"
+    ray.shutdown()
+    print(json.dumps(answers))
+
+
+class SimulatedQueue:
+    """Tells the tags of a batch; each question takes as long as it would at this size."""
+
+    def __init__(self, poll_s, listing_s, ends_at):
+        self.poll_s, self.listing_s, self.ends_at = poll_s, listing_s, ends_at
+        self.now = self.polling = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def list_tags(self, partition):
+        self.now += self.listing_s
+        return self._tell()
+
+    def read_tags(self, keys, partition):
+        self.now += self.poll_s
+        self.polling += self.poll_s
+        return self._tell()
+
+    def _tell(self):
+        status = "finished" if self.now >= self.ends_at else "running"
+        return {"b1p0": {"is_prompt": True, "status": status, "sessions": 0}}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(1e-4, 30.0), st.floats(1.0, 40.0), st.integers(20, 2000))
+def test_polling_takes_a_tenth_at_most_and_ends_in_time(poll_s, listings, polls):
+    """Whatever a poll costs; only the listings at the start and the end come on top."""
+    queue = SimulatedQueue(poll_s, poll_s * listings, polls * max(poll_s, 0.02) * 10)
+    waiting = InOrderReplayBuffer(1e9, lambda: None, 1e9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(in_order_replay_buffer, "time", queue)
+        patch.setattr(in_order_replay_buffer, "list_tags", queue.list_tags)
+        patch.setattr(in_order_replay_buffer, "read_tags", queue.read_tags)
+        waiting.wait_until_sampled()
+    listing = 2 * queue.listing_s
+    assert queue.polling <= 0.1 * (queue.now - listing) + poll_s
+    # Late by one pause, one poll and the last listing.
+    assert queue.now - queue.ends_at <= max(10 * poll_s, 0.02) + 2 * poll_s + listing
+
+
+def test_a_poll_asks_for_the_open_prompts_only(buffer, monkeypatch):
+    first, second, third = submit(1, range(3))
+    finish(first)
+    asked = []
+
+    def finish_one_by_one(keys, partition):
+        asked.append(sorted(keys))
+        finish(second if len(asked) == 1 else third)
+        return read_tags(keys, partition)
+
+    monkeypatch.setattr(in_order_replay_buffer, "read_tags", finish_one_by_one)
+    buffer.wait_until_sampled()
+    assert asked == [[second, third], [third]]
+
+
+def test_a_removed_prompt_is_not_awaited(buffer, monkeypatch):
+    one, two = submit(1, range(2))
+    finish(two)
+
+    def remove_one(keys, partition):
+        tq.kv_clear(keys=[one], partition_id=partition)
+        return read_tags(keys, partition)
+
+    monkeypatch.setattr(in_order_replay_buffer, "read_tags", remove_one)
+    buffer.wait_until_sampled()
+
+
+def test_the_first_traceback_is_stored_beside_the_tag(buffer):
+    one, two = submit(1, range(2))
+    finish(two)
+    asyncio.run(put_errors(one, "train", {"1": "ValueError: planted"}, "Traceback ...\nplanted"))
+    asyncio.run(put_errors(one, "train", {"1": "ValueError: planted", "2": "OSError"}, None))
+    finish(one, sessions=[0], status="failure")
+    assert tq.kv_list("train")["train"][one]["errors"] == {
+        "1": "ValueError: planted", "2": "OSError",
+    }  # fmt: skip
+    buffer.sample(1, "train", 2)
+    assert buffer.reports[1].first_error == "Traceback ...\nplanted"
+    assert buffer.reports[1].missing == 2
+    assert one not in tq.kv_list("train")["train"]
 
 
 def test_a_finished_batch_is_seen_soon(buffer, record_property):

@@ -63,6 +63,8 @@ class Deadlines:
     reward_s: float = 300.0
     # One weight sync, from the first call to the last replica's answer.
     weight_sync_s: float = 600.0
+    # One answer of TransferQueue's controller, which knows what is sampled.
+    queue_s: float = 300.0
     # Pause between two health checks of each rollout server while a batch or a weight sync is
     # awaited.
     health_check_every_s: float = 5.0

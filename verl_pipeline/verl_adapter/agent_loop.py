@@ -6,8 +6,9 @@ Invariants:
   moves is no failure (:mod:`verl_pipeline.trainer.stall`).
 * Before a job is given up, the other workers of the pool are asked: they share its servers.
 * A reward that a replaced reward worker owed is asked of another one.
-* A failed generation leaves its siblings alone. Its traceback is in the prompt's tag ``errors``
-  before the prompt becomes terminal. A failed reward is a verdict (:mod:`.reward_check`).
+* A failed generation leaves its siblings alone. Its cause is in the prompt's tag ``errors``, and
+  the first one's traceback is stored, before the prompt becomes terminal. A failed reward is a
+  verdict (:mod:`.reward_check`).
 * A training trajectory carries the end of its generation (``extra_fields["generated_at"]``, seconds
   since the epoch).
 """
@@ -26,7 +27,14 @@ from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
 from verl_pipeline.trainer.stall import Job, QueueEnds, StallWatch, current_job
 from verl_pipeline.verl_adapter.reward_check import RewardCheckingManager, RewardCheckingWorker
-from verl_pipeline.verl_adapter.trajectory_store import TRAIN, VALIDATION, put_errors
+from verl_pipeline.verl_adapter.trajectory_store import (
+    TRAIN,
+    VALIDATION,
+    bound_waits,
+    put_errors,
+)
+
+MAX_CAUSE_CHARACTERS = 200
 
 # Queues beside those of the rollout servers. Rewards share what they are computed with (sandboxes,
 # a reward model), whichever reward worker has them.
@@ -47,6 +55,7 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         super().__init__(*args, **kwargs)
         deadlines = load_pipeline_config(self.config).deadlines
         self._watch_stalls(deadlines.trajectory_s, deadlines.reward_s)
+        bound_waits(deadlines.queue_s)
         self._errors: dict[str, dict[str, str]] = defaultdict(dict)
         # A tag is read, changed and written back: two writers of one prompt would lose an entry.
         self._tag_lock = asyncio.Lock()
@@ -162,8 +171,12 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         self, prompt: str, session: int, error: Exception, partition: str
     ) -> None:
         async with self._tag_lock:
-            self._errors[prompt][str(session)] = "".join(traceback.format_exception(error))
-            await put_errors(prompt, partition, dict(self._errors[prompt]))
+            errors = self._errors[prompt]
+            # One line: the tag travels with every listing of the partition.
+            cause = "".join(traceback.format_exception_only(error)).partition("\n")[0]
+            whole = None if errors else "".join(traceback.format_exception(error))
+            errors[str(session)] = cause[:MAX_CAUSE_CHARACTERS]
+            await put_errors(prompt, partition, dict(errors), whole)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.rollout.utils import get_max_position_embeddings
@@ -31,14 +31,20 @@ from verl_pipeline.filters.filter_chain import apply_filters
 from verl_pipeline.filters.protocol import Filter
 from verl_pipeline.filters.truncation import LengthLimits, find_end_token_ids
 from verl_pipeline.trainer.batch import TrajectoryBatch
-from verl_pipeline.trainer.pipeline_config import FILTERED_SYNC_MODE, load_sync_filters
+from verl_pipeline.trainer.pipeline_config import (
+    FILTERED_SYNC_MODE,
+    load_pipeline_config,
+    load_sync_filters,
+)
 from verl_pipeline.trainer.step_metrics import correct_token_rates
 from verl_pipeline.trainer.validation import select_graded
 from verl_pipeline.verl_adapter.config_checks import check_mini_batches
 from verl_pipeline.verl_adapter.derived_settings import derive_sync_settings
+from verl_pipeline.verl_adapter.jagged_trainer import JaggedTrainer
 from verl_pipeline.verl_adapter.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.tracking import set_aside_metrics
 from verl_pipeline.verl_adapter.trajectory_store import (
+    bound_waits,
     count_padding_tokens,
     drop_rows,
     read_trajectories,
@@ -81,12 +87,10 @@ def read_length_limits(rollout: Mapping[str, Any], model: Mapping[str, Any]) -> 
     return LengthLimits(rollout["prompt_length"], rollout["response_length"], longest, end_ids)
 
 
-class FilteringTrainer(PPOTrainer):
+class FilteringTrainer(JaggedTrainer):
     """verl's trainer with filters; a subclass sets ``filters`` before verl's constructor runs."""
 
     filters: list[Filter]
-    # Keys of the current batch whose advantage becomes 0.
-    _zeroed_keys: frozenset[str] = frozenset()
     # Response tokens of the current batch, before the filters.
     _sampled_tokens = 0
 
@@ -98,6 +102,10 @@ class FilteringTrainer(PPOTrainer):
         settings = self.config.trainer
         set_aside_metrics(settings.project_name, settings.experiment_name, settings.logger)
         super().fit(agent_loop_manager)
+
+    def _setup(self) -> None:
+        bound_waits(load_pipeline_config(self.config).deadlines.queue_s)
+        super()._setup()
 
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()
@@ -137,7 +145,8 @@ class FilteringTrainer(PPOTrainer):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_advantage(batch, metrics)
-        zero_advantages(batch, self._zeroed_keys)
+        if not self._knows_rows:
+            zero_advantages(batch, self._zeroed_keys)
         return batch
 
     def _val_metrics_update(

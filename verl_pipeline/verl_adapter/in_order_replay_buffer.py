@@ -5,14 +5,17 @@ Invariants:
   taken from another batch.
 * A prompt whose trajectories failed keeps those that did not. What is missing is counted, with its
   first cause.
-* Polling takes at most a tenth of TransferQueue's time, or one poll per :data:`MAX_POLL_S` if that
-  is more. A wait ends at most one such pause and one poll late.
+* Polling takes at most a tenth of TransferQueue's time, whatever the size of the batch: a poll asks
+  for the open prompts only, and the pause grows with the time that a poll takes. A wait ends at
+  most one such pause and one poll late, and lists the partition once at its start and at its end.
 * No wait without a deadline, which restarts when something of the pool ends; meanwhile the watchdog
   checks that nothing awaited has died.
 """
 
 import math
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 
 from transfer_queue import KVBatchMeta
@@ -31,13 +34,16 @@ from verl_pipeline.verl_adapter.trajectory_store import (
     TRAIN,
     VALIDATION,
     list_tags,
+    read_tags,
+    read_traceback,
     remove_rows,
 )
 
-# A poll lists every key of the partition. Its cost grows with the batch, so the pause does too.
+# The cost of a poll grows with the open prompts, so the pause does too.
 MIN_POLL_S = 0.02
-MAX_POLL_S = 1.0
 POLL_DUTY = 0.1
+# A poll costs the median of so many: one may have waited for something else.
+_RECENT_POLLS = 5
 
 
 class InOrderReplayBuffer:
@@ -124,7 +130,7 @@ class InOrderReplayBuffer:
             ),
             key=make_loader_sort_key,
         )
-        report = report_sampling({key: tags[key] for key in [*prompts, *keys]})
+        report = report_sampling({key: tags[key] for key in [*prompts, *keys]}, partition_id)
         if is_validation:
             self.validation_reports.append(report)
         else:
@@ -144,36 +150,47 @@ class InOrderReplayBuffer:
     ) -> dict[str, dict]:
         """Poll until no awaited prompt is open; returns the partition's tags at that moment."""
         start = moved = checked = time.monotonic()
-        while True:
-            polled = time.monotonic()
-            tags = list_tags(partition)
-            open_prompts = [
-                key
-                for key, tag in tags.items()
-                if tag.get("is_prompt", False) and tag["status"] not in TERMINAL and is_awaited(key)
-            ]
-            if not open_prompts:
-                return tags
+        recent: deque[float] = deque(maxlen=_RECENT_POLLS)
+        tags = list_tags(partition)
+        open_prompts = [
+            key for key, tag in tags.items() if tag.get("is_prompt", False) and is_awaited(key)
+        ]
+        while open_prompts := [key for key in open_prompts if _is_open(tags.get(key))]:
             now = time.monotonic()
             if now - moved > self.deadline_s:
                 moved = max(moved, now - self.find_idle_s())
             if now - moved > self.deadline_s:
                 raise DeadlineExceeded(
-                    describe_overdue_prompts(partition, open_prompts, tags, now - start)
+                    describe_overdue_prompts(
+                        partition, open_prompts, list_tags(partition), now - start
+                    )
                 )
             if now - checked > self.watch_every_s:
                 self.watchdog()
                 checked = time.monotonic()
-            time.sleep(min(max((now - polled) / POLL_DUTY, MIN_POLL_S), MAX_POLL_S))
+            cost = statistics.median(recent) if recent else 0.0
+            time.sleep(max(cost / POLL_DUTY, MIN_POLL_S))
+            polled = time.monotonic()
+            # A prompt that is gone is no longer awaited; only a listing tells which.
+            tags = read_tags(open_prompts, partition) or list_tags(partition)
+            recent.append(time.monotonic() - polled)
+        return list_tags(partition)
 
 
-def report_sampling(tags: dict[str, dict]) -> SamplingReport:
+def _is_open(tag: dict | None) -> bool:
+    return tag is not None and tag["status"] not in TERMINAL
+
+
+def report_sampling(tags: dict[str, dict], partition: str) -> SamplingReport:
     """How the sampling of the prompts in ``tags`` ended, whose rows are in ``tags``, too."""
     prompts = {key: tag for key, tag in tags.items() if tag.get("is_prompt", False)}
-    errors = [error for tag in prompts.values() for error in tag.get("errors", {}).values()]
+    first_error = None
+    for key, tag in prompts.items():
+        if tag.get("errors"):
+            first_error = read_traceback(key, partition, next(iter(tag["errors"].values())))
+            break
     group_sizes = {key: tag.get("sessions", 0) for key, tag in prompts.items()}
-    missing = len(find_missing_sessions(tags))
-    return SamplingReport(group_sizes, missing, errors[0] if errors else None)
+    return SamplingReport(group_sizes, len(find_missing_sessions(tags)), first_error)
 
 
 def find_missing_sessions(tags: dict[str, dict]) -> set[tuple[str, int]]:

@@ -8,6 +8,8 @@ Invariants:
   a failure of that trajectory's grader: its reward is NaN and its verdict ``infrastructure``, with
   the cause as ``reason``. The trajectory stays in its group; :mod:`verl_pipeline.filters` drops it.
 * Every other trajectory's reward is a ``float``.
+* The tag of a stored trajectory tells its outcome (:mod:`.outcome_tags`) before its prompt becomes
+  terminal.
 """
 
 import logging
@@ -19,6 +21,8 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
 from verl_pipeline.trainer.reward_value import UnusableReward, read_reward
+from verl_pipeline.verl_adapter.outcome_tags import describe_outcome
+from verl_pipeline.verl_adapter.trajectory_store import TRAIN, VALIDATION, put_outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +43,24 @@ class RewardCheckingWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc]
             # verl sets the reward first; its reward models report nothing beside it.
             if error.args != ("reward_extra_info",) or outputs[-1].reward_score is None:
                 raise
+
+    async def _agent_loop_postprocess(self, output, validate, **kwargs) -> None:
+        await super()._agent_loop_postprocess(output, validate, **kwargs)
+        outputs = output if isinstance(output, list) else [output]
+        session = f"{kwargs['uid']}_{kwargs['session_id']}"
+        outcomes = [
+            describe_outcome(
+                reward=one.reward_score,
+                response=one.response_ids,
+                mask=one.response_mask,
+                num_turns=one.num_turns,
+                extra_fields=one.extra_fields,
+            )
+            for one in outputs
+        ]
+        keys = [f"{session}_{index}" for index in range(len(outputs))]
+        if keys:
+            await put_outcomes(keys, VALIDATION if validate else TRAIN, outcomes)
 
     async def _compute_score(self, outputs, kwargs) -> None:
         final = outputs[-1]

@@ -14,11 +14,14 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import ray
+import torch
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.utils.device import auto_set_device
 
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
+from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
+from verl_pipeline.verl_adapter.jagged.rows import count_threads
 from verl_pipeline.verl_adapter.ray_cluster import (
     NotStarted,
     PlacementWatch,
@@ -88,6 +91,16 @@ def write_configuration(config: DictConfig) -> Path:
         ) from error
 
 
+def give_driver_threads() -> None:
+    """Let torch use the node's processors in this process, to which Ray gives one thread.
+
+    What verl computes on the driver's padded tensors needs them (critics, estimators that are not
+    in :mod:`.jagged_trainer`). A run on CPUs keeps one thread a process.
+    """
+    if not is_cpu_run():
+        torch.set_num_threads(count_threads())
+
+
 class TaskRunner(_TaskRunner):  # type: ignore[valid-type,misc]
     """verl's task runner, without the configuration on the console.
 
@@ -97,6 +110,7 @@ class TaskRunner(_TaskRunner):  # type: ignore[valid-type,misc]
 
     def run(self, config: DictConfig) -> None:
         """verl's run."""
+        give_driver_threads()
         with ExitStack() as self._muted:
             self._muted.enter_context(redirect_stdout(io.StringIO()))
             super().run(config)

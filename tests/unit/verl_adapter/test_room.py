@@ -103,6 +103,7 @@ def test_every_method_of_upstream_that_is_overridden_is_in_the_contract():
             "checkpoint_engine",
             "filtering_replay_buffer",
             "filtering_trainer",
+            "jagged_trainer",
             "narrowing_checkpoint_engines",
             "pipelined_trainer",
             "prompt_stream",

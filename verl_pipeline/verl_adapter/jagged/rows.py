@@ -1,0 +1,149 @@
+"""The tokens of n responses as flat tensors, in blocks of rows that fit a processor's cache.
+
+Invariants:
+* A row without a token that counts stays a row: verl's means over rows include it.
+* Blocks are worked on by the node's processors at once, each block by one: torch's own threads
+  meet after every operation, which on a busy machine takes longer than the operation. The results
+  are combined in the order of the rows, so they do not depend on the threads.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+# Tokens of a block: 1 MiB of float32. Temporaries of whole batches would be written to memory that
+# the system has to map first, several times the cost of the arithmetic.
+BLOCK_TOKENS = 1 << 18
+# Beyond these Python itself, one thread at a time, is the limit.
+MAX_THREADS = 16
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Which tokens of n responses count.
+
+    Attributes:
+        lengths: int64, shape (n,); response lengths, their sum is T.
+        mask: bool, shape (T,); None if every token counts.
+    """
+
+    lengths: torch.Tensor
+    mask: torch.Tensor | None = None
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """Tokens that count, by row; int64, shape (n,)."""
+        if self.mask is None:
+            return self.lengths
+        return sum_rows(self.mask.long(), self.lengths)
+
+    def select(self, values: torch.Tensor) -> torch.Tensor:
+        """Of ``values`` (shape (T,)) those that count, shape (C,)."""
+        mask = self.mask
+        if mask is None:
+            return values
+        pieces = map_blocks(
+            lambda _rows, tokens: values[tokens].masked_select(mask[tokens]), self.lengths
+        )
+        return torch.cat(list(pieces))
+
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        """Inverse of :meth:`select`, with zeros where a token does not count; shape (T,)."""
+        mask = self.mask
+        if mask is None:
+            return values
+        ends = self.counts.cumsum(0).tolist()
+
+        def spread_block(rows: slice, tokens: slice) -> torch.Tensor:
+            start = ends[rows.start - 1] if rows.start else 0
+            full = values.new_zeros(tokens.stop - tokens.start)
+            return full.masked_scatter_(mask[tokens], values[start : ends[rows.stop - 1]])
+
+        return torch.cat(list(map_blocks(spread_block, self.lengths)))
+
+    def keep(self, kept: torch.Tensor) -> "TokenRows":
+        """The same rows with only the tokens that count and are ``kept`` (bool, shape (C,))."""
+        return TokenRows(self.lengths, self.spread(kept))
+
+
+def make_nested(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Jagged tensor of rows of ``lengths`` (int64, (n,)) over ``values`` (shape (T,)).
+
+    Without the longest length torch would pad it to T.
+    """
+    offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64)
+    torch.cumsum(lengths, 0, out=offsets[1:])
+    return torch.nested.nested_tensor_from_jagged(values, offsets, max_seqlen=int(lengths.max()))
+
+
+def cut_responses(sequences: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """What a model computed for the response tokens; shape (T,).
+
+    Args:
+        sequences: jagged, rows of prompt and response; position i belongs to token i + 1.
+        lengths: int64, shape (n,); response lengths, each below its row's.
+    """
+    values, ends = sequences.values(), sequences.offsets()[1:].tolist()
+    pieces = [
+        values[end - length - 1 : end - 1]
+        for end, length in zip(ends, lengths.tolist(), strict=True)
+    ]
+    return torch.cat(pieces)
+
+
+def sum_rows(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Sum of each row of ``counts`` (int64, (n,)) values, as precise as torch's; shape (n,)."""
+    return torch.stack([row.sum() for row in values.split(counts.tolist())])
+
+
+def max_rows(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Largest of each row of ``counts`` (int64, (n,)) values, 0 for a row of none; shape (n,)."""
+    rows = values.split(counts.tolist())
+    return torch.stack([row.max() if len(row) else values.new_zeros(()) for row in rows])
+
+
+def expand_rows(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Each of ``values`` (shape (n,)) repeated ``counts`` (int64, (n,)) times; shape (C,)."""
+    expanded = values.new_empty(int(counts.sum()))
+    for value, row in zip(values.tolist(), expanded.split(counts.tolist()), strict=True):
+        row.fill_(value)
+    return expanded
+
+
+def split_blocks(counts: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+    """Rows and tokens of each block: whole rows, at most :data:`BLOCK_TOKENS` unless a row is
+    longer.
+    """
+    first_row = start = end = 0
+    for row, count in enumerate(counts.tolist()):
+        if end > start and end + count - start > BLOCK_TOKENS:
+            yield slice(first_row, row), slice(start, end)
+            first_row, start = row, end
+        end += count
+    if len(counts):
+        yield slice(first_row, len(counts)), slice(start, end)
+
+
+def map_blocks(work: Callable[[slice, slice], Result], counts: torch.Tensor) -> Iterator[Result]:
+    """``work`` of each of :func:`split_blocks`, in their order."""
+    yield from _start_threads().map(lambda block: work(*block), list(split_blocks(counts)))
+
+
+def count_threads() -> int:
+    """Processors that this process may use, at most :data:`MAX_THREADS`."""
+    return min(len(os.sched_getaffinity(0)), MAX_THREADS)
+
+
+@cache
+def _start_threads() -> ThreadPoolExecutor:
+    # Each thread works alone on its block.
+    return ThreadPoolExecutor(
+        count_threads(), "rows", initializer=torch.set_num_threads, initargs=(1,)
+    )
