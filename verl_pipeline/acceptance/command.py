@@ -8,6 +8,7 @@ Invariants:
 from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
@@ -24,7 +25,9 @@ from verl_pipeline.acceptance.plan import (
 )
 from verl_pipeline.acceptance.report import print_report
 from verl_pipeline.entry_checks import EXIT_BAD_CONFIG, Command, compose_command, refuse
+from verl_pipeline.overrides import MODE_FIELD
 from verl_pipeline.testing.runs import OUTPUT
+from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
 
 CPU_OVERLAY = "+verl_pipeline=cpu"
 
@@ -49,6 +52,7 @@ def run_acceptance(words: Sequence[str], console: Console, *, cpu: bool, keep: b
         command = compose_command([*command.options, *command.overrides, *pools])
     is_place_given = place.LOCAL_DIR in given
     faults = [
+        _find_fault_of_mode(command, given),
         place.find_fault_of_nodes(command.config, is_place_given),
         place.find_shortage(command.config),
     ]
@@ -66,7 +70,7 @@ def run_acceptance(words: Sequence[str], console: Console, *, cpu: bool, keep: b
         own = list_overrides(command.config, plan, folder)
         outcome = train(folder, [*command.options, *command.overrides, *own], plan, console)
         if outcome.run.returncode == EXIT_BAD_CONFIG and outcome.refusals:
-            refuse(*outcome.refusals)
+            refuse(*outcome.refusals, *_list_hints(command, outcome.refusals))
         rows = list_rows(outcome, plan)
     except BaseException:
         place.remove_folder(folder)
@@ -76,6 +80,22 @@ def run_acceptance(words: Sequence[str], console: Console, *, cpu: bool, keep: b
     if kept is None:
         place.remove_folder(folder)
     return print_report(console, rows, kept)
+
+
+def _find_fault_of_mode(command: Command, given: set[str]) -> str:
+    """Why the test is not of the trainer mode that the command names, in one line, or ""."""
+    mode = OmegaConf.select(command.config, MODE_FIELD)
+    if MODE_FIELD not in given or mode == TRAINER_MODE:
+        return ""
+    return f"{MODE_FIELD}={mode}: doctor --run tests {TRAINER_MODE}; leave it out"
+
+
+def _list_hints(command: Command, refusals: Sequence[str]) -> list[str]:
+    """What the command could have been meant to do."""
+    is_cpu_run = any(override.lstrip("+") == CPU_OVERLAY[1:] for override in command.overrides)
+    if not is_cpu_run and any("GPU slots: " in line for line in refusals):
+        return ["to test on CPUs, add --cpu"]
+    return []
 
 
 def _print_plan(console: Console, command: Command, plan: Plan, folder: Path) -> None:

@@ -54,10 +54,10 @@ def find_existing_ray(config: DictConfig) -> str | None:
 
 def find_shortage(config: DictConfig) -> str:
     """What /dev/shm of this machine lacks for the weights of a run on CPUs, in one line, or ""."""
-    needed = _MARGIN
-    if OmegaConf.select(config, "trainer.device") == "cpu":
+    needed, bucket = _MARGIN, OmegaConf.select(config, BUCKET)
+    if OmegaConf.select(config, "trainer.device") == "cpu" and isinstance(bucket, int):
         # Each rollout worker receives weights in two buckets.
-        needed += 2 * count_rollout_devices(config) * (read_size(config, BUCKET) << 20)
+        needed += 2 * count_rollout_devices(config) * (bucket << 20)
     try:
         free = shutil.disk_usage(DIRECTORY).free
     except OSError as error:
@@ -66,7 +66,7 @@ def find_shortage(config: DictConfig) -> str:
         return ""
     return (
         f"{DIRECTORY} has {free >> 20} MiB free, and this run needs {needed >> 20} MiB "
-        f"({BUCKET}={read_size(config, BUCKET)}); {ADVICE}"
+        f"({BUCKET}={bucket}); {ADVICE}"
     )
 
 

@@ -157,29 +157,41 @@ def list_overrides(config: DictConfig, plan: Plan, folder: Path) -> list[str]:
     Args:
         folder: where model and data are, and where the run writes.
     """
-    settings = {
-        **_list_training(plan),
-        **_list_inputs(folder),
-        **{
-            f"ray_kwargs.ray_init.runtime_env.env_vars.{name}": value
-            for name, value in (runs.name_records(folder) | {"HF_HUB_OFFLINE": "1"}).items()
-        },
-        **dict(_list_deadlines(config)),
-    }
+    settings = {**_list_schedule(plan), **_list_inputs(folder), **dict(_list_deadlines(config))}
+    # Engines differ in their settings: FSDP's critic has some that Megatron's has not.
     settings |= {
         field: value
-        for field, value in _list_switched_off().items()
-        if OmegaConf.select(config, field, throw_on_resolution_failure=False) is not None
+        for field, value in (_list_batch(plan) | _list_switched_off()).items()
+        if _exists(config, field)
     }
     return [f"++{field}={json.dumps(value)}" for field, value in settings.items()]
 
 
-def _list_training(plan: Plan) -> dict[str, Any]:
+def _exists(config: DictConfig, field: str) -> bool:
+    section, _, name = field.rpartition(".")
+    parent = _read(config, section)
+    return OmegaConf.is_dict(parent) and name in parent.keys()  # noqa: SIM118 (null values, too)
+
+
+def _list_schedule(plan: Plan) -> dict[str, Any]:
     return {
         "trainer.v1.trainer_mode": TRAINER_MODE,
         f"{PIPELINE_KEY}.staleness": STALENESS,
         f"{PIPELINE_KEY}.filters": ["infrastructure"],
         f"{PIPELINE_KEY}.max_infrastructure_share": 0.0,
+        "trainer.critic_warmup": 0,
+        "trainer.total_epochs": 1,
+        "trainer.total_training_steps": plan.steps,
+        "trainer.val_before_train": False,
+        "trainer.val_only": False,
+        "trainer.test_freq": -1,
+        "trainer.save_freq": -1,
+        "trainer.resume_mode": "disable",
+    }
+
+
+def _list_batch(plan: Plan) -> dict[str, Any]:
+    return {
         "data.train_batch_size": plan.prompts,
         "data.gen_batch_size": None,
         "data.max_prompt_length": PROMPT_LENGTH,
@@ -203,14 +215,6 @@ def _list_training(plan: Plan) -> dict[str, Any]:
         "critic.ppo_micro_batch_size_per_gpu": plan.micro_batch,
         "critic.forward_micro_batch_size_per_gpu": plan.micro_batch,
         "critic.optim.lr_warmup_steps": 0,
-        "trainer.critic_warmup": 0,
-        "trainer.total_epochs": 1,
-        "trainer.total_training_steps": plan.steps,
-        "trainer.val_before_train": False,
-        "trainer.val_only": False,
-        "trainer.test_freq": -1,
-        "trainer.save_freq": -1,
-        "trainer.resume_mode": "disable",
     }
 
 
@@ -229,6 +233,10 @@ def _list_inputs(folder: Path) -> dict[str, Any]:
         "reward.reward_manager.name": "naive",
         f"{ROLLOUT}.agent.agent_loop_manager_class": _RECORDER,
         "trainer.default_local_dir": str(folder / "run"),
+        **{
+            f"ray_kwargs.ray_init.runtime_env.env_vars.{name}": value
+            for name, value in (runs.name_records(folder) | {"HF_HUB_OFFLINE": "1"}).items()
+        },
     }
 
 

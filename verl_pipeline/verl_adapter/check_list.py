@@ -21,6 +21,7 @@ from verl_pipeline.trainer.pipeline_config import (
     make_filters,
 )
 from verl_pipeline.verl_adapter import (
+    backend_checks,
     code_checks,
     config_checks,
     machine_checks,
@@ -123,6 +124,9 @@ CODE = [
     Check("agent loops", code_checks.check_agent_loops),
     Check("weight sync", code_checks.check_weight_sync_module),
     Check("rollout server", code_checks.check_server_class),
+    Check("rollout engine", backend_checks.check_rollout_engine),
+    Check("trainer's engine", backend_checks.check_trainer_engine),
+    Check("weight backend", backend_checks.check_weight_backend, needs=["weight sync"]),
 ]
 MACHINE = [
     Check("files", machine_checks.check_files, needs=["data set"]),
