@@ -12,7 +12,7 @@ from verl.checkpoint_engine import CheckpointEngineRegistry
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from verl_pipeline.overrides import suggest_name
-from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
+from verl_pipeline.trainer.pipeline_config import ROLLOUT, TRAINER_MODE, ConfigError
 from verl_pipeline.verl_adapter.check_report import Findings, NotChecked
 from verl_pipeline.verl_adapter.machine_checks import has_device
 
@@ -48,8 +48,9 @@ def check_weight_backend(config: DictConfig) -> Findings:
     ``check_weight_sync_module`` has imported a module of the user's.
     """
     backend = OmegaConf.select(config, BACKEND)
-    if backend == "naive" and config.trainer.device != "cpu":
-        backend = "nccl"
+    is_separate = config.trainer.v1.trainer_mode == TRAINER_MODE
+    if backend == "naive" and is_separate and config.trainer.device != "cpu":
+        backend = "nccl"  # as it is derived
     known = CheckpointEngineRegistry._registry
     if backend in _OWN_BACKENDS or backend in known:
         return
