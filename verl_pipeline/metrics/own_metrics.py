@@ -69,6 +69,28 @@ OWN_METRICS = (
         _PIPELINE,
     ),
     Metric(
+        "pipeline/weights/checked_tensors",
+        "count",
+        "tensors of the sync that brought this step's weights, held by every replica as the "
+        "trainer sent them; 0 if none was compared",
+        _PIPELINE,
+    ),
+    Metric(
+        "pipeline/weights/unchecked_tensors",
+        "count",
+        "tensors of that sync that could not be compared though the comparison was due; absent if "
+        "the weight engine does not tell what it sends",
+        _PIPELINE,
+    ),
+    Metric(
+        "pipeline/weights/log_prob_gap",
+        "number",
+        "mean of |log-prob of the trainer - log-prob of the replica| over tokens of this step's "
+        "batch, both with the weights before the update; of the replica where it is largest; "
+        "absent when it was not measured",
+        _PIPELINE,
+    ),
+    Metric(
         "pipeline/infrastructure/missing",
         "count",
         "trajectories of the batch whose generation failed",

@@ -65,6 +65,21 @@ class Deadlines:
 
 
 @dataclass
+class WeightCheck:
+    """Whether the rollout replicas hold the weights that are trained; a difference ends the run."""
+
+    # Weight syncs, from the start or the resume of a run, after which what each replica holds is
+    # compared with what the trainer sent, tensor by tensor; 0: none.
+    fingerprint_syncs: int = 3
+    # Steps from one comparison of the trainer's and every replica's log-probs to the next, after
+    # the first three steps; 0: none at all.
+    log_prob_every: int = 10
+    # Largest mean difference of these log-probs; null: 0.05 with rollout.dtype=float32, 0.2 with
+    # half precision, 0.5 with quantised weights.
+    max_log_prob_gap: float | None = None
+
+
+@dataclass
 class OneOffPipelineConfig:
     """``trainer.v1.one_off_pipeline``."""
 
@@ -80,6 +95,8 @@ class OneOffPipelineConfig:
     # Share of a batch's trajectories that may be lost to infrastructure (failed generation, reward
     # or grader) before the run stops with the first traceback.
     max_infrastructure_share: float = 0.25
+    # Checks that the weights reach the rollout replicas.
+    weight_check: WeightCheck = field(default_factory=WeightCheck)
     # Longest waits.
     deadlines: Deadlines = field(default_factory=Deadlines)
 
@@ -169,6 +186,18 @@ def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
         yield (
             f"{PIPELINE_KEY}.max_infrastructure_share={loaded.max_infrastructure_share}: must lie "
             "between 0 and 1"
+        )
+    check = loaded.weight_check
+    for name in ("fingerprint_syncs", "log_prob_every"):
+        if getattr(check, name) < 0:
+            yield (
+                f"{PIPELINE_KEY}.weight_check.{name}={getattr(check, name)}: must be 0 (none) or "
+                "more"
+            )
+    if check.max_log_prob_gap is not None and not check.max_log_prob_gap > 0:
+        yield (
+            f"{PIPELINE_KEY}.weight_check.max_log_prob_gap={check.max_log_prob_gap}: must be "
+            "positive, or null for the limit of rollout.dtype"
         )
     for entry in fields(Deadlines):
         value = getattr(loaded.deadlines, entry.name)

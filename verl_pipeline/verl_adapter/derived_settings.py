@@ -13,6 +13,7 @@ from verl_pipeline.trainer.pipeline_config import (
     DerivedSetting,
     OneOffPipelineConfig,
 )
+from verl_pipeline.verl_adapter.lora_settings import derive_lora
 from verl_pipeline.verl_adapter.reward_settings import (
     MANAGER,
     apply_settings,
@@ -20,6 +21,7 @@ from verl_pipeline.verl_adapter.reward_settings import (
     derive_reward_deadlines,
     derive_sandbox,
 )
+from verl_pipeline.verl_adapter.weight_extension import derive_weight_reader
 
 GLOO_MODULE = "verl_pipeline.verl_adapter.checkpoint_engine"
 AGENT_LOOP_MANAGER = "verl_pipeline.verl_adapter.agent_loop.PipelineAgentLoopManager"
@@ -34,7 +36,7 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
 
     Raises:
         ConfigError: ``correction=auto`` although the user configured a correction, or settings of
-            the code reward that contradict others.
+            the code reward that contradict others, or a LoRA that cannot reach the rollout pool.
     """
     engine = f"{ROLLOUT}.checkpoint_engine"
     wanted = [DerivedSetting("actor_rollout_ref.hybrid_engine", False, "the pools are separate")]
@@ -49,6 +51,7 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
     if OmegaConf.select(config, MANAGER) is None:
         reason = "adds deadlines and names failures"
         wanted.append(DerivedSetting(MANAGER, AGENT_LOOP_MANAGER, reason))
+    wanted += derive_lora(config) + derive_weight_reader(config, settings)
     wanted += derive_sandbox(config)
     wanted += derive_reward_deadlines(config, settings.deadlines.reward_s)
     return apply_settings(config, wanted) + _derive_correction(config, settings)

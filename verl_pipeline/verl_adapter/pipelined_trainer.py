@@ -45,21 +45,20 @@ from verl_pipeline.verl_adapter import seam_checks
 from verl_pipeline.verl_adapter.check_list import check_pipelined_config
 from verl_pipeline.verl_adapter.config_checks import check_dataset
 from verl_pipeline.verl_adapter.derived_settings import derive_settings, describe_correction
-from verl_pipeline.verl_adapter.filtering_trainer import FilteringTrainer
 from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, probe_actors
 from verl_pipeline.verl_adapter.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.trajectory_store import put_prompts
+from verl_pipeline.verl_adapter.weight_checking_trainer import WeightCheckingTrainer
 
 
 @register_trainer(TRAINER_MODE)
-class OneOffPipelineTrainer(FilteringTrainer):
+class OneOffPipelineTrainer(WeightCheckingTrainer):
     """PPO and GRPO where the trainer updates on batch n while the rollout pool samples batch n+1.
 
     Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x
-    rollout.n_gpus_per_node`` samples. The method is DeepCoder's one-off pipelining (Agentica and
-    Together AI, April 2025).
+    rollout.n_gpus_per_node`` samples. The method is DeepCoder's (Agentica and Together AI, 2025).
 
     Args:
         config: verl's configuration; completed in place (see
@@ -227,6 +226,7 @@ class OneOffPipelineTrainer(FilteringTrainer):
         assert self.rollout_pool.version is not None, "the schedule sends weights first"
         self._sampling_versions[batch] = self.rollout_pool.version
         self._submission_times[batch] = time.time()
+        self.log_prob_check.ask(batch - 1)  # before the pool is busy
         self.agent_loop_manager.generate_sequences(prompts)
 
     def train_batch(self, batch: int) -> None:

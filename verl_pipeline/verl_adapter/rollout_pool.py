@@ -25,7 +25,8 @@ from verl.workers.rollout.llm_server import (
 from verl.workers.rollout.utils import update_prometheus_config
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
-from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines, load_pipeline_config
+from verl_pipeline.verl_adapter.weight_fingerprints import FingerprintCheck
 
 _ADVICE = (
     "Its log is in Ray's session folder ({log}); a common cause is memory. "
@@ -84,6 +85,22 @@ class RolloutPool:
             actor_wg=actor_wg,
             replicas=self.manager.get_replicas(),
         )
+        self.fingerprints = FingerprintCheck(
+            config,
+            load_pipeline_config(config).weight_check.fingerprint_syncs,
+            actor_wg,
+            self._weight_sync.backend_cls,
+            dict(zip(self._names, self.manager.get_replicas(), strict=True)),
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        """What errors call each replica."""
+        return [f"rollout replica {rank} at {at}" for rank, at in enumerate(self.addresses)]
+
+    def name_servers(self) -> dict[str, Any]:
+        """The server of each replica that takes requests, by the name that errors use."""
+        return dict(zip(self._names, self.manager.server_handles, strict=True))
 
     @property
     def addresses(self) -> list[str]:
@@ -108,12 +125,13 @@ class RolloutPool:
             UnexpectedAbort: more requests were aborted than trajectories had been abandoned.
             DeadlineExceeded: a side did not answer in time.
             RolloutServerDead: a replica died meanwhile.
+            WeightsDiffer: a replica does not hold what was sent.
         """
         start = time.perf_counter()
         # verl calls the engine that derived_settings.py chose: its own nccl engine on GPUs,
         # weight_sync/gloo_broadcast.py on CPUs.
         metrics = run_with_deadline(
-            lambda: self._weight_sync.update_weights(version),
+            lambda: self._send_and_compare(version),
             self.deadlines.weight_sync_s,
             f"weight sync of v_{version} from the trainer to replicas {', '.join(self.addresses)}",
             f"look at the logs of these servers, or raise {PIPELINE_KEY}.deadlines.weight_sync_s "
@@ -135,6 +153,12 @@ class RolloutPool:
             "pipeline/weight_sync/aborted_requests": float(aborted),
             **{f"pipeline/{key}": value for key, value in (metrics or {}).items()},
         }
+
+    def _send_and_compare(self, version: int) -> dict[str, float]:
+        self.fingerprints.begin()
+        metrics = self._weight_sync.update_weights(version)
+        self.fingerprints.compare(version)
+        return metrics
 
     def check_health(self) -> None:
         """Check that every replica lives.

@@ -10,6 +10,7 @@ from verl_pipeline.verl_adapter.derived_settings import (
     derive_settings,
     describe_correction,
 )
+from verl_pipeline.verl_adapter.weight_extension import EXTENSION, EXTENSION_FIELD
 
 ROLLOUT = "actor_rollout_ref.rollout"
 FIELDS = "trainer.v1.one_off_pipeline"
@@ -32,6 +33,18 @@ def test_from_the_stock_configuration_only_mode_and_pools_are_needed(composed):
         assert OmegaConf.select(config, name) == value
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], EXTENSION),
+        ([f"{FIELDS}.weight_check.fingerprint_syncs=0"], None),
+        ([f"{ROLLOUT}.name=sglang"], None),
+    ],
+)
+def test_vllms_workers_tell_what_they_hold_if_it_is_looked_at(composed, overrides, expected):
+    assert derived(composed(*overrides)).get(EXTENSION_FIELD) == expected
+
+
 def test_on_gpus_the_backend_is_nccl_and_gloo_stays_away(composed):
     config = composed("trainer.device=cuda")
     found = derived(config)
@@ -43,10 +56,12 @@ def test_what_the_user_chose_stands(composed):
     config = composed(
         f"{ROLLOUT}.checkpoint_engine.backend=nixl",
         f"+{ROLLOUT}.agent.agent_loop_manager_class=mine.Manager",
+        f"+{EXTENSION_FIELD}=mine.Extension",
     )
     found = derived(config)
     assert config.actor_rollout_ref.rollout.checkpoint_engine.backend == "nixl"
     assert config.actor_rollout_ref.rollout.agent.agent_loop_manager_class == "mine.Manager"
+    assert OmegaConf.select(config, EXTENSION_FIELD) == "mine.Extension"
     assert set(found) == {
         "actor_rollout_ref.hybrid_engine",
         "algorithm.rollout_correction.rollout_is",
