@@ -1,5 +1,7 @@
 """Weights that do not reach the rollout end a run, by name; LoRA does reach it."""
 
+import re
+
 import pytest
 
 from tests.helpers import planted_engines
@@ -59,10 +61,11 @@ def test_a_replica_that_keeps_old_weights_is_found_and_named(runs_directory):
 
 
 def test_without_fingerprints_the_log_probs_find_that_replica(runs_directory):
-    run = train_planted(runs_directory, "planted_stale", f"{CHECK}.fingerprint_syncs=0", replicas=2)
+    overrides = [f"{CHECK}.fingerprint_syncs=0", f"{CHECK}.log_prob_every=1"]
+    run = train_planted(runs_directory, "planted_stale", *overrides, replicas=2)
     error = find_error(run)
-    assert "rollout replica 1 at " in error
-    assert "said to hold v_1" in error
+    # The first updates may have nothing to learn from: then old weights are good ones.
+    assert re.search(r"rollout replica 1 at \S+, said to hold v_[1-5], gives tokens", error)
     assert "the others: rollout replica 0 at " in error
     assert run.metrics[1]["pipeline/weights/checked_tensors"] == 0
 
@@ -73,9 +76,8 @@ def test_tensors_with_each_others_names_are_found(runs_directory):
 
 
 def test_the_frozen_base_is_found_by_its_log_probs(runs_directory):
-    run = train_planted(runs_directory, "planted_base")
-    error = find_error(run)
-    assert "said to hold v_1, gives tokens of the batch log-probs that differ" in error
+    run = train_planted(runs_directory, "planted_base", f"{CHECK}.log_prob_every=1")
+    assert re.search("said to hold v_[1-5], gives tokens of the batch log-probs", find_error(run))
     # It arrives as it was sent: the fingerprint cannot tell.
     assert run.metrics[1]["pipeline/weights/checked_tensors"] > 0
     assert run.metrics[1][GAP] < 1e-5
@@ -95,9 +97,9 @@ def test_the_rollout_follows_a_lora(runs_directory):
     assert "enable_lora" not in run.output
     for step in range(1, 7):
         metrics = run.metrics[step]
-        # Merged weights travel in bf16; the base without the adapter differs by 7e-3 in step 2.
-        assert metrics["training/rollout_probs_diff_max"] < 1e-3
+        # Merged weights travel in bf16; without the merge it is 7e-3 in step 2.
+        assert metrics["training/rollout_probs_diff_max"] < 2e-4
         assert metrics["actor/grad_norm"] > 0
     assert all(run.metrics[step]["pipeline/weights/checked_tensors"] > 0 for step in (1, 2, 3))
-    assert all(run.metrics[step][GAP] < 0.01 for step in (1, 2, 3))
+    assert all(run.metrics[step][GAP] < 2e-3 for step in (1, 2, 3))
     check_clean(run)

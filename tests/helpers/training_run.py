@@ -77,6 +77,12 @@ def check_schedule(run, sync_run):
         assert metrics.get("pipeline/weight_sync/aborted_requests", 0) == 0
         assert metrics["training/off_policy/trajectory_spans/max"] == 1
         assert metrics["pipeline/infrastructure/share"] == 0
+    # Every replica holds what was sent, bit for bit, and computes the same with it.
+    tensors = run.metrics[2]["pipeline/weight_sync/tensors"]
+    for step in (1, 2, 3):
+        assert run.metrics[step]["pipeline/weights/checked_tensors"] == tensors
+        assert run.metrics[step]["pipeline/weights/unchecked_tensors"] == 0
+        assert run.metrics[step]["pipeline/weights/log_prob_gap"] < 1e-5
     # Weights do arrive: sampler and trainer agree on fresh weights to rounding, and the importance
     # weights are those of one update.
     assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-4

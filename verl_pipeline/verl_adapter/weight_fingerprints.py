@@ -29,7 +29,6 @@ from verl_pipeline.weight_sync.comparison import (
 )
 from verl_pipeline.weight_sync.fingerprint import TensorSum
 
-PREFIX = "pipeline/weights"
 # Between two questions whether a reading is done; each costs a message to the server.
 POLL_S = 0.02
 # Of the places that differ, how many the error names.
@@ -91,7 +90,7 @@ class FingerprintCheck:
         if not self._is_observed:
             self._show(str(self._obstacle))
             # How many tensors were sent is not known.
-            self._metrics = {f"{PREFIX}/checked_tensors": 0.0}
+            self._metrics = {"pipeline/weights/checked_tensors": 0.0}
             return
         size = self._actor_wg.world_size
         observed = ray.get(self._actor_wg.execute_checkpoint_engine(["end_observation"] * size))
@@ -148,8 +147,8 @@ class FingerprintCheck:
 
 def _count(checked: int, unchecked: int) -> dict[str, float]:
     return {
-        f"{PREFIX}/checked_tensors": float(checked),
-        f"{PREFIX}/unchecked_tensors": float(unchecked),
+        "pipeline/weights/checked_tensors": float(checked),
+        "pipeline/weights/unchecked_tensors": float(unchecked),
     }
 
 
