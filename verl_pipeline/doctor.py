@@ -15,7 +15,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -238,11 +237,9 @@ def _examine_devices() -> list[Finding]:
 
 
 def _examine_shared_memory() -> list[Finding]:
-    topic, folder = "shared memory", Path("/dev/shm")
-    fix = (
-        "Docker and Podman: --shm-size=16g or --ipc=host; Kubernetes: an emptyDir with medium: "
-        "Memory at /dev/shm; elsewhere: sudo mount -o remount,size=16g /dev/shm"
-    )
+    from verl_pipeline import shared_memory
+
+    topic, folder, fix = "shared memory", shared_memory.DIRECTORY, shared_memory.ADVICE
     lost = "weight transfers and vLLM fail or crash (SIGBUS), and Ray's object store is slow"
     if not os.access(folder, os.W_OK):
         return [Finding(topic, State.MISSING, f"{folder} is missing or not writable", fix, lost)]

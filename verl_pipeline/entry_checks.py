@@ -19,11 +19,12 @@ import traceback
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
@@ -31,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from verl_pipeline import overrides
-from verl_pipeline.entry_points import PRIMARY, VERLS_ENTRY, find_entry
+from verl_pipeline.entry_points import OUR_ENTRY, PRIMARY, VERLS_ENTRY, find_entry
 from verl_pipeline.errors import show_line
 from verl_pipeline.input_files import InputError, read_config
 from verl_pipeline.standard_streams import exit_if_refused, open_streams
@@ -50,6 +51,39 @@ NEVER_CHECKED = (
     "the rows' contents, and how many prompts verl's length filter leaves",
     "the reward: it was imported, and not called",
 )
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line of our entry point.
+
+    Attributes:
+        options: those of Hydra that choose the primary configuration, as words.
+        config: what Hydra composes.
+    """
+
+    options: list[str]
+    overrides: list[str]
+    config: DictConfig
+
+
+def compose_command(words: Sequence[str]) -> Command:
+    """Read what would follow ``python -m verl_pipeline.main``; ends the program if it is wrong."""
+    args, unknown = get_args_parser().parse_known_intermixed_args(list(words))
+    names = ("config_dir", "config_name")
+    given = {name: value for name, value in vars(args).items() if value and name != "overrides"}
+    others = [f"--{name.replace('_', '-')}" for name in given if name not in names]
+    if wrong := [*unknown, *others]:
+        refuse(f"{' '.join(wrong)}: not an option of this command; leave it out")
+    search_path = create_config_search_path("pkg://verl_pipeline.config")
+    config = _compose(search_path, args, PRIMARY[OUR_ENTRY])
+    options = [
+        word
+        for name in names
+        if name in given
+        for word in (f"--{name.replace('_', '-')}", given[name])
+    ]
+    return Command(options, args.overrides, config)
 
 
 def refuse_wrong_command(search_path: ConfigSearchPath) -> None:

@@ -17,7 +17,12 @@ from verl_pipeline.verl_adapter.leftovers import SEGMENT_NAME
 
 # Between making a segment and mapping it.
 GRACE_S = 5.0
-_DIRECTORY = Path("/dev/shm")
+DIRECTORY = Path("/dev/shm")
+# How to get more of it.
+ADVICE = (
+    "Docker and Podman: --shm-size=16g or --ipc=host; Kubernetes: an emptyDir with medium: "
+    "Memory at /dev/shm; elsewhere: sudo mount -o remount,size=16g /dev/shm"
+)
 _MAPPED_SEGMENT = re.compile(rf"/dev/shm/({SEGMENT_NAME.pattern})")
 
 
@@ -27,13 +32,13 @@ def find_mapped_segments(process: psutil.Process) -> set[Path]:
         maps = Path(f"/proc/{process.pid}/maps").read_text()
     except OSError:
         return set()
-    return {_DIRECTORY / name for name in _MAPPED_SEGMENT.findall(maps)}
+    return {DIRECTORY / name for name in _MAPPED_SEGMENT.findall(maps)}
 
 
 def list_segments(min_age_s: float = 0.0) -> set[Path]:
     """This user's segments that were made at least ``min_age_s`` seconds ago."""
     segments = set()
-    for path in _DIRECTORY.glob("*"):
+    for path in DIRECTORY.glob("*"):
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             is_old = time.time() - status.st_mtime >= min_age_s

@@ -7,9 +7,13 @@ import subprocess
 import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from tests.helpers.patience import scale_deadline
 from tests.helpers.warm_python import find_python
+from verl_pipeline.acceptance.checks import CHECKS
+from verl_pipeline.acceptance.command import run_acceptance
+from verl_pipeline.acceptance.report import EXIT_PASSED
 from verl_pipeline.testing import runs, tiny_run
 from verl_pipeline.verl_adapter.ray_slots import list_requests, sum_slots
 
@@ -72,19 +76,31 @@ def test_a_run_starts_on_the_slots_that_we_count_and_on_no_fewer(tmp_path):
     assert f"CPU slots: {cpus} needed, {cpus - 1} there" in line and slots("cpus", cpus) in line
     assert "Traceback" not in refused.output and not (tmp_path / "run").exists()
 
-    run = runs.run_training(
-        tmp_path / "started", [*overrides, slots("cpus", cpus), slots("gpus", devices)]
-    )
-    assert run.returncode == 0, run.output
-    assert list(run.metrics) == [1]
-    written = OmegaConf.load(tmp_path / "run" / "configuration-1.yaml")
+    # The started run is that of `verl-pipeline doctor --run`, as a user begins on a new machine.
+    runs.warm_up_runs()
+    console = Console(record=True, width=200)
+    own = [slots("cpus", cpus), slots("gpus", devices), f"trainer.default_local_dir={tmp_path}/own"]
+    assert run_acceptance(own, console, cpu=True, keep=True) == EXIT_PASSED, console.export_text()
+    (folder,) = (tmp_path / "own").iterdir()
+    assert list(runs.read_metrics(folder)) == [1, 2, 3]
+    written = OmegaConf.load(folder / "run" / "configuration-1.yaml")
     assert written.ray_kwargs.ray_init.num_cpus == cpus
     # verl's configuration alone has nine hundred lines.
-    assert len(run.output.splitlines()) < 400
-    for finished, folder in ((refused, "refused"), (run, "started")):
-        assert finished.survivors == [] and finished.leftovers == []
-        written = {path.name for path in (tmp_path / folder).iterdir()}
-        assert written <= {"output.log", "metrics.jsonl", "shared-memory-before.json"}
+    assert len((folder / "output.log").read_text().splitlines()) < 400
+    shown = console.export_text()
+    assert all(
+        f" {check.__name__.removeprefix('check_').replace('_', ' ')} " in shown for check in CHECKS
+    )
+    assert "tensors are in every replica as the trainer sent them" in shown and "MB/s" in shown
+    assert f"all {len(CHECKS)} checks passed" in shown and f"log: {folder}/output.log" in shown
+
+    assert refused.survivors == [] and refused.leftovers == []
+    for records in (tmp_path / "refused", folder):
+        written = {path.name for path in records.iterdir()} - {"model", "train.parquet", "run"}
+        assert written <= {
+            *("output.log", "metrics.jsonl", "trajectories", "shared-memory-before.json"),
+            "ray-logs",
+        }
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 A run starts as a fork if this process has a fork server (:mod:`verl_pipeline.fork_server`): then it
 has everything imported, and so have its own processes.
 
-Invariant: a run's processes are gone when :func:`run_training` returns, also after a failure or a
-deadline.
+Invariants:
+* A run's processes are gone when :func:`run_training` returns, also after a failure or a deadline.
+* What Ray logged of a run that failed lies in its folder.
 """
 
 import contextlib
@@ -35,8 +36,9 @@ from verl_pipeline.verl_adapter.cpu.environment import (
     WARM_MODULES,
 )
 
-# Names the file that :mod:`verl_pipeline.testing.seeded_rollout` writes its trajectories to.
+# Names the folder that :mod:`verl_pipeline.testing.recorded_rollout` writes its trajectories to.
 TRAJECTORIES = "VERL_PIPELINE_TRAJECTORIES"
+METRICS, OUTPUT, RAY_LOGS = "metrics.jsonl", "output.log", "ray-logs"
 STOCK = "verl.trainer.main_ppo"
 OURS = "verl_pipeline.main"
 # verl's entry loads our plugin after Ray; a fork has to fork its own server before that.
@@ -58,8 +60,8 @@ class Run:
         returncode: exit code.
         output: standard output and error, interleaved.
         metrics: by step, what verl's file logger wrote.
-        trajectories: what :mod:`verl_pipeline.testing.seeded_rollout` wrote, in order of
-            completion.
+        trajectories: what :mod:`verl_pipeline.testing.recorded_rollout` wrote; those of one agent
+            loop worker in order of completion.
         survivors: processes of the run that were still alive 5 s after its end, as command lines.
         leftovers: files it left in its temporary directory and in shared memory; both are removed.
     """
@@ -86,9 +88,16 @@ def make_environment(directory: Path, **extra: str) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(name_temporary_folder(directory)),
-        "VERL_FILE_LOGGER_PATH": str(directory / "metrics.jsonl"),
-        TRAJECTORIES: str(directory / "trajectories.jsonl"),
+        **name_records(directory),
         **extra,
+    }
+
+
+def name_records(directory: Path) -> dict[str, str]:
+    """The variables that tell a run's processes where to record."""
+    return {
+        "VERL_FILE_LOGGER_PATH": str(directory / METRICS),
+        TRAJECTORIES: str(directory / "trajectories"),
     }
 
 
@@ -103,9 +112,19 @@ def warm_up_runs() -> None:
 
 
 def start_run(
-    directory: Path, overrides: list[str], *, module: str = OURS, **extra: str
+    directory: Path,
+    overrides: list[str],
+    *,
+    module: str = OURS,
+    folder: Path | None = None,
+    **extra: str,
 ) -> StartedProcess:
-    """Start a run in its own session; its output goes to ``directory/output.log``."""
+    """Start a run in its own session; its output goes to ``directory/output.log``.
+
+    Args:
+        directory: the run records there.
+        folder: its working directory; by default ``directory``.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     name_temporary_folder(directory).mkdir(exist_ok=True)
     # Mapped ones too: those of a run that is being killed are not this run's.
@@ -114,9 +133,9 @@ def start_run(
     start = ["-c", START_STOCK, module] if module == STOCK and find_server() else ["-m", module]
     arguments = [*start, *overrides, "trainer.logger=[console,file]"]
     environment = make_environment(directory, **extra)
-    with open(directory / "output.log", "w") as log:
+    with open(directory / OUTPUT, "w") as log:
         return start_process(
-            arguments, environment=environment, folder=directory, output=log.fileno()
+            arguments, environment=environment, folder=folder or directory, output=log.fileno()
         )
 
 
@@ -132,7 +151,7 @@ def run_training(
     """Run ``python -m module overrides`` to its end.
 
     Args:
-        directory: working directory; output, metrics and trajectories are written there.
+        directory: output, metrics and trajectories are written there.
         overrides: Hydra overrides.
         timeout_s: after this many seconds the run is killed.
         watch: called about twice a second with all processes of the run so far.
@@ -143,7 +162,7 @@ def run_training(
     deadline = time.monotonic() + timeout_s
     try:
         while process.poll() is None and time.monotonic() < deadline:
-            seen.update({child.pid: child for child in _list_descendants(process.pid)})
+            seen.update({child.pid: child for child in list_descendants(process.pid)})
             watch(seen.values())
             time.sleep(0.5)
     except BaseException:
@@ -169,24 +188,37 @@ def collect_run(directory: Path, process: StartedProcess, descendants: list[psut
     # Ray keeps its session folder, with its logs; verl an empty lock file for each checkpoint
     # folder; torch's compiler its cache for all runs of a user.
     names = {path.name for path in temporary.iterdir()} - {"ray"}
-    files = {
+    temporary_files = {
         str(temporary / name)
         for name in names
         if not re.fullmatch(r"ckpt_\w+\.lock|torchinductor_\w+", name)
     }
-    leftovers = sorted(files | segments)
+    leftovers = sorted(temporary_files | segments)
+    if returncode != 0:
+        _keep_ray_logs(temporary, directory / RAY_LOGS)
     shutil.rmtree(temporary)
     for segment in segments:
         Path(segment).unlink(missing_ok=True)
-    metrics = {
-        record["step"]: record["data"] for record in _read_json_lines(directory / "metrics.jsonl")
-    }
-    trajectories = _read_json_lines(directory / "trajectories.jsonl")
-    output = (directory / "output.log").read_text()
-    return Run(returncode, output, metrics, trajectories, survivors, leftovers)
+    files = sorted(Path(name_records(directory)[TRAJECTORIES]).glob("*.jsonl"))
+    trajectories = [record for file in files for record in _read_json_lines(file)]
+    output = (directory / OUTPUT).read_text(errors="replace")
+    return Run(returncode, output, read_metrics(directory), trajectories, survivors, leftovers)
 
 
-def _list_descendants(pid: int) -> list[psutil.Process]:
+def read_metrics(directory: Path) -> dict[int, dict[str, float]]:
+    """By step, what the run in ``directory`` has logged so far."""
+    return {record["step"]: record["data"] for record in _read_json_lines(directory / METRICS)}
+
+
+def _keep_ray_logs(temporary: Path, kept: Path) -> None:
+    for logs in temporary.glob("ray/session_*_*/logs"):
+        # Ray's processes have just been killed: a file of theirs may go while it is copied.
+        with contextlib.suppress(shutil.Error, OSError):
+            shutil.copytree(logs, kept, symlinks=True, dirs_exist_ok=True)
+
+
+def list_descendants(pid: int) -> list[psutil.Process]:
+    """All processes below one."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -201,5 +233,6 @@ def _read_command_line(process: psutil.Process) -> list[str]:
 
 
 def _read_json_lines(path: Path) -> list[dict]:
-    lines = path.read_text().split("\n") if path.exists() else []
+    """The lines that are complete."""
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines if line]

@@ -8,6 +8,8 @@ Invariants:
 """
 
 import string
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +28,26 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_model(directory: Path) -> Path:
+@dataclass(frozen=True)
+class ModelSizes:
+    """Sizes of a tiny model.
+
+    Attributes:
+        heads: of attention; as many for keys and values.
+        head_size: vLLM and SGLang on GPUs have kernels for 64.
+        vocabulary_divisor: the vocabulary is filled up to a multiple of it.
+    """
+
+    layers: int = 2
+    heads: int = 2
+    head_size: int = 32
+    vocabulary_divisor: int = 1
+
+
+DEFAULT_SIZES = ModelSizes()
+
+
+def write_model(directory: Path, sizes: ModelSizes = DEFAULT_SIZES) -> Path:
     """Write a randomly initialised Qwen2 and a character tokenizer in Hugging Face format.
 
     Returns:
@@ -35,24 +56,29 @@ def write_model(directory: Path) -> Path:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-    vocabulary = {token: index for index, token in enumerate(_SPECIAL + _CHARACTERS)}
+    unused = [
+        f"<unused{number}>"
+        for number in range(-len(_SPECIAL + _CHARACTERS) % sizes.vocabulary_divisor)
+    ]
+    tokens = [*_SPECIAL, *_CHARACTERS, *unused]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Qwen2Tokenizer(
         vocab=vocabulary,
         merges=[],
         unk_token=None,
         pad_token="<pad>",
         eos_token="<|im_end|>",
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=["<|im_start|>", *unused],
         chat_template=CHAT_TEMPLATE,
     )
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(vocabulary),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
+        hidden_size=sizes.heads * sizes.head_size,
+        intermediate_size=2 * sizes.heads * sizes.head_size,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.heads,
         max_position_embeddings=256,
         tie_word_embeddings=False,
         eos_token_id=vocabulary["<|im_end|>"],
@@ -65,11 +91,25 @@ def write_model(directory: Path) -> Path:
     return directory
 
 
+def decode(tokens: list[int]) -> str:
+    """The text of token ids, as the tokenizer has it without special tokens."""
+    first = len(_SPECIAL)
+    characters = [
+        _CHARACTERS[token - first] for token in tokens if first <= token < first + len(_CHARACTERS)
+    ]
+    return "".join(characters).replace("\u010a", "\n").replace("\u0120", " ")
+
+
+def make_prompt(row: int) -> str:
+    """The prompt of a row of the data."""
+    return f"row {row}: write {TARGET}"
+
+
 def write_data(path: Path, rows: int) -> Path:
     """Write ``rows`` different prompts in verl's schema; the rewarded answer is :data:`TARGET`
     over and over.
     """
-    prompts = [f"row {index}: write {TARGET}" for index in range(rows)]
+    prompts = [make_prompt(row) for row in range(rows)]
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
         pa.Table.from_pylist(
@@ -92,6 +132,13 @@ def write_data(path: Path, rows: int) -> Path:
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_kwargs) -> float:
     """Dense reward: share of :data:`RESPONSE_LENGTH` characters that are the target."""
     return min(solution_str.count(ground_truth), RESPONSE_LENGTH) / RESPONSE_LENGTH
+
+
+def compute_text_score(
+    data_source, solution_str, ground_truth, extra_info=None, **_kwargs
+) -> float:
+    """A reward that differs between nearly all responses, so that every group has a gradient."""
+    return zlib.crc32(solution_str.encode()) % 1000 / 1000
 
 
 def make_overrides(directory: Path, *, rows: int = 22, batch: int = 4, n: int = 4) -> list[str]:

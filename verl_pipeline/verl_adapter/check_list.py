@@ -21,6 +21,7 @@ from verl_pipeline.trainer.pipeline_config import (
     make_filters,
 )
 from verl_pipeline.verl_adapter import (
+    backend_checks,
     batch_checks,
     code_checks,
     config_checks,
@@ -135,6 +136,9 @@ CODE = [
     Check("agent loop names", package_checks.check_agent_loop_names, needs=["agent loops"]),
     Check("tools", package_checks.check_function_tools),
     Check("engines", package_checks.check_engines),
+    Check("rollout engine", backend_checks.check_rollout_engine),
+    Check("trainer's engine", backend_checks.check_trainer_engine),
+    Check("weight backend", backend_checks.check_weight_backend, needs=["weight sync"]),
 ]
 MACHINE = [
     Check("files", machine_checks.check_files, needs=["data set"]),

@@ -19,7 +19,7 @@ MODULUS = 1 << 64
 _MULTIPLIER = -7046029254386353131
 # Elements at a time: the copies as int64 stay small beside the weights, and in a CPU's cache.
 _CHUNK = {"cpu": 1 << 18}
-_CHUNK_ON_DEVICE = 1 << 24
+_CHUNK_ON_DEVICE = 1 << 22
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -46,7 +46,9 @@ def fingerprint_tensor(tensor: torch.Tensor, dtype: torch.dtype | None = None) -
         dtype: look at floating-point elements as if they were stored in this dtype; None: as they
             are.
     """
-    flat = tensor.detach().reshape(-1)
+    # In the order of memory, in which no layout needs a copy of the whole.
+    axes = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+    flat = tensor.detach().permute(axes).reshape(-1)
     looked_at = dtype if dtype is not None and flat.is_floating_point() else flat.dtype
     # Both of shape (), on the tensor's device: one wait for the device, not one a chunk.
     digest = torch.zeros((), dtype=torch.int64, device=flat.device)

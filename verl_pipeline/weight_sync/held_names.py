@@ -6,6 +6,7 @@ Trainers send tensors by their names in Hugging Face's format. An engine renames
 Invariants:
 * A tensor that was sent lies in one place, or in none (``unheld``).
 * A place whose parts cannot be told apart is compared as a whole; nothing is guessed.
+* A parameter counts as unsent only if no tensor without a place may lie in it under another name.
 """
 
 import re
@@ -38,7 +39,7 @@ class Placement:
     Attributes:
         places: by name of the engine's parameter.
         unheld: tensors that were sent and have no place.
-        unsent: the engine's parameters that hold nothing that was sent.
+        unsent: the engine's parameters that nothing sent can lie in.
     """
 
     places: dict[str, Place]
@@ -83,7 +84,7 @@ def place_tensors(
         for position, name in enumerate(names)
     }
     places: dict[str, Place] = {}
-    unheld = []
+    unheld, homeless = [], []
     for name in sent:
         renamed = rename(name) or ""
         part = next((parts[word] for word in reversed(name.split(".")) if word in parts), None)
@@ -98,9 +99,15 @@ def place_tensors(
             place = places.setdefault(expert_name, Place(is_expert=True))
         else:
             unheld.append(name)
+            homeless.append(renamed)
             continue
         place.tensors.append(name)
-    return Placement(places, unheld, [name for name in held if name not in places])
+    unsent = [
+        name
+        for name in held
+        if name not in places and not any(_may_lie_in(other, name) for other in homeless)
+    ]
+    return Placement(places, unheld, unsent)
 
 
 def _replace(renamed: str, part: _Part) -> str:
@@ -116,3 +123,11 @@ def _replace_expert(renamed: str, experts: Mapping[str, str]) -> str:
     if match is None or match.group() not in experts:
         return ""
     return renamed[: match.start()] + experts[match.group()] + renamed[match.end() :]
+
+
+def _may_lie_in(name: str, place: str) -> bool:
+    """Whether the two share a module, or the part of a layer that holds it."""
+    module = name.split(".")[:-1]
+    is_in_layer = any(word.isdigit() for word in module[:-1])
+    around = [module, module[:-1]] if is_in_layer else [module]
+    return any(words and place.startswith(".".join(words) + ".") for words in around)

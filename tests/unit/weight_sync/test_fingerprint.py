@@ -18,7 +18,7 @@ def tensors(draw, dtypes=DTYPES):
     return values.abs().clamp(0, 200).to(dtype) if dtype == torch.uint8 else values.to(dtype)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tensors(), st.data())
 def test_parts_in_any_order_add_up_to_the_whole(tensor, data):
     axis = data.draw(st.integers(0, 1))
@@ -33,7 +33,7 @@ def test_parts_in_any_order_add_up_to_the_whole(tensor, data):
     assert fingerprint_tensor(padded).digest == whole.digest
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tensors(), st.data())
 def test_one_changed_bit_of_one_element_changes_the_digest(tensor, data):
     bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
@@ -59,6 +59,8 @@ def test_chunks_do_not_show():
     assert sum(half.digest for half in halves) % MODULUS == whole.digest
     assert abs(sum(half.total for half in halves) - whole.total) < 1e-6
     assert fingerprint_tensor(torch.empty(0)).digest == 0
+    assert fingerprint_tensor(tensor.t()) == whole
+    assert fingerprint_tensor(tensor[:, ::2]).digest != whole.digest
 
 
 def test_a_sender_passes_weights_on_as_they_are():

@@ -1,0 +1,10 @@
+"""A weight backend as a user would register one."""
+
+from verl.checkpoint_engine.base import CheckpointEngineRegistry
+
+from verl_pipeline.verl_adapter.checkpoint_engine import GlooCheckpointEngine
+
+
+@CheckpointEngineRegistry.register("planted_by_a_test")
+class OwnBackend(GlooCheckpointEngine):
+    """Ours under another name."""
