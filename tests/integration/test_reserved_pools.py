@@ -6,6 +6,7 @@ import time
 
 import pytest
 import ray
+from ray.util.placement_group import PlacementGroup
 
 from tests.helpers.fake_cluster import connect
 from tests.helpers.patience import scale_deadline, wait_until
@@ -107,7 +108,7 @@ class TestTwoNodes:
 
     def test_slots_that_another_job_takes_meanwhile(self, monkeypatch):
         """The plan is made again; the groups of the first one are given back."""
-        taken = []
+        taken: list[PlacementGroup] = []
 
         def find_and_take(*args):
             found = find_shortage(*args)
@@ -199,12 +200,7 @@ def test_random_pools_on_a_cluster_that_others_use(capsys):
             shape = draw_shape(rng)
             others = [hold_slots(rng, node) for node in everything]
             assert all(group.wait(60) for group in others)
-            left = sum_left(everything, others)
-            wait_until(
-                lambda left=left: sum_slots(read_nodes("GPU", free=True)) == left,
-                60,
-                "the other jobs' slots to be taken",
-            )
+            wait_until_left(sum_left(everything, others))
             free = read_nodes("GPU", free=True)
             fits = fill_nodes(list_pools(shape.make_config(1.0)), free)
             outcome, seconds, message = start_shape(shape, 60.0 if fits else 1.0)
@@ -219,6 +215,11 @@ def test_random_pools_on_a_cluster_that_others_use(capsys):
                 ray.util.remove_placement_group(group)
             wait_until(lambda: read_nodes("GPU", free=True) == everything, 60, "all to be free")
     assert outcomes == {"placed", "refused"}
+
+
+def wait_until_left(slots):
+    """Until Ray knows that the other jobs hold the rest."""
+    wait_until(lambda: sum_slots(read_nodes("GPU", free=True)) == slots, 60, "slots to be taken")
 
 
 def hold_slots(rng, node):
