@@ -6,7 +6,8 @@ Invariants:
 * However the run ends (success, error, Ctrl-C, SIGTERM, SIGHUP), every process it started has
   ended when this one does, and the last checkpoint is intact. Waiting for processes to end takes at
   most :data:`SHUTDOWN_S` seconds.
-* A Ray cluster that somebody else started goes on, with all that is not of this run.
+* A Ray cluster that somebody else started goes on, with all that is not of this run; to end there
+  what is takes at most as long again and ``cluster_end.START_S``.
 """
 
 import signal

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -41,14 +40,14 @@ class Job:
 
 
 @contextlib.contextmanager
-def start_job(cluster, folder, how, **environment):
+def start_job(cluster, folder, how, files=()):
     """A job of :mod:`tests.helpers.external_job` with all of its processes."""
     folder.mkdir()
+    for name in files:
+        (folder / name).touch()
     command = [sys.executable, "-m", external_job.__name__, cluster.address, str(folder), how]
     with open(folder / "output.log", "w") as output:
-        driver = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment
-        )
+        driver = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     job = Job(driver, folder, {}, [])
     try:
         wait_until(
@@ -121,15 +120,7 @@ def test_a_job_that_ends_by_itself_leaves_nothing(tmp_path, how, status):
 def test_shared_memory_of_an_engine_that_does_not_end_is_removed(tmp_path):
     with (
         connect((4, 0), (4, 0)) as cluster,
-        start_job(cluster, tmp_path / "job", "wait", **{external_engine.STUBBORN: "1"}) as job,
+        start_job(cluster, tmp_path / "job", "wait", [external_engine.STUBBORN]) as job,
     ):
         job.driver.send_signal(signal.SIGTERM)
         check_ended(job, 130, in_order=0)
-
-
-@pytest.mark.slow
-def test_a_cluster_that_has_gone_does_not_hold_the_driver(tmp_path):
-    with connect((4, 0)) as cluster, start_job(cluster, tmp_path / "job", "wait") as job:
-        cluster.head_node.kill_all_processes(allow_graceful=False)
-        job.driver.send_signal(signal.SIGINT)
-        job.driver.wait(scale_deadline(120))

@@ -122,7 +122,7 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
-        pools = reserve_pools(self.resource_pool_manager, self.config, self.settings.deadlines)
+        pools = reserve_pools(self, self.settings.deadlines)
         # The pools share no process, so their engines start side by side.
         self._server_start.start_servers(self.config, pools.replicas)
         self.resource_pool_manager = pools

@@ -17,8 +17,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from omegaconf import DictConfig
 from ray.util import placement_group, placement_group_table, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 from verl.single_controller.ray import ResourcePoolManager
@@ -79,20 +79,18 @@ class ReservedPools(ResourcePoolManager):
 
 
 def reserve_pools(
-    manager: ResourcePoolManager,
-    config: DictConfig,
-    deadlines: Deadlines,
-    report: Callable[[str], None] = print,
+    trainer: Any, deadlines: Deadlines, report: Callable[[str], None] = print
 ) -> ReservedPools:
-    """Reserve the pools of ``manager``, and of the rollout replicas.
+    """Reserve the pools of verl's trainer, and of the rollout replicas.
 
     Args:
-        manager: verl's, before it has made anything.
+        trainer: right after its ``_init_resource_pool_mgr``.
         deadlines: ``cluster_s`` is the longest wait, unless an autoscaler may bring more nodes.
 
     Raises:
         NotStarted: the groups could not all be placed in time.
     """
+    manager, config = trainer.resource_pool_manager, trainer.config
     requests = list_pools(config)
     groups = place_pools(requests, list_late_processes(config), deadlines.cluster_s, report)
     rollout = groups.pop(ROLLOUT_POOL, [])

@@ -39,6 +39,8 @@ class PlacedServerManager(LLMServerManager):
         replicas: the groups of each replica, one a node.
     """
 
+    rollout_replica_class: type[RolloutReplica]
+
     def __init__(self, config: DictConfig, replicas: list[list[PlacementGroup]]):
         super().__init__(config)
         # verl's hook for recipes.

@@ -72,6 +72,18 @@ def test_a_replica_that_spans_nodes_is_a_group_a_node(composed):
     assert (rollout.count, rollout.cpus, rollout.devices) == (4, 16, 8)
 
 
+def test_a_replica_with_disaggregated_prefill_is_its_prefill_and_decode_servers(composed):
+    config = composed(
+        f"{ROLLOUT}.n_gpus_per_node=8",
+        f"{ROLLOUT}.tensor_model_parallel_size=2",
+        f"{ROLLOUT}.disaggregation.enabled=True",
+        f"{ROLLOUT}.disaggregation.decode_replicas=2",
+        f"{ROLLOUT}.disaggregation.decode_tensor_model_parallel_size=1",
+    )
+    rollout = list_requests(config)[-1]
+    assert (rollout.count, rollout.cpus, rollout.devices) == (2, 8, 4)
+
+
 def test_verl_and_transfer_queue_ask_for_what_we_count():
     assert ResourcePoolManager.max_colocate_count == 3
     for actor in (TransferQueueController, SimpleStorageUnit):

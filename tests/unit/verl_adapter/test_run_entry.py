@@ -9,6 +9,7 @@ from ray.exceptions import RayTaskError
 
 from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter import ray_cluster, run_entry
+from verl_pipeline.verl_adapter.ray_cluster import NotStarted
 from verl_pipeline.verl_adapter.run_entry import (
     TaskRunner,
     WatchedStart,
@@ -78,15 +79,21 @@ def test_a_folder_that_cannot_be_written_to_is_named(composed, tmp_path):
         write_configuration(composed(f"trainer.default_local_dir={folder}"))
 
 
-def test_what_the_task_runner_refuses_is_one_line(composed, monkeypatch):
-    cause = ConfigError("data.train_batch_size=4: the training set has 3 prompts")
+@pytest.mark.parametrize(
+    "cause",
+    [
+        ConfigError("data.train_batch_size=4: the training set has 3 prompts"),
+        NotStarted("the run's pools have no place in Ray's cluster"),
+    ],
+)
+def test_what_the_task_runner_refuses_is_one_line(composed, monkeypatch, cause):
     remote = RayTaskError("run", "Traceback (most recent call last): ...", cause)
 
     def run_ppo(_config, task_runner_class):
         raise remote.as_instanceof_cause()
 
     monkeypatch.setattr(run_entry, "run_ppo", run_ppo)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(type(cause)) as refused:
         run_training(composed(), lambda: None)
     assert str(refused.value) == str(cause) and not isinstance(refused.value, RayTaskError)
 

@@ -12,13 +12,26 @@ from verl_pipeline.verl_adapter import slot_placement
 from verl_pipeline.verl_adapter.slot_placement import (
     NodeSlots,
     NoPlace,
+    Place,
     SlotRequest,
     place_groups,
 )
 
 
 def make_nodes(*slots):
-    return [NodeSlots(f"10.0.0.{rank}", *node, f"id{rank}") for rank, node in enumerate(slots)]
+    return [
+        NodeSlots(f"10.0.0.{rank}", cpus, devices, f"id{rank}")
+        for rank, (cpus, devices) in enumerate(slots)
+    ]
+
+
+def find_nodes(requests, nodes):
+    """Each group's request and the id of its node, in the order of placement."""
+    places = place_groups(requests, nodes)
+    assert not isinstance(places, NoPlace), places
+    found = [(place.request, place.node.node_id) for place in places if place.node]
+    assert len(found) == len(places)
+    return found
 
 
 def fill_nodes(requests, nodes):
@@ -44,15 +57,17 @@ def fill_nodes(requests, nodes):
     return fill(0, counts)
 
 
-def check_places(places, requests, nodes):
-    """Every group has a node, and no node holds more than it has."""
+def check_places(requests, nodes):
+    """Every group has a node, the largest first, and no node holds more than it has."""
     left = {node.node_id: node for node in nodes}
-    for place in places:
-        left[place.node.node_id] = left[place.node.node_id].take(place.request)
+    found = find_nodes(requests, nodes)
+    for request, node_id in found:
+        left[node_id] = left[node_id].take(request)
     assert all(node.cpus >= 0 and node.devices >= 0 for node in left.values())
-    assert Counter(place.request for place in places) == Counter(
-        request for request in requests for _ in range(request.count)
-    )
+    groups = [request for request, _node_id in found]
+    assert Counter(groups) == Counter({request: request.count for request in requests})
+    sizes = [(request.devices, request.cpus) for request in groups]
+    assert sizes == sorted(sizes, reverse=True)
 
 
 pools = st.lists(
@@ -79,9 +94,7 @@ def test_groups_are_placed_if_and_only_if_the_nodes_hold_them(requests, slots, r
     if isinstance(places, NoPlace):
         assert places.request in requests and 1 <= places.number <= places.request.count
         return
-    check_places(places, requests, nodes)
-    sizes = [(place.request.devices, place.request.cpus) for place in places]
-    assert sizes == sorted(sizes, reverse=True)
+    check_places(requests, nodes)
     # Ray lists nodes in any order.
     assert place_groups(requests, random.sample(nodes, len(nodes))) == places
 
@@ -91,20 +104,18 @@ def test_groups_are_placed_if_and_only_if_the_nodes_hold_them(requests, slots, r
 def test_the_trainer_gets_whole_nodes(nodes, tp):
     trainer = SlotRequest("trainer", nodes // 2, 24, 8)
     rollout = SlotRequest("rollout", nodes * 4 // tp, 2 * tp, tp)
-    places = place_groups([rollout, trainer], make_nodes(*[(128, 8)] * nodes))
-    used = {
-        request: {place.node.node_id for place in places if place.request == request}
-        for request in (trainer, rollout)
-    }
+    used: dict[SlotRequest, set[str]] = {trainer: set(), rollout: set()}
+    for request, node_id in find_nodes([rollout, trainer], make_nodes(*[(128, 8)] * nodes)):
+        used[request].add(node_id)
     assert len(used[trainer]) == nodes // 2 and not used[trainer] & used[rollout]
 
 
 def test_a_trainer_on_half_nodes_leaves_whole_nodes():
-    places = place_groups(
+    found = find_nodes(
         [SlotRequest("trainer", 2, 12, 4), SlotRequest("rollout", 1, 16, 8)],
         make_nodes((64, 8), (64, 8)),
     )
-    assert [place.node.node_id for place in places] == ["id0", "id1", "id1"]
+    assert [node_id for _request, node_id in found] == ["id0", "id1", "id1"]
 
 
 def test_what_has_no_place_is_named():
@@ -120,10 +131,10 @@ def test_a_search_that_is_too_long_leaves_the_choice_to_ray(monkeypatch):
     monkeypatch.setattr(slot_placement, "_LONGEST_SEARCH", 0)
     rollout = SlotRequest("rollout", 2, 2, 1)
     places = place_groups([rollout], make_nodes((4, 2)))
-    assert [(place.request, place.node) for place in places] == [(rollout, None)] * 2
+    assert places == [Place(rollout, None)] * 2
 
 
 def test_a_cluster_of_a_thousand_devices_is_planned_at_once():
     requests = [SlotRequest("trainer", 64, 24, 8), SlotRequest("rollout", 512, 2, 1)]
     nodes = make_nodes(*[(48 - rank % 3, 8) for rank in range(128)])
-    check_places(place_groups(requests, nodes), requests, nodes)
+    check_places(requests, nodes)
