@@ -278,11 +278,20 @@ def test_an_ipv6_address_is_asked(serve):
 
 
 @pytest.mark.parametrize(
-    ("engine", "sign"), [("vllm", Sign.DEAD), ("trtllm", Sign.SILENT), ("sglang", Sign.ALIVE)]
+    ("engine", "status", "sign"),
+    [
+        ("vllm", 503, Sign.DEAD),
+        ("vllm", 500, Sign.SILENT),
+        ("trtllm", 503, Sign.SILENT),
+        ("trtllm", 404, Sign.ALIVE),
+        ("sglang", 503, Sign.ALIVE),
+    ],
 )
-def test_what_an_engine_says_of_itself(serve, actor, engine, sign):
-    """vLLM answers 503 only with a dead engine; others may get well again."""
-    _server, address = serve(health=503)
+def test_what_an_engine_says_of_itself(serve, actor, engine, status, sign):
+    """vLLM answers 503 only with a dead engine; others may get well again. SGLang's page of health
+    is not asked.
+    """
+    _server, address = serve(health=status)
     assert probe_replica(engine, address, [actor], 30)[0] is sign
 
 

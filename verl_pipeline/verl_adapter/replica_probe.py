@@ -17,9 +17,10 @@ from verl_pipeline.trainer.server_health import Sign
 # By rollout.name, a page that tells more than that the server answers. Others get MODELS_PAGE.
 HEALTH_PAGES = {"vllm": "/health", "trtllm": "/health"}
 MODELS_PAGE = "/v1/models"
-NOT_WELL = 503
-# Engines that say NOT_WELL only when they are dead for good (vLLM: EngineDeadError).
-SAY_SO_WHEN_DEAD = {"vllm"}
+# HTTP statuses from here on say that the server is not well.
+SERVER_ERRORS = 500
+# What an engine answers only when it is dead for good (vLLM's EngineDeadError).
+DEAD_STATUS = {"vllm": 503}
 # For the actors of a replica whose HTTP server does not answer, in seconds.
 ACTORS_S = 5.0
 
@@ -46,10 +47,9 @@ def probe_replica(
             status = session.get(f"http://{address}{page}", timeout=timeout_s).status_code
     except requests.RequestException as error:
         return _probe_actors(servers, f"its HTTP server does not answer ({error})")
-    if status != NOT_WELL:
-        return Sign.ALIVE, f"it answers {status}"
-    sign = Sign.DEAD if engine in SAY_SO_WHEN_DEAD else Sign.SILENT
-    return sign, f"it answers {status}: its engine died"
+    if status == DEAD_STATUS.get(engine):
+        return Sign.DEAD, f"it answers {status}: its engine died"
+    return Sign.SILENT if status >= SERVER_ERRORS else Sign.ALIVE, f"it answers {status}"
 
 
 def _probe_actors(servers: list[Any], seen: str) -> tuple[Sign, str]:
