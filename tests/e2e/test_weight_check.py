@@ -61,7 +61,11 @@ def test_a_replica_that_keeps_old_weights_is_found_and_named(runs_directory):
 
 
 def test_without_fingerprints_the_log_probs_find_that_replica(runs_directory):
-    overrides = [f"{CHECK}.fingerprint_syncs=0", f"{CHECK}.log_prob_every=1"]
+    overrides = [
+        f"{CHECK}.fingerprint_syncs=0",
+        f"{CHECK}.fingerprint_every=0",
+        f"{CHECK}.log_prob_every=1",
+    ]
     run = train_planted(runs_directory, "planted_stale", *overrides, replicas=2)
     error = find_error(run)
     # The first updates may have nothing to learn from: then old weights are good ones.

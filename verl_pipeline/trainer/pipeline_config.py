@@ -81,6 +81,8 @@ class WeightCheck:
     # Weight syncs, from the start or the resume of a run, after which what each replica holds is
     # compared with what the trainer sent, tensor by tensor; 0: none.
     fingerprint_syncs: int = 3
+    # Versions from one such comparison to the next, after those; 0: none.
+    fingerprint_every: int = 20
     # Steps from one comparison of the trainer's and every replica's log-probs to the next, after
     # the first three steps; 0: none at all.
     log_prob_every: int = 10
@@ -198,7 +200,7 @@ def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
             "between 0 and 1"
         )
     check = loaded.weight_check
-    for name in ("fingerprint_syncs", "log_prob_every"):
+    for name in ("fingerprint_syncs", "fingerprint_every", "log_prob_every"):
         if getattr(check, name) < 0:
             yield (
                 f"{PIPELINE_KEY}.weight_check.{name}={getattr(check, name)}: must be 0 (none) or "

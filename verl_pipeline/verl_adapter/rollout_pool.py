@@ -98,7 +98,7 @@ class RolloutPool:
         )
         self.fingerprints = FingerprintCheck(
             config,
-            load_pipeline_config(config).weight_check.fingerprint_syncs,
+            load_pipeline_config(config).weight_check,
             actor_wg,
             self._weight_sync.backend_cls,
             dict(zip(self._names, self.manager.get_replicas(), strict=True)),
@@ -157,7 +157,7 @@ class RolloutPool:
         return report
 
     def _send_and_compare(self, version: int) -> dict[str, float]:
-        self.fingerprints.begin()
+        self.fingerprints.begin(version)
         metrics = self._weight_sync.update_weights(version)
         self.fingerprints.compare(version)
         return metrics

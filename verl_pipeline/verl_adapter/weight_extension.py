@@ -17,9 +17,10 @@ def derive_weight_reader(
     config: DictConfig, settings: OneOffPipelineConfig
 ) -> list[DerivedSetting]:
     """vLLM's workers tell what they hold, unless the user has an extension of theirs."""
+    check = settings.weight_check
     if (
         config.actor_rollout_ref.rollout.name != "vllm"
-        or not settings.weight_check.fingerprint_syncs
+        or not (check.fingerprint_syncs or check.fingerprint_every)
         or OmegaConf.select(config, EXTENSION_FIELD) is not None
     ):
         return []

@@ -4,8 +4,8 @@ The checkpoint engine fingerprints what it sends (:mod:`.observed_sender`), vLLM
 hold (:mod:`.weight_reader`); :mod:`verl_pipeline.weight_sync.comparison` compares.
 
 Invariants:
-* Only the first ``weight_check.fingerprint_syncs`` syncs of a run or of its resume are looked at.
-  A sync that is not costs nothing.
+* Only the first ``weight_check.fingerprint_syncs`` syncs of a run or of its resume are looked at,
+  and then every ``fingerprint_every``-th version. A sync that is not costs nothing.
 * Where nothing can be compared, the reason is printed once, and nothing counts as checked.
 """
 
@@ -17,7 +17,12 @@ from typing import Any
 import ray
 from omegaconf import DictConfig, OmegaConf
 
-from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, ROLLOUT, TRAINER_MODE
+from verl_pipeline.trainer.pipeline_config import (
+    PIPELINE_KEY,
+    ROLLOUT,
+    TRAINER_MODE,
+    WeightCheck,
+)
 from verl_pipeline.verl_adapter.observed_sender import ObservedSender
 from verl_pipeline.verl_adapter.weight_extension import EXTENSION, EXTENSION_FIELD
 from verl_pipeline.weight_sync.comparison import (
@@ -36,11 +41,11 @@ SHOWN = 3
 
 
 class FingerprintCheck:
-    """Checks weight syncs until ``syncs`` of them were checked.
+    """Checks the first weight syncs, and some of the later ones.
 
     Args:
         config: verl's configuration, completed.
-        syncs: ``weight_check.fingerprint_syncs``.
+        settings: which syncs.
         actor_wg: the worker group that sends.
         engine_class: the class of its checkpoint engine.
         replicas: verl's replicas by the name that errors use.
@@ -49,12 +54,13 @@ class FingerprintCheck:
     def __init__(
         self,
         config: DictConfig,
-        syncs: int,
+        settings: WeightCheck,
         actor_wg: Any,
         engine_class: type,
         replicas: Mapping[str, Any],
     ):
-        self._left = syncs
+        self._left = settings.fingerprint_syncs
+        self._every = settings.fingerprint_every
         self._actor_wg = actor_wg
         self._is_observed = issubclass(engine_class, ObservedSender)
         self._replicas = replicas
@@ -66,9 +72,12 @@ class FingerprintCheck:
         self._metrics = _count(0, 0)
         self._shown: set[str] = set()
 
-    def begin(self) -> None:
+    def _is_due(self, version: int) -> bool:
+        return self._left > 0 or (self._every > 0 and version % self._every == 0)
+
+    def begin(self, version: int) -> None:
         """Before a sync: let the sender fingerprint it if it is to be checked."""
-        if self._left and self._is_observed:
+        if self._is_due(version) and self._is_observed:
             size = self._actor_wg.world_size
             names, dtypes = ["begin_observation"] * size, [self._dtype] * size
             ray.get(self._actor_wg.execute_checkpoint_engine(names, dtypes))
@@ -84,9 +93,9 @@ class FingerprintCheck:
         Raises:
             WeightsDiffer: naming the tensor, the replica, the version and both figures.
         """
-        if not self._left:
+        if not self._is_due(version):
             return
-        self._left -= 1
+        self._left = max(self._left - 1, 0)
         if not self._is_observed:
             self._show(str(self._obstacle))
             # How many tensors were sent is not known.
@@ -179,7 +188,8 @@ def _refuse_differences(comparisons: Mapping[str, Comparison], version: int) -> 
         + (f". {', '.join(others)} differ too" if others else "")
         + f". It would sample with other weights than those that are trained: look at the weight "
         f"engine ({ROLLOUT}.checkpoint_engine) and at how the rollout engine loads this tensor; "
-        f"{PIPELINE_KEY}.weight_check.fingerprint_syncs=0 switches the comparison off"
+        f"{PIPELINE_KEY}.weight_check.fingerprint_syncs=0, with fingerprint_every=0, switches this "
+        "off"
     )
 
 

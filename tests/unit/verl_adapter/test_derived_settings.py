@@ -38,7 +38,8 @@ def test_from_the_stock_configuration_only_mode_and_pools_are_needed(composed):
     ("overrides", "expected"),
     [
         ([], EXTENSION),
-        ([f"{FIELDS}.weight_check.fingerprint_syncs=0"], None),
+        ([f"{FIELDS}.weight_check.fingerprint_syncs=0"], EXTENSION),
+        ([f"{FIELDS}.weight_check={{fingerprint_syncs: 0, fingerprint_every: 0}}"], None),
         ([f"{ROLLOUT}.name=sglang"], None),
     ],
 )

@@ -5,6 +5,7 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.helpers.sharded_model import Shape, hold, make_weights
+from verl_pipeline.trainer.pipeline_config import WeightCheck
 from verl_pipeline.verl_adapter import weight_fingerprints
 from verl_pipeline.verl_adapter.held_weights import read_model
 from verl_pipeline.verl_adapter.observed_sender import ObservedSender
@@ -77,22 +78,23 @@ def make_check(workers, replicas, *, syncs=2, engine=Engine, name="vllm", extens
     }
     config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}})
     named = {f"rollout replica {rank}": replica for rank, replica in enumerate(replicas)}
-    return FingerprintCheck(config, syncs, workers, engine, named)
+    settings = WeightCheck(fingerprint_syncs=syncs, fingerprint_every=5)
+    return FingerprintCheck(config, settings, workers, engine, named)
 
 
 def run_sync(check, workers, version=0):
-    check.begin()
+    check.begin(version)
     sent = workers.send()
     check.compare(version)
     return sent, check.take_metrics()
 
 
-def test_the_first_syncs_are_compared_and_no_more():
+def test_the_first_syncs_are_compared_and_every_fifth_version():
     weights = make_weights(SHAPE, 1, torch.float32)
     held = {name: weight.bfloat16() for name, weight in weights.items()}
     workers = Workers(weights)
     check = make_check(workers, [Replica(held), Replica(held)])
-    for version, count in enumerate([len(weights), len(weights), 0, 0]):
+    for version, count in enumerate([len(weights)] * 2 + [0, 0, 0, len(weights), 0]):
         sent, metrics = run_sync(check, workers, version)
         assert all(sent[name] is weights[name] for name in weights)
         assert metrics == {
