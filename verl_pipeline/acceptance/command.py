@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from verl_pipeline.acceptance import place
-from verl_pipeline.acceptance.checks import Verdict, list_rows
+from verl_pipeline.acceptance.checks import list_rows
 from verl_pipeline.acceptance.child_run import train
 from verl_pipeline.acceptance.plan import (
     STALENESS,
@@ -24,6 +24,7 @@ from verl_pipeline.acceptance.plan import (
     write_inputs,
 )
 from verl_pipeline.acceptance.report import print_report
+from verl_pipeline.acceptance.rows import Verdict
 from verl_pipeline.entry_checks import EXIT_BAD_CONFIG, Command, compose_command, refuse
 from verl_pipeline.overrides import MODE_FIELD
 from verl_pipeline.testing.runs import OUTPUT

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from verl_pipeline.acceptance.checks import Row, Verdict
+from verl_pipeline.acceptance.rows import Row, Verdict
 from verl_pipeline.testing.runs import OUTPUT, RAY_LOGS
 
 EXIT_PASSED, EXIT_FAILED, EXIT_UNCHECKED = 0, 1, 3

@@ -157,7 +157,7 @@ def run_training(
         watch: called about twice a second with all processes of the run so far.
         extra: environment variables to add.
     """
-    process = start_run(directory, overrides, module=module, **extra)
+    process = start_run(directory, overrides, module=module, folder=directory, **extra)
     seen: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + timeout_s
     try:

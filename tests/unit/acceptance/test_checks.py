@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from verl_pipeline.acceptance.checks import Verdict, list_rows
+from verl_pipeline.acceptance.checks import list_rows
 from verl_pipeline.acceptance.outcome import Outcome
 from verl_pipeline.acceptance.plan import Plan
+from verl_pipeline.acceptance.rows import Verdict
 from verl_pipeline.testing import tiny_run
 from verl_pipeline.testing.runs import Run
 from verl_pipeline.trainer.schedule import oldest_allowed_version
