@@ -19,7 +19,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,6 +184,15 @@ class RankStub:
         return batch
 
 
+def find_outcome_tags() -> Callable[..., dict[str, Any]] | None:
+    """What our agent loop workers add to a tag; None in a checkout from before they did."""
+    try:
+        from verl_pipeline.verl_adapter.outcome_tags import describe_outcome
+    except ImportError:
+        return None
+    return describe_outcome
+
+
 def put_trajectories(batch: int, drawn: Trajectories, ranks: RankStub) -> None:
     """Store a batch as the agent loop workers do, without the fields that the driver never reads:
     ``input_ids``, ``position_ids`` and ``loss_mask``, 24 bytes a token.
@@ -194,10 +203,7 @@ def put_trajectories(batch: int, drawn: Trajectories, ranks: RankStub) -> None:
     generator = torch.Generator().manual_seed(drawn.seed)
     uids = [make_prompt_key(batch, row // SESSIONS) for row in range(count)]
     keys = [f"{uid}_{row % SESSIONS}_0" for row, uid in enumerate(uids)]
-    try:
-        from verl_pipeline.verl_adapter.outcome_tags import describe_outcome
-    except ImportError:  # a checkout from before tags told the outcome
-        describe_outcome = None
+    describe_outcome = find_outcome_tags()
     for start in range(0, count, PUT_ROWS):
         rows = range(start, min(start + PUT_ROWS, count))
         prompts, lengths = (
@@ -342,7 +348,7 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     with initialize_config_module("verl_pipeline.config", version_base=None):
         config = compose("one_off_pipeline", overrides)
     OmegaConf.resolve(config)
-    trainer = object.__new__(OneOffPipelineTrainer)
+    trainer: Any = object.__new__(OneOffPipelineTrainer)
     trainer.config = config
     trainer.settings = load_pipeline_config(config)
     derive_settings(config, trainer.settings)

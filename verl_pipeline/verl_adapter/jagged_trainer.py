@@ -88,11 +88,12 @@ class JaggedTrainer(PPOTrainer):
         batch.extra_info.update(
             calculate_entropy=True, compute_loss=False, temperature=settings.temperature
         )
-        self.actor_rollout_wg.compute_log_prob(batch)
+        output = self.actor_rollout_wg.compute_log_prob(batch)
+        assert len(output) == len(batch)
         rows = _read_rows(batch)
         names = ["rollout_log_probs"] if settings.calculate_log_probs else []
         data = read_fields(batch.keys, batch.partition_id, ["entropy", "log_probs", *names])
-        entropy = rows.select(cut_responses(data.pop("entropy"), rows.lengths))
+        entropy = rows.select(cut_responses(data.pop("entropy"), rows.lengths)).float()
         metrics["actor/entropy"] = aggregate_tokens(
             entropy,
             rows.counts,
@@ -104,8 +105,8 @@ class JaggedTrainer(PPOTrainer):
         written = write_fields(batch, {"old_log_probs": make_nested(old, rows.lengths)})
         self._log_probs = None
         if names:
-            rollout = rows.select(data.pop("rollout_log_probs").values())
-            self._log_probs = _LogProbs(list(batch.keys), rows, rows.select(old), rollout)
+            rollout = rows.select(data.pop("rollout_log_probs").values()).float()
+            self._log_probs = _LogProbs(list(batch.keys), rows, rows.select(old).float(), rollout)
             metrics.update(compare_probabilities(self._log_probs.old, rollout, rows.counts))
         return written
 
@@ -117,9 +118,10 @@ class JaggedTrainer(PPOTrainer):
         )
         if self.ref_in_actor:
             batch.extra_info["no_lora_adapter"] = True
-            self.actor_rollout_wg.compute_log_prob(batch)
+            output = self.actor_rollout_wg.compute_log_prob(batch)
         else:
-            self.ref_policy_wg.compute_ref_log_prob(batch)
+            output = self.ref_policy_wg.compute_ref_log_prob(batch)
+        assert len(output) == len(batch)
         lengths = _read_lengths(batch)
         data = read_fields(batch.keys, batch.partition_id, ["log_probs"])
         reference = cut_responses(data.pop("log_probs"), lengths)

@@ -4,9 +4,9 @@ TransferQueue's controller answers tags from memory. The fields that they stand 
 every token (``rm_scores``, ``responses``, ``response_mask``) and lie in the storage units.
 
 Tags of the outcome: ``score`` (sum of ``rm_scores``; absent if a colocated reward model gives it
-later), ``last_token``, ``mask_len`` (tokens that ``response_mask`` counts), ``num_turns``,
-``generated_at`` and ``max_tokens`` (as in ``extra_fields``; absent if unknown), ``report`` (of
-``reward_extra_info``, what our metrics read).
+later), ``last_token`` (-1 of an empty response), ``mask_len`` (tokens that ``response_mask``
+counts), ``num_turns``, ``generated_at`` and ``max_tokens`` (as in ``extra_fields``; absent if
+unknown), ``report`` (of ``reward_extra_info``, what our metrics read).
 
 Invariant: a tag holds numbers and short texts only, since every listing of a partition carries it.
 Tracebacks and whatever else a grader reports stay in the fields.
@@ -34,12 +34,12 @@ def describe_outcome(
 
     Args:
         reward: None if it is not known yet.
-        response: token ids, at least one.
+        response: token ids.
         mask: 1 for each token that the model generated, else 0.
         extra_fields: verl's, of the agent loop's output.
     """
     tags: dict[str, Any] = {
-        "last_token": int(response[-1]),
+        "last_token": int(response[-1]) if len(response) else -1,
         "mask_len": int(sum(mask)),
         "num_turns": int(num_turns),
     }

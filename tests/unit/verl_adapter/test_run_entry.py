@@ -1,6 +1,7 @@
 """The start of a run: the task runner is kept; the configuration is on disk, not on the console."""
 
 import gc
+import os
 import weakref
 
 import pytest
@@ -139,3 +140,12 @@ def test_verls_run_prints_where_its_configuration_is(composed, monkeypatch, caps
         "the first word after the configuration",
     ]
     assert OmegaConf.load(written).trainer.v1.trainer_mode == mode
+
+
+@pytest.mark.parametrize("is_cpu", [True, False])
+def test_the_driver_gets_the_nodes_processors_unless_they_do_all_the_work(monkeypatch, is_cpu):
+    given = []
+    monkeypatch.setattr(run_entry, "is_cpu_run", lambda: is_cpu)
+    monkeypatch.setattr(run_entry.torch, "set_num_threads", given.append)
+    run_entry.give_driver_threads()
+    assert given == ([] if is_cpu else [min(len(os.sched_getaffinity(0)), 16)])

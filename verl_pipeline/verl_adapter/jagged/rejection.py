@@ -82,7 +82,7 @@ class _Option:
         smallest, largest = values.aminmax() if len(values) else (math.inf, -math.inf)
         return _Judgement(
             sum_rows(values, counts),
-            rejected=counts - sum_rows(passed.long(), counts),
+            rejected=counts - sum_rows(passed, counts),
             smallest=float(smallest),
             largest=float(largest),
             high=int((values > self.upper).sum()),
@@ -168,7 +168,7 @@ class Rejection:
             passed = option.passes(values)
             kept &= expand_rows(passed, counts)
             metrics |= _describe_row_values(option, values, passed, counts)
-        left = sum_rows(kept.long(), counts)
+        left = sum_rows(kept, counts)
         metrics["rollout_rs_masked_fraction"] = 1.0 - float(left.sum()) / int(counts.sum())
         metrics["rollout_rs_seq_masked_fraction"] = float((left < counts).float().mean())
         return (None if bool(kept.all()) else kept), metrics

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TypeVar
 
 import torch
@@ -37,22 +37,23 @@ class TokenRows:
     lengths: torch.Tensor
     mask: torch.Tensor | None = None
 
-    @property
+    @cached_property
     def counts(self) -> torch.Tensor:
         """Tokens that count, by row; int64, shape (n,)."""
-        if self.mask is None:
-            return self.lengths
-        return sum_rows(self.mask.long(), self.lengths)
+        return self.lengths if self.mask is None else sum_rows(self.mask, self.lengths)
 
     def select(self, values: torch.Tensor) -> torch.Tensor:
         """Of ``values`` (shape (T,)) those that count, shape (C,)."""
         mask = self.mask
         if mask is None:
             return values
-        pieces = map_blocks(
-            lambda _rows, tokens: values[tokens].masked_select(mask[tokens]), self.lengths
-        )
-        return torch.cat(list(pieces))
+
+        def select_block(_rows: slice, tokens: slice) -> torch.Tensor:
+            # Most blocks have no gap: a row of verl's padding is one token.
+            counted = mask[tokens]
+            return values[tokens] if counted.all() else values[tokens].masked_select(counted)
+
+        return torch.cat(list(map_blocks(select_block, self.lengths)))
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """Inverse of :meth:`select`, with zeros where a token does not count; shape (T,)."""
@@ -63,8 +64,11 @@ class TokenRows:
 
         def spread_block(rows: slice, tokens: slice) -> torch.Tensor:
             start = ends[rows.start - 1] if rows.start else 0
+            source = values[start : ends[rows.stop - 1]]
+            if len(source) == tokens.stop - tokens.start:
+                return source
             full = values.new_zeros(tokens.stop - tokens.start)
-            return full.masked_scatter_(mask[tokens], values[start : ends[rows.stop - 1]])
+            return full.masked_scatter_(mask[tokens], source)
 
         return torch.cat(list(map_blocks(spread_block, self.lengths)))
 
