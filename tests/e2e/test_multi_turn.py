@@ -44,9 +44,6 @@ def test_no_turn_is_granted_more_than_is_left(runs_directory):
     later = [turn for group in turns.values() for turn in group[1:]]
     assert len(later) > len(turns) / 2 and max(len(group) for group in turns.values()) > 2
     assert all(granted < RESPONSE for _conversation, granted in later)
-    assert max(
-        conversation + granted for group in turns.values() for conversation, granted in group
-    )
     # The tool was called: its answer is part of the conversation.
     assert len(run.trajectories) == 2 * equivalence.BATCH * 4
     for step in (1, 2):

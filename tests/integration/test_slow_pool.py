@@ -78,7 +78,7 @@ def sample(directory, batch, *, trajectory_s, seconds, slots=(1, 1), hanging=(),
 
 def test_a_slow_pool_loses_nothing_although_the_last_one_waits_longer_than_the_deadline(tmp_path):
     """Neither does the wait for the batch end, whose deadline is as short."""
-    trajectory_s = scale_deadline(2)
+    trajectory_s = min(scale_deadline(2), 10)
     report, errors, longest_wait = sample(
         tmp_path, 1, trajectory_s=trajectory_s, seconds=trajectory_s / 4
     )
@@ -87,7 +87,7 @@ def test_a_slow_pool_loses_nothing_although_the_last_one_waits_longer_than_the_d
 
 
 def test_one_that_hangs_is_given_up_by_name_and_alone(tmp_path):
-    trajectory_s = scale_deadline(2)
+    trajectory_s = min(scale_deadline(2), 10)
     report, errors, _wait = sample(
         tmp_path,
         2,
@@ -106,7 +106,7 @@ def test_one_that_hangs_is_given_up_by_name_and_alone(tmp_path):
 
 
 def test_a_server_that_ends_nothing_any_more_is_named_while_the_other_goes_on(tmp_path):
-    trajectory_s = scale_deadline(2)
+    trajectory_s = min(scale_deadline(2), 10)
     both = {(0, 0), (0, 1)}
     report, errors, _wait = sample(
         tmp_path,
@@ -131,5 +131,5 @@ def test_a_pool_in_which_nothing_ends_any_more_ends_the_wait(tmp_path):
             trajectory_s=3600,
             seconds=0.1,
             hanging=everybody,
-            batch_s=scale_deadline(2),
+            batch_s=min(scale_deadline(2), 10),
         )

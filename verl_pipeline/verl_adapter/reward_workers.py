@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from verl.experimental.reward_loop import RewardLoopManager
+from verl.experimental.reward_loop.reward_loop import RewardLoopManager
 from verl.experimental.reward_loop.reward_manager.remote import (
     RemoteRewardManager,
     RewardComputeWorker,
