@@ -21,13 +21,13 @@ from verl_pipeline.trainer.pipeline_config import (
     make_filters,
 )
 from verl_pipeline.verl_adapter import (
-    backend_checks,
+    agent_loop_checks,
     batch_checks,
     code_checks,
     config_checks,
+    engine_names,
     machine_checks,
     model_checks,
-    package_checks,
     value_checks,
 )
 from verl_pipeline.verl_adapter.check_report import (
@@ -38,7 +38,7 @@ from verl_pipeline.verl_adapter.check_report import (
     run_checks,
 )
 from verl_pipeline.verl_adapter.derived_settings import derive_settings
-from verl_pipeline.verl_adapter.device_packages import check_device_packages
+from verl_pipeline.verl_adapter.device_packages import check_packages
 from verl_pipeline.verl_adapter.moved_paths import check_moved_paths
 from verl_pipeline.verl_adapter.queue_capacity import derive_capacity
 from verl_pipeline.verl_adapter.reward_settings import check_sandbox_is_used, derive_sandbox
@@ -133,18 +133,16 @@ CODE = [
     Check("agent loops", code_checks.check_agent_loops),
     Check("weight sync", code_checks.check_weight_sync_module),
     Check("rollout server", code_checks.check_server_class),
-    Check("agent loop names", package_checks.check_agent_loop_names, needs=["agent loops"]),
-    Check("tools", package_checks.check_function_tools),
-    Check("engines", package_checks.check_engines),
-    Check("rollout engine", backend_checks.check_rollout_engine),
-    Check("trainer's engine", backend_checks.check_trainer_engine),
-    Check("weight backend", backend_checks.check_weight_backend, needs=["weight sync"]),
+    Check("agent loop names", agent_loop_checks.check_agent_loop_names, needs=["agent loops"]),
+    Check("tools", agent_loop_checks.check_function_tools),
+    Check("rollout engine", engine_names.check_rollout_name),
+    Check("weight backend", engine_names.check_backend_name, needs=["weight sync"]),
 ]
 MACHINE = [
     Check("files", machine_checks.check_files, needs=["data set"]),
     Check("paths", machine_checks.check_paths),
     Check("device", machine_checks.check_device),
-    Check("packages for devices", check_device_packages, needs=["names", "device"]),
+    Check("packages", check_packages, needs=["names", "device"]),
     Check("sandbox", _try_sandbox, needs=["reward function", "derived settings"]),
     Check("model paths", model_checks.check_model_paths, needs=["paths"]),
     Check("model", model_checks.check_positions, needs=["numbers", "model paths"]),

@@ -1,10 +1,11 @@
-"""Packages that a run on GPUs needs beside those that every run imports.
+"""Packages that a run's engines need beside those that every run imports.
 
 verl imports them where they are used: in the trainer's and the rollout's processes, after models
 have loaded.
 
-Invariant: a missing package is one line that names the setting that needs it, the package and what
-to do.
+Invariants:
+* A missing package is one line that names the setting that needs it, the package and what to do.
+* A machine without a device is not the one that the engines run on: what it lacks is no error.
 """
 
 import importlib
@@ -19,7 +20,8 @@ from verl.trainer.ppo.utils import need_critic
 from verl_pipeline.findings import Finding, State
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, TRAINER_MODE, ConfigError
 from verl_pipeline.verl_adapter.check_report import Findings, NotChecked, describe_exception
-from verl_pipeline.verl_adapter.machine_checks import ACTOR, has_device
+from verl_pipeline.verl_adapter.data_parallel import list_sections
+from verl_pipeline.verl_adapter.machine_checks import has_device
 
 BACKEND = f"{ROLLOUT}.checkpoint_engine.backend"
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
@@ -75,20 +77,24 @@ class Need:
 
 
 def list_needs(config: DictConfig) -> Iterator[Need]:
-    """What a run on GPUs with this configuration needs."""
-    rollout = config.actor_rollout_ref.rollout
-    backend = rollout.checkpoint_engine.backend
-    if backend == "naive" and config.trainer.v1.trainer_mode == TRAINER_MODE:
+    """What a run with this configuration needs."""
+    is_cpu_run = config.trainer.device == "cpu"
+    backend = config.actor_rollout_ref.rollout.checkpoint_engine.backend
+    if backend == "naive" and config.trainer.v1.trainer_mode == TRAINER_MODE and not is_cpu_run:
         backend = "nccl"  # as derived_settings.py chooses
     for module in BACKEND_MODULES.get(backend, ()):
         yield Need(module, f"{BACKEND}={backend}")
-    if rollout.name in ROLLOUT_MODULES:
-        yield Need(ROLLOUT_MODULES[rollout.name], f"{ROLLOUT}.name={rollout.name}")
-    strategy = config.actor_rollout_ref.actor.strategy
-    if strategy in STRATEGY_MODULES:
-        yield Need(STRATEGY_MODULES[strategy], f"{ACTOR}.strategy={strategy}")
+    engines = [f"{ROLLOUT}.name"]
+    if config.reward.reward_model.enable:
+        engines.append("reward.reward_model.rollout.name")
+    strategies = [f"{section}.strategy" for section in list_sections(config)]
+    for modules, fields in ((ROLLOUT_MODULES, engines), (STRATEGY_MODULES, strategies)):
+        for field in fields:
+            value = str(OmegaConf.select(config, field))
+            if value in modules:
+                yield Need(modules[value], f"{field}={value}")
     attention = OmegaConf.select(config, ATTENTION, default=FLASH_ATTENTION)
-    if strategy in ("fsdp", "fsdp2"):
+    if not is_cpu_run and config.actor_rollout_ref.actor.strategy in ("fsdp", "fsdp2"):
         if attention == FLASH_ATTENTION:
             yield Need("flash_attn", f"{ATTENTION}={attention}")
         elif need_critic(config):  # verl leaves a value model no choice
@@ -111,19 +117,25 @@ def find_fault(module: str) -> str | None:
     return None
 
 
-def check_device_packages(config: DictConfig) -> Findings:
-    """What verl will import on the GPUs is here."""
-    if config.trainer.device != "cuda":
+def check_packages(config: DictConfig) -> Findings:
+    """What verl will import for the engines is here."""
+    if config.trainer.device not in ("cpu", "cuda"):
         return
-    needs = list(dict.fromkeys(list_needs(config)))
-    if not has_device():
-        # The head node of a cluster may lack what its other nodes have.
-        names = ", ".join(need.module for need in needs)
-        yield NotChecked(f"packages for GPUs ({names}): this machine has no such device")
-        return
-    for need in needs:
+    needs: dict[str, Need] = {}
+    for need in list_needs(config):
+        needs.setdefault(need.module, need)
+    for need in needs.values():
         if (fault := find_fault(need.module)) is not None:
-            yield ConfigError(f"{need.setting}: needs {need.module}, which {fault}; {need.fix}")
+            yield report_missing(config, f"{need.setting}: needs {need.module}", fault, need.fix)
+
+
+def report_missing(config: DictConfig, what: str, fault: str, fix: str) -> Exception:
+    """An error, or only a note if the engines run on other machines than this one."""
+    if config.trainer.device == "cpu" or has_device():
+        return ConfigError(f"{what}, which {fault}; {fix}")
+    return NotChecked(
+        f"{what}, which {fault} here; this machine has no device, so the nodes may have it"
+    )
 
 
 def examine_device_packages() -> list[Finding]:

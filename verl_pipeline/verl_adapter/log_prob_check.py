@@ -26,13 +26,13 @@ from verl_pipeline.trainer.pipeline_config import (
     TRAINER_MODE,
     OneOffPipelineConfig,
 )
-from verl_pipeline.verl_adapter.rollout_pool import RolloutPool
-from verl_pipeline.verl_adapter.trajectory_store import (
+from verl_pipeline.verl_adapter.probed_trajectories import (
     TrajectoryTokens,
     list_short_trajectories,
     read_old_log_probs,
     read_tokens,
 )
+from verl_pipeline.verl_adapter.rollout_pool import RolloutPool
 from verl_pipeline.weight_sync.comparison import WeightsDiffer
 from verl_pipeline.weight_sync.log_prob_drift import (
     FIRST,

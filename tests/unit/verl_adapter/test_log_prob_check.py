@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from verl_pipeline.verl_adapter import trajectory_store
+from verl_pipeline.verl_adapter import probed_trajectories
 from verl_pipeline.verl_adapter.log_prob_check import compute_gap, find_obstacle, read_log_prob
-from verl_pipeline.verl_adapter.trajectory_store import TrajectoryTokens, list_short_trajectories
+from verl_pipeline.verl_adapter.probed_trajectories import TrajectoryTokens, list_short_trajectories
 
 ROLLOUT = "actor_rollout_ref.rollout"
 VOCABULARY = 30
@@ -107,7 +107,7 @@ def test_short_trajectories_of_different_prompts_are_chosen(monkeypatch):
         "b3p0_0_0": tag(1, 1),
         "other_0_0": tag(1, 1),
     }
-    monkeypatch.setattr(trajectory_store, "list_tags", lambda partition: tags)
+    monkeypatch.setattr(probed_trajectories, "list_tags", lambda partition: tags)
     assert list_short_trajectories(2, None, 8, 50) == ["b2p1_0_0", "b2p0_1_0", "b2p5_0_0"]
     assert list_short_trajectories(2, None, 2, 50) == ["b2p1_0_0", "b2p0_1_0"]
     assert list_short_trajectories(2, ["b2p0_0_0"], 8, 50) == ["b2p0_0_0"]

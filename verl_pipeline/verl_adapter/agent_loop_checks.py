@@ -1,11 +1,8 @@
-"""What a run needs beside verl and this package: engines, agent loops and tools.
+"""Agent loops and tools that a run names: they exist.
 
-Invariants:
-* An engine that is not installed here may be installed on the nodes: it is named as not checked.
-* The user's tools are loaded as verl's agent loop workers load them, and never called.
+Invariant: the user's tools are loaded as verl's agent loop workers load them, and never called.
 """
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -14,39 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from verl_pipeline.input_files import InputError, read_config
 from verl_pipeline.overrides import suggest_name
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
-from verl_pipeline.verl_adapter.check_report import Findings, NotChecked, describe_exception
+from verl_pipeline.verl_adapter.check_report import Findings, describe_exception
 from verl_pipeline.verl_adapter.code_checks import LOOPS_FILE
-from verl_pipeline.verl_adapter.data_parallel import list_sections
 from verl_pipeline.verl_adapter.value_checks import EXTERNAL_LIB
 
 DEFAULT_LOOP = f"{ROLLOUT}.agent.default_agent_loop"
 TOOLS_FILE = f"{ROLLOUT}.multi_turn.function_tool_path"
-# By value of a setting: the packages that verl imports for it, on the devices.
-PACKAGES = {
-    "vllm": ("vllm",),
-    "sglang": ("sglang",),
-    "trtllm": ("tensorrt_llm",),
-    "megatron": ("megatron",),
-    "veomni": ("veomni",),
-    "torchtitan": ("torchtitan",),
-}
-
-
-def check_engines(config: DictConfig) -> Findings:
-    """The packages of the engines that train, sample and judge."""
-    fields = [f"{section}.strategy" for section in list_sections(config)] + [f"{ROLLOUT}.name"]
-    if config.reward.reward_model.enable:
-        fields.append("reward.reward_model.rollout.name")
-    missing: dict[str, str] = {}
-    for field in fields:
-        for package in PACKAGES.get(str(OmegaConf.select(config, field)), ()):
-            if importlib.util.find_spec(package) is None:
-                missing.setdefault(package, field)
-    for package, field in missing.items():
-        yield NotChecked(
-            f"{field}={OmegaConf.select(config, field)}: {package} is not installed here; the "
-            "nodes need it"
-        )
 
 
 def check_agent_loop_names(config: DictConfig) -> Findings:
