@@ -34,8 +34,10 @@ HARDWARE = {
 }
 # What is looked at on the nodes only, beside the devices.
 NOT_CHECKED = {
-    "grpo_megatron": ["actor_rollout_ref.actor.strategy=megatron: megatron is not installed here"],
-    "grpo_sglang": ["actor_rollout_ref.rollout.name=sglang: sglang is not installed here"],
+    "grpo_megatron": [
+        "actor_rollout_ref.actor.strategy=megatron: needs megatron.core, which is not installed"
+    ],
+    "grpo_sglang": ["actor_rollout_ref.rollout.name=sglang: needs sglang, which is not installed"],
 }
 CPUS_OF_A_NODE = 64
 scripts = pytest.mark.parametrize("script", SCRIPTS, ids=name_script)
@@ -96,9 +98,10 @@ def test_a_script_passes_every_check_that_needs_no_gpu_and_fits_its_nodes(compos
     report = examine_run(config)
     assert report.errors == report.out_of_reach == []
     expected = [*NOT_CHECKED.get(name_script(script), []), "trainer.device=cuda: this machine has"]
-    assert len(report.not_checked) == len(expected)
-    for note, start in zip(sorted(report.not_checked), sorted(expected), strict=True):
-        assert note.startswith(start)
+    for note in report.not_checked:
+        assert note.startswith(tuple(expected)) or "the nodes may have it" in note
+    for start in expected:
+        assert any(note.startswith(start) for note in report.not_checked)
     plan = build_plan(config, report)
     assert any("checkpoint_engine.backend=nccl" in line for line in plan["derived settings"])
     nodes, devices = HARDWARE[name_script(script)]

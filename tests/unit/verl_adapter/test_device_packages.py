@@ -1,4 +1,4 @@
-"""What a run on GPUs needs is looked for before a model loads."""
+"""What a run's engines need is looked for before a model loads."""
 
 import ast
 import importlib
@@ -19,7 +19,7 @@ from verl_pipeline.verl_adapter.device_packages import (
     FIXES,
     ROLLOUT_MODULES,
     STRATEGY_MODULES,
-    check_device_packages,
+    check_packages,
     examine_device_packages,
     find_fault,
     list_needs,
@@ -48,7 +48,7 @@ def packages(tmp_path, monkeypatch):
 
 
 def list_lines(config):
-    return [str(finding) for finding in check_device_packages(config)]
+    return [str(finding) for finding in check_packages(config)]
 
 
 def test_each_missing_package_is_named_with_the_setting_and_the_fix(composed, packages):
@@ -102,15 +102,41 @@ def test_other_trainers_need_their_own(composed, packages, strategy):
 
 def test_a_machine_without_a_device_is_not_judged(composed, monkeypatch):
     monkeypatch.setattr(device_packages, "has_device", lambda: False)
-    (finding,) = check_device_packages(composed(CUDA, FLASH))
-    assert isinstance(finding, NotChecked)
-    assert str(finding) == (
-        "packages for GPUs (cupy, vllm, flash_attn): this machine has no such device"
-    )
+    findings = list(check_packages(composed(CUDA, FLASH)))
+    assert all(isinstance(finding, NotChecked) for finding in findings)
+    note = "which is not installed here; this machine has no device, so the nodes may have it"
+    assert list(map(str, findings)) == [
+        f"{BACKEND}=nccl: needs cupy, {note}",
+        f"{FLASH}: needs flash_attn, {note}",
+    ]
 
 
-def test_cpus_need_nothing(composed, packages):
+def test_a_colocated_run_sends_no_weights_between_pools(composed, packages):
+    (line,) = list_lines(composed(CUDA, FLASH, "trainer.v1.trainer_mode=sync"))
+    assert "flash_attn" in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "start"),
+    [
+        (
+            [f"{ROLLOUT}.name=sglang"],
+            f"{ROLLOUT}.name=sglang: needs sglang, which is not installed",
+        ),
+        (
+            ["actor_rollout_ref.actor.strategy=megatron"],
+            "actor_rollout_ref.actor.strategy=megatron",
+        ),
+        ([f"{BACKEND}=nixl"], f"{BACKEND}=nixl: needs cupy, which is not installed"),
+        (
+            ["reward.reward_model.enable=True", "reward.reward_model.rollout.name=trtllm"],
+            "reward.reward_model.rollout.name=trtllm: needs tensorrt_llm, which is not installed",
+        ),
+    ],
+)
+def test_cpus_need_the_engines_that_are_asked_for(composed, overrides, start):
     assert list_lines(composed()) == []
+    assert list_lines(composed(*overrides))[0].startswith(start)
 
 
 def test_the_check_is_on_the_list_of_every_mode(composed):
@@ -119,7 +145,7 @@ def test_the_check_is_on_the_list_of_every_mode(composed):
             check.name
             for check in check_list.list_checks(composed(f"trainer.v1.trainer_mode={mode}"))
         ]
-        assert "packages for devices" in names
+        assert "packages" in names
 
 
 def test_doctor_names_what_the_default_needs(packages):
