@@ -25,9 +25,9 @@ from verl_pipeline import (
 from verl_pipeline.entry_checks import CHECK_ONLY, refuse
 from verl_pipeline.fork_server.client import find_server, stop_server
 from verl_pipeline.processes import handle_end_signals
+from verl_pipeline.run_end import RunEnd, read_name, remove_sockets
 from verl_pipeline.standard_streams import guard_streams
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter.run_end import RunEnd, read_name, remove_sockets
 
 SHUTDOWN_S = 25.0
 EXIT_NOT_STARTED = 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from verl_pipeline.verl_adapter.leftovers import SEGMENT_NAME
+from verl_pipeline.leftovers import SEGMENT_NAME
 
 # Between making a segment and mapping it.
 GRACE_S = 5.0

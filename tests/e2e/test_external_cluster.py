@@ -8,10 +8,10 @@ import pytest
 from tests.helpers.fake_cluster import connect
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.training_run import check_clean, tail
+from verl_pipeline.leftovers import ENGINE_TITLE
 from verl_pipeline.processes import has_ended
 from verl_pipeline.testing import equivalence, runs, tiny_run
 from verl_pipeline.verl_adapter.cpu.environment import CPU_ENVIRONMENT
-from verl_pipeline.verl_adapter.leftovers import ENGINE_TITLE
 from verl_pipeline.verl_adapter.ray_cluster import read_nodes
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]

@@ -21,8 +21,8 @@ import ray
 from ray._private import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from verl_pipeline.run_end import RunEnd, remove_sockets
 from verl_pipeline.trainer.deadlines import run_with_deadline
-from verl_pipeline.verl_adapter.run_end import RunEnd, remove_sockets
 
 # For the nodes to start the process that ends the others.
 START_S = 30.0

@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 
 from verl_pipeline import shared_memory
+from verl_pipeline.leftovers import ENGINE_TITLE, SOCKET_NAME
 from verl_pipeline.processes import wait_until_ended
-from verl_pipeline.verl_adapter.leftovers import ENGINE_TITLE, SOCKET_NAME
 
 
 class RunEnd:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_pipeline.verl_adapter import run_end
+from verl_pipeline import run_end
 
 NAMES = ["1b4e28ba-2fa1-4d31-8c5e-0242ac120002", "rl-colocate-zmq-0-1.sock"]
 
