@@ -17,7 +17,7 @@ STUBBORN = "stubborn"
 def run_engine(folder: Path) -> None:
     """Hold shared memory until SIGTERM."""
     segment = shared_memory.SharedMemory(create=True, size=4096)
-    resource_tracker.unregister(segment._name, "shared_memory")
+    resource_tracker.unregister(f"/{segment.name}", "shared_memory")
     Path("/proc/self/comm").write_text("VLLM::EngineCore")
 
     def end(_number, _frame):
