@@ -18,7 +18,7 @@ from verl_pipeline.verl_adapter.shared_folder import (
     find_trainer_nodes,
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 
 FIELD = "trainer.default_local_dir"
 

@@ -46,7 +46,8 @@ def encode_columns(
         joined: names of columns that others may be a concatenation of, row by row.
     """
     first = [name for name in joined if name in columns]
-    encoded, tensors = [], {}
+    encoded: list[EncodedColumn] = []
+    tensors: dict[str, Column] = {}
     for name in dict.fromkeys((*first, *columns)):
         rows = columns[name]
         if all(isinstance(row, torch.Tensor) and row.dtype == rows[0].dtype for row in rows):
@@ -70,7 +71,7 @@ def decode_columns(encoded: Iterable[EncodedColumn]) -> dict[str, list[Any]]:
         if kind == "rows_of":
             columns[column.name] = _join_rows([columns[name] for name in fields])
         else:
-            decode = {"tensors": decode_tensors, "objects": decode_objects}[kind]
+            decode: Any = {"tensors": decode_tensors, "objects": decode_objects}[kind]
             columns[column.name] = decode(fields, column.payload)
     return columns
 

@@ -68,7 +68,7 @@ def save_held_batches(path: Path, trained_step: int) -> int:
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", _COMPRESSION_LEVEL))
     with replace_file(path) as file, pa.ipc.new_stream(file, schema, options=options) as stream:
         for keys in _split_into_parts(tags):
-            labels = dict(zip(_LABELS, (keys, [tags[key] for key in keys]), strict=True))
+            labels: Columns = {"key": keys, "tag": [tags[key] for key in keys]}
             is_prompt = tags[keys[0]].get("is_prompt", False)
             fields = {} if is_prompt else _read_fields(keys)
             columns = encode_columns(labels) + encode_columns(fields, JOINED)
