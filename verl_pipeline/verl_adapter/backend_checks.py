@@ -8,7 +8,7 @@ Invariants:
 from importlib.util import find_spec
 
 from omegaconf import DictConfig, OmegaConf
-from verl.checkpoint_engine import CheckpointEngineRegistry
+from verl.checkpoint_engine.base import CheckpointEngineRegistry
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from verl_pipeline.overrides import suggest_name
