@@ -4,7 +4,7 @@ Invariant: whether a known engine's packages are here is :mod:`.device_packages`
 """
 
 from omegaconf import DictConfig, OmegaConf
-from verl.checkpoint_engine import CheckpointEngineRegistry
+from verl.checkpoint_engine.base import CheckpointEngineRegistry
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from verl_pipeline.overrides import suggest_name
