@@ -25,7 +25,7 @@ def test_no_turn_is_granted_more_than_is_left(runs_directory):
         f"{ROLLOUT}.max_model_len={PROMPT + RESPONSE + 32}",
         f"{ROLLOUT}.nnodes=1",
         f"{ROLLOUT}.multi_turn.enable=True",
-        f"{ROLLOUT}.multi_turn.format=letters",
+        f"{ROLLOUT}.multi_turn.format={multi_turn_run.FORMAT}",
         f"{ROLLOUT}.multi_turn.function_tool_path={multi_turn_tools.__file__}",
         f"{ROLLOUT}.agent.default_agent_loop=tool_agent",
         f"+{ROLLOUT}.agent.agent_loop_manager_class={multi_turn_run.__name__}.RecordingManager",

@@ -13,9 +13,11 @@ from verl_pipeline.testing.seeded_rollout import SeededAgentLoopManager, SeededA
 
 TURNS = "MULTI_TURN_TURNS"
 CALLS = "aeiou"
+# Name of the parser, for `multi_turn.format`.
+FORMAT = "letters"
 
 
-@ToolParser.register("letters")
+@ToolParser.register(FORMAT)
 class LetterCalls(ToolParser):
     """A turn ends at a vowel, which is a call of the tool ``look_up``."""
 
