@@ -3,6 +3,8 @@
 import os
 import resource
 import signal
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from omegaconf import OmegaConf
 from verl.utils import tensordict_utils as tu
 
 from verl_pipeline.outputs.errors import OutputError
+from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.verl_adapter import held_batches
 from verl_pipeline.verl_adapter.held_batches import (
@@ -26,6 +29,9 @@ from verl_pipeline.verl_adapter.held_batches import (
     read_parts,
     save_held_batches,
 )
+from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
+from verl_pipeline.verl_adapter.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.trajectory_store import list_tags
 
 pytestmark = pytest.mark.timeout(300)
@@ -272,6 +278,69 @@ def test_a_copy_of_verls_that_cannot_be_read_is_named(tmp_path):
         load_snapshot(tmp_path / "transfer_queue", trained_step=4)
 
 
+class Engine:
+    """Stands for the trainer's workers: writes and reads a word."""
+
+    def save_checkpoint(self, local_path, *_args, max_ckpt_to_keep):
+        assert max_ckpt_to_keep is None
+        Path(local_path).mkdir(parents=True)
+
+    def load_checkpoint(self, local_path, del_local_after_load):
+        assert Path(local_path).is_dir()
+
+
+def make_trainer(folder, step):
+    """Our trainer as far as verl's own saving and loading of checkpoints need it."""
+    trainer = object.__new__(OneOffPipelineTrainer)
+    limits = {"max_actor_ckpt_to_keep": 1, "max_critic_ckpt_to_keep": None}
+    places = {"default_local_dir": str(folder), "default_hdfs_dir": None, "resume_from_path": None}
+    resumed = {"resume_mode": "auto", "del_local_ckpt_after_load": False}
+    trainer.config = OmegaConf.create(
+        {
+            "trainer": {"save_freq": 1, "n_gpus_per_node": 1, **limits, **places, **resumed},
+            "algorithm": {"adv_estimator": "grpo"},
+            "critic": {"enable": False},
+            "actor_rollout_ref": {"actor": {"checkpoint": {"async_save": False}}},
+        }
+    )
+    trainer.trainer_mode, trainer.global_steps, trainer.use_critic = "one_off_pipeline", step, False
+    trainer.actor_rollout_wg, trainer.train_dataloader = Engine(), mock.Mock()
+    trainer.train_dataloader.state_dict.return_value = {"position": step + 1}
+    trainer.checkpoint_callback, trainer._clock = mock.Mock(), StepClock()
+    trainer.replay_buffer = InOrderReplayBuffer(1.0, watchdog=lambda: None, watch_every_s=1.0)
+    trainer.settings, trainer._sampling_versions = mock.Mock(staleness=1), {}
+    trainer._checkpoints = RunCheckpoints(trainer.config)
+    return trainer
+
+
+def test_a_trainer_resumes_with_the_batch_that_it_had_sampled_ahead(tmp_path):
+    """verl's own methods, a real queue; only the engines and the data loader write nothing."""
+    first = make_trainer(tmp_path, step=4)
+    put_trained_batch(4)
+    held = put_batch(5, [make_row([1, 2], [3]), make_row([4], [5])], versions=(3, 3))
+    before = read_fields(held)
+    first._save_checkpoint()
+    step = tmp_path / "global_step_4"
+    assert sorted(path.name for path in step.iterdir()) == ["actor", "data.pt", FILE_NAME]
+    clear()
+    second = make_trainer(tmp_path, step=0)
+    second._load_checkpoint()
+    assert (second.global_steps, second.trainer_mode) == (4, "one_off_pipeline")
+    second.train_dataloader.load_state_dict.assert_called_with({"position": 5})
+    assert list(list_tags("train")) == ["b5p0", "b5p1", *held]
+    assert read_fields(held) == before
+    assert second._adopt_held_batches(trained_version=4) == {5}
+    assert second._sampling_versions == {5: 3}
+    # The next checkpoint replaces this one and what it held.
+    second.global_steps = 5
+    second._save_checkpoint()
+    assert sorted(path.name for path in step.iterdir()) == ["actor", "data.pt", FILE_NAME]
+    second.global_steps = 6
+    second._save_checkpoint()
+    assert sorted(path.name for path in (tmp_path / "global_step_5").iterdir()) == ["data.pt"]
+
+
+@pytest.mark.slow
 def test_a_queue_of_another_size_takes_what_was_saved(tmp_path):
     keys = put_batch(2, [make_row([1, 2, 3], [4]), make_row([5], [6, 7])])
     before, tags = read_fields(keys), list_tags("train")
