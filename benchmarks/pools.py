@@ -57,4 +57,4 @@ def start_pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
             finally:
                 end_engines(trainer.rollout_pool.manager)
         finally:
-            end_run()
+            end_run([])

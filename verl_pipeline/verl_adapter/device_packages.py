@@ -129,7 +129,7 @@ def check_packages(config: DictConfig) -> Findings:
             yield report_missing(config, f"{need.setting}: needs {need.module}", fault, need.fix)
 
 
-def report_missing(config: DictConfig, what: str, fault: str, fix: str) -> Exception:
+def report_missing(config: DictConfig, what: str, fault: str, fix: str) -> ConfigError | NotChecked:
     """An error, or only a note if the engines run on other machines than this one."""
     if config.trainer.device == "cpu" or has_device():
         return ConfigError(f"{what}, which {fault}; {fix}")
