@@ -22,6 +22,10 @@ from verl_pipeline.verl_adapter.cpu.environment import (
 )
 
 CPU_OVERLAY = "verl_pipeline=cpu"
+_TRAINER_BASES = {
+    "verl_pipeline.verl_adapter.filtering_trainer",
+    "verl_pipeline.verl_adapter.jagged_trainer",
+}
 
 
 def _has_cpu_overlay(argv: list[str]) -> bool:
@@ -29,9 +33,9 @@ def _has_cpu_overlay(argv: list[str]) -> bool:
 
 
 def _register_trainers(_module) -> None:
-    # If this module is what imports verl's trainers, it is not complete yet: it ends with the same
-    # import.
-    if "verl_pipeline.verl_adapter.filtering_trainer" not in sys.modules:
+    # If one of our trainers' bases is what imports verl's trainers, it is not complete yet: it ends
+    # with the same import.
+    if not _TRAINER_BASES & sys.modules.keys():
         # The import registers both trainers with verl.
         import verl_pipeline.verl_adapter.pipelined_trainer  # noqa: F401
 

@@ -97,7 +97,7 @@ class Job:
         """Where the job is and since when nothing has moved it, in words."""
         where = " and ".join(sorted(self._queues))
         wait = f"it waits for {where}, where nothing ended" if where else "it is in its own code"
-        return f"no progress for {self.measure_idle():.1f} s: {wait}"
+        return f"no progress for {self.measure_idle():.0f} s: {wait}"
 
 
 # The trajectory on whose behalf code runs; tasks that it starts inherit it.

@@ -28,7 +28,7 @@ def check_agent_loop_names(config: DictConfig) -> Findings:
         return  # it may register more, in the processes that import it
     name = OmegaConf.select(config, DEFAULT_LOOP)
     known = {*_agent_loop_registry, *_list_own_loops(config)}
-    if name not in known:
+    if name is not None and name not in known:
         yield ConfigError(f"{DEFAULT_LOOP}={name}: unknown; {suggest_name(str(name), known)}")
 
 

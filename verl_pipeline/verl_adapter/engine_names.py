@@ -18,8 +18,8 @@ _OWN_BACKENDS = ("naive", "gloo")
 
 def check_rollout_name(config: DictConfig) -> Findings:
     """The rollout engine is one of verl's."""
-    name, known = config.actor_rollout_ref.rollout.name, RolloutReplicaRegistry._registry
-    if name not in known:
+    name, known = OmegaConf.select(config, f"{ROLLOUT}.name"), RolloutReplicaRegistry._registry
+    if name is not None and name not in known:
         yield ConfigError(f"{ROLLOUT}.name={name}: unknown; {suggest_name(str(name), known)}")
 
 
@@ -30,7 +30,7 @@ def check_backend_name(config: DictConfig) -> Findings:
     """
     backend = OmegaConf.select(config, BACKEND)
     known = {*CheckpointEngineRegistry._registry, *_OWN_BACKENDS, *BACKEND_MODULES}
-    if backend in known:
+    if backend is None or backend in known:
         return
     error = CheckpointEngineRegistry._import_errors.get(f"{backend}_checkpoint_engine")
     if error is None:

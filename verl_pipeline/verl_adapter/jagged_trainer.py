@@ -14,6 +14,7 @@ Two fields differ from verl's, and nothing of verl's reads them: without a criti
 written, and ``entropy`` stays as the ranks wrote it.
 """
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -268,3 +269,9 @@ def _read_turns(batch: KVBatchMeta) -> np.ndarray:
         data = read_fields(batch.keys, batch.partition_id, ["num_turns"])
         return np.array(data.pop("num_turns").tolist())
     return np.array([0 if tag.get("is_padding") else tag["num_turns"] for tag in batch.tags])
+
+
+# As in filtering_trainer.py: the plugin's hook leaves the registration to whichever module of the
+# two is imported first.
+if "verl_pipeline.verl_adapter.filtering_trainer" not in sys.modules:
+    import verl_pipeline.verl_adapter.filtering_trainer  # noqa: F401

@@ -19,7 +19,7 @@ def derive_weight_reader(
     """vLLM's workers tell what they hold, unless the user has an extension of theirs."""
     check = settings.weight_check
     if (
-        config.actor_rollout_ref.rollout.name != "vllm"
+        OmegaConf.select(config, f"{ROLLOUT}.name") != "vllm"
         or not (check.fingerprint_syncs or check.fingerprint_every)
         or OmegaConf.select(config, EXTENSION_FIELD) is not None
     ):

@@ -3,6 +3,7 @@ only Ray's transport and vLLM's engine are left out.
 """
 
 import asyncio
+import importlib
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +12,14 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from verl.utils import normalize_token_ids
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
-from verl.workers.rollout.vllm_rollout import vllm_async_server
 
 from verl_pipeline.trainer.stall import Job, QueueEnds, current_job
+from verl_pipeline.verl_adapter.cpu.vllm_distribution import install_finder
 from verl_pipeline.verl_adapter.llm_client import TurnBudgetClient
+
+# verl asks for the version of vLLM when its servers are imported.
+install_finder()
+vllm_async_server = importlib.import_module("verl.workers.rollout.vllm_rollout.vllm_async_server")
 
 SERVER = "127.0.0.1:1234"
 
