@@ -364,6 +364,9 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     trainer._sampling_versions, trainer._submission_times = {}, {}
     trainer._clock = StepClock()
     trainer._get_n_gpus_for_throughput = lambda: RANKS
+    # The checks of weights ask replicas, which are none here.
+    trainer.rollout_pool = SimpleNamespace(fingerprints=SimpleNamespace(take_metrics=dict))
+    trainer.log_prob_check = SimpleNamespace(compare=lambda _step, _keys: {})
     return trainer
 
 

@@ -29,14 +29,10 @@ from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 from verl_pipeline.verl_adapter.jagged.correction import compute_correction
 from verl_pipeline.verl_adapter.jagged.log_probs import aggregate_tokens, compare_probabilities
 from verl_pipeline.verl_adapter.jagged.row_metrics import RowValues, compute_row_metrics
-from verl_pipeline.verl_adapter.jagged.rows import (
-    TokenRows,
-    cut_responses,
-    expand_rows,
-    make_nested,
-)
+from verl_pipeline.verl_adapter.jagged.rows import TokenRows, expand_rows
 from verl_pipeline.verl_adapter.outcome_tags import find_untold
-from verl_pipeline.verl_adapter.trajectory_store import read_fields, read_scores, write_fields
+from verl_pipeline.verl_adapter.token_fields import read_token_fields, write_token_fields
+from verl_pipeline.verl_adapter.trajectory_store import read_fields, read_scores
 
 # Estimators of verl that give a row one advantage, which depends on nothing but the rewards and the
 # groups.
@@ -93,20 +89,21 @@ class JaggedTrainer(PPOTrainer):
         assert len(output) == len(batch)
         rows = _read_rows(batch)
         names = ["rollout_log_probs"] if settings.calculate_log_probs else []
-        data = read_fields(batch.keys, batch.partition_id, ["entropy", "log_probs", *names])
-        entropy = rows.select(cut_responses(data.pop("entropy"), rows.lengths)).float()
+        data = read_token_fields(
+            batch, rows.lengths, sequences=["entropy", "log_probs"], responses=names
+        )
         metrics["actor/entropy"] = aggregate_tokens(
-            entropy,
+            rows.select(data.pop("entropy")).float(),
             rows.counts,
             actor.loss_agg_mode,
             scale=actor.loss_scale_factor,
             longest=int(rows.lengths.max()),
         )
-        old = cut_responses(data.pop("log_probs"), rows.lengths)
-        written = write_fields(batch, {"old_log_probs": make_nested(old, rows.lengths)})
+        old = data.pop("log_probs")
+        written = write_token_fields(batch, {"old_log_probs": old}, rows.lengths)
         self._log_probs = None
         if names:
-            rollout = rows.select(data.pop("rollout_log_probs").values()).float()
+            rollout = rows.select(data.pop("rollout_log_probs")).float()
             self._log_probs = _LogProbs(list(batch.keys), rows, rows.select(old).float(), rollout)
             metrics.update(compare_probabilities(self._log_probs.old, rollout, rows.counts))
         return written
@@ -124,9 +121,8 @@ class JaggedTrainer(PPOTrainer):
             output = self.ref_policy_wg.compute_ref_log_prob(batch)
         assert len(output) == len(batch)
         lengths = _read_lengths(batch)
-        data = read_fields(batch.keys, batch.partition_id, ["log_probs"])
-        reference = cut_responses(data.pop("log_probs"), lengths)
-        write_fields(batch, {"ref_log_prob": make_nested(reference, lengths)})
+        data = read_token_fields(batch, lengths, sequences=["log_probs"])
+        write_token_fields(batch, {"ref_log_prob": data["log_probs"]}, lengths)
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
@@ -146,12 +142,11 @@ class JaggedTrainer(PPOTrainer):
             )
             metrics.update(corrected.metrics)
             if corrected.weights is not None:
-                weights = rows.spread(corrected.weights)
-                fields["rollout_is_weights"] = make_nested(weights, rows.lengths)
+                fields["rollout_is_weights"] = rows.spread(corrected.weights)
             if corrected.kept is not None:
                 rows = rows.keep(corrected.kept)
                 assert rows.mask is not None
-                fields["response_mask"] = make_nested(rows.mask.long(), rows.lengths)
+                fields["response_mask"] = rows.mask.long()
         else:
             rows = _read_rows(batch)
         counts, scores = rows.counts, _read_scores(batch)
@@ -159,9 +154,8 @@ class JaggedTrainer(PPOTrainer):
         zeroed = torch.tensor([key in self._zeroed_keys for key in batch.keys])
         advantages = advantages.masked_fill(zeroed, 0.0)
         self._row_values = RowValues(list(batch.keys), counts, scores, advantages, returns)
-        expanded = rows.spread(expand_rows(advantages, counts))
-        fields["advantages"] = make_nested(expanded, rows.lengths)
-        return write_fields(batch, fields)
+        fields["advantages"] = rows.spread(expand_rows(advantages, counts))
+        return write_token_fields(batch, fields, rows.lengths)
 
     def _estimate_rows(
         self, batch: KVBatchMeta, scores: torch.Tensor, counts: torch.Tensor

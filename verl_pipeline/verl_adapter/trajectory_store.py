@@ -15,7 +15,7 @@ answers have a deadline of TransferQueue's own (``TQ_SIMPLE_STORAGE_SEND_RECV_TI
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -143,13 +143,11 @@ def read_fields(keys: list[str], partition: str, names: Sequence[str]) -> Tensor
         return tq.kv_batch_get(keys=keys, partition_id=partition, select_fields=list(names))
 
 
-def write_fields(batch: KVBatchMeta, fields: dict[str, Any]) -> KVBatchMeta:
-    """Write fields of all rows; the batch as TransferQueue then describes it, as verl hands on."""
+def put_fields(keys: list[str], partition: str, fields: Mapping[str, Any]) -> KVBatchMeta:
+    """Write fields of the trajectories ``keys``; these as TransferQueue then describes them."""
     with _name_controller():
         return tq.kv_batch_put(
-            keys=batch.keys,
-            partition_id=batch.partition_id,
-            fields=TensorDict(fields, batch_size=len(batch.keys)),
+            keys=keys, partition_id=partition, fields=TensorDict(dict(fields), len(keys))
         )
 
 
@@ -262,7 +260,5 @@ def zero_advantages(batch: KVBatchMeta, keys: frozenset[str]) -> None:
     if rows:
         lengths = torch.tensor([batch.tags[row]["response_len"] for row in rows])
         zeros = make_nested(torch.zeros(int(lengths.sum())), lengths)
-        affected = KVBatchMeta(
-            partition_id=batch.partition_id, keys=[batch.keys[row] for row in rows]
-        )
-        write_fields(affected, {"advantages": zeros})
+        keys = [batch.keys[row] for row in rows]
+        put_fields(keys, batch.partition_id, {"advantages": zeros})

@@ -121,13 +121,11 @@ def expand_rows(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return expanded
 
 
-def split_blocks(counts: torch.Tensor) -> Iterator[tuple[slice, slice]]:
-    """Rows and tokens of each block: whole rows, at most :data:`BLOCK_TOKENS` unless a row is
-    longer.
-    """
+def split_blocks(counts: torch.Tensor, tokens: int = BLOCK_TOKENS) -> Iterator[tuple[slice, slice]]:
+    """Rows and tokens of each block: whole rows, at most ``tokens`` unless a row is longer."""
     first_row = start = end = 0
     for row, count in enumerate(counts.tolist()):
-        if end > start and end + count - start > BLOCK_TOKENS:
+        if end > start and end + count - start > tokens:
             yield slice(first_row, row), slice(start, end)
             first_row, start = row, end
         end += count
