@@ -41,6 +41,9 @@ def start_pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
             "actor_rollout_ref.rollout.nnodes=1",
             "trainer.total_training_steps=1",
             "transfer_queue.enable=True",
+            # What is timed is the sync alone.
+            "trainer.v1.one_off_pipeline.weight_check.fingerprint_syncs=0",
+            "trainer.v1.one_off_pipeline.weight_check.fingerprint_every=0",
         ]
         with initialize_config_module("verl_pipeline.config", version_base=None):
             config = compose(

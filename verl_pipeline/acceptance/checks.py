@@ -59,7 +59,7 @@ def check_weights(outcome: Outcome, plan: Plan) -> Row:
     checked = [
         data[f"{prefix}checked_tensors"] for data in metrics if f"{prefix}checked_tensors" in data
     ]
-    unchecked = sum(data.get(f"{prefix}unchecked_tensors") or 0 for data in metrics)
+    unchecked = max((data.get(f"{prefix}unchecked_tensors") or 0 for data in metrics), default=0)
     gaps = [data[f"{prefix}log_prob_gap"] for data in metrics if f"{prefix}log_prob_gap" in data]
     if not has_all_steps(outcome, plan):
         return Row("weights", Verdict.UNCHECKED, ENDED_EARLY)
@@ -67,6 +67,9 @@ def check_weights(outcome: Outcome, plan: Plan) -> Row:
         text = "the run reports no fingerprint of the weights that its replicas hold"
         if unchecked:
             text = f"none of {unchecked:g} tensors could be compared in this rollout engine"
+        return Row("weights", Verdict.UNCHECKED, text)
+    if not all(checked) or len(checked) < plan.steps:
+        text = f"compared after {sum(map(bool, checked))} of {plan.steps} weight syncs only"
         return Row("weights", Verdict.UNCHECKED, text)
     detail = f"{max(checked):g} tensors are in every replica as the trainer sent them"
     if unchecked:

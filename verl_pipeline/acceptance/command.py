@@ -21,7 +21,6 @@ from verl_pipeline.acceptance.plan import (
     list_default_pools,
     list_overrides,
     make_plan,
-    write_inputs,
 )
 from verl_pipeline.acceptance.report import print_report
 from verl_pipeline.acceptance.rows import Verdict
@@ -67,7 +66,7 @@ def run_acceptance(words: Sequence[str], console: Console, *, cpu: bool, keep: b
     try:
         _print_plan(console, command, plan, folder)
         with console.status("writing the test's model and data"):
-            write_inputs(plan, folder)
+            place.write_inputs(plan, folder)
         own = list_overrides(command.config, plan, folder)
         outcome = train(folder, [*command.options, *command.overrides, *own], plan, console)
         if outcome.run.returncode == EXIT_BAD_CONFIG and outcome.refusals:

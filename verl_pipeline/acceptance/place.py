@@ -1,4 +1,4 @@
-"""Where the acceptance run writes, and whether this machine has room for it.
+"""Where the acceptance run reads and writes, and whether this machine has room for it.
 
 Invariants:
 * The run has a folder of its own, which every node of the run sees: below
@@ -14,9 +14,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_pipeline.acceptance.plan import count_rollout_devices, read_size
+from verl_pipeline.acceptance.plan import Plan, count_rollout_devices, read_size
 from verl_pipeline.shared_memory import ADVICE, DIRECTORY
 from verl_pipeline.temporary_folders import make_temporary_folder
+from verl_pipeline.testing import tiny_run
 from verl_pipeline.trainer.pipeline_config import ROLLOUT
 
 LOCAL_DIR = "trainer.default_local_dir"
@@ -95,3 +96,12 @@ def keep_folder(folder: Path) -> Path:
     if not folder.name.startswith(_PREFIX):
         return folder
     return folder.rename(folder.with_name(folder.name.replace(_PREFIX, _KEPT_PREFIX, 1)))
+
+
+def write_inputs(plan: Plan, folder: Path) -> None:
+    """Write model and data below ``folder``."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    tiny_run.write_model(folder / "model", plan.sizes)
+    tiny_run.write_data(folder / "train.parquet", plan.rows)

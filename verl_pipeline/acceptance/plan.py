@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from verl_pipeline.testing import runs, tiny_run
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, ROLLOUT, TRAINER_MODE
+from verl_pipeline.weight_sync.log_prob_drift import choose_limits
 
 STEPS, SAMPLES, STALENESS = 3, 4, 1
 PROMPT_LENGTH = 64
@@ -142,22 +143,18 @@ def list_default_pools(config: DictConfig, given: Collection[str]) -> list[str]:
     return chosen
 
 
-def write_inputs(plan: Plan, folder: Path) -> None:
-    """Write model and data below ``folder``."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    tiny_run.write_model(folder / "model", plan.sizes)
-    tiny_run.write_data(folder / "train.parquet", plan.rows)
-
-
 def list_overrides(config: DictConfig, plan: Plan, folder: Path) -> list[str]:
     """The overrides that follow those of the user, whose configuration is ``config``.
 
     Args:
         folder: where model and data are, and where the run writes.
     """
-    settings = {**_list_schedule(plan), **_list_inputs(folder), **dict(_list_deadlines(config))}
+    settings = {
+        **_list_schedule(plan),
+        **_list_weight_checks(config, plan),
+        **_list_inputs(folder),
+        **dict(_list_deadlines(config)),
+    }
     # Engines differ in their settings: FSDP's critic has some that Megatron's has not.
     settings |= {
         field: value
@@ -188,6 +185,18 @@ def _list_schedule(plan: Plan) -> dict[str, Any]:
         "trainer.save_freq": -1,
         "trainer.resume_mode": "disable",
     }
+
+
+def _list_weight_checks(config: DictConfig, plan: Plan) -> dict[str, Any]:
+    """All syncs and steps; the tiny model changes too fast for a limit that follows its gaps."""
+    check, is_quantized = (
+        f"{PIPELINE_KEY}.weight_check",
+        bool(_read(config, f"{ROLLOUT}.quantization")),
+    )
+    given = _read(config, f"{check}.max_log_prob_gap")
+    limit = choose_limits(str(_read(config, f"{ROLLOUT}.dtype")), is_quantized, given)[1]
+    values = {"fingerprint_syncs": plan.steps, "log_prob_every": 1, "max_log_prob_gap": limit}
+    return {f"{check}.{name}": value for name, value in values.items()}
 
 
 def _list_batch(plan: Plan) -> dict[str, Any]:

@@ -94,6 +94,13 @@ OWN_METRICS = (
         _PIPELINE,
     ),
     Metric(
+        "pipeline/weights/compare_s",
+        "s",
+        "duration of the comparison after that sync, and of its announcement, on the driver; part "
+        "of `timing_s/update_weights`",
+        _PIPELINE,
+    ),
+    Metric(
         "pipeline/weights/log_prob_gap",
         "number",
         "mean of |log-prob of the trainer - log-prob of the replica| over tokens of this step's "

@@ -87,7 +87,7 @@ class WeightCheck:
     # the first three steps; 0: none at all.
     log_prob_every: int = 10
     # Largest mean difference of these log-probs; null: 0.05 with rollout.dtype=float32, 0.2 with
-    # half precision, 0.5 with quantised weights.
+    # half precision, 0.5 with quantised weights, and less if the run's first ones are small.
     max_log_prob_gap: float | None = None
 
 

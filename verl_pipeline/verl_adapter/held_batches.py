@@ -12,7 +12,8 @@ Invariants:
 * The trainer's process alone writes and reads the file, through TransferQueue's public API. No
   other node needs to see it, and a queue of any size and number of units can take it.
 * What is restored equals what was saved, field by field. A field that only some rows of a part
-  have is left out, as TransferQueue leaves it out of what it gives.
+  have is left out, as TransferQueue leaves it out of what it gives, and so is the traceback of a
+  prompt, whose cause is in its tag.
 * The file is complete or absent: it gets its name once it is on the disk.
 """
 

@@ -84,7 +84,9 @@ class LogProbCheck:
         self._max_tokens = min(MAX_TOKENS, rollout.prompt_length + rollout.response_length - 1)
         self._obstacle = find_obstacle(config)
         self._question: _Question | None = None
-        self._measured = 0
+        # The last step of which the store was searched, and in how many a comparison was due.
+        self._asked = -1
+        self._tried = 0
         self._shown: set[str] = set()
 
     def ask(self, step: int, keys: list[str] | None = None) -> None:
@@ -93,12 +95,12 @@ class LogProbCheck:
         Args:
             keys: trajectories of the batch; None: find them in the store.
         """
-        asked = self._question is not None and self._question.step == step
-        if asked or not self._is_due(step) or self._pool.version != step - 1:
+        if self._asked == step or not self._is_due(step) or self._pool.version != step - 1:
             return
         if self._obstacle is not None:
             self._show(self._obstacle)
             return
+        self._asked = step
         chosen = list_short_trajectories(step, keys, TRAJECTORIES, self._max_tokens - 1)
         trajectories = read_tokens(chosen, self._max_tokens) if chosen else []
         if not trajectories:
@@ -124,9 +126,11 @@ class LogProbCheck:
             RolloutServerDead: a replica died meanwhile.
         """
         self.ask(step, keys)
+        is_due = self._is_due(step)
+        self._tried += is_due
         question, self._question = self._question, None
         if question is None or question.step != step:
-            if self._is_due(step) and self._obstacle is None:
+            if is_due and self._obstacle is None:
                 self._show(f"no trajectory of batch {step} is short enough and all text")
             return {}
         kept = set(keys)
@@ -149,7 +153,6 @@ class LogProbCheck:
             self._show(f"{next(iter(gaps.keys() - measured.keys()))} gave no log-prob to compare")
         if not measured:
             return {}
-        self._measured += 1
         try:
             largest = self._drift.check_gaps(measured, step - 1)
         except WeightsDiffer as error:
@@ -161,8 +164,18 @@ class LogProbCheck:
             ) from error
         return {"pipeline/weights/log_prob_gap": largest}
 
+    def drop(self) -> None:
+        """Wait for the answers of a step that trains on nothing, so that no weight sync finds them.
+
+        Raises:
+            DeadlineExceeded, RolloutServerDead: as :meth:`compare`.
+        """
+        question, self._question = self._question, None
+        for name, answers in question.answers.items() if question else ():
+            self._wait(name, answers)
+
     def _is_due(self, step: int) -> bool:
-        return self._every > 0 and (self._measured < FIRST or step % self._every == 0)
+        return self._every > 0 and (self._tried < FIRST or step % self._every == 0)
 
     def _show(self, reason: str) -> None:
         if reason not in self._shown:
@@ -205,6 +218,11 @@ def find_obstacle(config: DictConfig) -> str | None:
         return f"{ROLLOUT}.name={rollout.name} gives none of a prompt"
     if rollout.temperature > 1 or rollout.temperature <= 0:
         return f"{ROLLOUT}.temperature={rollout.temperature}, and an engine gives those at 1"
+    if rollout.disaggregation.enabled:
+        return f"{ROLLOUT}.disaggregation.enabled=True: the engine that decodes computes no prompt"
+    for name in ("kv_sharing_fast_prefill", "kv_transfer_config"):
+        if OmegaConf.select(rollout, f"engine_kwargs.vllm.{name}"):
+            return f"{ROLLOUT}.engine_kwargs.vllm.{name}: the engine may skip tokens of a prompt"
     mode = OmegaConf.select(rollout, "logprobs_mode") or ""
     if mode.endswith("logits"):
         return f"{ROLLOUT}.logprobs_mode={mode}, so the engine gives logits"

@@ -6,7 +6,7 @@ buffer (:mod:`.in_order_replay_buffer`) -> filters (:mod:`.filtering_trainer`) -
 
 Invariants:
 * verl's own methods do the training. A method is overridden only where verl's order of events
-  differs from the schedule's.
+  differs from the schedule's; the bases override more (:mod:`.jagged_trainer`).
 * The one version that the schedule gives a batch has sampled every trajectory in it (checked for
   every batch).
 * Prompts come as in verl's ``sync`` mode, batch by batch, whatever the size of the data set.
@@ -132,9 +132,9 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
             super()._setup()
             manager = self._server_start.wait_for_manager(self.settings.deadlines.start_s)
             self._awaited_workers.bound_reward_calls()
-        self.rollout_pool = RolloutPool(
-            self.config, manager, self.actor_rollout_wg, self.settings.deadlines
-        )
+            self.rollout_pool = RolloutPool(
+                self.config, manager, self.actor_rollout_wg, self.settings.deadlines
+            )
 
     def _load_checkpoint(self) -> None:
         with self._act_as_sync():

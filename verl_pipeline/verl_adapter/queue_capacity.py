@@ -1,9 +1,10 @@
 """How many keys TransferQueue holds at once, and whether its storage units have room for them.
 
-TransferQueue numbers its keys with the smallest numbers that are free (prompts included, although
-they store nothing) and keeps a row on unit (number modulo units). A unit takes
-ceil(total_storage_size / units) rows and ends the run at the next. ``total_storage_size`` allocates
-nothing: rows are entries of a dict, and null means no bound.
+TransferQueue numbers its keys with the smallest numbers that are free and keeps a row on unit
+(number modulo units). Prompts take numbers, too, although they store nothing but the traceback of a
+failed trajectory, which has no row. A unit takes ceil(total_storage_size / units) rows and ends the
+run at the next. ``total_storage_size`` allocates nothing: rows are entries of a dict, and null
+means no bound.
 
 Invariants:
 * A number is accepted only if no order of arrivals and removals can overflow a unit. P keys at once

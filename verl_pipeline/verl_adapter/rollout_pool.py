@@ -149,18 +149,21 @@ class RolloutPool:
         self.version = version
         report = {
             "pipeline/weight_sync/count": 1.0,
-            "pipeline/weight_sync/seconds": time.perf_counter() - start,
-            **{f"pipeline/{key}": value for key, value in (metrics or {}).items()},
+            **{f"pipeline/{key}": value for key, value in metrics.items()},
         }
+        seconds = time.perf_counter() - start
+        report["pipeline/weights/compare_s"] = seconds - report["pipeline/weight_sync/seconds"]
         if (aborted := self._weight_sync.aborted_requests) is not None:
             report["pipeline/weight_sync/aborted_requests"] = float(aborted)
         return report
 
     def _send_and_compare(self, version: int) -> dict[str, float]:
         self.fingerprints.begin(version)
-        metrics = self._weight_sync.update_weights(version)
+        start = time.perf_counter()
+        metrics = self._weight_sync.update_weights(version) or {}
+        seconds = time.perf_counter() - start
         self.fingerprints.compare(version)
-        return metrics
+        return {**metrics, "weight_sync/seconds": seconds}
 
     def check_health(self) -> None:
         """Check that every replica lives.

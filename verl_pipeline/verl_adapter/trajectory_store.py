@@ -172,11 +172,12 @@ def read_trajectories(batch: KVBatchMeta, limits: LengthLimits) -> TrajectoryBat
         INFRASTRUCTURE if np.isnan(reward) else report.get("verdict")
         for reward, report in zip(rewards, reports, strict=True)
     ]
-    if INFRASTRUCTURE in verdicts:
-        # The first cause may be shown; a tag does not hold it.
-        first = verdicts.index(INFRASTRUCTURE)
-        (extra,) = _read_extra_fields([batch.keys[first]], batch.partition_id)
-        reports[first] = extra.get("reward_extra_info") or {}
+    # The first cause may be shown, of what no grader judged and of what has no reward; a tag does
+    # not hold it.
+    ungraded = [row for row, verdict in enumerate(verdicts) if verdict == INFRASTRUCTURE]
+    for row in {*ungraded[:1], *np.flatnonzero(np.isnan(rewards))[:1].tolist()}:
+        (extra,) = _read_extra_fields([batch.keys[row]], batch.partition_id)
+        reports[row] = extra.get("reward_extra_info") or {}
     return TrajectoryBatch(
         keys=batch.keys,
         version_spans=np.array(

@@ -24,6 +24,13 @@ class WeightCheckingTrainer(FilteringTrainer):
         """The comparison with the replicas, of the whole run."""
         return LogProbCheck(self.config, self.settings, self.rollout_pool)
 
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        batch = super()._step_once(metrics, timing_raw, sample_batch_size)
+        if metrics.get("filters/skipped_update"):
+            metrics.update(self.rollout_pool.fingerprints.take_metrics())
+            self.log_prob_check.drop()
+        return batch
+
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)
         metrics.update(self.rollout_pool.fingerprints.take_metrics())

@@ -73,6 +73,8 @@ class FingerprintCheck:
         self._shown: set[str] = set()
 
     def _is_due(self, version: int) -> bool:
+        if self._obstacle is not None and self._shown:
+            return False  # it has been said, with the number of tensors
         return self._left > 0 or (self._every > 0 and version % self._every == 0)
 
     def begin(self, version: int) -> None:

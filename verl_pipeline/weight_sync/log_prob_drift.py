@@ -30,10 +30,11 @@ def choose_limits(dtype: str, is_quantized: bool, max_gap: float | None) -> tupl
 
     Args:
         dtype: ``rollout.dtype``.
-        max_gap: the user's absolute limit; None: the dtype's.
+        max_gap: the user's limit, which stands for both; None: the dtype's.
     """
-    floor, limit = QUANTIZED if is_quantized else LIMITS.get(dtype, LIMITS["bfloat16"])
-    return floor, limit if max_gap is None else max_gap
+    if max_gap is not None:
+        return max_gap, max_gap
+    return QUANTIZED if is_quantized else LIMITS.get(dtype, LIMITS["bfloat16"])
 
 
 class LogProbDrift:

@@ -218,11 +218,19 @@ def test_weights_that_differ_fail_by_name():
     assert rows["versions"].verdict is Verdict.UNCHECKED
 
 
+def test_weights_that_were_not_compared_after_each_sync_are_unchecked():
+    outcome = make_outcome()
+    outcome.run.metrics[3]["pipeline/weights/checked_tensors"] = 0.0
+    (row,) = [row for row in list_rows(outcome, PLAN) if row.verdict is not Verdict.PASSED]
+    assert (row.name, row.verdict) == ("weights", Verdict.UNCHECKED)
+    assert row.detail == "compared after 2 of 3 weight syncs only"
+
+
 @pytest.mark.parametrize(
     ("metrics", "words"),
     [
         ({}, "reports no fingerprint"),
-        ({"checked_tensors": 0.0, "unchecked_tensors": 27.0}, "none of 81 tensors could be"),
+        ({"checked_tensors": 0.0, "unchecked_tensors": 27.0}, "none of 27 tensors could be"),
     ],
 )
 def test_weights_without_a_fingerprint_are_unchecked(metrics, words):

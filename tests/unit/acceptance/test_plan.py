@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from verl_pipeline.acceptance import place
 from verl_pipeline.acceptance.plan import (
     SAMPLES,
     list_default_pools,
     list_overrides,
     make_plan,
-    write_inputs,
 )
 from verl_pipeline.verl_adapter.check_list import examine_run
 
@@ -129,7 +129,7 @@ def test_the_settings_pass_our_checks_and_verls(tmp_path, shape):
         shape = [*shape, *list_default_pools(users, keys)]
         users = compose("one_off_pipeline", shape)
         plan = make_plan(users)
-        write_inputs(plan, tmp_path)
+        place.write_inputs(plan, tmp_path)
         config = compose("one_off_pipeline", [*shape, *list_overrides(users, plan, tmp_path)])
     # Whether this machine is the one that trains is not the question.
     report = examine_run(config, skip=("device",))

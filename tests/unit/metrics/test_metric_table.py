@@ -126,6 +126,7 @@ LITERALS = {
     "weight_sync/tensors": "verl_pipeline.weight_sync.gloo_broadcast",
     "pipeline/weights/checked_tensors": "verl_pipeline.verl_adapter.weight_fingerprints",
     "pipeline/weights/unchecked_tensors": "verl_pipeline.verl_adapter.weight_fingerprints",
+    "pipeline/weights/compare_s": "verl_pipeline.verl_adapter.rollout_pool",
     "pipeline/weights/log_prob_gap": "verl_pipeline.verl_adapter.log_prob_check",
     "checkpoint_engine/changed_ratio": "verl.checkpoint_engine.delta_checkpoint_engine",
     "{VALIDATION_PREFIX}/missing": "verl_pipeline.verl_adapter.pipelined_trainer",

@@ -78,6 +78,8 @@ OBSTACLES = [
     (f"{ROLLOUT}.name", "trtllm", "rollout.name=trtllm gives none"),
     (f"{ROLLOUT}.name", "sglang", None),
     (f"{ROLLOUT}.logprobs_mode", "raw_logits", "so the engine gives logits"),
+    (f"{ROLLOUT}.disaggregation.enabled", True, "the engine that decodes computes no prompt"),
+    (f"{ROLLOUT}.engine_kwargs.vllm", {"kv_transfer_config": {"a": 1}}, "may skip tokens"),
 ]
 
 
@@ -85,7 +87,7 @@ def test_what_cannot_be_compared_has_a_reason(composed):
     stock = composed()
     for field, value, reason in OBSTACLES:
         config = copy.deepcopy(stock)
-        OmegaConf.update(config, field, value)
+        OmegaConf.update(config, field, value, force_add=True)
         found = find_obstacle(config)
         assert (found is None) == (reason is None), (field, value, found)
         assert reason is None or reason in found

@@ -60,7 +60,10 @@ def test_no_number_stops_it():
 def test_limits_by_dtype():
     assert choose_limits("float32", False, None) < choose_limits("bfloat16", False, None)
     assert choose_limits("bfloat16", False, None) < choose_limits("bfloat16", True, None)
-    assert choose_limits("bfloat16", True, 0.3)[1] == 0.3
+    # The user's limit stands for the drift's, too: otherwise raising it would change nothing.
+    assert choose_limits("bfloat16", False, 0.3) == (0.3, 0.3)
+    drift = LogProbDrift(*choose_limits("float32", False, 0.3))
+    assert [drift.check_gaps({"replica 0": gap}, 1) for gap in (1e-7, 0.29)] == [1e-7, 0.29]
     assert choose_limits("auto", False, None) == HALF
 
 
