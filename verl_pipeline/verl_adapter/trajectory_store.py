@@ -261,5 +261,5 @@ def zero_advantages(batch: KVBatchMeta, keys: frozenset[str]) -> None:
     if rows:
         lengths = torch.tensor([batch.tags[row]["response_len"] for row in rows])
         zeros = make_nested(torch.zeros(int(lengths.sum())), lengths)
-        keys = [batch.keys[row] for row in rows]
-        put_fields(keys, batch.partition_id, {"advantages": zeros})
+        affected = [batch.keys[row] for row in rows]
+        put_fields(affected, batch.partition_id, {"advantages": zeros})
