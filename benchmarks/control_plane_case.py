@@ -9,7 +9,7 @@ Invariants:
   trainer's own, called in the order of verl's ``_step_once`` and ``fit``.
 * What other processes do in a run (agent loops, trainer ranks) happens here between the phases and
   is timed apart.
-* The same seed gives the same trajectories in every checkout.
+* The trajectories lie beside this file, not in the checkout that is measured.
 """
 
 import json
@@ -19,7 +19,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,14 +33,17 @@ import numpy as np
 import ray
 import torch
 import transfer_queue as tq
+from control_plane_trajectories import (  # type: ignore[import-not-found]
+    RANKS,
+    SESSIONS,
+    RankStub,
+    draw_trajectories,
+    put_trajectories,
+)
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
-from tensordict import NonTensorStack, TensorDict
+from tensordict import TensorDict
 
-RANKS = 8
-SESSIONS = 16
-# Rows that one put of an agent loop worker or a rank carries here.
-PUT_ROWS = 64
 DRIVER_PHASES = (
     "submit",
     "sample",
@@ -50,43 +53,6 @@ DRIVER_PHASES = (
     "metrics",
     "clear",
 )
-
-
-@dataclass
-class Trajectories:
-    """One batch of n synthetic trajectories.
-
-    Attributes:
-        prompt_lengths, response_lengths: int64, shape (n,), in tokens.
-        rewards: float32, shape (n,), 0 or 1.
-        seed: of the tokens, made when they are stored.
-    """
-
-    prompt_lengths: torch.Tensor
-    response_lengths: torch.Tensor
-    rewards: torch.Tensor
-    seed: int
-
-
-def draw_trajectories(count: int, mean: int, longest: int, seed: int) -> Trajectories:
-    """Response lengths are lognormal (sigma 0.7) with mean ``mean``, cut at ``longest``, which at
-    least one response reaches.
-    """
-    generator = np.random.default_rng(seed)
-    lengths = generator.lognormal(np.log(mean) - 0.7**2 / 2, 0.7, count)
-    lengths = np.clip(lengths, 1, longest).astype(np.int64)
-    lengths[int(generator.integers(count))] = longest
-    prompts = generator.integers(max(longest // 128, 1), max(longest // 32, 2), count)
-    rewards = (generator.random(count) < 0.4).astype(np.float32)
-    return Trajectories(
-        torch.from_numpy(prompts), torch.from_numpy(lengths), torch.from_numpy(rewards), seed
-    )
-
-
-def make_nested(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Jagged tensor of rows of ``lengths`` (int64, (n,)) over ``values`` (shape (sum,))."""
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    return torch.nested.nested_tensor_from_jagged(values, offsets)
 
 
 @dataclass
@@ -147,127 +113,6 @@ def count_transfers(log: PhaseLog) -> None:
         return data
 
     tq.kv_batch_put, tq.kv_batch_get = put_counted, get_counted
-
-
-class RankStub:
-    """Stands for the trainer's ranks: writes what they write, computes nothing."""
-
-    _dispatch_info = {"actor": list(range(RANKS))}  # noqa: RUF012  (verl's name and type)
-
-    def __init__(self, log: PhaseLog):
-        self.log = log
-        self.rows: dict[str, tuple[int, int, torch.Tensor]] = {}
-
-    def compute_log_prob(self, batch):
-        """Write ``log_probs`` and ``entropy`` of prompt and response, float32."""
-        with self.log.elsewhere():
-            generator = torch.Generator().manual_seed(7)
-            for start in range(0, len(batch.keys), PUT_ROWS):
-                keys = batch.keys[start : start + PUT_ROWS]
-                rows = [self.rows[key] for key in keys]
-                lengths = torch.tensor([prompt + response for prompt, response, _ in rows])
-                # A token's log-prob stands one position before it.
-                values = torch.cat(
-                    [
-                        torch.cat([torch.zeros(prompt - 1), sampled, torch.zeros(1)])
-                        for prompt, _response, sampled in rows
-                    ]
-                )
-                values += 0.02 * torch.randn(values.shape, generator=generator)
-                fields = {
-                    "log_probs": make_nested(values, lengths),
-                    "entropy": make_nested(values.abs(), lengths),
-                }
-                tq.kv_batch_put(
-                    keys=keys, partition_id="train", fields=TensorDict(fields, len(keys))
-                )
-        return batch
-
-
-def find_outcome_tags() -> Callable[..., dict[str, Any]] | None:
-    """What our agent loop workers add to a tag; None in a checkout from before they did."""
-    try:
-        from verl_pipeline.verl_adapter.outcome_tags import describe_outcome
-    except ImportError:
-        return None
-    return describe_outcome
-
-
-def put_trajectories(batch: int, drawn: Trajectories, ranks: RankStub) -> None:
-    """Store a batch as the agent loop workers do, without the fields that the driver never reads:
-    ``input_ids``, ``position_ids`` and ``loss_mask``, 24 bytes a token.
-    """
-    from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-
-    count = len(drawn.rewards)
-    generator = torch.Generator().manual_seed(drawn.seed)
-    uids = [make_prompt_key(batch, row // SESSIONS) for row in range(count)]
-    keys = [f"{uid}_{row % SESSIONS}_0" for row, uid in enumerate(uids)]
-    describe_outcome = find_outcome_tags()
-    for start in range(0, count, PUT_ROWS):
-        rows = range(start, min(start + PUT_ROWS, count))
-        prompts, lengths = (
-            drawn.prompt_lengths[rows.start : rows.stop],
-            drawn.response_lengths[rows.start : rows.stop],
-        )
-        total, ends = int(lengths.sum()), lengths.cumsum(0) - 1
-        scores = torch.zeros(total)
-        scores[ends] = drawn.rewards[rows.start : rows.stop]
-        responses = torch.randint(3, 30_000, (total,), generator=generator)
-        sampled = -torch.rand(total, generator=generator)
-        reports = [
-            {
-                "verdict": "passed" if drawn.rewards[row] else "failed",
-                "grader": "code",
-                "tier": "namespaces",
-                "figures": '{"seconds": 1.25, "tests": 12}',
-                "score": float(drawn.rewards[row]),
-            }
-            for row in rows
-        ]
-        extra = [
-            {"generated_at": 1e9, "reward_extra_info": report, "min_global_steps": batch - 1}
-            for report in reports
-        ]
-        fields = {
-            "prompts": make_nested(torch.ones(int(prompts.sum()), dtype=torch.int64), prompts),
-            "responses": make_nested(responses, lengths),
-            "response_mask": make_nested(torch.ones(total, dtype=torch.int64), lengths),
-            "rollout_log_probs": make_nested(sampled, lengths),
-            "rm_scores": make_nested(scores, lengths),
-            "num_turns": torch.full((len(rows),), 2),
-            "uid": NonTensorStack(*[uids[row] for row in rows]),
-            "extra_fields": NonTensorStack(*extra),
-        }
-        tags = []
-        for position, row in enumerate(rows):
-            prompt, response = int(prompts[position]), int(lengths[position])
-            end = int(ends[position])
-            tag = {
-                "status": "success",
-                "prompt_len": prompt,
-                "response_len": response,
-                "seq_len": prompt + response,
-                "global_steps": batch,
-                "min_global_steps": batch - 1,
-                "max_global_steps": batch - 1,
-            }
-            if describe_outcome is not None:
-                tag |= describe_outcome(
-                    reward=float(drawn.rewards[row]),
-                    response=responses[end - response + 1 : end + 1].tolist(),
-                    mask=[1] * response,
-                    num_turns=2,
-                    extra_fields=extra[position],
-                )
-            tags.append(tag)
-            ranks.rows[keys[row]] = (prompt, response, sampled[end - response + 1 : end + 1])
-        tq.kv_batch_put(
-            keys=[keys[row] for row in rows],
-            partition_id="train",
-            fields=TensorDict(fields, len(rows)),
-            tags=tags,
-        )
 
 
 def measure_polling(buffer: Any, last: str, seconds: float) -> dict[str, float]:
@@ -355,7 +200,7 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     trainer.filters = make_filters(trainer.settings.filters, "filters")
     trainer.use_critic = trainer.use_reference_policy = False
     trainer.tokenizer = SimpleNamespace(eos_token_id=2)
-    trainer.actor_rollout_wg = RankStub(log)
+    trainer.actor_rollout_wg = RankStub(log.elsewhere)
     trainer.replay_buffer = InOrderReplayBuffer(3600.0, lambda: None, 3600.0)
     trainer._limits = LengthLimits(case["longest"], case["longest"], 1 << 20, frozenset({2}))
     trainer._rollout_moe_lb_metrics_accumulator = RolloutMoELoadBalanceMetricsAccumulator(
