@@ -172,9 +172,9 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     from verl_pipeline.filters.truncation import LengthLimits
     from verl_pipeline.trainer.pipeline_config import load_pipeline_config, make_filters
     from verl_pipeline.trainer.step_metrics import StepClock
-    from verl_pipeline.verl_adapter.derived_settings import derive_settings
-    from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
-    from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
+    from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
+    from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
+    from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 
     prompts = case["trajectories"] // SESSIONS
     rollout = "actor_rollout_ref.rollout"
@@ -222,7 +222,7 @@ def run_step(trainer: Any, log: PhaseLog, batch: int, case: dict) -> dict:
         Seconds and bytes of each phase, what polling cost, and the step's metrics.
     """
     from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-    from verl_pipeline.verl_adapter.trajectory_store import put_prompts
+    from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
     log.seconds, log.cpu_seconds, log.read, log.written = {}, {}, {}, {}
     trainer.global_steps = batch

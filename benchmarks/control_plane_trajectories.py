@@ -97,7 +97,7 @@ class RankStub:
 def find_outcome_tags() -> Callable[..., dict[str, Any]] | None:
     """What our agent loop workers add to a tag; None in a checkout from before they did."""
     try:
-        from verl_pipeline.verl_adapter.outcome_tags import describe_outcome
+        from verl_pipeline.verl_adapter.trajectories.outcome_tags import describe_outcome
     except ImportError:
         return None
     return describe_outcome

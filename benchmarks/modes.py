@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import fixed_length
 from benchmarks.workload import PROMPT_LENGTH, Workload
 from verl_pipeline.testing.runs import OURS, STOCK
-from verl_pipeline.verl_adapter.derived_settings import GLOO_MODULE
+from verl_pipeline.verl_adapter.settings.derived_settings import GLOO_MODULE
 
 ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"

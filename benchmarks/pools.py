@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
+    from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
 
 
 @contextmanager
@@ -33,8 +33,8 @@ def start_pools(overrides: list[str]) -> Iterator["OneOffPipelineTrainer"]:
 
     from verl_pipeline.main import end_run
     from verl_pipeline.testing import tiny_run
-    from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
-    from verl_pipeline.verl_adapter.rollout_servers import end_engines
+    from verl_pipeline.verl_adapter.rollout.rollout_servers import end_engines
+    from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
 
     with tempfile.TemporaryDirectory(prefix="verl-pools-") as directory:
         common = [

@@ -21,9 +21,9 @@ from rich.progress import track
 from benchmarks.common import ReportOption, print_table, write_report
 from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-from verl_pipeline.verl_adapter import in_order_replay_buffer
-from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
-from verl_pipeline.verl_adapter.trajectory_store import list_tags
+from verl_pipeline.verl_adapter.trajectories import in_order_replay_buffer
+from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.trajectories.trajectory_store import list_tags
 
 SIZES = ((4, 4), (1024, 16))
 

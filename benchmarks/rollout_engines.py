@@ -22,7 +22,7 @@ from uuid import uuid4
 from benchmarks.pools import start_pools
 
 if TYPE_CHECKING:
-    from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
+    from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
 
 GROUP_SIZE = 4  # samples per prompt
 # Lengths of a group's samples with a long tail, as multiples of the mean length.
@@ -160,7 +160,7 @@ def start_pool(servers: ServerSettings, model: str) -> Iterator[MeasureFunction]
 
     The yielded function takes (work, case) and returns the seconds.
     """
-    from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopManager
+    from verl_pipeline.verl_adapter.rollout.agent_loop import PipelineAgentLoopManager
 
     with tempfile.TemporaryDirectory(prefix="rollout-") as directory:
         with start_pools(_make_overrides(Path(directory), servers, model)) as trainer:

@@ -21,7 +21,7 @@ from benchmarks.quiet_machine import wait_until_quiet
 from verl_pipeline.verl_adapter.cpu.environment import set_environment
 
 if TYPE_CHECKING:
-    from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
+    from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
 
 ROOT = Path(__file__).parents[1]
 

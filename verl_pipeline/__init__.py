@@ -11,7 +11,7 @@ __all__ = ["OneOffPipelineTrainer", "__version__"]
 
 def __getattr__(name: str):
     if name == "OneOffPipelineTrainer":
-        from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
+        from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
 
         return OneOffPipelineTrainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

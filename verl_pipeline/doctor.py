@@ -183,13 +183,13 @@ def _examine_maths_reward() -> list[Finding]:
 
 
 def _examine_entry_point() -> list[Finding]:
-    from verl_pipeline.verl_adapter.seam_checks import examine_entry_point
+    from verl_pipeline.verl_adapter.checks.seam_checks import examine_entry_point
 
     return [examine_entry_point()]
 
 
 def _examine_seams() -> list[Finding]:
-    from verl_pipeline.verl_adapter.seam_checks import examine_seams
+    from verl_pipeline.verl_adapter.checks.seam_checks import examine_seams
 
     return examine_seams()
 
@@ -217,9 +217,9 @@ def _examine_devices() -> list[Finding]:
     import psutil
     import torch
 
+    from verl_pipeline.verl_adapter.checks.device_packages import examine_device_packages
+    from verl_pipeline.verl_adapter.checks.seam_checks import find_device_name
     from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
-    from verl_pipeline.verl_adapter.device_packages import examine_device_packages
-    from verl_pipeline.verl_adapter.seam_checks import find_device_name
 
     memory = psutil.virtual_memory()
     free, total = memory.available / 2**30, memory.total / 2**30

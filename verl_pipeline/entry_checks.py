@@ -39,8 +39,8 @@ from verl_pipeline.standard_streams import exit_if_refused, open_streams
 from verl_pipeline.trainer.pipeline_config import ConfigError
 
 if TYPE_CHECKING:  # verl takes seconds to import
-    from verl_pipeline.verl_adapter.check_report import CheckReport
-    from verl_pipeline.verl_adapter.run_plan import Plan
+    from verl_pipeline.verl_adapter.checks.check_report import CheckReport
+    from verl_pipeline.verl_adapter.entry.run_plan import Plan
 
 EXIT_OK, EXIT_BROKEN, EXIT_BAD_CONFIG = 0, 1, 2
 CHECK_ONLY = "hydra/callbacks=check_only"
@@ -144,8 +144,8 @@ def _check_config_folder(folder: Path, name: str) -> None:
 
 
 def _examine(config: DictConfig) -> "CheckReport":
-    from verl_pipeline.verl_adapter.check_list import examine_run
-    from verl_pipeline.verl_adapter.run_entry import choose_device
+    from verl_pipeline.verl_adapter.checks.check_list import examine_run
+    from verl_pipeline.verl_adapter.entry.run_entry import choose_device
 
     with contextlib.redirect_stdout(sys.stderr):  # verl prints here
         choose_device(config)
@@ -180,7 +180,7 @@ class CheckOnly(Callback):
         refuse("--check looks at one run; leave --multirun out")
 
     def _check(self, config: DictConfig) -> int:
-        from verl_pipeline.verl_adapter.run_plan import build_plan
+        from verl_pipeline.verl_adapter.entry.run_plan import build_plan
 
         config = copy.deepcopy(config)
         # Unresolved: an override may hold a reference, even to nothing.

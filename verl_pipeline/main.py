@@ -48,7 +48,7 @@ def end_run(runners: Sequence[Any]) -> None:
     own.end_engines(SHUTDOWN_S / 3)
     if ray.is_initialized():
         if not any(read_name(process) == "raylet" for process in own.processes):
-            from verl_pipeline.verl_adapter.cluster_end import end_job
+            from verl_pipeline.verl_adapter.placement.cluster_end import end_job
 
             end_job(runners, SHUTDOWN_S)
         ray.shutdown()
@@ -83,9 +83,9 @@ def _handle_signals() -> None:
 def main(config: DictConfig) -> None:
     """Check, train, clean up; :mod:`verl_pipeline.entry_checks` has looked at the overrides."""
     # verl takes seconds to import: a wrong override on the command line fails before that.
-    from verl_pipeline.verl_adapter.check_list import check_run
-    from verl_pipeline.verl_adapter.ray_cluster import NotStarted
-    from verl_pipeline.verl_adapter.run_entry import WatchedStart, choose_device, run_training
+    from verl_pipeline.verl_adapter.checks.check_list import check_run
+    from verl_pipeline.verl_adapter.entry.run_entry import WatchedStart, choose_device, run_training
+    from verl_pipeline.verl_adapter.placement.ray_cluster import NotStarted
 
     choose_device(config)
     try:

@@ -8,7 +8,7 @@ Invariants:
   the command line).
 * Not silent: verl logs an exception raised here at DEBUG level only. ``verl-pipeline doctor`` and
   the trainer therefore check what is really in place
-  (:mod:`verl_pipeline.verl_adapter.seam_checks`).
+  (:mod:`.checks.seam_checks`).
 """
 
 import sys
@@ -23,8 +23,8 @@ from verl_pipeline.verl_adapter.cpu.environment import (
 
 CPU_OVERLAY = "verl_pipeline=cpu"
 _TRAINER_BASES = {
-    "verl_pipeline.verl_adapter.filtering_trainer",
-    "verl_pipeline.verl_adapter.jagged_trainer",
+    "verl_pipeline.verl_adapter.trainers.filtering_trainer",
+    "verl_pipeline.verl_adapter.trainers.jagged_trainer",
 }
 
 
@@ -37,12 +37,12 @@ def _register_trainers(_module) -> None:
     # with the same import.
     if not _TRAINER_BASES & sys.modules.keys():
         # The import registers both trainers with verl.
-        import verl_pipeline.verl_adapter.pipelined_trainer  # noqa: F401
+        import verl_pipeline.verl_adapter.trainers.pipelined_trainer  # noqa: F401
 
 
 def _register_sandbox(sandbox_fusion) -> None:
     from verl_pipeline.rewards.sandbox_runner import run_code
-    from verl_pipeline.verl_adapter.sandbox_runners import register_runner
+    from verl_pipeline.verl_adapter.rewards.sandbox_runners import register_runner
 
     register_runner(sandbox_fusion, run_code)
 

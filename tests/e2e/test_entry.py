@@ -15,7 +15,7 @@ from verl_pipeline.acceptance.checks import CHECKS
 from verl_pipeline.acceptance.command import run_acceptance
 from verl_pipeline.acceptance.report import EXIT_PASSED
 from verl_pipeline.testing import runs, tiny_run
-from verl_pipeline.verl_adapter.ray_slots import list_requests, sum_slots
+from verl_pipeline.verl_adapter.placement.ray_slots import list_requests, sum_slots
 
 pytestmark = pytest.mark.timeout(400)
 DATA = ("train-22.parquet", "val.parquet")

@@ -11,7 +11,7 @@ import yaml
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.testing import runs, seeded_rollout, tiny_run
-from verl_pipeline.verl_adapter.prompt_stream import make_permutation
+from verl_pipeline.verl_adapter.trajectories.prompt_stream import make_permutation
 
 pytestmark = pytest.mark.timeout(3600)
 

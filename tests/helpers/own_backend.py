@@ -2,7 +2,7 @@
 
 from verl.checkpoint_engine.base import CheckpointEngineRegistry
 
-from verl_pipeline.verl_adapter.checkpoint_engine import GlooCheckpointEngine
+from verl_pipeline.verl_adapter.weights.checkpoint_engine import GlooCheckpointEngine
 
 
 @CheckpointEngineRegistry.register("planted_by_a_test")

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 import torch
 from verl.checkpoint_engine.base import CheckpointEngineRegistry
 
-from verl_pipeline.verl_adapter.checkpoint_engine import GlooCheckpointEngine
+from verl_pipeline.verl_adapter.weights.checkpoint_engine import GlooCheckpointEngine
 from verl_pipeline.weight_sync.buckets import BucketHeader
 from verl_pipeline.weight_sync.gloo_broadcast import GlooBroadcast
 

@@ -24,10 +24,10 @@ from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
 from tests.helpers.patience import wait_until
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, load_pipeline_config
-from verl_pipeline.verl_adapter import rollout_servers
-from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
-from verl_pipeline.verl_adapter.ray_cluster import read_nodes
-from verl_pipeline.verl_adapter.slot_placement import NodeSlots
+from verl_pipeline.verl_adapter.placement.ray_cluster import read_nodes
+from verl_pipeline.verl_adapter.placement.slot_placement import NodeSlots
+from verl_pipeline.verl_adapter.rollout import rollout_servers
+from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
 
 ENGINE = "engine_of_no_process"
 

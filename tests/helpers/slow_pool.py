@@ -12,9 +12,12 @@ from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.router import get_router_handle
 
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopManager, PipelineAgentLoopWorker
-from verl_pipeline.verl_adapter.llm_client import TurnBudgetClient
-from verl_pipeline.verl_adapter.trajectory_store import put_prompts
+from verl_pipeline.verl_adapter.rollout.agent_loop import (
+    PipelineAgentLoopManager,
+    PipelineAgentLoopWorker,
+)
+from verl_pipeline.verl_adapter.rollout.llm_client import TurnBudgetClient
+from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
 
 @ray.remote(num_cpus=0)

@@ -135,8 +135,8 @@ def _list_overrides(settings: dict[str, Any], prefix: str = "") -> list[str]:
 # The same for all commands, or they would not share a process.
 MODULES = (
     "verl_pipeline.main",
-    "verl_pipeline.verl_adapter.check_list",
-    "verl_pipeline.verl_adapter.run_plan",
+    "verl_pipeline.verl_adapter.checks.check_list",
+    "verl_pipeline.verl_adapter.entry.run_plan",
     "verl.trainer.ppo.v1.trainer_base",
     "transformers.models.qwen2.configuration_qwen2",
     "recipes.deepcoder.train",

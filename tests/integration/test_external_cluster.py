@@ -15,7 +15,7 @@ from tests.helpers import external_engine, external_job
 from tests.helpers.fake_cluster import connect
 from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.processes import has_ended
-from verl_pipeline.verl_adapter.ray_cluster import read_nodes
+from verl_pipeline.verl_adapter.placement.ray_cluster import read_nodes
 
 pytestmark = pytest.mark.timeout(300)
 

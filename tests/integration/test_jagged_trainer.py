@@ -14,9 +14,9 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from verl_pipeline.filters.truncation import LengthLimits
 from verl_pipeline.verl_adapter.jagged.rows import make_nested
-from verl_pipeline.verl_adapter.jagged_trainer import OUTCOME_ESTIMATORS, JaggedTrainer
-from verl_pipeline.verl_adapter.outcome_tags import describe_outcome
-from verl_pipeline.verl_adapter.trajectory_store import read_trajectories
+from verl_pipeline.verl_adapter.trainers.jagged_trainer import OUTCOME_ESTIMATORS, JaggedTrainer
+from verl_pipeline.verl_adapter.trajectories.outcome_tags import describe_outcome
+from verl_pipeline.verl_adapter.trajectories.trajectory_store import read_trajectories
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

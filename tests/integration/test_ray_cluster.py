@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_module
 from tests.helpers.fake_cluster import connect
 from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
-from verl_pipeline.verl_adapter import ray_cluster
-from verl_pipeline.verl_adapter.ray_cluster import (
+from verl_pipeline.verl_adapter.placement import ray_cluster
+from verl_pipeline.verl_adapter.placement.ray_cluster import (
     NotStarted,
     PlacementWatch,
     await_slots,

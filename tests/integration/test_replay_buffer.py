@@ -25,12 +25,12 @@ from tests.helpers.patience import scale_deadline
 from verl_pipeline.filters.truncation import LengthLimits
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-from verl_pipeline.verl_adapter import in_order_replay_buffer
-from verl_pipeline.verl_adapter.filtering_replay_buffer import FilteringReplayBuffer
-from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
-from verl_pipeline.verl_adapter.pipelined_trainer import OneOffPipelineTrainer
-from verl_pipeline.verl_adapter.rollout_pool import WorkerDead, probe_actors
-from verl_pipeline.verl_adapter.trajectory_store import (
+from verl_pipeline.verl_adapter.rollout.rollout_pool import WorkerDead, probe_actors
+from verl_pipeline.verl_adapter.trainers.filtering_replay_buffer import FilteringReplayBuffer
+from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
+from verl_pipeline.verl_adapter.trajectories import in_order_replay_buffer
+from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     bound_waits,
     list_tags,
     put_errors,

@@ -27,9 +27,9 @@ from verl_pipeline.filters import BatchView
 from verl_pipeline.trainer.batch import StalenessViolation, TrajectoryBatch, check_versions
 from verl_pipeline.trainer.pipeline_config import Deadlines
 from verl_pipeline.trainer.server_health import Sign
-from verl_pipeline.verl_adapter import replica_probe
-from verl_pipeline.verl_adapter.replica_probe import probe_replica
-from verl_pipeline.verl_adapter.rollout_pool import RolloutPool, RolloutServerDead
+from verl_pipeline.verl_adapter.rollout import replica_probe
+from verl_pipeline.verl_adapter.rollout.replica_probe import probe_replica
+from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool, RolloutServerDead
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -118,7 +118,7 @@ def make_pool(servers, monkeypatch):
             "checkpoint_engine": {
                 "_target_": f"{CheckpointEngineConfig.__module__}.CheckpointEngineConfig",
                 "backend": "gloo",
-                "custom_backend_module": "verl_pipeline.verl_adapter.checkpoint_engine",
+                "custom_backend_module": "verl_pipeline.verl_adapter.weights.checkpoint_engine",
             },
         }
         unchecked = {"fingerprint_syncs": 0, "fingerprint_every": 0}

@@ -19,11 +19,11 @@ from tests.helpers.pool_shapes import (
     start_ours,
     start_verls,
 )
-from tests.unit.verl_adapter.test_slot_placement import fill_nodes
-from verl_pipeline.verl_adapter import ray_cluster, reserved_pools
-from verl_pipeline.verl_adapter.ray_cluster import NotStarted, read_nodes
-from verl_pipeline.verl_adapter.ray_slots import find_shortage, list_pools
-from verl_pipeline.verl_adapter.reserved_pools import place_pools
+from tests.unit.verl_adapter.placement.test_slot_placement import fill_nodes
+from verl_pipeline.verl_adapter.placement import ray_cluster, reserved_pools
+from verl_pipeline.verl_adapter.placement.ray_cluster import NotStarted, read_nodes
+from verl_pipeline.verl_adapter.placement.ray_slots import find_shortage, list_pools
+from verl_pipeline.verl_adapter.placement.reserved_pools import place_pools
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -15,10 +15,10 @@ from verl.experimental.reward_loop import RewardLoopManager
 from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.testing import tiny_run
 from verl_pipeline.trainer.pipeline_config import Deadlines
-from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopWorker
-from verl_pipeline.verl_adapter.awaited_workers import AwaitedWorkers
-from verl_pipeline.verl_adapter.reward_workers import WORN_OUT
-from verl_pipeline.verl_adapter.rollout_pool import WorkerDead
+from verl_pipeline.verl_adapter.rewards.reward_workers import WORN_OUT
+from verl_pipeline.verl_adapter.rollout.agent_loop import PipelineAgentLoopWorker
+from verl_pipeline.verl_adapter.rollout.awaited_workers import AwaitedWorkers
+from verl_pipeline.verl_adapter.rollout.rollout_pool import WorkerDead
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 

@@ -12,8 +12,8 @@ from tests.helpers.slow_pool import SlowServer, make_pool, submit_batch
 from verl_pipeline.testing import tiny_run
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import Deadlines
-from verl_pipeline.verl_adapter.awaited_workers import AwaitedWorkers
-from verl_pipeline.verl_adapter.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.rollout.awaited_workers import AwaitedWorkers
+from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 

@@ -171,7 +171,11 @@ def find_named_files(value: Any, setting: str) -> list[Path]:
     Raises:
         DataNotFound: an entry names no file; the message begins with ``setting``.
     """
-    from verl_pipeline.verl_adapter.data_files import DataFileError, find_data_files, list_entries
+    from verl_pipeline.verl_adapter.checks.data_files import (
+        DataFileError,
+        find_data_files,
+        list_entries,
+    )
 
     files: list[Path] = []
     for entry in list_entries(value):

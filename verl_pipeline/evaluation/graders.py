@@ -21,7 +21,7 @@ from verl_pipeline.evaluation.task import TaskItem
 from verl_pipeline.grading import Problem, Verdict, grade_response
 from verl_pipeline.grading.program_extraction import extract_answer_text, extract_last_program
 from verl_pipeline.sandbox import make_sandbox
-from verl_pipeline.verl_adapter.scored_response import UngradedResponse
+from verl_pipeline.verl_adapter.rewards.scored_response import UngradedResponse
 
 
 class Grader:

@@ -22,7 +22,7 @@ from typing import Any
 
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.processes import signal_on_hangup
-from verl_pipeline.verl_adapter.scored_response import ScoredResponse, UngradedResponse
+from verl_pipeline.verl_adapter.rewards.scored_response import ScoredResponse, UngradedResponse
 
 # As many at a time as in a training: verl's default of reward.num_workers.
 MAX_PROCESSES = 8
@@ -180,7 +180,7 @@ def _check_call(task: str, processes: RewardProcesses, call: RewardCall) -> None
 def _get_context() -> multiprocessing.context.ForkServerContext:
     """Return what starts the processes: forks of one that has imported verl already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["verl_pipeline.verl_adapter.training_reward"])
+    context.set_forkserver_preload(["verl_pipeline.verl_adapter.rewards.training_reward"])
     return context
 
 
@@ -238,7 +238,7 @@ def _serve_rewards(connection: Connection, function: RewardFunction) -> None:
     # What a function prints belongs to no result.
     os.dup2(2, 1)
     # Imported here: it imports verl, which takes seconds.
-    from verl_pipeline.verl_adapter.training_reward import TrainingReward, describe_error
+    from verl_pipeline.verl_adapter.rewards.training_reward import TrainingReward, describe_error
 
     try:
         reward = TrainingReward(function.path, function.name, function.kwargs)

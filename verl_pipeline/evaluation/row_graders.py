@@ -18,8 +18,8 @@ from verl_pipeline.evaluation.reward_functions import RewardFunction
 from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task import TaskItem
 from verl_pipeline.grading.readers import READERS
-from verl_pipeline.verl_adapter.run_configuration import RunConfigError, read_run_reward
-from verl_pipeline.verl_adapter.scored_response import compares_text, executes_response
+from verl_pipeline.verl_adapter.rewards.scored_response import compares_text, executes_response
+from verl_pipeline.verl_adapter.settings.run_configuration import RunConfigError, read_run_reward
 
 GRADER = "options.parquet.grader"
 # verl's names of sources for which our readers have others.

@@ -34,7 +34,7 @@ from typing import Any
 from verl_pipeline.grading.program_extraction import extract_answer_text
 from verl_pipeline.grading.verdict import Verdict, VerdictAndReason
 from verl_pipeline.rewards.math_answer import UNREADABLE
-from verl_pipeline.verl_adapter.boxed_answers import extract_boxed_answer
+from verl_pipeline.verl_adapter.rewards.boxed_answers import extract_boxed_answer
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Our sandbox as the runner of verl's own code rewards, with the answers of Sandbox Fusion.
 
 verl compares the outputs and gives the score; :mod:`verl_pipeline.rewards.code` is the stricter
-reward. :mod:`verl_pipeline.verl_adapter.sandbox_runners` registers :func:`run_code` with verl.
+reward. :mod:`.rewards.sandbox_runners` registers :func:`run_code` with verl.
 
 Invariants:
 * A program gets its input only, in the isolation of :mod:`verl_pipeline.sandbox`; so many run at a

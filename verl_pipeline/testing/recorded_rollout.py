@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from verl_pipeline.testing.runs import TRAJECTORIES
-from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopManager, PipelineAgentLoopWorker
+from verl_pipeline.verl_adapter.rollout.agent_loop import (
+    PipelineAgentLoopManager,
+    PipelineAgentLoopWorker,
+)
 
 MANAGER = "verl_pipeline.testing.recorded_rollout.RecordingAgentLoopManager"
 

@@ -11,7 +11,7 @@ import zlib
 from typing import Any
 
 from verl_pipeline.testing.recorded_rollout import RecordingAgentLoopWorker
-from verl_pipeline.verl_adapter.agent_loop import PipelineAgentLoopManager
+from verl_pipeline.verl_adapter.rollout.agent_loop import PipelineAgentLoopManager
 
 MANAGER = "verl_pipeline.testing.seeded_rollout.SeededAgentLoopManager"
 

@@ -9,7 +9,7 @@ Invariants:
 * A thread is reused once its call has ended, so that a function may keep things by thread. One that
   was given up is never used again; it ends with its call.
 * No more than ``most_abandoned`` calls are left behind. After that every call is refused, until one
-  of them returns or the process is replaced (:mod:`verl_pipeline.verl_adapter.reward_workers`).
+  of them returns or the process is replaced (:mod:`.rewards.reward_workers`).
 """
 
 import sys

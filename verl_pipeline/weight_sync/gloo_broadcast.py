@@ -1,7 +1,7 @@
 """Bucketed broadcast of weights over gloo, from actor rank 0 to every rollout worker, on CPUs.
 
 The CPU counterpart of verl's ``nccl`` checkpoint engine;
-:mod:`verl_pipeline.verl_adapter.checkpoint_engine` registers it with verl.
+:mod:`.weights.checkpoint_engine` registers it with verl.
 
 Invariants:
 * One broadcast group: rank 0 is actor rank 0, ranks 1.. are the rollout workers. Other actor ranks
@@ -10,7 +10,7 @@ Invariants:
   It is built at the first sync and kept.
 * A rank keeps its two buckets, because the first touch of new memory costs more than the copy into
   it. A rollout worker's buckets lie in one shared-memory segment, from which vLLM loads
-  (:mod:`verl_pipeline.verl_adapter.vllm_weight_sender`).
+  (:mod:`.weights.vllm_weight_sender`).
 * Every wait ends after ``timeout_s``.
 * Tensors travel whole, in the dtype that :mod:`verl_pipeline.weight_sync.rollout_dtype` says.
 """

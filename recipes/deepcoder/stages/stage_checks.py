@@ -101,7 +101,11 @@ def list_data_files(config: DictConfig, split: str) -> list[Path]:
 
     What names no file of this machine is returned as it is.
     """
-    from verl_pipeline.verl_adapter.data_files import DataFileError, find_data_files, list_entries
+    from verl_pipeline.verl_adapter.checks.data_files import (
+        DataFileError,
+        find_data_files,
+        list_entries,
+    )
 
     files: list[Path] = []
     for entry in list_entries(config.data[f"{split}_files"]):
@@ -120,10 +124,10 @@ def _list_shared_settings(config: DictConfig) -> dict[str, Any]:
 
 def _plan_stage(settings: RunSettings, name: str, dry_run: bool) -> StagePlan:
     from verl_pipeline.trainer.pipeline_config import load_pipeline_config
-    from verl_pipeline.verl_adapter.check_list import examine_run
-    from verl_pipeline.verl_adapter.check_report import READABLE
-    from verl_pipeline.verl_adapter.derived_settings import derive_settings
-    from verl_pipeline.verl_adapter.run_entry import choose_device
+    from verl_pipeline.verl_adapter.checks.check_list import examine_run
+    from verl_pipeline.verl_adapter.checks.check_report import READABLE
+    from verl_pipeline.verl_adapter.entry.run_entry import choose_device
+    from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
 
     overrides = build_overrides(settings, name)
     config = compose_config([*overrides, *build_stream_overrides(0)])

@@ -150,7 +150,7 @@ def _build_run_overrides(settings: RunSettings) -> list[str]:
         f"data.seed={run.seed}",
         # PromptStream shuffles by itself, so that a later stage can begin anywhere in the order.
         "data.shuffle=False",
-        "data.custom_cls.path=pkg://verl_pipeline.verl_adapter.prompt_stream",
+        "data.custom_cls.path=pkg://verl_pipeline.verl_adapter.trajectories.prompt_stream",
         "data.custom_cls.name=PromptStream",
         f"{reward}.path=pkg://verl_pipeline.rewards.code",
         f"{reward}.name=compute_score",

@@ -13,7 +13,7 @@ from verl_pipeline.acceptance.plan import (
     list_overrides,
     make_plan,
 )
-from verl_pipeline.verl_adapter.check_list import examine_run
+from verl_pipeline.verl_adapter.checks.check_list import examine_run
 
 ROLLOUT = "actor_rollout_ref.rollout"
 MEGATRON = "actor_rollout_ref.actor.megatron"

@@ -61,7 +61,7 @@ EVAL = FuzzedCommand(
         "verl_pipeline.evaluation.evaluation_run",
         "verl_pipeline.evaluation.results_page",
         "verl_pipeline.rewards.math",
-        "verl_pipeline.verl_adapter.data_files",
+        "verl_pipeline.verl_adapter.checks.data_files",
     ),
 )
 FILES = (ANSWERS, SETTINGS, GSM8K, ROWS)

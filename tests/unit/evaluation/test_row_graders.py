@@ -10,7 +10,7 @@ from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.row_graders import choose_grader
 from verl_pipeline.evaluation.tasks.parquet import TASK
 from verl_pipeline.grading.readers import READERS
-from verl_pipeline.verl_adapter.scored_response import _EXECUTING_SOURCES
+from verl_pipeline.verl_adapter.rewards.scored_response import _EXECUTING_SOURCES
 
 TESTS = json.dumps({"inputs": ["1\n"], "outputs": ["2\n"]})
 

@@ -22,7 +22,7 @@ from verl_pipeline.evaluation.comparison import compare_folders
 from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.score_tables import make_checkpoint_table
 from verl_pipeline.processes import wait_until_ended
-from verl_pipeline.verl_adapter.run_configuration import find_run_config, read_run_reward
+from verl_pipeline.verl_adapter.settings.run_configuration import find_run_config, read_run_reward
 
 pytestmark = [pytest.mark.medium, pytest.mark.timeout(600)]
 

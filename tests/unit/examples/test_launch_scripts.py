@@ -15,10 +15,10 @@ from tests.helpers.patience import scale_deadline
 from tests.helpers.repository import ROOT
 from tests.helpers.training_commands import MODEL_CONFIG
 from verl_pipeline.testing.tiny_run import write_data
-from verl_pipeline.verl_adapter import machine_checks
-from verl_pipeline.verl_adapter.check_list import examine_run
-from verl_pipeline.verl_adapter.ray_slots import NodeSlots, find_shortage, list_requests
-from verl_pipeline.verl_adapter.run_plan import build_plan
+from verl_pipeline.verl_adapter.checks import machine_checks
+from verl_pipeline.verl_adapter.checks.check_list import examine_run
+from verl_pipeline.verl_adapter.entry.run_plan import build_plan
+from verl_pipeline.verl_adapter.placement.ray_slots import NodeSlots, find_shortage, list_requests
 
 # Nodes and devices of each.
 HARDWARE = {

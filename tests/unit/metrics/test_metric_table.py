@@ -119,19 +119,19 @@ def list_logged_by_functions():
 
 # Logged where an engine or verl's loop runs; the training runs of tests/e2e show most of them.
 LITERALS = {
-    "pipeline/weight_sync/count": "verl_pipeline.verl_adapter.rollout_pool",
-    "pipeline/weight_sync/seconds": "verl_pipeline.verl_adapter.rollout_pool",
-    "pipeline/weight_sync/aborted_requests": "verl_pipeline.verl_adapter.rollout_pool",
+    "pipeline/weight_sync/count": "verl_pipeline.verl_adapter.rollout.rollout_pool",
+    "pipeline/weight_sync/seconds": "verl_pipeline.verl_adapter.rollout.rollout_pool",
+    "pipeline/weight_sync/aborted_requests": "verl_pipeline.verl_adapter.rollout.rollout_pool",
     "weight_sync/bytes": "verl_pipeline.weight_sync.gloo_broadcast",
     "weight_sync/tensors": "verl_pipeline.weight_sync.gloo_broadcast",
-    "pipeline/weights/checked_tensors": "verl_pipeline.verl_adapter.weight_fingerprints",
-    "pipeline/weights/unchecked_tensors": "verl_pipeline.verl_adapter.weight_fingerprints",
-    "pipeline/weights/compare_s": "verl_pipeline.verl_adapter.rollout_pool",
-    "pipeline/weights/log_prob_gap": "verl_pipeline.verl_adapter.log_prob_check",
+    "pipeline/weights/checked_tensors": "verl_pipeline.verl_adapter.weights.weight_fingerprints",
+    "pipeline/weights/unchecked_tensors": "verl_pipeline.verl_adapter.weights.weight_fingerprints",
+    "pipeline/weights/compare_s": "verl_pipeline.verl_adapter.rollout.rollout_pool",
+    "pipeline/weights/log_prob_gap": "verl_pipeline.verl_adapter.rollout.log_prob_check",
     "checkpoint_engine/changed_ratio": "verl.checkpoint_engine.delta_checkpoint_engine",
-    "{VALIDATION_PREFIX}/missing": "verl_pipeline.verl_adapter.pipelined_trainer",
-    "filters/skipped_update": "verl_pipeline.verl_adapter.filtering_trainer",
-    "filters/replaced_batches": "verl_pipeline.verl_adapter.filtering_replay_buffer",
+    "{VALIDATION_PREFIX}/missing": "verl_pipeline.verl_adapter.trainers.pipelined_trainer",
+    "filters/skipped_update": "verl_pipeline.verl_adapter.trainers.filtering_trainer",
+    "filters/replaced_batches": "verl_pipeline.verl_adapter.trainers.filtering_replay_buffer",
 }
 
 

@@ -28,8 +28,8 @@ DOTTED = re.compile(
 )
 # Files that name what has moved.
 OTHERS = (
-    "verl_pipeline/verl_adapter/moved_paths.py",
-    "tests/unit/verl_adapter/test_moved_paths.py",
+    "verl_pipeline/verl_adapter/checks/moved_paths.py",
+    "tests/unit/verl_adapter/checks/test_moved_paths.py",
 )
 # Dotted names that stand in no file: a key of metadata, a module made at run time, one that a test
 # expects not to find.

@@ -10,7 +10,7 @@ from verl.utils.reward_score.sandbox_fusion import utils as sandbox_fusion
 
 from tests.helpers.run_code_server import serve_run_code
 from verl_pipeline.rewards.sandbox_runner import run_code
-from verl_pipeline.verl_adapter.sandbox_runners import SCHEME, register_runner
+from verl_pipeline.verl_adapter.rewards.sandbox_runners import SCHEME, register_runner
 
 pytestmark = [pytest.mark.medium, pytest.mark.timeout(300)]
 URL = "verl-pipeline://"

@@ -13,7 +13,7 @@ from verl_pipeline.metrics import find_metric
 from verl_pipeline.rewards import code
 from verl_pipeline.trainer.batch import compute_reward_metrics
 from verl_pipeline.trainer.validation import select_graded
-from verl_pipeline.verl_adapter.filtering_trainer import FilteredSyncTrainer
+from verl_pipeline.verl_adapter.trainers.filtering_trainer import FilteredSyncTrainer
 
 NAN = float("nan")
 

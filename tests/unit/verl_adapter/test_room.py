@@ -99,17 +99,17 @@ def test_every_method_of_upstream_that_is_overridden_is_in_the_contract():
     modules = [
         importlib.import_module(f"verl_pipeline.verl_adapter.{name}")
         for name in (
-            "agent_loop",
-            "checkpoint_engine",
-            "filtering_replay_buffer",
-            "filtering_trainer",
-            "jagged_trainer",
-            "narrowing_checkpoint_engines",
-            "pipelined_trainer",
-            "prompt_stream",
-            "reward_check",
-            "rollout_pool",
-            "run_entry",
+            "entry.run_entry",
+            "rewards.reward_check",
+            "rollout.agent_loop",
+            "rollout.rollout_pool",
+            "trainers.filtering_replay_buffer",
+            "trainers.filtering_trainer",
+            "trainers.jagged_trainer",
+            "trainers.pipelined_trainer",
+            "trajectories.prompt_stream",
+            "weights.checkpoint_engine",
+            "weights.narrowing_checkpoint_engines",
         )
     ]
     contract = {entry.name.rpartition(":")[2] for entry in read_contract()}

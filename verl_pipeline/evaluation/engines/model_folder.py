@@ -16,7 +16,7 @@ from verl_pipeline.errors import show_line
 from verl_pipeline.evaluation.engines import EngineError, SampleRequest
 from verl_pipeline.evaluation.eval_settings import EngineConfig
 from verl_pipeline.input_files import InputError, check_text_file
-from verl_pipeline.verl_adapter.vllm_lengths import (
+from verl_pipeline.verl_adapter.checks.vllm_lengths import (
     LengthError,
     SequenceLimit,
     read_sequence_limit,

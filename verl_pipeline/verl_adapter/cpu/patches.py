@@ -67,7 +67,7 @@ def load_weights_in_place(module) -> None:
     Args:
         module: the freshly imported ``verl.workers.rollout.vllm_rollout.vllm_rollout``.
     """
-    from verl_pipeline.verl_adapter.vllm_weight_sender import InPlaceWeightSender
+    from verl_pipeline.verl_adapter.weights.vllm_weight_sender import InPlaceWeightSender
 
     module.BucketedWeightSender = InPlaceWeightSender
 

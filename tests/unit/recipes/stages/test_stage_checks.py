@@ -19,8 +19,8 @@ from recipes.deepcoder.stages.stage_overrides import (
     split_overrides,
 )
 from verl_pipeline.testing import tiny_run
-from verl_pipeline.verl_adapter.check_list import examine_run
-from verl_pipeline.verl_adapter.run_plan import build_plan
+from verl_pipeline.verl_adapter.checks.check_list import examine_run
+from verl_pipeline.verl_adapter.entry.run_plan import build_plan
 
 
 def read_refusal(settings, **kwargs):

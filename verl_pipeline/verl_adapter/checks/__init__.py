@@ -1,0 +1,1 @@
+"""Checks of a run's configuration, its files, models and machine, before anything starts."""

@@ -1,0 +1,1 @@
+"""Which node holds which pool, and the Ray cluster's state."""

@@ -1,0 +1,1 @@
+"""verl's reward workers and scorers."""

@@ -1,0 +1,1 @@
+"""Rollout replicas, agent loops and what watches them."""

@@ -1,0 +1,215 @@
+"""verl's agent loop worker with deadlines and with failures that the trainer can read.
+
+Invariants:
+* A trajectory that makes no progress for ``deadlines.trajectory_s`` is a failure, and so is a
+  reward that does not come while no other comes for ``deadlines.reward_s``. To wait in a queue that
+  moves is no failure (:mod:`verl_pipeline.trainer.stall`).
+* Before a job is given up, the other workers of the pool are asked: they share its servers.
+* A reward that a replaced reward worker owed is asked of another one.
+* A failed generation leaves its siblings alone. Its cause is in the prompt's tag ``errors``, and
+  the first one's traceback is stored, before the prompt becomes terminal. A failed reward is a
+  verdict (:mod:`.rewards.reward_check`).
+* A training trajectory carries the end of its generation (``extra_fields["generated_at"]``, seconds
+  since the epoch).
+"""
+
+import asyncio
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from verl_pipeline.trainer.deadlines import DeadlineExceeded
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
+from verl_pipeline.trainer.stall import Job, QueueEnds, StallWatch, current_job
+from verl_pipeline.verl_adapter.rewards.reward_check import (
+    RewardCheckingManager,
+    RewardCheckingWorker,
+)
+from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
+    TRAIN,
+    VALIDATION,
+    bound_waits,
+    put_errors,
+)
+
+MAX_CAUSE_CHARACTERS = 200
+
+# Queues beside those of the rollout servers. Rewards share what they are computed with (sandboxes,
+# a reward model), whichever reward worker has them.
+REWARDS, TEACHERS = "the reward workers", "the teacher servers"
+# Nobody waits in this one; its ends show that trajectories are completed.
+TRAJECTORIES = "trajectories"
+# What the way to a reward worker and back may add to `reward_s`.
+REWARD_GRACE = 1.1
+
+
+class PipelineAgentLoopWorker(RewardCheckingWorker):
+    """One process that runs agent loops.
+
+    A subclass may override :meth:`choose_sampling_params` and :meth:`record_trajectory`.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        deadlines = load_pipeline_config(self.config).deadlines
+        self._watch_stalls(deadlines.trajectory_s, deadlines.reward_s)
+        bound_waits(deadlines.queue_s)
+        self._errors: dict[str, dict[str, str]] = defaultdict(dict)
+        # A tag is read, changed and written back: two writers of one prompt would lose an entry.
+        self._tag_lock = asyncio.Lock()
+
+    def _watch_stalls(self, trajectory_s: float, reward_s: float) -> None:
+        fields = f"{PIPELINE_KEY}.deadlines"
+        self._peers: list[Any] = []
+        self._ends = QueueEnds()
+        self._trajectories = StallWatch(
+            trajectory_s,
+            f"{fields}.trajectory_s={trajectory_s:g}",
+            self._ends,
+            self._ask_peers,
+        )
+        # A call of the reward function has reward_s; the error that names it shall arrive first.
+        self._rewards = StallWatch(
+            reward_s * REWARD_GRACE,
+            f"{fields}.reward_s={reward_s:g}",
+            self._ends,
+            self._ask_peers,
+        )
+
+    async def meet_peers(self, peers: list[Any]) -> None:
+        """Learn the handles of the other workers of the pool."""
+        self._peers = peers
+
+    async def use_reward_workers(self, handles: list[Any]) -> None:
+        """Ask these for rewards from now on; one of the former ones is about to be ended."""
+        self.reward_loop_worker_handles = handles
+
+    async def list_end_ages(self) -> dict[str, float]:
+        """Seconds since something last ended in each queue, as far as this worker knows."""
+        return self._ends.list_ages()
+
+    async def _ask_peers(self) -> list[dict[str, float]]:
+        asked = [peer.list_end_ages.remote() for peer in self._peers]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        # The trainer's watchdog names a peer that has died.
+        return [ages for ages in answers if isinstance(ages, dict)]
+
+    def choose_sampling_params(
+        self, sampling_params: dict[str, Any], *, step: int, row: Any, session: int
+    ) -> dict[str, Any]:
+        """Sampling parameters of one trajectory.
+
+        Args:
+            sampling_params: those of the run.
+            step: training step (batch) of the prompt.
+            row: the data set's ``extra_info.index`` of the prompt, whatever its type.
+            session: member of the group.
+        """
+        return sampling_params
+
+    def record_trajectory(self, output: Any, *, step: int, row: Any, session: int) -> None:
+        """Called once for each complete training trajectory, with verl's ``AgentLoopOutput``."""
+
+    async def _run_prompt(self, prompt: dict, *args, **kwargs) -> None:
+        try:
+            await super()._run_prompt(prompt, *args, **kwargs)
+        finally:
+            self._errors.pop(prompt["uid"], None)
+
+    async def _run_agent_loop(self, sampling_params, *, trajectory, session_id, uid, **kwargs):
+        try:
+            async with self._trajectories.limit(f"trajectory {uid}_{session_id}") as job:
+                current_job.set(job)  # verl runs each trajectory in a task of its own
+                params = self.choose_sampling_params(
+                    sampling_params,
+                    step=int(trajectory["step"]),
+                    row=trajectory["sample_index"],
+                    session=session_id,
+                )
+                output = await super()._run_agent_loop(
+                    params, trajectory=trajectory, session_id=session_id, uid=uid, **kwargs
+                )
+        except Exception as error:
+            if not isinstance(error, DeadlineExceeded):
+                self._ends.record_end(TRAJECTORIES)
+            partition = VALIDATION if trajectory["validate"] else TRAIN
+            await self._record_error(uid, session_id, error, partition)
+            raise
+        self._ends.record_end(TRAJECTORIES)
+        return output
+
+    async def _agent_loop_postprocess(self, output, validate, **kwargs) -> None:
+        await super()._agent_loop_postprocess(output, validate, **kwargs)
+        if not validate:
+            self.record_trajectory(
+                output,
+                step=int(kwargs["global_steps"]),
+                row=kwargs["index"],
+                session=int(kwargs["session_id"]),
+            )
+
+    async def request_reward(self, outputs, kwargs) -> None:
+        outputs[-1].extra_fields["generated_at"] = time.time()
+        name = f"reward of {kwargs['uid']}_{kwargs['session_id']}"
+        async with self._rewards.limit(name) as reward:
+            with _wait_in(REWARDS, reward, current_job.get()):
+                asked = self.reward_loop_worker_handles
+                try:
+                    await super().request_reward(outputs, kwargs)
+                except ray.exceptions.RayActorError:
+                    if asked is self.reward_loop_worker_handles:
+                        raise
+                    await super().request_reward(outputs, kwargs)
+
+    async def _compute_teacher_logprobs(self, *args, **kwargs) -> None:
+        with _wait_in(TEACHERS, current_job.get()):
+            await super()._compute_teacher_logprobs(*args, **kwargs)
+
+    async def _record_error(
+        self, prompt: str, session: int, error: Exception, partition: str
+    ) -> None:
+        async with self._tag_lock:
+            errors = self._errors[prompt]
+            # One line: the tag travels with every listing of the partition.
+            cause = "".join(traceback.format_exception_only(error)).partition("\n")[0]
+            whole = None if errors else "".join(traceback.format_exception(error))
+            errors[str(session)] = cause[:MAX_CAUSE_CHARACTERS]
+            await put_errors(prompt, partition, dict(errors), whole)
+
+
+@contextmanager
+def _wait_in(queue: str, *jobs: Job | None) -> Iterator[None]:
+    """Note that these jobs wait in ``queue``; an answer or an error of the body is an end there."""
+    waiting = [job for job in jobs if job is not None]
+    for job in waiting:
+        job.enter_queue(queue)
+    has_ended = True
+    try:
+        yield
+    except asyncio.CancelledError:
+        has_ended = False
+        raise
+    finally:
+        for job in waiting:
+            job.leave_queue(queue, has_ended=has_ended)
+
+
+class PipelineAgentLoopManager(RewardCheckingManager):
+    """verl's agent loop manager with our workers; a subclass may name another ``worker_class``."""
+
+    worker_class: type[PipelineAgentLoopWorker] = PipelineAgentLoopWorker
+
+    async def _init_agent_loop_workers(self) -> None:
+        await super()._init_agent_loop_workers()
+        workers = self.agent_loop_workers
+        await asyncio.gather(
+            *[
+                worker.meet_peers.remote([peer for peer in workers if peer is not worker])
+                for worker in workers
+            ]
+        )

@@ -1,0 +1,135 @@
+"""Start and end of the rollout servers' processes.
+
+Invariants:
+* Servers that were started are ended in order, also when the start of the trainer fails. Ray kills
+  a server together with its children, and vLLM's shared memory (hundreds of MB a replica) would
+  stay behind.
+* A replica starts in the placement groups that were reserved for it
+  (:mod:`.placement.reserved_pools`).
+"""
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from omegaconf import DictConfig
+from ray.util.placement_group import PlacementGroup
+from verl.single_controller.ray import RayResourcePool, RayWorkerGroup
+from verl.utils.device import get_device_name
+from verl.workers.rollout.llm_server import LLMServerManager
+from verl.workers.rollout.replica import RolloutMode, RolloutReplica
+
+from verl_pipeline.trainer.deadlines import DeadlineExceeded
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
+from verl_pipeline.verl_adapter.placement.ray_slots import CPUS_PER_ROLLOUT_DEVICE
+
+logger = logging.getLogger(__name__)
+
+# Longest time for vLLM to end its engine processes, in seconds.
+CLOSE_S = 20.0
+
+
+class PlacedServerManager(LLMServerManager):
+    """verl's manager, with replicas that start in reserved placement groups.
+
+    Args:
+        config: verl's configuration.
+        replicas: the groups of each replica, one a node.
+    """
+
+    rollout_replica_class: type[RolloutReplica]
+
+    def __init__(self, config: DictConfig, replicas: list[list[PlacementGroup]]):
+        super().__init__(config)
+        # verl's hook for recipes.
+        self.rollout_replica_class = place_replicas(self.rollout_replica_class, replicas)
+
+
+def place_replicas(
+    replica_class: type[RolloutReplica], replicas: list[list[PlacementGroup]]
+) -> type[RolloutReplica]:
+    """``replica_class`` with replicas that start in these groups, by rank."""
+
+    class PlacedReplica(replica_class):  # type: ignore[valid-type,misc]
+        """A replica that finds its placement groups."""
+
+        async def init_standalone(self) -> None:
+            """verl's, but for the pool, which verl would make here."""
+            self.rollout_mode = RolloutMode.STANDALONE
+            rank = f"{self.replica_rank}{self.name_suffix}"
+            self.resource_pool = RayResourcePool(
+                process_on_nodes=[self.gpus_per_replica_node] * self.nnodes,
+                max_colocate_count=CPUS_PER_ROLLOUT_DEVICE,
+                name_prefix=f"rollout_pool_{rank}",
+            )
+            self.resource_pool.pgs = replicas[self.replica_rank]
+            worker_group = RayWorkerGroup(
+                resource_pool=self.resource_pool,
+                ray_cls_with_init=self.get_ray_class_with_init_args(),
+                bin_pack=False,
+                name_prefix=f"rollout_standalone_{rank}",
+                use_gpu=True,
+                device_name=get_device_name(),
+            )
+            self.workers = worker_group.workers
+            await self.launch_servers()
+
+    return PlacedReplica
+
+
+class ServerStart:
+    """Rollout servers that start in the background, while the trainer starts its own engines."""
+
+    _manager: Future[LLMServerManager] | None = None
+
+    def start_servers(self, config: DictConfig, replicas: list[list[PlacementGroup]]) -> None:
+        """Start the servers in these groups; returns at once."""
+        executor = ThreadPoolExecutor(max_workers=1)
+        self._manager = executor.submit(PlacedServerManager.create, config, replicas)
+
+    def wait_for_manager(self, seconds: float) -> LLMServerManager:
+        """The manager of the running servers.
+
+        Raises:
+            DeadlineExceeded: they were not ready after ``seconds``.
+        """
+        assert self._manager is not None, "begin() comes first"
+        try:
+            return self._manager.result(timeout=seconds)
+        except FutureTimeout as error:
+            raise DeadlineExceeded(
+                f"start of the rollout servers: not ready {seconds:g} s after the trainer was; "
+                "look at the logs of the vLLM servers in Ray's session folder, or raise "
+                f"{PIPELINE_KEY}.deadlines.start_s for a large model"
+            ) from error
+
+    @contextmanager
+    def end_servers_on_error(self):
+        """On any error inside, end the servers that were begun before the error is raised."""
+        try:
+            yield
+        except BaseException:
+            if self._manager is not None:
+                try:
+                    end_engines(self._manager.result(timeout=CLOSE_S))
+                except Exception:
+                    # The first error is the cause, and must be the one that is shown.
+                    logger.exception("the rollout servers could not be ended in order")
+            raise
+
+
+def end_engines(manager: LLMServerManager) -> None:
+    """End the inference engines, so that they free what they share with their workers."""
+    servers = [server for replica in manager.get_replicas() for server in replica.servers]
+    ended = [server.__ray_call__.remote(_end_engine) for server in servers]
+    ray.wait(ended, num_returns=len(ended), timeout=2 * CLOSE_S)
+
+
+def _end_engine(server: Any) -> None:
+    """Runs in the server's process."""
+    engine = getattr(server, "engine", None)
+    if engine is not None and hasattr(engine, "shutdown"):
+        engine.shutdown(timeout=CLOSE_S)

@@ -1,0 +1,1 @@
+"""Settings that follow from others, and verl's defaults."""

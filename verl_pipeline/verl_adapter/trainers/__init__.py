@@ -1,0 +1,1 @@
+"""verl's trainer on our schedule, from filters to the pipelined mode."""

@@ -1,0 +1,293 @@
+"""verl's trainer on the pipelined schedule: ``trainer.v1.trainer_mode=one_off_pipeline``.
+
+:mod:`verl_pipeline.trainer.schedule` decides the order of events; this file says what each event
+means in verl. A batch passes: :meth:`submit_batch` -> agent loops (:mod:`.rollout.agent_loop`) ->
+replay buffer (:mod:`.trajectories.in_order_replay_buffer`) -> filters (:mod:`.filtering_trainer`)
+-> verl's update.
+
+Invariants:
+* verl's own methods do the training. A method is overridden only where verl's order of events
+  differs from the schedule's; the bases override more (:mod:`.jagged_trainer`).
+* The one version that the schedule gives a batch has sampled every trajectory in it (checked for
+  every batch).
+* Prompts come as in verl's ``sync`` mode, batch by batch, whatever the size of the data set.
+"""
+
+import time
+from contextlib import contextmanager
+from typing import Any
+
+from omegaconf import DictConfig
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.utils import tensordict_utils as tu
+from verl.utils.debug import marked_timer
+
+from verl_pipeline.trainer import schedule
+from verl_pipeline.trainer.batch import (
+    TrajectoryBatch,
+    check_failures,
+    check_held_version,
+    check_versions,
+    compute_reward_metrics,
+    compute_sampling_metrics,
+)
+from verl_pipeline.trainer.pipeline_config import (
+    PIPELINE_KEY,
+    TRAINER_MODE,
+    load_pipeline_config,
+    make_filters,
+)
+from verl_pipeline.trainer.step_metrics import StepClock, add_weight_sync
+from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
+from verl_pipeline.verl_adapter.checkpoints.run_checkpoints import RunCheckpoints
+from verl_pipeline.verl_adapter.checks import seam_checks
+from verl_pipeline.verl_adapter.checks.check_list import check_pipelined_config
+from verl_pipeline.verl_adapter.checks.config_checks import check_dataset
+from verl_pipeline.verl_adapter.checks.queue_capacity import check_capacity
+from verl_pipeline.verl_adapter.entry.start_report import describe_start
+from verl_pipeline.verl_adapter.placement.ray_cluster import check_cluster
+from verl_pipeline.verl_adapter.placement.reserved_pools import reserve_pools
+from verl_pipeline.verl_adapter.rollout.awaited_workers import AwaitedWorkers
+from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
+from verl_pipeline.verl_adapter.rollout.rollout_servers import ServerStart, end_engines
+from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
+from verl_pipeline.verl_adapter.trainers.weight_checking_trainer import WeightCheckingTrainer
+from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
+from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
+
+
+@register_trainer(TRAINER_MODE)
+class OneOffPipelineTrainer(WeightCheckingTrainer):
+    """PPO and GRPO where the trainer updates on batch n while the rollout pool samples batch n+1.
+
+    Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x
+    rollout.n_gpus_per_node`` samples. The method is DeepCoder's (Agentica and Together AI, 2025).
+
+    Args:
+        config: verl's configuration; completed in place (see :mod:`.settings.derived_settings`).
+
+    Raises:
+        ConfigError: a setting that cannot work, before anything is loaded.
+        NotActive: some part of this plugin is not in place in this process.
+    """
+
+    def __init__(self, config: DictConfig):
+        seam_checks.require_active()
+        self.settings = load_pipeline_config(config)
+        check_pipelined_config(config)
+        check_cluster(config)
+        derived = derive_settings(config, self.settings)
+        self._checkpoints = RunCheckpoints(config)
+        self.filters = make_filters(self.settings.filters, f"{PIPELINE_KEY}.filters")
+        # By batch, from its submission until it is checked.
+        self._sampling_versions: dict[int, int] = {}
+        self._submission_times: dict[int, float] = {}
+        self._batch: KVBatchMeta | None = None
+        self._server_start = ServerStart()
+        self._metrics: dict[str, Any] = {}
+        self._clock = StepClock()
+        # Read by verl's _setup: no rollout replicas on the trainer's devices.
+        self._enable_hybrid_replicas = False
+        super().__init__(config)
+        for line in describe_start(config, self.settings, derived):
+            print(f"[{TRAINER_MODE}] {line}", flush=True)
+
+    # ---- set-up: verl's hooks ----------------------------------------------------------------
+
+    def _build_replay_buffer(self) -> InOrderReplayBuffer:
+        deadlines = self.settings.deadlines
+        self._awaited_workers = AwaitedWorkers(self, deadlines)
+        return InOrderReplayBuffer(
+            deadline_s=deadlines.batch_s,
+            watchdog=self._check_processes,
+            watch_every_s=deadlines.health_check_every_s,
+            find_idle_s=self._awaited_workers.find_idle_s,
+        )
+
+    def _check_processes(self) -> None:
+        """Raises if a process that trajectories or rewards need has died."""
+        self.rollout_pool.check_health()
+        self._awaited_workers.check()
+
+    def _init_dataloader(self) -> None:
+        # verl fetches single prompts in every mode but sync, to be able to refill batches. We never
+        # refill, and with single fetches the batches of the second epoch would differ from sync's.
+        with self._act_as_sync():
+            super()._init_dataloader()
+        check_dataset(self.config, len(self.train_dataset))
+        check_capacity(self.config, len(self.val_dataset))
+        epochs = self.config.trainer.total_epochs
+        self.last_step = min(self.total_training_steps, self.steps_per_epoch * epochs)
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        pools = reserve_pools(self, self.settings.deadlines)
+        # The pools share no process, so their engines start side by side.
+        self._server_start.start_servers(self.config, pools.replicas)
+        self.resource_pool_manager = pools
+
+    def _setup(self) -> None:
+        with self._server_start.end_servers_on_error():
+            super()._setup()
+            manager = self._server_start.wait_for_manager(self.settings.deadlines.start_s)
+            self._awaited_workers.bound_reward_calls()
+            self.rollout_pool = RolloutPool(
+                self.config, manager, self.actor_rollout_wg, self.settings.deadlines
+            )
+
+    def _load_checkpoint(self) -> None:
+        with self._act_as_sync():
+            super()._load_checkpoint()
+        self._checkpoints.restore_batches(self.global_steps)
+
+    def fit(self, agent_loop_manager) -> None:
+        try:
+            super().fit(agent_loop_manager)
+        finally:
+            end_engines(self.rollout_pool.manager)
+
+    def get_llm_client(self):
+        return self.rollout_pool.make_client()
+
+    def on_init_end(self) -> None:
+        with self._server_start.end_servers_on_error():
+            self.send_weights(self.global_steps)
+
+    def on_train_begin(self) -> None:
+        """verl calls this with ``global_steps`` already at the first step to come."""
+        trained_version = self.global_steps - 1
+        schedule.fill_pipeline(
+            self,
+            trained_version=trained_version,
+            held_batches=self._adopt_held_batches(trained_version),
+            staleness=self.settings.staleness,
+            last_step=self.last_step,
+        )
+
+    def _adopt_held_batches(self, trained_version: int) -> set[int]:
+        """Batches in a checkpoint of ``trained_version`` that are sampled and not trained yet."""
+        for batch, versions in self.replay_buffer.find_held_batches().items():
+            oldest = min(versions, default=trained_version)
+            check_held_version(batch, oldest, self.settings.staleness)
+            self._sampling_versions[batch] = oldest
+        return set(self._sampling_versions)
+
+    # ---- the schedule's events ---------------------------------------------------------------
+
+    def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        """Step ``global_steps`` of verl's fit loop."""
+        self._metrics = metrics
+        self._clock.restart()
+        try:
+            schedule.run_step(
+                self,
+                self.global_steps,
+                staleness=self.settings.staleness,
+                last_step=self.last_step,
+            )
+        except Exception:
+            # A dead process shows first as whatever it broke: name it if it is the cause.
+            self._check_processes()
+            raise
+        assert self._batch is not None
+        return self._batch
+
+    def drain_rollout(self) -> None:
+        with marked_timer("wait_rollout", self._clock.events, color="red"):
+            self.replay_buffer.wait_until_sampled()
+
+    def send_weights(self, version: int) -> None:
+        if self.rollout_pool.version == version:
+            return
+        with marked_timer("update_weights", self._clock.events, color="red"):
+            sync = self.rollout_pool.send_weights(version)
+        add_weight_sync(self._metrics, sync)
+
+    def submit_batch(self, batch: int) -> None:
+        prompts = self._next_train_batch()
+        keys = [make_prompt_key(batch, position) for position in range(len(prompts))]
+        tu.assign_non_tensor_stack(prompts, "uid", keys)
+        tu.assign_non_tensor_data(prompts, "global_steps", batch)
+        n = self.config.actor_rollout_ref.rollout.n
+        # A data set may ask for another group size, row by row.
+        group_sizes = tu.get(prompts, "__rollout_n__", [n] * len(prompts))
+        put_prompts(keys, batch, [int(size) for size in group_sizes])
+        assert self.rollout_pool.version is not None, "the schedule sends weights first"
+        self._sampling_versions[batch] = self.rollout_pool.version
+        self._submission_times[batch] = time.time()
+        self.log_prob_check.ask(batch - 1)  # before the pool is busy
+        self.agent_loop_manager.generate_sequences(prompts)
+
+    def train_batch(self, batch: int) -> None:
+        prompts = self.config.data.train_batch_size
+        self._batch = self._step_once(self._metrics, self.timing_raw, prompts)
+
+    # ---- boundaries --------------------------------------------------------------------------
+
+    def on_sample_end(self) -> None:
+        """Does nothing: the pool goes on sampling."""
+
+    def on_step_end(self) -> None:
+        """Weights leave at the next drain. The profile's flags are already the next step's."""
+        goes_on = self.curr_step_profile and self.config.global_profiler.profile_continuous_steps
+        if self.prev_step_profile and not goes_on:
+            self._stop_rollout_profiling()
+
+    def on_validate_begin(self) -> None:
+        with self._clock.inside("testing"):
+            schedule.prepare_validation(self, self.global_steps)
+
+    def _save_checkpoint(self) -> None:
+        with self._clock.inside("save_checkpoint"):
+            schedule.prepare_checkpoint(self)
+        with self._act_as_sync(), self._checkpoints.save_step(self.global_steps):
+            super()._save_checkpoint()
+
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ) -> None:
+        timers, ours = self._clock.split(timing_raw, is_sampled_ahead=self.settings.staleness > 0)
+        metrics.update(ours)
+        super()._compute_metrics(batch, metrics, timers, global_steps, epoch)
+
+    # ---- checks of a complete batch ----------------------------------------------------------
+
+    def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
+        k = self.global_steps
+        expected = self._sampling_versions.pop(k)
+        check_versions(batch, k, expected, self.settings.staleness)
+        submitted_at = self._submission_times.pop(k, None)
+        metrics.update(compute_sampling_metrics(batch, k, expected, submitted_at))
+        metrics.update(compute_reward_metrics(batch.session_reports))
+        report = self.replay_buffer.reports.pop(k)
+        metrics.update(check_failures(k, report, batch, self.settings.max_infrastructure_share))
+        return report.group_sizes
+
+    def _val_metrics_update(self, *args, **kwargs) -> dict[str, float]:
+        reports = list(self.replay_buffer.validation_reports)
+        self.replay_buffer.validation_reports.clear()
+        missing = sum(report.missing for report in reports)
+        first_error = next((report.first_error for report in reports if report.first_error), None)
+        if missing:
+            print(f"validation: {missing} trajectories failed; first: {first_error}", flush=True)
+        metrics = super()._val_metrics_update(*args, **kwargs)
+        return metrics | {f"{VALIDATION_PREFIX}/missing": float(missing)}
+
+    # ---- what verl asks about the pools ------------------------------------------------------
+
+    def _get_n_gpus_for_throughput(self) -> int:
+        rollout = self.config.actor_rollout_ref.rollout
+        return super()._get_n_gpus_for_throughput() + rollout.nnodes * rollout.n_gpus_per_node
+
+    def _rollout_server_managers(self) -> list:
+        return [self.rollout_pool.manager]
+
+    @contextmanager
+    def _act_as_sync(self):
+        self.trainer_mode = "sync"
+        try:
+            yield
+        finally:
+            self.trainer_mode = TRAINER_MODE

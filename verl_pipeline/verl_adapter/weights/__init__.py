@@ -1,0 +1,1 @@
+"""How weights leave the trainer, reach an engine, and are compared on both sides."""
