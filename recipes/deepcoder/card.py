@@ -40,7 +40,7 @@ from verl_pipeline.number_formats import format_decimal, format_percent, to_perc
 from verl_pipeline.outputs.files import refuse_foreign_text, write_text
 from verl_pipeline.path_options import path_argument, path_option
 from verl_pipeline.standard_streams import guard_streams
-from verl_pipeline.verl_adapter.checkpoints.checkpoint_layout import get_step_folder
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import get_step_folder
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 # A sentence of the template by which a card is known.

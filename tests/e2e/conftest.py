@@ -2,6 +2,8 @@
 minutes on two cores.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from verl_pipeline.testing import equivalence
@@ -16,13 +18,15 @@ def runs_directory(tmp_path_factory):
 def equivalent_runs(runs_directory):
     """verl's sync trainer and ours at staleness 0, seeded, by mode.
 
-    One after the other: verl names the socket over which weights go to an engine by Ray's job and
-    the replica, and the first jobs of two clusters have the same number. Two runs on one machine
-    take each other's weights, or wait for ever.
+    Side by side: half of a run is imports, one process after another, which leave a core idle. Each
+    has a Ray of its own whose first job has the same number, so that they would take each other's
+    weights if ours named its sockets as verl does.
     """
     modes = ("sync", "one_off_pipeline")
     equivalence.make_overrides(runs_directory, "sync")  # writes model and data, which the two share
-    return {mode: equivalence.train_in_mode(runs_directory, mode) for mode in modes}
+    with ThreadPoolExecutor(len(modes)) as executor:
+        finished = executor.map(lambda mode: equivalence.train_in_mode(runs_directory, mode), modes)
+        return dict(zip(modes, finished, strict=True))
 
 
 @pytest.fixture(scope="session")

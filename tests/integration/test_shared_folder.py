@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from ray.cluster_utils import Cluster
 
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter.checkpoints.shared_folder import (
+from verl_pipeline.verl_adapter.checkpointing.shared_folder import (
     answer_token,
     check_checkpoint_folder,
     check_shared_folder,
@@ -96,7 +96,9 @@ def hang(_folder, _token, _seconds):
 
 
 def test_a_node_that_does_not_answer_is_named(others, tmp_path, monkeypatch):
-    monkeypatch.setattr("verl_pipeline.verl_adapter.checkpoints.shared_folder.ANSWER_WITHIN_S", 1.0)
+    monkeypatch.setattr(
+        "verl_pipeline.verl_adapter.checkpointing.shared_folder.ANSWER_WITHIN_S", 1.0
+    )
     with pytest.raises(ConfigError, match="it did not answer within 2 s"):
         check_shared_folder(FIELD, tmp_path, others, probe=hang, seconds=1)
 

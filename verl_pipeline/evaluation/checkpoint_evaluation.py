@@ -26,7 +26,7 @@ from verl_pipeline.evaluation.store import EVALUATION
 from verl_pipeline.outputs.folders import claim_output
 from verl_pipeline.outputs.named_file import NamedFile
 from verl_pipeline.processes import end_with_parent
-from verl_pipeline.verl_adapter.checkpoints.checkpoint_layout import get_step_folder
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import get_step_folder
 
 
 class WatchError(UserError):

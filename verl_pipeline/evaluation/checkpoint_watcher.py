@@ -38,7 +38,7 @@ from verl_pipeline.evaluation.suggestions import suggest_name
 from verl_pipeline.evaluation.task_plan import plan_tasks
 from verl_pipeline.outputs.files import write_json, write_lines
 from verl_pipeline.outputs.folders import FolderKind, check_output, claim_output
-from verl_pipeline.verl_adapter.checkpoints.checkpoint_layout import list_steps, read_latest_step
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import list_steps, read_latest_step
 from verl_pipeline.verl_adapter.settings.run_configuration import find_run_config
 from verl_pipeline.verl_adapter.trainers.tracking import list_trackers, open_tracking
 

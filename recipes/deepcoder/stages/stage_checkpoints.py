@@ -1,7 +1,7 @@
 """verl's checkpoints of a stage: which one is complete, and which model and run it fits.
 
 A step's folder holds ``actor``, ``critic``, ``data.pt`` and ``held_batches.arrow``
-(:mod:`verl_pipeline.verl_adapter.checkpoints.checkpoint_layout`). At the transition between two
+(:mod:`verl_pipeline.verl_adapter.checkpointing.checkpoint_layout`). At the transition between two
 stages, the next stage gets links to the weights and the optimizer of the last checkpoint.
 
 Invariants:
@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from verl_pipeline.errors import UserError
 from verl_pipeline.outputs.errors import name_system_errors
 from verl_pipeline.outputs.files import write_text
-from verl_pipeline.verl_adapter.checkpoints.checkpoint_layout import (
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     LATEST_STEP_FILE,
     find_shard_ranks,
     get_step_folder,

@@ -57,7 +57,10 @@ from verl_pipeline.entry_checks import EXIT_BAD_CONFIG
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.outputs.errors import name_system_errors
 from verl_pipeline.progress import make_progress_bars
-from verl_pipeline.verl_adapter.checkpoints.checkpoint_layout import get_step_folder, repair_marker
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
+    get_step_folder,
+    repair_marker,
+)
 
 POLL_INTERVAL_S = 0.5
 # Lines of a failed training's log that its error shows.

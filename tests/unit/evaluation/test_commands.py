@@ -16,7 +16,7 @@ from verl_pipeline.evaluation.data import read_rows
 from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig
 from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.evaluation.task import TaskItem, make_conversation
-from verl_pipeline.verl_adapter.checkpoints.checkpoint_layout import LATEST_STEP_FILE
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import LATEST_STEP_FILE
 
 SMALL = "tests.helpers.small_task"
 RUN = ["eval", "--model", "empty", "--tasks", SMALL]

@@ -53,6 +53,16 @@ def test_the_checks_are_made_for_the_oldest_python_that_is_promised():
     assert PYPROJECT["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
 
 
+def test_git_ignores_no_source_file():
+    """A folder with the name of something that runs write would be missing in every clone."""
+    sources = {
+        path
+        for folder in ("verl_pipeline", "tests", "recipes", "benchmarks", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert sources - set(list_repository_files()) == set()
+
+
 def test_verl_takes_every_python_that_is_promised():
     verl = SpecifierSet(importlib.metadata.metadata("verl")["Requires-Python"])
     ours = SpecifierSet(PYPROJECT["project"]["requires-python"])

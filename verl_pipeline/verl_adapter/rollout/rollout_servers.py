@@ -5,10 +5,12 @@ Invariants:
   a server together with its children, and vLLM's shared memory (hundreds of MB a replica) would
   stay behind.
 * A replica starts in the placement groups that were reserved for it
-  (:mod:`.placement.reserved_pools`).
+  (:mod:`.placement.reserved_pools`), and shares no socket with another run on its machine.
 """
 
+import asyncio
 import logging
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
@@ -25,6 +27,10 @@ from verl.workers.rollout.replica import RolloutMode, RolloutReplica
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 from verl_pipeline.verl_adapter.placement.ray_slots import CPUS_PER_ROLLOUT_DEVICE
+from verl_pipeline.verl_adapter.rollout.weight_sockets import (
+    name_sender_sockets,
+    name_server_sockets,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +58,7 @@ def place_replicas(
     replica_class: type[RolloutReplica], replicas: list[list[PlacementGroup]]
 ) -> type[RolloutReplica]:
     """``replica_class`` with replicas that start in these groups, by rank."""
+    run = uuid.uuid4().hex[:12]  # short: the path of a socket may have 107 bytes
 
     class PlacedReplica(replica_class):  # type: ignore[valid-type,misc]
         """A replica that finds its placement groups."""
@@ -75,6 +82,8 @@ def place_replicas(
                 device_name=get_device_name(),
             )
             self.workers = worker_group.workers
+            name_server_sockets(self, run)
+            await asyncio.gather(*name_sender_sockets(self, run))
             await self.launch_servers()
 
     return PlacedReplica

@@ -41,7 +41,7 @@ from verl_pipeline.trainer.pipeline_config import (
 from verl_pipeline.trainer.step_metrics import StepClock, add_weight_sync
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
-from verl_pipeline.verl_adapter.checkpoints.run_checkpoints import RunCheckpoints
+from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.checks import seam_checks
 from verl_pipeline.verl_adapter.checks.check_list import check_pipelined_config
 from verl_pipeline.verl_adapter.checks.config_checks import check_dataset
@@ -111,6 +111,15 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         self.rollout_pool.check_health()
         self._awaited_workers.check()
 
+    @contextmanager
+    def _name_dead_process(self):
+        """Raise the error of a dead process: it shows first as whatever it broke."""
+        try:
+            yield
+        except Exception:
+            self._check_processes()
+            raise
+
     def _init_dataloader(self) -> None:
         # verl fetches single prompts in every mode but sync, to be able to refill batches. We never
         # refill, and with single fetches the batches of the second epoch would differ from sync's.
@@ -158,13 +167,14 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
     def on_train_begin(self) -> None:
         """verl calls this with ``global_steps`` already at the first step to come."""
         trained_version = self.global_steps - 1
-        schedule.fill_pipeline(
-            self,
-            trained_version=trained_version,
-            held_batches=self._adopt_held_batches(trained_version),
-            staleness=self.settings.staleness,
-            last_step=self.last_step,
-        )
+        with self._name_dead_process():
+            schedule.fill_pipeline(
+                self,
+                trained_version=trained_version,
+                held_batches=self._adopt_held_batches(trained_version),
+                staleness=self.settings.staleness,
+                last_step=self.last_step,
+            )
 
     def _adopt_held_batches(self, trained_version: int) -> set[int]:
         """Batches in a checkpoint of ``trained_version`` that are sampled and not trained yet."""
@@ -180,17 +190,13 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         """Step ``global_steps`` of verl's fit loop."""
         self._metrics = metrics
         self._clock.restart()
-        try:
+        with self._name_dead_process():
             schedule.run_step(
                 self,
                 self.global_steps,
                 staleness=self.settings.staleness,
                 last_step=self.last_step,
             )
-        except Exception:
-            # A dead process shows first as whatever it broke: name it if it is the cause.
-            self._check_processes()
-            raise
         assert self._batch is not None
         return self._batch
 
@@ -236,14 +242,15 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
             self._stop_rollout_profiling()
 
     def on_validate_begin(self) -> None:
-        with self._clock.inside("testing"):
+        with self._clock.inside("testing"), self._name_dead_process():
             schedule.prepare_validation(self, self.global_steps)
 
     def _save_checkpoint(self) -> None:
-        with self._clock.inside("save_checkpoint"):
-            schedule.prepare_checkpoint(self)
-        with self._act_as_sync(), self._checkpoints.save_step(self.global_steps):
-            super()._save_checkpoint()
+        with self._name_dead_process():
+            with self._clock.inside("save_checkpoint"):
+                schedule.prepare_checkpoint(self)
+            with self._act_as_sync(), self._checkpoints.save_step(self.global_steps):
+                super()._save_checkpoint()
 
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int

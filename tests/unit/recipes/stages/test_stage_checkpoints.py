@@ -14,7 +14,7 @@ from recipes.deepcoder.stages.stage_checkpoints import (
     link_checkpoint,
 )
 from verl_pipeline.testing import tiny_run
-from verl_pipeline.verl_adapter.checkpoints.checkpoint_layout import (
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     LATEST_STEP_FILE,
     get_step_folder,
     repair_marker,

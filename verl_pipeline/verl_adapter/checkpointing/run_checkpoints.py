@@ -10,6 +10,7 @@ Invariants:
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +19,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from verl.trainer.ppo.utils import need_critic
 
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter.checkpoints.checkpoint_layout import (
+from verl_pipeline.trainer.trajectory_keys import parse_batch
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     get_step_folder,
     list_steps,
     read_latest_step,
     repair_marker,
 )
-from verl_pipeline.verl_adapter.checkpoints.held_batches import (
+from verl_pipeline.verl_adapter.checkpointing.held_batches import (
     FILE_NAME,
     SNAPSHOT_NAME,
     count_snapshot_units,
@@ -33,8 +35,8 @@ from verl_pipeline.verl_adapter.checkpoints.held_batches import (
     read_parts,
     save_held_batches,
 )
+from verl_pipeline.verl_adapter.checkpointing.shared_folder import check_checkpoint_folder
 from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
-from verl_pipeline.verl_adapter.checkpoints.shared_folder import check_checkpoint_folder
 
 # verl's limits, by the model's folder in a checkpoint.
 LIMITS = {"actor": "max_actor_ckpt_to_keep", "critic": "max_critic_ckpt_to_keep"}
@@ -75,7 +77,7 @@ class RunCheckpoints:
         if folder is None:
             return
         if (folder / FILE_NAME).exists():
-            next(read_parts(folder / FILE_NAME), None)
+            self._check_batch_size(folder)
             return
         wrote = count_snapshot_units(folder / SNAPSHOT_NAME)
         units = OmegaConf.select(self._config, UNITS)
@@ -85,6 +87,23 @@ class RunCheckpoints:
                 f"units; set {UNITS}={wrote} to resume from it (checkpoints written from "
                 "then on fit any number)"
             )
+
+    def _check_batch_size(self, folder: Path) -> None:
+        # The prompts of all batches are the file's first part.
+        held = next(read_parts(folder / FILE_NAME), {"key": [], "tag": []})
+        prompts = Counter(
+            parse_batch(key)
+            for key, tag in zip(held["key"], held["tag"], strict=True)
+            if tag.get("is_prompt", False)
+        )
+        wanted = self._config.data.train_batch_size
+        for batch, size in sorted(prompts.items()):
+            if size != wanted:
+                raise ConfigError(
+                    f"data.train_batch_size={wanted}: batch {batch} in {folder} was sampled with "
+                    f"{size} prompts; resume with data.train_batch_size={size}, or delete "
+                    f"{folder / FILE_NAME} to lose that batch"
+                )
 
     def restore_batches(self, trained_step: int) -> None:
         """Put the held batches of the checkpoint that verl has loaded into TransferQueue."""

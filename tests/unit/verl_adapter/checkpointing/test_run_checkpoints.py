@@ -10,11 +10,15 @@ import pytest
 from omegaconf import OmegaConf
 
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter.checkpoints import run_checkpoints
-from verl_pipeline.verl_adapter.checkpoints.checkpoint_layout import LATEST_STEP_FILE
-from verl_pipeline.verl_adapter.checkpoints.held_batches import FILE_NAME, SNAPSHOT_NAME, HeldBatchesError
+from verl_pipeline.verl_adapter.checkpointing import run_checkpoints
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import LATEST_STEP_FILE
+from verl_pipeline.verl_adapter.checkpointing.held_batches import (
+    FILE_NAME,
+    SNAPSHOT_NAME,
+    HeldBatchesError,
+)
+from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
-from verl_pipeline.verl_adapter.checkpoints.run_checkpoints import RunCheckpoints
 
 
 @pytest.fixture
@@ -154,3 +158,14 @@ def test_a_marker_that_a_kill_left_empty_is_repaired(folder):
 
 def test_a_folder_without_a_checkpoint_is_a_run_that_begins(folder):
     resume(folder).restore_batches(0)
+
+
+def test_held_batches_of_another_size_are_refused_with_both_numbers(folder, monkeypatch):
+    write_step(folder, 2)
+    (folder / "global_step_2" / FILE_NAME).write_text("")
+    prompts = [f"b3p{position}" for position in range(4)]
+    part = {"key": [*prompts, "b3p0_0_0"], "tag": [*[{"is_prompt": True}] * 4, {}]}
+    monkeypatch.setattr(run_checkpoints, "read_parts", lambda _path: iter([part]))
+    RunCheckpoints(make_config(folder, "data.train_batch_size=4"))
+    with pytest.raises(ConfigError, match=r"train_batch_size=8: batch 3 .* with 4 prompts"):
+        RunCheckpoints(make_config(folder, "data.train_batch_size=8"))

@@ -1,0 +1,1 @@
+"""What a checkpoint holds beside verl's own files, and where."""
