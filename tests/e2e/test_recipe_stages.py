@@ -13,7 +13,7 @@ from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.testing import runs, seeded_rollout, tiny_run
 from verl_pipeline.verl_adapter.trajectories.prompt_stream import make_permutation
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.slow]
 
 ROWS, SEED, PROMPT = 22, 7, 64
 # By stage: last step, prompts per step, response length. Every second step has a checkpoint.
@@ -187,7 +187,6 @@ def test_a_finished_run_does_nothing_and_refuses_other_settings(uninterrupted, d
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("signal_name", ["kill", "terminate"])
 def test_a_run_stopped_in_each_stage_trains_the_same(signal_name, uninterrupted, directory):
     assert uninterrupted.returncode == 0, tail(uninterrupted)
@@ -223,7 +222,6 @@ def test_a_run_stopped_in_each_stage_trains_the_same(signal_name, uninterrupted,
         assert set(expected) - set(found) <= {2, 6}
 
 
-@pytest.mark.slow
 def test_a_rule_ends_a_stage_at_a_checkpoint(directory):
     # The reward hardly rises within two steps, so the first stage ends at step 2, or at the next
     # checkpoint if that is complete before the training has stopped. The second stage samples again

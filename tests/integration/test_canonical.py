@@ -66,7 +66,14 @@ def test_every_official_solution_is_accepted(name, load, capsys):
     assert rejected.keys() == FAIL_IN_PLAIN_PYTHON.get(name, set()), rejected
 
 
-@pytest.mark.parametrize("name", [name for name in DATA_SETS if name != "humaneval"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.endswith("plus") else name
+        for name in DATA_SETS
+        if name != "humaneval"
+    ],
+)
 def test_official_solutions_of_a_sample_are_accepted(name, capsys):
     pairs = [
         (problem, program)

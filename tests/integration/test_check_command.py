@@ -65,8 +65,8 @@ def test_a_run_that_works_shows_its_plan_and_starts_nothing(tmp_path, module, ch
     ("module", "chosen"),
     [
         (runs.OURS, ["--check"]),
-        (runs.OURS, []),
-        (runs.STOCK, [CHECK_ONLY, MODE]),
+        pytest.param(runs.OURS, [], marks=pytest.mark.slow),
+        pytest.param(runs.STOCK, [CHECK_ONLY, MODE], marks=pytest.mark.slow),
         (runs.STOCK, [MODE]),
     ],
 )

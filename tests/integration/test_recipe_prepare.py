@@ -100,6 +100,7 @@ def kill_prepare(model: Path, data: Path, output: Path, minimum: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes_and_the_next_run_does_nothing(model, tmp_path):
     data = make_mixture(3, clean=60).write_files(tmp_path / "data")
     code, _, err = wait_for(start_prepare(model, data, tmp_path / "whole", *list_settings(data)))

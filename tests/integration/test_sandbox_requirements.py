@@ -204,6 +204,7 @@ def test_an_ordinary_user_lacks_nothing():
     assert {findings[f"sandbox: tier {tier}"][0] for tier in ("namespaces", "rlimits")} == {"ok"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_whole_command_reports_what_a_container_refuses():
     command = [sys.executable, "-m", "verl_pipeline.cli", "doctor", "--cpu"]

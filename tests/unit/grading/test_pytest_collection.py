@@ -51,7 +51,7 @@ def predict(source: str) -> dict[str, int] | None:
         return None
 
 
-@pytest.mark.parametrize("files", [300, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("files", [100, pytest.param(1500, marks=pytest.mark.slow)])
 def test_what_is_accepted_is_what_pytest_collects(tmp_path, files):
     predictions = {}
     for seed in range(files):

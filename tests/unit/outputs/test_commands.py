@@ -16,6 +16,7 @@ from recipes.deepcoder.prepare import PREPARATION
 from recipes.deepcoder.stages import run_state
 from tests.helpers.output_commands import COMMANDS, FILLING, QUICKSTART
 from tests.helpers.small_disk import run_on_disk, take_snapshot
+from tests.helpers.thinned import thin_out
 from verl_pipeline.evaluation.checkpoint_watcher import WATCHING
 from verl_pipeline.evaluation.store import EVALUATION
 from verl_pipeline.grading.grading_files import VERDICTS
@@ -204,7 +205,7 @@ def test_a_second_call_in_the_same_folder_is_refused(tmp_path, name, monkeypatch
             check_refusal(run, tmp_path, str(output), "another process is writing")
 
 
-@pytest.mark.parametrize("name", FILLING)
+@pytest.mark.parametrize("name", thin_out(FILLING, 2))
 def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path, name):
     inputs, disk = tmp_path / "inputs", tmp_path / "disk"
     inputs.mkdir()
@@ -242,7 +243,7 @@ def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path, name):
         assert run.after != run.before, "nothing was written before the disk was full"
 
 
-@pytest.mark.parametrize("name", [*FILLING, "eval-watch", "demo", "quickstart"])
+@pytest.mark.parametrize("name", thin_out([*FILLING, "eval-watch", "demo", "quickstart"], 2))
 def test_a_read_only_disk_is_named(tmp_path, name):
     inputs, disk = tmp_path / "inputs", tmp_path / "disk"
     inputs.mkdir()

@@ -20,6 +20,7 @@ from tests.helpers.command_fuzz import (
 )
 from tests.helpers.damaged_files import damage_file, each_damage
 from tests.helpers.source_rows import HUB_EXAMPLES, MBPP_ROW, RLLM_EXAMPLES, TACO_ROW, ingest_file
+from tests.helpers.thinned import thin_out
 from verl_pipeline.errors import UserError, show_line
 from verl_pipeline.testing.tiny_run import write_model
 
@@ -74,7 +75,7 @@ OPTIONS = [
     *("--config", "--data", "sources.taco.limit=", "tests.min=", "near.words=", "model="),
     *("difficulty.rates=", "contamination.tasks=", "grader.workers=", "seed=", "split.heldout="),
 ]
-every_file = pytest.mark.parametrize("slot", FILES)
+every_file = pytest.mark.parametrize("slot", thin_out(FILES, 2))
 
 
 def test_good_files_are_prepared():
