@@ -61,6 +61,21 @@ class BusyTime:
     watched_s: float = 0.0
     busy_s: float = 0.0
 
+    def add(self, before: Gauge, after: Gauge) -> None:
+        """Count the time between two readings of a replica.
+
+        Each half has the state of the reading that it touches. If tokens came although no request
+        ran at either, it was busy for some part, which counts as half.
+        """
+        if before.running is None or after.running is None:
+            return
+        seconds = after.t - before.t
+        share = ((before.running > 0) + (after.running > 0)) / 2
+        if not share and (after.generated_tokens or 0) > (before.generated_tokens or 0):
+            share = 0.5
+        self.watched_s += seconds
+        self.busy_s += seconds * share
+
     @property
     def share(self) -> float | None:
         """Busy share; None if nothing was looked at."""
@@ -79,8 +94,8 @@ class ReplicaGauges:
         self._recorder, self._addresses = recorder, addresses
         self._lock = threading.Lock()
         self._busy = BusyTime()
-        # By lane: when it was last read, and whether it ran a request then.
-        self._last: dict[str, tuple[float, bool]] = {}
+        # By lane, the reading before.
+        self._last: dict[str, Gauge] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._read_on, name="replica gauges", daemon=True)
 
@@ -112,18 +127,12 @@ class ReplicaGauges:
                 answer.raise_for_status()
                 gauges = parse_gauges(answer.text)
             except (requests.RequestException, ValueError):
-                self._last.pop(lane, None)
+                self._last.pop(lane, None)  # nobody knows what it does meanwhile
                 continue
-            now = self._recorder.now()
             if gauges:
-                self._recorder.add(Gauge(lane, now, **gauges))
-            if "running" in gauges:
-                self._count(lane, now, gauges["running"] > 0)
-
-    def _count(self, lane: str, now: float, is_busy: bool) -> None:
-        """The half of an interval before a reading has its state, the half after it the next's."""
-        before, was_busy = self._last.get(lane, (now, is_busy))
-        with self._lock:
-            self._busy.watched_s += now - before
-            self._busy.busy_s += (now - before) * (is_busy + was_busy) / 2
-        self._last[lane] = (now, is_busy)
+                gauge = Gauge(lane, self._recorder.now(), **gauges)
+                self._recorder.add(gauge)
+                before = self._last.get(lane, gauge)
+                with self._lock:
+                    self._busy.add(before, gauge)
+                self._last[lane] = gauge

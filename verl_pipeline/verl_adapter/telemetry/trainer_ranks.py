@@ -23,7 +23,7 @@ METHODS = {
 
 
 def record_ranks(roles: dict[Any, Any], target: RunTarget) -> None:
-    """Replace the actor workers among ``roles`` (Ray actor classes, by role) by ones that record."""
+    """Replace the actor workers in ``roles`` (Ray actor classes, by role) by ones that record."""
     for role, actor_class in roles.items():
         plain = actor_class.__ray_metadata__.modified_class
         if issubclass(plain, ActorRolloutRefWorker):
@@ -35,7 +35,8 @@ def _record_rank(worker_class: type, target: RunTarget) -> type:
         method: _record_method(getattr(worker_class, method), span, target)
         for method, span in METHODS.items()
     }
-    return type(worker_class.__name__, (worker_class,), methods)
+    # Under a name of its own: pickle would take verl's class for one that can be imported here.
+    return type(f"Recording{worker_class.__name__}", (worker_class,), methods)
 
 
 def _record_method(method: Callable, span: str, target: RunTarget) -> Callable:
