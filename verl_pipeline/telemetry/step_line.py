@@ -19,14 +19,41 @@ COMPUTING = (
 )
 # Share of a batch's trajectories after which those that are left are its tail.
 BODY = 0.9
-PREFIX = "pipeline"
-TRAINER_BUSY = f"{PREFIX}/busy/trainer"
-ROLLOUT_BUSY = f"{PREFIX}/busy/rollout"
-TAIL = f"{PREFIX}/tail_s"
-TOKENS_PER_S = f"{PREFIX}/trained_tokens_per_s"
+TRAINER_BUSY = "pipeline/busy/trainer"
+ROLLOUT_BUSY = "pipeline/busy/rollout"
+TAIL = "pipeline/tail_s"
+TOKENS_PER_S = "pipeline/trained_tokens_per_s"
 # The first that a step has is shown.
 _REWARDS = ("filters/before/reward_mean", "critic/score/mean", "critic/rewards/mean")
-_STALENESS = (f"{PREFIX}/staleness", "training/off_policy/trajectory_staleness/mean")
+_STALENESS = ("pipeline/staleness", "training/off_policy/trajectory_staleness/mean")
+
+
+def compute_step_metrics(
+    spans: Sequence[Span],
+    start: float,
+    end: float,
+    *,
+    rollout_busy: float | None,
+    generated_at: Sequence[float],
+    tokens: int,
+) -> dict[str, float]:
+    """Metrics of the step from ``start`` to ``end``, in seconds.
+
+    Args:
+        spans: of the driver.
+        rollout_busy: share of the time in which the replicas ran requests; None if nobody knows.
+        generated_at: when each trajectory of the batch had been generated, as far as it is known.
+        tokens: response tokens of the batch.
+    """
+    metrics = {
+        TRAINER_BUSY: compute_busy_share(spans, start, end),
+        TOKENS_PER_S: tokens / max(end - start, 1e-9),
+    }
+    if rollout_busy is not None:
+        metrics[ROLLOUT_BUSY] = rollout_busy
+    if (tail := compute_tail(generated_at)) is not None:
+        metrics[TAIL] = tail
+    return metrics
 
 
 def compute_busy_share(spans: Sequence[Span], start: float, end: float) -> float:

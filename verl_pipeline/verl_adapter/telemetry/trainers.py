@@ -20,12 +20,7 @@ from verl_pipeline.telemetry.recorder import Recorder, open_recorder
 from verl_pipeline.telemetry.records import Moment, Pool, Span, TrajectoryEvent
 from verl_pipeline.telemetry.step_line import (
     COMPUTING,
-    ROLLOUT_BUSY,
-    TAIL,
-    TOKENS_PER_S,
-    TRAINER_BUSY,
-    compute_busy_share,
-    compute_tail,
+    compute_step_metrics,
     describe_step,
 )
 from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
@@ -292,23 +287,20 @@ class _RecordingTrainer:
             return None
         self._is_stepping = False
         now, began = self._recorder.now(), self._step_began
-        seconds = max(now - began, 1e-9)
-        metrics[TRAINER_BUSY] = compute_busy_share(self._step_spans, began, now)
-        busy = self._gauges.take_busy_time().share if self._gauges else None
-        if busy is not None:
-            metrics[ROLLOUT_BUSY] = busy
-        ends = [tag["generated_at"] for tag in self._batch_tags if "generated_at" in tag]
-        tail = compute_tail(ends)
-        if tail is not None:
-            metrics[TAIL] = tail
-        tokens = sum(tag.get("response_len", 0) for tag in self._batch_tags)
-        metrics[TOKENS_PER_S] = tokens / seconds
+        metrics |= compute_step_metrics(
+            self._step_spans,
+            began,
+            now,
+            rollout_busy=self._gauges.take_busy_time().share if self._gauges else None,
+            generated_at=[tag["generated_at"] for tag in self._batch_tags if "generated_at" in tag],
+            tokens=sum(tag.get("response_len", 0) for tag in self._batch_tags),
+        )
         self._recorder.add(Span(Pool.TRAINER, DRIVER, "step", began, now, step))
         self._step_spans, self._step_began = [], now
-        self._step_seconds = [*self._step_seconds, seconds][-_RECENT_STEPS:]
+        self._step_seconds = [*self._step_seconds, now - began][-_RECENT_STEPS:]
         last = getattr(self, "last_step", self.total_training_steps)
         mean = math.fsum(self._step_seconds) / len(self._step_seconds)
-        return describe_step(step, last, seconds, metrics, mean * (last - step))
+        return describe_step(step, last, now - began, metrics, mean * (last - step))
 
 
 def _list_sessions(batch: KVBatchMeta) -> set[tuple[str, int]]:
