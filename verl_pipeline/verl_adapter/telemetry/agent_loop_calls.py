@@ -7,6 +7,9 @@ from verl.utils import tensordict_utils as tu
 from verl_pipeline.telemetry.recorder import Recorder
 from verl_pipeline.telemetry.records import Moment, TrajectoryEvent
 
+# What the driver tells the workers' client, and it them: lanes of the replicas by server.
+REPLICA_LANES = "replica_lanes"
+
 
 class RecordedManager:
     """An agent loop manager, whatever its class, for verl's trainers.

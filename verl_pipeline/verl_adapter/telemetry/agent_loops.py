@@ -19,12 +19,11 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl_pipeline.telemetry.recorder import Recorder, open_recorder
 from verl_pipeline.telemetry.records import Moment, Pool, Span, TrajectoryEvent
 from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
+from verl_pipeline.verl_adapter.telemetry.agent_loop_calls import REPLICA_LANES
 from verl_pipeline.verl_adapter.telemetry.run_target import make_target
 
 LONGEST_SPAN_S = 5.0
 MAX_REASON_CHARACTERS = 200
-# What the driver's recorder tells the client, and the client each worker: lanes by server.
-REPLICA_LANES = "replica_lanes"
 # verl's class is a Ray actor class already; this is the plain class inside it.
 _AgentLoopWorker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 

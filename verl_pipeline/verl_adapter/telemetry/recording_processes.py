@@ -24,6 +24,7 @@ def sample_clocks(driver: Recorder, role: str, actors: list[Any]) -> None:
     for position, actor in enumerate(actors):
 
         def ask(actor: Any = actor) -> float:
+            assert driver.target is not None
             asked = actor.__ray_call__.remote(_read_clock, driver.target, role)
             return ray.get(asked, timeout=ANSWER_S)
 

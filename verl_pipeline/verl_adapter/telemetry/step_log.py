@@ -35,6 +35,8 @@ class StepLog:
     ):
         self._tracking, self._recorder, self._complete = tracking, recorder, complete
         self._trackers = list(tracking.logger)
+        assert recorder.target is not None and recorder.target.folder is not None
+        self._path = Path(recorder.target.folder) / LOG
         self._has_failed = False
 
     def __getattr__(self, name: str) -> Any:
@@ -56,11 +58,11 @@ class StepLog:
 
     def _append(self, text: str) -> None:
         try:
-            with open(Path(self._recorder.target.folder or ".") / LOG, "a") as file:
+            with open(self._path, "a") as file:
                 file.write(text + "\n")
         except OSError as error:
             if not self._has_failed:
-                print(f"[telemetry] WARNING: {LOG}: {error}", file=sys.stderr, flush=True)
+                print(f"[telemetry] WARNING: {self._path}: {error}", file=sys.stderr, flush=True)
             self._has_failed = True
 
 

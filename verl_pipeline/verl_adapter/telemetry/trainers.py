@@ -9,8 +9,7 @@ Invariants:
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +17,11 @@ from transfer_queue import KVBatchMeta
 
 from verl_pipeline.telemetry.recorder import Recorder, open_recorder
 from verl_pipeline.telemetry.records import Moment, Pool, Span, TrajectoryEvent
-from verl_pipeline.telemetry.step_line import (
-    COMPUTING,
-    compute_step_metrics,
-    describe_step,
-)
+from verl_pipeline.telemetry.step_line import compute_step_metrics, describe_step
 from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
 from verl_pipeline.trainer.trajectory_keys import parse_prompt, parse_session
-from verl_pipeline.verl_adapter.telemetry.agent_loop_calls import RecordedManager
+from verl_pipeline.verl_adapter.telemetry.agent_loop_calls import REPLICA_LANES, RecordedManager
+from verl_pipeline.verl_adapter.telemetry.driver_spans import DRIVER, DriverSpans
 from verl_pipeline.verl_adapter.telemetry.recording_processes import (
     flush_processes,
     sample_clocks,
@@ -35,34 +31,24 @@ from verl_pipeline.verl_adapter.telemetry.run_target import describe_settings, m
 from verl_pipeline.verl_adapter.telemetry.step_log import StepLog
 from verl_pipeline.verl_adapter.telemetry.step_texts import choose_keys, read_texts
 
-DRIVER = "driver"
-REPLICA_LANES = "replica_lanes"
-# Spans that are about the batch that the step trains.
-OF_BATCH = (*COMPUTING, "adv")
 # Steps over which the time of those to come is estimated.
 _RECENT_STEPS = 10
 
 
-def _record_phase(method: str, span: str) -> Callable:
-    """The trainer's method of this name, inside a span."""
-
-    def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._span(span):
-            return getattr(super(_RecordingTrainer, self), method)(*args, **kwargs)
-
-    recorded.__name__ = method
-    return recorded
-
-
-class _RecordingTrainer:
+class _RecordingTrainer(DriverSpans):
     """Goes before a trainer class; see :func:`record_trainer`."""
 
-    _recorder: Recorder
+    # Of verl's trainer.
+    actor_rollout_wg: Any
+    role_worker_mapping: dict[Any, Any]
+    tokenizer: Any
+    total_training_steps: int
 
     def __init__(self, config: Any):
         super().__init__(config)  # type: ignore[call-arg]
         self._run_target = make_target(self.config)
         self._recorder = open_recorder(self._run_target, DRIVER)
+        self._has_batches = self._run_target.header.mode == TRAINER_MODE
         self._run_started = self._step_began = self._recorder.now()
         self._gauges: ReplicaGauges | None = None
         self._agent_loops: list[Any] = []
@@ -86,12 +72,6 @@ class _RecordingTrainer:
         setattr(client, REPLICA_LANES, {at: lane for lane, at in self._find_replicas().items()})
         return client
 
-    def _find_replicas(self) -> dict[str, str]:
-        """``host:port`` of each rollout replica, by lane."""
-        managers = self._rollout_server_managers()
-        addresses = [address for manager in managers for address in manager.get_addresses()]
-        return {f"replica {rank}": address for rank, address in enumerate(addresses)}
-
     def fit(self, agent_loop_manager: Any) -> None:
         if not self._recorder.is_on:
             super().fit(agent_loop_manager)  # type: ignore[misc]
@@ -99,20 +79,22 @@ class _RecordingTrainer:
         self._agent_loops = list(getattr(agent_loop_manager, "agent_loop_workers", []))
         self._add_header()
         self._gauges = ReplicaGauges(self._recorder, self._find_replicas())
-        self._sample_clocks()
+        with self._recorder.survive("the clocks of other processes"):
+            for role, actors in self._list_processes().items():
+                sample_clocks(self._recorder, role, actors)
         self._gauges.start()
         detail = {}
         try:
             super().fit(  # type: ignore[misc]
                 RecordedManager(agent_loop_manager, self._recorder, self._has_batches)
             )
+            for actors in self._list_processes().values():
+                flush_processes(actors)
         except BaseException as error:
             detail = {"error": f"{type(error).__name__}: {error}".partition("\n")[0][:500]}
             raise
         finally:
             self._gauges.stop()
-            for actors in self._list_processes().values():
-                flush_processes(actors)
             now = self._recorder.now()
             self._recorder.add(Span(Pool.TRAINER, DRIVER, "end", now, now, detail=detail))
             self._recorder.close()
@@ -121,52 +103,17 @@ class _RecordingTrainer:
         header = replace(
             self._run_target.header,
             first_step=self.global_steps + 1,
-            last_step=getattr(self, "last_step", self.total_training_steps),
+            last_step=self._find_last_step(),
             replicas=len(self._find_replicas()),
             settings=describe_settings(self.config),
         )
         self._recorder.add_header(header)
 
-    def _sample_clocks(self) -> None:
-        for role, actors in self._list_processes().items():
-            sample_clocks(self._recorder, role, actors)
+    def _find_last_step(self) -> int:
+        return int(getattr(self, "last_step", None) or self.total_training_steps)
 
     def _list_processes(self) -> dict[str, list[Any]]:
         return {"agent_loop": self._agent_loops, "trainer": list(self.actor_rollout_wg.workers)}
-
-    # ---- spans of the driver -----------------------------------------------------------------
-
-    @property
-    def _has_batches(self) -> bool:
-        return self._run_target.header.mode == TRAINER_MODE
-
-    @contextmanager
-    def _span(self, name: str) -> Iterator[None]:
-        start = self._recorder.now()
-        try:
-            yield
-        finally:
-            self._add_span(name, start)
-
-    def _add_span(self, name: str, start: float) -> Span:
-        step = self.global_steps if self._has_begun else None
-        batch = step if self._has_batches and name in OF_BATCH else None
-        span = Span(Pool.TRAINER, DRIVER, name, start, self._recorder.now(), step, batch)
-        if self._recorder.is_on:
-            self._recorder.add(span)
-            self._step_spans.append(span)
-        return span
-
-    _compute_reward_colocate = _record_phase("_compute_reward_colocate", "reward")
-    _compute_old_log_prob = _record_phase("_compute_old_log_prob", "old_log_prob")
-    _compute_ref_log_prob = _record_phase("_compute_ref_log_prob", "ref")
-    _compute_values = _record_phase("_compute_values", "values")
-    _compute_advantage = _record_phase("_compute_advantage", "adv")
-    _update_critic = _record_phase("_update_critic", "update_critic")
-    _update_actor = _record_phase("_update_actor", "update_actor")
-    _save_checkpoint = _record_phase("_save_checkpoint", "save_checkpoint")
-    _validate = _record_phase("_validate", "testing")
-    _next_train_batch = _record_phase("_next_train_batch", "wait_data")
 
     def on_train_begin(self) -> None:
         super().on_train_begin()  # type: ignore[misc]
@@ -186,46 +133,6 @@ class _RecordingTrainer:
             self._add_moments(Moment.TRAINED, self._trained)
         return batch
 
-    def on_sample_begin(self) -> None:
-        super().on_sample_begin()  # type: ignore[misc]
-        self._sample_began = self._recorder.now()
-
-    def on_sample_end(self) -> None:
-        self._add_span("wait_rollout", self._sample_began)
-        with self._span("pause_rollout"):
-            super().on_sample_end()  # type: ignore[misc]
-
-    def on_step_end(self) -> None:
-        if self._has_batches:  # weights leave elsewhere
-            super().on_step_end()  # type: ignore[misc]
-            return
-        with self._record_weights():
-            super().on_step_end()  # type: ignore[misc]
-
-    def drain_rollout(self) -> None:
-        """Of ours."""
-        with self._span("wait_rollout"):
-            super().drain_rollout()  # type: ignore[misc]
-
-    def send_weights(self, version: int) -> None:
-        """Of ours."""
-        if self.rollout_pool.version == version:
-            return
-        with self._record_weights(version):
-            super().send_weights(version)  # type: ignore[misc]
-
-    @contextmanager
-    def _record_weights(self, version: int | None = None) -> Iterator[None]:
-        start = self._recorder.now()
-        try:
-            yield
-        finally:
-            span = self._add_span("update_weights", start)
-            for lane in self._find_replicas():
-                self._recorder.add(
-                    replace(span, pool=Pool.ROLLOUT, lane=lane, detail={"version": version})
-                )
-
     # ---- trajectories ------------------------------------------------------------------------
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> Any:
@@ -242,21 +149,15 @@ class _RecordingTrainer:
         return batch
 
     def _add_moments(self, moment: Moment, sessions: set[tuple[str, int]]) -> None:
-        """What happened to trajectories, each a prompt and a session, in this step."""
-        reasons = getattr(self, "filter_reasons", {})
-        now, step = self._recorder.now(), self.global_steps
-        for prompt, session in sorted(sessions):
-            self._recorder.add(
-                TrajectoryEvent(
-                    moment,
-                    now,
-                    prompt,
-                    session,
-                    batch=step if self._has_batches else None,
-                    step=step,
-                    reason=reasons.get((prompt, session)),
-                )
-            )
+        step = self.global_steps
+        add_moments(
+            self._recorder,
+            moment,
+            sessions,
+            step=step,
+            batch=step if self._has_batches else None,
+            reasons=getattr(self, "filter_reasons", {}),
+        )
 
     # ---- end of a step -----------------------------------------------------------------------
 
@@ -298,7 +199,7 @@ class _RecordingTrainer:
         self._recorder.add(Span(Pool.TRAINER, DRIVER, "step", began, now, step))
         self._step_spans, self._step_began = [], now
         self._step_seconds = [*self._step_seconds, now - began][-_RECENT_STEPS:]
-        last = getattr(self, "last_step", self.total_training_steps)
+        last = self._find_last_step()
         mean = math.fsum(self._step_seconds) / len(self._step_seconds)
         return describe_step(step, last, now - began, metrics, mean * (last - step))
 
@@ -310,6 +211,31 @@ def _list_sessions(batch: KVBatchMeta) -> set[tuple[str, int]]:
         for key, tag in zip(batch.keys, batch.tags, strict=True)
         if not tag.get("is_padding", False)
     }
+
+
+def add_moments(
+    recorder: Recorder,
+    moment: Moment,
+    sessions: set[tuple[str, int]],
+    *,
+    step: int,
+    batch: int | None,
+    reasons: Mapping[tuple[str, int], str],
+) -> None:
+    """Record what happens to trajectories, each a prompt and a session, in a step."""
+    now = recorder.now()
+    for prompt, session in sorted(sessions):
+        recorder.add(
+            TrajectoryEvent(
+                moment,
+                now,
+                prompt,
+                session,
+                batch=batch,
+                step=step,
+                reason=reasons.get((prompt, session)),
+            )
+        )
 
 
 def record_trainer(trainer_class: Any) -> Any:
