@@ -40,8 +40,9 @@ def _record_rank(worker_class: type, target: RunTarget) -> type:
 
 
 def _record_method(method: Callable, span: str, target: RunTarget) -> Callable:
-    # The wrapped function's attributes say how verl distributes its data.
-    @functools.wraps(method)
+    # The method's attributes say how verl distributes its data. With its name too, pickle would take
+    # verl's own method for this one.
+    @functools.wraps(method, assigned=())
     def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = open_recorder(target, "trainer")
         with recorder.record_span(Pool.TRAINER, f"rank {self.rank}", span):
