@@ -31,11 +31,21 @@ class FilteredBatch:
             ``filters/lone_survivors``; and ``filters/before/...`` and ``filters/after/...``:
             number, mean reward, mean length and truncated share of all trajectories with a reward
             and of those that are trained on (neither dropped nor zeroed).
+        reasons: by position of a row that was dropped or zeroed, the filter that did it last,
+            ``no_reward`` or ``lone_survivor``.
     """
 
     kept: np.ndarray
     zeroed: np.ndarray
     metrics: dict[str, float]
+    reasons: dict[int, str]
+
+    def name_sessions(self, batch: BatchView) -> dict[tuple[str, int], str]:
+        """``reasons`` by prompt and session."""
+        return {
+            (batch.uids[row], int(batch.sessions[row])): reason
+            for row, reason in self.reasons.items()
+        }
 
     @property
     def trained_rows(self) -> np.ndarray:
@@ -61,6 +71,7 @@ def apply_filters(
     unrewarded = np.isnan(batch.rewards)
     kept = np.flatnonzero(~unrewarded)
     metrics = {"filters/no_reward/dropped": _count_sessions(batch, unrewarded)}
+    reasons = dict.fromkeys(np.flatnonzero(unrewarded).tolist(), "no_reward")
     metrics |= _summarize_side("before", batch.select_rows(kept))
     for entry in filters:
         view = batch.select_rows(kept)
@@ -73,6 +84,7 @@ def apply_filters(
         zero = np.array([decision is Decision.ZERO_ADVANTAGE for decision in decisions], dtype=bool)
         metrics |= _compute_filter_metrics(entry.name, view, dropped, zero)
         zeroed[kept[zero]] = True
+        reasons |= dict.fromkeys(kept[dropped | zero].tolist(), entry.name)
         kept = kept[~dropped]
     # A later filter may have dropped what an earlier one zeroed.
     zeroed[np.setdiff1d(np.arange(len(batch)), kept)] = False
@@ -80,8 +92,9 @@ def apply_filters(
     if group_sizes is not None:
         lone = find_lone_survivors(batch.select_rows(kept), group_sizes)
     zeroed[kept[lone]] = True
+    reasons |= dict.fromkeys(kept[lone].tolist(), "lone_survivor")
     metrics["filters/lone_survivors"] = _count_sessions(batch.select_rows(kept), lone)
-    filtered = FilteredBatch(kept, zeroed, metrics)
+    filtered = FilteredBatch(kept, zeroed, metrics, reasons)
     metrics |= _summarize_side("after", batch.select_rows(filtered.trained_rows))
     return filtered
 

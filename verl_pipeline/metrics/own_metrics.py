@@ -1,9 +1,11 @@
 """The metrics that only we log. None has a name of verl's."""
 
-from verl_pipeline.metrics.metric import OURS, Metric, Mode
+from verl_pipeline.metrics.metric import OURS, TRAINERS, Metric, Mode
 
 _PIPELINE = (Mode.PIPELINE,)
 _WATCHER = (Mode.WATCHER,)
+# With our entry point, verl's own modes too.
+_RECORDED = TRAINERS
 # With `+sync_filters=...`, verl's own trainer filters too.
 _FILTERS = (*OURS, Mode.SYNC)
 
@@ -20,6 +22,33 @@ OWN_METRICS = (
         "from the submission of the batch that this step trains to the end of its last generation; "
         "at staleness 1 most of it lies in the step before",
         _PIPELINE,
+    ),
+    Metric(
+        "pipeline/busy/trainer",
+        "share",
+        "of the time since the step before ended, in which the trainer computed log-probs, values "
+        "or updates",
+        _RECORDED,
+    ),
+    Metric(
+        "pipeline/busy/rollout",
+        "share",
+        "of that time, in which a rollout replica ran requests, mean over the replicas; read from "
+        "their engines once a second, absent if these do not tell",
+        _RECORDED,
+    ),
+    Metric(
+        "pipeline/tail_s",
+        "s",
+        "from when 90 % of the batch's trajectories had been generated until all had",
+        _PIPELINE,
+    ),
+    Metric(
+        "pipeline/trained_tokens_per_s",
+        "tokens/s",
+        "response tokens of the batch, those that filters dropped included, by the time since the "
+        "step before ended; of the whole run, not of one device",
+        _RECORDED,
     ),
     Metric(
         "pipeline/timing_s/wait_rollout",

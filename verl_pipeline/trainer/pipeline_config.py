@@ -92,6 +92,16 @@ class WeightCheck:
 
 
 @dataclass
+class Telemetry:
+    """What a run, in any trainer mode, records of itself below ``trainer.default_local_dir``."""
+
+    # Times of pools, replicas and trajectories, to be read by `verl-pipeline report`.
+    enabled: bool = True
+    # Trajectories of each step whose prompt and response are kept as text; 0: none.
+    texts_per_step: int = 16
+
+
+@dataclass
 class OneOffPipelineConfig:
     """``trainer.v1.one_off_pipeline``."""
 
@@ -111,6 +121,8 @@ class OneOffPipelineConfig:
     weight_check: WeightCheck = field(default_factory=WeightCheck)
     # Longest waits.
     deadlines: Deadlines = field(default_factory=Deadlines)
+    # What the run records of itself.
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
 
 def _find_unknown_keys(section: Any, schema: type, prefix: str) -> Iterator[str]:
@@ -210,6 +222,11 @@ def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
         yield (
             f"{PIPELINE_KEY}.weight_check.max_log_prob_gap={check.max_log_prob_gap}: must be "
             "positive, or null for the limit of rollout.dtype"
+        )
+    if loaded.telemetry.texts_per_step < 0:
+        yield (
+            f"{PIPELINE_KEY}.telemetry.texts_per_step={loaded.telemetry.texts_per_step}: must be 0 "
+            "(none) or more"
         )
     for entry in fields(Deadlines):
         value = getattr(loaded.deadlines, entry.name)

@@ -17,6 +17,7 @@ from verl_pipeline.filters.filter_chain import apply_filters
 from verl_pipeline.filters.zero_variance import ZeroVarianceFilter
 from verl_pipeline.metrics import METRICS, OWN_METRICS, VERL_METRICS, find_metric
 from verl_pipeline.metrics.__main__ import render_page
+from verl_pipeline.telemetry.step_line import compute_step_metrics
 from verl_pipeline.trainer.batch import (
     SamplingReport,
     TrajectoryBatch,
@@ -114,6 +115,7 @@ def list_logged_by_functions():
         **apply_filters([ZeroVarianceFilter()], batch.view, report.group_sizes).metrics,
         **select_graded(["tiny"] * 3, ["a", "b", "c"], values, None).metrics,
         **make_metrics(row),
+        **compute_step_metrics([], 0.0, 1.0, rollout_busy=0.5, generated_at=[1.0, 2.0], tokens=8),
     }
 
 

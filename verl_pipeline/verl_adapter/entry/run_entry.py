@@ -29,6 +29,7 @@ from verl_pipeline.verl_adapter.placement.ray_cluster import (
     await_slots,
     check_connection,
 )
+from verl_pipeline.verl_adapter.telemetry.verl_modes import record_verl_trainer
 
 # verl's class is a Ray actor class already; this is the plain class inside it.
 _TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
@@ -111,6 +112,7 @@ class TaskRunner(_TaskRunner):  # type: ignore[valid-type,misc]
     def run(self, config: DictConfig) -> None:
         """verl's run."""
         give_driver_threads()
+        record_verl_trainer(config)
         with ExitStack() as self._muted:
             self._muted.enter_context(redirect_stdout(io.StringIO()))
             super().run(config)

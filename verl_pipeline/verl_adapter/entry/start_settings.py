@@ -6,6 +6,7 @@ from verl_pipeline.trainer.pipeline_config import TRAINER_MODE, DerivedSetting
 from verl_pipeline.verl_adapter.checks.queue_capacity import derive_capacity
 from verl_pipeline.verl_adapter.rewards.reward_settings import apply_settings
 from verl_pipeline.verl_adapter.settings.absolute_paths import derive_absolute_paths
+from verl_pipeline.verl_adapter.telemetry.run_target import derive_telemetry
 
 
 def derive_start_settings(config: DictConfig) -> list[DerivedSetting]:
@@ -17,7 +18,7 @@ def derive_start_settings(config: DictConfig) -> list[DerivedSetting]:
     Raises:
         ConfigError: as :func:`.checks.queue_capacity.derive_capacity`.
     """
-    wanted = derive_absolute_paths(config)
+    wanted = derive_absolute_paths(config) + derive_telemetry(config)
     if config.trainer.v1.trainer_mode == TRAINER_MODE:
         wanted += derive_capacity(config)
     return apply_settings(config, wanted)

@@ -21,6 +21,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 
 from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
 from verl_pipeline.trainer.reward_value import UnusableReward, read_reward
+from verl_pipeline.verl_adapter.telemetry.agent_loops import record_worker
 from verl_pipeline.verl_adapter.trajectories.outcome_tags import describe_outcome
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import TRAIN, VALIDATION, put_outcomes
 
@@ -107,4 +108,4 @@ class RewardCheckingManager(AgentLoopManagerTQ):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.agent_loop_workers_class = ray.remote(self.worker_class)
+        self.agent_loop_workers_class = ray.remote(record_worker(self.worker_class))

@@ -22,6 +22,7 @@ from verl_pipeline.verl_adapter.rewards.reward_settings import (
 )
 from verl_pipeline.verl_adapter.settings.absolute_paths import derive_absolute_paths
 from verl_pipeline.verl_adapter.settings.lora_settings import derive_lora
+from verl_pipeline.verl_adapter.telemetry.run_target import derive_telemetry
 from verl_pipeline.verl_adapter.weights.weight_extension import derive_weight_reader
 
 GLOO_MODULE = "verl_pipeline.verl_adapter.weights.checkpoint_engine"
@@ -61,7 +62,7 @@ def derive_settings(config: DictConfig, settings: OneOffPipelineConfig) -> list[
         reason = "adds deadlines and names failures"
         wanted.append(DerivedSetting(MANAGER, AGENT_LOOP_MANAGER, reason))
     wanted += derive_lora(config) + derive_weight_reader(config, settings)
-    wanted += derive_sandbox(config)
+    wanted += derive_sandbox(config) + derive_telemetry(config)
     wanted += derive_reward_deadlines(config, settings.deadlines.reward_s)
     return apply_settings(config, wanted) + _derive_correction(config, settings)
 

@@ -17,6 +17,7 @@ Invariants:
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from verl_pipeline.trainer.validation import select_graded
 from verl_pipeline.verl_adapter.checks.config_checks import check_mini_batches
 from verl_pipeline.verl_adapter.placement.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_sync_settings
+from verl_pipeline.verl_adapter.telemetry.trainers import record_trainer
 from verl_pipeline.verl_adapter.trainers.jagged_trainer import JaggedTrainer
 from verl_pipeline.verl_adapter.trainers.tracking import set_aside_metrics
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
@@ -93,6 +95,8 @@ class FilteringTrainer(JaggedTrainer):
     filters: list[Filter]
     # Response tokens of the current batch, before the filters.
     _sampled_tokens = 0
+    # Of the current batch, by prompt and session: the filter that dropped or zeroed it.
+    filter_reasons: Mapping[tuple[str, int], str] = MappingProxyType({})
 
     def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
         """Trajectories requested, by prompt; a subclass also checks the batch here."""
@@ -129,6 +133,7 @@ class FilteringTrainer(JaggedTrainer):
             self.filters, trajectories.view, group_sizes if has_group_baseline else None
         )
         metrics.update(filtered.metrics | {"filters/skipped_update": 0.0})
+        self.filter_reasons = filtered.name_sessions(trajectories.view)
         learned_rows = filtered.trained_rows
         if self._learns_without_advantage:
             learned_rows = filtered.kept
@@ -189,6 +194,7 @@ class FilteringTrainer(JaggedTrainer):
 
 
 @register_trainer(FILTERED_SYNC_MODE)
+@record_trainer
 class FilteredSyncTrainer(FilteringTrainer, PPOTrainerSync):
     """verl's ``sync`` trainer with the filters of ``trainer.v1.sync_filtered.filters``.
 

@@ -53,12 +53,14 @@ from verl_pipeline.verl_adapter.rollout.awaited_workers import AwaitedWorkers
 from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.rollout.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
+from verl_pipeline.verl_adapter.telemetry.trainers import record_trainer
 from verl_pipeline.verl_adapter.trainers.weight_checking_trainer import WeightCheckingTrainer
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
 
 @register_trainer(TRAINER_MODE)
+@record_trainer
 class OneOffPipelineTrainer(WeightCheckingTrainer):
     """PPO and GRPO where the trainer updates on batch n while the rollout pool samples batch n+1.
 

@@ -72,6 +72,7 @@ def test_what_the_user_chose_stands(composed):
         "algorithm.rollout_correction.rollout_is",
         f"{ROLLOUT}.checkpoint_engine.engine_kwargs.nixl.rollout_dtype",
         f"{ROLLOUT}.checkpoint_engine.custom_backend_module",
+        f"{ROLLOUT}.disable_log_stats",
     }
 
 

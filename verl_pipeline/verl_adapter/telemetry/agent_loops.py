@@ -1,0 +1,198 @@
+"""The life of each trajectory, recorded in the agent loop worker that runs it.
+
+Invariants:
+* The agent loops, their rewards and their errors stay as they are: what is recorded is read, never
+  changed.
+* A trajectory has one ``started`` and at most one of each later moment; ``failed`` is the last.
+* A span ``reward`` covers the time in which a worker awaits at least one reward. It is cut at
+  :data:`LONGEST_SPAN_S`, so that a run that dies still has it.
+"""
+
+import math
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+
+from verl_pipeline.telemetry.recorder import Recorder, open_recorder
+from verl_pipeline.telemetry.records import Moment, Pool, Span, TrajectoryEvent
+from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
+from verl_pipeline.verl_adapter.telemetry.agent_loop_calls import REPLICA_LANES
+from verl_pipeline.verl_adapter.telemetry.run_target import make_target
+
+LONGEST_SPAN_S = 5.0
+MAX_REASON_CHARACTERS = 200
+# verl's class is a Ray actor class already; this is the plain class inside it.
+_AgentLoopWorker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+
+
+@dataclass
+class _Life:
+    """The trajectory that the current task runs.
+
+    Attributes:
+        replica: lane of the replica that sampled it last.
+    """
+
+    prompt: str
+    session: int
+    batch: int | None
+    is_validation: bool
+    replica: str | None = None
+
+
+_current_life: ContextVar[_Life | None] = ContextVar("life of the trajectory", default=None)
+
+
+class _RewardSpans:
+    """The time in which this worker awaits rewards."""
+
+    def __init__(self, recorder: Recorder):
+        self._recorder = recorder
+        self._awaited = self._answered = 0
+        self._start = 0.0
+        self.lane = "worker"
+
+    def begin(self) -> None:
+        """A reward is asked for."""
+        if not self._awaited:
+            self._start = self._recorder.now()
+        self._awaited += 1
+
+    def end(self) -> None:
+        """A reward came, or its failure."""
+        self._awaited -= 1
+        self._answered += 1
+        now = self._recorder.now()
+        if not self._awaited or now - self._start > LONGEST_SPAN_S:
+            detail = {"rewards": self._answered}
+            self._recorder.add(
+                Span(Pool.REWARD, self.lane, "reward", self._start, now, detail=detail)
+            )
+            self._start, self._answered = now, 0
+
+
+class _RecordingLoops:
+    """Goes before a class of agent loop workers (:func:`record_worker`)."""
+
+    config: Any
+    llm_client: Any
+    reward_loop_worker_handles: Any
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        target = make_target(self.config)
+        self._has_batches = target.header.mode == TRAINER_MODE
+        self._response_length = self.config.actor_rollout_ref.rollout.response_length
+        self._recorder = open_recorder(target, "agent_loop")
+        self._reward_spans = _RewardSpans(self._recorder)
+        _note_servers(self.llm_client)
+
+    def name_worker(self, position: int) -> None:
+        """Tell the worker which one of the pool it is."""
+        self._reward_spans.lane = f"worker {position}"
+
+    async def _run_agent_loop(self, sampling_params, *, trajectory, session_id, uid, **kwargs):
+        batch = int(trajectory["step"]) if self._has_batches else None
+        is_validation = bool(trajectory["validate"])
+        life = _Life(uid, int(session_id), None if is_validation else batch, is_validation)
+        _current_life.set(life)  # verl runs each trajectory in a task of its own
+        self._add(Moment.STARTED)
+        try:
+            return await super()._run_agent_loop(  # type: ignore[misc]
+                sampling_params, trajectory=trajectory, session_id=session_id, uid=uid, **kwargs
+            )
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            self._add(Moment.FAILED, reason=reason[:MAX_REASON_CHARACTERS])
+            raise
+
+    async def _compute_score(self, outputs, kwargs) -> None:
+        final = outputs[-1]
+        with self._recorder.survive("generated trajectories"):
+            self._add_generated(outputs)
+        self._reward_spans.begin()
+        try:
+            await super()._compute_score(outputs, kwargs)  # type: ignore[misc]
+        finally:
+            self._reward_spans.end()
+        if final.reward_score is not None or self.reward_loop_worker_handles is not None:
+            with self._recorder.survive("graded trajectories"):
+                self._add_graded(final)
+
+    def _add_generated(self, outputs: list[Any]) -> None:
+        extra = outputs[-1].extra_fields
+        self._add(
+            Moment.GENERATED,
+            first_version=outputs[0].extra_fields.get("min_global_steps"),
+            last_version=extra.get("max_global_steps"),
+            prompt_tokens=len(outputs[0].prompt_ids),
+            response_tokens=sum(len(output.response_ids) for output in outputs),
+            limit=extra.get("max_tokens") or self._response_length,
+        )
+
+    def _add_graded(self, final: Any) -> None:
+        report = final.extra_fields.get("reward_extra_info")
+        report = report if isinstance(report, dict) else {}
+        try:
+            reward = float(final.reward_score)
+        except (TypeError, ValueError):
+            reward = math.nan
+        self._add(
+            Moment.GRADED,
+            reward=reward if math.isfinite(reward) else None,
+            verdict=_shorten(report.get("verdict")),
+            reason=_shorten(report.get("reason")),
+        )
+
+    def _add(self, moment: Moment, **fields: Any) -> None:
+        life = _current_life.get()
+        if life is None:
+            return
+        self._recorder.add(
+            TrajectoryEvent(
+                moment,
+                self._recorder.now(),
+                life.prompt,
+                session=life.session,
+                batch=life.batch,
+                is_validation=life.is_validation,
+                replica=life.replica if moment is not Moment.STARTED else None,
+                **fields,
+            )
+        )
+
+
+def _shorten(value: Any) -> str | None:
+    return None if value is None else str(value).partition("\n")[0][:MAX_REASON_CHARACTERS]
+
+
+def _note_servers(client: Any) -> None:
+    """Let this worker's client note the server of each request in the life that asks for it."""
+    lanes = getattr(client, REPLICA_LANES, {})
+    acquire = getattr(client, "_acquire_server", None)
+    if acquire is None:  # another client than verl's
+        return
+
+    async def acquire_server(request_id: str, **extra: Any) -> tuple[str, Any]:
+        server, handle = await acquire(request_id, **extra)
+        if life := _current_life.get():
+            life.replica = lanes.get(server, server)
+        return server, handle
+
+    client._acquire_server = acquire_server
+
+
+def record_worker(worker_class: type) -> type:
+    """``worker_class`` with its trajectories recorded."""
+    return type(f"Recording{worker_class.__name__}", (_RecordingLoops, worker_class), {})
+
+
+class RecordingManager(AgentLoopManagerTQ):
+    """verl's agent loop manager with workers that record their trajectories."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(record_worker(_AgentLoopWorker))

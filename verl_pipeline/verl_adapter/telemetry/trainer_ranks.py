@@ -1,0 +1,51 @@
+"""What each trainer rank does, recorded in its own process.
+
+Invariant: verl's methods run as they are, with the way in which verl distributes their data; the
+time of a span is that of the method, with what it fetches and stores.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+from verl_pipeline.telemetry.recorder import RunTarget, open_recorder
+from verl_pipeline.telemetry.records import Pool
+
+# Names of spans by the worker's method.
+METHODS = {
+    "compute_log_prob": "old_log_prob",
+    "compute_ref_log_prob": "ref",
+    "update_actor": "update_actor",
+}
+
+
+def record_ranks(roles: dict[Any, Any], target: RunTarget) -> None:
+    """Replace the actor workers in ``roles`` (Ray actor classes, by role) by ones that record."""
+    for role, actor_class in roles.items():
+        plain = actor_class.__ray_metadata__.modified_class
+        if issubclass(plain, ActorRolloutRefWorker):
+            roles[role] = ray.remote(_record_rank(plain, target))
+
+
+def _record_rank(worker_class: type, target: RunTarget) -> type:
+    methods = {
+        method: _record_method(getattr(worker_class, method), span, target)
+        for method, span in METHODS.items()
+    }
+    # Under a name of its own: pickle would take verl's class for one that can be imported here.
+    return type(f"Recording{worker_class.__name__}", (worker_class,), methods)
+
+
+def _record_method(method: Callable, span: str, target: RunTarget) -> Callable:
+    # The method's attributes say how verl distributes its data. With its name too, pickle would take
+    # verl's own method for this one.
+    @functools.wraps(method, assigned=())
+    def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder = open_recorder(target, "trainer")
+        with recorder.record_span(Pool.TRAINER, f"rank {self.rank}", span):
+            return method(self, *args, **kwargs)
+
+    return recorded
