@@ -1,0 +1,400 @@
+"""The Gantt chart: what the driver, each rank and each replica did at each moment.
+
+Lanes from above: the steps, the trainer's driver and ranks, then for each replica its running
+requests, its own spans and its trajectories; then the reward workers. Below, an overview of the
+whole run, whose window can be dragged.
+
+Invariants:
+* Time is seconds from the first moment of the run, drawn as an axis of clock times from 0.
+* At most :data:`MAX_BARS` spans, :data:`MAX_TRAJECTORIES` trajectories and :data:`MAX_LANES` lanes
+  a pool are drawn; the notes say what is joined or left out. Of trajectories the longest of each
+  step stay, since they are what a step waits for.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from bokeh.layouts import column
+from bokeh.models import (
+    ColumnDataSource,
+    DatetimeTickFormatter,
+    FixedTicker,
+    Range1d,
+    RangeTool,
+    TapTool,
+    UIElement,
+)
+from bokeh.plotting import figure
+
+from verl_pipeline.report.columns import read_categories, read_numbers
+from verl_pipeline.report.figures import add_hover, make_figure, place_legend
+from verl_pipeline.report.palette import FATES, RUNS, choose_colour, label_name, sort_names
+from verl_pipeline.report.running import read_running
+from verl_pipeline.report.thinning import Bars, make_bars, thin_bars, thin_curve
+from verl_pipeline.report.trajectory_rows import TrajectoryRows
+from verl_pipeline.telemetry.run_folder import Run
+
+MAX_BARS = 30_000
+MAX_TRAJECTORIES = 12_000
+MAX_LANES = 16
+MAX_POINTS = 4_000
+# Steps in the window at first, and the most that are all shown at first.
+FIRST_STEPS, ALL_STEPS = 6, 12
+LANE_PIXELS, TRAJECTORY_PIXELS = 24, 5
+POOLS = ("trainer", "rollout", "reward")
+# Not the doing of a lane: the step is a lane of its own, the end has no length.
+FRAMES = ("step", "end")
+CLOCK = DatetimeTickFormatter(
+    milliseconds="%S.%3N s",
+    seconds="%M:%S",
+    minsec="%M:%S",
+    minutes="%H:%M",
+    hourmin="%H:%M",
+    hours="%H:%M",
+    days="day %d %H:%M",
+)
+
+
+@dataclass
+class Timeline:
+    """The chart and what it leaves out.
+
+    Attributes:
+        chart: of Bokeh.
+        notes: plain sentences.
+    """
+
+    chart: UIElement
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Lane:
+    pool: str
+    name: str
+    top: float = 0.0
+    height: float = LANE_PIXELS
+    # Of trajectories' rows below the lane's own bar.
+    rows: int = 0
+
+
+def draw_timeline(
+    run: Run, trajectories: TrajectoryRows, picked: np.ndarray, began: float
+) -> Timeline:
+    """Draw a run.
+
+    Args:
+        run: see :class:`Run`.
+        trajectories: its trajectories.
+        picked: places of those that can be opened on the page, among which the drawn ones are.
+        began: the time that the axis begins with.
+    """
+    notes: list[str] = []
+    lanes = _list_lanes(run, notes)
+    drawn, slots = _pack_trajectories(trajectories, picked, lanes, notes)
+    height = _stack_lanes(lanes)
+    last = max(run.last_time - began, 1e-3)
+    window = _choose_window(run, began, last)
+    plot = make_figure(
+        int(height) + 90,
+        zoom="width",
+        x_axis_type="datetime",
+        x_range=Range1d(window[0] * 1e3, window[1] * 1e3, bounds=(0, last * 1e3)),
+        y_range=Range1d(height, 0),
+        name="timeline",
+    )
+    plot.xaxis.formatter = CLOCK
+    plot.xaxis.axis_label = "time since the start (minutes:seconds, or hours:minutes)"
+    plot.ygrid.visible = False
+    plot.yaxis.ticker = FixedTicker(ticks=[lane.top + LANE_PIXELS / 2 for lane in lanes])
+    plot.yaxis.major_label_overrides = {
+        lane.top + LANE_PIXELS / 2: lane.name for lane in lanes
+    }
+    plot.yaxis.major_tick_line_color = None
+    plot.yaxis.axis_line_color = None
+    sources = _draw_spans(plot, run, lanes, began, notes)
+    _draw_running(plot, run, trajectories, lanes, began)
+    _draw_trajectories(plot, trajectories, drawn, slots, lanes, began)
+    place_legend(plot)
+    overview = _draw_overview(plot, sources, lanes, last)
+    return Timeline(column(plot, overview, sizing_mode="stretch_width"), notes)
+
+
+def _list_lanes(run: Run, notes: list[str]) -> list[_Lane]:
+    pools, names = read_categories(run.spans, "pool"), read_categories(run.spans, "lane")
+    found = {("rollout", name) for name in read_categories(run.gauges, "lane").names}
+    found |= {("rollout", name) for name in read_categories(run.trajectories, "replica").names}
+    for pool in pools.names:
+        present = np.unique(names.codes[pools.select(pool)])
+        found |= {(pool, names.names[code]) for code in present if code >= 0}
+    lanes = [_Lane("", "step")]
+    for pool in POOLS:
+        own = sorted((name for kind, name in found if kind == pool), key=_sort_lane)
+        if len(own) > MAX_LANES:
+            notes.append(f"{MAX_LANES} of {len(own):,} lanes of the {pool} pool are drawn.")
+        lanes += [_Lane(pool, name) for name in own[:MAX_LANES]]
+    return lanes
+
+
+def _sort_lane(name: str) -> tuple[bool, str, int]:
+    """The driver first, then by number."""
+    word, _, number = name.rpartition(" ")
+    return (name != "driver", word, int(number) if number.isdecimal() else 0)
+
+
+def _stack_lanes(lanes: list[_Lane]) -> float:
+    top = 0.0
+    for lane in lanes:
+        lane.top = top
+        lane.height = LANE_PIXELS + lane.rows * TRAJECTORY_PIXELS
+        top += lane.height + 5
+    return top
+
+
+def _pack_trajectories(
+    rows: TrajectoryRows, picked: np.ndarray, lanes: list[_Lane], notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose trajectories, and give each a row of its replica's lane, such that none overlap.
+
+    Returns:
+        Places of the chosen ones in ``rows`` (n,) and their row in the lane (n,).
+    """
+    names = [lane.name if lane.pool == "rollout" else None for lane in lanes]
+    lane_of = np.array([names.index(n) if n in names else -1 for n in rows.replica.names] + [-1])
+    lane = lane_of[rows.replica.codes]
+    known = np.flatnonzero((lane >= 0) & ~np.isnan(rows.started))
+    kept = _keep_longest(np.intersect1d(known, picked), rows, MAX_TRAJECTORIES)
+    if len(kept) < len(known):
+        notes.append(
+            f"{len(kept):,} of {len(known):,} trajectories are drawn, the longest of each step; "
+            "the curve of running requests has all."
+        )
+    kept = kept[np.argsort(rows.started[kept], kind="stable")]
+    free: list[list[float]] = [[] for _ in lanes]
+    slots = np.zeros(len(kept), int)
+    for place, index in enumerate(kept.tolist()):
+        ends = free[lane[index]]
+        start, end = rows.started[index], rows.stopped[index]
+        slot = next((i for i, free_at in enumerate(ends) if free_at <= start), len(ends))
+        ends[slot : slot + 1] = [end]
+        slots[place] = slot
+    most = max((len(ends) for ends in free), default=0)
+    for owner, ends in zip(lanes, free, strict=True):
+        owner.rows = min(len(ends), 48)
+    if most > 48:
+        notes.append("More than 48 trajectories at once share rows of a replica's lane.")
+        slots %= 48
+    return kept, slots
+
+
+def _keep_longest(places: np.ndarray, rows: TrajectoryRows, limit: int) -> np.ndarray:
+    if len(places) <= limit:
+        return places
+    step = np.nan_to_num(rows.step[places], nan=-1)
+    order = np.lexsort((rows.started[places] - rows.stopped[places], step))
+    ranked = places[order]
+    begins = np.flatnonzero(np.diff(step[order], prepend=-2))
+    rank = np.arange(len(order)) - np.repeat(begins, np.diff([*begins, len(order)]))
+    return ranked[np.argsort(rank, kind="stable")[:limit]]
+
+
+def _choose_window(run: Run, began: float, last: float) -> tuple[float, float]:
+    """All of a short run; of a long one some steps of its middle."""
+    is_step = read_categories(run.spans, "name").select("step")
+    starts = np.sort(read_numbers(run.spans, "start")[is_step]) - began
+    if len(starts) <= ALL_STEPS:
+        return 0.0, last
+    middle = len(starts) // 2
+    return float(starts[middle]), float(starts[min(middle + FIRST_STEPS, len(starts) - 1)])
+
+
+def _draw_spans(
+    plot: figure, run: Run, lanes: list[_Lane], began: float, notes: list[str]
+) -> dict[str, ColumnDataSource]:
+    """Draw one set of bars a name; return their sources by name."""
+    names = read_categories(run.spans, "name")
+    place = _place_spans(run, lanes)
+    start, end = (read_numbers(run.spans, field) - began for field in ("start", "end"))
+    shown = (place >= 0) & ~names.select("end")
+    width = max(len(names.names), 1)
+    group = place * width + names.codes
+    bars, grain = thin_bars(
+        make_bars(group[shown], start[shown], end[shown], read_numbers(run.spans, "step")[shown]),
+        MAX_BARS,
+    )
+    if grain:
+        notes.append(
+            f"Spans shorter than {grain:.2g} s that follow one another are joined to one bar."
+        )
+    sources = {}
+    for name in sort_names(set(names.names) - {"end"}):
+        chosen = bars.group % width == names.names.index(name)
+        if chosen.any():
+            sources[name] = _draw_name(plot, name, bars, chosen, lanes, width)
+    return sources
+
+
+def _place_spans(run: Run, lanes: list[_Lane]) -> np.ndarray:
+    """Return the lane of each span, -1 if it has none: int (n,)."""
+    pools, names = read_categories(run.spans, "pool"), read_categories(run.spans, "lane")
+    place = np.full(len(run.spans), -1)
+    for index, lane in enumerate(lanes):
+        place[pools.select(lane.pool) & names.select(lane.name)] = index
+    place[read_categories(run.spans, "name").select("step")] = 0
+    return place
+
+
+def _draw_name(
+    plot: figure, name: str, bars: Bars, chosen: np.ndarray, lanes: list[_Lane], width: int
+) -> ColumnDataSource:
+    owners = [lanes[index] for index in bars.group[chosen] // width]
+    data: dict[str, Any] = {
+        "left": np.float64(bars.left[chosen] * 1e3),
+        "right": np.float64(bars.right[chosen] * 1e3),
+        "top": np.float32([lane.top for lane in owners]),
+        "bottom": np.float32([lane.top + LANE_PIXELS for lane in owners]),
+        "step": np.float32(bars.step[chosen]),
+        "count": np.float32(bars.count[chosen]),
+        "busy": np.float32(bars.busy[chosen]),
+    }
+    source = ColumnDataSource(data, name=f"spans {name}")
+    is_step, is_wait = name == "step", name.startswith("wait")
+    bar = plot.quad(
+        left="left",
+        right="right",
+        top="top",
+        bottom="bottom",
+        source=source,
+        fill_color="#87909a" if is_step else choose_colour(name),
+        fill_alpha=0.25 if is_step else 0.55 if is_wait else 0.92,
+        line_color="#87909a" if is_step else None,
+        **({} if is_step else {"legend_label": label_name(name)}),
+    )
+    tips = [("", label_name(name)), ("step", "@step"), ("seconds", "@busy{0,0.00}")]
+    add_hover(plot, [*tips, ("spans", "@count")] if bars.count.max() > 1 else tips, [bar])
+    return source
+
+
+def _draw_running(
+    plot: figure, run: Run, rows: TrajectoryRows, lanes: list[_Lane], began: float
+) -> None:
+    """Draw the running requests of each replica in its lane, up to the most that any had."""
+    curves = {
+        lane.name: read_running(run, rows, lane.name) for lane in lanes if lane.pool == "rollout"
+    }
+    most = max((float(np.nanmax(n)) for _, n in curves.values() if len(n)), default=0.0)
+    for lane in lanes:
+        if lane.pool != "rollout" or not len(curves[lane.name][0]) or most <= 0:
+            continue
+        t, running = thin_curve(*curves[lane.name], MAX_POINTS)
+        bottom = lane.top + LANE_PIXELS
+        source = ColumnDataSource(
+            {
+                "t": np.float64((t - began) * 1e3),
+                "y": np.float32(bottom - np.nan_to_num(running) / most * (LANE_PIXELS - 2)),
+                "bottom": np.full(len(t), bottom, np.float32),
+                "running": np.float32(running),
+            }
+        )
+        plot.varea_step(
+            "t", "bottom", "y", source=source, step_mode="after", fill_color=RUNS[0], fill_alpha=0.3
+        )
+        line = plot.step("t", "y", source=source, mode="after", line_color=RUNS[0])
+        add_hover(plot, [("running requests", "@running{0}")], [line], point_policy="follow_mouse")
+
+
+def _draw_trajectories(
+    plot: figure,
+    rows: TrajectoryRows,
+    drawn: np.ndarray,
+    slots: np.ndarray,
+    lanes: list[_Lane],
+    began: float,
+) -> None:
+    """Draw the chosen trajectories; a tap selects one, which opens it in the viewer."""
+    if not len(drawn):
+        return
+    by_name = {lane.name: lane for lane in lanes if lane.pool == "rollout"}
+    owners = [by_name[rows.replica.names[code]] for code in rows.replica.codes[drawn]]
+    top = np.array([lane.top + LANE_PIXELS for lane in owners]) + slots * TRAJECTORY_PIXELS
+    fates = rows.fates[drawn]
+    for fate, colour in FATES.items():
+        own = fates == fate
+        if not own.any():
+            continue
+        chosen = drawn[own]
+        source = ColumnDataSource(
+            {
+                "left": np.float64((rows.started[chosen] - began) * 1e3),
+                "right": np.float64((rows.stopped[chosen] - began) * 1e3),
+                "top": np.float32(top[own] + 0.5),
+                "bottom": np.float32(top[own] + TRAJECTORY_PIXELS - 0.5),
+                "step": np.float32(rows.step[chosen]),
+                "seconds": np.float32(rows.stopped[chosen] - rows.started[chosen]),
+                "tokens": np.float32(rows.response_tokens[chosen]),
+                "reward": np.float32(rows.reward[chosen]),
+                "id": chosen.astype(np.int32),
+            },
+            name=f"trajectories {fate}",
+        )
+        bar = plot.quad(
+            left="left",
+            right="right",
+            top="top",
+            bottom="bottom",
+            source=source,
+            fill_color=colour,
+            fill_alpha=0.8,
+            line_color=None,
+            nonselection_fill_alpha=0.8,
+            selection_line_color=colour,
+            legend_label=f"trajectory, {fate}",
+        )
+        tips = [
+            ("", f"trajectory, {fate}"),
+            ("step", "@step"),
+            ("seconds", "@seconds{0,0.0}"),
+            ("tokens", "@tokens{0,0}"),
+            ("reward", "@reward{0.00}"),
+            ("", "click to read it"),
+        ]
+        add_hover(plot, tips, [bar])
+        plot.add_tools(TapTool(renderers=[bar]))
+
+
+def _draw_overview(
+    plot: figure, sources: dict[str, ColumnDataSource], lanes: list[_Lane], last: float
+) -> figure:
+    """Draw the driver's lane of the whole run, with the window that the chart above shows."""
+    overview = figure(
+        height=64,
+        sizing_mode="stretch_width",
+        min_width=160,
+        tools="",
+        toolbar_location=None,
+        x_axis_type="datetime",
+        x_range=Range1d(0, last * 1e3),
+        y_range=Range1d(lanes[1].top + LANE_PIXELS, lanes[1].top) if len(lanes) > 1 else (1, 0),
+        name="overview",
+        min_border_left=plot.min_border_left,
+        outline_line_color=None,
+    )
+    overview.xaxis.formatter = CLOCK
+    overview.yaxis.visible = overview.grid.visible = False
+    for name, source in sources.items():
+        if name not in FRAMES:
+            overview.quad(
+                left="left",
+                right="right",
+                top="top",
+                bottom="bottom",
+                source=source,
+                fill_color=choose_colour(name),
+                line_color=None,
+            )
+    tool = RangeTool(x_range=plot.x_range)
+    tool.overlay.fill_color = RUNS[0]
+    tool.overlay.fill_alpha = 0.2
+    overview.add_tools(tool)
+    return overview
