@@ -60,7 +60,7 @@ class Rollouts:
     """What the viewer has of a run.
 
     Attributes:
-        picked: places in ``Run.trajectories`` of the trajectories that can be opened, sorted.
+        picked: places in :class:`TrajectoryRows` of the trajectories that can be opened, sorted.
     """
 
     picked: np.ndarray

@@ -250,13 +250,13 @@ def _draw_name(
 ) -> ColumnDataSource:
     owners = [lanes[index] for index in bars.group[chosen] // width]
     data: dict[str, Any] = {
-        "left": np.float64(bars.left[chosen] * 1e3),
-        "right": np.float64(bars.right[chosen] * 1e3),
-        "top": np.float32([lane.top for lane in owners]),
-        "bottom": np.float32([lane.top + LANE_PIXELS for lane in owners]),
-        "step": np.float32(bars.step[chosen]),
-        "count": np.float32(bars.count[chosen]),
-        "busy": np.float32(bars.busy[chosen]),
+        "left": bars.left[chosen] * 1e3,
+        "right": bars.right[chosen] * 1e3,
+        "top": _shorten_numbers([lane.top for lane in owners]),
+        "bottom": _shorten_numbers([lane.top + LANE_PIXELS for lane in owners]),
+        "step": _shorten_numbers(bars.step[chosen]),
+        "count": _shorten_numbers(bars.count[chosen]),
+        "busy": _shorten_numbers(bars.busy[chosen]),
     }
     source = ColumnDataSource(data, name=f"spans {name}")
     is_step, is_wait = name == "step", name.startswith("wait")
@@ -276,6 +276,11 @@ def _draw_name(
     return source
 
 
+def _shorten_numbers(values: Any) -> np.ndarray:
+    """Return float32 (n,): half the bytes, and more digits than a pixel or a tip can show."""
+    return np.asarray(values, np.float32)
+
+
 def _draw_running(
     plot: figure, run: Run, rows: TrajectoryRows, lanes: list[_Lane], began: float
 ) -> None:
@@ -291,10 +296,10 @@ def _draw_running(
         bottom = lane.top + LANE_PIXELS
         source = ColumnDataSource(
             {
-                "t": np.float64((t - began) * 1e3),
-                "y": np.float32(bottom - np.nan_to_num(running) / most * (LANE_PIXELS - 2)),
+                "t": (t - began) * 1e3,
+                "y": _shorten_numbers(bottom - np.nan_to_num(running) / most * (LANE_PIXELS - 2)),
                 "bottom": np.full(len(t), bottom, np.float32),
-                "running": np.float32(running),
+                "running": _shorten_numbers(running),
             }
         )
         plot.varea_step(
@@ -326,14 +331,14 @@ def _draw_trajectories(
         chosen = drawn[own]
         source = ColumnDataSource(
             {
-                "left": np.float64((rows.started[chosen] - began) * 1e3),
-                "right": np.float64((rows.stopped[chosen] - began) * 1e3),
-                "top": np.float32(top[own] + 0.5),
-                "bottom": np.float32(top[own] + TRAJECTORY_PIXELS - 0.5),
-                "step": np.float32(rows.step[chosen]),
-                "seconds": np.float32(rows.stopped[chosen] - rows.started[chosen]),
-                "tokens": np.float32(rows.response_tokens[chosen]),
-                "reward": np.float32(rows.reward[chosen]),
+                "left": (rows.started[chosen] - began) * 1e3,
+                "right": (rows.stopped[chosen] - began) * 1e3,
+                "top": _shorten_numbers(top[own] + 0.5),
+                "bottom": _shorten_numbers(top[own] + TRAJECTORY_PIXELS - 0.5),
+                "step": _shorten_numbers(rows.step[chosen]),
+                "seconds": _shorten_numbers(rows.stopped[chosen] - rows.started[chosen]),
+                "tokens": _shorten_numbers(rows.response_tokens[chosen]),
+                "reward": _shorten_numbers(rows.reward[chosen]),
                 "id": chosen.astype(np.int32),
             },
             name=f"trajectories {fate}",
