@@ -104,7 +104,8 @@ class Span:
         name: what, in the names that verl's ``timing_s`` has (``old_log_prob``, ``ref``,
             ``values``, ``adv``, ``update_critic``, ``update_actor``, ``update_weights``,
             ``save_checkpoint``, ``testing``, ``reward``), and ours: ``wait_rollout`` (for
-            generation), ``wait_reward``, ``wait_data``, ``start`` (until step 1), ``step``, ``end``.
+            generation), ``wait_reward``, ``wait_data``, ``start`` (until step 1), ``step``,
+            ``end``.
         start, end: spans of a lane lie inside one another or apart.
         step: the step that the driver was in; None before the first.
         batch: the batch it is about, if it is about one.

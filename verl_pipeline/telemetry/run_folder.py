@@ -44,7 +44,7 @@ class RunFolderError(UserError):
     """A folder is no run that can be read; the message says what is there and what to pass."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A run, as far as it is written.
 
