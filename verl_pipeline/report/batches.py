@@ -106,7 +106,10 @@ def _draw_quantiles(rows: TrajectoryRows) -> figure:
     ends = np.cumsum(np.bincount(group, minlength=len(first)))[:-1]
     parts = np.split(lengths[order], ends) if len(first) else []
     table = np.array(
-        [np.percentile(part, QUANTILES) if len(part) else [np.nan] * len(QUANTILES) for part in parts]
+        [
+            np.percentile(part, QUANTILES) if len(part) else [np.nan] * len(QUANTILES)
+            for part in parts
+        ]
     ).reshape(-1, len(QUANTILES))
     plot = make_figure(220)
     plot.xaxis.axis_label, plot.yaxis.axis_label = "step", "tokens"

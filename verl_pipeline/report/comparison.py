@@ -13,15 +13,19 @@ import numpy as np
 from verl_pipeline.report.bills import draw_run_bills
 from verl_pipeline.report.curves import draw_curves
 from verl_pipeline.report.palette import label_name, sort_names
-from verl_pipeline.report.run_view import Charts, RunView, format_figure
+from verl_pipeline.report.run_content import Charts
+from verl_pipeline.report.run_view import RunView, format_figure
+
+# Of a step; what takes less explains nothing.
+LEAST_S = 0.005
 
 
 def show_comparison(views: Sequence[RunView], charts: Charts) -> dict[str, Any]:
     """Return what the template shows of several runs, and add its charts."""
     bills, labels = [], []
     for view in views:
-        bills += view.bills
-        labels += [f"{view.name}: {bill.pool}" for bill in view.bills]
+        bills += view.pool_bills
+        labels += [f"{view.name}: {bill.pool}" for bill in view.pool_bills]
     curves = draw_curves({view.name: view.run.steps for view in views})
     return {
         "bill": charts.add(draw_run_bills(bills, labels)),
@@ -34,21 +38,21 @@ def compare_figures(views: Sequence[RunView]) -> list[tuple[str, list[float]]]:
     """Return figures by label, one value a run, NaN if unknown; then the seconds of a step by
     pool and name, which explain the ratio of the steps."""
     table = [(label, [view.figures[label] for view in views]) for label in views[0].figures]
-    pools = dict.fromkeys(str(bill.pool) for view in views for bill in view.bills)
+    pools = dict.fromkeys(str(bill.pool) for view in views for bill in view.pool_bills)
     for pool in pools:
         shares = [_average_seconds(view, pool) for view in views]
         for name in sort_names({name for share in shares for name in share}):
             values = [share.get(name, 0.0 if share else np.nan) for share in shares]
-            if max(value for value in values if value == value) >= 0.005:
+            if np.nanmax(values) >= LEAST_S:
                 table.append((f"{pool}, seconds a step: {label_name(name)}", values))
     return table
 
 
 def _average_seconds(view: RunView, pool: str) -> dict[str, float]:
-    """Return the run's mean seconds of a step by name; empty if the pool has no bill."""
-    steps = view.figures["Steps"]
-    own = [bill for bill in view.bills if bill.pool == pool]
-    return {name: s / steps for bill in own for name, s in bill.seconds.items()} if steps else {}
+    """Return the mean seconds of a complete step by name; empty if there is none."""
+    own = [bill for bill in view.step_bills if bill.pool == pool]
+    names = own[0].seconds if own else {}
+    return {name: sum(bill.seconds[name] for bill in own) / len(own) for name in names}
 
 
 def show_row(label: str, values: Sequence[float]) -> dict[str, Any]:
@@ -57,7 +61,7 @@ def show_row(label: str, values: Sequence[float]) -> dict[str, Any]:
     for value in values:
         has_ratio = np.isfinite(value) and np.isfinite(values[0]) and values[0] != 0
         ratio = f"× {value / values[0]:.2f}" if has_ratio else ""
-        cells.append({"text": format_figure(label, value), "ratio": ratio})
+        cells.append({"text": format_figure(value), "ratio": ratio})
     return {"label": label, "cells": cells}
 
 

@@ -13,7 +13,8 @@ from verl_pipeline import __version__
 from verl_pipeline.report.comparison import name_views, show_comparison
 from verl_pipeline.report.figures import encode_figure
 from verl_pipeline.report.page import write_page
-from verl_pipeline.report.run_view import Charts, RunView, make_view, show_run
+from verl_pipeline.report.run_content import Charts, show_run
+from verl_pipeline.report.run_view import RunView, make_view
 from verl_pipeline.report.trace_events import write_trace
 from verl_pipeline.telemetry.run_folder import load_run
 

@@ -99,8 +99,9 @@ def pack_rollouts(run: Run, rows: TrajectoryRows, began: float, runs: int = 1) -
         result.chunks.append(chunk)
     if len(result.picked) < len(rows):
         result.notes.append(
-            f"{len(result.picked):,} of {len(rows):,} trajectories can be opened here: of each step those with "
-            "a text, the longest, and some of the others. verl-pipeline ledger finds all."
+            f"{len(result.picked):,} of {len(rows):,} trajectories can be opened here: of each "
+            "step those with a text, the longest, and some of the others. verl-pipeline ledger "
+            "finds all."
         )
     if is_cut:
         result.notes.append(f"Texts are read up to {MAX_TEXTS:,} of them; the run has more.")

@@ -71,7 +71,8 @@ def _name_last_span(run: Run) -> str:
     if not len(own):
         return ""
     last = own[read_numbers(run.spans, "end")[own].argmax()]
-    return f"; the last thing that the driver finished is: {label_name(names.names[names.codes[last]])}"
+    label = label_name(names.names[names.codes[last]])
+    return f"; the last thing that the driver finished is: {label}"
 
 
 def format_duration(seconds: float) -> str:

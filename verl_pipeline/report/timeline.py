@@ -1,14 +1,12 @@
 """The Gantt chart: what the driver, each rank and each replica did at each moment.
 
-Lanes from above: the steps, the trainer's driver and ranks, then for each replica its running
-requests, its own spans and its trajectories; then the reward workers. Below, an overview of the
-whole run, whose window can be dragged.
+:mod:`.lanes` places what is drawn. Below the lanes is an overview of the whole run, whose window
+can be dragged.
 
 Invariants:
 * Time is seconds from the first moment of the run, drawn as an axis of clock times from 0.
-* At most :data:`MAX_BARS` spans, :data:`MAX_TRAJECTORIES` trajectories and :data:`MAX_LANES` lanes
-  a pool are drawn; the notes say what is joined or left out. Of trajectories the longest of each
-  step stay, since they are what a step waits for.
+* At most :data:`MAX_BARS` spans, and as many trajectories and lanes as :mod:`.lanes` allows, are
+  drawn; the notes say what is joined or left out.
 """
 
 from dataclasses import dataclass, field
@@ -29,6 +27,15 @@ from bokeh.plotting import figure
 
 from verl_pipeline.report.columns import read_categories, read_numbers
 from verl_pipeline.report.figures import add_hover, make_figure, place_legend
+from verl_pipeline.report.lanes import (
+    LANE_HEIGHT,
+    ROW_HEIGHT,
+    Lane,
+    list_lanes,
+    pack_trajectories,
+    place_spans,
+    stack_lanes,
+)
 from verl_pipeline.report.palette import FATES, RUNS, choose_colour, label_name, sort_names
 from verl_pipeline.report.running import read_running
 from verl_pipeline.report.thinning import Bars, make_bars, thin_bars, thin_curve
@@ -36,24 +43,11 @@ from verl_pipeline.report.trajectory_rows import TrajectoryRows
 from verl_pipeline.telemetry.run_folder import Run
 
 MAX_BARS = 30_000
-MAX_TRAJECTORIES = 12_000
-MAX_LANES = 16
 MAX_POINTS = 4_000
 # Steps in the window at first, and the most that are all shown at first.
 FIRST_STEPS, ALL_STEPS = 6, 12
-LANE_PIXELS, TRAJECTORY_PIXELS = 24, 5
-POOLS = ("trainer", "rollout", "reward")
 # Not the doing of a lane: the step is a lane of its own, the end has no length.
 FRAMES = ("step", "end")
-CLOCK = DatetimeTickFormatter(
-    milliseconds="%S.%3N s",
-    seconds="%M:%S",
-    minsec="%M:%S",
-    minutes="%H:%M",
-    hourmin="%H:%M",
-    hours="%H:%M",
-    days="day %d %H:%M",
-)
 
 
 @dataclass
@@ -69,16 +63,6 @@ class Timeline:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass
-class _Lane:
-    pool: str
-    name: str
-    top: float = 0.0
-    height: float = LANE_PIXELS
-    # Of trajectories' rows below the lane's own bar.
-    rows: int = 0
-
-
 def draw_timeline(
     run: Run, trajectories: TrajectoryRows, picked: np.ndarray, began: float
 ) -> Timeline:
@@ -91,9 +75,9 @@ def draw_timeline(
         began: the time that the axis begins with.
     """
     notes: list[str] = []
-    lanes = _list_lanes(run, notes)
-    drawn, slots = _pack_trajectories(trajectories, picked, lanes, notes)
-    height = _stack_lanes(lanes)
+    lanes = list_lanes(run, notes)
+    drawn, slots = pack_trajectories(trajectories, picked, lanes, notes)
+    height = stack_lanes(lanes)
     last = max(run.last_time - began, 1e-3)
     window = _choose_window(run, began, last)
     plot = make_figure(
@@ -104,13 +88,11 @@ def draw_timeline(
         y_range=Range1d(height, 0),
         name="timeline",
     )
-    plot.xaxis.formatter = CLOCK
+    plot.xaxis.formatter = _make_clock()
     plot.xaxis.axis_label = "time since the start (minutes:seconds, or hours:minutes)"
     plot.ygrid.visible = False
-    plot.yaxis.ticker = FixedTicker(ticks=[lane.top + LANE_PIXELS / 2 for lane in lanes])
-    plot.yaxis.major_label_overrides = {
-        lane.top + LANE_PIXELS / 2: lane.name for lane in lanes
-    }
+    plot.yaxis.ticker = FixedTicker(ticks=[lane.top + LANE_HEIGHT / 2 for lane in lanes])
+    plot.yaxis.major_label_overrides = {lane.top + LANE_HEIGHT / 2: lane.name for lane in lanes}
     plot.yaxis.major_tick_line_color = None
     plot.yaxis.axis_line_color = None
     sources = _draw_spans(plot, run, lanes, began, notes)
@@ -121,82 +103,16 @@ def draw_timeline(
     return Timeline(column(plot, overview, sizing_mode="stretch_width"), notes)
 
 
-def _list_lanes(run: Run, notes: list[str]) -> list[_Lane]:
-    pools, names = read_categories(run.spans, "pool"), read_categories(run.spans, "lane")
-    found = {("rollout", name) for name in read_categories(run.gauges, "lane").names}
-    found |= {("rollout", name) for name in read_categories(run.trajectories, "replica").names}
-    for pool in pools.names:
-        present = np.unique(names.codes[pools.select(pool)])
-        found |= {(pool, names.names[code]) for code in present if code >= 0}
-    lanes = [_Lane("", "step")]
-    for pool in POOLS:
-        own = sorted((name for kind, name in found if kind == pool), key=_sort_lane)
-        if len(own) > MAX_LANES:
-            notes.append(f"{MAX_LANES} of {len(own):,} lanes of the {pool} pool are drawn.")
-        lanes += [_Lane(pool, name) for name in own[:MAX_LANES]]
-    return lanes
-
-
-def _sort_lane(name: str) -> tuple[bool, str, int]:
-    """The driver first, then by number."""
-    word, _, number = name.rpartition(" ")
-    return (name != "driver", word, int(number) if number.isdecimal() else 0)
-
-
-def _stack_lanes(lanes: list[_Lane]) -> float:
-    top = 0.0
-    for lane in lanes:
-        lane.top = top
-        lane.height = LANE_PIXELS + lane.rows * TRAJECTORY_PIXELS
-        top += lane.height + 5
-    return top
-
-
-def _pack_trajectories(
-    rows: TrajectoryRows, picked: np.ndarray, lanes: list[_Lane], notes: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Choose trajectories, and give each a row of its replica's lane, such that none overlap.
-
-    Returns:
-        Places of the chosen ones in ``rows`` (n,) and their row in the lane (n,).
-    """
-    names = [lane.name if lane.pool == "rollout" else None for lane in lanes]
-    lane_of = np.array([names.index(n) if n in names else -1 for n in rows.replica.names] + [-1])
-    lane = lane_of[rows.replica.codes]
-    known = np.flatnonzero((lane >= 0) & ~np.isnan(rows.started))
-    kept = _keep_longest(np.intersect1d(known, picked), rows, MAX_TRAJECTORIES)
-    if len(kept) < len(known):
-        notes.append(
-            f"{len(kept):,} of {len(known):,} trajectories are drawn, the longest of each step; "
-            "the curve of running requests has all."
-        )
-    kept = kept[np.argsort(rows.started[kept], kind="stable")]
-    free: list[list[float]] = [[] for _ in lanes]
-    slots = np.zeros(len(kept), int)
-    for place, index in enumerate(kept.tolist()):
-        ends = free[lane[index]]
-        start, end = rows.started[index], rows.stopped[index]
-        slot = next((i for i, free_at in enumerate(ends) if free_at <= start), len(ends))
-        ends[slot : slot + 1] = [end]
-        slots[place] = slot
-    most = max((len(ends) for ends in free), default=0)
-    for owner, ends in zip(lanes, free, strict=True):
-        owner.rows = min(len(ends), 48)
-    if most > 48:
-        notes.append("More than 48 trajectories at once share rows of a replica's lane.")
-        slots %= 48
-    return kept, slots
-
-
-def _keep_longest(places: np.ndarray, rows: TrajectoryRows, limit: int) -> np.ndarray:
-    if len(places) <= limit:
-        return places
-    step = np.nan_to_num(rows.step[places], nan=-1)
-    order = np.lexsort((rows.started[places] - rows.stopped[places], step))
-    ranked = places[order]
-    begins = np.flatnonzero(np.diff(step[order], prepend=-2))
-    rank = np.arange(len(order)) - np.repeat(begins, np.diff([*begins, len(order)]))
-    return ranked[np.argsort(rank, kind="stable")[:limit]]
+def _make_clock() -> DatetimeTickFormatter:
+    return DatetimeTickFormatter(
+        milliseconds="%S.%3N s",
+        seconds="%M:%S",
+        minsec="%M:%S",
+        minutes="%H:%M",
+        hourmin="%H:%M",
+        hours="%H:%M",
+        days="day %d %H:%M",
+    )
 
 
 def _choose_window(run: Run, began: float, last: float) -> tuple[float, float]:
@@ -210,11 +126,11 @@ def _choose_window(run: Run, began: float, last: float) -> tuple[float, float]:
 
 
 def _draw_spans(
-    plot: figure, run: Run, lanes: list[_Lane], began: float, notes: list[str]
+    plot: figure, run: Run, lanes: list[Lane], began: float, notes: list[str]
 ) -> dict[str, ColumnDataSource]:
     """Draw one set of bars a name; return their sources by name."""
     names = read_categories(run.spans, "name")
-    place = _place_spans(run, lanes)
+    place = place_spans(run, lanes)
     start, end = (read_numbers(run.spans, field) - began for field in ("start", "end"))
     shown = (place >= 0) & ~names.select("end")
     width = max(len(names.names), 1)
@@ -235,25 +151,15 @@ def _draw_spans(
     return sources
 
 
-def _place_spans(run: Run, lanes: list[_Lane]) -> np.ndarray:
-    """Return the lane of each span, -1 if it has none: int (n,)."""
-    pools, names = read_categories(run.spans, "pool"), read_categories(run.spans, "lane")
-    place = np.full(len(run.spans), -1)
-    for index, lane in enumerate(lanes):
-        place[pools.select(lane.pool) & names.select(lane.name)] = index
-    place[read_categories(run.spans, "name").select("step")] = 0
-    return place
-
-
 def _draw_name(
-    plot: figure, name: str, bars: Bars, chosen: np.ndarray, lanes: list[_Lane], width: int
+    plot: figure, name: str, bars: Bars, chosen: np.ndarray, lanes: list[Lane], width: int
 ) -> ColumnDataSource:
     owners = [lanes[index] for index in bars.group[chosen] // width]
     data: dict[str, Any] = {
         "left": bars.left[chosen] * 1e3,
         "right": bars.right[chosen] * 1e3,
         "top": _shorten_numbers([lane.top for lane in owners]),
-        "bottom": _shorten_numbers([lane.top + LANE_PIXELS for lane in owners]),
+        "bottom": _shorten_numbers([lane.top + LANE_HEIGHT for lane in owners]),
         "step": _shorten_numbers(bars.step[chosen]),
         "count": _shorten_numbers(bars.count[chosen]),
         "busy": _shorten_numbers(bars.busy[chosen]),
@@ -282,7 +188,7 @@ def _shorten_numbers(values: Any) -> np.ndarray:
 
 
 def _draw_running(
-    plot: figure, run: Run, rows: TrajectoryRows, lanes: list[_Lane], began: float
+    plot: figure, run: Run, rows: TrajectoryRows, lanes: list[Lane], began: float
 ) -> None:
     """Draw the running requests of each replica in its lane, up to the most that any had."""
     curves = {
@@ -293,11 +199,11 @@ def _draw_running(
         if lane.pool != "rollout" or not len(curves[lane.name][0]) or most <= 0:
             continue
         t, running = thin_curve(*curves[lane.name], MAX_POINTS)
-        bottom = lane.top + LANE_PIXELS
+        bottom = lane.top + LANE_HEIGHT
         source = ColumnDataSource(
             {
                 "t": (t - began) * 1e3,
-                "y": _shorten_numbers(bottom - np.nan_to_num(running) / most * (LANE_PIXELS - 2)),
+                "y": _shorten_numbers(bottom - np.nan_to_num(running) / most * (LANE_HEIGHT - 2)),
                 "bottom": np.full(len(t), bottom, np.float32),
                 "running": _shorten_numbers(running),
             }
@@ -314,7 +220,7 @@ def _draw_trajectories(
     rows: TrajectoryRows,
     drawn: np.ndarray,
     slots: np.ndarray,
-    lanes: list[_Lane],
+    lanes: list[Lane],
     began: float,
 ) -> None:
     """Draw the chosen trajectories; a tap selects one, which opens it in the viewer."""
@@ -322,7 +228,7 @@ def _draw_trajectories(
         return
     by_name = {lane.name: lane for lane in lanes if lane.pool == "rollout"}
     owners = [by_name[rows.replica.names[code]] for code in rows.replica.codes[drawn]]
-    top = np.array([lane.top + LANE_PIXELS for lane in owners]) + slots * TRAJECTORY_PIXELS
+    top = np.array([lane.top + LANE_HEIGHT for lane in owners]) + slots * ROW_HEIGHT
     fates = rows.fates[drawn]
     for fate, colour in FATES.items():
         own = fates == fate
@@ -334,7 +240,7 @@ def _draw_trajectories(
                 "left": (rows.started[chosen] - began) * 1e3,
                 "right": (rows.stopped[chosen] - began) * 1e3,
                 "top": _shorten_numbers(top[own] + 0.5),
-                "bottom": _shorten_numbers(top[own] + TRAJECTORY_PIXELS - 0.5),
+                "bottom": _shorten_numbers(top[own] + ROW_HEIGHT - 0.5),
                 "step": _shorten_numbers(rows.step[chosen]),
                 "seconds": _shorten_numbers(rows.stopped[chosen] - rows.started[chosen]),
                 "tokens": _shorten_numbers(rows.response_tokens[chosen]),
@@ -369,7 +275,7 @@ def _draw_trajectories(
 
 
 def _draw_overview(
-    plot: figure, sources: dict[str, ColumnDataSource], lanes: list[_Lane], last: float
+    plot: figure, sources: dict[str, ColumnDataSource], lanes: list[Lane], last: float
 ) -> figure:
     """Draw the driver's lane of the whole run, with the window that the chart above shows."""
     overview = figure(
@@ -380,12 +286,12 @@ def _draw_overview(
         toolbar_location=None,
         x_axis_type="datetime",
         x_range=Range1d(0, last * 1e3),
-        y_range=Range1d(lanes[1].top + LANE_PIXELS, lanes[1].top) if len(lanes) > 1 else (1, 0),
+        y_range=Range1d(lanes[1].top + LANE_HEIGHT, lanes[1].top) if len(lanes) > 1 else (1, 0),
         name="overview",
         min_border_left=plot.min_border_left,
         outline_line_color=None,
     )
-    overview.xaxis.formatter = CLOCK
+    overview.xaxis.formatter = _make_clock()
     overview.yaxis.visible = overview.grid.visible = False
     for name, source in sources.items():
         if name not in FRAMES:

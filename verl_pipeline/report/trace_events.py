@@ -186,13 +186,16 @@ def _list_trajectories(rows: TrajectoryRows, began: float) -> Iterator[str]:
             ("reward", reward),
         )
         known = "".join(
-            f', "{name}": {value!r}' for name, value in figures if value == value and abs(value) != np.inf
+            f', "{name}": {value!r}'
+            for name, value in figures
+            if value == value and abs(value) != np.inf
         )
         args = f'{{"replica": {replicas[replica]}, "fate": "{fate}"{known}}}'
         yield f'{head}, "ph": "b", "ts": {_format_us(begin)}, "args": {args}}}'
         if first == first:
             moment = min(max(_to_ns(first), begin), end)
-            yield f'{head}, "ph": "n", "ts": {_format_us(moment)}, "args": {{"is": "first token"}}}}'
+            at = _format_us(moment)
+            yield f'{head}, "ph": "n", "ts": {at}, "args": {{"is": "first token"}}}}'
         yield f'{head}, "ph": "e", "ts": {_format_us(end)}, "args": {{}}}}'
 
 

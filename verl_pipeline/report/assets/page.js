@@ -128,7 +128,7 @@ function followRun() {
 const viewers = {};
 for (const place of document.querySelectorAll("[data-viewer]")) {
   const number = place.dataset.viewer;
-  viewers[number] = new RolloutViewer(place, readJson(`rollouts-${number}`), number);
+  viewers[number] = new RolloutViewer(place, readJson(`rollout-data-${number}`), number);
 }
 connectTabs();
 watchCharts();
