@@ -136,8 +136,10 @@ def _convert(value: Any, kind: type) -> Any:
         if not is_whole or not abs(value) <= _LARGEST_INT or value != int(value):
             return None
         return int(value)
-    if kind is str or issubclass(kind, StrEnum):
-        if not isinstance(value, str) or (kind is not str and value not in list(kind)):
+    if issubclass(kind, str):
+        if not isinstance(value, str):
+            return None
+        if issubclass(kind, StrEnum) and value not in list(kind):
             return None
         # Half of a surrogate pair is no text that could be written again.
         return value.encode("utf-8", "backslashreplace").decode()
