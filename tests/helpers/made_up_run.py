@@ -9,7 +9,7 @@ Invariants:
 
 import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,14 @@ def make_header(run: MadeUpRun, **changes: Any) -> Header:
 
 
 def _write(path: Path, records: list[Any]) -> None:
-    path.write_text("".join(json.dumps(vars(record)) + "\n" for record in records))
+    path.write_text("".join(_dump(record) + "\n" for record in records))
+
+
+def _dump(record: Any) -> str:
+    """A record's line; what is not known, or as by default, is left out."""
+    defaults = {field.name: field.default for field in fields(record)}
+    known = {n: v for n, v in vars(record).items() if v != defaults[n] and v is not None}
+    return json.dumps(known)
 
 
 def make_prompt(group: Group, position: int) -> str:
@@ -100,7 +107,7 @@ def make_prompt(group: Group, position: int) -> str:
 def _make_line(moment: Moment, *names: str, **known: Any) -> str:
     """A line of an event, to be completed (with ``%``) by the values of ``names``."""
     marks = {name: f"@{name}@" for name in ("t", "prompt", *names)}
-    line = json.dumps(vars(TrajectoryEvent(moment=moment, **known | marks))).replace("%", "%%")
+    line = _dump(TrajectoryEvent(moment=moment, **known | marks)).replace("%", "%%")
     for name, mark in marks.items():
         text = f"%({name})s"
         line = line.replace(f'"{mark}"', f'"{text}"' if name in ("prompt", "replica") else text)
@@ -195,5 +202,5 @@ def _write_texts(path: Path, simulation: Simulation, until: float) -> None:
                 )
                 for session in range(min(simulation.run.texts_a_step, simulation.run.group))
             ]
-            lines = "".join(json.dumps(vars(text)) + "\n" for text in texts)
+            lines = "".join(_dump(text) + "\n" for text in texts)
             file.write(gzip.compress(lines.encode()))

@@ -6,6 +6,7 @@
     RUN/telemetry/trajectories-<process>.jsonl   TrajectoryEvent
     RUN/telemetry/steps-<process>.jsonl          StepRecord
     RUN/telemetry/texts-<process>.jsonl.gz       Text, one gzip member an append
+    RUN/telemetry/problems-<process>.jsonl       Problem
 
 ``<process>`` is ``<role>-<host>-<pid>-<start in ms>``, so that no two processes, nor two starts of
 a run, write into one file.
@@ -16,7 +17,8 @@ Invariants:
 * Times are seconds since the epoch on the clock of the process that wrote them, which moves with
   the monotonic clock from one reading of the wall clock: a wall clock that jumps moves nothing.
   ``ClockSample.offset_s`` brings them onto the driver's clock.
-* A field that is not known is null, never a number that stands for it.
+* A field that is not known is null or left out, never a number that stands for it. Lines leave out
+  null and empty fields.
 """
 
 from dataclasses import dataclass, field
@@ -101,11 +103,10 @@ class Span:
     Attributes:
         pool: see :class:`Pool`.
         lane: ``driver``, ``rank 0``, ``replica 1``, ``worker 3``.
-        name: what, in the names that verl's ``timing_s`` has (``old_log_prob``, ``ref``,
-            ``values``, ``adv``, ``update_critic``, ``update_actor``, ``update_weights``,
-            ``save_checkpoint``, ``testing``, ``reward``), and ours: ``wait_rollout`` (for
-            generation), ``wait_reward``, ``wait_data``, ``start`` (until step 1), ``step``,
-            ``end``.
+        name: what, in the names that verl's ``timing_s`` has (``old_log_prob``, ``ref``, ``values``,
+            ``adv``, ``update_critic``, ``update_actor``, ``update_weights``, ``save_checkpoint``,
+            ``testing``, ``reward``), and ours: ``wait_rollout`` (for generation), ``wait_reward``,
+            ``wait_data``, ``start`` (until step 1), ``step``, ``end``.
         start, end: spans of a lane lie inside one another or apart.
         step: the step that the driver was in; None before the first.
         batch: the batch it is about, if it is about one.
@@ -228,3 +229,15 @@ class Text:
     response_text: str
     ground_truth: str | None = None
     token_versions: list[list[int]] | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why records are missing.
+
+    Attributes:
+        text: a sentence without its full stop.
+    """
+
+    t: float
+    text: str

@@ -7,7 +7,6 @@ Invariants:
 """
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,18 +17,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from verl_pipeline.errors import UserError, show_line
+from verl_pipeline.errors import escape_controls, show_line
 from verl_pipeline.telemetry.record_files import make_schema, parse_line, read_records, read_table
 from verl_pipeline.telemetry.records import (
-    FOLDER,
-    FORMAT,
     ClockSample,
     Gauge,
     Header,
+    Problem,
     Span,
     StepRecord,
     Text,
     TrajectoryEvent,
+)
+from verl_pipeline.telemetry.run_starts import (
+    RunFolderError,
+    find_telemetry,
+    get_process,
+    read_starts,
 )
 from verl_pipeline.telemetry.trajectory_table import make_trajectory_table
 
@@ -38,10 +42,6 @@ _TEXT_BYTES = 64 << 20
 # Clocks that are known better than this need no word.
 _CLOCK_ERROR_S = 0.1
 _TIMES = {Span: ("start", "end"), Gauge: ("t",), TrajectoryEvent: ("t", "first_token")}
-
-
-class RunFolderError(UserError):
-    """A folder is no run that can be read; the message says what is there and what to pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Run:
 
     def read_texts(self, step: int | None = None) -> Iterator[Text]:
         """Yield the texts of a step, or all; a damaged end of a file is left out."""
-        for path in sorted(_find_telemetry(self.folder).glob("texts-*.jsonl.gz")):
+        for path in sorted(find_telemetry(self.folder).glob("texts-*.jsonl.gz")):
             for line in _read_lines(path):
                 values = parse_line(line, Text)
                 if values is not None and step in (None, values["step"]):
@@ -94,7 +94,7 @@ def load_run(folder: Path) -> Run:
     Raises:
         RunFolderError: it is no run's folder, or of another version, or cannot be read.
     """
-    telemetry = _find_telemetry(folder)
+    telemetry = find_telemetry(folder)
     try:
         return _load(folder, telemetry)
     except OSError as error:
@@ -105,15 +105,11 @@ def load_run(folder: Path) -> Run:
 
 
 def _load(folder: Path, telemetry: Path) -> Run:
-    headers, clocks, broken, errors = _read_headers(telemetry)
-    if not headers:
-        raise RunFolderError(
-            show_line(
-                f"{telemetry} has no complete record of a run's start (run-*.jsonl); if the run is "
-                "starting, try again in a minute"
-            )
-        )
-    problems = _check_headers(headers)
+    whole = read_starts(telemetry)
+    headers, clocks, broken = whole.headers, whole.clocks, whole.broken_lines
+    problems = []
+    if not any(header.role == "driver" for header in headers):
+        problems.append("the driver's record of its start is missing; another process's stands in")
     drivers = sorted((h for h in headers if h.role == "driver"), key=lambda h: h.started)
     starts = [header.started for header in drivers or headers[:1]]
     tables = {}
@@ -122,6 +118,10 @@ def _load(folder: Path, telemetry: Path) -> Run:
         broken += left_out
     steps, left_out = _read_steps(telemetry, clocks)
     broken += left_out
+    for path in sorted(telemetry.glob("problems-*.jsonl")):
+        found, left_out = read_records(path, Problem)
+        broken += left_out
+        problems += [escape_controls(problem.text) for problem in found]
     spans = tables[Span].sort_by("start")
     events = tables[TrajectoryEvent]
     last_time = max(
@@ -135,8 +135,8 @@ def _load(folder: Path, telemetry: Path) -> Run:
     ends = spans.filter(pc.field("name") == "end")["end"].to_numpy()
     if broken:
         problems.append(f"{broken} lines were broken and are left out")
-    if errors and max(errors) > _CLOCK_ERROR_S:
-        problems.append(f"clocks of other nodes may be wrong by {max(errors):.1f} s")
+    if whole.clock_error_s > _CLOCK_ERROR_S:
+        problems.append(f"clocks of other nodes may be wrong by {whole.clock_error_s:.1f} s")
     return Run(
         folder=folder,
         headers=drivers or headers[:1],
@@ -151,97 +151,6 @@ def _load(folder: Path, telemetry: Path) -> Run:
     )
 
 
-def _find_telemetry(folder: Path) -> Path:
-    """Return the folder of a run's records."""
-    try:
-        if not folder.exists():
-            raise RunFolderError(show_line(f"{folder}: no such folder; give the folder of a run"))
-        if not folder.is_dir():
-            raise RunFolderError(show_line(f"{folder} is a file; give the folder of a run"))
-        for telemetry in (folder / FOLDER, folder):
-            if any(telemetry.glob("run-*.jsonl")):
-                return telemetry
-        runs = sorted(path.parent.parent for path in folder.glob(f"*/{FOLDER}/run-*.jsonl"))
-        names = sorted(path.name for path in folder.iterdir())
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RunFolderError(
-            show_line(f"{folder} cannot be read: {reason}; correct the path or its permissions")
-        ) from error
-    if runs:
-        raise RunFolderError(show_line(f"{folder} holds runs; give one of them, e.g. {runs[-1]}"))
-    there = (
-        f"it holds {', '.join(names[:5])}{', ...' * (len(names) > 5)}" if names else "it is empty"
-    )
-    raise RunFolderError(
-        show_line(
-            f"{folder} is no run: no {FOLDER}/run-*.jsonl in it; {there}; give the folder that the "
-            "run printed when it started"
-        )
-    )
-
-
-def _read_headers(
-    telemetry: Path,
-) -> tuple[list[Header], dict[str, list[ClockSample]], int, list[float]]:
-    """Return all headers, the clock samples by process, broken lines, and the clocks' errors.
-
-    Raises:
-        RunFolderError: another version wrote them.
-    """
-    headers: list[Header] = []
-    clocks: dict[str, list[ClockSample]] = {}
-    errors, broken = [], 0
-    for path in sorted(telemetry.glob("run-*.jsonl")):
-        samples = []
-        for line in filter(bytes.strip, path.read_bytes().split(b"\n")):
-            if header := parse_line(line, Header):
-                headers.append(Header(**header))
-            elif sample := parse_line(line, ClockSample):
-                samples.append(ClockSample(**sample))
-            elif (form := _read_format(line)) not in (None, FORMAT):
-                raise RunFolderError(
-                    show_line(
-                        f"{path} has records of format {form}, and this verl-pipeline reads "
-                        f"{FORMAT}; use the verl-pipeline that wrote it"
-                    )
-                )
-            else:
-                broken += 1
-        clocks[_get_process(path)] = sorted(samples, key=lambda sample: sample.t)
-        errors += [sample.error_s for sample in samples[-1:]]
-    return headers, clocks, broken, errors
-
-
-def _read_format(line: bytes) -> Any:
-    """Return the format that a line names, whatever else it has; None if it names none."""
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return values.get("format") if isinstance(values, dict) else None
-
-
-def _check_headers(headers: list[Header]) -> list[str]:
-    """Return what is to be said of the headers.
-
-    Raises:
-        RunFolderError: another version wrote them.
-    """
-    for header in headers:
-        if header.format != FORMAT:
-            version = header.versions.get("verl-pipeline", "of another version")
-            raise RunFolderError(
-                show_line(
-                    f"run {header.run_name} has records of format {header.format}, and this "
-                    f"verl-pipeline reads {FORMAT}; use the verl-pipeline that wrote it ({version})"
-                )
-            )
-    if not any(header.role == "driver" for header in headers):
-        return ["the driver's record of its start is missing; another process's stands for it"]
-    return []
-
-
 def _read_kind(
     telemetry: Path, kind: str, record: type, clocks: dict[str, list[ClockSample]]
 ) -> tuple[pa.Table, int]:
@@ -250,7 +159,7 @@ def _read_kind(
     for path in sorted(telemetry.glob(f"{kind}-*.jsonl")):
         table, left_out = read_table(path, record)
         broken += left_out
-        if samples := clocks.get(_get_process(path)):
+        if samples := clocks.get(get_process(path)):
             for name in _TIMES[record]:
                 times = table[name].to_numpy()
                 shifted = pa.array(times + _get_offsets(samples, times), from_pandas=True)
@@ -267,7 +176,7 @@ def _read_steps(
     for path in sorted(telemetry.glob("steps-*.jsonl")):
         records, left_out = read_records(path, StepRecord)
         broken += left_out
-        samples = clocks.get(_get_process(path))
+        samples = clocks.get(get_process(path))
         for record in records:
             offset = float(_get_offsets(samples, np.array([record.t]))[0]) if samples else 0.0
             numbers = {n: v for n, v in record.metrics.items() if _is_number(v)}
@@ -285,11 +194,6 @@ def _get_offsets(samples: list[ClockSample], times: np.ndarray) -> np.ndarray:
     at = np.array([sample.t for sample in samples])
     offsets = np.array([sample.offset_s for sample in samples])
     return np.where(np.isnan(times), 0.0, np.interp(np.nan_to_num(times), at, offsets))
-
-
-def _get_process(path: Path) -> str:
-    """Return ``<process>`` of ``<kind>-<process>.jsonl``."""
-    return path.name.partition("-")[2].removesuffix(".jsonl")
 
 
 def _is_number(value: Any) -> bool:

@@ -152,7 +152,7 @@ def _list_windows(run: Run, periods: list[tuple[float, float]]) -> list[tuple[in
     steps, starts = spans["step"].to_numpy(), spans["start"].to_numpy()
     ends, is_step = spans["end"].to_numpy(), pc.equal(spans["name"], "step").to_numpy()
     found: dict[int, tuple[int, int, int]] = {}
-    for period, (begin, finish) in enumerate(periods):
+    for begin, finish in periods:
         chosen = np.flatnonzero(is_step & (starts >= begin) & (starts < finish))
         following = [*starts[chosen][1:].tolist(), None]
         for place, next_start in zip(chosen.tolist(), following, strict=True):
@@ -160,8 +160,6 @@ def _list_windows(run: Run, periods: list[tuple[float, float]]) -> list[tuple[in
             if next_start is None:
                 inside = (steps == step) & (starts >= start) & (starts < finish)
                 next_start = float(ends[inside].max())
-                if run.has_ended and period == len(periods) - 1:
-                    next_start = finish
             bounds = to_microseconds(np.array([start, min(next_start, finish)]), origin)
             found[step] = (step, int(bounds[0]), int(bounds[1]))
     return sorted(found.values(), key=lambda window: window[1])
