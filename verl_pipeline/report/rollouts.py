@@ -87,16 +87,18 @@ def pack_rollouts(run: Run, rows: TrajectoryRows, began: float, runs: int = 1) -
     part = max(MAX_ROWS // runs // max(len(found), 1), 1)
     budget = MAX_PACKED // runs
     result = Rollouts(np.zeros(0, int))
+    picked = [result.picked]
     order = np.argsort(steps, kind="stable")
     bounds = np.searchsorted(steps[order], [*found, found[-1] + 1] if len(found) else [0])
     for number, step in enumerate(found.tolist()):
         places = order[bounds[number] : bounds[number + 1]]
         own = _pick_rows(places, rows, texts, part)
-        result.picked = np.union1d(result.picked, own)
+        picked.append(own)
         allowed = budget // (len(found) - number)
         chunk = _pack_chunk(None if step < 0 else step, own, rows, texts, began, allowed)
         budget -= len(chunk.packed)
         result.chunks.append(chunk)
+    result.picked = np.sort(np.concatenate(picked))
     if len(result.picked) < len(rows):
         result.notes.append(
             f"{len(result.picked):,} of {len(rows):,} trajectories can be opened here: of each "
@@ -133,7 +135,7 @@ def _pick_rows(
     )
     # Those with a text and the longest, as far as there is room; then some of the rest.
     first = pick_evenly(np.union1d(with_text, longest), part)
-    rest = np.setdiff1d(places, first)
+    rest = places[~np.isin(places, first)]
     return np.sort(np.concatenate([first, pick_evenly(rest, part - len(first))]))
 
 
