@@ -12,7 +12,7 @@ from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 
 from verl_pipeline.report.columns import Categories
-from verl_pipeline.report.figures import add_hover, make_figure, place_legend
+from verl_pipeline.report.figures import add_hover, make_figure
 from verl_pipeline.report.palette import FATES, RUNS, choose_colour
 from verl_pipeline.report.trajectory_rows import TrajectoryRows
 
@@ -124,7 +124,6 @@ def _draw_quantiles(rows: TrajectoryRows) -> figure:
         if place == len(names) - 1:
             tips = [("step", "@step")] + [(n, "@{" + n + "}{0,0}") for n in reversed(names)]
             add_hover(plot, tips, [line], mode="vline")
-    place_legend(plot)
     return plot
 
 
@@ -161,7 +160,6 @@ def _draw_lengths(rows: TrajectoryRows) -> figure:
         )
         tips = [("", fate), ("tokens", "@left{0,0} to @right{0,0}"), ("number", "@count{0,0}")]
         add_hover(plot, tips, [bar])
-    place_legend(plot)
     return plot
 
 
@@ -217,7 +215,6 @@ def draw_shares(rows: TrajectoryRows, texts: Categories) -> figure:
         ]
         add_hover(plot, tips, [bar])
         bottom = bottom + share
-    place_legend(plot)
     return plot
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 
-from verl_pipeline.report.figures import add_hover, make_figure, place_legend
+from verl_pipeline.report.figures import add_hover, make_figure
 from verl_pipeline.report.palette import choose_colour, label_name, sort_names
 from verl_pipeline.telemetry.accounting import Bill
 
@@ -26,7 +26,7 @@ def draw_run_bills(bills: Sequence[Bill], labels: Sequence[str]) -> figure:
         labels: of the bars, from above.
     """
     plot = make_figure(
-        62 + 44 * len(bills) + 26 * (len(_list_names(bills)) > 4),
+        56 + 44 * len(bills),
         x_range=(0, 100),
         y_range=list(reversed(labels)),
         name="bill",
@@ -41,7 +41,6 @@ def draw_run_bills(bills: Sequence[Bill], labels: Sequence[str]) -> figure:
         shares = 100 * seconds / [max(bill.end - bill.start, 1e-9) for bill in bills]
         _draw_shares(plot, name, list(labels), lefts, shares, seconds)
         lefts = lefts + shares
-    place_legend(plot)
     return plot
 
 
@@ -148,7 +147,6 @@ def draw_step_bills(bills: Sequence[Bill], pool: str) -> tuple[figure, str | Non
             [bar],
         )
         bottoms = bottoms + seconds
-    place_legend(plot)
     note = f"A bar is the mean of {stride} steps." if stride > 1 else None
     return plot, note
 

@@ -29,22 +29,32 @@ def show_comparison(views: Sequence[RunView], charts: Charts) -> dict[str, Any]:
     curves = draw_curves({view.name: view.run.steps for view in views})
     return {
         "bill": charts.add(draw_run_bills(bills, labels)),
-        "rows": [show_row(label, values) for label, values in compare_figures(views)],
+        "tables": [
+            {"title": title, "rows": [show_row(label, values) for label, values in rows]}
+            for title, rows in (
+                ("Figures", compare_figures(views)),
+                ("Seconds of a step", compare_seconds(views)),
+            )
+        ],
         "curves": [{"title": title, "id": charts.add(chart)} for title, chart in curves],
     }
 
 
 def compare_figures(views: Sequence[RunView]) -> list[tuple[str, list[float]]]:
-    """Return figures by label, one value a run, NaN if unknown; then the seconds of a step by
-    pool and name, which explain the ratio of the steps."""
-    table = [(label, [view.figures[label] for view in views]) for label in views[0].figures]
+    """Return figures by label, one value a run, NaN if unknown."""
+    return [(label, [view.figures[label] for view in views]) for label in views[0].figures]
+
+
+def compare_seconds(views: Sequence[RunView]) -> list[tuple[str, list[float]]]:
+    """Return the seconds of a mean step by pool and name, which explain the ratio of the steps."""
+    table = []
     pools = dict.fromkeys(str(bill.pool) for view in views for bill in view.pool_bills)
     for pool in pools:
         shares = [_average_seconds(view, pool) for view in views]
         for name in sort_names({name for share in shares for name in share}):
             values = [share.get(name, 0.0 if share else np.nan) for share in shares]
             if np.nanmax(values) >= LEAST_S:
-                table.append((f"{pool}, seconds a step: {label_name(name)}", values))
+                table.append((f"{pool}: {label_name(name)}", values))
     return table
 
 

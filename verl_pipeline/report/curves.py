@@ -10,7 +10,7 @@ import numpy as np
 from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 
-from verl_pipeline.report.figures import add_hover, make_figure, place_legend
+from verl_pipeline.report.figures import add_hover, make_figure
 from verl_pipeline.report.palette import RUNS
 from verl_pipeline.report.thinning import thin_curve
 from verl_pipeline.telemetry.records import StepRecord
@@ -36,7 +36,7 @@ class CurveChart:
 
 
 CHARTS = (
-    CurveChart("Reward", {"mean": "critic/score/mean"}),
+    CurveChart("Reward", {"": "critic/score/mean", " ": "critic/rewards/mean"}),
     CurveChart("Policy loss", {"": "actor/pg_loss", " ": "actor/loss"}),
     CurveChart("Entropy (nats)", {"": "actor/entropy", " ": "actor/entropy_loss"}),
     CurveChart(
@@ -106,5 +106,4 @@ def _draw_chart(chart: CurveChart, runs: Mapping[str, Sequence[StepRecord]]) -> 
             plot.scatter("step", "value", source=source, **dots, **legend)
         tips = [("", run), (metric, "@value{0.0000}"), ("step", "@step")]
         add_hover(plot, tips[len(runs) == 1 :], [line], mode="vline", line_policy="nearest")
-    place_legend(plot)
     return plot

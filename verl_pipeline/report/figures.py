@@ -10,11 +10,16 @@ Invariants:
 from typing import Any
 
 from bokeh.embed import json_item
-from bokeh.models import BoxZoomTool, HoverTool, PanTool, ResetTool, UIElement, WheelZoomTool
+from bokeh.models import (
+    BoxZoomTool,
+    HoverTool,
+    Legend,
+    PanTool,
+    ResetTool,
+    UIElement,
+    WheelZoomTool,
+)
 from bokeh.plotting import figure
-
-# Widths below this are thinner than a pixel on the widest of screens.
-PIXELS = 4_000
 
 
 def make_figure(height: int, *, zoom: str = "both", **settings: Any) -> figure:
@@ -42,8 +47,8 @@ def make_figure(height: int, *, zoom: str = "both", **settings: Any) -> figure:
     )
     plot.toolbar.active_drag = box
     plot.toolbar.logo = None
-    plot.toolbar.autohide = True
-    plot.outline_line_color = None
+    plot.toolbar.autohide = plot.toolbar_inner = True
+    plot.outline_line_color = plot.border_line_color = None
     plot.min_border_left = 44
     for axis in plot.axis:
         axis.axis_label_text_font_style = "normal"
@@ -56,23 +61,19 @@ def add_hover(plot: figure, tips: list[tuple[str, str]], renderers: list, **sett
     plot.add_tools(HoverTool(tooltips=tips, renderers=renderers, **settings))
 
 
-def place_legend(plot: figure) -> None:
-    """Put the legend above the chart, in lines; a click on an entry hides what it stands for."""
-    if not plot.legend:
-        return
-    legend = plot.legend[0]
-    legend.click_policy = "hide"
-    legend.orientation = "horizontal"
-    legend.ncols = "auto"
-    legend.border_line_color = None
-    legend.background_fill_alpha = 0
-    legend.padding = legend.margin = 2
-    legend.spacing = 6
-    legend.label_text_font_size = "12px"
-    legend.label_height = legend.glyph_height = legend.glyph_width = 14
-    plot.add_layout(legend, "above")
+def encode_figure(chart: UIElement) -> dict[str, Any]:
+    """Return what ``page.js`` draws: ``item`` for ``Bokeh.embed.embed_item``, and ``legend``.
 
-
-def encode_figure(plot: UIElement) -> dict[str, Any]:
-    """Return what ``Bokeh.embed.embed_item`` takes."""
-    return json_item(plot)
+    The legend is one of HTML, which folds on a narrow screen: the label and colour of each entry,
+    and the ids of the renderers that a click on it hides.
+    """
+    legend: dict[str, dict[str, Any]] = {}
+    for drawn in chart.select({"type": Legend}):
+        drawn.visible = False
+        for item in drawn.items:
+            label = item.label.value
+            glyph = item.renderers[0].glyph
+            colour = getattr(glyph, "fill_color", None) or glyph.line_color
+            entry = legend.setdefault(label, {"label": label, "colour": colour, "ids": []})
+            entry["ids"] += [renderer.id for renderer in item.renderers]
+    return {"item": json_item(chart), "legend": list(legend.values())}

@@ -67,7 +67,7 @@ def show_run(view: RunView, charts: Charts, runs: int) -> tuple[dict[str, Any], 
         "name": view.name,
         "state": view.state.name,
         "kicker": _describe_pools(run),
-        "advice": view.advice.sentence,
+        "advice": capitalize(view.advice.sentence),
         "end": view.state.sentence,
         "bill": charts.add(draw_run_bills(view.pool_bills, pools)),
         "tiles": _make_tiles(view),
@@ -95,6 +95,11 @@ def show_run(view: RunView, charts: Charts, runs: int) -> tuple[dict[str, Any], 
     }
     context["sections"] = [pair for pair in labels.items() if pair[0] != "curves" or curves]
     return context, rollouts
+
+
+def capitalize(sentence: str) -> str:
+    """Return a sentence with a capital at its start, as a heading has."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _describe_pools(run: Run) -> str:

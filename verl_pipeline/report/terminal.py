@@ -11,7 +11,7 @@ from rich.text import Text
 
 from verl_pipeline.errors import show_line
 from verl_pipeline.number_formats import format_decimal, format_percent
-from verl_pipeline.report.comparison import compare_figures, show_row
+from verl_pipeline.report.comparison import compare_figures, compare_seconds, show_row
 from verl_pipeline.report.palette import choose_colour, label_name
 from verl_pipeline.report.run_view import RunView
 from verl_pipeline.telemetry.accounting import Bill
@@ -79,7 +79,8 @@ def _make_comparison(views: Sequence[RunView]) -> Table:
         table.add_column(Text(show_line(view.name)), justify="right")
         if number:
             table.add_column("ratio", justify="right")
-    for label, values in compare_figures(views):
+    seconds = [(f"{label} (s a step)", values) for label, values in compare_seconds(views)]
+    for label, values in compare_figures(views) + seconds:
         cells = show_row(label, values)["cells"]
         texts = [cells[0]["text"]]
         for cell in cells[1:]:

@@ -26,7 +26,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from verl_pipeline.report.columns import read_categories, read_numbers
-from verl_pipeline.report.figures import add_hover, make_figure, place_legend
+from verl_pipeline.report.figures import add_hover, make_figure
 from verl_pipeline.report.lanes import (
     LANE_HEIGHT,
     ROW_HEIGHT,
@@ -81,7 +81,7 @@ def draw_timeline(
     last = max(run.last_time - began, 1e-3)
     window = _choose_window(run, began, last)
     plot = make_figure(
-        int(height) + 90,
+        int(height) + 60,
         zoom="width",
         x_axis_type="datetime",
         x_range=Range1d(window[0] * 1e3, window[1] * 1e3, bounds=(0, last * 1e3)),
@@ -98,7 +98,6 @@ def draw_timeline(
     sources = _draw_spans(plot, run, lanes, began, notes)
     _draw_running(plot, run, trajectories, lanes, began)
     _draw_trajectories(plot, trajectories, drawn, slots, lanes, began)
-    place_legend(plot)
     overview = _draw_overview(plot, sources, lanes, last)
     return Timeline(column(plot, overview, sizing_mode="stretch_width"), notes)
 
@@ -112,6 +111,7 @@ def _make_clock() -> DatetimeTickFormatter:
         hourmin="%H:%M",
         hours="%H:%M",
         days="day %d %H:%M",
+        boundary_scaling=False,
     )
 
 
@@ -290,6 +290,7 @@ def _draw_overview(
         name="overview",
         min_border_left=plot.min_border_left,
         outline_line_color=None,
+        border_line_color=None,
     )
     overview.xaxis.formatter = _make_clock()
     overview.yaxis.visible = overview.grid.visible = False

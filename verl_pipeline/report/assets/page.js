@@ -27,8 +27,6 @@ function dressChart(view) {
       });
     } else if (model.type === "Grid") {
       model.setv({ grid_line_color: line, grid_line_alpha: 0.7 });
-    } else if (model.type === "Legend") {
-      model.setv({ label_text_color: text });
     }
   }
 }
@@ -37,12 +35,30 @@ async function drawChart(place) {
   const id = place.dataset.chart;
   if (drawn.has(id)) return;
   drawn.set(id, null);
-  const views = await Bokeh.embed.embed_item(readJson(`chart-${id}`), place);
-  const view = [...views][0] ?? views.roots?.[0];
+  const chart = readJson(`chart-${id}`);
+  const views = await Bokeh.embed.embed_item(chart.item, place);
+  const view = [...views][0];
+  if (chart.legend.length > 0) place.before(makeLegend(chart.legend, view));
   drawn.set(id, view);
   dressChart(view);
   connectTaps(view, place);
   place.dataset.drawn = "";
+}
+
+/** A legend whose entries hide and show what they stand for. */
+function makeLegend(entries, view) {
+  const models = new Map([...view.model.references()].map((model) => [model.id, model]));
+  return make("div", { class: "legend" }, ...entries.map(({ label, colour, ids }) => {
+    const button = make("button", { type: "button", "aria-pressed": "true" },
+      make("span", { class: "swatch" }), label);
+    button.firstChild.style.background = colour;
+    button.addEventListener("click", () => {
+      const isShown = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(isShown));
+      for (const id of ids) models.get(id).visible = isShown;
+    });
+    return button;
+  }));
 }
 
 /** Opens the trajectory whose bar is tapped. */
