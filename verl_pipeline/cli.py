@@ -1,4 +1,4 @@
-"""The command ``verl-pipeline``: doctor, grade, eval, eval-compare and eval-watch."""
+"""The command ``verl-pipeline``: doctor, grade, eval, eval-compare, eval-watch, ledger and top."""
 
 import sys
 from typing import Annotated
@@ -12,6 +12,7 @@ from verl_pipeline.standard_streams import guard_streams
 try:
     from verl_pipeline.evaluation import commands
     from verl_pipeline.grading.commands import run_grade
+    from verl_pipeline.telemetry.commands import run_ledger, run_top
 except ImportError as error:  # `doctor` starts all the same, and says what is missing
     _import_error: ImportError | None = error
 else:
@@ -111,6 +112,8 @@ if _import_error is None:
     app.command("eval")(commands.run_eval)
     app.command("eval-compare")(commands.run_compare)
     app.command("eval-watch")(commands.run_watch)
+    app.command("ledger")(run_ledger)
+    app.command("top")(run_top)
 
 
 def main() -> None:

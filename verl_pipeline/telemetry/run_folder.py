@@ -85,18 +85,20 @@ class Run:
                     yield Text(**values)
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, last_bytes: int | None = None) -> Run:
     """Read a run.
 
     Args:
         folder: the run's folder, or the folder ``telemetry`` in it.
+        last_bytes: of each file of spans, gauges and trajectories, read only this much of its end,
+            for a look at what is going on. What was trained before is missing then.
 
     Raises:
         RunFolderError: it is no run's folder, or of another version, or cannot be read.
     """
     telemetry = find_telemetry(folder)
     try:
-        return _load(folder, telemetry)
+        return _load(folder, telemetry, last_bytes)
     except OSError as error:
         place = error.filename or folder
         raise RunFolderError(
@@ -104,7 +106,7 @@ def load_run(folder: Path) -> Run:
         ) from error
 
 
-def _load(folder: Path, telemetry: Path) -> Run:
+def _load(folder: Path, telemetry: Path, last_bytes: int | None) -> Run:
     whole = read_starts(telemetry)
     headers, clocks, broken = whole.headers, whole.clocks, whole.broken_lines
     problems = []
@@ -114,7 +116,7 @@ def _load(folder: Path, telemetry: Path) -> Run:
     starts = [header.started for header in drivers or headers[:1]]
     tables = {}
     for record, kind in ((Span, "spans"), (Gauge, "gauges"), (TrajectoryEvent, "trajectories")):
-        tables[record], left_out = _read_kind(telemetry, kind, record, clocks)
+        tables[record], left_out = _read_kind(telemetry, kind, record, clocks, last_bytes)
         broken += left_out
     steps, left_out = _read_steps(telemetry, clocks)
     broken += left_out
@@ -152,12 +154,16 @@ def _load(folder: Path, telemetry: Path) -> Run:
 
 
 def _read_kind(
-    telemetry: Path, kind: str, record: type, clocks: dict[str, list[ClockSample]]
+    telemetry: Path,
+    kind: str,
+    record: type,
+    clocks: dict[str, list[ClockSample]],
+    last_bytes: int | None,
 ) -> tuple[pa.Table, int]:
     """Return the records of all processes, on the driver's clock, and the lines left out."""
     tables, broken = [make_schema(record).empty_table()], 0
     for path in sorted(telemetry.glob(f"{kind}-*.jsonl")):
-        table, left_out = read_table(path, record)
+        table, left_out = read_table(path, record, last_bytes)
         broken += left_out
         if samples := clocks.get(get_process(path)):
             for name in _TIMES[record]:

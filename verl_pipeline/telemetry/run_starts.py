@@ -42,6 +42,8 @@ def find_telemetry(folder: Path) -> Path:
                 return telemetry
         runs = sorted(path.parent.parent for path in folder.glob(f"*/{FOLDER}/run-*.jsonl"))
         names = sorted(path.name for path in folder.iterdir())
+    except RunFolderError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or str(error)
         raise RunFolderError(
