@@ -8,6 +8,7 @@ Invariants:
 
 from dataclasses import dataclass
 
+from verl_pipeline.errors import show_line
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.telemetry.accounting import (
     Parts,
@@ -19,6 +20,7 @@ from verl_pipeline.telemetry.accounting import (
 )
 from verl_pipeline.telemetry.records import Header, Pool
 from verl_pipeline.telemetry.run_folder import Run
+from verl_pipeline.telemetry.tails import find_slow_replicas
 
 # A shorter gain than this share of the step is not worth a change.
 WORTHWHILE = 0.05
@@ -69,7 +71,9 @@ def advise(run: Run) -> Advice:
     figures = {name: sum(getattr(part, name) for part in parts) / len(parts) for name in names}
     bound = find_bound(parts, is_overlapped(run))
     shares = _measure_shares(run, parts)
-    if bound == "reward":
+    if shares["slow replica"] > NOTABLE / 2:
+        sentence, split = _advise_on_slow_replica(run, figures, shares["slow replica"]), None
+    elif bound == "reward":
         sentence, split = _advise_on_reward(figures), None
     elif is_overlapped(run):
         sentence, split = _advise_on_split(run.header, parts, figures, bound, shares)
@@ -81,7 +85,7 @@ def advise(run: Run) -> Advice:
             "trainer_devices": split.trainer,
             "rollout_devices": split.rollout,
         }
-    sentence += _name_other_parts(figures, shares)
+    sentence += _name_other_parts(figures)
     return Advice(sentence, bound, figures, ASSUMPTIONS if split else ())
 
 
@@ -207,19 +211,22 @@ def _advise_on_overlap(
     )
 
 
-def _name_other_parts(figures: dict[str, float], shares: dict[str, float]) -> str:
+def _advise_on_slow_replica(run: Run, figures: dict[str, float], share: float) -> str:
+    step, wait = figures["step_s"], figures["step_s"] * share
+    names = ", ".join(show_line(name) for name in find_slow_replicas(run)) or "a replica"
+    return (
+        f"rollout-bound by {names}: it needs more time per token than the others, and the trainer "
+        f"waits for it alone {format_percent(share, 0)} of the time, {_show(wait)} a step: see to "
+        f"its device first; the step would be down to {_show(max(step - wait, 0.0))}"
+    )
+
+
+def _name_other_parts(figures: dict[str, float]) -> str:
     """Return what else is long, as the end of the sentence."""
-    step, named = figures["step_s"], ""
-    if figures["serial_s"] > NOTABLE * step:
-        named += (
-            f"; weight syncs, checkpoints and validations take {_show(figures['serial_s'])} a step"
-        )
-    if shares["slow replica"] > NOTABLE / 2:
-        named += (
-            f"; a slow replica holds the trainer up for {_show(shares['slow replica'] * step)} a "
-            "step"
-        )
-    return named
+    if figures["serial_s"] <= NOTABLE * figures["step_s"]:
+        return ""
+    serial = _show(figures["serial_s"])
+    return f"; weight syncs, checkpoints and validations take {serial} a step"
 
 
 def _measure_shares(run: Run, parts: list[Parts]) -> dict[str, float]:
