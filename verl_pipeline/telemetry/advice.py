@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from verl_pipeline.errors import show_line
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.telemetry.accounting import (
+    Bill,
     Parts,
     bill_steps,
     compute_ideal_step,
@@ -230,17 +231,21 @@ def _name_other_parts(figures: dict[str, float]) -> str:
 
 
 def _measure_shares(run: Run, parts: list[Parts]) -> dict[str, float]:
-    """Return shares of the steady steps: waits of both pools, and of the trainer's for a slow
-    replica."""
+    """Return shares of the steady steps: the trainer waits for what is being generated, and of that
+    for a slow replica; the rollout pool waits for training."""
     steps = {part.step for part in parts}
     total = sum(part.step_s for part in parts) or 1.0
     bills = [bill for bill in bill_steps(run) if bill.step in steps]
     trainer = [bill for bill in bills if bill.pool == Pool.TRAINER]
     rollout = [bill for bill in bills if bill.pool == Pool.ROLLOUT]
+
+    def share(bills: list[Bill], *causes: str) -> float:
+        return sum(bill.causes.get(cause, 0.0) for bill in bills for cause in causes) / total
+
     return {
-        "wait_rollout": sum(bill.seconds["wait_rollout"] for bill in trainer) / total,
-        "wait_trainer": sum(bill.seconds["wait_trainer"] for bill in rollout) / total,
-        "slow replica": sum(bill.causes.get("slow replica", 0.0) for bill in trainer) / total,
+        "wait_rollout": share(trainer, "generation", "tail of generation", "slow replica"),
+        "wait_trainer": share(rollout, "training"),
+        "slow replica": share(trainer, "slow replica"),
     }
 
 

@@ -31,6 +31,7 @@ from verl_pipeline.telemetry.records import (
 )
 from verl_pipeline.telemetry.run_starts import (
     RunFolderError,
+    find_files,
     find_telemetry,
     get_process,
     read_starts,
@@ -78,7 +79,7 @@ class Run:
 
     def read_texts(self, step: int | None = None) -> Iterator[Text]:
         """Yield the texts of a step, or all; a damaged end of a file is left out."""
-        for path in sorted(find_telemetry(self.folder).glob("texts-*.jsonl.gz")):
+        for path in find_files(find_telemetry(self.folder), "texts-*.jsonl.gz"):
             for line in _read_lines(path):
                 values = parse_line(line, Text)
                 if values is not None and step in (None, values["step"]):
@@ -120,7 +121,7 @@ def _load(folder: Path, telemetry: Path, last_bytes: int | None) -> Run:
         broken += left_out
     steps, left_out = _read_steps(telemetry, clocks)
     broken += left_out
-    for path in sorted(telemetry.glob("problems-*.jsonl")):
+    for path in find_files(telemetry, "problems-*.jsonl"):
         found, left_out = read_records(path, Problem)
         broken += left_out
         problems += [escape_controls(problem.text) for problem in found]
@@ -162,7 +163,7 @@ def _read_kind(
 ) -> tuple[pa.Table, int]:
     """Return the records of all processes, on the driver's clock, and the lines left out."""
     tables, broken = [make_schema(record).empty_table()], 0
-    for path in sorted(telemetry.glob(f"{kind}-*.jsonl")):
+    for path in find_files(telemetry, f"{kind}-*.jsonl"):
         table, left_out = read_table(path, record, last_bytes)
         broken += left_out
         if samples := clocks.get(get_process(path)):
@@ -179,7 +180,7 @@ def _read_steps(
     telemetry: Path, clocks: dict[str, list[ClockSample]]
 ) -> tuple[list[StepRecord], int]:
     found, broken = [], 0
-    for path in sorted(telemetry.glob("steps-*.jsonl")):
+    for path in find_files(telemetry, "steps-*.jsonl"):
         records, left_out = read_records(path, StepRecord)
         broken += left_out
         samples = clocks.get(get_process(path))

@@ -71,7 +71,7 @@ def read_starts(telemetry: Path) -> Starts:
     headers: list[Header] = []
     clocks: dict[str, list[ClockSample]] = {}
     errors, broken = [0.0], 0
-    for path in sorted(telemetry.glob("run-*.jsonl")):
+    for path in find_files(telemetry, "run-*.jsonl"):
         samples = []
         for line in filter(bytes.strip, path.read_bytes().split(b"\n")):
             _check_format(path, line)
@@ -110,6 +110,11 @@ def _check_format(path: Path, line: bytes) -> None:
             f" use the verl-pipeline that wrote it ({version or 'unknown version'})"
         )
     )
+
+
+def find_files(telemetry: Path, pattern: str) -> list[Path]:
+    """Return the files whose names match, sorted; what is no file (a pipe may never end) is not."""
+    return sorted(path for path in telemetry.glob(pattern) if path.is_file())
 
 
 def get_process(path: Path) -> str:

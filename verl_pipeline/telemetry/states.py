@@ -52,6 +52,7 @@ CAUSES: dict[str, str] = {
     "data": "the data loader had nothing",
     "checkpoint": "a checkpoint was being saved",
     "validation": "a validation ran",
+    "polling": "all was generated and graded, and the trainer had not noticed: verl's buffer polls",
     "start": "the run was starting",
     "end of the run": "nothing was left to generate",
     "down": "no process of the run lived",
