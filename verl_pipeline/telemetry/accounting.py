@@ -10,16 +10,14 @@ Invariants:
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.telemetry.run_folder import Run
 from verl_pipeline.telemetry.states import CAUSES, STATES, WORK, code
+from verl_pipeline.telemetry.tails import TailPrompt, find_tail_prompts
 from verl_pipeline.telemetry.timeline import Timeline, make_timeline
 
-# As many trajectories as a reader looks at.
-TAIL_PROMPTS = 20
 # Pools whose work differs by less are balanced.
 BALANCED = 0.1
 
@@ -69,25 +67,6 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class TailPrompt:
-    """A trajectory that others waited for.
-
-    Attributes:
-        waited_s: of the trainer's wait in a tail of generation, as long as it was in flight.
-        tail_s: of the tail, as long as it was in flight.
-    """
-
-    prompt: str
-    session: int
-    step: int | None
-    replica: str | None
-    response_tokens: int | None
-    limit: int | None
-    waited_s: float
-    tail_s: float
-
-
-@dataclass(frozen=True)
 class Efficiency:
     """The step that was measured beside the one of an ideal schedule.
 
@@ -99,7 +78,7 @@ class Efficiency:
         gpu_seconds_per_trained_token: devices of both pools times the seconds of all steps, over
             the response tokens that were trained; None if there are none.
         bound: ``rollout``, ``training``, ``reward`` or ``balanced``; None without a step.
-        tail_prompts: those that were waited for longest, at most :data:`TAIL_PROMPTS`.
+        tail_prompts: those that were waited for longest, at most :data:`.tails.TAIL_PROMPTS`.
     """
 
     steps: int
@@ -249,32 +228,6 @@ def measure_efficiency(run: Run) -> Efficiency:
         bound=find_bound(steady, overlaps) if steady else None,
         tail_prompts=find_tail_prompts(run),
     )
-
-
-def find_tail_prompts(run: Run) -> list[TailPrompt]:
-    """Return the trajectories that were waited for longest."""
-    timeline = make_timeline(run)
-    lives, lengths = timeline.lives, timeline.lengths
-    is_tail = timeline.states[Pool.ROLLOUT] == code(Pool.ROLLOUT, "tail")
-    waits = timeline.states[Pool.TRAINER] == code(Pool.TRAINER, "wait_rollout")
-
-    def sum_during_lives(flags: np.ndarray) -> np.ndarray:
-        """Of the parts with the flag: seconds during which each trajectory was in flight."""
-        sums = np.concatenate([[0], np.cumsum(lengths * flags)])
-        ends, starts = (np.searchsorted(timeline.edges, t) for t in (lives.ends, lives.starts))
-        return np.where(lives.is_validation, 0, sums[ends] - sums[starts]) / 1e6
-
-    waited, tails = sum_during_lives(is_tail & waits), sum_during_lives(is_tail)
-    order = np.lexsort((-tails, -waited))[:TAIL_PROMPTS]
-    order = order[tails[order] > 0]
-    names = ["prompt", "session", "step", "batch", "replica", "response_tokens", "limit"]
-    rows = run.trajectories.select(names).take(pa.array(lives.rows[order])).to_pylist()
-    found = []
-    for place, row in zip(order.tolist(), rows, strict=True):
-        batch = row.pop("batch")
-        row["step"] = batch if row["step"] is None else row["step"]
-        found.append(TailPrompt(**row, waited_s=float(waited[place]), tail_s=float(tails[place])))
-    return found
 
 
 def _sum_codes(timeline: Timeline, codes: np.ndarray, size: int) -> np.ndarray:

@@ -8,8 +8,10 @@ Invariants:
 
 from dataclasses import dataclass
 
+from verl_pipeline.errors import show_line
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.telemetry.accounting import (
+    Bill,
     Parts,
     bill_steps,
     compute_ideal_step,
@@ -19,6 +21,7 @@ from verl_pipeline.telemetry.accounting import (
 )
 from verl_pipeline.telemetry.records import Header, Pool
 from verl_pipeline.telemetry.run_folder import Run
+from verl_pipeline.telemetry.tails import find_slow_replicas
 
 # A shorter gain than this share of the step is not worth a change.
 WORTHWHILE = 0.05
@@ -69,7 +72,9 @@ def advise(run: Run) -> Advice:
     figures = {name: sum(getattr(part, name) for part in parts) / len(parts) for name in names}
     bound = find_bound(parts, is_overlapped(run))
     shares = _measure_shares(run, parts)
-    if bound == "reward":
+    if shares["slow replica"] > NOTABLE / 2:
+        sentence, split = _advise_on_slow_replica(run, figures, shares["slow replica"]), None
+    elif bound == "reward":
         sentence, split = _advise_on_reward(figures), None
     elif is_overlapped(run):
         sentence, split = _advise_on_split(run.header, parts, figures, bound, shares)
@@ -81,7 +86,7 @@ def advise(run: Run) -> Advice:
             "trainer_devices": split.trainer,
             "rollout_devices": split.rollout,
         }
-    sentence += _name_other_parts(figures, shares)
+    sentence += _name_other_parts(figures)
     return Advice(sentence, bound, figures, ASSUMPTIONS if split else ())
 
 
@@ -207,33 +212,40 @@ def _advise_on_overlap(
     )
 
 
-def _name_other_parts(figures: dict[str, float], shares: dict[str, float]) -> str:
+def _advise_on_slow_replica(run: Run, figures: dict[str, float], share: float) -> str:
+    step, wait = figures["step_s"], figures["step_s"] * share
+    names = ", ".join(show_line(name) for name in find_slow_replicas(run)) or "a replica"
+    return (
+        f"rollout-bound by {names}: it needs more time per token than the others, and the trainer "
+        f"waits for it alone {format_percent(share, 0)} of the time, {_show(wait)} a step: see to "
+        f"its device first; the step would be down to {_show(max(step - wait, 0.0))}"
+    )
+
+
+def _name_other_parts(figures: dict[str, float]) -> str:
     """Return what else is long, as the end of the sentence."""
-    step, named = figures["step_s"], ""
-    if figures["serial_s"] > NOTABLE * step:
-        named += (
-            f"; weight syncs, checkpoints and validations take {_show(figures['serial_s'])} a step"
-        )
-    if shares["slow replica"] > NOTABLE / 2:
-        named += (
-            f"; a slow replica holds the trainer up for {_show(shares['slow replica'] * step)} a "
-            "step"
-        )
-    return named
+    if figures["serial_s"] <= NOTABLE * figures["step_s"]:
+        return ""
+    serial = _show(figures["serial_s"])
+    return f"; weight syncs, checkpoints and validations take {serial} a step"
 
 
 def _measure_shares(run: Run, parts: list[Parts]) -> dict[str, float]:
-    """Return shares of the steady steps: waits of both pools, and of the trainer's for a slow
-    replica."""
+    """Return shares of the steady steps: the trainer waits for what is being generated, and of that
+    for a slow replica; the rollout pool waits for training."""
     steps = {part.step for part in parts}
     total = sum(part.step_s for part in parts) or 1.0
     bills = [bill for bill in bill_steps(run) if bill.step in steps]
     trainer = [bill for bill in bills if bill.pool == Pool.TRAINER]
     rollout = [bill for bill in bills if bill.pool == Pool.ROLLOUT]
+
+    def share(bills: list[Bill], *causes: str) -> float:
+        return sum(bill.causes.get(cause, 0.0) for bill in bills for cause in causes) / total
+
     return {
-        "wait_rollout": sum(bill.seconds["wait_rollout"] for bill in trainer) / total,
-        "wait_trainer": sum(bill.seconds["wait_trainer"] for bill in rollout) / total,
-        "slow replica": sum(bill.causes.get("slow replica", 0.0) for bill in trainer) / total,
+        "wait_rollout": share(trainer, "generation", "tail of generation", "slow replica"),
+        "wait_trainer": share(rollout, "training"),
+        "slow replica": share(trainer, "slow replica"),
     }
 
 

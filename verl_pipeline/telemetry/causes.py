@@ -28,7 +28,8 @@ def find_causes(
         "down": "down",
     }
     tail = np.where(is_slow, cause_code("slow replica"), cause_code("tail of generation"))
-    unknown = np.where(is_grading, cause_code("reward"), cause_code("other"))
+    # While the trainer waits for a batch and the rollout pool has nothing in flight.
+    after_rollout = np.where(is_grading, cause_code("reward"), cause_code("polling"))
     # What holds the trainer up, whatever it is.
     trainer_causes = np.full(len(trainer), cause_code("other"))
     for state, cause in cause_of_trainer.items():
@@ -38,10 +39,10 @@ def find_causes(
     waits = np.select(
         [rollout == code(Pool.ROLLOUT, name) for name in ("generating", "tail", "validate")],
         [np.full(len(trainer), cause_code("generation")), tail, cause_code("validation")],
-        unknown,
+        after_rollout,
     )
     rollout_causes = np.where(works, cause_code("training"), trainer_causes)
-    rollout_causes = np.where(is_waiting, unknown, rollout_causes)
+    rollout_causes = np.where(is_waiting, after_rollout, rollout_causes)
     for state, cause in (
         ("weight_sync", "weights"),
         ("validate", "validation"),

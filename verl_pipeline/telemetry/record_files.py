@@ -9,6 +9,7 @@ Invariants:
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
@@ -33,11 +34,12 @@ _LATEST_TIME = 1e11
 _TIMES = {"t", "start", "end", "first_token", "started"}
 
 
-def read_table(path: Path, record: type) -> tuple[pa.Table, int]:
+def read_table(path: Path, record: type, last_bytes: int | None = None) -> tuple[pa.Table, int]:
     """Read a file of records.
 
     Args:
         record: the dataclass.
+        last_bytes: if given, only the whole lines in the last part of the file are read.
 
     Returns:
         A table with the record's fields (``detail`` as JSON text) and the number of lines left out.
@@ -46,7 +48,7 @@ def read_table(path: Path, record: type) -> tuple[pa.Table, int]:
         OSError: the file cannot be read.
     """
     tables, lines = [make_schema(record).empty_table()], 0
-    for block in _read_blocks(path):
+    for block in _read_blocks(path, last_bytes):
         table, count = _parse_block(block, record)
         tables.append(_select_possible(table, record))
         lines += count
@@ -146,9 +148,14 @@ def _convert(value: Any, kind: type) -> Any:
     return value if isinstance(value, kind) else None
 
 
-def _read_blocks(path: Path) -> Iterator[bytes]:
+def _read_blocks(path: Path, last_bytes: int | None = None) -> Iterator[bytes]:
     """Yield a file in parts of whole lines; the last line may lack its end."""
     with path.open("rb") as file:
+        if last_bytes is not None and (start := file.seek(0, os.SEEK_END) - last_bytes) > 0:
+            file.seek(start - 1)
+            file.readline()  # up to the end of the line before
+        else:
+            file.seek(0)
         while block := file.read(_BLOCK_BYTES):
             yield block if block.endswith(b"\n") else block + file.readline()
 

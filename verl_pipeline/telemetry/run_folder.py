@@ -31,6 +31,7 @@ from verl_pipeline.telemetry.records import (
 )
 from verl_pipeline.telemetry.run_starts import (
     RunFolderError,
+    find_files,
     find_telemetry,
     get_process,
     read_starts,
@@ -78,25 +79,27 @@ class Run:
 
     def read_texts(self, step: int | None = None) -> Iterator[Text]:
         """Yield the texts of a step, or all; a damaged end of a file is left out."""
-        for path in sorted(find_telemetry(self.folder).glob("texts-*.jsonl.gz")):
+        for path in find_files(find_telemetry(self.folder), "texts-*.jsonl.gz"):
             for line in _read_lines(path):
                 values = parse_line(line, Text)
                 if values is not None and step in (None, values["step"]):
                     yield Text(**values)
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, last_bytes: int | None = None) -> Run:
     """Read a run.
 
     Args:
         folder: the run's folder, or the folder ``telemetry`` in it.
+        last_bytes: of each file of spans, gauges and trajectories, read only this much of its end,
+            for a look at what is going on. What was trained before is missing then.
 
     Raises:
         RunFolderError: it is no run's folder, or of another version, or cannot be read.
     """
     telemetry = find_telemetry(folder)
     try:
-        return _load(folder, telemetry)
+        return _load(folder, telemetry, last_bytes)
     except OSError as error:
         place = error.filename or folder
         raise RunFolderError(
@@ -104,7 +107,7 @@ def load_run(folder: Path) -> Run:
         ) from error
 
 
-def _load(folder: Path, telemetry: Path) -> Run:
+def _load(folder: Path, telemetry: Path, last_bytes: int | None) -> Run:
     whole = read_starts(telemetry)
     headers, clocks, broken = whole.headers, whole.clocks, whole.broken_lines
     problems = []
@@ -114,11 +117,11 @@ def _load(folder: Path, telemetry: Path) -> Run:
     starts = [header.started for header in drivers or headers[:1]]
     tables = {}
     for record, kind in ((Span, "spans"), (Gauge, "gauges"), (TrajectoryEvent, "trajectories")):
-        tables[record], left_out = _read_kind(telemetry, kind, record, clocks)
+        tables[record], left_out = _read_kind(telemetry, kind, record, clocks, last_bytes)
         broken += left_out
     steps, left_out = _read_steps(telemetry, clocks)
     broken += left_out
-    for path in sorted(telemetry.glob("problems-*.jsonl")):
+    for path in find_files(telemetry, "problems-*.jsonl"):
         found, left_out = read_records(path, Problem)
         broken += left_out
         problems += [escape_controls(problem.text) for problem in found]
@@ -152,12 +155,16 @@ def _load(folder: Path, telemetry: Path) -> Run:
 
 
 def _read_kind(
-    telemetry: Path, kind: str, record: type, clocks: dict[str, list[ClockSample]]
+    telemetry: Path,
+    kind: str,
+    record: type,
+    clocks: dict[str, list[ClockSample]],
+    last_bytes: int | None,
 ) -> tuple[pa.Table, int]:
     """Return the records of all processes, on the driver's clock, and the lines left out."""
     tables, broken = [make_schema(record).empty_table()], 0
-    for path in sorted(telemetry.glob(f"{kind}-*.jsonl")):
-        table, left_out = read_table(path, record)
+    for path in find_files(telemetry, f"{kind}-*.jsonl"):
+        table, left_out = read_table(path, record, last_bytes)
         broken += left_out
         if samples := clocks.get(get_process(path)):
             for name in _TIMES[record]:
@@ -173,7 +180,7 @@ def _read_steps(
     telemetry: Path, clocks: dict[str, list[ClockSample]]
 ) -> tuple[list[StepRecord], int]:
     found, broken = [], 0
-    for path in sorted(telemetry.glob("steps-*.jsonl")):
+    for path in find_files(telemetry, "steps-*.jsonl"):
         records, left_out = read_records(path, StepRecord)
         broken += left_out
         samples = clocks.get(get_process(path))

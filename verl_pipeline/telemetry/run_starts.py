@@ -42,6 +42,8 @@ def find_telemetry(folder: Path) -> Path:
                 return telemetry
         runs = sorted(path.parent.parent for path in folder.glob(f"*/{FOLDER}/run-*.jsonl"))
         names = sorted(path.name for path in folder.iterdir())
+    except RunFolderError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or str(error)
         raise RunFolderError(
@@ -69,7 +71,7 @@ def read_starts(telemetry: Path) -> Starts:
     headers: list[Header] = []
     clocks: dict[str, list[ClockSample]] = {}
     errors, broken = [0.0], 0
-    for path in sorted(telemetry.glob("run-*.jsonl")):
+    for path in find_files(telemetry, "run-*.jsonl"):
         samples = []
         for line in filter(bytes.strip, path.read_bytes().split(b"\n")):
             _check_format(path, line)
@@ -108,6 +110,11 @@ def _check_format(path: Path, line: bytes) -> None:
             f" use the verl-pipeline that wrote it ({version or 'unknown version'})"
         )
     )
+
+
+def find_files(telemetry: Path, pattern: str) -> list[Path]:
+    """Return the files whose names match, sorted; what is no file (a pipe may never end) is not."""
+    return sorted(path for path in telemetry.glob(pattern) if path.is_file())
 
 
 def get_process(path: Path) -> str:

@@ -17,8 +17,8 @@ STATES: dict[Pool, dict[str, str]] = {
         "wait_reward": "the batch is generated; waits until it is graded",
         "wait_data": "waits for the data loader",
         "weight_sync": "sends weights to the rollout pool",
-        "checkpoint": "saves a checkpoint, including the drain before it",
-        "validate": "validates, including the drain and the weights before it",
+        "checkpoint": "saves a checkpoint",
+        "validate": "validates",
         "start": "before the first step: models load",
         "down": "between the end of one start of the run and the next start",
         "other": "nothing that was recorded: balancing, filters, logging, or what a process that "
@@ -52,6 +52,7 @@ CAUSES: dict[str, str] = {
     "data": "the data loader had nothing",
     "checkpoint": "a checkpoint was being saved",
     "validation": "a validation ran",
+    "polling": "all was generated and graded, and the trainer had not noticed: verl's buffer polls",
     "start": "the run was starting",
     "end of the run": "nothing was left to generate",
     "down": "no process of the run lived",
@@ -59,7 +60,8 @@ CAUSES: dict[str, str] = {
 }
 # The trainer's own work.
 WORK = ("old_log_prob", "ref", "values", "advantage", "update")
-# Span -> state of the trainer. Inner spans count before outer ones, but see OUTER.
+# Span -> state of the trainer. An inner span counts before an outer one: a drain before a checkpoint
+# is a wait for rollout, which the next step would have had otherwise.
 SPANS = {
     "old_log_prob": "old_log_prob",
     "ref": "ref",
@@ -79,8 +81,6 @@ SPANS = {
     "start": "start",
     "step": "other",
 }
-# Everything inside these has their name: a drain before a validation is the validation's.
-OUTER = ("save_checkpoint", "testing")
 
 
 def code(pool: Pool, name: str) -> int:

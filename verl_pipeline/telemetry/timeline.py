@@ -26,7 +26,7 @@ from verl_pipeline.telemetry.in_flight import (
 )
 from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.telemetry.run_folder import Run
-from verl_pipeline.telemetry.states import OUTER, SPANS, STATES, WORK, code
+from verl_pipeline.telemetry.states import SPANS, STATES, WORK, code
 
 # More places than any pool has, and few enough for an array's integers.
 _MANY = 1 << 40
@@ -81,6 +81,10 @@ def make_timeline(run: Run) -> Timeline:
     _part_waits(trainer, edges, driver, lives)
     is_grading = count_over(edges, *grading) > 0
     rollout, is_slow = _find_rollout_states(run, edges, lives, trainer, submitted)
+    # Whatever batch it is for: nothing is being generated, and something is being graded.
+    is_waiting = trainer == code(Pool.TRAINER, "wait_rollout")
+    is_waiting &= rollout == code(Pool.ROLLOUT, "wait_trainer")
+    trainer[is_waiting & is_grading] = code(Pool.TRAINER, "wait_reward")
     for (_, end), (begin, _) in zip(bounds[:-1], bounds[1:], strict=True):
         down = _slice(edges, end, begin)
         trainer[down], rollout[down] = code(Pool.TRAINER, "down"), code(Pool.ROLLOUT, "down")
@@ -154,7 +158,7 @@ def _list_windows(run: Run, periods: list[tuple[float, float]]) -> list[tuple[in
     found: dict[int, tuple[int, int, int]] = {}
     for begin, finish in periods:
         chosen = np.flatnonzero(is_step & (starts >= begin) & (starts < finish))
-        following = [*starts[chosen][1:].tolist(), None]
+        following = [*starts[chosen].tolist(), None][1:]
         for place, next_start in zip(chosen.tolist(), following, strict=True):
             step, start = int(steps[place]), float(starts[place])
             if next_start is None:
@@ -188,16 +192,14 @@ def _paint_trainer(
     bounds: np.ndarray,
     windows: list[tuple[int, int, int]],
 ) -> np.ndarray:
-    """Return the trainer's states: inner spans over outer ones, the ones of :data:`OUTER` last."""
+    """Return the trainer's states: inner spans, which are shorter, over outer ones."""
     states = np.full(len(edges) - 1, code(Pool.TRAINER, "other"))
     firsts = np.array([start for _, start, _ in windows], np.int64)
     for begin, end in bounds.tolist():
         inside = firsts[(firsts >= begin) & (firsts <= end)]
         states[_slice(edges, begin, inside.min(initial=end))] = code(Pool.TRAINER, "start")
-    for names in (SPANS.keys() - set(OUTER), OUTER):
-        for name, start, end in zip(driver.names, driver.starts, driver.ends, strict=True):
-            if name in names:
-                states[_slice(edges, start, end)] = code(Pool.TRAINER, SPANS[name])
+    for name, start, end in zip(driver.names, driver.starts, driver.ends, strict=True):
+        states[_slice(edges, start, end)] = code(Pool.TRAINER, SPANS[name])
     return states
 
 

@@ -98,7 +98,12 @@ def test_no_text_of_a_run_becomes_markup(runs, tmp_path, monkeypatch):
     clean, page = (
         PageReader((tmp_path / f"{one}.html").read_text("utf-8")) for one in ("clean", "page")
     )
-    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in clean.tags} | {"aside", "b", "ul", "li"}
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in clean.tags} | {
+        "aside",
+        "b",
+        "ul",
+        "li",
+    }
     assert len(page.scripts) == len(clean.scripts)
 
 
