@@ -1,4 +1,4 @@
-"""The command ``verl-pipeline``: doctor, grade, eval, eval-compare and eval-watch."""
+"""The command ``verl-pipeline``: doctor, grade, eval and its kin, ledger, top and report."""
 
 import sys
 from typing import Annotated
@@ -12,6 +12,8 @@ from verl_pipeline.standard_streams import guard_streams
 try:
     from verl_pipeline.evaluation import commands
     from verl_pipeline.grading.commands import run_grade
+    from verl_pipeline.report.commands import run_report
+    from verl_pipeline.telemetry.commands import run_ledger, run_top
 except ImportError as error:  # `doctor` starts all the same, and says what is missing
     _import_error: ImportError | None = error
 else:
@@ -111,6 +113,9 @@ if _import_error is None:
     app.command("eval")(commands.run_eval)
     app.command("eval-compare")(commands.run_compare)
     app.command("eval-watch")(commands.run_watch)
+    app.command("report")(run_report)
+    app.command("ledger")(run_ledger)
+    app.command("top")(run_top)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ the model before training and after each stage on problems held out from trainin
     OUTPUT/base                 evaluation of the model before training
     OUTPUT/<arm>                stages of one training; <arm>/eval/<stage> their evaluations
     OUTPUT/report.json, .md     truncated share and score of each stage, with intervals
+    OUTPUT/report.html          where the seconds of each stage's training went
 
 Invariants:
 * Every number of the report is read from files of the run; none is selected or left out.
@@ -39,11 +40,12 @@ from verl_pipeline.outputs.folders import FolderKind, claim_output
 from verl_pipeline.path_options import path_option
 from verl_pipeline.processes import end_with_parent, raise_on_signals
 from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
+from verl_pipeline.report.run_end import write_end_report
 from verl_pipeline.standard_streams import guard_streams
 
 HARDWARE = "cpu"
 DEMONSTRATION = FolderKind(
-    "recipes.deepcoder.demo", landmarks=("data/work",), written=("report.json", "report.md")
+    "recipes.deepcoder.demo", landmarks=("data/work",), written=("report.json", "report.md", "report.html")
 )
 DEFAULT_OUTPUT = Path("outputs/deepcoder-demo")
 SettingsArgument = Annotated[list[str] | None, typer.Argument(help="Further settings of prepare.")]
@@ -210,6 +212,12 @@ def print_report(report: dict[str, Any], output: Path, console: Console) -> None
     )
 
 
+def list_run_folders(folder: Path) -> list[Path]:
+    """Return the run's folder of each stage of a training below ``folder``, in order."""
+    stages = json.loads((folder / "stages.json").read_text())["stages"]
+    return [folder / name / "checkpoints" for name in stages]
+
+
 def run_script(
     arms: dict[str, list[str]],
     output: Path,
@@ -223,6 +231,8 @@ def run_script(
     try:
         report = run_demo(output.resolve(), data, arms, size, settings, console)
         print_report(report, output, console)
+        runs = [path for arm in arms for path in list_run_folders(output.resolve() / arm)]
+        write_end_report(console, runs, output.resolve() / "report.html")
     except CommandError as error:
         raise typer.Exit(error.exit_code) from error
     except (UserError, ModelUnavailableError) as error:

@@ -102,12 +102,13 @@ def prepare_target(path: Path) -> Path:
     return target
 
 
-def refuse_foreign_text(path: Path, mark: str, title: str) -> None:
+def refuse_foreign_text(path: Path, mark: str, title: str, option: str = "--output") -> None:
     """Refuse to replace a file that is not the command's own; an empty one is.
 
     Args:
         mark: what every file of the command holds in its first :data:`_MARKED_BYTES`.
         title: what the file should be, as in "a card of recipes.deepcoder.card".
+        option: name of the option that chooses the file.
 
     Raises:
         OutputError: the file holds something else, or the system refuses to read it.
@@ -123,7 +124,7 @@ def refuse_foreign_text(path: Path, mark: str, title: str) -> None:
     if content and mark.encode() not in content:
         first_line = content.lstrip().split(b"\n", 1)[0][:_SHOWN_BYTES].decode(errors="replace")
         raise OutputError(
-            f"{path} begins with {first_line!r}: it is not {title}; choose another --output"
+            f"{path} begins with {first_line!r}: it is not {title}; choose another {option}"
         )
 
 

@@ -28,6 +28,7 @@ from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
 from verl_pipeline.quickstart.problems import TESTS_SOURCE, load_problems, write_parquet
 from verl_pipeline.quickstart.summary import make_accuracy_table, make_pool_table
+from verl_pipeline.report.run_end import write_end_report
 from verl_pipeline.standard_streams import guard_streams
 
 PROMPTS, SAMPLES = 4, 6
@@ -214,6 +215,7 @@ def run_quickstart(output: Path, steps: int, console: Console) -> None:
         f"metrics: {output / 'metrics.jsonl'}, TensorBoard: {output / 'tensorboard'}, samples: "
         f"{output / 'heldout'}"
     )
+    write_end_report(console, [output / "checkpoints"], output / "report.html")
 
 
 if __name__ == "__main__":

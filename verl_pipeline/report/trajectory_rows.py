@@ -1,0 +1,91 @@
+"""The trajectories of a run as numpy arrays, each with the one thing that became of it.
+
+Invariant: a trajectory has exactly one fate: ``validation`` if it is of one, else ``failed``,
+``trained``, ``filtered``, ``waiting`` (generated, not yet used) or ``running``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+
+from verl_pipeline.report.columns import Categories, read_categories, read_flags, read_numbers
+from verl_pipeline.telemetry.run_folder import Run
+
+
+@dataclass(frozen=True)
+class TrajectoryRows:
+    """Columns of n trajectories, in the order of ``Run.trajectories`` but without its rows of
+    prompts; unknown numbers are NaN.
+
+    Attributes:
+        prompt, replica, verdict, reason: texts.
+        fates: see the module; str (n,).
+        step: the step that used it, or the one that it is for; float64 (n,), as all below.
+        started: when an agent loop began.
+        first_token: when it was sampled.
+        stopped: when it was generated or failed; the run's last time if neither.
+    """
+
+    prompt: Categories
+    replica: Categories
+    verdict: Categories
+    reason: Categories
+    fates: np.ndarray
+    session: np.ndarray
+    step: np.ndarray
+    started: np.ndarray
+    first_token: np.ndarray
+    stopped: np.ndarray
+    first_version: np.ndarray
+    last_version: np.ndarray
+    prompt_tokens: np.ndarray
+    response_tokens: np.ndarray
+    limit: np.ndarray
+    reward: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.fates)
+
+
+def read_trajectory_rows(run: Run) -> TrajectoryRows:
+    """Return the trajectories of a run."""
+    table = run.trajectories.filter(pc.is_valid(run.trajectories["session"]))
+    times = {
+        name: read_numbers(table, name)
+        for name in ("started", "generated", "failed", "filtered", "trained")
+    }
+    happened = {name: ~np.isnan(times[name]) for name in times}
+    fates = np.select(
+        [
+            read_flags(table, "is_validation"),
+            happened["failed"],
+            happened["trained"],
+            happened["filtered"],
+            happened["generated"],
+        ],
+        ["validation", "failed", "trained", "filtered", "waiting"],
+        "running",
+    )
+    step, batch = read_numbers(table, "step"), read_numbers(table, "batch")
+    stopped = np.where(happened["generated"], times["generated"], times["failed"])
+    return TrajectoryRows(
+        *(read_categories(table, name) for name in ("prompt", "replica", "verdict", "reason")),
+        fates=fates,
+        session=read_numbers(table, "session"),
+        step=np.where(np.isnan(step), batch, step),
+        started=times["started"],
+        stopped=np.where(np.isnan(stopped), run.last_time, stopped),
+        **{
+            name: read_numbers(table, name)
+            for name in (
+                "first_token",
+                "first_version",
+                "last_version",
+                "prompt_tokens",
+                "response_tokens",
+                "limit",
+                "reward",
+            )
+        },
+    )

@@ -1,0 +1,217 @@
+"""Reads a run's folder (:mod:`.records`): every record, on the driver's clock.
+
+Invariants:
+* A run that still writes, or was killed, is read as far as it is written; what could not be read is
+  counted, and said in ``problems``.
+* Nothing is written, locked or changed.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from verl_pipeline.errors import escape_controls, show_line
+from verl_pipeline.telemetry.record_files import make_schema, parse_line, read_records, read_table
+from verl_pipeline.telemetry.records import (
+    ClockSample,
+    Gauge,
+    Header,
+    Problem,
+    Span,
+    StepRecord,
+    Text,
+    TrajectoryEvent,
+)
+from verl_pipeline.telemetry.run_starts import (
+    RunFolderError,
+    find_files,
+    find_telemetry,
+    get_process,
+    read_starts,
+)
+from verl_pipeline.telemetry.trajectory_table import make_trajectory_table
+
+# A text's line: prompt and response of the longest contexts, in the longest escapes.
+_TEXT_BYTES = 64 << 20
+# Clocks that are known better than this need no word.
+_CLOCK_ERROR_S = 0.1
+_TIMES = {Span: ("start", "end"), Gauge: ("t",), TrajectoryEvent: ("t", "first_token")}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run, as far as it is written.
+
+    Attributes:
+        headers: the driver's, one a start of the run, oldest first; never empty.
+        spans: the fields of ``Span``, sorted by start; ``detail`` is JSON text.
+        gauges: the fields of ``Gauge``, sorted by ``t``.
+        trajectories: see :func:`.trajectory_table.make_trajectory_table`.
+        steps: one a step, ascending; the last one where a step was repeated after a resume.
+        broken_lines: lines left out.
+        problems: plain sentences to be shown with every figure made from this run.
+        last_time: of any record.
+        has_ended: the driver wrote that it reached the run's end.
+    """
+
+    folder: Path
+    headers: list[Header]
+    spans: pa.Table
+    gauges: pa.Table
+    trajectories: pa.Table
+    steps: list[StepRecord]
+    broken_lines: int
+    problems: list[str]
+    last_time: float
+    has_ended: bool
+
+    @property
+    def header(self) -> Header:
+        """The last start's."""
+        return self.headers[-1]
+
+    def read_texts(self, step: int | None = None) -> Iterator[Text]:
+        """Yield the texts of a step, or all; a damaged end of a file is left out."""
+        for path in find_files(find_telemetry(self.folder), "texts-*.jsonl.gz"):
+            for line in _read_lines(path):
+                values = parse_line(line, Text)
+                if values is not None and step in (None, values["step"]):
+                    yield Text(**values)
+
+
+def load_run(folder: Path, last_bytes: int | None = None) -> Run:
+    """Read a run.
+
+    Args:
+        folder: the run's folder, or the folder ``telemetry`` in it.
+        last_bytes: of each file of spans, gauges and trajectories, read only this much of its end,
+            for a look at what is going on. What was trained before is missing then.
+
+    Raises:
+        RunFolderError: it is no run's folder, or of another version, or cannot be read.
+    """
+    telemetry = find_telemetry(folder)
+    try:
+        return _load(folder, telemetry, last_bytes)
+    except OSError as error:
+        place = error.filename or folder
+        raise RunFolderError(
+            show_line(f"{place} cannot be read: {error.strerror or error}; correct its permissions")
+        ) from error
+
+
+def _load(folder: Path, telemetry: Path, last_bytes: int | None) -> Run:
+    whole = read_starts(telemetry)
+    headers, clocks, broken = whole.headers, whole.clocks, whole.broken_lines
+    problems = []
+    if not any(header.role == "driver" for header in headers):
+        problems.append("the driver's record of its start is missing; another process's stands in")
+    drivers = sorted((h for h in headers if h.role == "driver"), key=lambda h: h.started)
+    starts = [header.started for header in drivers or headers[:1]]
+    tables = {}
+    for record, kind in ((Span, "spans"), (Gauge, "gauges"), (TrajectoryEvent, "trajectories")):
+        tables[record], left_out = _read_kind(telemetry, kind, record, clocks, last_bytes)
+        broken += left_out
+    steps, left_out = _read_steps(telemetry, clocks)
+    broken += left_out
+    for path in find_files(telemetry, "problems-*.jsonl"):
+        found, left_out = read_records(path, Problem)
+        broken += left_out
+        problems += [escape_controls(problem.text) for problem in found]
+    spans = tables[Span].sort_by("start")
+    events = tables[TrajectoryEvent]
+    last_time = max(
+        starts[-1],
+        *(step.t for step in steps),
+        *(
+            table[name].to_numpy().max(initial=0.0)
+            for table, name in ((spans, "end"), (tables[Gauge], "t"), (events, "t"))
+        ),
+    )
+    ends = spans.filter(pc.field("name") == "end")["end"].to_numpy()
+    if broken:
+        problems.append(f"{broken} lines were broken and are left out")
+    if whole.clock_error_s > _CLOCK_ERROR_S:
+        problems.append(f"clocks of other nodes may be wrong by {whole.clock_error_s:.1f} s")
+    return Run(
+        folder=folder,
+        headers=drivers or headers[:1],
+        spans=spans,
+        gauges=tables[Gauge].sort_by("t"),
+        trajectories=make_trajectory_table(events, starts),
+        steps=steps,
+        broken_lines=broken,
+        problems=problems,
+        last_time=float(last_time),
+        has_ended=bool((ends >= starts[-1]).any()),
+    )
+
+
+def _read_kind(
+    telemetry: Path,
+    kind: str,
+    record: type,
+    clocks: dict[str, list[ClockSample]],
+    last_bytes: int | None,
+) -> tuple[pa.Table, int]:
+    """Return the records of all processes, on the driver's clock, and the lines left out."""
+    tables, broken = [make_schema(record).empty_table()], 0
+    for path in find_files(telemetry, f"{kind}-*.jsonl"):
+        table, left_out = read_table(path, record, last_bytes)
+        broken += left_out
+        if samples := clocks.get(get_process(path)):
+            for name in _TIMES[record]:
+                times = table[name].to_numpy()
+                shifted = pa.array(times + _get_offsets(samples, times), from_pandas=True)
+                index = table.schema.get_field_index(name)
+                table = table.set_column(index, table.schema.field(index), shifted)
+        tables.append(table)
+    return pa.concat_tables(tables).combine_chunks(), broken
+
+
+def _read_steps(
+    telemetry: Path, clocks: dict[str, list[ClockSample]]
+) -> tuple[list[StepRecord], int]:
+    found, broken = [], 0
+    for path in find_files(telemetry, "steps-*.jsonl"):
+        records, left_out = read_records(path, StepRecord)
+        broken += left_out
+        samples = clocks.get(get_process(path))
+        for record in records:
+            offset = float(_get_offsets(samples, np.array([record.t]))[0]) if samples else 0.0
+            numbers = {n: v for n, v in record.metrics.items() if _is_number(v)}
+            found.append(StepRecord(record.t + offset, record.step, numbers))
+    last = {record.step: record for record in sorted(found, key=lambda record: record.t)}
+    return [last[step] for step in sorted(last)], broken
+
+
+def _get_offsets(samples: list[ClockSample], times: np.ndarray) -> np.ndarray:
+    """Return what is to be added to times of a process, in seconds; between samples it is linear.
+
+    Args:
+        times: float64 [records], NaN where unknown.
+    """
+    at = np.array([sample.t for sample in samples])
+    offsets = np.array([sample.offset_s for sample in samples])
+    return np.where(np.isnan(times), 0.0, np.interp(np.nan_to_num(times), at, offsets))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _read_lines(path: Path) -> Iterator[bytes]:
+    """Yield a compressed file's lines up to where it is damaged."""
+    with gzip.open(path) as file:
+        try:
+            while line := file.readline(_TEXT_BYTES):
+                yield line
+        except (OSError, EOFError, zlib.error):
+            return

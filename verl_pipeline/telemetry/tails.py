@@ -1,0 +1,70 @@
+"""Who was waited for: the last trajectories of the batches, and replicas that are slow."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from verl_pipeline.telemetry.records import Pool
+from verl_pipeline.telemetry.run_folder import Run
+from verl_pipeline.telemetry.states import code
+from verl_pipeline.telemetry.timeline import make_timeline
+
+# As many trajectories as a reader looks at.
+TAIL_PROMPTS = 20
+
+
+@dataclass(frozen=True)
+class TailPrompt:
+    """A trajectory that others waited for.
+
+    Attributes:
+        waited_s: of the trainer's wait in a tail of generation, as long as it was in flight.
+        tail_s: of the tail, as long as it was in flight.
+    """
+
+    prompt: str
+    session: int
+    step: int | None
+    replica: str | None
+    response_tokens: int | None
+    limit: int | None
+    waited_s: float
+    tail_s: float
+
+
+def find_tail_prompts(run: Run) -> list[TailPrompt]:
+    """Return the trajectories that were waited for longest."""
+    timeline = make_timeline(run)
+    lives, lengths = timeline.lives, timeline.lengths
+    is_tail = timeline.states[Pool.ROLLOUT] == code(Pool.ROLLOUT, "tail")
+    waits = timeline.states[Pool.TRAINER] == code(Pool.TRAINER, "wait_rollout")
+
+    def sum_during_lives(flags: np.ndarray) -> np.ndarray:
+        """Of the parts with the flag: seconds during which each trajectory was in flight."""
+        sums = np.concatenate([[0], np.cumsum(lengths * flags)])
+        ends, starts = (np.searchsorted(timeline.edges, t) for t in (lives.ends, lives.starts))
+        return np.where(lives.is_validation, 0, sums[ends] - sums[starts]) / 1e6
+
+    waited, tails = sum_during_lives(is_tail & waits), sum_during_lives(is_tail)
+    order = np.lexsort((-tails, -waited))[:TAIL_PROMPTS]
+    order = order[tails[order] > 0]
+    names = ["prompt", "session", "step", "batch", "replica", "response_tokens", "limit"]
+    rows = run.trajectories.select(names).take(pa.array(lives.rows[order])).to_pylist()
+    found = []
+    for place, row in zip(order.tolist(), rows, strict=True):
+        batch = row.pop("batch")
+        row["step"] = batch if row["step"] is None else row["step"]
+        found.append(TailPrompt(**row, waited_s=float(waited[place]), tail_s=float(tails[place])))
+    return found
+
+
+def find_slow_replicas(run: Run) -> list[str]:
+    """Return the replicas that were slow (:data:`.in_flight.SLOW`) for most trajectories."""
+    lives = make_timeline(run).lives
+    names = run.trajectories["replica"].take(pa.array(lives.rows))
+    table = pa.table({"name": names, "slow": pa.array(lives.is_slow.astype(float))})
+    means = table.group_by("name").aggregate([("slow", "mean")])
+    slow = means.filter(pc.greater(means["slow_mean"], 0.5))["name"].drop_null()
+    return sorted(slow.to_pylist())
