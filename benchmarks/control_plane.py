@@ -10,9 +10,11 @@ samples a prompt, without reference model and critic. There is no model: what tr
 agent loops write is written between the phases (see :mod:`benchmarks.control_plane_case`).
 
 Phases: ``submit`` the prompts, ``sample`` the finished batch, ``balance`` (check, filter, order),
-``old_log_prob`` (read and write log-probs, entropy, distance to the rollout), ``advantage``
-(importance weights, rejection, advantages), ``metrics``, ``clear``. ``driver`` is their sum;
-``driver cpu`` the processor time in it, which other work on the machine changes less.
+``old_log_prob`` (log-probs, entropy, distance to the rollout), ``advantage`` (importance weights,
+rejection, advantages), ``metrics``, ``clear``. ``driver`` is their sum; ``driver cpu`` the
+processor time in it, which other work on the machine changes less. ``rank`` is what the slowest of
+8 trainer ranks computes in the driver's place, on one processor, while the driver waits: ``wait``
+is the sum of both, what the trainer's devices wait for.
 ``poll share`` is the part of the wait for a batch that goes into asking TransferQueue.
 """
 
@@ -91,7 +93,11 @@ def make_row(label: str, result: dict[str, Any]) -> dict[str, Any]:
         "Mtokens": find_median([step["tokens"] / 1e6 for step in steps]),
         **{name: find_median([step["seconds"][name] for step in steps]) for name in PHASES},
         "driver": find_median([step["driver_s"] for step in steps]),
+        "driver min": min(step["driver_s"] for step in steps),
+        "driver max": max(step["driver_s"] for step in steps),
         "driver cpu": find_median([step["driver_cpu_s"] for step in steps]),
+        "rank": find_median([max(step["rank_s"]) for step in steps]),
+        "wait": find_median([step["driver_s"] + max(step["rank_s"]) for step in steps]),
         "MB moved": sum(moved) / len(steps) / 1e6,
         "peak GB": result["peak_bytes"] / 1e9,
         "poll share": find_median([step["poll_share"] for step in steps]),
@@ -99,7 +105,7 @@ def make_row(label: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def estimate_growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Exponent of the driver's time from each size of a checkout to its next: 1 is linear."""
+    """Exponent of the wait from each size of a checkout to its next: 1 is linear."""
     growth = []
     for smaller, larger in zip(rows, rows[1:], strict=False):
         if smaller["checkout"] == larger["checkout"]:
@@ -109,7 +115,7 @@ def estimate_growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "checkout": larger["checkout"],
                     "from": smaller["trajectories"],
                     "to": larger["trajectories"],
-                    "exponent": math.log(larger["driver"] / smaller["driver"]) / sizes,
+                    "exponent": math.log(larger["wait"] / smaller["wait"]) / sizes,
                 }
             )
     return growth
