@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.control_plane [--before FOLDER] [--short] [--output results.json]``, from the
 repository's folder. ``--before`` measures another checkout of this repository beside this one, by
-the same script and in turns.
+the same script and in turns. ``--smallest`` and ``--largest`` measure some of the sizes; ``--keep``
+leaves the other sizes' results in the output as they are.
 
 Trajectories are synthetic (lognormal lengths, mean 8K tokens, the longest 32K), TransferQueue is
 real, the driver's methods are the trainer's own: GRPO with token-level importance weights, 16
@@ -126,17 +127,23 @@ def main(
         Path | None, typer.Option(help="Another checkout, measured beside this one.")
     ] = None,
     short: Annotated[bool, typer.Option(help="A few short trajectories.")] = False,
+    smallest: Annotated[int, typer.Option(help="Smallest number of trajectories.")] = 1,
     largest: Annotated[int, typer.Option(help="Largest number of trajectories.")] = SIZES[-1],
+    keep: Annotated[bool, typer.Option(help="Add to the results in the output.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Steps of each case.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the trajectories.")] = 0,
     wait: Annotated[float, typer.Option(help="Seconds in which a batch is polled.")] = 10.0,
     output: ReportOption = Path("outputs/control_plane.json"),
 ) -> None:
     """Run all cases in turn, print the results, and write the report."""
-    sizes = [size for size in (SHORT_SIZES if short else SIZES) if size <= largest]
+    all_sizes = SHORT_SIZES if short else SIZES
+    sizes = [size for size in all_sizes if smallest <= size <= largest]
     mean, longest = (SHORT_MEAN, SHORT_LONGEST) if short else (MEAN_TOKENS, LONGEST_TOKENS)
-    arguments = {"short": short, "largest": largest, "repeats": repeats, "seed": seed, "wait": wait}
+    arguments = {"short": short, "repeats": repeats, "seed": seed, "wait": wait}
     results: list[dict[str, Any]] = []
+    if keep and output.exists():
+        kept = json.loads(output.read_text())["results"]
+        results = [old for old in kept if old["case"]["trajectories"] not in sizes]
     with tempfile.TemporaryDirectory(prefix="vpcp") as scratch:
         for size in track(sizes, description="control plane"):
             case = {
