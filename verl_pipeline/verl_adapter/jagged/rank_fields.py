@@ -33,6 +33,8 @@ from verl_pipeline.verl_adapter.jagged.rows import (
 PLAN, NORM_FACTOR = "row_plan", "row_norm_factor"
 # Fields: float32, one row of a number a column (see `name_columns`), and one number a row.
 STATISTICS, ADVANTAGES = "row_statistics", "row_advantages"
+# Fields that a rank's computation reads beside the model's output.
+READ = ("response_mask", "rollout_log_probs")
 OLD_LOG_PROBS, REF_LOG_PROB = "old_log_probs", "ref_log_prob"
 
 

@@ -19,6 +19,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl_pipeline.verl_adapter.jagged.rank_fields import (
     NORM_FACTOR,
     PLAN,
+    READ,
     RowPlan,
     make_fields,
     prepare_update,
@@ -34,14 +35,14 @@ class RankWorker(ActorRolloutRefWorker):
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="ref"))
     def compute_ref_log_prob(self, data: TensorDict) -> TensorDict | None:
         """verl's output, with the fields of the batch's plan."""
-        plan = tu.pop(data, PLAN)
-        return replace_log_probs(data, super().compute_ref_log_prob(data), plan)
+        plan, given = tu.pop(data, PLAN), data.select(*READ, strict=False)
+        return replace_log_probs(given, super().compute_ref_log_prob(data), plan)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
     def compute_log_prob(self, data: TensorDict) -> TensorDict | None:
         """verl's output, with the fields of the batch's plan."""
-        plan = tu.pop(data, PLAN)
-        return replace_log_probs(data, super().compute_log_prob(data), plan)
+        plan, given = tu.pop(data, PLAN), data.select(*READ, strict=False)
+        return replace_log_probs(given, super().compute_log_prob(data), plan)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
     def update_actor(self, data: TensorDict) -> TensorDict | None:
@@ -55,6 +56,10 @@ def replace_log_probs(
 ) -> TensorDict | None:
     """``output`` with the fields of ``plan`` in place of ``log_probs`` and ``entropy``; as it is
     without a plan, or None on a rank that has no output (all but the last pipeline stage).
+
+    Args:
+        data: :data:`.jagged.rank_fields.READ` as the batch had it, since engines may move fields to
+            their device.
     """
     if output is None or plan is None:
         return output
