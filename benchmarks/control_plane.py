@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.control_plane [--before FOLDER] [--short] [--output results.json]``, from the
 repository's folder. ``--before`` measures another checkout of this repository beside this one, by
-the same script and in turns.
+the same script and in turns. ``--smallest`` and ``--largest`` measure some of the sizes; ``--keep``
+leaves the other sizes' results in the output as they are.
 
 Trajectories are synthetic (lognormal lengths, mean 8K tokens, the longest 32K), TransferQueue is
 real, the driver's methods are the trainer's own: GRPO with token-level importance weights, 16
@@ -10,9 +11,11 @@ samples a prompt, without reference model and critic. There is no model: what tr
 agent loops write is written between the phases (see :mod:`benchmarks.control_plane_case`).
 
 Phases: ``submit`` the prompts, ``sample`` the finished batch, ``balance`` (check, filter, order),
-``old_log_prob`` (read and write log-probs, entropy, distance to the rollout), ``advantage``
-(importance weights, rejection, advantages), ``metrics``, ``clear``. ``driver`` is their sum;
-``driver cpu`` the processor time in it, which other work on the machine changes less.
+``old_log_prob`` (log-probs, entropy, distance to the rollout), ``advantage`` (importance weights,
+rejection, advantages), ``metrics``, ``clear``. ``driver`` is their sum; ``driver cpu`` the
+processor time in it, which other work on the machine changes less. ``rank`` is what the slowest of
+8 trainer ranks computes in the driver's place, on one processor, while the driver waits: ``wait``
+is the sum of both, what the trainer's devices wait for.
 ``poll share`` is the part of the wait for a batch that goes into asking TransferQueue.
 """
 
@@ -91,7 +94,11 @@ def make_row(label: str, result: dict[str, Any]) -> dict[str, Any]:
         "Mtokens": find_median([step["tokens"] / 1e6 for step in steps]),
         **{name: find_median([step["seconds"][name] for step in steps]) for name in PHASES},
         "driver": find_median([step["driver_s"] for step in steps]),
+        "driver min": min(step["driver_s"] for step in steps),
+        "driver max": max(step["driver_s"] for step in steps),
         "driver cpu": find_median([step["driver_cpu_s"] for step in steps]),
+        "rank": find_median([max(step["rank_s"]) for step in steps]),
+        "wait": find_median([step["driver_s"] + max(step["rank_s"]) for step in steps]),
         "MB moved": sum(moved) / len(steps) / 1e6,
         "peak GB": result["peak_bytes"] / 1e9,
         "poll share": find_median([step["poll_share"] for step in steps]),
@@ -99,7 +106,7 @@ def make_row(label: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def estimate_growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Exponent of the driver's time from each size of a checkout to its next: 1 is linear."""
+    """Exponent of the wait from each size of a checkout to its next: 1 is linear."""
     growth = []
     for smaller, larger in zip(rows, rows[1:], strict=False):
         if smaller["checkout"] == larger["checkout"]:
@@ -109,7 +116,7 @@ def estimate_growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "checkout": larger["checkout"],
                     "from": smaller["trajectories"],
                     "to": larger["trajectories"],
-                    "exponent": math.log(larger["driver"] / smaller["driver"]) / sizes,
+                    "exponent": math.log(larger["wait"] / smaller["wait"]) / sizes,
                 }
             )
     return growth
@@ -120,17 +127,23 @@ def main(
         Path | None, typer.Option(help="Another checkout, measured beside this one.")
     ] = None,
     short: Annotated[bool, typer.Option(help="A few short trajectories.")] = False,
+    smallest: Annotated[int, typer.Option(help="Smallest number of trajectories.")] = 1,
     largest: Annotated[int, typer.Option(help="Largest number of trajectories.")] = SIZES[-1],
+    keep: Annotated[bool, typer.Option(help="Add to the results in the output.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Steps of each case.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the trajectories.")] = 0,
     wait: Annotated[float, typer.Option(help="Seconds in which a batch is polled.")] = 10.0,
     output: ReportOption = Path("outputs/control_plane.json"),
 ) -> None:
     """Run all cases in turn, print the results, and write the report."""
-    sizes = [size for size in (SHORT_SIZES if short else SIZES) if size <= largest]
+    all_sizes = SHORT_SIZES if short else SIZES
+    sizes = [size for size in all_sizes if smallest <= size <= largest]
     mean, longest = (SHORT_MEAN, SHORT_LONGEST) if short else (MEAN_TOKENS, LONGEST_TOKENS)
-    arguments = {"short": short, "largest": largest, "repeats": repeats, "seed": seed, "wait": wait}
+    arguments = {"short": short, "repeats": repeats, "seed": seed, "wait": wait}
     results: list[dict[str, Any]] = []
+    if keep and output.exists():
+        kept = json.loads(output.read_text())["results"]
+        results = [old for old in kept if old["case"]["trajectories"] not in sizes]
     with tempfile.TemporaryDirectory(prefix="vpcp") as scratch:
         for size in track(sizes, description="control plane"):
             case = {

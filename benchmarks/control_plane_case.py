@@ -8,7 +8,7 @@ Invariants:
 * TransferQueue is the real one, with verl's number of storage units. The methods measured are the
   trainer's own, called in the order of verl's ``_step_once`` and ``fit``.
 * What other processes do in a run (agent loops, trainer ranks) happens here between the phases and
-  is timed apart.
+  is timed apart; what a checkout adds to the ranks' work is reported by rank.
 * The trajectories lie beside this file, not in the checkout that is measured.
 """
 
@@ -219,7 +219,8 @@ def run_step(trainer: Any, log: PhaseLog, batch: int, case: dict) -> dict:
     """One step as verl's ``fit`` and ``_step_once`` run it.
 
     Returns:
-        Seconds and bytes of each phase, what polling cost, and the step's metrics.
+        Seconds and bytes of each phase, seconds that each rank works for the driver, what polling
+        cost, and the step's metrics.
     """
     from verl_pipeline.trainer.trajectory_keys import make_prompt_key
     from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
@@ -250,15 +251,18 @@ def run_step(trainer: Any, log: PhaseLog, batch: int, case: dict) -> dict:
         rows = trainer._compute_old_log_prob(rows, metrics=metrics)
     with log.phase("advantage"):
         rows = trainer._compute_advantage(rows, metrics=metrics)
+    with log.phase("ranks_update"):
+        trainer.actor_rollout_wg.prepare_update(rows)
     with log.phase("metrics"):
         trainer._compute_metrics(rows, metrics, timing, global_steps=batch, epoch=0)
     with log.phase("clear"):
         tq.kv_clear(keys=rows.keys, partition_id=rows.partition_id)
-    trainer.actor_rollout_wg.rows.clear()
+    rank_seconds = trainer.actor_rollout_wg.end_step()
     return {
         "seconds": dict(log.seconds),
         "cpu_seconds": dict(log.cpu_seconds),
         "driver_s": sum(log.seconds[name] for name in DRIVER_PHASES),
+        "rank_s": rank_seconds,
         "driver_cpu_s": sum(log.cpu_seconds[name] for name in DRIVER_PHASES),
         "read_bytes": dict(log.read),
         "written_bytes": dict(log.written),

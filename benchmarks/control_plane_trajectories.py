@@ -2,9 +2,11 @@
 
 Invariants:
 * The same seed gives the same trajectories in every checkout.
-* Agent loops and ranks store what verl's do, and compute nothing.
+* Agent loops and ranks store what those of the measured checkout do. There is no model; what a
+  checkout lets its ranks compute of their log-probs is computed, and timed by rank.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -59,7 +61,13 @@ def make_nested(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 
 class RankStub:
-    """Stands for the trainer's ranks: writes what they write, computes nothing."""
+    """Stands for the trainer's ranks, one after the other in this process: their share of a batch,
+    without the model.
+
+    Attributes:
+        rows: by key, what the agent loops stored: prompt length, response length, log-probs.
+        seconds: by rank, what our worker adds to verl's in this step.
+    """
 
     _dispatch_info = {"actor": list(range(RANKS))}  # noqa: RUF012  (verl's name and type)
 
@@ -67,13 +75,27 @@ class RankStub:
         # Takes what happens inside out of the driver's time.
         self.elsewhere = elsewhere
         self.rows: dict[str, tuple[int, int, torch.Tensor]] = {}
+        self.seconds = [0.0] * RANKS
+
+    def _split(self, batch) -> list[list[str]]:
+        """Keys by rank."""
+        size = -(-len(batch.keys) // RANKS)
+        return [batch.keys[start : start + size] for start in range(0, len(batch.keys), size)]
+
+    def _make_data(self, keys: list[str]) -> dict[str, torch.Tensor]:
+        """What verl hands a worker of these rows, of the fields that ours reads."""
+        lengths = torch.tensor([self.rows[key][1] for key in keys])
+        rollout = torch.cat([self.rows[key][2] for key in keys])
+        return {
+            "response_mask": make_nested(torch.ones(len(rollout), dtype=torch.int64), lengths),
+            "rollout_log_probs": make_nested(rollout, lengths),
+        }
 
     def compute_log_prob(self, batch):
-        """Write ``log_probs`` and ``entropy`` of prompt and response, float32."""
+        """Store what a worker makes of ``log_probs`` and ``entropy`` of prompt and response."""
         with self.elsewhere():
             generator = torch.Generator().manual_seed(7)
-            for start in range(0, len(batch.keys), PUT_ROWS):
-                keys = batch.keys[start : start + PUT_ROWS]
+            for rank, keys in enumerate(self._split(batch)):
                 rows = [self.rows[key] for key in keys]
                 lengths = torch.tensor([prompt + response for prompt, response, _ in rows])
                 # A token's log-prob stands one position before it.
@@ -84,14 +106,44 @@ class RankStub:
                     ]
                 )
                 values += 0.02 * torch.randn(values.shape, generator=generator)
-                fields = {
-                    "log_probs": make_nested(values, lengths),
-                    "entropy": make_nested(values.abs(), lengths),
-                }
-                tq.kv_batch_put(
-                    keys=keys, partition_id="train", fields=TensorDict(fields, len(keys))
+                output = TensorDict(
+                    {
+                        "log_probs": make_nested(values, lengths),
+                        "entropy": make_nested(values.abs(), lengths),
+                    },
+                    len(keys),
                 )
+                if plan := batch.extra_info.get("row_plan"):
+                    from verl_pipeline.verl_adapter.trainers.rank_worker import replace_log_probs
+
+                    data = TensorDict(self._make_data(keys), len(keys))
+                    start = time.perf_counter()
+                    output = replace_log_probs(data, output, plan)
+                    self.seconds[rank] += time.perf_counter() - start
+                tq.kv_batch_put(keys=keys, partition_id="train", fields=output)
         return batch
+
+    def prepare_update(self, batch) -> None:
+        """What a worker does before verl's update."""
+        if "row_advantages" not in batch.fields:
+            return
+        from verl_pipeline.verl_adapter.jagged.rank_fields import prepare_update
+
+        for rank, keys in enumerate(self._split(batch)):
+            data = tq.kv_batch_get(
+                keys=keys, partition_id="train", select_fields=["row_advantages"]
+            )
+            for name, values in self._make_data(keys).items():
+                data[name] = values
+            start = time.perf_counter()
+            prepare_update(data, None)
+            self.seconds[rank] += time.perf_counter() - start
+
+    def end_step(self) -> list[float]:
+        """Forget the rows of a step; its ``seconds``."""
+        seconds, self.seconds = self.seconds, [0.0] * RANKS
+        self.rows.clear()
+        return seconds
 
 
 def find_outcome_tags() -> Callable[..., dict[str, Any]] | None:

@@ -13,15 +13,17 @@ from verl.trainer.ppo.core_algos import AdvantageEstimator
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from verl_pipeline.filters.truncation import LengthLimits
+from verl_pipeline.verl_adapter.jagged.rank_fields import NORM_FACTOR, PLAN, prepare_update
 from verl_pipeline.verl_adapter.jagged.rows import make_nested
 from verl_pipeline.verl_adapter.trainers.jagged_trainer import OUTCOME_ESTIMATORS, JaggedTrainer
+from verl_pipeline.verl_adapter.trainers.rank_worker import replace_log_probs
 from verl_pipeline.verl_adapter.trajectories.outcome_tags import describe_outcome
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import read_trajectories
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROMPTS, SESSIONS = 5, 3
-# What a trainer rank reads of the driver's fields.
+# What a trainer rank's update reads of the fields that a step adds.
 READ_BY_RANKS = ("old_log_probs", "advantages", "rollout_is_weights", "response_mask")
 
 
@@ -35,7 +37,7 @@ def transfer_queue():
 
 
 class Ranks:
-    """Writes log-probs as a trainer rank does, without a model."""
+    """Stores what a trainer rank does of its log-probs, without a model: verl's or our worker."""
 
     def compute_log_prob(self, batch):
         generator = torch.Generator().manual_seed(3)
@@ -45,11 +47,13 @@ class Ranks:
             "log_probs": make_nested(values, lengths),
             "entropy": make_nested(-values, lengths),
         }
-        tq.kv_batch_put(
-            keys=batch.keys,
-            partition_id=batch.partition_id,
-            fields=TensorDict(fields, len(batch.keys)),
+        where = {"keys": batch.keys, "partition_id": batch.partition_id}
+        output = replace_log_probs(
+            tq.kv_batch_get(**where),
+            TensorDict(fields, len(batch.keys)),
+            batch.extra_info.get(PLAN),
         )
+        tq.kv_batch_put(**where, fields=output)
         return batch
 
     compute_ref_log_prob = compute_log_prob
@@ -168,6 +172,7 @@ def run_driver(trainer, batch):
     batch = trainer._compute_ref_log_prob(batch, metrics)
     batch = trainer._compute_advantage(batch, metrics)
     stored = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id)
+    prepare_update(stored, batch.extra_info.get(NORM_FACTOR))
     timing = {"step": 2.0, "gen": 1.0, "adv": 0.5}
     trainer._compute_metrics(batch, metrics, timing, global_steps=1, epoch=0)
     tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
@@ -215,6 +220,8 @@ def test_rows_of_other_workers_padding_and_whole_masks(batch):
     [
         {"rollout_is": None},
         {"rollout_is": "sequence", "rollout_is_threshold": "0.5_3.0"},
+        {"rollout_is_batch_normalize": True},
+        {"rollout_is": "sequence", "rollout_is_batch_normalize": True},
         {"rollout_rs": "token_k1,seq_mean_k3", "rollout_rs_threshold": "0.3_2.5,0.9"},
         {"bypass_mode": True},
     ],
@@ -243,9 +250,9 @@ def test_zeroed_rows_are_written_once():
     trainer._zeroed_keys = frozenset(batch.keys[:4])
     metrics = {}
     batch = trainer._compute_advantage(trainer._compute_old_log_prob(batch, metrics), metrics)
-    stored = tq.kv_batch_get(keys=batch.keys, partition_id="zero", select_fields=["advantages"])[
-        "advantages"
-    ].unbind()
+    stored = tq.kv_batch_get(keys=batch.keys, partition_id="zero")
+    prepare_update(stored, None)
+    stored = stored["advantages"].unbind()
     assert not any(bool(row.any()) for row in stored[:4])
     assert any(bool(row.any()) for row in stored[4:])
     tq.kv_clear(keys=batch.keys, partition_id="zero")
@@ -265,17 +272,30 @@ def test_tags_tell_what_the_fields_do():
         tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
 
 
-def test_nothing_for_each_token_is_fetched_to_check_and_to_describe_a_batch(monkeypatch):
-    batch = put_batch("few", padding=0, partly_masked=False)
-    trainer, metrics, fetched = make_trainer(JaggedTrainer, make_config()), {}, []
-    get = tq.kv_batch_get
+def test_no_field_of_every_token_passes_the_driver(monkeypatch):
+    batch = put_batch("few")
+    trainer, metrics, fetched, stored = make_trainer(JaggedTrainer, make_config()), {}, [], []
+    get, put, ranks = tq.kv_batch_get, tq.kv_batch_put, trainer.actor_rollout_wg.compute_log_prob
+
+    def run_ranks(rows):
+        with pytest.MonkeyPatch.context() as inside:
+            inside.setattr(tq, "kv_batch_get", get)
+            inside.setattr(tq, "kv_batch_put", put)
+            return ranks(rows)
+
+    trainer.actor_rollout_wg.compute_log_prob = run_ranks
     monkeypatch.setattr(
         tq, "kv_batch_get",
         lambda **kwargs: fetched.append(sorted(kwargs["select_fields"])) or get(**kwargs),
+    )  # fmt: skip
+    monkeypatch.setattr(
+        tq, "kv_batch_put",
+        lambda **kwargs: stored.append(sorted(kwargs["fields"].keys())) or put(**kwargs),
     )  # fmt: skip
     read_trajectories(batch, LengthLimits(30, 12, 60, frozenset({7})))
     batch = trainer._compute_old_log_prob(batch, metrics)
     batch = trainer._compute_advantage(batch, metrics)
     trainer._compute_metrics(batch, metrics, {"step": 1.0}, global_steps=1, epoch=0)
-    assert fetched == [["entropy", "log_probs", "rollout_log_probs"]]
+    assert fetched == [["row_statistics"]]
+    assert stored == [["row_advantages"]]
     tq.kv_clear(keys=batch.keys, partition_id="few")

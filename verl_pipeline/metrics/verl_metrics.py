@@ -24,10 +24,14 @@ _TIMES = (
         ours="logged at staleness 0 only; else the batch is ready: see `pipeline/timing_s/collect`",
     ),
     Metric("timing_s/reward", "s", "a colocated reward model scores the batch", _NOT_PIPELINED),
-    Metric("timing_s/old_log_prob", "s", "log-probs of the batch under the trainer's weights"),
+    Metric(
+        "timing_s/old_log_prob",
+        "s",
+        "log-probs of the batch under the trainer's weights, importance weights and rejection",
+    ),
     Metric("timing_s/ref", "s", "log-probs of the batch under the reference model"),
     Metric("timing_s/values", "s", "values of the batch under the critic"),
-    Metric("timing_s/adv", "s", "advantages and returns, with the off-policy correction"),
+    Metric("timing_s/adv", "s", "advantages and returns"),
     Metric("timing_s/{update_actor,update_critic}", "s", "forward, backward and optimizer"),
     Metric(
         "timing_s/update_weights",

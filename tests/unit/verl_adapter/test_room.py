@@ -107,6 +107,7 @@ def test_every_method_of_upstream_that_is_overridden_is_in_the_contract():
             "trainers.filtering_trainer",
             "trainers.jagged_trainer",
             "trainers.pipelined_trainer",
+            "trainers.rank_worker",
             "trajectories.prompt_stream",
             "weights.checkpoint_engine",
             "weights.narrowing_checkpoint_engines",

@@ -7,6 +7,7 @@ Invariants:
 """
 
 import io
+import os
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
@@ -22,7 +23,6 @@ from verl.utils.device import auto_set_device
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
 from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
 from verl_pipeline.verl_adapter.entry.start_settings import derive_start_settings
-from verl_pipeline.verl_adapter.jagged.rows import count_threads
 from verl_pipeline.verl_adapter.placement.ray_cluster import (
     NotStarted,
     PlacementWatch,
@@ -30,6 +30,9 @@ from verl_pipeline.verl_adapter.placement.ray_cluster import (
     check_connection,
 )
 from verl_pipeline.verl_adapter.telemetry.verl_modes import record_verl_trainer
+
+# Beyond these Python itself, one thread at a time, is the limit.
+MAX_DRIVER_THREADS = 16
 
 # verl's class is a Ray actor class already; this is the plain class inside it.
 _TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
@@ -99,7 +102,7 @@ def give_driver_threads() -> None:
     in :mod:`.trainers.jagged_trainer`). A run on CPUs keeps one thread a process.
     """
     if not is_cpu_run():
-        torch.set_num_threads(count_threads())
+        torch.set_num_threads(min(len(os.sched_getaffinity(0)), MAX_DRIVER_THREADS))
 
 
 class TaskRunner(_TaskRunner):  # type: ignore[valid-type,misc]

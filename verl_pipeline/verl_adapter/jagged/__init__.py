@@ -1,8 +1,9 @@
-"""What verl computes on the driver for every token, without padding to the longest response.
+"""What verl computes on the driver for every token, row by row on the ranks and without padding.
 
 verl pads each field to ``(n, longest response)`` first: at a mean of 8K tokens and a longest of 32K
 three quarters of the work and the memory are padding. Here a field is one flat tensor of the tokens
-that count, row after row.
+that count, row after row. A rank works on its own rows and gives a few numbers of each (columns, by
+name); all metrics of the batch follow from the columns of all rows, on the driver.
 
 Invariants:
 * Names and values of all metrics are verl's, within what the order of float32 sums changes; tests

@@ -2,57 +2,51 @@
 
 Stands for ``compute_rollout_correction_and_rejection_mask`` of
 ``verl.trainer.ppo.rollout_corr_helper``, with all of its modes; the equations and the names are
-explained there. Tensors are float32; (C,) are the tokens that count, (n,) rows.
+explained there. A rank corrects its rows, each by itself (:func:`correct_tokens`); the driver
+describes all rows (:func:`describe_correction`). Tensors are float32; (C,) are the tokens that
+count, (n,) rows.
+
+The one number that all rows share is ``rollout_is_batch_norm_factor``: the driver finds it, and a
+rank divides its weights by it before the update.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from verl.trainer.ppo.rollout_corr_helper import SAFETY_BOUND, _parse_rollout_is_threshold
 
-from verl_pipeline.verl_adapter.jagged.rejection import BlockRejection, Rejection
-from verl_pipeline.verl_adapter.jagged.rows import expand_rows, map_blocks, sum_rows
+from verl_pipeline.verl_adapter.jagged.rejection import Rejection
+from verl_pipeline.verl_adapter.jagged.rows import (
+    expand_rows,
+    join_columns,
+    map_blocks,
+    max_rows,
+    sum_rows,
+)
 
 PREFIX = "rollout_corr/"
+NORM_FACTOR = f"{PREFIX}rollout_is_batch_norm_factor"
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What verl adds to a batch, and its metrics.
+    """What verl adds to rows, and what their metrics follow from.
 
     Attributes:
-        weights: importance weights, shape (C,); None without ``rollout_is``.
+        weights: importance weights, not yet normalized, shape (C,); None without ``rollout_is``.
         kept: which tokens rejection leaves, bool, shape (C,); None if it leaves all or is off.
-        metrics: ``rollout_corr/*``.
+        columns: of :func:`describe_correction`, shape (n,), by name.
     """
 
     weights: torch.Tensor | None
     kept: torch.Tensor | None
-    metrics: dict[str, float]
+    columns: dict[str, torch.Tensor]
 
 
-@dataclass
-class _Totals:
-    """Sums over tokens, and one value a row, by name."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    rows: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    @classmethod
-    def merge(cls, blocks: Sequence["_Totals"]) -> "_Totals":
-        """Of all blocks, in order."""
-        merged = cls()
-        for name in blocks[0].sums:
-            merged.sums[name] = sum(block.sums[name] for block in blocks)
-        for name in blocks[0].rows:
-            merged.rows[name] = torch.cat([block.rows[name] for block in blocks])
-        return merged
-
-
-def compute_correction(
+def correct_tokens(
     old: torch.Tensor, rollout: torch.Tensor, counts: torch.Tensor, config: Mapping[str, Any]
 ) -> Correction:
     """Correct for the difference between the policies that trained and sampled.
@@ -64,66 +58,84 @@ def compute_correction(
         config: ``algorithm.rollout_correction``.
 
     Raises:
-        ValueError: no token counts, or a setting that verl refuses.
+        ValueError: a setting that verl refuses.
     """
-    if not len(old):
-        raise ValueError("response_mask must contain at least one valid token (1).")
-    weighting = _Weighting.read(config)
-    rejection = Rejection.read(config)
-    token_weights = torch.empty_like(old) if weighting and weighting.per_token else None
+    weighting, rejection = _Weighting.read(config), Rejection.read(config)
+    weights = torch.empty_like(old) if weighting and weighting.per_token else None
+    kept = torch.ones_like(old, dtype=torch.bool) if rejection else None
 
-    def correct_block(rows: slice, tokens: slice) -> tuple[_Totals, BlockRejection | None]:
-        counted, totals = counts[rows], _Totals()
+    def correct_block(rows: slice, tokens: slice) -> dict[str, torch.Tensor]:
+        counted = counts[rows]
         log_ratio = old[tokens] - rollout[tokens]
         safe = log_ratio.clamp(-SAFETY_BOUND, SAFETY_BOUND)
         ratio = safe.exp()
         exact = ratio if torch.equal(safe, log_ratio) else log_ratio.exp()
-        totals.rows = {
+        columns = {
             "old": sum_rows(old[tokens], counted),
             "rollout": sum_rows(rollout[tokens], counted),
             "log_ratio": sum_rows(log_ratio, counted),
+            "k3": sum_rows(exact - log_ratio - 1, counted),
+            "ratio_squared": sum_rows(ratio * ratio, counted),
         }
-        totals.sums = {
-            "k3": float((exact - log_ratio - 1).sum()),
-            "ratio_squared": float(ratio @ ratio),
-        }
-        if weighting and token_weights is not None:
-            token_weights[tokens] = weighting.add_block(ratio, counted, totals)
-        return totals, rejection.judge_block(safe, ratio, counted) if rejection else None
+        if weighting and weights is not None:
+            weights[tokens] = weighting.apply(ratio)
+            columns |= weighting.measure_block(ratio, weights[tokens], counted)
+        if rejection and kept is not None:
+            columns |= rejection.judge_block(safe, ratio, counted, kept[tokens])
+        return columns
 
-    blocks = list(map_blocks(correct_block, counts))
-    totals = _Totals.merge([totals for totals, _judged in blocks])
+    columns = join_columns(map_blocks(correct_block, counts))
+    if weighting and not weighting.per_token:
+        weights = expand_rows(weighting.weigh_rows(columns["log_ratio"]), counts)
+    if rejection and kept is not None:
+        columns |= rejection.judge_rows(columns, counts, kept)
+    return Correction(weights, None if kept is None or bool(kept.all()) else kept, columns)
+
+
+def describe_correction(
+    columns: Mapping[str, torch.Tensor], counts: torch.Tensor, config: Mapping[str, Any]
+) -> dict[str, float]:
+    """verl's ``rollout_corr/*`` metrics.
+
+    Args:
+        columns: of :func:`correct_tokens`.
+        counts: tokens by row, int64, shape (n,).
+        config: ``algorithm.rollout_correction``.
+
+    Raises:
+        ValueError: no token counts, or a setting that verl refuses.
+    """
+    if not counts.any():
+        raise ValueError("response_mask must contain at least one valid token (1).")
+    weighting, rejection = _Weighting.read(config), Rejection.read(config)
     metrics: dict[str, float] = {}
-    weights = token_weights
-    if weighting and weighting.per_token:
-        metrics |= _describe_token_weights(totals, counts, weighting)
-    elif weighting:
-        row_weights, metrics = _weigh_rows(totals.rows["log_ratio"], counts, weighting)
-        weights = expand_rows(row_weights, counts)
-    if weights is not None and weighting and weighting.normalize:
-        factor = metrics["rollout_is_batch_norm_factor"]
-        weights = weights if factor == 1.0 else weights.div_(factor)
-    kept = None
+    if weighting:
+        describe_weights = _describe_token_weights if weighting.per_token else _describe_row_weights
+        metrics |= describe_weights(columns, counts, weighting)
     if rejection:
-        kept, rejected = rejection.merge([judged for _totals, judged in blocks if judged], counts)
-        metrics |= rejected
-    metrics |= _describe_distance(totals, counts)
-    return Correction(weights, kept, {f"{PREFIX}{name}": value for name, value in metrics.items()})
+        metrics |= rejection.describe(columns, counts)
+    metrics |= _describe_distance(columns, counts)
+    return {f"{PREFIX}{name}": value for name, value in metrics.items()}
 
 
-def _describe_distance(totals: _Totals, counts: torch.Tensor) -> dict[str, float]:
+def _add(column: torch.Tensor) -> float:
+    return float(column.sum(dtype=torch.float64))
+
+
+def _describe_distance(
+    columns: Mapping[str, torch.Tensor], counts: torch.Tensor
+) -> dict[str, float]:
     """verl's ``compute_offpolicy_metrics``."""
     size = int(counts.sum())
     sampled = counts + 1e-8
-    training, rollout = totals.rows["old"] / sampled, totals.rows["rollout"] / sampled
+    training, rollout = columns["old"] / sampled, columns["rollout"] / sampled
     gap = rollout - training
-    product = totals.rows["log_ratio"].clamp(-SAFETY_BOUND, SAFETY_BOUND)
-    kl = -float(totals.rows["log_ratio"].sum(dtype=torch.float64)) / size
+    product = columns["log_ratio"].clamp(-SAFETY_BOUND, SAFETY_BOUND)
     return {
         "training_ppl": float((-training).exp().mean()),
         "training_log_ppl": float((-training).mean()),
-        "kl": kl,
-        "k3_kl": totals.sums["k3"] / size,
+        "kl": -_add(columns["log_ratio"]) / size,
+        "k3_kl": _add(columns["k3"]) / size,
         "rollout_ppl": float((-rollout).exp().mean()),
         "rollout_log_ppl": float((-rollout).mean()),
         "log_ppl_diff": float(gap.mean()),
@@ -131,7 +143,7 @@ def _describe_distance(totals: _Totals, counts: torch.Tensor) -> dict[str, float
         "log_ppl_diff_max": float(gap.max()),
         "log_ppl_diff_min": float(gap.min()),
         "ppl_ratio": float(gap.exp().mean()),
-        "chi2_token": totals.sums["ratio_squared"] / size - 1.0,
+        "chi2_token": _add(columns["ratio_squared"]) / size - 1.0,
         "chi2_seq": float((2.0 * product).exp().mean() - 1.0),
     }
 
@@ -168,63 +180,59 @@ class _Weighting:
         inside = (ratio >= self.lower) & (ratio <= self.upper)
         return torch.where(inside, ratio, torch.zeros_like(ratio))
 
-    def add_block(self, ratio: torch.Tensor, counts: torch.Tensor, totals: _Totals) -> torch.Tensor:
-        """Weights of a block's tokens, which are added to ``totals``."""
-        weights = self.apply(ratio)
-        # A block of rows without tokens has none.
-        smallest, largest = weights.aminmax() if len(weights) else (math.inf, -math.inf)
-        totals.sums |= {
-            "weight": float(weights.sum()),
-            "weight_squared": float(weights @ weights),
-            "high": float((ratio > self.upper).sum()),
-            "low": float((ratio < self.reported_lower).sum()),
-        }
-        totals.rows |= {
-            "weight": sum_rows(weights, counts),
+    def weigh_rows(self, log_ratio: torch.Tensor) -> torch.Tensor:
+        """Sequence-level weights of rows with these sums, shape (n,)."""
+        return self.apply(log_ratio.clamp(-SAFETY_BOUND, SAFETY_BOUND).exp())
+
+    def measure_block(
+        self, ratio: torch.Tensor, weights: torch.Tensor, counts: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Columns of token-level weights (shape (C,), like ``ratio``)."""
+        return {
             "ratio": sum_rows(ratio, counts),
-            "smallest": torch.tensor([float(smallest)]),
-            "largest": torch.tensor([float(largest)]),
+            "weight": sum_rows(weights, counts),
+            "weight_squared": sum_rows(weights * weights, counts),
+            "weight_smallest": -max_rows(-weights, counts, empty=-math.inf),
+            "weight_largest": max_rows(weights, counts, empty=-math.inf),
+            "high": sum_rows(ratio > self.upper, counts).float(),
+            "low": sum_rows(ratio < self.reported_lower, counts).float(),
         }
-        return weights
 
 
 def _describe_token_weights(
-    totals: _Totals, counts: torch.Tensor, weighting: _Weighting
+    columns: Mapping[str, torch.Tensor], counts: torch.Tensor, weighting: _Weighting
 ) -> dict[str, float]:
     """verl's ``compute_is_metrics`` of token-level weights."""
-    sums, size = totals.sums, int(counts.sum())
-    row_weights, row_ratios = (totals.rows[name] / (counts + 1e-8) for name in ("weight", "ratio"))
-    mean, square = sums["weight"] / size, sums["weight_squared"] / size
+    size = int(counts.sum())
+    mean, square, high, low = (
+        _add(columns[name]) / size for name in ("weight", "weight_squared", "high", "low")
+    )
+    row_weights, row_ratios = (columns[name] / (counts + 1e-8) for name in ("weight", "ratio"))
     metrics = {
         "rollout_is_mean": mean,
-        "rollout_is_ratio_fraction_high": sums["high"] / size,
-        "rollout_is_ratio_fraction_low": sums["low"] / size,
-        "rollout_is_max": float(totals.rows["largest"].max()),
-        "rollout_is_min": float(totals.rows["smallest"].min()),
+        "rollout_is_ratio_fraction_high": high,
+        "rollout_is_ratio_fraction_low": low,
+        "rollout_is_max": float(columns["weight_largest"].max()),
+        "rollout_is_min": float(columns["weight_smallest"].min()),
         **_describe_moments(mean, square, size),
-        **_describe_rows(
-            totals.rows["weight"] / (counts + 1e-8),
-            totals.rows["ratio"] / (counts + 1e-8),
-            weighting,
-        ),
+        **_describe_rows(row_weights, row_ratios, weighting),
     }
     if weighting.lower is not None:
-        metrics["rollout_is_oob_ratio"] = (sums["high"] + sums["low"]) / size
+        metrics["rollout_is_oob_ratio"] = high + low
     if weighting.normalize:
         metrics["rollout_is_batch_norm_factor"] = mean if mean > 1e-8 else 1.0
     return metrics
 
 
-def _weigh_rows(
-    log_ratio: torch.Tensor, counts: torch.Tensor, weighting: _Weighting
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Sequence-level weights, shape (n,), and verl's ``compute_is_metrics`` of them.
-
-    Args:
-        log_ratio: sums over each row, shape (n,); rows without tokens take part in verl's means.
+def _describe_row_weights(
+    columns: Mapping[str, torch.Tensor], counts: torch.Tensor, weighting: _Weighting
+) -> dict[str, float]:
+    """verl's ``compute_is_metrics`` of sequence-level weights; rows without tokens take part in its
+    means.
     """
+    log_ratio, size = columns["log_ratio"], int(counts.sum())
+    weights = weighting.weigh_rows(log_ratio)
     ratio = log_ratio.clamp(-SAFETY_BOUND, SAFETY_BOUND).exp()
-    weights, size = weighting.apply(ratio), int(counts.sum())
     high, low = torch.log(torch.tensor([weighting.upper, weighting.reported_lower]))
     share = counts.double() / size
     mean = float((weights * share).sum())
@@ -244,7 +252,7 @@ def _weigh_rows(
     if weighting.normalize:
         factor = float(weights[counts > 0].mean())
         metrics["rollout_is_batch_norm_factor"] = factor if factor > 1e-8 else 1.0
-    return weights, metrics
+    return metrics
 
 
 def _describe_moments(mean: float, square: float, size: int) -> dict[str, float]:

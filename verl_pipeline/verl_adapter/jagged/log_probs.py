@@ -1,14 +1,16 @@
 """Entropy and the distance between the trainer's and the rollout's probabilities, by verl's names.
 
 Stand for ``agg_loss`` of ``verl.trainer.ppo.core_algos`` and ``calculate_debug_metrics`` of
-``verl.utils.debug.metrics``. All tensors are float32, shape (C,): the tokens that count.
+``verl.utils.debug.metrics``: what a rank measures of each row, and what follows of all rows.
+Columns are float32, shape (n,), by name.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 
-from verl_pipeline.verl_adapter.jagged.rows import map_blocks, sum_rows
+from verl_pipeline.verl_adapter.jagged.rows import join_columns, map_blocks, max_rows, sum_rows
 
 # Modes of verl's agg_loss.
 AGGREGATIONS = (
@@ -20,19 +22,17 @@ AGGREGATIONS = (
 )
 
 
-def aggregate_tokens(
-    values: torch.Tensor, counts: torch.Tensor, mode: str, *, scale: float | None, longest: int
+def aggregate_rows(
+    sums: torch.Tensor, counts: torch.Tensor, mode: str, *, scale: float | None, longest: int
 ) -> float:
     """verl's ``agg_loss`` of one process.
 
     Args:
-        counts: tokens by row, int64, shape (n,).
+        sums: over the tokens that count, by row, shape (n,).
+        counts: those tokens, int64, shape (n,).
         mode: one of :data:`AGGREGATIONS`.
         scale: ``actor.loss_scale_factor``; None is ``longest``, the width that verl pads to.
     """
-    sums = torch.cat(
-        list(map_blocks(lambda rows, tokens: sum_rows(values[tokens], counts[rows]), counts))
-    )
     if mode in ("token-mean", "token-sum"):
         total = sums.sum()
         return float(total / counts.sum() if mode == "token-mean" else total)
@@ -42,46 +42,73 @@ def aggregate_tokens(
     return float(mean / (scale or longest) if mode == "seq-mean-token-sum-norm" else mean)
 
 
-def compare_probabilities(
+def measure_probabilities(
     actor: torch.Tensor, rollout: torch.Tensor, counts: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Columns that :func:`describe_probabilities` needs.
+
+    Args:
+        actor, rollout: log-probs of the tokens that count, float32, shape (C,).
+        counts: those tokens by row, int64, shape (n,).
+    """
+
+    def measure_block(rows: slice, tokens: slice) -> dict[str, torch.Tensor]:
+        p, q, counted = actor[tokens].exp(), rollout[tokens].exp(), counts[rows]
+        difference = (p - q).abs()
+        # Probabilities relative to a typical one, since their spread may be far below their size.
+        center = float(p[: counted.max()].mean()) if len(p) else 0.0
+        p -= center
+        q -= center
+        return {
+            "gap": sum_rows(difference, counted),
+            "gap_squared": sum_rows(difference * difference, counted),
+            "gap_largest": max_rows(difference, counted),
+            "center": torch.full((len(counted),), center),
+            "p": sum_rows(p, counted),
+            "q": sum_rows(q, counted),
+            "pp": sum_rows(p * p, counted),
+            "qq": sum_rows(q * q, counted),
+            "pq": sum_rows(p * q, counted),
+        }
+
+    return join_columns(map_blocks(measure_block, counts))
+
+
+def describe_probabilities(
+    columns: Mapping[str, torch.Tensor], counts: torch.Tensor
 ) -> dict[str, float]:
-    """verl's ``training/rollout_*`` metrics of log-probs."""
-    size = len(actor)
+    """verl's ``training/rollout_*`` metrics of log-probs.
+
+    Args:
+        columns: of :func:`measure_probabilities`.
+        counts: tokens that count by row, int64, shape (n,).
+    """
+    size = int(counts.sum())
     if not size:
         names = ("diff_max", "diff_mean", "diff_std")
         unknown = {f"training/rollout_probs_{name}": math.nan for name in names}
         correlation = {"training/rollout_actor_probs_pearson_corr": math.nan}
         return {"training/rollout_probs_diff_valid": 0, **unknown, **correlation}
-    # Probabilities relative to a typical one, since their spread may be far below their size.
-    center = float(actor[: counts.max()].exp().mean())
-
-    def sum_block(_rows: slice, tokens: slice) -> tuple[torch.Tensor, float]:
-        p, q = actor[tokens].exp(), rollout[tokens].exp()
-        difference = (p - q).abs()
-        p -= center
-        q -= center
-        products = (
-            difference.sum(),
-            difference @ difference,
-            p.sum(),
-            q.sum(),
-            p @ p,
-            q @ q,
-            p @ q,
-        )
-        largest = float(difference.max()) if len(difference) else 0.0
-        return torch.stack(products).double(), largest
-
-    blocks = list(map_blocks(sum_block, counts))
-    largest = max(largest for _sums, largest in blocks)
-    sums = torch.stack([sums for sums, _largest in blocks]).sum(0)
-    mean, square, p_mean, q_mean, pp, qq, pq = (sums / size).tolist()
-    covariance = pq - p_mean * q_mean
-    spread = math.sqrt(max(pp - p_mean**2, 0.0)) * math.sqrt(max(qq - q_mean**2, 0.0))
+    gap, gap_squared, center, p, q, pp, qq, pq = (
+        columns[name].double()
+        for name in ("gap", "gap_squared", "center", "p", "q", "pp", "qq", "pq")
+    )
+    # All relative to the mean of the centers.
+    shift = center - (center * counts).sum() / size
+    pp = pp + 2 * shift * p + counts * shift**2
+    qq = qq + 2 * shift * q + counts * shift**2
+    pq = pq + shift * (p + q) + counts * shift**2
+    p, q = p + counts * shift, q + counts * shift
+    mean, square = float(gap.sum()) / size, float(gap_squared.sum()) / size
+    p_mean, q_mean, p_square, q_square, product = (
+        float(column.sum()) / size for column in (p, q, pp, qq, pq)
+    )
+    covariance = product - p_mean * q_mean
+    spread = math.sqrt(max(p_square - p_mean**2, 0.0)) * math.sqrt(max(q_square - q_mean**2, 0.0))
     variance = max(square - mean**2, 0.0)
     return {
         "training/rollout_probs_diff_valid": 1,
-        "training/rollout_probs_diff_max": largest,
+        "training/rollout_probs_diff_max": float(columns["gap_largest"].max()),
         "training/rollout_probs_diff_mean": mean,
         "training/rollout_probs_diff_std": math.sqrt(variance * size / (size - 1))
         if size > 1

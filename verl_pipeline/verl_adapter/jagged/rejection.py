@@ -1,12 +1,16 @@
 """verl's rejection sampling: tokens or rows whose policies are too far apart, unpadded.
 
 Stands for ``compute_rollout_rejection_mask`` and ``compute_rs_metrics`` of
-``verl.trainer.ppo.rollout_corr_helper``. Tensors are float32; (C,) are the tokens that count, (n,)
-rows.
+``verl.trainer.ppo.rollout_corr_helper``: what a rank judges, row by row, and what follows of all
+rows. Tensors are float32; (C,) are the tokens that count, (n,) rows.
+
+A criterion's columns have its name before them: ``value`` (a sum over the row, or the largest) and,
+if it judges tokens, ``rejected``, ``high`` and ``low`` (numbers of tokens), ``smallest`` and
+``largest`` (divergences), ``clamped`` and ``clamped_squared`` (sums).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,32 +21,6 @@ from verl.trainer.ppo.rollout_corr_helper import (
 )
 
 from verl_pipeline.verl_adapter.jagged.rows import expand_rows, max_rows, sum_rows
-
-
-@dataclass
-class _Judgement:
-    """What one criterion found in a block: a value a row (a sum, or the largest), and, if it judges
-    tokens, how many of each row it rejects, the range of their divergences, and sums over them.
-    """
-
-    row_values: torch.Tensor
-    rejected: torch.Tensor | None = None
-    smallest: float = math.inf
-    largest: float = -math.inf
-    high: int = 0
-    low: int = 0
-    clamped: float = 0.0
-    clamped_squared: float = 0.0
-
-
-@dataclass(frozen=True)
-class BlockRejection:
-    """A block's tokens that pass the criteria which judge tokens (bool, (C,)), and the rest by
-    criterion.
-    """
-
-    kept: torch.Tensor
-    judgements: list[_Judgement]
 
 
 @dataclass(frozen=True)
@@ -70,26 +48,40 @@ class _Option:
         below = values <= self.upper
         return below & (values >= self.lower) if self.is_k1 else below
 
-    def judge(self, values: torch.Tensor, counts: torch.Tensor, kept: torch.Tensor) -> _Judgement:
-        """Judge a block by its divergence; the tokens that fail are taken out of ``kept``."""
+    def judge_tokens(
+        self, values: torch.Tensor, counts: torch.Tensor, kept: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Columns of a block by its divergence; the tokens that fail are taken out of ``kept``."""
         if self.name.startswith("seq_max"):
-            return _Judgement(max_rows(values, counts))
+            return {self.value: max_rows(values, counts)}
+        columns = {self.value: sum_rows(values, counts)}
         if not self.per_token:
-            return _Judgement(sum_rows(values, counts))
+            return columns
         passed = self.passes(values)
         kept &= passed
         clamped = values.clamp(self.lower, self.upper)
-        smallest, largest = values.aminmax() if len(values) else (math.inf, -math.inf)
-        return _Judgement(
-            sum_rows(values, counts),
-            rejected=counts - sum_rows(passed, counts),
-            smallest=float(smallest),
-            largest=float(largest),
-            high=int((values > self.upper).sum()),
-            low=int((values < self.lower).sum()),
-            clamped=float(clamped.sum()),
-            clamped_squared=float(clamped @ clamped),
-        )
+        own = {
+            "rejected": counts - sum_rows(passed, counts),
+            "smallest": -max_rows(-values, counts, empty=-math.inf),
+            "largest": max_rows(values, counts, empty=-math.inf),
+            "high": sum_rows(values > self.upper, counts),
+            "low": sum_rows(values < self.lower, counts),
+            "clamped": sum_rows(clamped, counts),
+            "clamped_squared": sum_rows(clamped * clamped, counts),
+        }
+        return columns | {f"{self.name}/{name}": column.float() for name, column in own.items()}
+
+    @property
+    def value(self) -> str:
+        """The name of its column ``value``."""
+        return f"{self.name}/value"
+
+    def find_row_values(
+        self, columns: Mapping[str, torch.Tensor], counts: torch.Tensor
+    ) -> torch.Tensor:
+        """What a criterion that judges rows compares with its bounds, shape (n,)."""
+        values = columns[self.value]
+        return values / (counts + 1e-8) if self.name.startswith("seq_mean") else values
 
 
 @dataclass(frozen=True)
@@ -131,75 +123,83 @@ class Rejection:
         return cls(options)
 
     def judge_block(
-        self, safe: torch.Tensor, ratio: torch.Tensor, counts: torch.Tensor
-    ) -> BlockRejection:
-        """Judge a block of whole rows.
+        self, safe: torch.Tensor, ratio: torch.Tensor, counts: torch.Tensor, kept: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Columns of a block of whole rows.
 
         Args:
             safe: log of training over rollout probability within verl's safety bound, (C,).
             ratio: its exponential, (C,).
             counts: tokens by row, int64, shape (n,).
+            kept: bool, (C,); the tokens that a criterion for tokens rejects become False.
         """
         divergences = {
             "k1": lambda: -safe,
             "k2": lambda: 0.5 * safe**2,
             "k3": lambda: ratio - 1.0 - safe,
         }
-        kept = torch.ones_like(safe, dtype=torch.bool)
-        judgements = [
-            option.judge(divergences[option.divergence](), counts, kept) for option in self.options
-        ]
-        return BlockRejection(kept, judgements)
+        columns: dict[str, torch.Tensor] = {}
+        for option in self.options:
+            columns |= option.judge_tokens(divergences[option.divergence](), counts, kept)
+        return columns
 
-    def merge(
-        self, blocks: Sequence[BlockRejection], counts: torch.Tensor
-    ) -> tuple[torch.Tensor | None, dict[str, float]]:
-        """Which tokens all criteria leave (bool, (C,); None: all of them), and verl's metrics."""
-        kept = torch.cat([block.kept for block in blocks])
+    def judge_rows(
+        self, columns: Mapping[str, torch.Tensor], counts: torch.Tensor, kept: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Take the rows that fail out of ``kept`` (bool, (C,)), and count the tokens that are
+        ``left`` of each.
+        """
+        for option in self.options:
+            if not option.per_token:
+                passed = option.passes(option.find_row_values(columns, counts))
+                kept &= expand_rows(passed, counts)
+        return {"left": sum_rows(kept, counts).float()}
+
+    def describe(
+        self, columns: Mapping[str, torch.Tensor], counts: torch.Tensor
+    ) -> dict[str, float]:
+        """verl's metrics of all rows."""
         metrics: dict[str, float] = {}
-        for position, option in enumerate(self.options):
-            judged = [block.judgements[position] for block in blocks]
-            values = torch.cat([judgement.row_values for judgement in judged])
-            if option.per_token:
-                metrics |= _describe_tokens(option, judged, values, counts)
-                continue
-            if option.name.startswith("seq_mean"):
-                values = values / (counts + 1e-8)
-            passed = option.passes(values)
-            kept &= expand_rows(passed, counts)
-            metrics |= _describe_row_values(option, values, passed, counts)
-        left = sum_rows(kept, counts)
-        metrics["rollout_rs_masked_fraction"] = 1.0 - float(left.sum()) / int(counts.sum())
+        for option in self.options:
+            describe_option = _describe_tokens if option.per_token else _describe_row_values
+            metrics |= describe_option(option, columns, counts)
+        left = columns["left"]
+        kept_share = float(left.sum(dtype=torch.float64)) / int(counts.sum())
+        metrics["rollout_rs_masked_fraction"] = 1.0 - kept_share
         metrics["rollout_rs_seq_masked_fraction"] = float((left < counts).float().mean())
-        return (None if bool(kept.all()) else kept), metrics
+        return metrics
 
 
 def _describe_tokens(
-    option: _Option, judged: Sequence[_Judgement], sums: torch.Tensor, counts: torch.Tensor
+    option: _Option, columns: Mapping[str, torch.Tensor], counts: torch.Tensor
 ) -> dict[str, float]:
-    """verl's metrics of a criterion that judges tokens; ``sums`` of each row, shape (n,)."""
+    """verl's metrics of a criterion that judges tokens."""
     size, valid = int(counts.sum()), counts > 0
-    rejected = torch.cat([block.rejected for block in judged if block.rejected is not None])
-    clamped = sum(block.clamped for block in judged) / size
-    variance = sum(block.clamped_squared for block in judged) / size - clamped**2
-    own = {
-        "mean": float(sums.sum(dtype=torch.float64)) / size,
-        "max": max(block.largest for block in judged),
-        "min": min(block.smallest for block in judged),
-        "fraction_high": sum(block.high for block in judged) / size,
-        "fraction_low": sum(block.low for block in judged) / size if option.is_k1 else 0.0,
-        "std": max(variance, 0.0) ** 0.5 if size > 1 else 0.0,
-        **_describe_sequences(option, (sums / (counts + 1e-8))[valid]),
-        "masked_fraction": float(rejected.sum()) / size,
-        "seq_masked_fraction": float((rejected[valid] > 0).float().mean()),
+    own = {name: columns[f"{option.name}/{name}"] for name in ("smallest", "largest", "rejected")}
+    value, clamped, square, high, low, rejected = (
+        float(columns[f"{option.name}/{name}"].sum(dtype=torch.float64)) / size
+        for name in ("value", "clamped", "clamped_squared", "high", "low", "rejected")
+    )
+    described = {
+        "mean": value,
+        "max": float(own["largest"].max()),
+        "min": float(own["smallest"].min()),
+        "fraction_high": high,
+        "fraction_low": low if option.is_k1 else 0.0,
+        "std": max(square - clamped**2, 0.0) ** 0.5 if size > 1 else 0.0,
+        **_describe_sequences(option, (columns[option.value] / (counts + 1e-8))[valid]),
+        "masked_fraction": rejected,
+        "seq_masked_fraction": float((own["rejected"][valid] > 0).float().mean()),
     }
-    return {f"rollout_rs_{option.name}_{name}": value for name, value in own.items()}
+    return {f"rollout_rs_{option.name}_{name}": value for name, value in described.items()}
 
 
 def _describe_row_values(
-    option: _Option, values: torch.Tensor, passed: torch.Tensor, counts: torch.Tensor
+    option: _Option, columns: Mapping[str, torch.Tensor], counts: torch.Tensor
 ) -> dict[str, float]:
-    """verl's metrics of a criterion that judges rows by ``values``, shape (n,)."""
+    """verl's metrics of a criterion that judges rows."""
+    values = option.find_row_values(columns, counts)
+    passed = option.passes(values)
     size, valid = int(counts.sum()), counts > 0
     share = counts.double() / size
     clamped = values.clamp(option.lower, option.upper)

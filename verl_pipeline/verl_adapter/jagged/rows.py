@@ -2,16 +2,11 @@
 
 Invariants:
 * A row without a token that counts stays a row: verl's means over rows include it.
-* Blocks are worked on by the node's processors at once, each block by one: torch's own threads
-  meet after every operation, which on a busy machine takes longer than the operation. The results
-  are combined in the order of the rows, so they do not depend on the threads.
 """
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -21,8 +16,6 @@ Result = TypeVar("Result")
 # Tokens of a block: 1 MiB of float32. Temporaries of whole batches would be written to memory that
 # the system has to map first, several times the cost of the arithmetic.
 BLOCK_TOKENS = 1 << 18
-# Beyond these Python itself, one thread at a time, is the limit.
-MAX_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -107,10 +100,10 @@ def sum_rows(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.stack([row.sum() for row in values.split(counts.tolist())])
 
 
-def max_rows(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Largest of each row of ``counts`` (int64, (n,)) values, 0 for a row of none; shape (n,)."""
+def max_rows(values: torch.Tensor, counts: torch.Tensor, *, empty: float = 0.0) -> torch.Tensor:
+    """Largest of each row of ``counts`` (int64, (n,)) values, ``empty`` for a row of none; (n,)."""
     rows = values.split(counts.tolist())
-    return torch.stack([row.max() if len(row) else values.new_zeros(()) for row in rows])
+    return torch.stack([row.max() if len(row) else values.new_tensor(empty) for row in rows])
 
 
 def expand_rows(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -135,17 +128,10 @@ def split_blocks(counts: torch.Tensor, tokens: int = BLOCK_TOKENS) -> Iterator[t
 
 def map_blocks(work: Callable[[slice, slice], Result], counts: torch.Tensor) -> Iterator[Result]:
     """``work`` of each of :func:`split_blocks`, in their order."""
-    yield from _start_threads().map(lambda block: work(*block), list(split_blocks(counts)))
+    return (work(rows, tokens) for rows, tokens in split_blocks(counts))
 
 
-def count_threads() -> int:
-    """Processors that this process may use, at most :data:`MAX_THREADS`."""
-    return min(len(os.sched_getaffinity(0)), MAX_THREADS)
-
-
-@cache
-def _start_threads() -> ThreadPoolExecutor:
-    # Each thread works alone on its block.
-    return ThreadPoolExecutor(
-        count_threads(), "rows", initializer=torch.set_num_threads, initargs=(1,)
-    )
+def join_columns(blocks: Iterable[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Columns of all rows from those of blocks of rows, at least one, in their order."""
+    parts = list(blocks)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

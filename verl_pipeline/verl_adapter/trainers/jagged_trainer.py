@@ -1,24 +1,27 @@
-"""verl's trainer with a driver whose work grows with the tokens, not with the longest response.
+"""verl's trainer with a driver whose work grows with the trajectories, not with their tokens.
 
 verl's driver fetches fields of every token, pads them to the longest response and computes on one
-thread while all trainer devices wait. These methods do the same on the tokens that count
-(:mod:`verl_pipeline.verl_adapter.jagged`), and read what is one number a trajectory from its tag.
+thread while all trainer devices wait. Here the ranks do what is per token, each on its own rows
+(:mod:`.trainers.rank_worker`), and the driver reads what is a few numbers a trajectory: statistics
+of the ranks, and the trajectory's tag.
 
 Invariants:
-* Every metric has verl's name and value; every field that a trainer rank reads has verl's content.
-* Nothing is read twice: the log-probs of a step stay here from one method to the next.
-* What is not covered is verl's own method: critics, a KL penalty in the reward, estimators other
-  than :data:`OUTCOME_ESTIMATORS`, MoE load metrics and speculative decoding.
+* Every metric has verl's name and value; every field that a rank's update reads has verl's content.
+* No field of every token passes the driver.
+* What is not covered is verl's own method: bypass mode's copy of log-probs, critics, a KL penalty
+  in the reward, estimators other than :data:`OUTCOME_ESTIMATORS`, MoE load metrics and speculative
+  decoding.
 
-Two fields differ from verl's, and nothing of verl's reads them: without a critic ``returns`` is not
-written, and ``entropy`` stays as the ranks wrote it.
+Of verl's fields, ``log_probs``, ``entropy``, ``advantages`` and ``returns`` are not stored: nothing
+of verl's reads them there but what is replaced here.
 """
 
+import copy
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.protocol import DataProto
@@ -26,16 +29,19 @@ from verl.trainer.ppo.metric_utils import compute_throughout_metrics, compute_ti
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
-from verl_pipeline.verl_adapter.jagged.correction import compute_correction
-from verl_pipeline.verl_adapter.jagged.log_probs import aggregate_tokens, compare_probabilities
+from verl_pipeline.verl_adapter.jagged import rank_fields
+from verl_pipeline.verl_adapter.jagged.correction import NORM_FACTOR, describe_correction
+from verl_pipeline.verl_adapter.jagged.log_probs import aggregate_rows, describe_probabilities
+from verl_pipeline.verl_adapter.jagged.rank_fields import RowPlan
 from verl_pipeline.verl_adapter.jagged.row_metrics import RowValues, compute_row_metrics
-from verl_pipeline.verl_adapter.jagged.rows import TokenRows, expand_rows
+from verl_pipeline.verl_adapter.jagged.rows import sum_rows
+from verl_pipeline.verl_adapter.trainers.rank_worker import use_rank_workers
 from verl_pipeline.verl_adapter.trajectories.outcome_tags import find_untold
-from verl_pipeline.verl_adapter.trajectories.token_fields import (
-    read_token_fields,
-    write_token_fields,
+from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
+    put_fields,
+    read_fields,
+    read_scores,
 )
-from verl_pipeline.verl_adapter.trajectories.trajectory_store import read_fields, read_scores
 
 # Estimators of verl that give a row one advantage, which depends on nothing but the rewards and the
 # groups.
@@ -49,22 +55,13 @@ OUTCOME_ESTIMATORS = {
 }
 
 
-@dataclass(frozen=True)
-class _LogProbs:
-    """A step's log-probs, float32, shape (C,): tokens that count, row after row of ``keys``."""
-
-    keys: list[str]
-    rows: TokenRows
-    old: torch.Tensor
-    rollout: torch.Tensor
-
-
 class JaggedTrainer(PPOTrainer):
     """verl's trainer; a subclass may set the advantage of some rows to 0."""
 
     # Keys of the current batch whose advantage becomes 0.
     _zeroed_keys: frozenset[str] = frozenset()
-    _log_probs: _LogProbs | None = None
+    # Of the current batch, by name of the column: float32, shape (n,).
+    _statistics: dict[str, torch.Tensor] | None = None
     _row_values: RowValues | None = None
 
     @property
@@ -79,86 +76,92 @@ class JaggedTrainer(PPOTrainer):
             and not (mtp is not None and mtp.enable and mtp.enable_rollout)
         )
 
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        use_rank_workers(self.role_worker_mapping)
+
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """Log-probs of the trainer's policy, written as ``old_log_probs``, and their metrics."""
+        """Log-probs of the trainer's policy, stored as ``old_log_probs`` with all that follows from
+        them, and their metrics.
+        """
         correction = self.config.algorithm.get("rollout_correction", None)
         if correction and correction.get("bypass_mode", False):
             return super()._compute_old_log_prob(batch, metrics)
         settings, actor = self.config.actor_rollout_ref.rollout, self.config.actor_rollout_ref.actor
-        batch.extra_info.update(
-            calculate_entropy=True, compute_loss=False, temperature=settings.temperature
+        is_corrected = settings.calculate_log_probs and self._knows_rows and correction is not None
+        plan = RowPlan(
+            rank_fields.OLD_LOG_PROBS,
+            measured=True,
+            compared=bool(settings.calculate_log_probs),
+            correction=OmegaConf.to_container(correction, resolve=True) if is_corrected else None,
         )
-        output = self.actor_rollout_wg.compute_log_prob(batch)
-        assert len(output) == len(batch)
-        rows = _read_rows(batch)
-        names = ["rollout_log_probs"] if settings.calculate_log_probs else []
-        data = read_token_fields(
-            batch, rows.lengths, sequences=["entropy", "log_probs"], responses=names
-        )
-        metrics["actor/entropy"] = aggregate_tokens(
-            rows.select(data.pop("entropy")).float(),
-            rows.counts,
+        batch = self._run_plan(batch, plan, calculate_entropy=True)
+        columns = _read_statistics(batch, plan)
+        counts = columns["count"].long()
+        metrics["actor/entropy"] = aggregate_rows(
+            columns["entropy"],
+            counts,
             actor.loss_agg_mode,
             scale=actor.loss_scale_factor,
-            longest=int(rows.lengths.max()),
+            longest=int(_read_lengths(batch).max()),
         )
-        old = data.pop("log_probs")
-        written = write_token_fields(batch, {"old_log_probs": old}, rows.lengths)
-        self._log_probs = None
-        if names:
-            rollout = rows.select(data.pop("rollout_log_probs")).float()
-            self._log_probs = _LogProbs(list(batch.keys), rows, rows.select(old).float(), rollout)
-            metrics.update(compare_probabilities(self._log_probs.old, rollout, rows.counts))
-        return written
-
-    def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """Log-probs of the reference policy, written as ``ref_log_prob``."""
-        temperature = self.config.actor_rollout_ref.rollout.temperature
-        batch.extra_info.update(
-            calculate_entropy=False, compute_loss=False, temperature=temperature
-        )
-        if self.ref_in_actor:
-            batch.extra_info["no_lora_adapter"] = True
-            output = self.actor_rollout_wg.compute_log_prob(batch)
-        else:
-            output = self.ref_policy_wg.compute_ref_log_prob(batch)
-        assert len(output) == len(batch)
-        lengths = _read_lengths(batch)
-        data = read_token_fields(batch, lengths, sequences=["log_probs"])
-        write_token_fields(batch, {"ref_log_prob": data["log_probs"]}, lengths)
+        if plan.compared:
+            metrics.update(describe_probabilities(columns, counts))
+        self._statistics = columns
         return batch
 
-    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """Importance weights, rejection and advantages, written for the trainer's ranks."""
-        if not self._knows_rows:
-            self._log_probs = None
-            return super()._compute_advantage(batch, metrics)
-        fields: dict[str, torch.Tensor] = {}
-        log_probs, self._log_probs = self._log_probs, None
-        correction = self.config.algorithm.get("rollout_correction", None)
-        bypassed = correction and correction.get("bypass_mode", False)
-        if correction is not None and not bypassed and log_probs is not None:
-            assert log_probs.keys == batch.keys, "the batch changed between two methods of a step"
-            rows = log_probs.rows
-            corrected = compute_correction(
-                log_probs.old, log_probs.rollout, rows.counts, correction
-            )
-            metrics.update(corrected.metrics)
-            if corrected.weights is not None:
-                fields["rollout_is_weights"] = rows.spread(corrected.weights)
-            if corrected.kept is not None:
-                rows = rows.keep(corrected.kept)
-                assert rows.mask is not None
-                fields["response_mask"] = rows.mask.long()
+    def _run_plan(
+        self, batch: KVBatchMeta, plan: RowPlan, *, in_reference: bool = False, **options
+    ) -> KVBatchMeta:
+        """Let the ranks compute log-probs and store what ``plan`` says; the batch as verl hands it
+        on.
+        """
+        batch.extra_info.update(
+            compute_loss=False,
+            temperature=self.config.actor_rollout_ref.rollout.temperature,
+            **{rank_fields.PLAN: plan},
+            **options,
+        )
+        if in_reference and not self.ref_in_actor:
+            output = self.ref_policy_wg.compute_ref_log_prob(batch)
         else:
-            rows = _read_rows(batch)
-        counts, scores = rows.counts, _read_scores(batch)
+            output = self.actor_rollout_wg.compute_log_prob(batch)
+        assert len(output) == len(batch)
+        handed_on = copy.copy(batch)  # to make one copies all tags
+        handed_on.extra_info = {}
+        return handed_on
+
+    def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Log-probs of the reference policy, stored as ``ref_log_prob``."""
+        options = {"no_lora_adapter": True} if self.ref_in_actor else {}
+        plan = RowPlan(rank_fields.REF_LOG_PROB)
+        return self._run_plan(batch, plan, in_reference=True, calculate_entropy=False, **options)
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Advantages, stored one a row, and the metrics of the ranks' importance weights and
+        rejection.
+        """
+        columns, self._statistics = self._statistics, None
+        if not self._knows_rows:
+            return super()._compute_advantage(batch, metrics)
+        correction = self.config.algorithm.get("rollout_correction", None)
+        counts = _read_counts(batch) if columns is None else columns["count"].long()
+        norm_factor = None
+        if columns is not None and "log_ratio" in columns:
+            corrected = describe_correction(columns, counts, correction)
+            metrics.update(corrected)
+            norm_factor = corrected.get(NORM_FACTOR)
+            if "left" in columns:
+                counts = columns["left"].long()
+        scores = _read_scores(batch)
         advantages, returns = self._estimate_rows(batch, scores, counts)
         zeroed = torch.tensor([key in self._zeroed_keys for key in batch.keys])
         advantages = advantages.masked_fill(zeroed, 0.0)
         self._row_values = RowValues(list(batch.keys), counts, scores, advantages, returns)
-        fields["advantages"] = rows.spread(expand_rows(advantages, counts))
-        return write_token_fields(batch, fields, rows.lengths)
+        fields = {rank_fields.ADVANTAGES: advantages}
+        written = put_fields(batch.keys, batch.partition_id, fields)
+        written.extra_info = {} if norm_factor is None else {rank_fields.NORM_FACTOR: norm_factor}
+        return written
 
     def _estimate_rows(
         self, batch: KVBatchMeta, scores: torch.Tensor, counts: torch.Tensor
@@ -234,18 +237,25 @@ def _read_lengths(batch: KVBatchMeta) -> torch.Tensor:
     return torch.tensor([tag["response_len"] for tag in batch.tags])
 
 
-def _read_rows(batch: KVBatchMeta) -> TokenRows:
-    """Which response tokens count: ``response_mask``, fetched only if the tags do not tell it."""
-    lengths = _read_lengths(batch)
+def _read_statistics(batch: KVBatchMeta, plan: RowPlan) -> dict[str, torch.Tensor]:
+    """The ranks' statistics by name of the column, float32, shape (n,)."""
+    names = rank_fields.name_columns(plan)
+    data = read_fields(batch.keys, batch.partition_id, [rank_fields.STATISTICS])
+    table = data.pop(rank_fields.STATISTICS)
+    values = table.values() if table.is_nested else table
+    return dict(zip(names, values.view(len(batch.keys), len(names)).unbind(1), strict=True))
+
+
+def _read_counts(batch: KVBatchMeta) -> torch.Tensor:
+    """Response tokens that count, by row, int64, shape (n,): ``response_mask``, fetched only if the
+    tags do not tell it.
+    """
     # A row of verl's padding has the tags of the row that it was made of.
     counts = [0 if tag.get("is_padding") else tag.get("mask_len", -1) for tag in batch.tags]
-    counted = torch.tensor(counts)
-    if torch.equal(counted, lengths):
-        return TokenRows(lengths)
-    if bool(((counted == 0) | (counted == lengths)).all()):
-        return TokenRows(lengths, torch.repeat_interleave(counted > 0, lengths))
+    if min(counts) >= 0:
+        return torch.tensor(counts)
     data = read_fields(batch.keys, batch.partition_id, ["response_mask"])
-    return TokenRows(lengths, data.pop("response_mask").values() > 0)
+    return sum_rows(data.pop("response_mask").values() > 0, _read_lengths(batch))
 
 
 def _read_scores(batch: KVBatchMeta) -> torch.Tensor:

@@ -17,13 +17,27 @@ from verl.trainer.ppo.rollout_corr_helper import (
 from verl.utils.debug.metrics import calculate_debug_metrics
 
 from verl_pipeline.verl_adapter.jagged import rows as rows_module
-from verl_pipeline.verl_adapter.jagged.correction import PREFIX, compute_correction
+from verl_pipeline.verl_adapter.jagged.correction import (
+    NORM_FACTOR,
+    PREFIX,
+    correct_tokens,
+    describe_correction,
+)
 from verl_pipeline.verl_adapter.jagged.log_probs import (
     AGGREGATIONS,
-    aggregate_tokens,
-    compare_probabilities,
+    aggregate_rows,
+    describe_probabilities,
+    measure_probabilities,
 )
-from verl_pipeline.verl_adapter.jagged.rows import TokenRows, make_nested
+from verl_pipeline.verl_adapter.jagged.rank_fields import (
+    ADVANTAGES,
+    STATISTICS,
+    RowPlan,
+    make_fields,
+    name_columns,
+    prepare_update,
+)
+from verl_pipeline.verl_adapter.jagged.rows import TokenRows, make_nested, sum_rows
 
 NAN = math.nan
 
@@ -84,7 +98,8 @@ def test_correction_equals_verls(batch, config, block):
     lengths = rows.lengths
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_module, "BLOCK_TOKENS", block)
-        ours = compute_correction(rows.select(old), rows.select(rollout), rows.counts, config)
+        ours = correct_tokens(rows.select(old), rows.select(rollout), rows.counts, config)
+    ours_metrics = describe_correction(ours.columns, rows.counts, config)
     try:
         proto, kept, metrics = compute_rollout_correction_and_rejection_mask(
             # verl multiplies with the mask where it does not select, which leaves a NaN.
@@ -93,14 +108,14 @@ def test_correction_equals_verls(batch, config, block):
             **config,
         )
     except ZeroDivisionError:  # verl's, if all weights are 0
-        assert not ours.weights.any() and ours.metrics[f"{PREFIX}rollout_is_eff_sample_size"] == 0
+        assert not ours.weights.any() and ours_metrics[f"{PREFIX}rollout_is_eff_sample_size"] == 0
         return
-    assert_same(ours.metrics, metrics)
-    assert all(name.startswith(PREFIX) for name in ours.metrics)
+    assert_same(ours_metrics, metrics)
+    assert all(name.startswith(PREFIX) for name in ours_metrics)
     if proto is None:
         assert ours.weights is None
     else:
-        weights = pad(rows.spread(ours.weights), lengths)
+        weights = pad(rows.spread(ours.weights / ours_metrics.get(NORM_FACTOR, 1.0)), lengths)
         torch.testing.assert_close(weights, proto.batch["rollout_is_weights"], rtol=2e-4, atol=1e-6)
     left = rows if ours.kept is None else rows.keep(ours.kept)
     ours_mask = mask if left.mask is None else left.mask.long()
@@ -121,19 +136,19 @@ def test_probabilities_compare_as_in_verl(batch, block):
     theirs = calculate_debug_metrics(DataProto(TensorDict(padded, len(rows.lengths))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_module, "BLOCK_TOKENS", block)
-        ours = compare_probabilities(rows.select(old), rows.select(rollout), rows.counts)
-    assert_same(ours, theirs)
+        columns = measure_probabilities(rows.select(old), rows.select(rollout), rows.counts)
+    assert_same(describe_probabilities(columns, rows.counts), theirs)
 
 
 def test_no_token_at_all_compares_as_in_verl():
     mask = torch.zeros(2, 3, dtype=torch.long)
     values = dict.fromkeys(("old_log_probs", "rollout_log_probs"), torch.zeros(2, 3))
     padded = TensorDict({**values, "response_mask": mask, "responses": mask}, 2)
-    empty = torch.zeros(0)
-    ours = compare_probabilities(empty, empty, torch.zeros(2, dtype=torch.int64))
+    empty, counts = torch.zeros(0), torch.zeros(2, dtype=torch.int64)
+    ours = describe_probabilities(measure_probabilities(empty, empty, counts), counts)
     assert_same(ours, calculate_debug_metrics(DataProto(padded)))
     with pytest.raises(ValueError, match="at least one valid token"):
-        compute_correction(empty, empty, torch.zeros(2, dtype=torch.int64), {})
+        describe_correction(correct_tokens(empty, empty, counts, {}).columns, counts, {})
 
 
 @settings(max_examples=60, deadline=None)
@@ -144,7 +159,95 @@ def test_entropy_is_aggregated_as_in_verl(batch, mode, scale):
     theirs = agg_loss(
         pad(entropy, rows.lengths), pad(mask, rows.lengths), mode, loss_scale_factor=scale
     )
-    ours = aggregate_tokens(
-        rows.select(entropy), rows.counts, mode, scale=scale, longest=int(rows.lengths.max())
-    )
+    sums = sum_rows(rows.select(entropy), rows.counts)
+    longest = int(rows.lengths.max())
+    ours = aggregate_rows(sums, rows.counts, mode, scale=scale, longest=longest)
     assert ours == pytest.approx(float(theirs), rel=1e-5)
+
+
+def make_rank_data(batch, prompts):
+    """What a rank has of ``batch`` after its forward pass; the prompt's values are NaN."""
+    old, rollout, rows, mask = batch
+    pieces = [
+        torch.cat([torch.full((prompt - 1,), NAN), row, torch.tensor([NAN])])
+        for prompt, row in zip(prompts, old.split(rows.lengths.tolist()), strict=True)
+    ]
+    values, lengths = torch.cat(pieces), rows.lengths + torch.tensor(prompts)
+    data = {
+        "response_mask": make_nested(mask, rows.lengths),
+        "rollout_log_probs": make_nested(rollout, rows.lengths),
+    }
+    output = {
+        "log_probs": make_nested(values, lengths),
+        "entropy": make_nested(-values, lengths),
+    }
+    return TensorDict(data, len(prompts)), TensorDict(output, len(prompts))
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches(), corrections(), st.data())
+def test_ranks_of_any_shares_tell_the_driver_the_same(batch, config, data):
+    """The statistics of rows do not depend on which rank has them, nor does what it stores."""
+    old, rollout, rows, mask = batch
+    count = len(rows.lengths)
+    prompts = data.draw(st.lists(st.integers(1, 9), min_size=count, max_size=count))
+    cut = data.draw(st.integers(0, count))
+    plan = RowPlan("old_log_probs", measured=True, compared=True, correction=config)
+    whole = make_fields(*make_rank_data(batch, prompts), plan)
+    shares = []
+    for part in (slice(0, cut), slice(cut, count)):
+        if part.start == part.stop:
+            continue
+        start, end = int(rows.lengths[: part.start].sum()), int(rows.lengths[: part.stop].sum())
+        share = (
+            old[start:end],
+            rollout[start:end],
+            TokenRows(rows.lengths[part], mask[start:end] > 0),
+            mask[start:end],
+        )
+        shares.append(make_fields(*make_rank_data(share, prompts[part]), plan))
+    names = name_columns(plan)
+    assert whole[STATISTICS].shape == (count, len(names))
+    whole_columns, columns = (
+        dict(zip(names, table.unbind(1), strict=True))
+        for table in (whole[STATISTICS], torch.cat([share[STATISTICS] for share in shares]))
+    )
+    assert torch.equal(columns["count"].long(), rows.counts)
+    for describe in (
+        lambda found: describe_probabilities(found, rows.counts),
+        lambda found: describe_correction(found, rows.counts, config),
+    ):
+        assert_same(describe(columns), describe(whole_columns))
+    for name in whole.keys() - {STATISTICS, "response_mask"}:
+        parts = torch.cat([share[name].values() for share in shares])
+        torch.testing.assert_close(parts, whole[name].values(), equal_nan=True, rtol=0, atol=0)
+    assert torch.equal(whole["old_log_probs"].values().nan_to_num(), old.nan_to_num())
+
+
+def test_a_rank_without_measurement_stores_the_responses_log_probs_only():
+    old = -torch.rand(7)
+    batch = old, old.clone(), TokenRows(torch.tensor([3, 4])), torch.ones(7, dtype=torch.int64)
+    data, output = make_rank_data(batch, [2, 5])
+    del output["entropy"]  # verl computes none for a reference
+    fields = make_fields(data, output, RowPlan("ref_log_prob"))
+    assert fields.keys() == {"ref_log_prob"}
+    assert torch.equal(fields["ref_log_prob"].values(), old)
+
+
+def test_an_update_sees_advantages_of_tokens_and_normalized_weights():
+    lengths, mask = torch.tensor([3, 2]), torch.tensor([1, 0, 1, 1, 1])
+    data = TensorDict(
+        {
+            "response_mask": make_nested(mask, lengths),
+            "rollout_is_weights": make_nested(torch.arange(5.0), lengths),
+            ADVANTAGES: torch.tensor([-0.5, 2.0]),
+        },
+        2,
+    )
+    prepare_update(data, 4.0)
+    assert data["advantages"].values().tolist() == [-0.5, 0.0, -0.5, 2.0, 2.0]
+    assert data["rollout_is_weights"].values().tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert ADVANTAGES not in data
+    before = {name: values.values().tolist() for name, values in data.items()}
+    prepare_update(data, None)
+    assert {name: values.values().tolist() for name, values in data.items()} == before
