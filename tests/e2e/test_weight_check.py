@@ -103,7 +103,8 @@ def test_the_rollout_follows_a_lora(runs_directory):
         metrics = run.metrics[step]
         # Merged weights travel in bf16; without the merge it is 7e-3 in step 2.
         assert metrics["training/rollout_probs_diff_max"] < 2e-4
-        assert metrics["actor/grad_norm"] > 0
+    # A batch of equal rewards has no gradient; some before the last have one, so that weights move.
+    assert any(run.metrics[step]["actor/grad_norm"] > 0 for step in range(1, 6))
     assert all(run.metrics[step]["pipeline/weights/checked_tensors"] > 0 for step in (1, 2, 3))
     assert all(run.metrics[step][GAP] < 2e-3 for step in (1, 2, 3))
     check_clean(run)

@@ -29,6 +29,7 @@ from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
 from verl_pipeline.verl_adapter.checkpointing.held_batches import (
     FILE_NAME,
     SNAPSHOT_NAME,
+    Columns,
     count_snapshot_units,
     load_held_batches,
     load_snapshot,
@@ -90,7 +91,7 @@ class RunCheckpoints:
 
     def _check_batch_size(self, folder: Path) -> None:
         # The prompts of all batches are the file's first part.
-        held = next(read_parts(folder / FILE_NAME), {"key": [], "tag": []})
+        held: Columns = next(read_parts(folder / FILE_NAME), {"key": [], "tag": []})
         prompts = Counter(
             parse_batch(key)
             for key, tag in zip(held["key"], held["tag"], strict=True)
