@@ -285,3 +285,32 @@ def test_a_member_that_was_split_is_no_group():
         [7],
         [True],
     )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["accepted", "infrastructure"]), st.sampled_from([0.0, 1.0, np.nan])
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_whoever_leaves_or_counts_nothing_has_a_reason_and_nobody_else(rows):
+    verdicts, rewards = zip(*rows, strict=True)
+    batch = view(verdicts, list(rewards))
+    filters = [*load_filters(["infrastructure"]), ZeroRewardless()]
+    filtered = apply_filters(filters, batch, dict.fromkeys(batch.uids, 2))
+    affected = set(range(len(batch))) - set(filtered.trained_rows.tolist())
+    assert set(filtered.reasons) == affected
+    for row, reason in filtered.reasons.items():
+        if np.isnan(rewards[row]):
+            assert reason == "no_reward"
+        elif verdicts[row] == "infrastructure":
+            assert reason == "infrastructure"
+        else:
+            assert reason in ("zero_rewardless", "lone_survivor")
+    sessions = filtered.name_sessions(batch)
+    assert sessions == {
+        (f"p{row // 2}", row % 2): reason for row, reason in filtered.reasons.items()
+    }

@@ -25,7 +25,9 @@ METHODS = {
 def record_ranks(roles: dict[Any, Any], target: RunTarget) -> None:
     """Replace the actor workers in ``roles`` (Ray actor classes, by role) by ones that record."""
     for role, actor_class in roles.items():
-        plain = actor_class.__ray_metadata__.modified_class
+        # The class as it was before Ray changed it, which is also what verl looks for: Ray does not
+        # change a subclass of a changed class again, and verl would find the class below.
+        plain = actor_class.__ray_actor_class__
         if issubclass(plain, ActorRolloutRefWorker):
             roles[role] = ray.remote(_record_rank(plain, target))
 
@@ -35,14 +37,12 @@ def _record_rank(worker_class: type, target: RunTarget) -> type:
         method: _record_method(getattr(worker_class, method), span, target)
         for method, span in METHODS.items()
     }
-    # Under a name of its own: pickle would take verl's class for one that can be imported here.
     return type(f"Recording{worker_class.__name__}", (worker_class,), methods)
 
 
 def _record_method(method: Callable, span: str, target: RunTarget) -> Callable:
-    # The method's attributes say how verl distributes its data. With its name too, pickle would take
-    # verl's own method for this one.
-    @functools.wraps(method, assigned=())
+    # The method's attributes say how verl distributes its data.
+    @functools.wraps(method)
     def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = open_recorder(target, "trainer")
         with recorder.record_span(Pool.TRAINER, f"rank {self.rank}", span):
