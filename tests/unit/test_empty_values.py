@@ -18,6 +18,7 @@ from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.grading.commands import run_grade
 from verl_pipeline.path_options import parse_path
 from verl_pipeline.quickstart import __main__ as quickstart
+from verl_pipeline.report.commands import run_report
 
 COMMANDS = [
     run_grade,
@@ -30,6 +31,7 @@ COMMANDS = [
     demo.main,
     ablation.main,
     quickstart.main,
+    run_report,
 ]
 
 
