@@ -103,10 +103,12 @@ class Span:
     Attributes:
         pool: see :class:`Pool`.
         lane: ``driver``, ``rank 0``, ``replica 1``, ``worker 3``.
-        name: what, in the names that verl's ``timing_s`` has (``old_log_prob``, ``ref``, ``values``,
-            ``adv``, ``update_critic``, ``update_actor``, ``update_weights``, ``save_checkpoint``,
-            ``testing``, ``reward``), and ours: ``wait_rollout`` (for generation), ``wait_reward``,
-            ``wait_data``, ``start`` (until step 1), ``step``, ``end``.
+        name: what, in the names that verl's ``timing_s`` has (``old_log_prob``, ``ref``,
+            ``values``, ``adv``, ``update_critic``, ``update_actor``, ``update_weights``,
+            ``save_checkpoint``, ``testing``, ``reward``), and ours: ``wait_rollout`` (for
+            generation and rewards), ``pause_rollout`` (replicas stop, or sleep, before an update on
+            their devices), ``wait_data``, ``start`` (until the first step), ``step`` (they follow
+            each other without a gap), ``end`` (empty; ``detail.error`` if the run failed).
         start, end: spans of a lane lie inside one another or apart.
         step: the step that the driver was in; None before the first.
         batch: the batch it is about, if it is about one.
