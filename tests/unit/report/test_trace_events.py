@@ -62,7 +62,7 @@ def test_traces_of_all_modes_and_of_killed_runs_keep_the_format(tmp_path, mode, 
 times = st.floats(0, 100, allow_nan=False)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(times, times, st.text(max_size=5)), max_size=30))
 def test_spans_that_overlap_go_on_threads_of_their_own(run, spans):
     """Whatever a run wrote: overlaps, spans that end before they begin, any text as a name."""
