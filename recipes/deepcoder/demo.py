@@ -45,7 +45,9 @@ from verl_pipeline.standard_streams import guard_streams
 
 HARDWARE = "cpu"
 DEMONSTRATION = FolderKind(
-    "recipes.deepcoder.demo", landmarks=("data/work",), written=("report.json", "report.md", "report.html")
+    "recipes.deepcoder.demo",
+    landmarks=("data/work",),
+    written=("report.json", "report.md", "report.html"),
 )
 DEFAULT_OUTPUT = Path("outputs/deepcoder-demo")
 SettingsArgument = Annotated[list[str] | None, typer.Argument(help="Further settings of prepare.")]

@@ -116,13 +116,6 @@ window.findModel = (name) => {
   }
   return null;
 };
-window.findView = (name) => {
-  const model = findModel(name);
-  for (const view of Object.values(Bokeh.index.roots ?? Bokeh.index)) {
-    for (const found of [view, ...view.children?.() ?? []]) if (found.model === model) return found;
-  }
-  return null;
-};
 """
 
 
@@ -158,10 +151,7 @@ def test_the_timeline_zooms_hovers_and_hides(read):
     y = canvas["y"] + 45
     left, width = canvas["x"] + 60, canvas["width"] - 70
     page.mouse.move(left + 0.5 * width, y)
-    page.wait_for_function("() => true")
-    tip = place.locator(".bk-Tooltip")
-    tip.first.wait_for()
-    assert "seconds" in tip.first.text_content() or "seconds" in place.inner_text()
+    place.locator(".bk-Tooltip").get_by_text("seconds").first.wait_for()
     page.mouse.move(left + 0.4 * width, y)
     page.mouse.down()
     page.mouse.move(left + 0.6 * width, y + 3, steps=4)
@@ -186,7 +176,7 @@ def test_a_bar_opens_its_trajectory(read):
         """() => {
           const source = findModel('trajectories trained');
           source.selected.indices = [0];
-          return [source.data.step[0], source.data.id[0]];
+          return [source.get_column('step')[0], source.get_column('id')[0]];
         }"""
     )
     page.locator(".detail h3").wait_for()
@@ -231,10 +221,6 @@ def test_hostile_texts_stay_texts(read):
     page.wait_for_function("() => document.querySelectorAll('.list li').length > 20")
     for place, (name, hostile) in enumerate(HOSTILE_TEXTS.items()):
         viewer.locator(".list a").nth(place).click()
-        page.wait_for_function(
-            "start => document.querySelector('.detail pre')?.textContent.startsWith(start)",
-            arg="Q " + hostile[:1] if hostile[0].isprintable() else "Q ",
-        )
         page.wait_for_function(
             "place => document.querySelectorAll('.list a')[place].hasAttribute('aria-current')",
             arg=place,

@@ -9,6 +9,8 @@ Invariants:
 
 from typing import Any
 
+from bokeh.core.validation import silence
+from bokeh.core.validation.warnings import MISSING_RENDERERS
 from bokeh.embed import json_item
 from bokeh.models import (
     BoxZoomTool,
@@ -20,6 +22,9 @@ from bokeh.models import (
     WheelZoomTool,
 )
 from bokeh.plotting import figure
+
+# A run that has just begun has nothing to draw yet.
+silence(MISSING_RENDERERS, True)
 
 
 def make_figure(height: int, *, zoom: str = "both", **settings: Any) -> figure:

@@ -3,7 +3,7 @@
 Invariants:
 * The policy in the page allows the scripts below by their hashes, no other and no request.
 * JSON has neither ``<``, ``>`` nor ``&`` and is ASCII, so no text ends its element; it has no NaN.
-* The file is replaced as a whole, by one rename; a file that is no report is not replaced.
+* The file is replaced as a whole, by one rename.
 """
 
 import base64
@@ -24,6 +24,15 @@ _ASSETS = Path(__file__).with_name("assets")
 _SCRIPTS = ("rollouts.js", "page.js")
 
 
+def refuse_other_file(path: Path) -> None:
+    """Refuse to replace a file that is not a report.
+
+    Raises:
+        OutputError: it is not, or the system refuses to read it.
+    """
+    refuse_foreign_text(path, MARK, "a page of verl-pipeline report", "--out")
+
+
 def write_page(
     path: Path,
     context: Mapping[str, Any],
@@ -42,9 +51,8 @@ def write_page(
         Its size in bytes.
 
     Raises:
-        OutputError: the system refuses, or the file is not a report.
+        OutputError: the system refuses.
     """
-    refuse_foreign_text(path, MARK, "a page of verl-pipeline report", "--out")
     text = render_page(context, charts, rollouts)
     write_text(path, text)
     return len(text.encode(errors="backslashreplace"))

@@ -26,6 +26,7 @@ _KINDS = {
     "checkpoint": ("checkpoint", "#9a63b5"),
     "testing": ("validation", "#4d8f8f"),
     "validate": ("validation", "#4d8f8f"),
+    "switch": ("switching the devices", "#6f8596"),
     "start": ("start", "#7a7f99"),
     "other": ("other", "#87909a"),
     "down": ("not running", "#6b6f76"),

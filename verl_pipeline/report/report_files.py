@@ -12,7 +12,7 @@ from typing import Any
 from verl_pipeline import __version__
 from verl_pipeline.report.comparison import name_views, show_comparison
 from verl_pipeline.report.figures import encode_figure
-from verl_pipeline.report.page import write_page
+from verl_pipeline.report.page import refuse_other_file, write_page
 from verl_pipeline.report.run_content import Charts, show_run
 from verl_pipeline.report.run_view import RunView, make_view
 from verl_pipeline.report.trace_events import write_trace
@@ -49,9 +49,10 @@ def write_report(
         RunFolderError: a folder is no run that can be read.
         OutputError: the file cannot be written, or is not a report.
     """
+    page = page or folders[0] / PAGE_NAME
+    refuse_other_file(page)
     runs = [load_run(folder) for folder in folders]
     views = name_views([make_view(run, run.header.run_name or run.folder.name) for run in runs])
-    page = page or folders[0] / PAGE_NAME
     charts = Charts()
     shown = [show_run(view, charts, len(views)) for view in views]
     goes_on = any(view.state.name == "running" for view in views)

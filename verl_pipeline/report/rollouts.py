@@ -94,7 +94,7 @@ def pack_rollouts(run: Run, rows: TrajectoryRows, began: float, runs: int = 1) -
         places = order[bounds[number] : bounds[number + 1]]
         own = _pick_rows(places, rows, texts, part)
         picked.append(own)
-        allowed = budget // (len(found) - number)
+        allowed = max(budget, 0) // (len(found) - number)
         chunk = _pack_chunk(None if step < 0 else step, own, rows, texts, began, allowed)
         budget -= len(chunk.packed)
         result.chunks.append(chunk)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import yaml
 from bokeh.models import UIElement
-from omegaconf import OmegaConf
 
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.report.batches import draw_batches
@@ -82,7 +82,7 @@ def show_run(view: RunView, charts: Charts, runs: int) -> tuple[dict[str, Any], 
         "rollout_notes": rollouts.notes,
         **show_ledger(run),
         "facts": _list_facts(run),
-        "settings": OmegaConf.to_yaml(OmegaConf.create(run.header.settings)),
+        "settings": yaml.safe_dump(run.header.settings, sort_keys=False),
     }
     labels = {
         "timeline": "Timeline",

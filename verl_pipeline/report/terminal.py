@@ -79,7 +79,7 @@ def _make_comparison(views: Sequence[RunView]) -> Table:
         table.add_column(Text(show_line(view.name)), justify="right")
         if number:
             table.add_column("ratio", justify="right")
-    seconds = [(f"{label} (s a step)", values) for label, values in compare_seconds(views)]
+    seconds = [(f"{label} (s)", values) for label, values in compare_seconds(views)]
     for label, values in compare_figures(views) + seconds:
         cells = show_row(label, values)["cells"]
         texts = [cells[0]["text"]]

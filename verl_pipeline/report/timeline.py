@@ -16,10 +16,8 @@ import numpy as np
 from bokeh.layouts import column
 from bokeh.models import (
     ColumnDataSource,
-    DatetimeTickFormatter,
     FixedTicker,
     Range1d,
-    RangeTool,
     TapTool,
     UIElement,
 )
@@ -39,15 +37,12 @@ from verl_pipeline.report.lanes import (
 from verl_pipeline.report.palette import FATES, RUNS, choose_colour, label_name, sort_names
 from verl_pipeline.report.running import read_running
 from verl_pipeline.report.thinning import Bars, make_bars, thin_bars, thin_curve
+from verl_pipeline.report.time_axis import choose_window, draw_overview, make_clock
 from verl_pipeline.report.trajectory_rows import TrajectoryRows
 from verl_pipeline.telemetry.run_folder import Run
 
 MAX_BARS = 30_000
 MAX_POINTS = 4_000
-# Steps in the window at first, and the most that are all shown at first.
-FIRST_STEPS, ALL_STEPS = 6, 12
-# Not the doing of a lane: the step is a lane of its own, the end has no length.
-FRAMES = ("step", "end")
 
 
 @dataclass
@@ -79,7 +74,7 @@ def draw_timeline(
     drawn, slots = pack_trajectories(trajectories, picked, lanes, notes)
     height = stack_lanes(lanes)
     last = max(run.last_time - began, 1e-3)
-    window = _choose_window(run, began, last)
+    window = choose_window(run, began, last)
     plot = make_figure(
         int(height) + 60,
         zoom="width",
@@ -88,7 +83,7 @@ def draw_timeline(
         y_range=Range1d(height, 0),
         name="timeline",
     )
-    plot.xaxis.formatter = _make_clock()
+    plot.xaxis.formatter = make_clock()
     plot.xaxis.axis_label = "time since the start (minutes:seconds, or hours:minutes)"
     plot.ygrid.visible = False
     plot.yaxis.ticker = FixedTicker(ticks=[lane.top + LANE_HEIGHT / 2 for lane in lanes])
@@ -98,31 +93,8 @@ def draw_timeline(
     sources = _draw_spans(plot, run, lanes, began, notes)
     _draw_running(plot, run, trajectories, lanes, began)
     _draw_trajectories(plot, trajectories, drawn, slots, lanes, began)
-    overview = _draw_overview(plot, sources, lanes, last)
+    overview = draw_overview(plot, sources, lanes, last)
     return Timeline(column(plot, overview, sizing_mode="stretch_width"), notes)
-
-
-def _make_clock() -> DatetimeTickFormatter:
-    return DatetimeTickFormatter(
-        milliseconds="%S.%3N s",
-        seconds="%M:%S",
-        minsec="%M:%S",
-        minutes="%H:%M",
-        hourmin="%H:%M",
-        hours="%H:%M",
-        days="day %d %H:%M",
-        boundary_scaling=False,
-    )
-
-
-def _choose_window(run: Run, began: float, last: float) -> tuple[float, float]:
-    """All of a short run; of a long one some steps of its middle."""
-    is_step = read_categories(run.spans, "name").select("step")
-    starts = np.sort(read_numbers(run.spans, "start")[is_step]) - began
-    if len(starts) <= ALL_STEPS:
-        return 0.0, last
-    middle = len(starts) // 2
-    return float(starts[middle]), float(starts[min(middle + FIRST_STEPS, len(starts) - 1)])
 
 
 def _draw_spans(
@@ -272,41 +244,3 @@ def _draw_trajectories(
         ]
         add_hover(plot, tips, [bar])
         plot.add_tools(TapTool(renderers=[bar]))
-
-
-def _draw_overview(
-    plot: figure, sources: dict[str, ColumnDataSource], lanes: list[Lane], last: float
-) -> figure:
-    """Draw the driver's lane of the whole run, with the window that the chart above shows."""
-    overview = figure(
-        height=64,
-        sizing_mode="stretch_width",
-        min_width=160,
-        tools="",
-        toolbar_location=None,
-        x_axis_type="datetime",
-        x_range=Range1d(0, last * 1e3),
-        y_range=Range1d(lanes[1].top + LANE_HEIGHT, lanes[1].top) if len(lanes) > 1 else (1, 0),
-        name="overview",
-        min_border_left=plot.min_border_left,
-        outline_line_color=None,
-        border_line_color=None,
-    )
-    overview.xaxis.formatter = _make_clock()
-    overview.yaxis.visible = overview.grid.visible = False
-    for name, source in sources.items():
-        if name not in FRAMES:
-            overview.quad(
-                left="left",
-                right="right",
-                top="top",
-                bottom="bottom",
-                source=source,
-                fill_color=choose_colour(name),
-                line_color=None,
-            )
-    tool = RangeTool(x_range=plot.x_range)
-    tool.overlay.fill_color = RUNS[0]
-    tool.overlay.fill_alpha = 0.2
-    overview.add_tools(tool)
-    return overview

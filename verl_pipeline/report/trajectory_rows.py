@@ -12,6 +12,18 @@ import pyarrow.compute as pc
 from verl_pipeline.report.columns import Categories, read_categories, read_flags, read_numbers
 from verl_pipeline.telemetry.run_folder import Run
 
+_TEXTS = ("prompt", "replica", "verdict", "reason")
+_NUMBERS = (
+    "session",
+    "first_token",
+    "first_version",
+    "last_version",
+    "prompt_tokens",
+    "response_tokens",
+    "limit",
+    "reward",
+)
+
 
 @dataclass(frozen=True)
 class TrajectoryRows:
@@ -69,23 +81,23 @@ def read_trajectory_rows(run: Run) -> TrajectoryRows:
     )
     step, batch = read_numbers(table, "step"), read_numbers(table, "batch")
     stopped = np.where(happened["generated"], times["generated"], times["failed"])
+    texts = {name: read_categories(table, name) for name in _TEXTS}
+    numbers = {name: read_numbers(table, name) for name in _NUMBERS}
     return TrajectoryRows(
-        *(read_categories(table, name) for name in ("prompt", "replica", "verdict", "reason")),
+        prompt=texts["prompt"],
+        replica=texts["replica"],
+        verdict=texts["verdict"],
+        reason=texts["reason"],
         fates=fates,
-        session=read_numbers(table, "session"),
+        session=numbers["session"],
         step=np.where(np.isnan(step), batch, step),
         started=times["started"],
+        first_token=numbers["first_token"],
         stopped=np.where(np.isnan(stopped), run.last_time, stopped),
-        **{
-            name: read_numbers(table, name)
-            for name in (
-                "first_token",
-                "first_version",
-                "last_version",
-                "prompt_tokens",
-                "response_tokens",
-                "limit",
-                "reward",
-            )
-        },
+        first_version=numbers["first_version"],
+        last_version=numbers["last_version"],
+        prompt_tokens=numbers["prompt_tokens"],
+        response_tokens=numbers["response_tokens"],
+        limit=numbers["limit"],
+        reward=numbers["reward"],
     )

@@ -18,6 +18,8 @@ from verl_pipeline.telemetry.states import CAUSES, STATES, WORK, code
 from verl_pipeline.telemetry.tails import TailPrompt, find_tail_prompts
 from verl_pipeline.telemetry.timeline import Timeline, make_timeline
 
+# States of the trainer that nothing overlaps.
+SERIAL = ("weight_sync", "switch", "checkpoint", "validate")
 # Pools whose work differs by less are balanced.
 BALANCED = 0.1
 
@@ -52,7 +54,8 @@ class Parts:
         generate_s: the rollout pool generated, its tail included.
         tail_s: of that, the tail.
         reward_s: the trainer waited for rewards of a batch that was generated.
-        serial_s: weight syncs, checkpoints and validations, in which the pool did not generate.
+        serial_s: weight syncs, switches, checkpoints and validations, in which the pool did not
+            generate.
         busy_s: at least one of the first three went on, or a serial part.
     """
 
@@ -130,7 +133,7 @@ def measure_parts(run: Run) -> list[Parts]:
     trains = is_in(trainer, Pool.TRAINER, *WORK)
     generates = is_in(rollout, Pool.ROLLOUT, "generating", "tail")
     grades = is_in(trainer, Pool.TRAINER, "wait_reward") & ~generates
-    serial = is_in(trainer, Pool.TRAINER, "weight_sync", "checkpoint", "validate") & ~generates
+    serial = is_in(trainer, Pool.TRAINER, *SERIAL) & ~generates
     flags = [
         trains,
         generates,

@@ -22,6 +22,7 @@ def find_causes(
         "wait_reward": "reward",
         "wait_data": "data",
         "weight_sync": "weights",
+        "switch": "switch",
         "checkpoint": "checkpoint",
         "validate": "validation",
         "start": "start",

@@ -12,9 +12,11 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -23,9 +25,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-# Read at once: few enough for a processor's cache. Parsed again in parts of this many lines if one
-# of them is no flat object.
+# Parsed at once: few enough for a processor's cache.
 _BLOCK_BYTES = 4 << 20
+# Read ahead, for as many threads as want one.
+_BLOCKS_AT_ONCE = 16
+# A block with a line that is no flat object is parsed in parts of this many lines.
 _PART_LINES = 2000
 # Integers that a float holds too, so that no arithmetic of a reader overflows.
 _LARGEST_INT = 1 << 53
@@ -48,11 +52,13 @@ def read_table(path: Path, record: type, last_bytes: int | None = None) -> tuple
         OSError: the file cannot be read.
     """
     tables, lines = [make_schema(record).empty_table()], 0
-    for block in _read_blocks(path, last_bytes):
-        table, count = _parse_block(block, record)
-        tables.append(_select_possible(table, record))
-        lines += count
-    whole = pa.concat_tables(tables)
+    blocks = _read_blocks(path, last_bytes)
+    with ThreadPoolExecutor() as pool:
+        while some := list(islice(blocks, _BLOCKS_AT_ONCE)):
+            for table, count in pool.map(partial(_parse_block, record=record), some):
+                tables.append(table)
+                lines += count
+    whole = _select_possible(pa.concat_tables(tables), record)
     return whole, lines - whole.num_rows
 
 

@@ -7,6 +7,7 @@ Invariants:
 """
 
 import gzip
+import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -135,7 +136,9 @@ def _load(folder: Path, telemetry: Path, last_bytes: int | None) -> Run:
             for table, name in ((spans, "end"), (tables[Gauge], "t"), (events, "t"))
         ),
     )
-    ends = spans.filter(pc.field("name") == "end")["end"].to_numpy()
+    ends = spans.filter((pc.field("name") == "end") & (pc.field("end") >= starts[-1]))
+    errors = [json.loads(detail).get("error") for detail in ends["detail"].to_pylist()]
+    problems += [escape_controls(f"the run failed: {error}")[:500] for error in errors if error]
     if broken:
         problems.append(f"{broken} lines were broken and are left out")
     if whole.clock_error_s > _CLOCK_ERROR_S:
@@ -150,7 +153,7 @@ def _load(folder: Path, telemetry: Path, last_bytes: int | None) -> Run:
         broken_lines=broken,
         problems=problems,
         last_time=float(last_time),
-        has_ended=bool((ends >= starts[-1]).any()),
+        has_ended=ends.num_rows > 0,
     )
 
 

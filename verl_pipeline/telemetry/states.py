@@ -17,6 +17,7 @@ STATES: dict[Pool, dict[str, str]] = {
         "wait_reward": "the batch is generated; waits until it is graded",
         "wait_data": "waits for the data loader",
         "weight_sync": "sends weights to the rollout pool",
+        "switch": "devices change hands: replicas stop, sleep or wake",
         "checkpoint": "saves a checkpoint",
         "validate": "validates",
         "start": "before the first step: models load",
@@ -49,6 +50,7 @@ CAUSES: dict[str, str] = {
     "training": "the trainer computed",
     "reward": "trajectories were being graded",
     "weights": "weights were being sent",
+    "switch": "devices changed hands between training and rollout",
     "data": "the data loader had nothing",
     "checkpoint": "a checkpoint was being saved",
     "validation": "a validation ran",
@@ -60,8 +62,8 @@ CAUSES: dict[str, str] = {
 }
 # The trainer's own work.
 WORK = ("old_log_prob", "ref", "values", "advantage", "update")
-# Span -> state of the trainer. An inner span counts before an outer one: a drain before a checkpoint
-# is a wait for rollout, which the next step would have had otherwise.
+# Span -> state of the trainer. An inner span counts before an outer one: a drain before a
+# checkpoint is a wait for rollout, which the next step would have had otherwise.
 SPANS = {
     "old_log_prob": "old_log_prob",
     "ref": "ref",
@@ -72,6 +74,9 @@ SPANS = {
     "gen": "wait_rollout",
     "wait_rollout": "wait_rollout",
     "switch_wait": "wait_rollout",
+    "pause_rollout": "switch",
+    "switch_to_trainer": "switch",
+    "switch_to_rollout": "switch",
     "reward": "wait_reward",
     "wait_reward": "wait_reward",
     "wait_data": "wait_data",

@@ -169,6 +169,7 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
         "evaluation/*.html",
         "evaluation/*.js",
         "quickstart/*.jsonl",
+        "report/assets/*",
         "verl_adapter/*.toml",
     )
     data = [path for kind in kinds for path in (ROOT / "verl_pipeline").glob(kind)]

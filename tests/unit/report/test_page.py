@@ -74,6 +74,7 @@ def test_the_policy_allows_the_pages_own_scripts_and_nothing_else(runs, tmp_path
             json.loads(text)
 
 
+@pytest.mark.slow
 def test_no_text_of_a_run_becomes_markup(runs, tmp_path, monkeypatch):
     """Names, settings, problems, versions and prompts, all of them hostile."""
     text = " ".join(HOSTILE_TEXTS.values())
@@ -128,6 +129,7 @@ def test_a_file_that_is_no_report_is_not_replaced(runs, tmp_path):
     assert path.read_text() == "<html>mine</html>"
 
 
+@pytest.mark.slow
 def test_a_report_is_replaced_by_the_next_one(runs, tmp_path):
     for _ in range(2):
         written = write_report([runs["ours"]], tmp_path / "page.html")
@@ -135,6 +137,7 @@ def test_a_report_is_replaced_by_the_next_one(runs, tmp_path):
     assert list(tmp_path.iterdir()) == [written.page]
 
 
+@pytest.mark.slow
 def test_a_page_stays_within_its_budget_and_says_what_it_leaves_out(tmp_path, monkeypatch):
     """A run of more steps, spans and texts than the budgets, which are made small for it."""
     monkeypatch.setattr(rollouts, "MAX_ROWS", 400)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.command_fuzz import efforts, fuzz
 from tests.helpers.made_up_run import write_run
+from tests.helpers.repository import ROOT
 from tests.helpers.simulated_run import START, MadeUpRun
 from verl_pipeline.telemetry.accounting import (
     bill_run,
@@ -95,9 +97,17 @@ def check_bill(bill):
     assert sum(round(seconds * 1e6) for seconds in bill.causes.values()) == lost
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(run=runs, spans=st.lists(spans, max_size=6), events=st.lists(events, max_size=8))
-def test_the_seconds_of_a_pool_sum_to_its_window_whatever_a_run_wrote(run, spans, events):
+@efforts(quick=25, many=1000)
+def test_the_seconds_of_a_pool_sum_to_its_window_whatever_a_run_wrote(effort):
+    @fuzz(effort)
+    @given(run=runs, spans=st.lists(spans, max_size=6), events=st.lists(events, max_size=8))
+    def check(run, spans, events):
+        check_run(run, spans, events)
+
+    check()
+
+
+def check_run(run, spans, events):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_run(folder, run)
@@ -212,3 +222,14 @@ def test_a_run_that_still_writes_is_billed_up_to_its_last_record(tmp_path):
     assert bill_run(run)[0].end == pytest.approx(run.last_time, abs=1e-5)
     complete = int(np.searchsorted(np.cumsum(story.step_s) + BASE.start_s + BASE.sync_s, 70.0))
     assert len(bill_steps(run)) == 3 * complete
+
+
+def test_the_page_explains_every_name():
+    page = (ROOT / "docs" / "accounting.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    expected = [
+        f"| `{name}` | {meaning} |"
+        for names in (*STATES.values(), CAUSES)
+        for name, meaning in names.items()
+    ]
+    assert [row for row in rows if row in expected] == expected

@@ -12,11 +12,12 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.helpers.broken_inputs import BAD_ARGUMENTS, BAD_VALUES, Raw
+from tests.helpers.command_fuzz import efforts, fuzz
 from tests.helpers.made_up_run import make_header, write_run
 from tests.helpers.patience import scale_deadline
 from tests.helpers.repository import ROOT
@@ -166,9 +167,17 @@ breaks = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(broken=st.lists(breaks, min_size=1, max_size=8))
-def test_broken_values_are_left_out_or_shown_escaped(tmp_path_factory, broken):
+@efforts(quick=5, many=150)
+def test_broken_values_are_left_out_or_shown_escaped(tmp_path_factory, effort):
+    @fuzz(effort)
+    @given(broken=st.lists(breaks, min_size=1, max_size=12))
+    def check(broken):
+        check_broken(tmp_path_factory, broken)
+
+    check()
+
+
+def check_broken(tmp_path_factory, broken):
     folder = tmp_path_factory.mktemp("run")
     write_run(folder, RUN)
     for (kind, name), value in broken:
@@ -230,7 +239,10 @@ def read_until(terminal, words, seconds=60.0):
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("ending", ["q", "Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "ending",
+    ["q", *(pytest.param(name, marks=pytest.mark.slow) for name in ("Ctrl-C", "SIGTERM"))],
+)
 def test_top_follows_a_run_that_writes_and_ends_cleanly(tmp_path, ending):
     write_run(tmp_path, replace(RUN, killed_at=60.0))
     process, terminal = start_top(tmp_path)

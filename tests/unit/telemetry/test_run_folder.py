@@ -107,7 +107,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pieces=st.lists(PIECES, max_size=12))
 def test_the_fast_reader_reads_what_the_careful_one_does(tmp_path, pieces):
     content = b"".join(pieces)
@@ -187,6 +187,13 @@ def test_a_repeated_step_and_the_runs_own_problems_are_told(folder):
     run = load_run(folder)
     assert [(step.step, step.metrics) for step in run.steps][1] == (2, {"a": 1})
     assert run.problems == ["a disk was full\\x1b[31m"]
+
+
+def test_a_run_that_failed_says_why(folder):
+    end, detail = START + 99, {"error": "out of memory\x1b[31m"}
+    append(folder, "spans", Span(Pool.TRAINER, "driver", "end", end, end, detail=detail))
+    run = load_run(folder)
+    assert run.has_ended and run.problems == ["the run failed: out of memory\\x1b[31m"]
 
 
 def test_several_starts_are_in_order(folder):

@@ -70,9 +70,9 @@ function connectTaps(view, place) {
     model.selected.properties.indices.change.connect(() => {
       const index = model.selected.indices[0];
       if (index === undefined) return;
-      const step = model.data.step[index];
+      const step = model.get_column("step")[index];
       const chunk = Number.isNaN(step) ? "none" : step;
-      location.hash = `rollout-${run.dataset.run}-${chunk}-${model.data.id[index]}`;
+      location.hash = `rollout-${run.dataset.run}-${chunk}-${model.get_column("id")[index]}`;
     });
   }
 }
