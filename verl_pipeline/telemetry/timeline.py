@@ -83,7 +83,7 @@ def make_timeline(run: Run) -> Timeline:
     rollout, is_slow = _find_rollout_states(run, edges, lives, trainer, submitted)
     # Whatever batch it is for: nothing is being generated, and something is being graded.
     is_waiting = trainer == code(Pool.TRAINER, "wait_rollout")
-    is_waiting &= rollout == code(Pool.ROLLOUT, "wait_trainer")
+    is_waiting &= np.isin(rollout, [code(Pool.ROLLOUT, name) for name in ("wait_trainer", "idle")])
     trainer[is_waiting & is_grading] = code(Pool.TRAINER, "wait_reward")
     for (_, end), (begin, _) in zip(bounds[:-1], bounds[1:], strict=True):
         down = _slice(edges, end, begin)

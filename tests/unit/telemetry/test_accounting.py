@@ -162,6 +162,14 @@ def test_a_planted_delay_is_found_under_its_own_cause(tmp_path, delay, mode):
     assert after.seconds[named] - before.seconds[named] == pytest.approx(seconds, rel=0.1)
 
 
+def test_a_slow_reward_is_no_cost_of_the_checkpoint_that_drains_for_it(tmp_path):
+    base = replace(BASE, phases={"update_actor": 1.0}, save_every=1)
+    before, after = bill(tmp_path, base)[1], bill(tmp_path, replace(base, reward_s=20.5))[1]
+    for name, planted in (("wait_reward", 20.0 * BASE.steps), ("checkpoint", 0.0)):
+        gained = after.seconds[name] - before.seconds[name]
+        assert gained == pytest.approx(planted, rel=0.1, abs=1e-3)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_slow_trainer_is_found_as_the_cause_of_the_rollout_pools_wait(tmp_path, mode):
     base = replace(BASE, mode=mode, phases={"update_actor": 30.0})
