@@ -38,6 +38,7 @@ from control_plane_trajectories import (  # type: ignore[import-not-found]
     SESSIONS,
     RankStub,
     draw_trajectories,
+    import_adapter,
     put_trajectories,
 )
 from hydra import compose, initialize_config_module
@@ -172,10 +173,9 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     from verl_pipeline.filters.truncation import LengthLimits
     from verl_pipeline.trainer.pipeline_config import load_pipeline_config, make_filters
     from verl_pipeline.trainer.step_metrics import StepClock
-    from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
-    from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
-    from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 
+    pipelined_trainer = import_adapter("trainers.pipelined_trainer")
+    replay_buffer = import_adapter("trajectories.in_order_replay_buffer")
     prompts = case["trajectories"] // SESSIONS
     rollout = "actor_rollout_ref.rollout"
     overrides = [
@@ -193,15 +193,15 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     with initialize_config_module("verl_pipeline.config", version_base=None):
         config = compose("one_off_pipeline", overrides)
     OmegaConf.resolve(config)
-    trainer: Any = object.__new__(OneOffPipelineTrainer)
+    trainer: Any = object.__new__(pipelined_trainer.OneOffPipelineTrainer)
     trainer.config = config
     trainer.settings = load_pipeline_config(config)
-    derive_settings(config, trainer.settings)
+    import_adapter("settings.derived_settings").derive_settings(config, trainer.settings)
     trainer.filters = make_filters(trainer.settings.filters, "filters")
     trainer.use_critic = trainer.use_reference_policy = False
     trainer.tokenizer = SimpleNamespace(eos_token_id=2)
     trainer.actor_rollout_wg = RankStub(log.elsewhere)
-    trainer.replay_buffer = InOrderReplayBuffer(3600.0, lambda: None, 3600.0)
+    trainer.replay_buffer = replay_buffer.InOrderReplayBuffer(3600.0, lambda: None, 3600.0)
     trainer._limits = LengthLimits(case["longest"], case["longest"], 1 << 20, frozenset({2}))
     trainer._rollout_moe_lb_metrics_accumulator = RolloutMoELoadBalanceMetricsAccumulator(
         model_config=config.actor_rollout_ref.model
@@ -223,8 +223,8 @@ def run_step(trainer: Any, log: PhaseLog, batch: int, case: dict) -> dict:
         cost, and the step's metrics.
     """
     from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-    from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
+    put_prompts = import_adapter("trajectories.trajectory_store").put_prompts
     log.seconds, log.cpu_seconds, log.read, log.written = {}, {}, {}, {}
     trainer.global_steps = batch
     trainer._sampling_versions[batch], trainer._submission_times[batch] = batch - 1, 0.9e9

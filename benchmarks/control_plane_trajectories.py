@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,19 @@ RANKS = 8
 SESSIONS = 16
 # Rows that one put of an agent loop worker or a rank carries here.
 PUT_ROWS = 64
+
+
+def import_adapter(name: str) -> Any:
+    """The module ``verl_adapter.<room>.<name>`` of the checkout that is measured.
+
+    Raises:
+        ModuleNotFoundError: it has none, nor has it one without the room, as older checkouts do.
+    """
+    package = "verl_pipeline.verl_adapter"
+    try:
+        return import_module(f"{package}.{name}")
+    except ModuleNotFoundError:
+        return import_module(f"{package}.{name.rpartition('.')[2]}")
 
 
 @dataclass
@@ -149,10 +163,9 @@ class RankStub:
 def find_outcome_tags() -> Callable[..., dict[str, Any]] | None:
     """What our agent loop workers add to a tag; None in a checkout from before they did."""
     try:
-        from verl_pipeline.verl_adapter.trajectories.outcome_tags import describe_outcome
-    except ImportError:
+        return import_adapter("trajectories.outcome_tags").describe_outcome
+    except ModuleNotFoundError:
         return None
-    return describe_outcome
 
 
 def put_trajectories(batch: int, drawn: Trajectories, ranks: RankStub) -> None:
