@@ -15,7 +15,7 @@ import numpy as np
 
 from verl_pipeline.planner.outcome import CAUSES, Outcome
 from verl_pipeline.planner.profile import Profile
-from verl_pipeline.planner.replica import Replica, Speed, make_speed
+from verl_pipeline.planner.replica import WATERMARK, Replica, Speed, make_speed
 from verl_pipeline.planner.rewards import find_last_reward
 from verl_pipeline.planner.schedules import Layout, Schedule
 from verl_pipeline.planner.workload import Workload
@@ -94,7 +94,7 @@ def sample_batch(
     for number in range(min(replicas, len(order))):
         own = order[number::replicas]
         tokens, prompts = workload.responses[batch, own], workload.prompts[batch, own]
-        if len(own) <= speed.slots and (tokens + prompts).sum() < speed.kv_tokens:
+        if len(own) <= speed.slots and (tokens + prompts).sum() < WATERMARK * speed.kv_tokens:
             ends[own], thin = sample_at_once(speed, tokens, prompts)
             sampling += ends[own].max() - thin
             tail += thin
@@ -105,8 +105,8 @@ def sample_batch(
     return SampledBatch(
         float(ends.max()),
         find_last_reward(ends, workload.rewards[batch], profile.reward.workers),
-        sampling / replicas,
-        tail / replicas,
+        float(sampling) / replicas,
+        float(tail) / replicas,
     )
 
 
@@ -188,7 +188,7 @@ def _run_pools(
     warm_up: int,
     workload: Workload,
 ) -> tuple[list[float], dict[str, float]]:
-    """Two pools that meet at each step; returns the ends of the updates and GPU-seconds by cause."""
+    """Two pools that meet at each step; returns the same as :func:`_run_sync`."""
     sending = profile.weights.publish_s + profile.weights.load_s
     validation = profile.validation.seconds_per_step
     trained, ends = 0.0, []

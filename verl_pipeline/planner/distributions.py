@@ -108,7 +108,8 @@ def read_distribution(content: Any, name: str, low: float) -> Distribution:
         return Distribution("constant", mean=read_number(content, name, low, LARGEST_VALUE))
     if not isinstance(content, dict):
         raise ProfileError(
-            f"{name}: must be a number, or names with values as {{kind: lognormal, mean: 8192, sigma: 0.8, cap: 16384}}"
+            f"{name}: must be a number, or names with values, as "
+            "{kind: lognormal, mean: 8192, sigma: 0.8, cap: 16384}"
         )
     kind = content.get("kind")
     if not isinstance(kind, str) or kind not in FIELDS:
@@ -137,7 +138,7 @@ def read_distribution(content: Any, name: str, low: float) -> Distribution:
         )
     if len(shares) < 2 or shares[0] != 0 or shares[-1] != 1:
         raise ProfileError(
-            f"{name}.shares: must begin with 0 and end with 1; otherwise the distribution never ends"
+            f"{name}.shares: must begin with 0 and end with 1; else the distribution never ends"
         )
     if any(a >= b for a, b in zip(shares, shares[1:], strict=False)):
         raise ProfileError(f"{name}.shares: each must be larger than the one before")
@@ -167,7 +168,8 @@ def _read_lognormal(content: dict[str, Any], name: str, low: float) -> Distribut
     sigma = read_number(content["sigma"], f"{name}.sigma", 0.0, LARGEST_SIGMA)
     if content["cap"] in (math.inf, None):
         raise ProfileError(
-            f"{name}.cap={content['cap']}: the distribution never ends; give the largest value, as the limit of the response length"
+            f"{name}.cap={content['cap']}: the distribution never ends; give the largest value, as "
+            "the limit of the response length"
         )
     cap = read_number(content["cap"], f"{name}.cap", max(low, 1e-9), LARGEST_VALUE)
     return Distribution("lognormal", mean=mean, sigma=sigma, cap=cap)

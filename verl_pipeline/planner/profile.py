@@ -107,8 +107,8 @@ class Training:
 
     gpus: int = declare(
         "GPUs",
-        "that the seconds below were measured on; 0: parameters are given",
-        default=0,
+        "that the seconds were measured on, or on which training reaches the utilisation",
+        low=1,
         high=65_536,
     )
     update_s: float = declare(
@@ -139,12 +139,13 @@ class Training:
 
     def compute_seconds(self, tokens: float, mean_tokens: float, gpus: int) -> float:
         """Seconds of old_log_prob, reference and update for a batch of ``tokens`` on ``gpus``."""
-        if self.gpus:
+        if self.parameters:
+            operations = UPDATE_OPERATIONS + LOG_PROB_OPERATIONS * self.log_prob_passes
+            speed = self.flops_per_gpu * self.utilisation * self.gpus
+            seconds = operations * self.parameters * tokens / speed
+        else:
             seconds = (self.update_s + self.log_prob_s) * tokens / mean_tokens
-            return seconds * (self.gpus / gpus) ** self.scaling
-        operations = UPDATE_OPERATIONS + LOG_PROB_OPERATIONS * self.log_prob_passes
-        speed = self.flops_per_gpu * self.utilisation * gpus**self.scaling
-        return operations * self.parameters * tokens / speed
+        return seconds * (self.gpus / gpus) ** self.scaling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +213,7 @@ def check_profile(profile: Profile) -> None:
     sampling, training = profile.sampling, profile.training
     if sampling.trajectories > MOST_TRAJECTORIES:
         raise ProfileError(
-            f"sampling.samples={sampling.samples}: {sampling.prompts} prompts x {sampling.samples} are "
+            f"sampling.samples={sampling.samples}: with {sampling.prompts} prompts that is "
             f"{sampling.trajectories} trajectories a batch; give at most {MOST_TRAJECTORIES}"
         )
     if sampling.tensor_parallel > profile.gpus:
@@ -231,18 +232,15 @@ def check_profile(profile: Profile) -> None:
             f"sampling.kv_tokens={sampling.kv_tokens}: does not hold the longest trajectory of "
             f"{longest:.0f} tokens; give a larger one, or 0 for no limit"
         )
-    if training.gpus == 0:
-        for name in ("parameters", "flops_per_gpu", "utilisation"):
-            if getattr(training, name) <= 0:
-                raise ProfileError(
-                    f"training.{name} is missing: give training.gpus with training.update_s, or "
-                    "parameters, flops_per_gpu and utilisation"
-                )
-    elif training.update_s <= 0:
+    if training.parameters and training.update_s:
         raise ProfileError(
-            "training.update_s is missing: give the seconds of an update on training.gpus"
+            "training.parameters: training.update_s is given, too; keep one of the two"
         )
-    elif training.parameters:
+    if not training.parameters and not training.update_s:
         raise ProfileError(
-            "training.parameters: training.gpus and update_s are given, too; keep one of the two"
+            "training.update_s is missing: give the seconds of an update, or parameters, "
+            "flops_per_gpu and utilisation"
         )
+    for name in ("flops_per_gpu", "utilisation") if training.parameters else ():
+        if not getattr(training, name):
+            raise ProfileError(f"training.{name} is missing: training.parameters needs it")

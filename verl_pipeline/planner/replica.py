@@ -6,8 +6,8 @@ runs at a constant rate, hence an event costs O(log slots) whatever the lengths.
 
 Invariants:
 * Prefill and loading freeze decoding; they are served one after the other, loading first.
-* A trajectory that the KV cache has no room for is preempted, newest first, keeps its tokens, and
-  reads its context again when another has ended.
+* A trajectory begins only below :data:`WATERMARK` of the KV cache. When the cache is full, the
+  newest is preempted, keeps its tokens, and reads its context again when another has ended.
 * Times are seconds from the start of the simulation and never go back.
 """
 
@@ -17,6 +17,10 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from verl_pipeline.planner.profile import Sampling
+
+# Share of the KV cache that new trajectories fill; the rest is for those that run to grow into.
+# Without it one would be preempted for each that ends.
+WATERMARK = 0.9
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Replica:
         count = len(self.running)
         if count >= self.speed.slots or self.waiting:
             return False
-        return count == 0 or self._used() + prompt + count < self.speed.kv_tokens
+        return count == 0 or self._used() + prompt < WATERMARK * self.speed.kv_tokens
 
     def begin(self, trajectory: int, tokens: float, context: float) -> None:
         """Begin a trajectory, or go on with a preempted one, at :attr:`now`."""
@@ -180,4 +184,4 @@ class Replica:
     def _fits_again(self) -> bool:
         count = len(self.running)
         context = self.waiting[0][2]
-        return count == 0 or self._used() + context + count < self.speed.kv_tokens
+        return count == 0 or self._used() + context < WATERMARK * self.speed.kv_tokens
