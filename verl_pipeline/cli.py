@@ -1,4 +1,4 @@
-"""The command ``verl-pipeline``: doctor, grade, eval, eval-compare and eval-watch."""
+"""The command ``verl-pipeline``: doctor, plan, grade, eval, eval-compare and eval-watch."""
 
 import sys
 from typing import Annotated
@@ -12,6 +12,7 @@ from verl_pipeline.standard_streams import guard_streams
 try:
     from verl_pipeline.evaluation import commands
     from verl_pipeline.grading.commands import run_grade
+    from verl_pipeline.planner.commands import run_plan
 except ImportError as error:  # `doctor` starts all the same, and says what is missing
     _import_error: ImportError | None = error
 else:
@@ -107,6 +108,7 @@ def _run_acceptance(words: list[str], cpu: bool, keep: bool) -> int:
 
 
 if _import_error is None:
+    app.command("plan")(run_plan)
     app.command("grade")(run_grade)
     app.command("eval")(commands.run_eval)
     app.command("eval-compare")(commands.run_compare)

@@ -191,32 +191,30 @@ def _run_pools(
     """Two pools that meet at each step; returns the same as :func:`_run_sync`."""
     sending = profile.weights.publish_s + profile.weights.load_s
     validation = profile.validation.seconds_per_step
-    trained, ends = 0.0, []
-    spent = dict.fromkeys(CAUSES, 0.0)
     # When the batches that are submitted ahead are complete.
     complete = [sampled[batch].complete for batch in range(ahead)]
-    for step, update in enumerate(updates):
-        start = max([trained, *complete[step : step + ahead]])
-        sent = sending if step else 0.0  # the pool holds v_0
-        start += sent
-        submitted = step + ahead
-        complete.append(start + sampled[submitted].complete)
-        training = start if ahead else complete[step]
-        end = training + update + validation
-        if step >= warm_up:
-            period = end - trained
-            rollout, trainer = layout.rollout_gpus, layout.trainer_gpus
-            batch = sampled[submitted]
-            spent["sampling"] += rollout * batch.sampling
-            spent["tail"] += rollout * batch.tail
-            spent["rollout_weights"] += rollout * sent
-            spent["rollout_idle"] += rollout * (
-                period - sent - batch.sampling - batch.tail - validation
-            )
-            spent["update"] += trainer * update
-            spent["trainer_weights"] += trainer * sent
-            spent["trainer_wait"] += trainer * (period - sent - update - validation)
-            spent["validation"] += (rollout + trainer) * validation
-        trained = end
-        ends.append(end)
+    starts, ends = [], []  # of steps: the submission of a batch; of updates
+    for step in range(len(updates) + 1):
+        # The pool holds v_0 already.
+        sent = sending if step else 0.0
+        starts.append(max([*ends[-1:], *complete[step : step + ahead], 0.0]) + sent)
+        if step == len(updates):
+            break
+        complete.append(starts[-1] + sampled[step + ahead].complete)
+        training = starts[-1] if ahead else complete[step]
+        ends.append(training + updates[step] + validation)
+    spent = dict.fromkeys(CAUSES, 0.0)
+    rollout, trainer = layout.rollout_gpus, layout.trainer_gpus
+    for step in range(warm_up, len(updates)):
+        # From one submission to the next, in which all of a batch's sampling and an update lie.
+        period, batch = starts[step + 1] - starts[step], sampled[step + ahead]
+        others = sending + validation
+        spent["sampling"] += rollout * batch.sampling
+        spent["tail"] += rollout * batch.tail
+        spent["rollout_idle"] += rollout * (period - batch.sampling - batch.tail - others)
+        spent["update"] += trainer * updates[step]
+        spent["trainer_wait"] += trainer * (period - updates[step] - others)
+        spent["rollout_weights"] += rollout * sending
+        spent["trainer_weights"] += trainer * sending
+        spent["validation"] += (rollout + trainer) * validation
     return ends, spent

@@ -167,8 +167,8 @@ def fit_decoding(profile: Profile, sampling_s: float) -> Profile:
         if abs(factor - 1) < 1e-4:
             return profile
     raise ProfileError(
-        f"sampling.prefill_tokens_per_s={sampling.prefill_tokens_per_s:g}: prefill alone takes more "
-        f"than the {sampling_s:g} s of sampling; give a higher rate"
+        f"sampling.prefill_tokens_per_s={sampling.prefill_tokens_per_s:g}: prefill alone takes "
+        f"more than the {sampling_s:g} s of sampling; give a higher rate"
     )
 
 

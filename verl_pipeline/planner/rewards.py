@@ -38,4 +38,5 @@ def find_last_reward(ends: np.ndarray, seconds: np.ndarray, workers: int) -> flo
         return float((ends + seconds).max())
     pool = RewardPool(workers, len(ends))
     order = np.argsort(ends, kind="stable")
-    return max(pool.finish(ends[index], seconds[index]) for index in order.tolist())
+    ordered = zip(ends[order].tolist(), seconds[order].tolist(), strict=True)
+    return max(pool.finish(end, spent) for end, spent in ordered)
