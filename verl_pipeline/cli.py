@@ -1,4 +1,4 @@
-"""The command ``verl-pipeline``: doctor, grade, eval and its kin, ledger, top and report."""
+"""The command ``verl-pipeline``: doctor, plan, grade, eval and its kin, ledger, top and report."""
 
 import sys
 from typing import Annotated
@@ -12,6 +12,7 @@ from verl_pipeline.standard_streams import guard_streams
 try:
     from verl_pipeline.evaluation import commands
     from verl_pipeline.grading.commands import run_grade
+    from verl_pipeline.planner.commands import run_plan
     from verl_pipeline.report.commands import run_report
     from verl_pipeline.telemetry.commands import run_ledger, run_top
 except ImportError as error:  # `doctor` starts all the same, and says what is missing
@@ -109,6 +110,7 @@ def _run_acceptance(words: list[str], cpu: bool, keep: bool) -> int:
 
 
 if _import_error is None:
+    app.command("plan")(run_plan)
     app.command("grade")(run_grade)
     app.command("eval")(commands.run_eval)
     app.command("eval-compare")(commands.run_compare)

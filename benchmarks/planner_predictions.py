@@ -1,0 +1,59 @@
+"""Writes down what the planner predicts for every profile of the package, schedule by schedule.
+
+``python -m benchmarks.planner_predictions [--output results.json]``, from the repository's folder;
+several minutes of one core. Nothing is measured: `rolling` and `in_flight` are not built, and their
+predictions are written down before they are, to be tested then.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from benchmarks.common import ReportOption, print_table, write_report
+from verl_pipeline.planner.answer import make_answer
+from verl_pipeline.planner.plan import Planner, find_plans
+from verl_pipeline.planner.profile_reader import list_profiles, load_profile
+from verl_pipeline.planner.splits import list_splits
+
+RESULTS = Path("benchmarks/results/planner_predictions.json")
+
+
+def predict_profile(name: str) -> dict[str, Any]:
+    """The best plan of every schedule, at every staleness, and the answer."""
+    profile = load_profile(Path(name))
+    planner = Planner(profile)
+    plans = find_plans(planner, list_splits(profile), all_staleness=True)
+    answer = make_answer(profile, planner.sync, plans)
+    return {
+        "profile": name,
+        "steps": planner.steps,
+        "warm_up": planner.warm_up,
+        "seeds": planner.seeds,
+        "answer": answer.sentence,
+        "verdict": answer.verdict,
+        "not_built": answer.not_built,
+        "plans": [plan.to_json() for plan in (planner.sync, *plans)],
+    }
+
+
+def main(output: ReportOption = RESULTS) -> None:
+    """Predict every profile of the package and print the gains."""
+    results = []
+    for name in list_profiles():
+        typer.echo(f"{name} ...", err=True)
+        results.append(predict_profile(name))
+    rows = []
+    for result in results:
+        row: dict[str, Any] = {"profile": result["profile"]}
+        for plan in result["plans"]:
+            label = {"drained": "d", "rolling": "r", "in_flight": "f"}.get(plan["schedule"])
+            if label:
+                row[f"{label}{plan['staleness']}"] = plan["gain"]["mean"]
+        rows.append(row)
+    print_table(rows, list(rows[0]))
+    write_report(output, "planner_predictions", {}, results)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,147 @@
+"""The answer in words: a plain sentence, the overrides to paste, and what is not built yet.
+
+Invariant: only modes that exist today are recommended; others are named as predictions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from verl_pipeline.number_formats import format_decimal, format_interval, format_percent
+from verl_pipeline.planner.plan import Plan
+from verl_pipeline.planner.profile import Profile
+
+# A smaller gain than this is not worth a second pool.
+SMALLEST_GAIN = 0.05
+USE, STAY, SLOWER = "use", "stay", "slower"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to do.
+
+    Attributes:
+        verdict: ``use``, ``stay`` (the gain is under 5 %) or ``slower``.
+        sentence: the verdict with its figures and its cause.
+        overrides: settings to paste; none to change if ``sync`` stays.
+        not_built: the best prediction of a schedule that does not exist yet, or nothing.
+        plan: the best plan of what exists, if there is a split at all.
+    """
+
+    verdict: str
+    sentence: str
+    overrides: tuple[str, ...]
+    not_built: str
+    plan: Plan | None
+
+
+def make_answer(profile: Profile, sync: Plan, plans: Sequence[Plan]) -> Answer:
+    """Choose among the plans of what exists today.
+
+    Args:
+        sync: the baseline, on the same GPUs.
+        plans: of all schedules.
+    """
+    built = [plan for plan in plans if plan.schedule.kind == "drained"]
+    overrides: tuple[str, ...] = ("trainer.v1.trainer_mode=sync",)
+    if not built:
+        return Answer(
+            STAY,
+            f"Stay with sync: no split of {profile.gpus} GPUs leaves a rollout pool of "
+            f"{profile.sampling.tensor_parallel} and a trainer of "
+            f"{profile.training.fewest_gpus} GPUs or more.",
+            overrides,
+            "",
+            None,
+        )
+    best = max(built, key=lambda plan: plan.gain)
+    gain = format_interval(best.gain, min(best.gains), max(best.gains), 2)
+    steps = (
+        f"{_show_seconds(best.step_s)} a step against {_show_seconds(sync.step_s)} "
+        f"(gain {gain} over seeds)"
+    )
+    where = f"{best.layout.rollout_gpus} rollout and {best.layout.trainer_gpus} trainer GPUs"
+    if best.gain >= 1 + SMALLEST_GAIN:
+        verdict = USE
+        sentence = (
+            f"Use one_off_pipeline at staleness {best.schedule.staleness} with {where}: {steps}."
+        )
+        overrides = list_overrides(profile, best)
+    elif best.gain >= 1:
+        verdict = STAY
+        sentence = (
+            f"Stay with sync: the best split, {where}, takes {steps}, under "
+            f"{format_percent(SMALLEST_GAIN, 0)}. {explain_limit(sync, best)}"
+        )
+    else:
+        verdict = SLOWER
+        sentence = (
+            f"Stay with sync: pipelining is slower. The best split, {where}, takes {steps}. "
+            f"{explain_limit(sync, best)}"
+        )
+    return Answer(verdict, sentence, overrides, describe_not_built(plans), best)
+
+
+def explain_limit(sync: Plan, plan: Plan) -> str:
+    """Say what holds a plan up, from where the GPU time went and what its limit is."""
+    assert plan.limit is not None
+    limit, layout = plan.limit, plan.layout
+    share = format_percent(sync.shares["update"], 0)
+    if limit.cause == "update":
+        return (
+            f"Training is {share} of a step of sync; on {layout.trainer_gpus} GPUs instead of all "
+            f"it takes {_show_seconds(limit.update)} alone, so hiding the sampling gains little."
+        )
+    if limit.cause == "work":
+        return (
+            f"Sampling has too much work for {layout.rollout_gpus} GPUs "
+            f"({_show_seconds(limit.work)} at full rate), and it keeps all GPUs busy in sync: "
+            "there is nothing to hide."
+        )
+    tail = format_percent(plan.shares["tail"] + plan.shares["rollout_idle"], 0)
+    return (
+        f"The longest trajectory holds up a step, and {tail} of all GPU time goes into a rollout "
+        "pool that is mostly empty: the tail lasts as long on any split."
+    )
+
+
+def list_overrides(profile: Profile, plan: Plan) -> tuple[str, ...]:
+    """Settings of verl's entry point that make the plan."""
+    split = plan.split
+    assert split is not None
+    rollout = "actor_rollout_ref.rollout"
+    staleness = plan.schedule.staleness
+    return (
+        "trainer.v1.trainer_mode=one_off_pipeline",
+        f"trainer.nnodes={split.trainer_nodes}",
+        f"trainer.n_gpus_per_node={split.trainer_per_node}",
+        f"{rollout}.nnodes={split.rollout_nodes}",
+        f"{rollout}.n_gpus_per_node={split.rollout_per_node}",
+        f"{rollout}.tensor_model_parallel_size={profile.sampling.tensor_parallel}",
+        f"{rollout}.max_num_seqs={plan.layout.slots}",
+        *([] if staleness == 1 else [f"+trainer.v1.one_off_pipeline.staleness={staleness}"]),
+    )
+
+
+def describe_not_built(plans: Sequence[Plan]) -> str:
+    """Name the smallest staleness of the best kind that comes within 1 % of its gain."""
+    later = [plan for plan in plans if not plan.schedule.is_built]
+    if not later:
+        return ""
+    top = max(plan.gain for plan in later)
+    plan = next(plan for plan in later if plan.gain >= 0.99 * top)
+    gain = format_interval(plan.gain, min(plan.gains), max(plan.gains), 2)
+    return (
+        f"Not built yet: {plan.schedule} with {plan.layout.rollout_gpus} rollout and "
+        f"{plan.layout.trainer_gpus} trainer GPUs is predicted to take "
+        f"{_show_seconds(plan.step_s)} a step (gain {gain})."
+    )
+
+
+def compute_cost(profile: Profile, plan: Plan, price: float | None) -> dict[str, float]:
+    """GPU-hours of 100 steps, and their money if a GPU-hour has a price."""
+    hours = profile.gpus * plan.step_s * 100 / 3600
+    return {"gpu_hours": hours} if price is None else {"gpu_hours": hours, "money": hours * price}
+
+
+def _show_seconds(seconds: float) -> str:
+    return f"{format_decimal(seconds, 0 if seconds >= 100 else 1)} s"
