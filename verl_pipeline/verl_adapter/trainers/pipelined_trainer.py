@@ -275,10 +275,7 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         return report.group_sizes
 
     def _val_metrics_update(self, *args, **kwargs) -> dict[str, float]:
-        reports = list(self.replay_buffer.validation_reports)
-        self.replay_buffer.validation_reports.clear()
-        missing = sum(report.missing for report in reports)
-        first_error = next((report.first_error for report in reports if report.first_error), None)
+        missing, first_error = self.replay_buffer.take_validation_failures()
         if missing:
             print(f"validation: {missing} trajectories failed; first: {first_error}", flush=True)
         metrics = super()._val_metrics_update(*args, **kwargs)

@@ -89,6 +89,12 @@ class InOrderReplayBuffer:
                     versions |= {tag["min_global_steps"], tag["max_global_steps"]}
         return held
 
+    def take_validation_failures(self) -> tuple[int, str | None]:
+        """Trajectories that failed in validations since the last call, and their first error."""
+        reports, self.validation_reports = self.validation_reports, []
+        first_error = next((report.first_error for report in reports if report.first_error), None)
+        return sum(report.missing for report in reports), first_error
+
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
     ) -> tuple[KVBatchMeta, dict]:
