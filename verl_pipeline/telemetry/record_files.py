@@ -87,10 +87,11 @@ def parse_line(line: bytes, record: type) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for name, (kind, is_optional, is_needed) in _list_kinds(record).items():
         if name not in values:
-            if is_needed and not is_optional:
+            # Writers leave out what is null or empty.
+            if is_needed and not (is_optional or kind is dict):
                 return None
             if is_needed:
-                found[name] = None
+                found[name] = None if is_optional else {}
             continue
         value = _convert(values[name], kind)
         if name in _TIMES and value is not None and not 0 < value < _LATEST_TIME:

@@ -157,12 +157,12 @@ def _list_windows(run: Run, periods: list[tuple[float, float]]) -> list[tuple[in
     ends, is_step = spans["end"].to_numpy(), pc.equal(spans["name"], "step").to_numpy()
     found: dict[int, tuple[int, int, int]] = {}
     for begin, finish in periods:
-        chosen = np.flatnonzero(is_step & (starts >= begin) & (starts < finish))
+        chosen = np.flatnonzero(is_step & (starts >= begin) & (starts <= finish))
         following = [*starts[chosen].tolist(), None][1:]
         for place, next_start in zip(chosen.tolist(), following, strict=True):
             step, start = int(steps[place]), float(starts[place])
             if next_start is None:
-                inside = (steps == step) & (starts >= start) & (starts < finish)
+                inside = (steps == step) & (starts >= start) & (starts <= finish)
                 next_start = float(ends[inside].max())
             bounds = to_microseconds(np.array([start, min(next_start, finish)]), origin)
             found[step] = (step, int(bounds[0]), int(bounds[1]))
