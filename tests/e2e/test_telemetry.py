@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import pytest
 
+from tests.helpers.bills import check_bills
 from tests.helpers.training_run import list_unknown_metrics, tail
 from verl_pipeline.testing import runs, tiny_run
 from verl_pipeline.verl_adapter.settings.derived_settings import GLOO_MODULE
@@ -188,3 +189,4 @@ def test_a_run_leaves_what_it_did(mode, tmp_path):
     check_trajectories(tmp_path, mode)
     check_steps(tmp_path, run)
     check_gauges(tmp_path)
+    check_bills(tmp_path / "run")
