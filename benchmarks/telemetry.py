@@ -140,8 +140,8 @@ def measure_driver(folder: Path, prompts: int, group: int, replicas: int) -> dic
     """Cost of a step on the driver.
 
     Returns:
-        ``submit_s`` and ``trained_s``: time that the trainer waits (wall clock); ``write_s``:
-        processor seconds of the writing thread's work; ``gauges_s``: processor seconds of one
+        ``submit_s`` and ``trained_s``: processor seconds that the trainer waits for; ``write_s``:
+        those of the writing thread's work; ``gauges_s``: processor seconds of one
         reading of all replicas, without the network; ``bytes`` written.
     """
     recorder = Recorder(RunTarget(str(folder), HEADER), "driver")
@@ -153,12 +153,12 @@ def measure_driver(folder: Path, prompts: int, group: int, replicas: int) -> dic
     manager = RecordedManager(
         SimpleNamespace(generate_sequences=lambda _prompts: None), recorder, has_batches=True
     )
-    start = time.perf_counter()
+    start = time.thread_time()
     manager.generate_sequences(batch)
-    submitted = time.perf_counter()
+    submitted = time.thread_time()
     sessions = {(key, session) for key in keys for session in range(group)}
     add_moments(recorder, agent_loops.Moment.TRAINED, sessions, step=12, batch=12, reasons={})
-    trained = time.perf_counter()
+    trained = time.thread_time()
     write_s = _time_cpu(recorder.flush)
 
     def read_gauges() -> None:

@@ -8,7 +8,7 @@ Invariants:
 import os
 import platform
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,6 +86,15 @@ class Recorder:
         """Append a record of :mod:`.records`."""
         if self._writer is not None:
             self._writer.add(_KINDS[type(record)], record)
+
+    def add_many(self, kind: type, make_records: Callable[[], Iterable[Any]]) -> None:
+        """Append records that the writing thread makes; nobody waits for that.
+
+        Args:
+            kind: their class.
+        """
+        if self._writer is not None:
+            self._writer.add(_KINDS[kind], make_records)
 
     def add_header(self, header: Header) -> None:
         """Append the run's header as this process's."""

@@ -111,7 +111,11 @@ class RecordWriter:
         atexit.register(self.close)
 
     def add(self, kind: str, record: Any) -> None:
-        """Write ``record`` to the file of this kind soon."""
+        """Write ``record`` to the file of this kind soon.
+
+        Args:
+            record: or a function that returns many, which the writing thread calls.
+        """
         with self._add_lock:
             if len(self._waiting) < self._max_waiting:
                 self._waiting.append((kind, record))
@@ -146,7 +150,8 @@ class RecordWriter:
             self.report(f"{lost} records were lost: more came than could be written")
         lines: dict[str, list[bytes]] = defaultdict(list)
         for kind, record in waiting:
-            lines[kind].append(serialize_record(record))
+            records = record() if callable(record) else (record,)
+            lines[kind] += map(serialize_record, records)
         failed = {kind for kind in lines if not self._append(kind, b"".join(lines[kind]))}
         if failed:
             with self._add_lock:

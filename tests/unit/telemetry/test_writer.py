@@ -104,6 +104,16 @@ def test_kinds_have_files_of_their_own_and_texts_are_compressed(tmp_path):
     assert [json.loads(line)["step"] for line in texts] == [1, 2]
 
 
+def test_many_records_are_made_when_they_are_written(tmp_path):
+    writer = make_writer(tmp_path)
+    starts = [1.0]
+    writer.add("spans", lambda: [make_span(start=start) for start in starts])
+    starts.append(2.0)
+    writer.close()
+    written = [line["start"] for line in read_lines(tmp_path / "spans-test-1.jsonl")]
+    assert written == [1.0, 2.0]
+
+
 def test_records_wait_in_bounded_room_and_what_is_lost_is_told(tmp_path, capsys):
     writer = make_writer(tmp_path, max_waiting=3)
     for start in range(5):

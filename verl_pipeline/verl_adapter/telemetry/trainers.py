@@ -9,7 +9,7 @@ Invariants:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -222,20 +222,21 @@ def add_moments(
     batch: int | None,
     reasons: Mapping[tuple[str, int], str],
 ) -> None:
-    """Record what happens to trajectories, each a prompt and a session, in a step."""
-    now = recorder.now()
-    for prompt, session in sorted(sessions):
-        recorder.add(
-            TrajectoryEvent(
-                moment,
-                now,
-                prompt,
-                session,
-                batch=batch,
-                step=step,
-                reason=reasons.get((prompt, session)),
+    """Record what happens to trajectories, each a prompt and a session, in a step.
+
+    Args:
+        reasons: changed by nobody from now on.
+    """
+    now, told = recorder.now(), frozenset(sessions)
+
+    def make_events() -> Iterator[TrajectoryEvent]:
+        for prompt, session in sorted(told):
+            reason = reasons.get((prompt, session))
+            yield TrajectoryEvent(
+                moment, now, prompt, session, batch=batch, step=step, reason=reason
             )
-        )
+
+    recorder.add_many(TrajectoryEvent, make_events)
 
 
 def record_trainer(trainer_class: Any) -> Any:

@@ -108,8 +108,8 @@ def test_sessions_are_recorded_in_order_with_the_reason():
         def now(self):
             return 5.0
 
-        def add(self, record):
-            self.records.append(record)
+        def add_many(self, kind, make_records):
+            self.records += make_records()
 
     sessions = {("b2p1", 0), ("b1p0", 3)}
     reasons = {("b2p1", 0): "overlong"}
