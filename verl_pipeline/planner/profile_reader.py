@@ -91,7 +91,8 @@ def _read_section(kind: Any, content: Any, prefix: str) -> Any:
             hint = (
                 f"did you mean {prefix}{near[0]}?" if near else f"{place} has {', '.join(entries)}"
             )
-            raise ProfileError(f"{prefix}{_shorten(key)}: no field of a profile; {hint}")
+            shown = key if isinstance(key, str) and key.isidentifier() else _shorten(key)
+            raise ProfileError(f"{prefix}{shown}: no field of a profile; {hint}")
     values = {}
     for name, entry in entries.items():
         if name in content:
