@@ -89,7 +89,8 @@ def explain_limit(sync: Plan, plan: Plan) -> str:
     if limit.cause == "update":
         return (
             f"Training is {share} of a step of sync; on {show_gpus(layout.trainer_gpus)} instead "
-            f"of all it takes {_show_seconds(limit.update)} alone, so hiding the sampling gains little."
+            f"of all it takes {_show_seconds(limit.update)} alone, so hiding the sampling gains "
+            "little."
         )
     if limit.cause == "work":
         return (
