@@ -4,9 +4,9 @@
 of one core.
 
 One made-up cluster: 16 GPUs, 512 trajectories a batch, lengths of mean 8K and capped at 32K, 12 ms
-and 0.3 ms for each running sequence a decoding step, rewards that take no time, 10 s to switch and 5
-to send weights. The update is set so that sampling takes the given share of a step of `sync`. Each
-cell is the best split, on one drawn workload.
+and 0.3 ms for each running sequence a decoding step, rewards that take no time, 10 s to switch and
+5 to send weights. The update is set so that sampling takes the given share of a step of `sync`.
+Each cell is the best split, on one drawn workload.
 """
 
 import dataclasses

@@ -65,7 +65,8 @@ def test_overrides_are_those_of_the_split():
 
 
 def test_only_what_exists_is_recommended():
-    found = answer(load_profile(Path("deepcoder_math_8xa100")), seeds=1)
+    profile = load_profile(Path("deepcoder_math_8xa100"))
+    found = answer(profile, [Schedule("drained", 1), Schedule("in_flight", 2)], seeds=1)
     assert found.plan is not None and found.plan.schedule.kind == "drained"
     assert found.not_built.startswith("Not built yet: in_flight s=2")
 
@@ -88,7 +89,7 @@ def test_one_gpu_cannot_be_split():
 @given(
     st.integers(1, 200), st.integers(1, 16), st.sampled_from([1, 2, 4, 8, 16]), st.integers(1, 16)
 )
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_splits_can_be_placed(gpus, per_node, parallel, fewest):
     if parallel > gpus or fewest > gpus:
         return
@@ -117,9 +118,10 @@ def test_an_impossible_split_is_refused_with_the_possible_ones(text):
 
 def test_no_split_is_faster_than_the_one_found():
     """The limits rule out nothing that is better: all splits, simulated one by one."""
-    profile = load_profile(Path("deepcoder_math_8xa100"))
+    profile = make_small(gpus=8, sampling__prompts=8)
     planner = Planner(profile, 1)
     splits = list_splits(profile)
+    assert len(splits) == 7
     for schedule in (*MODES, Schedule("rolling", 1), Schedule("in_flight", 4)):
         steps = {
             split: planner.run(schedule, planner.make_layout(split), 0).step_s for split in splits

@@ -110,12 +110,12 @@ def test_damaged_file(damage):
 
 
 @pytest.mark.medium
-@efforts(quick=5, many=300)
+@efforts(quick=2, many=300)
 def test_broken_contents(effort):
     check_answers(PLAN, broken_contents(PLAN, PROFILE), effort)
 
 
 @pytest.mark.medium
-@efforts(quick=3, many=100)
+@efforts(quick=2, many=100)
 def test_broken_arguments(effort):
     check_answers(PLAN, broken_arguments(PLAN, OPTIONS), effort)

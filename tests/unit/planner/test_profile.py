@@ -63,7 +63,7 @@ def test_every_number_of_a_profile_has_a_source(name):
     ],
 )
 def test_sync_takes_the_published_step(name, published_s):
-    planner = Planner(load_profile(Path(name)), seeds=2)
+    planner = Planner(load_profile(Path(name)), seeds=1)
     assert planner.sync.step_s == pytest.approx(published_s, rel=0.03)
 
 
