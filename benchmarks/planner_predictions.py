@@ -17,13 +17,14 @@ from verl_pipeline.planner.profile_reader import list_profiles, load_profile
 from verl_pipeline.planner.splits import list_splits
 
 RESULTS = Path("benchmarks/results/planner_predictions.json")
+SEEDS = 3
 
 
 def predict_profile(name: str) -> dict[str, Any]:
-    """The best plan of every schedule, at every staleness, and the answer."""
+    """The best plan of every schedule, up to the staleness that gains nothing more; the answer."""
     profile = load_profile(Path(name))
-    planner = Planner(profile)
-    plans = find_plans(planner, list_splits(profile), all_staleness=True)
+    planner = Planner(profile, SEEDS)
+    plans = find_plans(planner, list_splits(profile))
     answer = make_answer(profile, planner.sync, plans)
     return {
         "profile": name,
@@ -37,12 +38,18 @@ def predict_profile(name: str) -> dict[str, Any]:
     }
 
 
+def count_trajectories(name: str) -> int:
+    """Trajectories of a batch: what a simulation costs."""
+    return load_profile(Path(name)).sampling.trajectories
+
+
 def main(output: ReportOption = RESULTS) -> None:
     """Predict every profile of the package and print the gains."""
-    results = []
-    for name in list_profiles():
+    results: list[dict[str, Any]] = []
+    for name in sorted(list_profiles(), key=count_trajectories):
         typer.echo(f"{name} ...", err=True)
         results.append(predict_profile(name))
+        write_report(output, "planner_predictions", {"seeds": SEEDS}, results)
     rows = []
     for result in results:
         row: dict[str, Any] = {"profile": result["profile"]}
@@ -51,8 +58,8 @@ def main(output: ReportOption = RESULTS) -> None:
             if label:
                 row[f"{label}{plan['staleness']}"] = plan["gain"]["mean"]
         rows.append(row)
-    print_table(rows, list(rows[0]))
-    write_report(output, "planner_predictions", {}, results)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    print_table(rows, ["profile", *sorted(columns[1:])])
 
 
 if __name__ == "__main__":

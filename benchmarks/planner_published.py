@@ -8,9 +8,9 @@ other seconds the trainer's. How training scales with GPUs comes from verl's thr
 32, 64 and 128 H20 (:data:`SCALING_ROWS`), the only published ones. Every other row is predicted.
 
 What is not published is assumed, as the profiles' sources say: lengths, above all. Each row is
-therefore predicted again with other assumptions, each fitted anew (:data:`ASSUMPTIONS`). Rows of verl's
-`fully_async` mix weights within a trajectory, stream mini-batches and recompute no log-probs; the
-nearest schedule here is in_flight at staleness 1 without log-probs.
+therefore predicted again with other assumptions, each fitted anew (:data:`ASSUMPTIONS`). Rows of
+verl's `fully_async` mix weights within a trajectory, stream mini-batches and recompute no
+log-probs; the nearest schedule here is in_flight at staleness 1 without log-probs.
 """
 
 import dataclasses
@@ -168,7 +168,7 @@ ROWS = [
         streams=True,
     ),
 ]
-# Other assumptions where nothing is published: a lighter or heavier tail, and running sequences that
+# Other assumptions where nothing is published: a lighter or heavier tail, running sequences that
 # slow a decoding step by a third or three times as much.
 ASSUMPTIONS = {
     "sigma less 0.3": {"sigma": -0.3, "slope": 1.0},

@@ -213,7 +213,7 @@ class SlowRun:
             return
         self.held_rewards.append((batch, index))
         if len(self.held_rewards) == self.size:
-            self.waiting_rewards += self.held_rewards
+            self.waiting_rewards += sorted(self.held_rewards)  # in the batch's order
             self.held_rewards = []
 
     def end_work(self):

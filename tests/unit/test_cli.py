@@ -33,6 +33,8 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["plan", "--profile", LONG],
+        ["plan", "--json", LONG],
         ["grade", LONG, "solutions.jsonl"],
         ["grade", "problems.jsonl", LONG],
         [*GRADE, "--output", LONG],

@@ -46,9 +46,9 @@ def make_answer(profile: Profile, sync: Plan, plans: Sequence[Plan]) -> Answer:
     if not built:
         return Answer(
             STAY,
-            f"Stay with sync: no split of {profile.gpus} GPUs leaves a rollout pool of "
-            f"{profile.sampling.tensor_parallel} and a trainer of "
-            f"{profile.training.fewest_gpus} GPUs or more.",
+            f"Stay with sync: no split of {show_gpus(profile.gpus)} that verl can place leaves a "
+            f"rollout pool of {show_gpus(profile.sampling.tensor_parallel)} and a trainer of "
+            f"{show_gpus(profile.training.fewest_gpus)} or more.",
             overrides,
             "",
             None,
@@ -59,7 +59,7 @@ def make_answer(profile: Profile, sync: Plan, plans: Sequence[Plan]) -> Answer:
         f"{_show_seconds(best.step_s)} a step against {_show_seconds(sync.step_s)} "
         f"(gain {gain} over seeds)"
     )
-    where = f"{best.layout.rollout_gpus} rollout and {best.layout.trainer_gpus} trainer GPUs"
+    where = show_layout(best)
     if best.gain >= 1 + SMALLEST_GAIN:
         verdict = USE
         sentence = (
@@ -88,12 +88,13 @@ def explain_limit(sync: Plan, plan: Plan) -> str:
     share = format_percent(sync.shares["update"], 0)
     if limit.cause == "update":
         return (
-            f"Training is {share} of a step of sync; on {layout.trainer_gpus} GPUs instead of all "
-            f"it takes {_show_seconds(limit.update)} alone, so hiding the sampling gains little."
+            f"Training is {share} of a step of sync; on {show_gpus(layout.trainer_gpus)} instead "
+            f"of all it takes {_show_seconds(limit.update)} alone, so hiding the sampling gains "
+            "little."
         )
     if limit.cause == "work":
         return (
-            f"Sampling has too much work for {layout.rollout_gpus} GPUs "
+            f"Sampling has too much work for {show_gpus(layout.rollout_gpus)} "
             f"({_show_seconds(limit.work)} at full rate), and it keeps all GPUs busy in sync: "
             "there is nothing to hide."
         )
@@ -131,8 +132,7 @@ def describe_not_built(plans: Sequence[Plan]) -> str:
     plan = next(plan for plan in later if plan.gain >= 0.99 * top)
     gain = format_interval(plan.gain, min(plan.gains), max(plan.gains), 2)
     return (
-        f"Not built yet: {plan.schedule} with {plan.layout.rollout_gpus} rollout and "
-        f"{plan.layout.trainer_gpus} trainer GPUs is predicted to take "
+        f"Not built yet: {plan.schedule} with {show_layout(plan)} is predicted to take "
         f"{_show_seconds(plan.step_s)} a step (gain {gain})."
     )
 
@@ -141,6 +141,18 @@ def compute_cost(profile: Profile, plan: Plan, price: float | None) -> dict[str,
     """GPU-hours of 100 steps, and their money if a GPU-hour has a price."""
     hours = profile.gpus * plan.step_s * 100 / 3600
     return {"gpu_hours": hours} if price is None else {"gpu_hours": hours, "money": hours * price}
+
+
+def show_gpus(count: int) -> str:
+    """Return a number of GPUs in words."""
+    return f"{count} GPU" if count == 1 else f"{count} GPUs"
+
+
+def show_layout(plan: Plan) -> str:
+    """Return who has which GPUs."""
+    layout = plan.layout
+    rollout = show_gpus(layout.rollout_gpus)
+    return f"{rollout} for rollout and {layout.trainer_gpus} for the trainer"
 
 
 def _show_seconds(seconds: float) -> str:

@@ -30,9 +30,7 @@ def run_plan(
         float | None, typer.Option(min=0.0, max=1e6, help="Price of a GPU-hour.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Workloads drawn for each plan.")] = 5,
-    json_file: Annotated[
-        Path | None, path_option("--json", help="File for all numbers, as JSON.")
-    ] = None,
+    json: Annotated[Path | None, path_option(help="File for all numbers, as JSON.")] = None,
     list_names: Annotated[
         bool, typer.Option("--list", help="List the package's profiles and exit.")
     ] = False,
@@ -67,10 +65,10 @@ def run_plan(
         return
     messages = Console(stderr=True, soft_wrap=True)
     try:
-        if json_file is not None:
-            refuse_foreign_text(json_file, MARK, "a plan of verl-pipeline plan")
-            refuse_inputs(json_file, "--json", {"--profile": find_profile(profile)})
-            prepare_target(json_file)
+        if json is not None:
+            refuse_foreign_text(json, MARK, "a plan of verl-pipeline plan")
+            refuse_inputs(json, "--json", {"--profile": find_profile(profile)})
+            prepare_target(json)
         loaded = load_profile(profile)
         with messages.status("simulating") as status:
             report = make_report(
@@ -81,8 +79,8 @@ def run_plan(
                 seeds=seeds,
                 show=lambda name: status.update(f"simulating {name}"),
             )
-        if json_file is not None:
-            write_json(json_file, report.to_json())
+        if json is not None:
+            write_json(json, report.to_json())
     except UserError as error:
         from verl_pipeline.errors import show_line
 

@@ -5,6 +5,7 @@ Invariant: what cannot be simulated is refused here, in one line that names the 
 
 import dataclasses
 import difflib
+import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,8 @@ def list_profiles() -> list[str]:
 def find_profile(name: Path) -> Path:
     """Return the file of a profile: ``name`` itself, or one of the package's by its name."""
     own = FOLDER / f"{name}.yaml"
-    return own if not name.exists() and str(name) in list_profiles() else name
+    # os.path: a name that no file can have is no file.
+    return own if not os.path.exists(name) and str(name) in list_profiles() else name
 
 
 def load_profile(name: Path) -> Profile:
@@ -46,7 +48,7 @@ def load_profile(name: Path) -> Profile:
     try:
         content = read_settings_file(path, yaml.safe_load)
     except InputError as error:
-        if path.exists():
+        if os.path.lexists(path):
             raise
         raise InputError(f"{error}; or name one of {', '.join(list_profiles())}") from error
     try:
@@ -91,7 +93,8 @@ def _read_section(kind: Any, content: Any, prefix: str) -> Any:
             hint = (
                 f"did you mean {prefix}{near[0]}?" if near else f"{place} has {', '.join(entries)}"
             )
-            raise ProfileError(f"{prefix}{_shorten(key)}: no field of a profile; {hint}")
+            shown = key if isinstance(key, str) and key.isidentifier() else _shorten(key)
+            raise ProfileError(f"{prefix}{shown}: no field of a profile; {hint}")
     values = {}
     for name, entry in entries.items():
         if name in content:

@@ -64,7 +64,7 @@ COMMANDS = ["verl-pipeline", *(f"verl-pipeline {name}" for name in SUBCOMMANDS),
 def test_all_commands_are_found():
     known = {"verl_pipeline.quickstart.__main__", "recipes.deepcoder.train", "benchmarks.pipeline"}
     assert known <= set(MODULES) and len(MODULES) >= 13
-    assert {"doctor", "grade", "eval", "eval-compare", "eval-watch"} <= set(SUBCOMMANDS)
+    assert {"doctor", "plan", "grade", "eval", "eval-compare", "eval-watch"} <= set(SUBCOMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -13,7 +13,7 @@ from verl_pipeline.planner.schedules import Layout, Schedule, may_begin
 from verl_pipeline.planner.simulation import simulate
 from verl_pipeline.planner.workload import Workload, draw_workload
 
-QUICK = settings(max_examples=60, deadline=None, derandomize=True)
+QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 MANY = settings(max_examples=1500, deadline=None)
 
 

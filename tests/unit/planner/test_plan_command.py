@@ -1,0 +1,121 @@
+"""`verl-pipeline plan`: what it prints and writes, and its answers to broken inputs."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.helpers.broken_inputs import broken_arguments, broken_contents
+from tests.helpers.command_fuzz import (
+    FuzzedCommand,
+    check_answer,
+    check_answers,
+    efforts,
+    run_command,
+)
+from tests.helpers.damaged_files import damage_file, each_damage
+from tests.helpers.planner_cases import make_content
+from verl_pipeline.cli import app
+from verl_pipeline.planner.profile_reader import list_profiles
+
+PROFILE = "profile.yaml"
+PLAN = FuzzedCommand(
+    name="plan",
+    module="verl_pipeline.cli",
+    arguments=("plan", "--profile", PROFILE, "--split", "2:2", "--seeds", "1"),
+    files={
+        PROFILE: make_content(
+            description="small",
+            gpu="none",
+            gpus_per_node=4,
+            validation={"every_steps": 10, "seconds": 5.0},
+            sources={"gpus": "assumed"},
+        )
+    },
+    exit_codes=frozenset({0, 2}),
+    settings_file=PROFILE,
+    preload=("verl_pipeline.planner.plan_report", "verl_pipeline.planner.profile_reader"),
+)
+OPTIONS = ["--profile", "--gpus", "--split", "--price", "--seeds", "--json"]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["plan", *map(str, arguments)])
+
+
+@pytest.fixture
+def profile(tmp_path):
+    path = tmp_path / PROFILE
+    path.write_text(json.dumps(PLAN.files[PROFILE]))
+    return path
+
+
+def test_the_answer_comes_first_and_the_file_has_the_numbers(profile, tmp_path):
+    output = tmp_path / "plan.json"
+    done = invoke("--profile", profile, "--seeds", 1, "--price", 3, "--json", output)
+    assert done.exit_code == 0, done.output
+    content = json.loads(output.read_text())
+    assert done.stdout.splitlines()[0] == content["answer"]["sentence"]
+    assert all(line in done.stdout for line in content["answer"]["overrides"])
+    assert {plan["schedule"] for plan in content["plans"]} == {
+        *("sync", "one_step_off", "drained", "rolling", "in_flight")
+    }
+    assert all(plan["per_100_steps"]["money"] > 0 for plan in content["plans"])
+    # Again, over its own file.
+    assert invoke("--profile", profile, "--seeds", 1, "--json", output).exit_code == 0
+
+
+def test_a_foreign_file_or_the_profile_is_not_overwritten(profile, tmp_path):
+    foreign = tmp_path / "notes.json"
+    foreign.write_text('{"mine": 1}')
+    for output in (foreign, profile):
+        before = output.read_text()
+        done = invoke("--profile", profile, "--json", output)
+        assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1, done.output
+        assert output.read_text() == before and not done.stdout
+
+
+def test_more_gpus_are_planned_for(profile, tmp_path):
+    output = tmp_path / "plan.json"
+    assert invoke("--profile", profile, "--gpus", 2, "--seeds", 1, "--json", output).exit_code == 0
+    assert json.loads(output.read_text())["gpus"] == 2
+
+
+def test_profiles_are_listed_and_named():
+    done = invoke("--list")
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == list_profiles()
+    done = invoke("--profile", "nothing")
+    assert done.exit_code == 2 and all(name in done.stderr for name in list_profiles())
+
+
+@pytest.mark.parametrize("split", ["3:2", "a", "5:5"])
+def test_an_impossible_split_is_one_line(profile, split):
+    done = invoke("--profile", profile, "--split", split)
+    assert (
+        done.exit_code == 2
+        and "possible: 1:3, 2:2, 3:1" in done.stderr.replace("\n", " ")
+        or ("as 4:12" in done.stderr)
+    )
+
+
+@pytest.mark.medium
+def test_a_good_profile_is_planned():
+    assert run_command(PLAN).exit_code == 0
+
+
+@pytest.mark.medium
+@each_damage
+def test_damaged_file(damage):
+    check_answer(PLAN, damage_file(PROFILE, damage))
+
+
+@pytest.mark.medium
+@efforts(quick=2, many=300)
+def test_broken_contents(effort):
+    check_answers(PLAN, broken_contents(PLAN, PROFILE), effort)
+
+
+@pytest.mark.medium
+@efforts(quick=2, many=100)
+def test_broken_arguments(effort):
+    check_answers(PLAN, broken_arguments(PLAN, OPTIONS), effort)
