@@ -254,7 +254,7 @@ class Simulation:
     def wait(self, group: Group, name: str = "wait_rollout") -> None:
         begin = self.now
         self.now = max(self.now, self.finish(group))
-        self.span(name, begin, batch=group.batch)
+        self.span(name, begin)
 
     def train(self, group: Group) -> None:
         for name, seconds in self.run.phases.items():
@@ -272,5 +272,5 @@ class Simulation:
         self.now += seconds
         self.span(name, self.now - seconds)
 
-    def span(self, name: str, start: float, batch: int | None = None) -> None:
-        self.spans.append(Span(Pool.TRAINER, "driver", name, start, self.now, self.step, batch))
+    def span(self, name: str, start: float) -> None:
+        self.spans.append(Span(Pool.TRAINER, "driver", name, start, self.now, self.step))

@@ -3,8 +3,9 @@
 Invariants:
 * A line is a record or it is left out and counted: broken, truncated or interleaved ones, ones with
   a field of another type or without one that they need, times that no clock shows.
-* Arrow's parser gets only lines that are flat objects: it ends the process at a file that is
-  ``null`` and at deeply nested values. All others go through Python's parser, line by line.
+* Arrow's parser gets only lines that are one object without others inside: it takes two objects on
+  a line, or one on two lines, without a word, and ends the process at a file that begins with
+  ``null``. All other lines go through Python's parser, one by one.
 """
 
 import json
@@ -86,10 +87,11 @@ def parse_line(line: bytes, record: type) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for name, (kind, is_optional, is_needed) in _list_kinds(record).items():
         if name not in values:
-            if is_needed and not is_optional:
+            # Writers leave out what is null or empty.
+            if is_needed and not (is_optional or kind is dict):
                 return None
             if is_needed:
-                found[name] = None
+                found[name] = None if is_optional else {}
             continue
         value = _convert(values[name], kind)
         if name in _TIMES and value is not None and not 0 < value < _LATEST_TIME:
@@ -196,7 +198,6 @@ def _parse_flat(block: bytes, lines: int, record: type) -> pa.Table | None:
         and block.endswith((b"}", b"}\n"))
         and block.count(b"{") == lines
         and block.count(b"}\n{") == lines - 1
-        and b"[" not in block
     )
     if not is_flat:
         return None

@@ -83,7 +83,7 @@ def make_timeline(run: Run) -> Timeline:
     rollout, is_slow = _find_rollout_states(run, edges, lives, trainer, submitted)
     # Whatever batch it is for: nothing is being generated, and something is being graded.
     is_waiting = trainer == code(Pool.TRAINER, "wait_rollout")
-    is_waiting &= rollout == code(Pool.ROLLOUT, "wait_trainer")
+    is_waiting &= np.isin(rollout, [code(Pool.ROLLOUT, name) for name in ("wait_trainer", "idle")])
     trainer[is_waiting & is_grading] = code(Pool.TRAINER, "wait_reward")
     for (_, end), (begin, _) in zip(bounds[:-1], bounds[1:], strict=True):
         down = _slice(edges, end, begin)
@@ -157,12 +157,12 @@ def _list_windows(run: Run, periods: list[tuple[float, float]]) -> list[tuple[in
     ends, is_step = spans["end"].to_numpy(), pc.equal(spans["name"], "step").to_numpy()
     found: dict[int, tuple[int, int, int]] = {}
     for begin, finish in periods:
-        chosen = np.flatnonzero(is_step & (starts >= begin) & (starts < finish))
+        chosen = np.flatnonzero(is_step & (starts >= begin) & (starts <= finish))
         following = [*starts[chosen].tolist(), None][1:]
         for place, next_start in zip(chosen.tolist(), following, strict=True):
             step, start = int(steps[place]), float(starts[place])
             if next_start is None:
-                inside = (steps == step) & (starts >= start) & (starts < finish)
+                inside = (steps == step) & (starts >= start) & (starts <= finish)
                 next_start = float(ends[inside].max())
             bounds = to_microseconds(np.array([start, min(next_start, finish)]), origin)
             found[step] = (step, int(bounds[0]), int(bounds[1]))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.bills import check_bill, check_bills
 from tests.helpers.command_fuzz import efforts, fuzz
 from tests.helpers.made_up_run import write_run
 from tests.helpers.repository import ROOT
@@ -24,7 +25,7 @@ from verl_pipeline.telemetry.accounting import (
 )
 from verl_pipeline.telemetry.records import FOLDER, Moment, Pool, Span, TrajectoryEvent
 from verl_pipeline.telemetry.run_folder import load_run
-from verl_pipeline.telemetry.states import CAUSES, STATES, WORK
+from verl_pipeline.telemetry.states import CAUSES, STATES
 
 MODES = ("one_off_pipeline", "sync", "separate_async")
 BASE = MadeUpRun(steps=5, prompts=8, group=8, spread=0.3, save_every=2)
@@ -82,21 +83,6 @@ def add_records(folder, kind, records):
     path.write_text("".join(json.dumps(vars(record)) + "\n" for record in records))
 
 
-def check_bill(bill):
-    """In whole microseconds, in which the accounting counts."""
-    length = round((bill.end - bill.start) * 1e6)
-    assert list(bill.seconds) == list(STATES[bill.pool])
-    assert all(seconds >= 0 for seconds in bill.seconds.values())
-    assert sum(round(seconds * 1e6) for seconds in bill.seconds.values()) == length
-    own = {Pool.TRAINER: WORK, Pool.ROLLOUT: ("generating",)}.get(bill.pool)
-    if own is None:
-        assert bill.causes == {}
-        return
-    lost = length - sum(round(bill.seconds[name] * 1e6) for name in own)
-    assert bill.causes.keys() <= CAUSES.keys()
-    assert sum(round(seconds * 1e6) for seconds in bill.causes.values()) == lost
-
-
 @efforts(quick=25, many=1000)
 def test_the_seconds_of_a_pool_sum_to_its_window_whatever_a_run_wrote(effort):
     @fuzz(effort)
@@ -114,10 +100,7 @@ def check_run(run, spans, events):
         add_records(folder, "spans", spans)
         add_records(folder, "trajectories", events)
         loaded = load_run(folder)
-    whole = bill_run(loaded)
-    assert [bill.pool for bill in whole] == list(Pool)
-    for bill in [*whole, *bill_steps(loaded)]:
-        check_bill(bill)
+    check_bills(loaded)
     if not spans and not events and run.killed_at is None:
         assert len(bill_steps(loaded)) == 3 * run.steps
     for part in measure_parts(loaded):
@@ -160,6 +143,14 @@ def test_a_planted_delay_is_found_under_its_own_cause(tmp_path, delay, mode):
     assert found == pytest.approx(seconds, rel=0.1)
     named = {"reward": "wait_reward", "weights": "weight_sync", "checkpoint": "checkpoint"}[cause]
     assert after.seconds[named] - before.seconds[named] == pytest.approx(seconds, rel=0.1)
+
+
+def test_a_slow_reward_is_no_cost_of_the_checkpoint_that_drains_for_it(tmp_path):
+    base = replace(BASE, phases={"update_actor": 1.0}, save_every=1)
+    before, after = bill(tmp_path, base)[1], bill(tmp_path, replace(base, reward_s=20.5))[1]
+    for name, planted in (("wait_reward", 20.0 * BASE.steps), ("checkpoint", 0.0)):
+        gained = after.seconds[name] - before.seconds[name]
+        assert gained == pytest.approx(planted, rel=0.1, abs=1e-3)
 
 
 @pytest.mark.parametrize("mode", MODES)

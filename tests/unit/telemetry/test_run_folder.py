@@ -119,7 +119,9 @@ def test_the_fast_reader_reads_what_the_careful_one_does(tmp_path, pieces):
     assert broken == len(lines) - len(expected)
 
 
-@pytest.mark.parametrize("content", [b"null\n", b"null", b"null\nnull\n", b'{"a":' * 200_000])
+@pytest.mark.parametrize(
+    "content", [b"null\n", b"null", b"null\nnull\n", b'null{"a": 1}', b'{"a":' * 200_000]
+)
 def test_what_ends_the_parser_does_not_reach_it(tmp_path, content):
     table, broken = read(tmp_path, content)
     assert table.num_rows == 0 and broken == len(content.splitlines())
