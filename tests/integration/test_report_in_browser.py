@@ -108,14 +108,17 @@ def draw(page, name):
     raise AssertionError(f"no chart has the figure {name}")
 
 
+# The last expression is no function, which playwright would call.
 FIND = """
 window.findModel = (name) => {
   for (const one of Bokeh.documents) {
-    const model = one.get_model_by_name(name);
-    if (model) return model;
+    for (const root of one.roots()) {
+      for (const model of root.references()) if (model.name === name) return model;
+    }
   }
   return null;
 };
+null
 """
 
 

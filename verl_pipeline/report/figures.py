@@ -17,6 +17,7 @@ from bokeh.models import (
     HoverTool,
     Legend,
     PanTool,
+    Plot,
     ResetTool,
     UIElement,
     WheelZoomTool,
@@ -73,8 +74,11 @@ def encode_figure(chart: UIElement) -> dict[str, Any]:
     and the ids of the renderers that a click on it hides.
     """
     legend: dict[str, dict[str, Any]] = {}
-    for drawn in chart.select({"type": Legend}):
-        drawn.visible = False
+    plots = [model for model in chart.references() if isinstance(model, Plot)]
+    owned = [(plot, one) for plot in plots for one in plot.center if isinstance(one, Legend)]
+    for plot, drawn in owned:
+        # It would take its room even if it were not visible.
+        plot.center.remove(drawn)
         for item in drawn.items:
             label = item.label.value
             glyph = item.renderers[0].glyph
