@@ -14,6 +14,7 @@ SETTINGS = [
     "trainer.total_epochs=1",
     "actor_rollout_ref.actor.use_kl_loss=True",
     "actor_rollout_ref.actor.kl_loss_coef=0.1",
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
     "algorithm.rollout_correction.rollout_is=token",
     "algorithm.rollout_correction.rollout_is_batch_normalize=True",
     "algorithm.rollout_correction.rollout_rs=token_k1",
