@@ -88,15 +88,19 @@ def make_report(
     show("sync")
     sync = planner.sync
     plans = find_plans(planner, splits, report=show)
-    answer = make_answer(profile, sync, plans)
     refined, changes = [], []
-    if answer.plan is not None:
+    if plans:
         show("slots and order")
+        built = max((p for p in plans if p.schedule.kind == "drained"), key=lambda p: p.gain)
         fastest = max(plans, key=lambda plan: plan.gain)
-        for plan in [answer.plan, *([fastest] if fastest is not answer.plan else [])]:
-            better = planner.refine(plan, longest_first=True)
-            if better is not plan:
-                refined.append(better)
+        for plan in [built, *([fastest] if fastest is not built else [])]:
+            for longest_first in (False, True):
+                better = planner.refine(plan, longest_first)
+                if better is not plan:
+                    refined.append(better)
+    ordered = [plan for plan in refined if not plan.layout.longest_first]
+    answer = make_answer(profile, sync, [*plans, *ordered])
+    if answer.plan is not None:
         show("sensitivity")
         changes = measure_sensitivity(profile, answer.plan)
     return PlanReport(profile, sync, plans, refined, answer, changes, price)
