@@ -132,7 +132,8 @@ def describe_not_built(plans: Sequence[Plan]) -> str:
     plan = next(plan for plan in later if plan.gain >= 0.99 * top)
     gain = format_interval(plan.gain, min(plan.gains), max(plan.gains), 2)
     return (
-        f"Not built yet: {plan.schedule} with {show_layout(plan)} is predicted to take "
+        f"Not built yet: {plan.schedule} with {show_layout(plan)}, {plan.layout.slots} slots a "
+        "replica, is predicted to take "
         f"{_show_seconds(plan.step_s)} a step (gain {gain})."
     )
 

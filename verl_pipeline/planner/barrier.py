@@ -193,7 +193,9 @@ def _run_pools(
     validation = profile.validation.seconds_per_step
     # When the batches that are submitted ahead are complete.
     complete = [sampled[batch].complete for batch in range(ahead)]
-    starts, ends = [], []  # of steps: the submission of a batch; of updates
+    # Of steps: the submission of a batch; of updates.
+    starts: list[float] = []
+    ends: list[float] = []
     for step in range(len(updates) + 1):
         # The pool holds v_0 already.
         sent = sending if step else 0.0

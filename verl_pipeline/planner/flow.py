@@ -94,8 +94,8 @@ class Flow:
         """
         began, spent = 0.0, [Seconds() for _ in self.replicas]
         self.hand_out(self.replicas)
-        for replica in range(len(self.replicas)):
-            self.expect(replica)
+        for place in range(len(self.replicas)):
+            self.expect(place)
         while self.events:
             now, _number, who, stamp = heappop(self.events)
             if who == _PUBLISHED:

@@ -178,20 +178,21 @@ class Planner:
         return self.measure(schedule, self.make_layout(split), split)
 
     def refine(self, plan: Plan, longest_first: bool) -> Plan:
-        """The plan with half or twice the slots, and handed out longest first if asked for.
+        """The plan with other slots, and handed out longest first if asked for.
 
-        Other slots are taken only if they gain :data:`WORTHWHILE`.
+        Slots are halved or doubled as long as that gains :data:`WORTHWHILE`.
         """
         assert plan.split is not None
-        slots = plan.layout.slots
         best = plan.layout
         if longest_first:
             best = dataclasses.replace(best, longest_first=True)
         fastest = self.run(plan.schedule, best, 0).step_s
-        for other in (max(1, slots // 2), slots * 2):
-            layout = dataclasses.replace(best, slots=other)
-            step_s = self.run(plan.schedule, layout, 0).step_s
-            if step_s < fastest * (1 - WORTHWHILE):
+        for factor in (0.5, 2.0):
+            while True:
+                layout = dataclasses.replace(best, slots=max(1, int(best.slots * factor)))
+                step_s = self.run(plan.schedule, layout, 0).step_s
+                if step_s >= fastest * (1 - WORTHWHILE):
+                    break
                 best, fastest = layout, step_s
         return plan if best == plan.layout else self.measure(plan.schedule, best, plan.split)
 

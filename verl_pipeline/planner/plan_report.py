@@ -1,6 +1,7 @@
 """A plan as a whole: answer, table of schedules, costs and sensitivity; as text and as JSON."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from verl_pipeline.number_formats import format_decimal, format_interval, format
 from verl_pipeline.planner.answer import Answer, compute_cost, make_answer
 from verl_pipeline.planner.plan import Plan, Planner, find_plans
 from verl_pipeline.planner.profile import Profile, check_profile
+from verl_pipeline.planner.profile_error import ProfileError
 from verl_pipeline.planner.profile_reader import list_profiles, load_profile
 from verl_pipeline.planner.sensitivity import Change, measure_sensitivity
 from verl_pipeline.planner.splits import list_splits, read_split
@@ -78,8 +80,10 @@ def make_report(
         show: called with what is simulated next.
 
     Raises:
-        ProfileError: the split is impossible, or the profile needs more GPUs.
+        ProfileError: the split is impossible, the profile needs more GPUs, or the price is none.
     """
+    if price is not None and not math.isfinite(price):
+        raise ProfileError(f"--price {price}: must be the price of a GPU-hour, as 2.5")
     if gpus is not None:
         profile = dataclasses.replace(profile, gpus=gpus)
         check_profile(profile)
@@ -88,15 +92,19 @@ def make_report(
     show("sync")
     sync = planner.sync
     plans = find_plans(planner, splits, report=show)
-    answer = make_answer(profile, sync, plans)
     refined, changes = [], []
-    if answer.plan is not None:
+    if plans:
         show("slots and order")
+        built = max((p for p in plans if p.schedule.kind == "drained"), key=lambda p: p.gain)
         fastest = max(plans, key=lambda plan: plan.gain)
-        for plan in [answer.plan, *([fastest] if fastest is not answer.plan else [])]:
-            better = planner.refine(plan, longest_first=True)
-            if better is not plan:
-                refined.append(better)
+        for plan in [built, *([fastest] if fastest is not built else [])]:
+            for longest_first in (False, True):
+                better = planner.refine(plan, longest_first)
+                if better is not plan:
+                    refined.append(better)
+    ordered = [plan for plan in refined if not plan.layout.longest_first]
+    answer = make_answer(profile, sync, [*plans, *ordered])
+    if answer.plan is not None:
         show("sensitivity")
         changes = measure_sensitivity(profile, answer.plan)
     return PlanReport(profile, sync, plans, refined, answer, changes, price)

@@ -54,7 +54,7 @@ class Sampling:
     decode_base_s: float = declare(
         "seconds",
         "one decoding step of a replica, without the part of each sequence",
-        open_low=True,
+        low=1e-9,
     )
     decode_per_sequence_s: float = declare(
         "seconds", "what each running sequence adds to a decoding step"
@@ -62,7 +62,7 @@ class Sampling:
     prefill_tokens_per_s: float = declare(
         "tokens per second",
         "prompt tokens that a replica reads a second; decoding waits meanwhile",
-        open_low=True,
+        low=1e-3,
         high=1e12,
     )
     kv_tokens: int = declare(
@@ -241,6 +241,11 @@ def check_profile(profile: Profile) -> None:
             "training.update_s is missing: give the seconds of an update, or parameters, "
             "flops_per_gpu and utilisation"
         )
-    for name in ("flops_per_gpu", "utilisation") if training.parameters else ():
+    least = {"flops_per_gpu": 1.0, "utilisation": 1e-6} if training.parameters else {}
+    for name, value in least.items():
         if not getattr(training, name):
             raise ProfileError(f"training.{name} is missing: training.parameters needs it")
+        if getattr(training, name) < value:
+            raise ProfileError(
+                f"training.{name}={getattr(training, name):g}: must be a number at least {value:g}"
+            )

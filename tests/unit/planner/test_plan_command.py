@@ -98,6 +98,11 @@ def test_an_impossible_split_is_one_line(profile, split):
     )
 
 
+def test_a_price_that_is_none_is_one_line(profile):
+    done = invoke("--profile", profile, "--price", "nan")
+    assert done.exit_code == 2 and done.stderr.startswith("--price nan: must be the price")
+
+
 @pytest.mark.medium
 def test_a_good_profile_is_planned():
     assert run_command(PLAN).exit_code == 0

@@ -14,7 +14,7 @@ from verl_pipeline.planner.simulation import simulate
 from verl_pipeline.planner.workload import Workload, draw_workload
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
-MANY = settings(max_examples=1500, deadline=None)
+MANY = settings(max_examples=400, deadline=None)
 
 
 def run(case, schedule, warm_up=0):
