@@ -1,7 +1,6 @@
 """A plan as a whole: answer, table of schedules, costs and sensitivity; as text and as JSON."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from verl_pipeline.number_formats import format_decimal, format_interval, format
 from verl_pipeline.planner.answer import Answer, compute_cost, make_answer
 from verl_pipeline.planner.plan import Plan, Planner, find_plans
 from verl_pipeline.planner.profile import Profile, check_profile
-from verl_pipeline.planner.profile_error import ProfileError
 from verl_pipeline.planner.profile_reader import list_profiles, load_profile
 from verl_pipeline.planner.sensitivity import Change, measure_sensitivity
 from verl_pipeline.planner.splits import list_splits, read_split
@@ -80,10 +78,8 @@ def make_report(
         show: called with what is simulated next.
 
     Raises:
-        ProfileError: the split is impossible, the profile needs more GPUs, or the price is none.
+        ProfileError: the split is impossible, or the profile needs more GPUs.
     """
-    if price is not None and not math.isfinite(price):
-        raise ProfileError(f"--price {price}: must be the price of a GPU-hour, as 2.5")
     if gpus is not None:
         profile = dataclasses.replace(profile, gpus=gpus)
         check_profile(profile)

@@ -22,19 +22,10 @@ MOST_TRAJECTORIES = 65_536
 
 
 def declare(
-    unit: str,
-    meaning: str,
-    default: Any = REQUIRED,
-    low: float = 0.0,
-    high: float = 1e9,
-    **more: Any,
+    unit: str, meaning: str, default: Any = REQUIRED, low: float = 0.0, high: float = 1e9
 ) -> Any:
-    """Declare a field of a profile with its unit, meaning, bounds and default.
-
-    Args:
-        more: ``open_low=True`` if the lower bound itself is refused.
-    """
-    metadata = {"unit": unit, "meaning": meaning, "low": low, "high": high, **more}
+    """Declare a field of a profile with its unit, meaning, default and bounds."""
+    metadata = {"unit": unit, "meaning": meaning, "low": low, "high": high}
     if default is REQUIRED:
         return field(metadata=metadata)
     return field(default=default, metadata=metadata)

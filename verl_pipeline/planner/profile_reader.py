@@ -122,13 +122,7 @@ def _read_value(kind: Any, content: Any, name: str, declared: Mapping[str, Any])
             raise ProfileError(
                 f"{name}={_shorten(content)}: must be a whole number{_describe(declared)}"
             )
-        value = read_number(
-            content,
-            name,
-            declared["low"],
-            declared["high"],
-            open_low=declared.get("open_low", False),
-        )
+        value = read_number(content, name, declared["low"], declared["high"])
         return int(value) if kind is int else value
     if not isinstance(content, dict):
         raise ProfileError(f"{name}: must be names with values, as gpus: published, page")
