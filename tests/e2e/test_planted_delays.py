@@ -22,8 +22,8 @@ SLOW = [
     f"{ENGINE}.backend=late_sync",
     f"actor_rollout_ref.model.external_lib={MODULE}",
 ]
-# By state of the trainer, how often it has the delay; the first weights go out before step 1.
-PLANTED = {"wait_reward": STEPS, "weight_sync": STEPS - 1, "update": STEPS}
+# By state of the trainer, how often it has the delay. v_0 is sent before step 1.
+PLANTED = {"wait_reward": STEPS, "weight_sync": STEPS, "update": STEPS}
 
 
 def bill_trainer(folder, *overrides):
