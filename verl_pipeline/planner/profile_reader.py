@@ -50,7 +50,9 @@ def load_profile(name: Path) -> Profile:
     except InputError as error:
         if os.path.lexists(path):
             raise
-        raise InputError(f"{error}; or name one of {', '.join(list_profiles())}") from error
+        raise InputError(
+            f"--profile {error}; or name one of {', '.join(list_profiles())}"
+        ) from error
     try:
         return make_profile(content)
     except ProfileError as error:

@@ -86,6 +86,7 @@ def test_profiles_are_listed_and_named():
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == list_profiles()
     done = invoke("--profile", "nothing")
     assert done.exit_code == 2 and all(name in done.stderr for name in list_profiles())
+    assert done.stderr.startswith("--profile nothing")
 
 
 @pytest.mark.parametrize("split", ["3:2", "a", "5:5"])
