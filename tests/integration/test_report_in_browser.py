@@ -101,10 +101,11 @@ def opened(browser, pages, request):
 def draw(page, name):
     """Scroll to the chart with the figure of this name, and return its place."""
     for place in page.locator("[data-chart]:visible").all():
-        place.scroll_into_view_if_needed()
-        page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
-        if page.evaluate("name => findModel(name) !== null", name):
-            return place
+        chart = place.get_attribute("data-chart")
+        if f'"name":"{name}"' in page.locator(f"#chart-{chart}").text_content():
+            place.scroll_into_view_if_needed()
+            page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
+            return page.locator(f"[data-chart='{chart}']:visible")
     raise AssertionError(f"no chart has the figure {name}")
 
 
@@ -153,7 +154,8 @@ def test_the_timeline_zooms_hovers_and_hides(read):
     # The lane of steps is the first one, the driver's the second.
     y = canvas["y"] + 45
     left, width = canvas["x"] + 60, canvas["width"] - 70
-    page.mouse.move(left + 0.5 * width, y)
+    page.mouse.move(left + 0.45 * width, y)
+    page.mouse.move(left + 0.5 * width, y, steps=4)
     place.locator(".bk-Tooltip").get_by_text("seconds").first.wait_for()
     page.mouse.move(left + 0.4 * width, y)
     page.mouse.down()
