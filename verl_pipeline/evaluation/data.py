@@ -171,21 +171,17 @@ def find_named_files(value: Any, setting: str) -> list[Path]:
     Raises:
         DataNotFound: an entry names no file; the message begins with ``setting``.
     """
-    from verl_pipeline.verl_adapter.checks.data_files import (
-        DataFileError,
-        find_data_files,
-        list_entries,
-    )
+    from verl_pipeline.verl_adapter.checks import data_files
 
     files: list[Path] = []
-    for entry in list_entries(value):
+    for entry in data_files.list_entries(value):
         path = Path(os.path.expanduser(str(entry).removeprefix("file://")))
         if os.path.isfile(path):  # read_rows reads more formats than verl
             files.append(path)
             continue
         try:
-            found = find_data_files(entry)
-        except DataFileError as error:
+            found = data_files.find_data_files(entry)
+        except data_files.DataFileError as error:
             raise DataNotFound(f"{setting}={error}") from error
         if not found:
             raise DataNotFound(f"{setting}={entry}: not on this machine; copy the file here")
