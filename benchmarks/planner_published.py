@@ -5,7 +5,8 @@ minute of one core.
 
 Of each table only the `sync` rows are used: their sampling seconds set the decoding speed, their
 other seconds the trainer's. How training scales with GPUs comes from verl's three colocated rows at
-32, 64 and 128 H20 (:data:`.published_steps.SCALING_ROWS`), the only published ones. Every other row is predicted.
+32, 64 and 128 H20 (:data:`.published_steps.SCALING_ROWS`), the only published ones. Every other
+row is predicted.
 
 What is not published is assumed, as the profiles' sources say: lengths, above all. Each row is
 therefore predicted again with other assumptions, each fitted anew (:data:`ASSUMPTIONS`). Rows of
