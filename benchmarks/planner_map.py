@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from benchmarks.common import ReportOption, print_table, write_report
+from verl_pipeline.number_formats import format_percent
 from verl_pipeline.planner.plan import Planner
 from verl_pipeline.planner.profile import Profile
 from verl_pipeline.planner.profile_reader import make_profile
@@ -94,7 +95,7 @@ def main(output: ReportOption = RESULTS) -> None:
             rows = [
                 {"sigma": f"{sigma}"}
                 | {
-                    f"{share:.0%}": cell[str(schedule)]["gain"]
+                    format_percent(share, 0): cell[str(schedule)]["gain"]
                     for share in SHARES
                     for cell in cells
                     if (cell["sampling_share"], cell["sigma"], cell["scaling"])
@@ -102,7 +103,7 @@ def main(output: ReportOption = RESULTS) -> None:
                 }
                 for sigma in SIGMAS
             ]
-            print_table(rows, ["sigma", *(f"{share:.0%}" for share in SHARES)])
+            print_table(rows, ["sigma", *(format_percent(share, 0) for share in SHARES)])
 
 
 if __name__ == "__main__":

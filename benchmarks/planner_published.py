@@ -26,6 +26,7 @@ import typer
 
 from benchmarks.common import ReportOption, print_table, write_report
 from benchmarks.published_steps import LEFT_OUT, ROWS, SCALING_ROWS, Row
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.planner.measurements import fit_decoding
 from verl_pipeline.planner.plan import Plan, Planner
 from verl_pipeline.planner.profile import Profile
@@ -135,7 +136,7 @@ def predict(row: Row, scaling: float) -> dict[str, Any]:
 def format_range(values: Iterable[float]) -> str:
     """The smallest and largest of some gains."""
     ordered = sorted(values)
-    return f"{ordered[0]:.2f} to {ordered[-1]:.2f}"
+    return f"{format_decimal(ordered[0], 2)} to {format_decimal(ordered[-1], 2)}"
 
 
 def main(output: ReportOption = RESULTS) -> None:
@@ -180,8 +181,9 @@ def main(output: ReportOption = RESULTS) -> None:
     )
     typer.echo(
         f"same sign: {summary['same_sign']} of {summary['rows']}; the gain is off by a factor of "
-        f"{summary['median_factor']:.2f} in the median, {summary['largest_factor']:.2f} at most; "
-        f"training speed grows with GPUs to the power {scaling:.2f}"
+        f"{format_decimal(summary['median_factor'], 2)} in the median, "
+        f"{format_decimal(summary['largest_factor'], 2)} at most; "
+        f"training speed grows with GPUs to the power {format_decimal(scaling, 2)}"
     )
     write_report(output, "planner_published", {}, {"summary": summary, "rows": results})
 

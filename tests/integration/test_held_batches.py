@@ -300,6 +300,7 @@ def make_trainer(folder, step):
             "trainer": {"save_freq": 1, "n_gpus_per_node": 1, **limits, **places, **resumed},
             "algorithm": {"adv_estimator": "grpo"},
             "critic": {"enable": False},
+            "data": {"train_batch_size": 2},
             "actor_rollout_ref": {"actor": {"checkpoint": {"async_save": False}}},
         }
     )

@@ -99,14 +99,18 @@ def opened(browser, pages, request):
 
 
 def draw(page, name):
-    """Scroll to the chart with the figure of this name, and return its place."""
+    """Draw all charts, so that nothing moves any more, and return the place of the figure."""
+    found = None
     for place in page.locator("[data-chart]:visible").all():
+        place.scroll_into_view_if_needed()
+        page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
         chart = place.get_attribute("data-chart")
         if f'"name":"{name}"' in page.locator(f"#chart-{chart}").text_content():
-            place.scroll_into_view_if_needed()
-            page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
-            return page.locator(f"[data-chart='{chart}']:visible")
-    raise AssertionError(f"no chart has the figure {name}")
+            found = page.locator(f"[data-chart='{chart}']:visible")
+    assert found is not None, f"no chart has the figure {name}"
+    # Below the page's own bar, which stays at the top.
+    found.evaluate("place => place.scrollIntoView({ block: 'center' })")
+    return found
 
 
 # The last expression is no function, which playwright would call.
@@ -156,7 +160,7 @@ def test_the_timeline_zooms_hovers_and_hides(read):
     left, width = canvas["x"] + 60, canvas["width"] - 70
     page.mouse.move(left + 0.45 * width, y)
     page.mouse.move(left + 0.5 * width, y, steps=4)
-    place.locator(".bk-Tooltip").get_by_text("seconds").first.wait_for()
+    page.locator(".bk-Tooltip").get_by_text("seconds").first.wait_for()
     page.mouse.move(left + 0.4 * width, y)
     page.mouse.down()
     page.mouse.move(left + 0.6 * width, y + 3, steps=4)

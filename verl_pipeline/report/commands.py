@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from verl_pipeline.errors import UserError, show_line
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.path_options import path_argument, path_option
 
 MINIMUM_WATCH_S = 5.0
@@ -66,7 +67,7 @@ def _write_reports(
 
     written = write_report(runs, out, every)
     print_views(console, written.views)
-    _print_line(console, f"page: {written.page} ({written.size / 1e6:.1f} MB)")
+    _print_line(console, f"page: {written.page} ({format_decimal(written.size / 1e6)} MB)")
     while every is not None and any(view.state.name == "running" for view in written.views):
         time.sleep(every)
         written = write_report(runs, out, every)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.report.bills import draw_run_bills
 from verl_pipeline.report.curves import draw_curves
 from verl_pipeline.report.palette import label_name, sort_names
@@ -74,7 +75,7 @@ def show_row(label: str, values: Sequence[float]) -> dict[str, Any]:
     cells = []
     for value in values:
         has_ratio = np.isfinite(value) and np.isfinite(values[0]) and abs(values[0]) >= LEAST
-        ratio = f"× {value / values[0]:.2f}" if has_ratio else ""
+        ratio = f"× {format_decimal(value / values[0], 2)}" if has_ratio else ""
         cells.append({"text": format_figure(value), "ratio": ratio})
     return {"label": label, "cells": cells}
 

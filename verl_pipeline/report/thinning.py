@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Of bars that all stand at one moment.
+MIN_GRAIN_S = 1e-6
+
 
 @dataclass(frozen=True)
 class Bars:
@@ -52,7 +55,7 @@ def thin_bars(bars: Bars, limit: int) -> tuple[Bars, float]:
     if len(bars.left) <= limit:
         return bars, 0.0
     duration = float(bars.right.max() - bars.left.min())
-    grain = duration / max(limit, 1) / 8
+    grain = max(duration / max(limit, 1) / 8, MIN_GRAIN_S)
     while True:
         joined = _join_bars(bars, grain)
         # At the grain of the whole run, a group has one short bar and few long ones.

@@ -43,6 +43,7 @@ from verl_pipeline.telemetry.run_folder import Run
 
 MAX_BARS = 30_000
 MAX_POINTS = 4_000
+MAX_LABEL = 22
 
 
 @dataclass
@@ -87,7 +88,9 @@ def draw_timeline(
     plot.xaxis.axis_label = "time since the start (minutes:seconds, or hours:minutes)"
     plot.ygrid.visible = False
     plot.yaxis.ticker = FixedTicker(ticks=[lane.top + LANE_HEIGHT / 2 for lane in lanes])
-    plot.yaxis.major_label_overrides = {lane.top + LANE_HEIGHT / 2: lane.name for lane in lanes}
+    plot.yaxis.major_label_overrides = {
+        lane.top + LANE_HEIGHT / 2: _cut_label(lane.name) for lane in lanes
+    }
     plot.yaxis.major_tick_line_color = None
     plot.yaxis.axis_line_color = None
     sources = _draw_spans(plot, run, lanes, began, notes)
@@ -95,6 +98,11 @@ def draw_timeline(
     _draw_trajectories(plot, trajectories, drawn, slots, lanes, began)
     overview = draw_overview(plot, sources, lanes, last)
     return Timeline(column(plot, overview, sizing_mode="stretch_width"), notes)
+
+
+def _cut_label(name: str) -> str:
+    """A name of at most :data:`MAX_LABEL` characters, so that a narrow screen shows the chart."""
+    return name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1]}…"
 
 
 def _draw_spans(

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from verl_pipeline.errors import escape_controls, show_line
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.telemetry.record_files import make_schema, parse_line, read_records, read_table
 from verl_pipeline.telemetry.records import (
     ClockSample,
@@ -142,7 +143,9 @@ def _load(folder: Path, telemetry: Path, last_bytes: int | None) -> Run:
     if broken:
         problems.append(f"{broken} lines were broken and are left out")
     if whole.clock_error_s > _CLOCK_ERROR_S:
-        problems.append(f"clocks of other nodes may be wrong by {whole.clock_error_s:.1f} s")
+        problems.append(
+            f"clocks of other nodes may be wrong by {format_decimal(whole.clock_error_s)} s"
+        )
     return Run(
         folder=folder,
         headers=drivers or headers[:1],

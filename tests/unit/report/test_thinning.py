@@ -1,7 +1,7 @@
 """Joined bars cover what they stand for; thinned curves keep their extremes."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from verl_pipeline.report.thinning import make_bars, pick_evenly, thin_bars, thin_curve
@@ -12,6 +12,8 @@ bars_drawn = st.lists(st.tuples(st.integers(0, 3), moments, moments), min_size=1
 
 @settings(deadline=None)
 @given(bars_drawn, st.integers(1, 50))
+@example([(0, 5.0, 5.0), (1, 5.0, 5.0)], 1)
+@example([(0, 0.0, 5e-324), (1, 0.0, 0.0)], 1)
 def test_joined_bars_cover_all_of_theirs_and_count_them(spans, limit):
     group = np.array([span[0] for span in spans])
     left = np.array([min(span[1:]) for span in spans])

@@ -37,6 +37,8 @@ def name_server_sockets(replica: RolloutReplica, run: str) -> None:
             super().__init__(*args, **kwargs)
             os.environ[JOB_VARIABLE] = add_run(os.environ[JOB_VARIABLE], run)
 
+    # Ray shows processes under their class's name.
+    RunNamedServer.__name__ = vLLMHttpServer.__name__
     replica.server_class = ray.remote(RunNamedServer)
 
 
