@@ -24,6 +24,11 @@ OF_LOG_PROBS = ("actor/", "critic/", "rollout_corr/", "training/rollout_")
 MEASURED = ("actor/perf/",)
 
 
+def find_tolerance(name):
+    """A spread is the root of a difference of float32 sums near 1, whose last bit is 6e-8."""
+    return 5e-4 if name.endswith("_std") else 1e-5
+
+
 def test_two_ranks_with_a_reference_model_train_and_log_what_verls_do(tmp_path):
     logged = {}
     for mode in ("sync", "one_off_pipeline"):
@@ -42,6 +47,7 @@ def test_two_ranks_with_a_reference_model_train_and_log_what_verls_do(tmp_path):
         differing = [
             f"{name} of step {step}: {expected[name]} in sync, {ours[step].get(name)} in ours"
             for name in sorted(names)
-            if ours[step].get(name) != pytest.approx(expected[name], rel=1e-4, abs=1e-5)
+            if ours[step].get(name)
+            != pytest.approx(expected[name], rel=1e-4, abs=find_tolerance(name))
         ]
         assert differing == []
