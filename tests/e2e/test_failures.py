@@ -11,7 +11,7 @@ from tests.helpers import failing_run
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.testing import equivalence, runs, seeded_rollout, tiny_run
-from verl_pipeline.verl_adapter.checkpointing.held_batches import FILE_NAME, read_parts
+from verl_pipeline.verl_adapter.trajectories.held_batches import FILE_NAME, read_parts
 
 pytestmark = pytest.mark.timeout(1200)
 

@@ -20,8 +20,10 @@ from verl.utils import tensordict_utils as tu
 from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-from verl_pipeline.verl_adapter.checkpointing import held_batches
-from verl_pipeline.verl_adapter.checkpointing.held_batches import (
+from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
+from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
+from verl_pipeline.verl_adapter.trajectories import held_batches
+from verl_pipeline.verl_adapter.trajectories.held_batches import (
     FILE_NAME,
     HeldBatchesError,
     load_held_batches,
@@ -29,8 +31,6 @@ from verl_pipeline.verl_adapter.checkpointing.held_batches import (
     read_parts,
     save_held_batches,
 )
-from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
-from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import list_tags
 

@@ -130,8 +130,10 @@ def run_with_barrier(
         profile.training.compute_seconds(tokens, profile.sampling.mean_tokens, layout.trainer_gpus)
         for tokens in workload.tokens[:steps].tolist()
     ]
-    run = _run_sync if schedule.kind == "sync" else _run_pools
-    ends, spent = run(profile, sampled, updates, ahead, layout, warm_up, workload)
+    if schedule.kind == "sync":
+        ends, spent = _run_sync(profile, sampled, updates, warm_up, workload)
+    else:
+        ends, spent = _run_pools(profile, sampled, updates, warm_up, ahead, layout)
     versions = np.maximum(np.arange(steps) - ahead, 0)
     versions = np.repeat(versions[:, None], workload.responses.shape[1], axis=1)
     start = ends[warm_up - 1] if warm_up else 0.0
@@ -150,8 +152,6 @@ def _run_sync(
     profile: Profile,
     sampled: list[SampledBatch],
     updates: list[float],
-    ahead: int,
-    layout: Layout,
     warm_up: int,
     workload: Workload,
 ) -> tuple[list[float], dict[str, float]]:
@@ -183,10 +183,9 @@ def _run_pools(
     profile: Profile,
     sampled: list[SampledBatch],
     updates: list[float],
+    warm_up: int,
     ahead: int,
     layout: Layout,
-    warm_up: int,
-    workload: Workload,
 ) -> tuple[list[float], dict[str, float]]:
     """Two pools that meet at each step; returns the same as :func:`_run_sync`."""
     sending = profile.weights.publish_s + profile.weights.load_s

@@ -125,11 +125,16 @@ class Planner:
     @cached_property
     def sync(self) -> Plan:
         """`sync` on all GPUs."""
+        return self._make_plan(SYNC, self._sync_layout, None, self._sync_outcomes)
+
+    @property
+    def _sync_layout(self) -> Layout:
         gpus = self.profile.gpus
-        layout = Layout(gpus, gpus, self.profile.sampling.slots)
-        outcomes = [self.run(SYNC, layout, seed) for seed in range(self.seeds)]
-        self._sync_steps = [outcome.step_s for outcome in outcomes]
-        return self._make_plan(SYNC, layout, None, outcomes, [1.0] * self.seeds)
+        return Layout(gpus, gpus, self.profile.sampling.slots)
+
+    @cached_property
+    def _sync_outcomes(self) -> list[Outcome]:
+        return [self.run(SYNC, self._sync_layout, seed) for seed in range(self.seeds)]
 
     def make_layout(self, split: Split) -> Layout:
         """The layout of a split with the profile's slots."""
@@ -137,14 +142,8 @@ class Planner:
 
     def measure(self, schedule: Schedule, layout: Layout, split: Split) -> Plan:
         """Simulate a plan on all seeds."""
-        sync = self.sync
         outcomes = [self.run(schedule, layout, seed) for seed in range(self.seeds)]
-        gains = [
-            before / outcome.step_s
-            for before, outcome in zip(self._sync_steps, outcomes, strict=True)
-        ]
-        assert len(gains) == len(sync.gains)
-        return self._make_plan(schedule, layout, split, outcomes, gains)
+        return self._make_plan(schedule, layout, split, outcomes)
 
     def find_best_split(
         self, schedule: Schedule, splits: Iterable[Split], first: Split | None = None
@@ -202,7 +201,6 @@ class Planner:
         layout: Layout,
         split: Split | None,
         outcomes: Sequence[Outcome],
-        gains: Sequence[float],
     ) -> Plan:
         limit = None
         if split is not None:
@@ -212,7 +210,10 @@ class Planner:
             layout,
             split,
             statistics.fmean(outcome.step_s for outcome in outcomes),
-            tuple(gains),
+            tuple(
+                sync.step_s / outcome.step_s
+                for sync, outcome in zip(self._sync_outcomes, outcomes, strict=True)
+            ),
             {
                 cause: statistics.fmean(outcome.shares[cause] for outcome in outcomes)
                 for cause in CAUSES

@@ -94,6 +94,17 @@ def test_every_name_that_is_imported_is_in_the_contract():
     assert missing == []
 
 
+def test_one_folder_calls_transfer_queue():
+    """The others know no more of it than the type of a batch."""
+    callers = {
+        path.relative_to(DOOR).parts[0]
+        for path in DOOR.rglob("*.py")
+        for name in find_used_names(ast.parse(path.read_text()))
+        if name.startswith("transfer_queue") and name != "transfer_queue:KVBatchMeta"
+    }
+    assert callers == {"trajectories"}
+
+
 def test_every_method_of_upstream_that_is_overridden_is_in_the_contract():
     """A method that verl's class has too is a hook; if verl renames it, ours would never run."""
     modules = [

@@ -4,7 +4,7 @@
     <checkpoints>/global_step_<k>/actor                one shard for each of n trainer ranks:
                                                        model_world_size_<n>_rank_<i>.pt
     <checkpoints>/global_step_<k>/critic, data.pt      the critic's; the data loader's position
-    <checkpoints>/global_step_<k>/held_batches.arrow   ours (:mod:`.held_batches`)
+    <checkpoints>/global_step_<k>/held_batches.arrow   ours (:mod:`.trajectories.held_batches`)
 
 Invariant: a step is complete when verl's marker says so, not when its folder exists.
 """

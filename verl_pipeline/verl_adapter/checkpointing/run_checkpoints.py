@@ -26,7 +26,9 @@ from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     read_latest_step,
     repair_marker,
 )
-from verl_pipeline.verl_adapter.checkpointing.held_batches import (
+from verl_pipeline.verl_adapter.checkpointing.shared_folder import check_checkpoint_folder
+from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
+from verl_pipeline.verl_adapter.trajectories.held_batches import (
     FILE_NAME,
     SNAPSHOT_NAME,
     Columns,
@@ -36,8 +38,6 @@ from verl_pipeline.verl_adapter.checkpointing.held_batches import (
     read_parts,
     save_held_batches,
 )
-from verl_pipeline.verl_adapter.checkpointing.shared_folder import check_checkpoint_folder
-from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
 
 # verl's limits, by the model's folder in a checkpoint.
 LIMITS = {"actor": "max_actor_ckpt_to_keep", "critic": "max_critic_ckpt_to_keep"}

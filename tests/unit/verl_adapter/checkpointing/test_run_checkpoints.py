@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter.checkpointing import run_checkpoints
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import LATEST_STEP_FILE
-from verl_pipeline.verl_adapter.checkpointing.held_batches import (
+from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
+from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
+from verl_pipeline.verl_adapter.trajectories.held_batches import (
     FILE_NAME,
     SNAPSHOT_NAME,
     HeldBatchesError,
 )
-from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
-from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
 
 
 @pytest.fixture
