@@ -3,6 +3,9 @@
 Invariant: all modes do the same computation: one update per batch from the rollout's log-probs
 (bypass mode, as in DeepCoder and as ``one_step_off_policy`` is shipped), no reference model, the
 same precision and micro-batches. They differ only in which pool waits for which.
+
+Our entry runs verl's trainers too, and records them as it records ours; verl's
+``one_step_off_policy`` has an entry and a trainer of its own, which nothing records.
 """
 
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import fixed_length
 from benchmarks.workload import PROMPT_LENGTH, Workload
-from verl_pipeline.testing.runs import OURS, STOCK
+from verl_pipeline.testing.runs import OURS
 from verl_pipeline.verl_adapter.settings.derived_settings import GLOO_MODULE
 
 ROLLOUT = "actor_rollout_ref.rollout"
@@ -44,6 +47,11 @@ class TrainerMode:
     batches_ahead: int
     version_offset: int = 0
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether ``verl-pipeline report`` reads its runs."""
+        return self.module == OURS
+
 
 def _make_our_mode(staleness: int) -> TrainerMode:
     overrides = (f"trainer.v1.one_off_pipeline.staleness={staleness}", f"{ROLLOUT}.nnodes=1")
@@ -61,7 +69,7 @@ def _make_our_mode(staleness: int) -> TrainerMode:
 def _make_sync_mode(poll_s: float, suffix: str) -> TrainerMode:
     return TrainerMode(
         f"verl sync{suffix}",
-        STOCK,
+        OURS,
         ("trainer.v1.trainer_mode=sync",),
         pools=1,
         poll_s=poll_s,
@@ -79,7 +87,7 @@ def _make_separate_async_mode(poll_s: float, suffix: str) -> TrainerMode:
         f"{ROLLOUT}.nnodes=1",
     )
     return TrainerMode(
-        f"verl separate_async{suffix}", STOCK, overrides, pools=2, poll_s=poll_s, batches_ahead=1
+        f"verl separate_async{suffix}", OURS, overrides, pools=2, poll_s=poll_s, batches_ahead=1
     )
 
 
