@@ -37,6 +37,7 @@ class TrainerMode:
         poll_s: poll interval of verl's replay buffer, in seconds; None if it is not used.
         batches_ahead: step k runs beside the sampling of batch k + ``batches_ahead``.
         version_offset: the mode's version numbers minus the number of updates of the weights.
+        is_recorded: whether its runs leave what ``verl-pipeline report`` reads.
     """
 
     name: str
@@ -46,23 +47,24 @@ class TrainerMode:
     poll_s: float | None
     batches_ahead: int
     version_offset: int = 0
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether ``verl-pipeline report`` reads its runs."""
-        return self.module == OURS
+    is_recorded: bool = True
 
 
-def _make_our_mode(staleness: int) -> TrainerMode:
-    overrides = (f"trainer.v1.one_off_pipeline.staleness={staleness}", f"{ROLLOUT}.nnodes=1")
-    correction = "trainer.v1.one_off_pipeline.correction=as_configured"
+def _make_our_mode(staleness: int, is_recorded: bool = True) -> TrainerMode:
+    overrides = (
+        f"trainer.v1.one_off_pipeline.staleness={staleness}",
+        "trainer.v1.one_off_pipeline.correction=as_configured",
+        f"trainer.v1.one_off_pipeline.telemetry.enabled={is_recorded}",
+        f"{ROLLOUT}.nnodes=1",
+    )
     return TrainerMode(
-        f"ours, staleness {staleness}",
+        f"ours, staleness {staleness}{'' if is_recorded else ', without telemetry'}",
         OURS,
-        (*overrides, correction),
+        overrides,
         pools=2,
         poll_s=None,
         batches_ahead=staleness,
+        is_recorded=is_recorded,
     )
 
 
@@ -106,6 +108,7 @@ _ONE_STEP_OFF = TrainerMode(
     batches_ahead=1,
     # In step k it sends the weights after update k-1, as version k.
     version_offset=1,
+    is_recorded=False,
 )
 MODES = (
     _make_sync_mode(0.05, ", 50 ms poll"),
@@ -113,6 +116,7 @@ MODES = (
     _ONE_STEP_OFF,
     _make_separate_async_mode(0.05, ", 50 ms poll"),
     _make_our_mode(0),
+    _make_our_mode(1, is_recorded=False),
     _make_sync_mode(2.0, " as shipped"),
     _make_separate_async_mode(2.0, " as shipped"),
 )
