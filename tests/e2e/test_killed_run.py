@@ -49,11 +49,11 @@ def let_time_pass(folder, seconds):
 
 
 def test_the_report_of_a_killed_run_says_where_it_died(tmp_path):
-    killed = kill_after_step(tmp_path, step=2)
+    killed = kill_after_step(tmp_path, step=4)
     assert killed.returncode == -9, tail(killed)
     folder = tmp_path / "run"
     run = load_run(folder)
-    assert not run.has_ended and len(run.steps) >= 2
+    assert not run.has_ended and run.steps  # what came in the last second may be lost
     assert run.broken_lines <= 8  # at most the line that a file's process was writing
     check_bills(run)
     let_time_pass(folder, 2 * QUIET_S)
