@@ -37,6 +37,7 @@ class TrainerMode:
         poll_s: poll interval of verl's replay buffer, in seconds; None if it is not used.
         batches_ahead: step k runs beside the sampling of batch k + ``batches_ahead``.
         version_offset: the mode's version numbers minus the number of updates of the weights.
+        ranks: of the trainer; where all share both cores, also rollout replicas.
         is_recorded: whether its runs leave what ``verl-pipeline report`` reads.
     """
 
@@ -48,6 +49,12 @@ class TrainerMode:
     batches_ahead: int
     version_offset: int = 0
     is_recorded: bool = True
+    ranks: int = 1
+
+    @property
+    def threads(self) -> int:
+        """Of a rank, and of an engine: all that two cores have for it."""
+        return 2 // max(self.pools, self.ranks)
 
 
 def _make_our_mode(staleness: int, is_recorded: bool = True) -> TrainerMode:
@@ -68,14 +75,15 @@ def _make_our_mode(staleness: int, is_recorded: bool = True) -> TrainerMode:
     )
 
 
-def _make_sync_mode(poll_s: float, suffix: str) -> TrainerMode:
+def _make_sync_mode(poll_s: float, suffix: str, ranks: int = 1) -> TrainerMode:
     return TrainerMode(
         f"verl sync{suffix}",
         OURS,
-        ("trainer.v1.trainer_mode=sync",),
+        ("trainer.v1.trainer_mode=sync", f"trainer.n_gpus_per_node={ranks}"),
         pools=1,
         poll_s=poll_s,
         batches_ahead=0,
+        ranks=ranks,
     )
 
 
@@ -117,6 +125,7 @@ MODES = (
     _make_separate_async_mode(0.05, ", 50 ms poll"),
     _make_our_mode(0),
     _make_our_mode(1, is_recorded=False),
+    _make_sync_mode(0.05, ", two ranks", ranks=2),
     _make_sync_mode(2.0, " as shipped"),
     _make_separate_async_mode(2.0, " as shipped"),
 )

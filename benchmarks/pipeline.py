@@ -87,8 +87,7 @@ def run_mode(
         spans.SPANS_VARIABLE: str(path),
         "VERL_USE_EXTERNAL_MODULES": "benchmarks.spans",
         "PYTHONPATH": str(ROOT),
-        # One thread per core of a pool.
-        "OMP_NUM_THREADS": str(2 // mode.pools),
+        "OMP_NUM_THREADS": str(mode.threads),
     }
     if mode.poll_s is not None:
         environment[spans.POLL_VARIABLE] = str(mode.poll_s)
