@@ -110,6 +110,24 @@ def sample_batch(
     )
 
 
+def sample_batches(
+    profile: Profile, workload: Workload, layout: Layout, count: int
+) -> list[SampledBatch]:
+    """Sample the first ``count`` batches of a workload, each on an idle pool."""
+    replicas = layout.rollout_gpus // profile.sampling.tensor_parallel
+    speed = make_speed(profile.sampling, layout.slots, replicas)
+    return [
+        sample_batch(profile, speed, replicas, workload, batch, layout) for batch in range(count)
+    ]
+
+
+def measure_sampling(profile: Profile, workload: Workload) -> float:
+    """Mean seconds in which `sync` samples a batch of the workload on all GPUs, without rewards."""
+    layout = Layout(profile.gpus, profile.gpus, profile.sampling.slots)
+    sampled = sample_batches(profile, workload, layout, len(workload.responses))
+    return float(np.mean([batch.drained for batch in sampled]))
+
+
 def run_with_barrier(
     profile: Profile,
     workload: Workload,
@@ -119,13 +137,26 @@ def run_with_barrier(
     warm_up: int,
 ) -> Outcome:
     """Simulate ``steps`` steps; those after ``warm_up`` are measured."""
-    replicas = layout.rollout_gpus // profile.sampling.tensor_parallel
-    speed = make_speed(profile.sampling, layout.slots, replicas)
-    ahead = 0 if schedule.kind == "sync" else schedule.staleness
-    sampled = [
-        sample_batch(profile, speed, replicas, workload, batch, layout)
-        for batch in range(steps + ahead)
-    ]
+    sampled = sample_batches(profile, workload, layout, steps + schedule.staleness)
+    return run_steps(profile, workload, schedule, layout, sampled, warm_up)
+
+
+def run_steps(
+    profile: Profile,
+    workload: Workload,
+    schedule: Schedule,
+    layout: Layout,
+    sampled: list[SampledBatch],
+    warm_up: int,
+) -> Outcome:
+    """Let the steps follow from the batches, which cost most of a simulation.
+
+    Args:
+        sampled: the workload's first batches on this layout; ``schedule.staleness`` more than
+            steps are simulated.
+    """
+    ahead = schedule.staleness
+    steps = len(sampled) - ahead
     updates = [
         profile.training.compute_seconds(tokens, profile.sampling.mean_tokens, layout.trainer_gpus)
         for tokens in workload.tokens[:steps].tolist()

@@ -10,6 +10,8 @@ from rich.table import Table
 
 from verl_pipeline.number_formats import format_decimal, format_interval, format_percent
 from verl_pipeline.planner.answer import Answer, compute_cost, make_answer
+from verl_pipeline.planner.estimate import Estimate
+from verl_pipeline.planner.gain_map import Cell, map_gains
 from verl_pipeline.planner.plan import Plan, Planner, find_plans
 from verl_pipeline.planner.profile import Profile, check_profile
 from verl_pipeline.planner.profile_reader import list_profiles, load_profile
@@ -31,15 +33,21 @@ class PlanReport:
             predictor.
         changes: sensitivity of the best plan of what exists.
         price: of a GPU-hour, or None.
+        cells: the map around the profile, if it was asked for.
     """
 
-    profile: Profile
+    estimate: Estimate
     sync: Plan
     plans: list[Plan]
     refined: list[Plan]
     answer: Answer
     changes: list[Change]
     price: float | None
+    cells: list[Cell]
+
+    @property
+    def profile(self) -> Profile:
+        return self.estimate.profile
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as it is; money in the unit of the price."""
@@ -47,6 +55,8 @@ class PlanReport:
             "planner": "verl-pipeline plan",
             "profile": self.profile.name,
             "gpus": self.profile.gpus,
+            "notes": list(self.estimate.notes),
+            "run": dataclasses.asdict(run) if (run := self.estimate.reproduction) else None,
             "answer": {
                 "verdict": self.answer.verdict,
                 "sentence": self.answer.sentence,
@@ -58,17 +68,19 @@ class PlanReport:
                 for plan in (self.sync, *self.plans, *self.refined)
             ],
             "sensitivity": [dataclasses.asdict(change) for change in self.changes],
+            "map": [dataclasses.asdict(cell) for cell in self.cells],
         }
 
 
 def make_report(
-    profile: Profile,
+    estimate: Estimate,
     *,
     gpus: int | None,
     split: str | None,
     price: float | None,
     seeds: int,
     show: Callable[[str], None],
+    with_map: bool = False,
 ) -> PlanReport:
     """Simulate everything.
 
@@ -76,13 +88,16 @@ def make_report(
         gpus: instead of the profile's.
         split: the only one to try, as ``4:12``.
         show: called with what is simulated next.
+        with_map: also predict the map around the profile.
 
     Raises:
         ProfileError: the split is impossible, or the profile needs more GPUs.
     """
+    profile = estimate.profile
     if gpus is not None:
         profile = dataclasses.replace(profile, gpus=gpus)
         check_profile(profile)
+        estimate = dataclasses.replace(estimate, profile=profile)
     splits = [read_split(profile, split)] if split else list_splits(profile)
     planner = Planner(profile, seeds)
     show("sync")
@@ -103,7 +118,8 @@ def make_report(
     if answer.plan is not None:
         show("sensitivity")
         changes = measure_sensitivity(profile, answer.plan)
-    return PlanReport(profile, sync, plans, refined, answer, changes, price)
+    cells = map_gains(profile, show) if with_map else []
+    return PlanReport(estimate, sync, plans, refined, answer, changes, price, cells)
 
 
 def describe_profiles() -> list[str]:
@@ -115,6 +131,10 @@ def list_lines(report: PlanReport) -> list[str]:
     """The answer in words, above the table."""
     answer, best = report.answer, report.answer.plan
     lines = [answer.sentence, "", "Overrides:", *(f"  {line}" for line in answer.overrides), ""]
+    if reproduction := report.estimate.reproduction:
+        lines += [reproduction.describe(), ""]
+    if report.estimate.notes:
+        lines += ["Keep in mind:", *(f"  * {note}" for note in report.estimate.notes), ""]
     if answer.not_built:
         lines += [answer.not_built, ""]
     if best is not None and best.limit is not None and best.nearness is not None:
