@@ -227,14 +227,14 @@ def _run_pools(
     starts: list[float] = []
     ends: list[float] = []
     for step in range(len(updates) + 1):
-        # The pool holds v_0 already.
-        sent = sending if step else 0.0
-        starts.append(max([*ends[-1:], *complete[step : step + ahead], 0.0]) + sent)
+        # The pool holds v_0 already. A validation goes before the sending, with both pools idle.
+        before = sending + validation if step else 0.0
+        starts.append(max([*ends[-1:], *complete[step : step + ahead], 0.0]) + before)
         if step == len(updates):
             break
         complete.append(starts[-1] + sampled[step + ahead].complete)
         training = starts[-1] if ahead else complete[step]
-        ends.append(training + updates[step] + validation)
+        ends.append(training + updates[step])
     spent = dict.fromkeys(CAUSES, 0.0)
     rollout, trainer = layout.rollout_gpus, layout.trainer_gpus
     for step in range(warm_up, len(updates)):
@@ -249,4 +249,4 @@ def _run_pools(
         spent["rollout_weights"] += rollout * sending
         spent["trainer_weights"] += trainer * sending
         spent["validation"] += (rollout + trainer) * validation
-    return ends, spent
+    return [end + validation for end in ends], spent

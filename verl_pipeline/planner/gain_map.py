@@ -204,6 +204,9 @@ def _run(
         )
         for batch in sampled
     ]
+    # `complete` says when the rewards are there; the workload's own are not asked.
+    streamed = dataclasses.replace(profile.reward, streamed_in_sync=True)
+    profile = dataclasses.replace(profile, reward=streamed)
     return run_steps(profile, workload, schedule, layout, graded, 1).step_s
 
 

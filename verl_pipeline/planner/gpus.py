@@ -1,7 +1,7 @@
 """GPUs that a profile can be made for, as their data sheets describe them.
 
-Invariant: peaks are those of dense bf16 and of the whole memory; what is reached of them is assumed
-in :mod:`.model_profile`.
+Invariant: peaks are those of dense bf16 and of the whole memory; what is reached of them is
+assumed, here for training and in :mod:`.model_profile` for the rest.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ class Gpu:
         bandwidth: of its memory, bytes per second.
         memory: bytes.
         source: where the numbers are from.
+        training_share: of ``flops`` that training is assumed to reach. More on an H20, whose memory
+            is fast for its few FLOP/s: verl's DAPO table on it has 0.54 to 0.68.
     """
 
     title: str
@@ -26,6 +28,7 @@ class Gpu:
     bandwidth: float
     memory: float
     source: str
+    training_share: float = 0.3
 
 
 GPUS = {
@@ -56,6 +59,7 @@ GPUS = {
         4.0e12,
         96e9,
         "distributors' specifications (no data sheet of NVIDIA's): 148 TFLOPS, 4.0 TB/s, 96 GB",
+        0.5,
     ),
 }
 

@@ -32,15 +32,19 @@ from verl_pipeline.planner.profile_error import ProfileError
 # Shares of a GPU's peaks that are reached, and seconds of a decoding step beside them (kernel
 # launches, scheduling, sampling of tokens).
 BANDWIDTH_SHARE, DECODE_FLOPS_SHARE, OVERHEAD_S = 0.7, 0.5, 0.004
-PREFILL_FLOPS_SHARE, TRAINING_SHARE = 0.4, 0.3
+PREFILL_FLOPS_SHARE = 0.4
 # Of the memory: for weights and KV cache while sampling; for the trainer's states.
 CACHE_SHARE, STATES_SHARE = 0.85, 0.7
 # Weights and gradients in bf16, master weights and Adam's two moments in fp32 (ZeRO, Rajbhandari et
 # al. 2020: 16 bytes a parameter).
 STATE_BYTES = 16
-# Bytes per second at which weights leave the trainer, and get from a host's memory to a GPU; and
-# seconds of any such step.
-SEND_BYTES_PER_S, LOAD_BYTES_PER_S, STEP_S = 10e9, 20e9, 2.0
+# Bytes per second at which weights leave the trainer, and get from a host's memory to a GPU;
+# seconds of any sending or loading, and of any switch of sync (engines sleep and wake; published:
+# 10 to 74 s).
+SEND_BYTES_PER_S, LOAD_BYTES_PER_S, SEND_S, SWITCH_S = 10e9, 20e9, 1.0, 10.0
+# How many times the published ones the estimates of other models are, at least and at most: steps
+# of sync, gains (benchmarks/planner_models.py).
+STEP_RATIOS, GAIN_RATIOS = (0.2, 1.2), (0.8, 0.9)
 # Lengths by which means are computed.
 DRAWS = 20_000
 MOST_PARALLEL = 8
@@ -53,6 +57,7 @@ def make_model_estimate(
     gpu: Gpu,
     gpus: int,
     tensor_parallel: int | None = None,
+    training_share: float | None = None,
 ) -> Estimate:
     """Replace the cluster of a profile.
 
@@ -61,6 +66,7 @@ def make_model_estimate(
         name: of the model, for people.
         tensor_parallel: GPUs of a replica; if None, the fewest that hold the model and some
             of the longest trajectories.
+        training_share: of the FLOP/s that training reaches; the GPU's if None.
 
     Raises:
         ProfileError: the model does not fit.
@@ -97,14 +103,14 @@ def make_model_estimate(
             gpus=gpus,
             parameters=model.active,
             flops_per_gpu=gpu.flops,
-            utilisation=TRAINING_SHARE,
+            utilisation=training_share or gpu.training_share,
             log_prob_passes=1,
             fewest_gpus=int(np.ceil(states / (gpu.memory * STATES_SHARE))),
         ),
         weights=Weights(
-            publish_s=STEP_S / 2 + weights_bytes / SEND_BYTES_PER_S,
-            load_s=STEP_S / 2 + weights_bytes / parallel / LOAD_BYTES_PER_S,
-            switch_s=STEP_S + 2 * states / gpus / LOAD_BYTES_PER_S,
+            publish_s=SEND_S + weights_bytes / SEND_BYTES_PER_S,
+            load_s=SEND_S + weights_bytes / parallel / LOAD_BYTES_PER_S,
+            switch_s=SWITCH_S + 2 * states / gpus / LOAD_BYTES_PER_S,
         ),
         sources={"gpu": gpu.source},
     )
@@ -131,16 +137,22 @@ def _describe(work: Profile, name: str, model: ModelSize, gpu: Gpu, profile: Pro
         f"{gpu.title} is as in {gpu.source}.",
         f"Assumed to be reached: {format_percent(BANDWIDTH_SHARE, 0)} of the memory's bandwidth, "
         f"with {format_decimal(OVERHEAD_S * 1e3, 0)} ms more a decoding step; "
-        f"{format_percent(TRAINING_SHARE, 0)} of the FLOP/s in training, at any number of GPUs; "
+        f"{format_percent(training.utilisation, 0)} of the FLOP/s in training, on any number of "
+        "GPUs; "
         f"{format_percent(PREFILL_FLOPS_SHARE, 0)} in reading prompts. So a decoding step takes "
         f"{format_decimal(sampling.decode_base_s * 1e3, 2)} ms and "
         f"{format_decimal(sampling.decode_per_sequence_s * 1e3, 3)} ms for each sequence, on "
         f"replicas of {sampling.tensor_parallel}.",
         *experts,
+        f"Estimates like this one were {format_decimal(STEP_RATIOS[0], 1)} to "
+        f"{format_decimal(STEP_RATIOS[1], 1)} times the published steps of sync of other models, "
+        f"and {format_decimal(GAIN_RATIOS[0], 1)} to {format_decimal(GAIN_RATIOS[1], 1)} times the "
+        "published gains. See how the gain changes with the speed of training, and give yours "
+        "(--mfu).",
         f"Assumed: weights are sent at {format_decimal(SEND_BYTES_PER_S / 1e9, 0)} GB/s, and the "
         f"trainer's states, {STATE_BYTES} bytes a parameter, need {training.fewest_gpus} or more "
         f"GPUs and move to and from the hosts at {format_decimal(LOAD_BYTES_PER_S / 1e9, 0)} GB/s "
-        "where GPUs are shared.",
+        f"in a switch of sync, which takes {format_decimal(SWITCH_S, 0)} s more.",
         f"Batch, lengths and rewards are those of {work.name}: {work.sampling.prompts} prompts x "
         f"{work.sampling.samples}, responses of {format_decimal(lengths.expectation, 0)} tokens on "
         f"average and at most {format_decimal(lengths.largest, 0)}.",

@@ -80,6 +80,15 @@ def run_plan(
             rich_help_panel=_CLUSTER,
         ),
     ] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=1.0,
+            help="Share of the FLOP/s that training reaches; default: 0.3, of an H20 0.5.",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
     prompts: Annotated[
         int | None,
         typer.Option(min=1, max=65_536, help="Prompts in a batch.", rich_help_panel=_WORK),
@@ -149,6 +158,7 @@ def run_plan(
         gpu=gpu,
         gpus=gpus,
         tensor_parallel=tensor_parallel,
+        mfu=mfu,
         changes=WorkChanges(
             prompts=prompts,
             samples=samples,

@@ -12,9 +12,8 @@ Invariants:
 * Time in which weights were sent counts for no trajectory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -22,18 +21,18 @@ import pyarrow.compute as pc
 
 from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.planner.profile_error import ProfileError
+from verl_pipeline.planning.least_squares import fit_shares
 from verl_pipeline.telemetry.in_flight import Lives, count_over, to_microseconds
 from verl_pipeline.telemetry.run_folder import Run
 from verl_pipeline.telemetry.timeline import make_timeline
 
-# The mean of the others depends on the ratio of the rates, and they on it: the best of these, then
-# rounds until nothing changes.
-RATIOS = (0.0, *np.geomspace(1e-5, 100.0, 29).tolist())
-ROUNDS = 40
+# How many ran beside a trajectory, over its tokens, depends on the ratio of slope and base: tried
+# are so many from the least to the most, then so many more between the two beside the best.
+RATIOS, FINE, REFINEMENTS = (1e-5, 100.0, 29), 9, 7
+# Of the squared error, what a slope must explain to be told.
+WORTHWHILE = 0.02
 # Trajectories of a replica that are fitted, taken evenly.
 MOST_TRAJECTORIES = 5_000
-# Columns of a fit, each scaled to length 1, tell their factors apart below this condition number.
-WORST_CONDITION = 80.0
 # Readings of the engines that make a fit.
 FEWEST_READINGS = 10
 # Tokens a second where reading prompts took no time that could be measured.
@@ -109,36 +108,6 @@ def measure_decoding(run: Run, steps: set[int], slots: int, batch_prompt_tokens:
     )
 
 
-def fit_shares(columns: Sequence[np.ndarray], seconds: np.ndarray) -> np.ndarray:
-    """Return the factors, none negative, with which the columns add up to the seconds best.
-
-    A column that others explain (:data:`WORST_CONDITION`) gets 0, the last ones first.
-
-    Args:
-        columns: float64 [measurements] each, few.
-        seconds: float64 [measurements].
-
-    Returns:
-        float64 [columns].
-    """
-    scales = [float(np.linalg.norm(column)) or 1.0 for column in columns]
-    scaled = np.stack([c / scale for c, scale in zip(columns, scales, strict=True)], axis=1)
-    kept: list[int] = []
-    for place in range(len(columns)):
-        if columns[place].any() and np.linalg.cond(scaled[:, [*kept, place]]) < WORST_CONDITION:
-            kept.append(place)
-    best, least = np.zeros(len(columns)), np.inf
-    for size in range(1, len(kept) + 1):
-        for chosen in map(list, combinations(kept, size)):
-            factors = np.linalg.lstsq(scaled[:, chosen], seconds, rcond=None)[0]
-            error = float(((scaled[:, chosen] @ factors - seconds) ** 2).sum())
-            if (factors >= 0).all() and error < least * (1 - 1e-9):
-                least = error
-                best = np.zeros(len(columns))
-                best[chosen] = factors
-    return best / scales
-
-
 def _list_lanes(run: Run, steps: set[int]) -> Iterator[_Lane]:
     """What ran on each replica; the whole pool's share of each where replicas are not known."""
     timeline = make_timeline(run)
@@ -193,18 +162,13 @@ def _make_lane(
 def _fit_trajectories(lanes: list[_Lane], batch_prompt_tokens: float) -> Decoding:
     tokens = np.concatenate([lane.tokens for lane in lanes])
     seconds = np.concatenate([_sum_over(lane, lane.seconds) for lane in lanes])
-    base, slope = 1.0, min(RATIOS, key=lambda ratio: _find_error(lanes, tokens, seconds, ratio))
-    for _ in range(ROUNDS):
-        running = np.concatenate([_average_running(lane, base, slope) for lane in lanes])
-        columns = [tokens, tokens * running, np.ones(len(tokens))]
-        before = base, slope
-        base, slope, constant = fit_shares(columns, seconds).tolist()
-        if not base + slope:
-            raise ProfileError(
-                "the time of a response does not grow with its tokens; give a run with longer ones"
-            )
-        if np.allclose(before, (base, slope), rtol=1e-6, atol=0.0):
-            break
+    ratio = _find_ratio(lambda ratio: _fit_ratio(lanes, tokens, seconds, ratio)[1], seconds)
+    (base, constant), _, running = _fit_ratio(lanes, tokens, seconds, ratio)
+    slope = base * ratio
+    if not base:
+        raise ProfileError(
+            "the time of a response does not grow with its tokens; give a run with longer ones"
+        )
     low, high = (float(share) for share in np.quantile(running, (0.05, 0.95)))
     notes = []
     if not slope:
@@ -226,17 +190,40 @@ def _fit_trajectories(lanes: list[_Lane], batch_prompt_tokens: float) -> Decodin
     )
 
 
-def _find_error(lanes: list[_Lane], tokens: np.ndarray, seconds: np.ndarray, ratio: float) -> float:
-    """Squared error of the fit if what a sequence adds is ``ratio`` times the rest of a step."""
-    running = np.concatenate([_average_running(lane, 1.0, ratio) for lane in lanes])
+def _fit_ratio(
+    lanes: list[_Lane], tokens: np.ndarray, seconds: np.ndarray, ratio: float
+) -> tuple[list[float], float, np.ndarray]:
+    """Fit the seconds if what a sequence adds is ``ratio`` times the rest of a decoding step.
+
+    Returns:
+        The rest of a step and the constant, in seconds; the squared error; and the sequences that
+        ran beside each trajectory (:func:`_average_running`).
+    """
+    running = np.concatenate([_average_running(lane, ratio) for lane in lanes])
     columns = [tokens * (1 + ratio * running), np.ones(len(tokens))]
     factors = fit_shares(columns, seconds)
-    return float(((np.stack(columns, axis=1) @ factors - seconds) ** 2).sum())
+    error = float(((np.stack(columns, axis=1) @ factors - seconds) ** 2).sum())
+    return factors.tolist(), error, running
 
 
-def _average_running(lane: _Lane, base: float, slope: float) -> np.ndarray:
+def _find_ratio(measure_error: Callable[[float], float], seconds: np.ndarray) -> float:
+    """The ratio of the least error; 0 where none explains more than that."""
+    without = measure_error(0.0)
+    ratios = np.geomspace(*RATIOS)
+    for _ in range(REFINEMENTS):
+        errors = [measure_error(float(ratio)) for ratio in ratios]
+        place = int(np.argmin(errors))
+        best, least = float(ratios[place]), errors[place]
+        low, high = ratios[max(place - 1, 0)], ratios[min(place + 1, len(ratios) - 1)]
+        ratios = np.geomspace(low, high, FINE)
+    explained = without - least
+    worthwhile = max(WORTHWHILE * without, 1e-8 * float((seconds**2).sum()))
+    return best if explained > worthwhile else 0.0
+
+
+def _average_running(lane: _Lane, ratio: float) -> np.ndarray:
     """Sequences that ran beside each trajectory, itself included, on average over its tokens."""
-    steps = lane.seconds / np.maximum(base + slope * lane.counts, 1e-12)
+    steps = lane.seconds / (1 + ratio * lane.counts)
     all_steps = _sum_over(lane, steps)
     return _sum_over(lane, steps * lane.counts) / np.maximum(all_steps, 1e-12)
 

@@ -26,7 +26,8 @@ class Source:
         profile: a file, or a name of the package's; ``run``: a run's folder. At most one of them.
         model: a ``config.json`` or its folder, with ``gpu``: replace the cluster of the others.
         gpus: instead of the profile's.
-        tensor_parallel: GPUs of a replica, with ``model``.
+        tensor_parallel, mfu: GPUs of a replica, and the share of its FLOP/s that training reaches;
+            with ``model``.
     """
 
     profile: Path | None = None
@@ -35,6 +36,7 @@ class Source:
     gpu: str | None = None
     gpus: int | None = None
     tensor_parallel: int | None = None
+    mfu: float | None = None
     changes: WorkChanges = field(default_factory=WorkChanges)
 
     def list_inputs(self) -> dict[str, Path]:
@@ -56,7 +58,12 @@ def make_estimate(source: Source) -> Estimate:
     """
     if source.run is not None and source.profile is not None:
         raise SourceError("--run and --profile: both describe the work; give one of them")
-    for name, value in (("--gpu", source.gpu), ("--tensor-parallel", source.tensor_parallel)):
+    of_models = {
+        "--gpu": source.gpu,
+        "--tensor-parallel": source.tensor_parallel,
+        "--mfu": source.mfu,
+    }
+    for name, value in of_models.items():
         if value is not None and source.model is None:
             raise SourceError(f"{name} {value}: only --model takes it; give a model's config.json")
     gpu = find_gpu(source.gpu) if source.gpu is not None else None
@@ -75,11 +82,14 @@ def make_estimate(source: Source) -> Estimate:
         return estimate
     return make_model_estimate(
         estimate.profile,
-        source.model.resolve().parent.name
-        if source.model.name == "config.json"
-        else source.model.resolve().name,
+        _name_model(source.model.resolve()),
         read_model_size(source.model),
         gpu,
         source.gpus or estimate.profile.gpus,
         source.tensor_parallel,
+        source.mfu,
     )
+
+
+def _name_model(path: Path) -> str:
+    return path.parent.name if path.name == "config.json" else path.stem
