@@ -134,7 +134,7 @@ def map_gains(
     Args:
         show: called with how far it is.
     """
-    counts = [round(profile.gpus * factor) for factor in axes.gpu_factors]
+    counts = [max(1, round(profile.gpus * factor)) for factor in axes.gpu_factors]
     changed = [
         (sigma, dataclasses.replace(profile, gpus=gpus))
         for sigma in axes.sigmas

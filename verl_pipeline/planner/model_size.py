@@ -7,6 +7,7 @@ Invariant: a model that this arithmetic does not describe is refused, in one lin
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,8 @@ def read_model_size(path: Path) -> ModelSize:
         InputError: the file cannot be read.
         ProfileError: a field is missing or wrong, or it is another kind of model.
     """
-    file = path / "config.json" if path.is_dir() else path
+    # os.path: a name that no file can have is no folder.
+    file = path / "config.json" if os.path.isdir(path) else path
     content = read_settings_file(file, json.loads, "JSON")
     if not isinstance(content, dict):
         raise ProfileError(f"{file}: must be a model's config.json, names with values")

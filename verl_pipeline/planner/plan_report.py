@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from verl_pipeline.errors import escape_controls
 from verl_pipeline.number_formats import format_decimal, format_interval, format_percent
 from verl_pipeline.planner.answer import Answer, compute_cost, make_answer
 from verl_pipeline.planner.estimate import Estimate
@@ -134,7 +135,11 @@ def list_lines(report: PlanReport) -> list[str]:
     if reproduction := report.estimate.reproduction:
         lines += [reproduction.describe(), ""]
     if report.estimate.notes:
-        lines += ["Keep in mind:", *(f"  * {note}" for note in report.estimate.notes), ""]
+        lines += [
+            "Keep in mind:",
+            *(f"  * {escape_controls(note)}" for note in report.estimate.notes),
+            "",
+        ]
     if answer.not_built:
         lines += [answer.not_built, ""]
     if best is not None and best.limit is not None and best.nearness is not None:

@@ -212,22 +212,32 @@ def _check_outputs(json: Path | None, html: Path | None, inputs: Mapping[str, Pa
         OutputError: they do, are read by the command, or are the same.
     """
     from verl_pipeline.outputs.errors import OutputError
+    from verl_pipeline.outputs.files import prepare_target
+    from verl_pipeline.planner.plan_report import MARK
+
+    if json is not None:
+        _check_output("--json", json, MARK, "a plan of verl-pipeline plan", inputs)
+    if html is not None:
+        from verl_pipeline.report.plan_page import PAGE_MARK
+
+        _check_output("--html", html, PAGE_MARK, "a page of verl-pipeline plan", inputs)
+        if json is not None and prepare_target(html) == prepare_target(json):
+            raise OutputError(f"--json and --html both name {html}; give each its own file")
+
+
+def _check_output(
+    option: str, path: Path, mark: str, title: str, inputs: Mapping[str, Path]
+) -> None:
+    from verl_pipeline.outputs.errors import OutputError
     from verl_pipeline.outputs.files import (
         prepare_target,
         refuse_foreign_text,
         refuse_inputs,
     )
-    from verl_pipeline.planner.plan_report import MARK
 
-    if json is not None:
-        refuse_foreign_text(json, MARK, "a plan of verl-pipeline plan", "--json")
-        refuse_inputs(json, "--json", inputs)
-        prepare_target(json)
-    if html is not None:
-        from verl_pipeline.report.plan_page import PAGE_MARK
-
-        refuse_foreign_text(html, PAGE_MARK, "a page of verl-pipeline plan", "--html")
-        refuse_inputs(html, "--html", inputs)
-        if json is not None and prepare_target(html) == prepare_target(json):
-            raise OutputError(f"--json and --html both name {html}; give each its own file")
-        prepare_target(html)
+    try:
+        refuse_foreign_text(path, mark, title, option)
+        refuse_inputs(path, option, inputs)
+        prepare_target(path)
+    except OutputError as error:
+        raise OutputError(str(error) if option in str(error) else f"{option} {error}") from error

@@ -1,9 +1,10 @@
 """Where a plan's profile comes from: a file, a run, a model on GPUs; and what is changed of it."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from verl_pipeline.errors import UserError
+from verl_pipeline.errors import UserError, escape_controls
 from verl_pipeline.planner.estimate import Estimate
 from verl_pipeline.planner.gpus import find_gpu
 from verl_pipeline.planner.model_profile import make_model_estimate
@@ -45,7 +46,7 @@ class Source:
         found = {name: path for name, path in inputs.items() if path is not None}
         if self.run is None:
             found["--profile"] = find_profile(self.profile or DEFAULT_PROFILE)
-        if self.model is not None and self.model.is_dir():
+        if self.model is not None and os.path.isdir(self.model):
             found["--model"] = self.model / "config.json"
         return found
 
@@ -80,10 +81,14 @@ def make_estimate(source: Source) -> Estimate:
         estimate = Estimate(changed, estimate.notes)
     if source.model is None or gpu is None:
         return estimate
+    try:
+        size = read_model_size(source.model)
+    except UserError as error:
+        raise SourceError(f"--model {error}") from error
     return make_model_estimate(
         estimate.profile,
-        _name_model(source.model.resolve()),
-        read_model_size(source.model),
+        _name_model(Path(os.path.abspath(source.model))),
+        size,
         gpu,
         source.gpus or estimate.profile.gpus,
         source.tensor_parallel,
@@ -92,4 +97,4 @@ def make_estimate(source: Source) -> Estimate:
 
 
 def _name_model(path: Path) -> str:
-    return path.parent.name if path.name == "config.json" else path.stem
+    return escape_controls(path.parent.name if path.name == "config.json" else path.name)

@@ -14,7 +14,9 @@ from tests.helpers.command_fuzz import (
     run_command,
 )
 from tests.helpers.damaged_files import damage_file, each_damage
+from tests.helpers.made_up_run import write_run
 from tests.helpers.planner_cases import make_content
+from tests.helpers.simulated_run import MadeUpRun
 from verl_pipeline.cli import app
 from verl_pipeline.planner.profile_reader import list_profiles
 
@@ -34,9 +36,38 @@ PLAN = FuzzedCommand(
     },
     exit_codes=frozenset({0, 2}),
     settings_file=PROFILE,
-    preload=("verl_pipeline.planner.plan_report", "verl_pipeline.planner.profile_reader"),
+    preload=("verl_pipeline.planner.plan_report", "verl_pipeline.planning.sources"),
 )
-OPTIONS = ["--profile", "--gpus", "--split", "--price", "--seeds", "--json"]
+OPTIONS = [
+    *(
+        "--profile",
+        "--gpus",
+        "--split",
+        "--price",
+        "--seeds",
+        "--json",
+        "--run",
+        "--model",
+        "--gpu",
+    ),
+    *(
+        "--tensor-parallel",
+        "--mfu",
+        "--prompts",
+        "--samples",
+        "--response-mean",
+        "--response-limit",
+    ),
+    *("--response-sigma", "--prompt-mean", "--reward-s"),
+]
+CONFIG = {
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+}
 
 
 def invoke(*arguments):
@@ -65,14 +96,84 @@ def test_the_answer_comes_first_and_the_file_has_the_numbers(profile, tmp_path):
     assert invoke("--profile", profile, "--seeds", 1, "--json", output).exit_code == 0
 
 
-def test_a_foreign_file_or_the_profile_is_not_overwritten(profile, tmp_path):
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_a_foreign_file_or_the_profile_is_not_overwritten(profile, tmp_path, option):
     foreign = tmp_path / "notes.json"
     foreign.write_text('{"mine": 1}')
-    for output in (foreign, profile):
+    report = tmp_path / "report.html"
+    report.write_text('<meta name="generator" content="verl-pipeline report">')
+    for output in (foreign, report, profile):
         before = output.read_text()
-        done = invoke("--profile", profile, "--json", output)
+        done = invoke("--profile", profile, option, output)
         assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1, done.output
         assert output.read_text() == before and not done.stdout
+
+
+def test_the_page_is_written_again_over_its_own_file_only(profile, tmp_path):
+    page, output = tmp_path / "plan.html", tmp_path / "plan.json"
+    arguments = ["--profile", profile, "--seeds", 1, "--split", "2:2"]
+    assert invoke(*arguments, "--html", page, "--json", output).exit_code == 0
+    first = page.read_text()
+    assert json.loads(output.read_text())["map"]
+    assert invoke(*arguments, "--html", page).exit_code == 0 and page.read_text() != ""
+    for other in (["--json", page], ["--html", output], ["--json", tmp_path / "x", "--html",
+                  tmp_path / "x"]):  # fmt: skip
+        done = invoke(*arguments, *other)
+        assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1, done.output
+    assert "verl-pipeline plan" in first and json.loads(output.read_text())["planner"]
+
+
+def test_a_run_is_planned_beside_its_own_step(tmp_path):
+    write_run(tmp_path / "run", MadeUpRun(mode="sync", steps=8, trainer_devices=4))
+    output = tmp_path / "plan.json"
+    done = invoke("--run", tmp_path / "run", "--seeds", 1, "--json", output)
+    assert done.exit_code == 0, done.output
+    assert "The run (sync) took" in done.stdout and "Keep in mind:" in done.stdout
+    content = json.loads(output.read_text())
+    assert content["run"]["simulated_s"] == pytest.approx(content["run"]["measured_s"], rel=0.1)
+    assert len(content["notes"]) >= 3 and all(note in done.stdout for note in content["notes"])
+
+
+def test_a_model_on_gpus_is_planned_and_says_what_is_assumed(profile, tmp_path):
+    model = tmp_path / "tiny-model" / "config.json"
+    model.parent.mkdir()
+    model.write_text(json.dumps(CONFIG))
+    output = tmp_path / "plan.json"
+    arguments = ["--model", model.parent, "--gpu", "H100", "--gpus", 8, "--profile", profile]
+    done = invoke(*arguments, "--seeds", 1, "--json", output, "--prompts", 5)
+    assert done.exit_code == 0, done.output
+    assert "tiny-model" in done.stdout and "Nothing here is measured" in done.stdout
+    content = json.loads(output.read_text())
+    assert content["gpus"] == 8 and content["run"] is None
+    assert "5 prompts x 2" in " ".join(content["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--run", "run", "--profile", "p"], "--run and --profile"),
+        (["--gpu", "h100"], "only --model takes it"),
+        (["--mfu", "0.4"], "only --model takes it"),
+        (["--model", "m"], "--model needs --gpu"),
+        (["--model", "m", "--gpu", "b300"], "--gpu b300: unknown"),
+        (["--model", "m", "--gpu", "a100"], "--model m: no such file"),
+        (["--run", "nothing"], "nothing: no such folder"),
+    ],
+)
+def test_options_that_contradict_or_name_nothing_are_one_line(arguments, words):
+    done = invoke(*arguments)
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1, done.output
+    assert words in done.stderr
+
+
+def test_the_work_can_be_changed(profile, tmp_path):
+    output = tmp_path / "plan.json"
+    steps = []
+    for changes in ([], ["--response-mean", 400, "--reward-s", 20]):
+        arguments = ["--profile", profile, "--split", "2:2", "--seeds", 1, "--json", output]
+        assert invoke(*arguments, *changes).exit_code == 0
+        steps.append(json.loads(output.read_text())["plans"][0]["step_s"])
+    assert steps[1] > steps[0] + 18
 
 
 def test_more_gpus_are_planned_for(profile, tmp_path):
