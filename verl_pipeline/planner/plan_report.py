@@ -10,7 +10,7 @@ from rich.table import Table
 
 from verl_pipeline.errors import escape_controls
 from verl_pipeline.number_formats import format_decimal, format_interval, format_percent
-from verl_pipeline.planner.answer import Answer, compute_cost, make_answer
+from verl_pipeline.planner.answer import Answer, compute_cost, make_answer, show_seconds
 from verl_pipeline.planner.estimate import Estimate
 from verl_pipeline.planner.gain_map import Cell, map_gains
 from verl_pipeline.planner.plan import Plan, Planner, find_plans
@@ -144,10 +144,10 @@ def list_lines(report: PlanReport) -> list[str]:
         lines += [answer.not_built, ""]
     if best is not None and best.limit is not None and best.nearness is not None:
         lines.append(
-            f"Limit of the best plan: {format_decimal(best.limit.step_s)} s a step, by its "
-            f"{best.limit.cause} (update {format_decimal(best.limit.update)} s, work at full rate "
-            f"{format_decimal(best.limit.work)} s, chain of the longest and the update "
-            f"{format_decimal(best.limit.chain)} s); reached: {format_percent(best.nearness)}."
+            f"Limit of the best plan: {show_seconds(best.limit.step_s)} a step, by its "
+            f"{best.limit.cause} (update {show_seconds(best.limit.update)}, work at full rate "
+            f"{show_seconds(best.limit.work)}, chain of the longest and the update "
+            f"{show_seconds(best.limit.chain)}); reached: {format_percent(best.nearness)}."
         )
         lines.append(f"Where its GPU time goes: {_show_shares(best)}.")
     lines.append(f"Where that of sync goes: {_show_shares(report.sync)}.")
@@ -163,7 +163,7 @@ def list_lines(report: PlanReport) -> list[str]:
 def make_table(report: PlanReport) -> Table:
     """One row for each schedule at its best split."""
     table = Table()
-    for title in ("schedule", "split", "step, s", "gain", "of limit", "age", "today"):
+    for title in ("schedule", "split", "step", "gain", "of limit", "age", "today"):
         table.add_column(title, justify="left" if title == "schedule" else "right", no_wrap=True)
     for plan in (report.sync, *report.plans, *report.refined):
         first = ", longest first" if plan.layout.longest_first else ""
@@ -172,7 +172,7 @@ def make_table(report: PlanReport) -> Table:
         table.add_row(
             f"{plan.schedule}{more}{first}",
             f"{plan.layout.rollout_gpus}:{plan.layout.trainer_gpus}" if plan.split else "all",
-            format_decimal(plan.step_s),
+            show_seconds(plan.step_s),
             format_interval(plan.gain, min(plan.gains), max(plan.gains), 2),
             "-" if plan.nearness is None else format_percent(plan.nearness, 0),
             format_decimal(plan.mean_age, 1),
