@@ -27,8 +27,8 @@ def run_plan(
         Path | None,
         path_option(
             "--profile",
-            help="Profile of a cluster and its work: a YAML file, or a name of --list. "
-            "[default: deepcoder_code_8xa100]",
+            help="Profile of a cluster and its work: a YAML file, or a name of --list; default: "
+            "deepcoder_code_8xa100.",
         ),
     ] = None,
     run: Annotated[
