@@ -48,7 +48,7 @@ def make_answer(profile: Profile, sync: Plan, plans: Sequence[Plan]) -> Answer:
             STAY,
             f"Stay with sync: no split of {show_gpus(profile.gpus)} that verl can place leaves a "
             f"rollout pool of {show_gpus(profile.sampling.tensor_parallel)} and a trainer of "
-            f"{show_gpus(profile.training.fewest_gpus)} or more.",
+            f"{show_gpus(profile.training.fewest_gpus)} or more; --gpus plans for more.",
             overrides,
             "",
             None,

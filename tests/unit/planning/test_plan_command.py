@@ -19,6 +19,7 @@ from tests.helpers.planner_cases import make_content
 from tests.helpers.simulated_run import MadeUpRun
 from verl_pipeline.cli import app
 from verl_pipeline.planner.profile_reader import list_profiles
+from verl_pipeline.report.plan_page import PAGE_MARK
 
 PROFILE = "profile.yaml"
 PLAN = FuzzedCommand(
@@ -110,17 +111,17 @@ def test_a_foreign_file_or_the_profile_is_not_overwritten(profile, tmp_path, opt
 
 
 def test_the_page_is_written_again_over_its_own_file_only(profile, tmp_path):
-    page, output = tmp_path / "plan.html", tmp_path / "plan.json"
+    page, output, new = (tmp_path / name for name in ("plan.html", "plan.json", "new"))
+    page.write_text(PAGE_MARK)
     arguments = ["--profile", profile, "--seeds", 1, "--split", "2:2"]
     assert invoke(*arguments, "--html", page, "--json", output).exit_code == 0
-    first = page.read_text()
-    assert json.loads(output.read_text())["map"]
-    assert invoke(*arguments, "--html", page).exit_code == 0 and page.read_text() != ""
-    for other in (["--json", page], ["--html", output], ["--json", tmp_path / "x", "--html",
-                  tmp_path / "x"]):  # fmt: skip
+    written = page.read_text()
+    assert "</html>" in written and json.loads(output.read_text())["map"]
+    for other in (["--json", page], ["--html", output], ["--json", new, "--html", new]):
         done = invoke(*arguments, *other)
         assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1, done.output
-    assert "verl-pipeline plan" in first and json.loads(output.read_text())["planner"]
+    assert page.read_text() == written and json.loads(output.read_text())["planner"]
+    assert not new.exists()
 
 
 def test_a_run_is_planned_beside_its_own_step(tmp_path):

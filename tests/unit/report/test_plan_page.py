@@ -1,5 +1,6 @@
 """The page of a plan: everything the command says, without a way for a name to become markup."""
 
+import dataclasses
 import json
 import re
 
@@ -10,6 +11,7 @@ from tests.helpers.planner_cases import make_small
 from verl_pipeline.planner.estimate import Estimate, Reproduction
 from verl_pipeline.planner.gain_map import AXES
 from verl_pipeline.planner.plan_report import make_report
+from verl_pipeline.planner.profile_reader import list_fields
 from verl_pipeline.report.gain_maps import EVEN, choose_gain_colour
 from verl_pipeline.report.plan_page import PAGE_MARK, write_plan_page
 
@@ -72,16 +74,20 @@ def test_without_a_map_or_a_split_the_page_is_shorter(tmp_path):
     assert "Stay with sync" in page
 
 
-@pytest.mark.parametrize("name", HOSTILE_TEXTS)
-def test_names_stay_texts(name, tmp_path):
-    hostile = HOSTILE_TEXTS[name][:300]
-    profile = make_small(name=hostile, gpu=hostile, sources={"gpus": hostile})
-    path = tmp_path / "plan.html"
-    write_plan_page(path, plan(Estimate(profile, (hostile,)), split="2:2", seeds=1))
-    page = path.read_text("utf-8")
-    plain = tmp_path / "plain.html"
-    write_plan_page(plain, plan(Estimate(make_small(gpu="x"), ("x",)), split="2:2", seeds=1))
-    tags = [re.findall(r"<(script|img|svg|b|div)\b", one) for one in (page, plain.read_text())]
+def test_names_and_notes_stay_texts(report, tmp_path):
+    notes = tuple(text[:300] for text in HOSTILE_TEXTS.values())
+    tags = []
+    for texts in (("plain",) * len(notes), notes):
+        sources = dict(zip((name for name, _ in list_fields()), texts, strict=False))
+        profile = dataclasses.replace(
+            report.profile, name=" ".join(texts), gpu=texts[1], sources=sources
+        )
+        path = tmp_path / "plan.html"
+        write_plan_page(
+            path, dataclasses.replace(report, estimate=Estimate(profile, texts), cells=[])
+        )
+        page = path.read_text("utf-8")
+        tags.append(re.findall(r"<(script|img|svg|b|div|li|dd)\b", page))
     assert tags[0] == tags[1]
 
 
