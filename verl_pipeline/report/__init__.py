@@ -4,7 +4,7 @@
 :mod:`.timeline`, :mod:`.bills`, :mod:`.curves` and :mod:`.batches` draw it with Bokeh,
 :mod:`.rollouts` packs the trajectories that can be read. :mod:`.comparison` sets runs beside one
 another; :mod:`.page` writes the HTML file, :mod:`.terminal` the summary, :mod:`.trace_events` the
-trace that Perfetto opens.
+trace that Perfetto opens. :mod:`.plan_page` shows a plan of ``verl-pipeline plan``.
 
 Invariants:
 * A page is one file that requests nothing. Its content security policy names the hash of each of
