@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +180,7 @@ def _show_task(task: EvaluatedTask, charts: Charts) -> dict[str, Any]:
 
 
 def _list_charts(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield charts with title, note, and the values as a table; ``chart`` is None for too few."""
+    """Yield charts with title, note, and their values as a table; ``chart`` is None for too few."""
     lines = {
         name: [Score(name.replace("k", str(row["k"])), row, row["k"]) for row in result[name]]
         for name in _MEANINGS
@@ -191,7 +190,7 @@ def _list_charts(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "title": "Score by number of samples",
         "chart": draw_score_lines(lines, "k, samples per problem", bands=True),
         "note": "; ".join(f"{name}: {_MEANINGS[name]}" for name in lines) + ". Bands: 95 %.",
-        "rows": _list_values(chain.from_iterable(lines.values())),
+        "rows": _list_values(*lines.values()),
     }
     budgets = [
         Score(f"at most {_format_count(row['tokens'])} tokens", row, row["tokens"])
@@ -203,20 +202,17 @@ def _list_charts(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "note": "pass@1 if longer responses count as wrong. Band: 95 %.",
         "rows": _list_values(budgets),
     }
-    methods = sorted(result.get("methods") or (), key=lambda row: row["tokens_per_problem"])
     families: dict[str, list[Score]] = {}
-    for row in methods:
+    for row in sorted(result.get("methods") or (), key=lambda row: row["tokens_per_problem"]):
         # "vote of 4" and "vote of 8" belong together, as do cons@4 and cons@8.
         family = families.setdefault(re.sub(r"(@| of )\d+$", "", row["name"]), [])
-        family.append(Score(row["name"], row, row["tokens_per_problem"]))
+        tokens = row["tokens_per_problem"]
+        family.append(Score(f"{row['name']}, {_format_count(tokens)} tokens", row, tokens))
     yield {
         "title": "Score by cost",
         "chart": draw_score_lines(families, "generated tokens per problem", bands=False),
         "note": "Test-time methods. Vertical lines: 95 %.",
-        "rows": [
-            (row["name"], f"{_format_count(row['tokens_per_problem'])} tokens", format_score(row))
-            for row in methods
-        ],
+        "rows": _list_values(*families.values()),
     }
     lengths = result.get("lengths") or {}
     facts = {name: _format_count(lengths.get(name)) for name in ("mean", "median", "p95", "max")}
@@ -224,13 +220,11 @@ def _list_charts(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "title": "Lengths of responses",
         "chart": draw_lengths(lengths["histogram"]) if lengths.get("histogram") else None,
         "note": describe_value(facts),
-        "rows": [],
     }
     verdicts = Counter(result.get("verdicts") or {})
     yield {
         "title": "Verdicts",
         "chart": _draw_verdicts(verdicts) if verdicts.total() else None,
-        "note": None,
         "rows": [
             (label_name(name), f"{count:,}", format_percent(count / verdicts.total()))
             for name, count in verdicts.most_common()
@@ -238,16 +232,9 @@ def _list_charts(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         ],
     }
     for tag, rows in (result.get("breakdown") or {}).items():
-        scores = [Score(row["name"], row) for row in rows]
-        yield {
-            "title": f"By {tag}",
-            "chart": draw_intervals(scores) if scores else None,
-            "note": None,
-            "rows": [
-                (row["name"], f"{_format_count(row['problems'])} problems", format_score(row))
-                for row in rows
-            ],
-        }
+        scores = [Score(f"{row['name']}, {row['problems']:,} problems", row) for row in rows]
+        chart = draw_intervals(scores) if scores else None
+        yield {"title": f"By {tag}", "chart": chart, "rows": _list_values(scores)}
 
 
 def _draw_verdicts(verdicts: Counter[str]) -> figure:
@@ -265,5 +252,5 @@ def _draw_verdicts(verdicts: Counter[str]) -> figure:
     return draw_share_bars(["samples"], parts, "samples", "", ("samples", "0,0"))
 
 
-def _list_values(scores: Iterable[Score]) -> list[tuple[str, str]]:
-    return [(score.name, format_score(score.estimate)) for score in scores]
+def _list_values(*lines: Iterable[Score]) -> list[tuple[str, str]]:
+    return [(score.name, format_score(score.estimate)) for line in lines for score in line]

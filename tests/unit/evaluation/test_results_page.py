@@ -76,7 +76,7 @@ def test_the_numbers_stand_in_the_page_itself(output):
         for estimate in (task["pass@1"], *task["pass@k"], *task["budget"], *task["methods"]):
             assert format_score(estimate) in shown
         for rows in task["breakdown"].values():
-            assert all(f"{row['name']} {row['problems']} problems" in shown for row in rows)
+            assert all(f"{row['name']}, {row['problems']} problems" in shown for row in rows)
         assert describe_value(task["sampling"]) in shown
     assert "rating 1,480 [1,390, 1,570], 21 of 24 contests" in shown
     assert "1,578" in shown and "DeepCoder-14B-Preview 92.6 %" in shown
