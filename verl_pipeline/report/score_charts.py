@@ -7,7 +7,7 @@ Invariants:
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from verl_pipeline.report.palette import NOT_ACCEPTED, REFERENCE, RUNS, choose_c
 
 ROW_HEIGHT = 40
 # Distance of dots that share a place, as a part of the axis: wider than a dot on a narrow screen.
-SIDE_STEP = 0.04
+SIDE_STEP = 0.045
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Score:
     Attributes:
         name: for the tip.
         estimate: ``value``, ``low`` and ``high``, from 0 to 1; the last two may be None.
-        x: its place: samples or tokens, above 0.
+        x: its place: samples or tokens.
         references: of others, in percent, by what their tip says.
     """
 
     name: str
     estimate: Mapping[str, Any]
     x: float = 1.0
-    references: Sequence[tuple[str, float]] = field(default=())
+    references: Sequence[tuple[str, float]] = ()
 
 
 def draw_intervals(scores: Sequence[Score]) -> figure:
@@ -95,16 +95,20 @@ def draw_score_lines(
 ) -> figure | None:
     """Draw one line a name, on a logarithmic axis; None if all scores have one place.
 
+    Scores at 0 have no place: preset answers have no tokens.
+
     Args:
         label: of the axis.
         bands: draw intervals as bands; else as bars, and what shares a place side by side.
     """
+    known = {name: [score for score in line if score.x > 0] for name, line in lines.items()}
+    lines = {name: line for name, line in known.items() if line}
     scores = [score for line in lines.values() for score in line]
     places = sorted({score.x for score in scores})
     if len(places) < 2:
         return None
-    ratio = (places[-1] / places[0]) ** 1.2
-    margin = ratio ** (0.1 / 1.2)
+    ratio = places[-1] / places[0]
+    margin = ratio**0.1
     most = max(100 * (score.estimate["high"] or score.estimate["value"]) for score in scores)
     plot = make_figure(
         260,

@@ -218,3 +218,13 @@ def test_a_failed_write_keeps_the_old_page(output, monkeypatch):
         results_page.write_results_page(output)
     assert (output / "report.html").read_text() == before
     assert sorted(os.listdir(output)) == ["aime2024", "humaneval", "report.html", "results.json"]
+
+
+def test_preset_answers_have_no_charts_of_tokens(output):
+    results = json.loads((output / "results.json").read_text())
+    for task in results["tasks"]:
+        task |= {"budget": [], "lengths": None, "cons@k": [], "pass@k": task["pass@k"][:1]}
+        task["methods"] = [one | {"tokens_per_problem": 0.0} for one in task["methods"]]
+    (output / "results.json").write_text(json.dumps(results))
+    shown = read_texts(Page(write_page(output)))
+    assert "Verdicts" in shown and "Lengths" not in shown and "Score by" not in shown
