@@ -62,7 +62,7 @@ def opened(browser, results_and_path):
     page.set_default_timeout(60_000)
     requested, errors = [], []
     page.on("request", lambda request: requested.append(request.url.partition("#")[0]))
-    page.on("console", lambda message: errors.append(message.text))
+    page.on("console", lambda m: m.type in ("error", "warning") and errors.append(m.text))
     page.on("pageerror", lambda error: errors.append(str(error)))
     url = results_and_path[1].as_uri()
 
@@ -140,7 +140,7 @@ def test_all_charts_are_drawn_at_every_width(opened, results, width):
     ]
     assert "Score by cost" in mathematics.locator("figcaption").all_inner_texts()
     cost = mathematics.locator("figure", has_text="Score by cost")
-    assert cost.locator(".legend button").all_inner_texts() == ["one sample", "vote", "best"]
+    assert cost.locator(".legend button").all_inner_texts() == ["vote", "best", "one sample"]
     verdicts = code.locator("figure", has_text="Verdicts")
     shown = {name.replace("_", " ") for name in results["tasks"][0]["verdicts"]}
     assert set(verdicts.locator(".legend button").all_inner_texts()) == shown

@@ -18,7 +18,7 @@ from verl_pipeline.number_formats import format_score
 from verl_pipeline.report.figures import add_hover, make_figure
 from verl_pipeline.report.palette import NOT_ACCEPTED, REFERENCE, RUNS, choose_colour
 
-ROW_HEIGHT = 40
+ROW_HEIGHT = 36
 # Distance of dots that share a place, as a part of the axis: wider than a dot on a narrow screen.
 SIDE_STEP = 0.045
 
@@ -43,13 +43,14 @@ class Score:
 def draw_intervals(scores: Sequence[Score]) -> figure:
     """Draw scores on a scale from 0 to 100 %, one below another."""
     plot = make_figure(
-        56 + ROW_HEIGHT * len(scores),
+        70 + ROW_HEIGHT * len(scores),
         zoom="width",
         x_range=(-2, 102),
         y_range=(0.5 - len(scores), 0.8),
     )
     plot.xaxis.axis_label = "%"
     plot.yaxis.visible = False
+    plot.min_border_left = 0
     rows = -np.arange(len(scores), dtype=float)
     plot.ygrid.ticker = FixedTicker(ticks=rows.tolist())
     source = _make_source(scores, rows)
