@@ -84,6 +84,11 @@ class EmulatedCluster:
         return make_speed(self.cluster.sampling, self.slots, self.replicas)
 
     @property
+    def journal_folder(self) -> Path:
+        """Where each process writes what it emulated."""
+        return Path(self.journal)
+
+    @property
     def clock(self) -> EmulatedClock:
         """The run's clock."""
         return EmulatedClock(self.time_scale)

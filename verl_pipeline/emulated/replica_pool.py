@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 
+from verl_pipeline.emulated.clock import EmulatedClock
 from verl_pipeline.emulated.cluster import EmulatedCluster
 from verl_pipeline.emulated.journal import Journal
 from verl_pipeline.emulated.replica import EmulatedReplica, Request
@@ -44,11 +45,12 @@ class ReplicaPool:
 
     Args:
         run: the pool's cluster.
+        clock: of the run.
         journal: where it writes when each replica was busy.
     """
 
-    def __init__(self, run: EmulatedCluster, journal: Journal):
-        self._run, self._journal, self._clock = run, journal, run.clock
+    def __init__(self, run: EmulatedCluster, clock: EmulatedClock, journal: Journal):
+        self._run, self._clock, self._journal = run, clock, journal
         self.replicas = [
             EmulatedReplica(run.speed, is_dead=number in run.dead_replicas)
             for number in range(run.replicas)

@@ -19,12 +19,12 @@ class EmulatedRewards:
 
     Args:
         run: of which they are.
+        clock: of the run.
         journal: where it writes when rewards were computed.
     """
 
-    def __init__(self, run: EmulatedCluster, journal: Journal):
-        self._run, self._journal = run, journal
-        self._clock: EmulatedClock = run.clock
+    def __init__(self, run: EmulatedCluster, clock: EmulatedClock, journal: Journal):
+        self._run, self._clock, self._journal = run, clock, journal
         self._pool = RewardPool(run.cluster.reward.workers, 2 * run.cluster.sampling.trajectories)
         self._arrived: dict[int, int] = defaultdict(int)
         self._complete: dict[int, asyncio.Event] = defaultdict(asyncio.Event)

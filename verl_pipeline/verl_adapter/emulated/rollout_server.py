@@ -9,7 +9,6 @@ Invariants:
 """
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -33,7 +32,8 @@ class EmulatedServer:
 
     def __init__(self) -> None:
         self._run = load_run()
-        self._pool = ReplicaPool(self._run, Journal(Path(self._run.journal), "rollout"))
+        journal = Journal(self._run.journal_folder, "rollout")
+        self._pool = ReplicaPool(self._run, self._run.clock, journal)
         self._version: int | None = None
         # Of trajectories, the tokens that were returned so far.
         self._returned: dict[tuple[int, int], int] = {}

@@ -47,7 +47,7 @@ class EmulatedEngine(BaseEngine):
         self._run = load_run()
         is_bypassed = os.environ.get(BYPASS_VARIABLE) == "1"
         self._costs = TrainerCosts(self._run, is_bypassed)
-        self._journal = Journal(Path(self._run.journal), "trainer")
+        self._journal = Journal(self._run.journal_folder, "trainer")
         self._weight = torch.zeros(WEIGHT_SIZE)
         self.mode: str | None = None
 

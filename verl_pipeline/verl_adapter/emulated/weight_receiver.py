@@ -7,7 +7,6 @@ Invariants:
 
 import time
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -44,7 +43,7 @@ class EmulatedWeightReceiver(BaseRollout):
         self.is_leader_rank = True
         self._is_colocated = device_mesh is not None
         self._run = load_run()
-        self._journal = Journal(Path(self._run.journal), "weights")
+        self._journal = Journal(self._run.journal_folder, "weights")
         self._server: Any = None
 
     async def resume(self, tags: list[str]) -> None:
