@@ -49,6 +49,11 @@ class EmulatedMode:
     is_colocated: bool
     schedule: Schedule | None
 
+    @property
+    def is_sync(self) -> bool:
+        """Whether it is verl's `sync`, with which the others are compared."""
+        return self.schedule == SYNC
+
 
 MODES = {
     mode.name: mode
