@@ -173,7 +173,8 @@ def _measure_ages(trained: list[dict[str, Any]]) -> tuple[float, int, float]:
 def _measure_busy(run: Run, warm_up: int) -> dict[str, float]:
     """Shares by the accounting of :mod:`verl_pipeline.telemetry.accounting`."""
     work = {Pool.TRAINER: WORK, Pool.ROLLOUT: ("generating", "tail"), Pool.REWARD: ("busy",)}
-    busy, whole = defaultdict(float), defaultdict(float)
+    busy: dict[Pool, float] = defaultdict(float)
+    whole: dict[Pool, float] = defaultdict(float)
     for bill in bill_steps(run):
         if bill.step is not None and bill.step > warm_up:
             busy[bill.pool] += sum(bill.seconds[name] for name in work[bill.pool])

@@ -19,8 +19,11 @@ from verl_pipeline.emulated.cluster import VARIABLE, EmulatedCluster
 from verl_pipeline.emulated.identity import make_prompt
 from verl_pipeline.planner.schedules import SYNC, Schedule
 from verl_pipeline.testing import tiny_run
-from verl_pipeline.verl_adapter.emulated.plugin import ENGINE_DEVICE, ROLLOUT_NAME
-from verl_pipeline.verl_adapter.emulated.training_engine import BYPASS_VARIABLE
+from verl_pipeline.verl_adapter.emulated.plugin import (
+    BYPASS_VARIABLE,
+    ENGINE_DEVICE,
+    ROLLOUT_NAME,
+)
 from verl_pipeline.verl_adapter.settings.derived_settings import GLOO_MODULE
 
 ROLLOUT = "actor_rollout_ref.rollout"

@@ -95,12 +95,13 @@ def run_case(case: Case, profile: Profile, output: Path) -> dict[str, Any]:
     folder.mkdir(parents=True)
     cluster = make_cluster(case, profile, folder)
     write_inputs(folder, cluster)
+    environment: dict[str, Any] = make_environment(folder)
     began = time.time()
     run = runs.run_training(
         folder,
         make_overrides(folder, cluster, case.mode, case.steps),
         timeout_s=RUN_TIMEOUT_S,
-        **make_environment(folder),
+        **environment,
     )
     if run.returncode != 0 or len(run.metrics) < case.steps:
         tail = "\n".join(run.output.splitlines()[-25:])

@@ -17,6 +17,8 @@ from wrapt import register_post_import_hook
 
 from verl_pipeline.emulated.cluster import VARIABLE, EmulatedCluster, read_cluster
 
+# Set to 1 in the environment of a run in which verl computes no log-probs (bypass mode).
+BYPASS_VARIABLE = "VERL_PIPELINE_EMULATED_BYPASS"
 ROLLOUT_NAME = "emulated"
 ENGINE_DEVICE = "emulated"
 ADAPTER = "verl_pipeline.verl_adapter.emulated.weight_receiver.EmulatedWeightReceiver"

@@ -23,10 +23,9 @@ from verl.workers.engine.base import BaseEngine, BaseEngineCtx, EngineRegistry
 from verl_pipeline.emulated.costs import TrainerCosts
 from verl_pipeline.emulated.identity import read_prompt
 from verl_pipeline.emulated.journal import Journal
-from verl_pipeline.verl_adapter.emulated.plugin import ENGINE_DEVICE, load_run
+from verl_pipeline.verl_adapter.emulated.plugin import BYPASS_VARIABLE, ENGINE_DEVICE, load_run
 from verl_pipeline.verl_adapter.emulated.rollout_server import LOG_PROB
 
-BYPASS_VARIABLE = "VERL_PIPELINE_EMULATED_BYPASS"
 STATE_FILE = "emulated.pt"
 WEIGHT = "emulated.weight"
 WEIGHT_SIZE = 1024
