@@ -1,14 +1,10 @@
-"""What an emulated run took: emulated time, and the control plane's own.
+"""What an emulated run took, on the emulated clock.
 
-A step in real time is what the driver waited for that was emulated, and the rest: the control
-plane. Time compression makes the rest ``time_scale`` times as large as it would be on the cluster,
-so it is counted at its real size.
+Emulated time has all that the engines took and, at its real size, what the control plane took on
+the way from one to the next (:mod:`verl_pipeline.emulated.clock`). How much the latter was follows
+from real time: what of it the emulated seconds do not explain.
 
-Invariants:
-* The rest is measured on the driver: its spans less what the processes emulated meanwhile. What the
-  control plane does beside an emulated wait costs no step anything and is not counted; but a delay
-  between two emulated waits that the driver does not see is in the emulated time.
-* Steps up to ``warm_up`` are not measured.
+Invariant: a step is from the end of one update to the end of the next, as in the planner.
 """
 
 from collections import defaultdict
@@ -20,27 +16,10 @@ from typing import Any
 import numpy as np
 
 from verl_pipeline.emulated.cluster import EmulatedCluster
-from verl_pipeline.emulated.journal import (
-    REWARD_KINDS,
-    ROLLOUT_KINDS,
-    TRAINER_KINDS,
-    WEIGHT_KINDS,
-    read_journal,
-)
-from verl_pipeline.telemetry.accounting import bill_steps
-from verl_pipeline.telemetry.records import Pool
+from verl_pipeline.emulated.journal import Entry, read_journal
 from verl_pipeline.telemetry.run_folder import Run, load_run
-from verl_pipeline.telemetry.states import WORK
-from verl_pipeline.telemetry.timeline import make_timeline
 
-# By span of the driver, what it may wait for in it.
-AWAITED = {
-    "wait_rollout": (*ROLLOUT_KINDS, *REWARD_KINDS),
-    "update_actor": TRAINER_KINDS,
-    "old_log_prob": TRAINER_KINDS,
-    "update_weights": WEIGHT_KINDS,
-    "pause_rollout": WEIGHT_KINDS,
-}
+TRAINER_KINDS = ("update", "log_prob")
 Interval = tuple[float, float]
 
 
@@ -49,21 +28,20 @@ class MeasuredRun:
     """One run; lists have an entry for each measured step.
 
     Attributes:
-        step_s: emulated seconds, the control plane's at their real size.
-        raw_step_s: all of a step's real time in emulated seconds.
-        overhead_s: real seconds of the control plane.
-        overhead_share: of the real time of all steps.
+        step_s: emulated seconds.
+        control_s: real seconds of the control plane in which the emulated engines waited.
+        control_share: of the emulated time.
         tokens_per_s: emulated response tokens that were trained, in an emulated second.
-        busy: by pool, share of the measured time.
+        busy: by pool, share of the measured emulated time in which it worked; of the rollout pool,
+            the mean of its replicas.
         mean_age, largest_age: updates between the weights that sampled a token and those that
             trained on it; of first and last tokens, equally weighted.
         mixed_share: share of trained trajectories with more than one version.
     """
 
     step_s: list[float]
-    raw_step_s: list[float]
-    overhead_s: list[float]
-    overhead_share: float
+    control_s: list[float]
+    control_share: float
     tokens_per_s: float
     busy: dict[str, float]
     mean_age: float
@@ -72,86 +50,64 @@ class MeasuredRun:
 
 
 def measure_run(folder: Path, cluster: EmulatedCluster, warm_up: int) -> MeasuredRun:
-    """Measure the run whose verl folder is ``folder``.
+    """Measure the steps after ``warm_up`` of the run whose verl folder is ``folder``.
 
     Raises:
         RunFolderError: it left no records.
     """
-    run = load_run(folder)
-    timeline = make_timeline(run)
-    windows = [
-        (step, timeline.origin + start / 1e6, timeline.origin + end / 1e6)
-        for step, start, end in timeline.windows
-        if step > warm_up
+    entries = read_journal(cluster.journal)
+    ends = {entry.step: entry for entry in entries if entry.kind == "update"}
+    steps = range(warm_up + 1, max(ends) + 1)
+    seconds = [ends[step].end - ends[step - 1].end for step in steps]
+    real = [ends[step].real - ends[step - 1].real for step in steps]
+    control = [
+        length - emulated / cluster.time_scale
+        for length, emulated in zip(real, seconds, strict=True)
     ]
-    spans = _read_spans(run)
-    emulated = defaultdict(list)
-    for entry in read_journal(cluster.journal_folder):
-        emulated[entry.kind].append((entry.start, entry.end))
-    awaited = {
-        name: merge([interval for kind in kinds for interval in emulated[kind]])
-        for name, kinds in AWAITED.items()
-    }
-    raw, overheads = [], []
-    for _step, start, end in windows:
-        waited = 0.0
-        for name, intervals in awaited.items():
-            inside = intersect(merge(spans[name]), [(start, end)])
-            waited += sum(b - a for a, b in intersect(inside, intervals))
-        raw.append(end - start)
-        overheads.append(end - start - waited)
-    scale = cluster.time_scale
-    seconds = [
-        (length - overhead) * scale + overhead
-        for length, overhead in zip(raw, overheads, strict=True)
-    ]
-    trained = _read_trained(run, {step for step, _, _ in windows})
+    trained = _read_trained(load_run(folder), set(steps))
+    window = ends[warm_up].end, ends[max(ends)].end
     return MeasuredRun(
         seconds,
-        [length * scale for length in raw],
-        overheads,
-        sum(overheads) / sum(raw),
+        control,
+        sum(control) / sum(seconds),
         _count_tokens(cluster, trained) / sum(seconds),
-        _measure_busy(run, warm_up),
+        measure_busy(entries, cluster.replicas, window),
         *_measure_ages(trained),
     )
 
 
-def merge(intervals: Iterable[Interval]) -> list[Interval]:
-    """The union, as intervals apart from each other, ascending."""
-    merged: list[Interval] = []
+def measure_busy(entries: list[Entry], replicas: int, window: Interval) -> dict[str, float]:
+    """Share of the window in which each pool worked."""
+    length = window[1] - window[0]
+    lanes: dict[str, dict[str, list[Interval]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        pool = {"sampling": "rollout", "reward": "reward"}.get(entry.kind)
+        if entry.kind in TRAINER_KINDS:
+            pool = "trainer"
+        if pool:
+            lanes[pool][entry.lane].append((entry.start, entry.end))
+    counts = {"rollout": replicas, "trainer": 1, "reward": 1}
+    return {
+        pool: sum(measure_inside(intervals, window) for intervals in lanes[pool].values())
+        / length
+        / count
+        for pool, count in counts.items()
+    }
+
+
+def measure_inside(intervals: Iterable[Interval], window: Interval) -> float:
+    """Length of the part of ``window`` that at least one of the intervals covers."""
+    covered, reached = 0.0, window[0]
     for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(merged[-1][1], end)
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def intersect(left: list[Interval], right: list[Interval]) -> list[Interval]:
-    """The intersection of two results of :func:`merge`."""
-    found, a, b = [], 0, 0
-    while a < len(left) and b < len(right):
-        start, end = max(left[a][0], right[b][0]), min(left[a][1], right[b][1])
-        if start < end:
-            found.append((start, end))
-        if left[a][1] < right[b][1]:
-            a += 1
-        else:
-            b += 1
-    return found
-
-
-def _read_spans(run: Run) -> dict[str, list[Interval]]:
-    spans = defaultdict(list)
-    for span in run.spans.select(["lane", "name", "start", "end"]).to_pylist():
-        if span["lane"] == "driver":
-            spans[span["name"]].append((span["start"], span["end"]))
-    return spans
+        begin, finish = max(start, reached), min(end, window[1])
+        if finish > begin:
+            covered += finish - begin
+            reached = finish
+    return covered
 
 
 def _read_trained(run: Run, steps: set[int]) -> list[dict[str, Any]]:
-    names = ["step", "row", "first_version", "last_version", "trained", "is_validation"]
+    names = ["step", "row", "first_version", "last_version", "trained"]
     rows = run.trajectories.select(names).to_pylist()
     return [row for row in rows if row["trained"] is not None and row["step"] in steps]
 
@@ -168,15 +124,3 @@ def _measure_ages(trained: list[dict[str, Any]]) -> tuple[float, int, float]:
     first = np.array([row["step"] - 1 - row["first_version"] for row in trained])
     last = np.array([row["step"] - 1 - row["last_version"] for row in trained])
     return float((first + last).mean() / 2), int(first.max()), float((first != last).mean())
-
-
-def _measure_busy(run: Run, warm_up: int) -> dict[str, float]:
-    """Shares by the accounting of :mod:`verl_pipeline.telemetry.accounting`."""
-    work = {Pool.TRAINER: WORK, Pool.ROLLOUT: ("generating", "tail"), Pool.REWARD: ("busy",)}
-    busy: dict[Pool, float] = defaultdict(float)
-    whole: dict[Pool, float] = defaultdict(float)
-    for bill in bill_steps(run):
-        if bill.step is not None and bill.step > warm_up:
-            busy[bill.pool] += sum(bill.seconds[name] for name in work[bill.pool])
-            whole[bill.pool] += bill.end - bill.start
-    return {str(pool): busy[pool] / whole[pool] for pool in whole}

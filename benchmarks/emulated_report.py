@@ -44,8 +44,7 @@ def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             expected = [second for result in group for second in result["predicted_step_s"]]
             row["planner s"] = fmean(expected)
             row["error"] = f"{100 * fmean(result['error'] for result in group):+.1f} %"
-        row["control s"] = fmean(fmean(result["overhead_s"]) for result in group)
-        row["of real"] = _average(group, lambda result: result["overhead_share"])
+        row["control s"] = fmean(fmean(result["control_s"]) for result in group)
         row["valid"] = "yes" if all(result["valid"] for result in group) else "NO"
         rows.append(row)
     return rows

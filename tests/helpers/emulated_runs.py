@@ -24,6 +24,6 @@ def make_run(folder: Path, *, time_scale: float = 1.0, profile=None, **fields) -
         "seed": 0,
         "token_factor": 8,
         "streams_rewards": True,
-        "journal": str(folder / "journal"),
+        "folder": str(folder),
     }
     return EmulatedCluster(profile=str(path), time_scale=time_scale, **values | fields)

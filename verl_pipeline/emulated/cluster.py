@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from verl_pipeline.emulated.clock import EmulatedClock
+from verl_pipeline.emulated.clock import EmulatedClock, create_times, open_times
 from verl_pipeline.planner.profile import Profile
 from verl_pipeline.planner.profile_error import ProfileError
 from verl_pipeline.planner.profile_reader import load_profile
@@ -45,7 +45,7 @@ class EmulatedCluster:
         time_scale: emulated seconds in a real one.
         token_factor: emulated tokens that stand behind one token that verl handles.
         streams_rewards: whether rewards are computed while the batch samples.
-        journal: folder in which each process writes when it emulated what.
+        folder: in which each process writes when it emulated what, and with the shared clock.
         slow_replicas: by number, how many times slower these replicas decode.
         dead_replicas: those that never answer.
     """
@@ -59,7 +59,7 @@ class EmulatedCluster:
     time_scale: float
     token_factor: int
     streams_rewards: bool
-    journal: str
+    folder: str
     slow_replicas: dict[int, float] = dataclasses.field(default_factory=dict)
     dead_replicas: tuple[int, ...] = ()
 
@@ -84,14 +84,18 @@ class EmulatedCluster:
         return make_speed(self.cluster.sampling, self.slots, self.replicas)
 
     @property
-    def journal_folder(self) -> Path:
+    def journal(self) -> Path:
         """Where each process writes what it emulated."""
-        return Path(self.journal)
+        return Path(self.folder) / "journal"
+
+    def open_clock(self) -> EmulatedClock:
+        """The run's clock, as the run's processes share it."""
+        times = open_times(self._times, self.batches, self.cluster.sampling.trajectories)
+        return EmulatedClock(self.time_scale, times)
 
     @property
-    def clock(self) -> EmulatedClock:
-        """The run's clock."""
-        return EmulatedClock(self.time_scale)
+    def _times(self) -> Path:
+        return Path(self.folder) / "times"
 
     @property
     def longest_response(self) -> int:
@@ -108,16 +112,20 @@ class EmulatedCluster:
         batch, prompt = divmod(row, sampling.prompts)
         return batch, prompt * sampling.samples + sample
 
-    def count_tokens(self, rows: np.ndarray, samples: np.ndarray) -> float:
-        """Emulated tokens, prompts included, of the trajectories (``rows[i]``, ``samples[i]``)."""
+    def find_places(self, rows: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same for arrays; an index of what has an entry for each batch and trajectory."""
         sampling = self.cluster.sampling
         batches, prompts = np.divmod(rows, sampling.prompts)
-        places = batches, prompts * sampling.samples + samples
+        return batches, prompts * sampling.samples + samples
+
+    def count_tokens(self, places: tuple[np.ndarray, np.ndarray]) -> float:
+        """Emulated tokens, prompts included, of the trajectories at these places."""
         return float(self.workload.responses[places].sum() + self.workload.prompts[places].sum())
 
     def write(self, path: Path) -> None:
-        """Write the run for its processes."""
+        """Write the run for its processes, and its clock, which stands at 0."""
         path.write_text(json.dumps(dataclasses.asdict(self)))
+        create_times(self._times, self.batches, self.cluster.sampling.trajectories)
 
 
 def read_cluster(path: Path) -> EmulatedCluster:

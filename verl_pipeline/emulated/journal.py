@@ -1,6 +1,4 @@
-"""When each process of an emulated run emulated what, in real time.
-
-What the driver waited for beyond that is the control plane's own.
+"""When each process of an emulated run emulated what.
 
 Invariant: an entry is one line, written at once, so a run that is killed has all that ended.
 """
@@ -8,17 +6,10 @@ Invariant: an entry is one line, written at once, so a run that is killed has al
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = "emulated-"
-# What is emulated, by pool.
-TRAINER_KINDS = ("update", "log_prob")
-ROLLOUT_KINDS = ("sampling",)
-REWARD_KINDS = ("reward",)
-WEIGHT_KINDS = ("publish", "load", "switch")
 
 
 @dataclass(frozen=True)
@@ -26,15 +17,19 @@ class Entry:
     """Something that was emulated.
 
     Attributes:
-        kind: one of the kinds above.
+        kind: "sampling", "reward", "log_prob", "update", "publish", "load" or "switch".
         lane: who.
-        start, end: seconds since the epoch.
+        start, end: emulated seconds.
+        real: real seconds (monotonic) when it was written, at its end.
+        step: number of the update that it belongs to, from 1; 0: none.
     """
 
     kind: str
     lane: str
     start: float
     end: float
+    real: float
+    step: int = 0
 
 
 class Journal:
@@ -49,19 +44,10 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"{PREFIX}{role}-{os.getpid()}.jsonl"
 
-    def add(self, kind: str, lane: str, start: float, end: float) -> None:
-        """Append an entry."""
+    def add(self, kind: str, lane: str, start: float, end: float, step: int = 0) -> None:
+        """Append an entry that ends now."""
         with open(self._path, "a") as file:
-            file.write(json.dumps([kind, lane, start, end]) + "\n")
-
-    @contextmanager
-    def record(self, kind: str, lane: str) -> Iterator[None]:
-        """Record a block."""
-        start = time.time()
-        try:
-            yield
-        finally:
-            self.add(kind, lane, start, time.time())
+            file.write(json.dumps([kind, lane, start, end, time.monotonic(), step]) + "\n")
 
 
 def read_journal(folder: Path) -> list[Entry]:

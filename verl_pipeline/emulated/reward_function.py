@@ -27,4 +27,4 @@ async def compute_score(
 @cache
 def _load_rewards() -> EmulatedRewards:
     run = read_cluster(Path(os.environ[VARIABLE]))
-    return EmulatedRewards(run, run.clock, Journal(run.journal_folder, "rewards"))
+    return EmulatedRewards(run, run.open_clock(), Journal(run.journal, "rewards"))

@@ -1,7 +1,7 @@
 """Rewards on the described pool of workers, first come first served.
 
 Invariants:
-* A reward's end follows from the order and times of arrival alone, as in the planner.
+* A reward's end follows from the emulated ends of responses alone, as in the planner.
 * Where rewards are not streamed, none of a batch begins before its last response is there.
 """
 
@@ -31,15 +31,20 @@ class EmulatedRewards:
 
     async def compute(self, row: int, sample: int) -> float:
         """Wait until the reward of a trajectory is there; 0 or 1."""
-        batch, trajectory = self._run.find_place(row, sample)
+        place = batch, trajectory = self._run.find_place(row, sample)
+        times = self._clock.times
+        caused = float(times.generated[place])
         if not self._run.streams_rewards:
             self._arrived[batch] += 1
             if self._arrived[batch] == self._run.cluster.sampling.trajectories:
                 self._complete[batch].set()
             await self._complete[batch].wait()
-        seconds = float(self._run.workload.rewards[batch, trajectory])
-        if seconds:
-            with self._journal.record("reward", "rewards"):
-                await self._clock.wait(self._pool.finish(self._clock.now(), seconds))
+            caused = float(times.generated[batch].max())
+        end = caused
+        if seconds := float(self._run.workload.rewards[place]):
+            end = self._pool.finish(caused, seconds)
+            await self._clock.wait(end)
+            self._journal.add("reward", "rewards", end - seconds, end)
+        times.complete(batch, trajectory, end)
         # Half of the samples are right: every group has a gradient.
         return float(sample % 2)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.emulated_runs import make_run
 from tests.helpers.virtual_time import run_in_virtual_time
-from verl_pipeline.emulated.clock import EmulatedClock
+from verl_pipeline.emulated.clock import EmulatedClock, make_times
 from verl_pipeline.emulated.journal import Journal, read_journal
 from verl_pipeline.emulated.replica_pool import ReplicaPool
 from verl_pipeline.emulated.rewards import EmulatedRewards
@@ -15,14 +15,21 @@ from verl_pipeline.planner.barrier import sample_share
 from verl_pipeline.planner.rewards import find_last_reward
 
 SCALE = 50.0
-
-
-def make_clock():
-    return EmulatedClock(SCALE, asyncio.get_running_loop().time)
+# A batch of one trajectory.
+SINGLE = {"sampling__prompts": 1, "sampling__samples": 1}
 
 
 def make_pool(run):
-    return ReplicaPool(run, make_clock(), Journal(run.journal_folder, "test"))
+    """A pool and its clock, which is open."""
+    times = make_times(run.batches, run.cluster.sampling.trajectories)
+    clock = EmulatedClock(SCALE, times, asyncio.get_running_loop().time)
+    return ReplicaPool(run, clock, Journal(run.journal, "test")), clock
+
+
+async def end_driver_work(clock, moment):
+    """What the driver does next is caused by something that ended then."""
+    await clock.wait(moment)
+    clock.times.driver_time = moment
 
 
 def test_a_batch_ends_when_the_planner_says(tmp_path):
@@ -30,7 +37,7 @@ def test_a_batch_ends_when_the_planner_says(tmp_path):
     trajectories = [(row, sample) for row in range(3) for sample in range(2)]
 
     async def sample_all():
-        pool, clock = make_pool(run), make_clock()
+        pool, clock = make_pool(run)
 
         async def sample_one(place, row):
             answer = await pool.generate(place, row, None)
@@ -49,21 +56,21 @@ def test_a_batch_ends_when_the_planner_says(tmp_path):
     for (row, sample), end, answer in found:
         assert end == pytest.approx(ends[2 * row + sample], abs=1e-6)
         assert answer.done == answer.tokens and not answer.is_aborted
-    busy = [entry for entry in read_journal(run.journal_folder) if entry.kind == "sampling"]
+    busy = [entry for entry in read_journal(run.journal) if entry.kind == "sampling"]
     assert sorted(entry.lane for entry in busy) == ["replica 0", "replica 1"]
 
 
 def test_an_abort_returns_what_there_is_and_the_rest_comes_later(tmp_path):
-    run = make_run(tmp_path, time_scale=SCALE)
+    run = make_run(tmp_path, time_scale=SCALE, profile=SINGLE)
 
     async def interrupt():
-        pool, clock = make_pool(run), make_clock()
-        request = asyncio.create_task(pool.generate(0, 1, None))
-        await clock.wait(3.0)
+        pool, clock = make_pool(run)
+        request = asyncio.create_task(pool.generate(0, 0, None))
+        await end_driver_work(clock, 3.0)
         assert pool.abort_all() == 1
         first = await request
-        resumed = asyncio.create_task(pool.generate(1, 1, first.sample))
-        await clock.wait(40.0)
+        resumed = asyncio.create_task(pool.generate(1, 0, first.sample))
+        await end_driver_work(clock, 40.0)
         assert not resumed.done()  # the pool is closed
         pool.open()
         start = clock.now()
@@ -72,22 +79,22 @@ def test_an_abort_returns_what_there_is_and_the_rest_comes_later(tmp_path):
     first, second, seconds = run_in_virtual_time(interrupt())
     assert first.is_aborted and 0 < first.done < first.tokens
     assert not second.is_aborted and second.done == second.tokens == first.tokens
-    context = run.workload.prompts[0, 2 + first.sample] + first.done
+    context = run.workload.prompts[0, 0] + first.done
     left = (first.tokens - first.done) * run.speed.step_s[1] + context * run.speed.prefill_s
     assert seconds == pytest.approx(left)
 
 
 def test_a_pause_keeps_requests(tmp_path):
-    run = make_run(tmp_path, time_scale=SCALE)
+    run = make_run(tmp_path, time_scale=SCALE, profile=SINGLE)
 
     async def pause():
-        pool, clock = make_pool(run), make_clock()
+        pool, clock = make_pool(run)
         request = asyncio.create_task(pool.generate(0, 0, None))
-        await clock.wait(2.0)
+        await end_driver_work(clock, 2.0)
         pool.pause()
-        await clock.wait(102.0)
+        await end_driver_work(clock, 102.0)
         assert not request.done()
-        pool.resume()
+        pool.open()
         answer = await request
         return answer, clock.now() - 100.0
 
@@ -97,13 +104,14 @@ def test_a_pause_keeps_requests(tmp_path):
 
 
 def test_a_slow_replica_is_slow_and_a_dead_one_silent(tmp_path):
-    run = make_run(tmp_path, time_scale=SCALE, slow_replicas={0: 4.0}, dead_replicas=(1,))
+    broken = {"slow_replicas": {0: 4.0}, "dead_replicas": (1,)}
+    run = make_run(tmp_path, time_scale=SCALE, profile={"sampling__prompts": 1}, **broken)
 
     async def ask():
-        pool, clock = make_pool(run), make_clock()
+        pool, clock = make_pool(run)
         dead = asyncio.create_task(pool.generate(1, 0, None))
         await asyncio.sleep(0)
-        answer = await pool.generate(0, 1, None)
+        answer = await pool.generate(0, 0, None)
         end = clock.now()
         await clock.wait(1e6)
         assert not dead.done()
@@ -121,11 +129,12 @@ def test_rewards_end_when_the_planner_says(tmp_path, streams):
     arrivals = np.array([0.0, 1.0, 2.0, 8.0, 9.0, 20.0])
 
     async def grade():
-        clock = make_clock()
-        rewards = EmulatedRewards(run, clock, Journal(run.journal_folder, "test"))
+        _pool, clock = make_pool(run)
+        rewards = EmulatedRewards(run, clock, Journal(run.journal, "test"))
 
         async def grade_one(index):
             await clock.wait(float(arrivals[index]))
+            clock.times.generated[0, index] = arrivals[index]
             await rewards.compute(*divmod(index, 2))
             return clock.now()
 

@@ -32,8 +32,8 @@ class EmulatedServer:
 
     def __init__(self) -> None:
         self._run = load_run()
-        journal = Journal(self._run.journal_folder, "rollout")
-        self._pool = ReplicaPool(self._run, self._run.clock, journal)
+        journal = Journal(self._run.journal, "rollout")
+        self._pool = ReplicaPool(self._run, self._run.open_clock(), journal)
         self._version: int | None = None
         # Of trajectories, the tokens that were returned so far.
         self._returned: dict[tuple[int, int], int] = {}
@@ -82,7 +82,7 @@ class EmulatedServer:
 
     async def resume_generation(self) -> None:
         """Let requests begin again."""
-        self._pool.resume()
+        self._pool.open()
 
     async def sleep(self) -> None:
         """Give the devices back: what runs is finished first, as verl's server does."""
@@ -92,7 +92,7 @@ class EmulatedServer:
 
     async def wake_up(self, tags: list[str] | None = None) -> None:
         """Take the devices again."""
-        self._pool.resume()
+        self._pool.open()
 
     async def take_weights(self, version: int | None, wakes: bool) -> None:
         """Other weights have been loaded.
@@ -102,7 +102,7 @@ class EmulatedServer:
         """
         self._version = version
         if wakes:
-            self._pool.resume()
+            self._pool.open()
 
     async def clear_kv_cache(self) -> None:
         """Nothing is cached between requests."""

@@ -46,7 +46,8 @@ class EmulatedEngine(BaseEngine):
         self._run = load_run()
         is_bypassed = os.environ.get(BYPASS_VARIABLE) == "1"
         self._costs = TrainerCosts(self._run, is_bypassed)
-        self._journal = Journal(self._run.journal_folder, "trainer")
+        self._clock = self._run.open_clock()
+        self._journal = Journal(self._run.journal, "trainer")
         self._weight = torch.zeros(WEIGHT_SIZE)
         self.mode: str | None = None
 
@@ -90,17 +91,20 @@ class EmulatedEngine(BaseEngine):
             ``model_output`` (jagged ``log_probs`` and ``entropy``, float32, a value for each token
             of ``input_ids``), ``loss`` and ``metrics``.
         """
-        started = self._run.clock.now()
         ids = data["input_ids"]
-        tokens = self._count_tokens(ids)
-        seconds = (
-            self._costs.compute_log_probs(tokens)
-            if forward_only
-            else self._costs.compute_update(tokens)
-        )
-        kind = "log_prob" if forward_only else "update"
-        with self._journal.record(kind, "rank 0"):
-            self._run.clock.sleep(started + seconds)
+        places = self._find_places(ids)
+        tokens = self._run.count_tokens(places)
+        times = self._clock.times
+        rewarded = float(np.nanmax(times.rewarded[places], initial=0.0))
+        start = self._clock.begin(max(times.driver_time, rewarded))
+        if forward_only:
+            kind, seconds = "log_prob", self._costs.compute_log_probs(tokens)
+        else:
+            kind, seconds = "update", self._costs.compute_update(tokens)
+        self._clock.sleep(start + seconds)
+        times.driver_time = start + seconds
+        step = int(self._weight[0]) + 1
+        self._journal.add(kind, "rank 0", start, start + seconds, step)
         values = torch.full_like(ids.values(), LOG_PROB, dtype=torch.float32)
         log_probs = torch.nested.nested_tensor_from_jagged(values, ids.offsets())
         output = {"log_probs": log_probs, "entropy": -log_probs} if forward_only else {}
@@ -139,8 +143,8 @@ class EmulatedEngine(BaseEngine):
     def disable_adapter(self) -> AbstractContextManager:
         return nullcontext()
 
-    def _count_tokens(self, ids: torch.Tensor) -> float:
-        """Emulated tokens of a batch; padding that verl has added has none of its own."""
+    def _find_places(self, ids: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Which trajectories the rows are."""
         offsets = ids.offsets().tolist()
         values = ids.values().tolist()
         places = []
@@ -148,4 +152,4 @@ class EmulatedEngine(BaseEngine):
             row, sample = read_prompt(values[begin : min(end, begin + NAMING_TOKENS)])
             places.append((row, sample or 0))
         rows, samples = np.array(places).T
-        return self._run.count_tokens(rows, samples)
+        return self._run.find_places(rows, samples)

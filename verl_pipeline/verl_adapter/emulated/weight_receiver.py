@@ -5,7 +5,6 @@ Invariants:
 * The version that the server tells afterwards is the one that verl sent.
 """
 
-import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -43,7 +42,8 @@ class EmulatedWeightReceiver(BaseRollout):
         self.is_leader_rank = True
         self._is_colocated = device_mesh is not None
         self._run = load_run()
-        self._journal = Journal(self._run.journal_folder, "weights")
+        self._clock = self._run.open_clock()
+        self._journal = Journal(self._run.journal, "weights")
         self._server: Any = None
 
     async def resume(self, tags: list[str]) -> None:
@@ -66,10 +66,13 @@ class EmulatedWeightReceiver(BaseRollout):
         kinds = {"publish": costs.publish_s, "load": costs.load_s}
         if self._is_colocated:
             kinds = {"switch": costs.switch_s}
+        # Whoever sends weights has waited for all that had to end before.
+        start = self._clock.begin(self._clock.times.frontier)
         for kind, seconds in kinds.items():
-            start = time.time()
-            await self._run.clock.wait(self._run.clock.now() + seconds)
-            self._journal.add(kind, "weights", start, time.time())
+            await self._clock.wait(start + seconds)
+            self._journal.add(kind, "weights", start, start + seconds)
+            start += seconds
+        self._clock.times.driver_time = start
         if self._server is None:  # it starts after this adapter
             self._server = ray.get_actor(name_server(self.replica_rank))
         await self._server.take_weights.remote(global_steps, self._is_colocated)
