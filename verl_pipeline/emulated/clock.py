@@ -74,9 +74,10 @@ def make_times(batches: int, trajectories: int) -> SharedTimes:
     return SharedTimes(np.zeros(_WORDS), np.full(shape, np.nan), np.full(shape, np.nan))
 
 
-def create_times(path: Path, batches: int, trajectories: int) -> None:
-    """Write the file that :func:`open_times` opens."""
+def create_times(path: Path, batches: int, trajectories: int, scale: float) -> None:
+    """Write the file that :func:`open_times` opens; its clock stands at 0 now."""
     times = make_times(batches, trajectories)
+    times.words[_SET_BACK] = time.monotonic() * scale
     arrays = (times.words, times.generated.ravel(), times.rewarded.ravel())
     np.concatenate(arrays).tofile(path)
 
@@ -121,6 +122,11 @@ class EmulatedClock:
                 return caused
             start = caused + (now - caused) / self.scale
             self.times.words[_SET_BACK] += now - start
+        return start
+
+    def begin_drivers(self) -> float:
+        """Begin what the driver asks for after all that has ended; returns when it begins."""
+        start = self.times.driver_time = self.begin(self.times.frontier)
         return start
 
     def count_real(self, until: float) -> float:

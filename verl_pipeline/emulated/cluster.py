@@ -125,7 +125,8 @@ class EmulatedCluster:
     def write(self, path: Path) -> None:
         """Write the run for its processes, and its clock, which stands at 0."""
         path.write_text(json.dumps(dataclasses.asdict(self)))
-        create_times(self._times, self.batches, self.cluster.sampling.trajectories)
+        size = self.batches, self.cluster.sampling.trajectories
+        create_times(self._times, *size, self.time_scale)
 
 
 def read_cluster(path: Path) -> EmulatedCluster:

@@ -24,7 +24,7 @@ from verl_pipeline.emulated.journal import Journal
 from verl_pipeline.emulated.replica import EmulatedReplica, Request
 
 # Real seconds.
-HOLD_S, HOLD_POLL_S = 5.0, 0.02
+HOLD_S, HOLD_POLL_S = 60.0, 0.02
 # Gets what is left of a request when it is answered, in tokens, and when that is.
 Waiter = asyncio.Future[tuple[float, float]]
 # A timer may fire this early, in real seconds.
@@ -123,7 +123,7 @@ class ReplicaPool:
     def abort_all(self) -> int:
         """Close the pool and answer all requests with what they have; returns how many."""
         self._gate.clear()
-        now, count = self._clock.begin(self._clock.times.frontier), 0
+        now, count = self._clock.begin_drivers(), 0
         for place, replica in enumerate(self.replicas):
             ended, aborted = replica.abort(now)
             self._answer(place, ended)
@@ -137,14 +137,14 @@ class ReplicaPool:
     def pause(self) -> None:
         """Close the pool and freeze what runs."""
         self._gate.clear()
-        now = self._clock.begin(self._clock.times.frontier)
+        now = self._clock.begin_drivers()
         for place, replica in enumerate(self.replicas):
             self._answer(place, replica.pause(now))
             self._plan_next(place, now)
 
     def open(self) -> None:
         """Let requests begin, and what was frozen go on."""
-        now = self._caused[None] = self._clock.begin(self._clock.times.frontier)
+        now = self._caused[None] = self._clock.begin_drivers()
         for place, replica in enumerate(self.replicas):
             replica.resume(now)
             self._plan_next(place, now)

@@ -67,7 +67,7 @@ class EmulatedWeightReceiver(BaseRollout):
         if self._is_colocated:
             kinds = {"switch": costs.switch_s}
         # Whoever sends weights has waited for all that had to end before.
-        start = self._clock.begin(self._clock.times.frontier)
+        start = self._clock.begin_drivers()
         for kind, seconds in kinds.items():
             await self._clock.wait(start + seconds)
             self._journal.add(kind, "weights", start, start + seconds)
