@@ -174,7 +174,7 @@ def run_cases(cases: list[tuple[Case, Profile]], output: Path, console: Console)
         if key in done:
             continue
         console.print(f"{case.name}: {case.steps} steps, {case.time_scale:.0f} times faster")
-        result = run_case(case, profile, output)
+        result = run_case(case, profile, output) | {"commit": read_versions().get("commit")}
         results.append(result)
         seconds = ", ".join(format_decimal(value, 0) for value in result["step_s"])
         console.print(f"  steps of {seconds} s; {result['real_s']:.0f} s of real time")
@@ -192,14 +192,10 @@ def _name_result(result: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _load_results(path: Path) -> list[dict[str, Any]]:
-    """Results of an earlier call with this code; others are moved to another file."""
+    """Results of earlier calls; each names the commit that it is of."""
     if not path.is_file():
         return []
-    before = json.loads(path.read_text())
-    if before["versions"] == read_versions():
-        return before["results"]
-    path.rename(path.with_name(f"{NAME}-{before['started'].replace(':', '')}.json"))
-    return []
+    return json.loads(path.read_text())["results"]
 
 
 if __name__ == "__main__":
