@@ -48,8 +48,8 @@ RESULTS = FolderKind(
     written=(f"{NAME}.json", f"{NAME}.md", f"{NAME}.svg"),
 )
 DEFAULT_MODES = "sync,separate_async,ours:drained"
-# With auto: real seconds of a step of sync. The control plane takes a few tenths of a second.
-STEP_REAL_S = 12.0
+# With auto: real seconds of the emulated part of a step of sync.
+STEP_REAL_S = 6.0
 # With auto: tokens of the longest response that verl handles.
 MOST_TOKENS = 256
 MOST_BATCH_TOKENS = 1_000_000
@@ -124,7 +124,7 @@ def main(
     warm_up: Annotated[int, typer.Option(min=1, help="First steps that do not count.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Drawn workloads.")] = 1,
     time_scale: Annotated[
-        str, typer.Option(help="Emulated seconds in a real one; auto: a step of sync in 12 s.")
+        str, typer.Option(help="Emulated seconds in a real one; auto: a step of sync in 6 s.")
     ] = "auto",
     token_factor: Annotated[
         int, typer.Option(min=0, max=4096, help="Emulated tokens behind one; 0: chosen.")

@@ -1,4 +1,4 @@
-"""verl's `sync` and our mode on emulated engines: verl's and our real trainers, the planner's times.
+"""verl's `sync` and our mode on emulated engines: real trainers of verl's and ours, planned times.
 
 Emulated steps last thousands of seconds, so the control plane's real seconds do not show.
 """
