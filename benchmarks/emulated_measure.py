@@ -9,7 +9,7 @@ Invariant: a step is from the end of one update to the end of the next, as in th
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +31,31 @@ class MeasuredRun:
         step_s: emulated seconds.
         control_s: real seconds of the control plane in which the emulated engines waited.
         control_share: of the emulated time.
-        tokens_per_s: emulated response tokens that were trained, in an emulated second.
         busy: by pool, share of the measured emulated time in which it worked; of the rollout pool,
             the mean of its replicas.
+        tokens_per_s: emulated response tokens that were trained, in an emulated second.
         mean_age, largest_age: updates between the weights that sampled a token and those that
             trained on it; of first and last tokens, equally weighted.
         mixed_share: share of trained trajectories with more than one version.
+
+    The last four are None of a run that our telemetry does not see.
     """
 
     step_s: list[float]
     control_s: list[float]
     control_share: float
-    tokens_per_s: float
     busy: dict[str, float]
-    mean_age: float
-    largest_age: int
-    mixed_share: float
+    tokens_per_s: float | None = None
+    mean_age: float | None = None
+    largest_age: int | None = None
+    mixed_share: float | None = None
 
 
-def measure_run(folder: Path, cluster: EmulatedCluster, warm_up: int) -> MeasuredRun:
-    """Measure the steps after ``warm_up`` of the run whose verl folder is ``folder``.
+def measure_run(folder: Path | None, cluster: EmulatedCluster, warm_up: int) -> MeasuredRun:
+    """Measure the steps after ``warm_up``.
+
+    Args:
+        folder: verl's folder of the run; None: our telemetry has not seen it.
 
     Raises:
         RunFolderError: it left no records.
@@ -64,15 +69,24 @@ def measure_run(folder: Path, cluster: EmulatedCluster, warm_up: int) -> Measure
         length - emulated / cluster.time_scale
         for length, emulated in zip(real, seconds, strict=True)
     ]
-    trained = _read_trained(load_run(folder), set(steps))
     window = ends[warm_up].end, ends[max(ends)].end
-    return MeasuredRun(
+    measured = MeasuredRun(
         seconds,
         control,
         sum(control) / sum(seconds),
-        _count_tokens(cluster, trained) / sum(seconds),
         measure_busy(entries, cluster.replicas, window),
-        *_measure_ages(trained),
+    )
+    if folder is None:
+        return measured
+    trained = _read_trained(load_run(folder), set(steps))
+    first = np.array([row["step"] - 1 - row["first_version"] for row in trained])
+    last = np.array([row["step"] - 1 - row["last_version"] for row in trained])
+    return replace(
+        measured,
+        tokens_per_s=_count_tokens(cluster, trained) / sum(seconds),
+        mean_age=float((first + last).mean() / 2),
+        largest_age=int(first.max()),
+        mixed_share=float((first != last).mean()),
     )
 
 
@@ -118,9 +132,3 @@ def _count_tokens(cluster: EmulatedCluster, trained: list[dict[str, Any]]) -> fl
     shape = (cluster.batches * sampling.prompts, sampling.samples)
     means = cluster.workload.responses.reshape(shape).mean(axis=1)
     return float(means[[row["row"] for row in trained]].sum())
-
-
-def _measure_ages(trained: list[dict[str, Any]]) -> tuple[float, int, float]:
-    first = np.array([row["step"] - 1 - row["first_version"] for row in trained])
-    last = np.array([row["step"] - 1 - row["last_version"] for row in trained])
-    return float((first + last).mean() / 2), int(first.max()), float((first != last).mean())

@@ -19,6 +19,7 @@ from verl_pipeline.emulated.cluster import VARIABLE, EmulatedCluster
 from verl_pipeline.emulated.identity import make_prompt
 from verl_pipeline.planner.schedules import SYNC, Schedule
 from verl_pipeline.testing import tiny_run
+from verl_pipeline.testing.runs import OURS as OURS_MODULE
 from verl_pipeline.verl_adapter.emulated.plugin import (
     BYPASS_VARIABLE,
     ENGINE_DEVICE,
@@ -34,6 +35,12 @@ PLUGIN_MODULE = "verl_pipeline.verl_adapter.emulated.plugin"
 ROUTER = "verl_pipeline.verl_adapter.emulated.router.EmulatedRouter"
 # Rows of batches that an asynchronous mode may ask for beyond those that are trained.
 SPARE_BATCHES = 4
+_SEPARATE = (
+    f"{ROLLOUT}.nnodes=1",
+    f"{ROLLOUT}.checkpoint_engine.backend=gloo",
+    f"{ROLLOUT}.checkpoint_engine.custom_backend_module={GLOO_MODULE}",
+    f"+{ROLLOUT}.checkpoint_engine.engine_kwargs.gloo.rollout_dtype=float32",
+)
 
 
 @dataclass(frozen=True)
@@ -45,12 +52,19 @@ class EmulatedMode:
         overrides: beside the common ones.
         is_colocated: whether all GPUs sample and train.
         schedule: of the planner, which is the same; None: the planner has none like it.
+        module: for ``python -m``; all but one of verl's modes run under ours, which records them.
     """
 
     name: str
     overrides: tuple[str, ...]
     is_colocated: bool
     schedule: Schedule | None
+    module: str = OURS_MODULE
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether our telemetry sees it."""
+        return self.module == OURS_MODULE
 
     @property
     def is_sync(self) -> bool:
@@ -78,13 +92,23 @@ MODES = {
                 "trainer.v1.separate_async.parameter_sync_step=1",
                 "trainer.v1.separate_async.num_warmup_batches=1",
                 "actor_rollout_ref.hybrid_engine=False",
-                f"{ROLLOUT}.nnodes=1",
-                f"{ROLLOUT}.checkpoint_engine.backend=gloo",
-                f"{ROLLOUT}.checkpoint_engine.custom_backend_module={GLOO_MODULE}",
-                f"+{ROLLOUT}.checkpoint_engine.engine_kwargs.gloo.rollout_dtype=float32",
+                *_SEPARATE,
             ),
             False,
             None,
+        ),
+        EmulatedMode(
+            "one_step_off",
+            (
+                *_SEPARATE,
+                # The shipped search path exists only in verl's source folder.
+                "hydra.searchpath=[pkg://verl.trainer.config]",
+                "rollout.n_gpus_per_node=1",
+                "actor_rollout_ref.hybrid_engine=False",
+            ),
+            False,
+            Schedule("one_step_off", 1),
+            "verl.experimental.one_step_off_policy.main_ppo",
         ),
         *(
             EmulatedMode(
@@ -167,7 +191,7 @@ def make_overrides(folder: Path, run: EmulatedCluster, mode: EmulatedMode, steps
         "algorithm.rollout_correction.bypass_mode=True",
         "reward.custom_reward_function.path=pkg://verl_pipeline.emulated.reward_function",
         "reward.custom_reward_function.name=compute_score",
-        f"{OURS}.telemetry.texts_per_step=0",
+        *([f"{OURS}.telemetry.texts_per_step=0"] if mode.is_recorded else []),
         f"trainer.total_training_steps={steps}",
         "trainer.total_epochs=1",
         "trainer.val_before_train=False",

@@ -34,11 +34,13 @@ def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             "split": split,
             "step s": fmean(fmean(result["step_s"]) for result in group),
             "gain": _describe_gain(groups.get((profile, "sync"), []), group),
-            "tokens/s": fmean(result["tokens_per_s"] for result in group),
         }
         for pool in ("rollout", "trainer", "reward"):
             row[pool] = _average(group, lambda result, pool=pool: result["busy"].get(pool))
-        row["age"] = f"{fmean(r['mean_age'] for r in group):.2f} (<= {_find_oldest(group)})"
+        if group[0]["mean_age"] is not None:
+            row["tokens/s"] = fmean(result["tokens_per_s"] for result in group)
+            age = format_decimal(fmean(result["mean_age"] for result in group))
+            row["age"] = f"{age} (<= {max(result['largest_age'] for result in group)})"
         row["mixed"] = _average(group, lambda result: result["mixed_share"])
         if "error" in group[0]:
             expected = [second for result in group for second in result["predicted_step_s"]]
@@ -122,10 +124,6 @@ def _describe_gain(sync: list[dict[str, Any]], group: list[dict[str, Any]]) -> s
 def _average(group: list[dict[str, Any]], read: Any) -> str:
     values = [value for result in group if (value := read(result)) is not None]
     return format_percent(fmean(values), 0) if values else "-"
-
-
-def _find_oldest(group: list[dict[str, Any]]) -> int:
-    return max(result["largest_age"] for result in group)
 
 
 def _format(value: Any) -> str:

@@ -100,6 +100,7 @@ def run_case(case: Case, profile: Profile, output: Path) -> dict[str, Any]:
     run = runs.run_training(
         folder,
         make_overrides(folder, cluster, case.mode, case.steps),
+        module=case.mode.module,
         timeout_s=RUN_TIMEOUT_S,
         **environment,
     )
@@ -109,7 +110,8 @@ def run_case(case: Case, profile: Profile, output: Path) -> dict[str, Any]:
             f"{case.name}: exit code {run.returncode} after {len(run.metrics)} of {case.steps} "
             f"steps; the end of its log:\n{tail}"
         )
-    measured = measure_run(folder / "run", cluster, case.warm_up)
+    recorded = folder / "run" if case.mode.is_recorded else None
+    measured = measure_run(recorded, cluster, case.warm_up)
     shutil.rmtree(folder)
     return {
         "profile": case.profile,
