@@ -1,19 +1,17 @@
 """Which trajectory a row of tokens belongs to: the prompt's text names the row of the data set, the
-first two tokens of the response the sample.
+first two letters of the response the sample.
 
 Invariant: what a prompt and response tell does not depend on the mode, nor on how often the
 response was interrupted.
 """
 
 import re
+from collections.abc import Sequence
 
-from verl_pipeline.testing.tiny_run import decode
-
+# Ends a prompt in the chat template of Qwen's models.
+_BEFORE_RESPONSE = "assistant\n"
 _ROW = re.compile(r"row (\d+)")
 _LETTERS = 26
-# By character, its token. The tokenizer has one token a character.
-_TOKENS = {text: token for token in range(128) if (text := decode([token]))}
-_FILLER = _TOKENS["a"]
 
 
 def make_prompt(row: int) -> str:
@@ -38,23 +36,34 @@ def name_sample(sample: int) -> str:
     return chr(ord("a") + first) + chr(ord("a") + second)
 
 
-def make_response(sample: int, tokens: int) -> list[int]:
-    """A response of ``tokens`` tokens, at least two."""
-    return [_TOKENS[letter] for letter in name_sample(sample)] + [_FILLER] * (tokens - 2)
-
-
 def read_sample(text: str) -> int:
     """The sample that a response's text names."""
     first, second = (ord(letter) - ord("a") for letter in text[:2])
     return first * _LETTERS + second
 
 
-def read_prompt(tokens: list[int]) -> tuple[int, int | None]:
-    """Row and, of a response that was interrupted, sample of a request's tokens.
+class Alphabet:
+    """Reads and writes tokens of a tokenizer that has one for each character.
 
     Args:
-        tokens: of the prompt, and of what was generated before the interruption.
+        texts: by token; "" for what is no text.
     """
-    text = decode(tokens)
-    response = text.partition("assistant\n")[2]
-    return read_row(text), read_sample(response) if response else None
+
+    def __init__(self, texts: Sequence[str]):
+        self._texts = texts
+        self._tokens = {text: token for token, text in enumerate(texts) if text}
+
+    def read_prompt(self, tokens: Sequence[int]) -> tuple[int, int | None]:
+        """Row and, of a response that was interrupted, sample of a request's tokens.
+
+        Args:
+            tokens: of the prompt, and of what was generated before the interruption.
+        """
+        text = "".join(self._texts[token] for token in tokens)
+        response = text.partition(_BEFORE_RESPONSE)[2]
+        return read_row(text), read_sample(response) if response else None
+
+    def make_response(self, sample: int, tokens: int) -> list[int]:
+        """A response of ``tokens`` tokens, at least two."""
+        named = [self._tokens[letter] for letter in name_sample(sample)]
+        return named + [named[0]] * (tokens - 2)

@@ -10,15 +10,14 @@ from tests.helpers.planner_cases import make_small
 from verl_pipeline.emulated.cluster import check_size, read_cluster
 from verl_pipeline.emulated.costs import TrainerCosts
 from verl_pipeline.emulated.identity import (
+    Alphabet,
     make_prompt,
-    make_response,
     name_sample,
     read_row,
     read_sample,
 )
 from verl_pipeline.planner.profile_error import ProfileError
 from verl_pipeline.planner.workload import draw_workload
-from verl_pipeline.testing.tiny_run import decode
 
 
 def test_a_run_travels_as_a_file(tmp_path):
@@ -65,9 +64,13 @@ def test_flops_split_into_passes(tmp_path):
 
 @given(st.integers(0, 675), st.integers(2, 40))
 def test_a_response_names_its_sample(sample, tokens):
-    response = make_response(sample, tokens)
-    assert len(response) == tokens and read_sample(decode(response)) == sample
-    assert len(name_sample(sample)) == 2
+    letters = [chr(ord("a") + number) for number in range(26)]
+    alphabet = Alphabet(["", "assistant\n", "row 5: answer", *letters])
+    response = alphabet.make_response(sample, tokens)
+    assert len(response) == tokens
+    assert alphabet.read_prompt([0, 2, 1, *response]) == (5, sample)
+    assert alphabet.read_prompt([0, 2, 1]) == (5, None)
+    assert read_sample(name_sample(sample)) == sample
 
 
 @given(st.integers(0, 10**6))

@@ -16,6 +16,7 @@ from typing import Any
 from wrapt import register_post_import_hook
 
 from verl_pipeline.emulated.cluster import VARIABLE, EmulatedCluster, read_cluster
+from verl_pipeline.emulated.identity import Alphabet
 
 # Set to 1 in the environment of a run in which verl computes no log-probs (bypass mode).
 BYPASS_VARIABLE = "VERL_PIPELINE_EMULATED_BYPASS"
@@ -30,6 +31,16 @@ SHORTEST_POLL_S = 0.02
 def load_run() -> EmulatedCluster:
     """The run that this process belongs to."""
     return read_cluster(Path(os.environ[VARIABLE]))
+
+
+def read_alphabet(tokenizer: Any) -> Alphabet:
+    """What the tokens of the run's stand-in model say.
+
+    Args:
+        tokenizer: of Hugging Face, with a token for each character.
+    """
+    tokens = [[token] for token in range(len(tokenizer))]
+    return Alphabet(tokenizer.batch_decode(tokens, skip_special_tokens=True))
 
 
 def register() -> None:

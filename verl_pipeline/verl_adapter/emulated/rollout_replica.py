@@ -26,7 +26,7 @@ class EmulatedRolloutReplica(RolloutReplica):
     async def launch_servers(self) -> None:
         """Start the server."""
         options = {"name": name_server(self.replica_rank), "max_concurrency": MOST_CALLS}
-        server = ray.remote(EmulatedServer).options(**options).remote()
+        server = ray.remote(EmulatedServer).options(**options).remote(str(self.model_config.path))
         self.servers = [server]
         self._server_handle = server
         self._server_address = await server.start.remote()

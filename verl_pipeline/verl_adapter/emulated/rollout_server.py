@@ -13,12 +13,12 @@ from typing import Any
 
 import ray
 from aiohttp import web
+from transformers import AutoTokenizer
 from verl.workers.rollout.replica import TokenOutput
 
-from verl_pipeline.emulated.identity import make_response, read_prompt
 from verl_pipeline.emulated.journal import Journal
 from verl_pipeline.emulated.replica_pool import ReplicaPool
-from verl_pipeline.verl_adapter.emulated.plugin import load_run
+from verl_pipeline.verl_adapter.emulated.plugin import load_run, read_alphabet
 
 # What a sampled token's log-prob is; the trainer's is the same.
 LOG_PROB = -1.0
@@ -28,10 +28,15 @@ NAME_TOKENS = 2
 
 
 class EmulatedServer:
-    """The server; Ray calls its methods on one event loop."""
+    """The server; Ray calls its methods on one event loop.
 
-    def __init__(self) -> None:
+    Args:
+        model: folder of the stand-in model.
+    """
+
+    def __init__(self, model: str) -> None:
         self._run = load_run()
+        self._alphabet = read_alphabet(AutoTokenizer.from_pretrained(model))
         journal = Journal(self._run.journal, "rollout")
         self._pool = ReplicaPool(self._run, self._run.open_clock(), journal)
         self._version: int | None = None
@@ -59,7 +64,7 @@ class EmulatedServer:
         **_media: Any,
     ) -> TokenOutput:
         """verl's call, for one of the replicas."""
-        answer = await self._pool.generate(replica, *read_prompt(prompt_ids))
+        answer = await self._pool.generate(replica, *self._alphabet.read_prompt(prompt_ids))
         trajectory = answer.row, answer.sample
         whole = self._run.compress(answer.tokens)
         end = self._run.compress(answer.done)
@@ -67,7 +72,7 @@ class EmulatedServer:
             end = max(NAME_TOKENS, min(end, whole - 1))
         begin = self._returned.get(trajectory, 0)
         self._returned[trajectory] = end
-        tokens = make_response(answer.sample, end)[begin:]
+        tokens = self._alphabet.make_response(answer.sample, end)[begin:]
         return TokenOutput(
             token_ids=tokens,
             log_probs=[LOG_PROB] * len(tokens) if sampling_params.get("logprobs") else None,

@@ -21,9 +21,13 @@ from tensordict import TensorDict
 from verl.workers.engine.base import BaseEngine, BaseEngineCtx, EngineRegistry
 
 from verl_pipeline.emulated.costs import TrainerCosts
-from verl_pipeline.emulated.identity import read_prompt
 from verl_pipeline.emulated.journal import Journal
-from verl_pipeline.verl_adapter.emulated.plugin import BYPASS_VARIABLE, ENGINE_DEVICE, load_run
+from verl_pipeline.verl_adapter.emulated.plugin import (
+    BYPASS_VARIABLE,
+    ENGINE_DEVICE,
+    load_run,
+    read_alphabet,
+)
 from verl_pipeline.verl_adapter.emulated.rollout_server import LOG_PROB
 
 STATE_FILE = "emulated.pt"
@@ -44,6 +48,7 @@ class EmulatedEngine(BaseEngine):
         self.engine_config = engine_config
         self._learning_rate = getattr(optimizer_config, "lr", 0.0)
         self._run = load_run()
+        self._alphabet = read_alphabet(model_config.tokenizer)
         is_bypassed = os.environ.get(BYPASS_VARIABLE) == "1"
         self._costs = TrainerCosts(self._run, is_bypassed)
         self._clock = self._run.open_clock()
@@ -149,7 +154,9 @@ class EmulatedEngine(BaseEngine):
         values = ids.values().tolist()
         places = []
         for begin, end in zip(offsets, offsets[1:], strict=False):
-            row, sample = read_prompt(values[begin : min(end, begin + NAMING_TOKENS)])
+            row, sample = self._alphabet.read_prompt(
+                values[begin : min(end, begin + NAMING_TOKENS)]
+            )
             places.append((row, sample or 0))
         rows, samples = np.array(places).T
         return self._run.find_places(rows, samples)

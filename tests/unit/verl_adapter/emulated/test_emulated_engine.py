@@ -1,5 +1,7 @@
 """The emulated engine takes the planner's time and returns what a real engine's callers read."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -7,7 +9,7 @@ from transformers import AutoTokenizer
 
 from tests.helpers.emulated_runs import make_run
 from verl_pipeline.emulated.cluster import VARIABLE
-from verl_pipeline.emulated.identity import make_prompt, make_response
+from verl_pipeline.emulated.identity import make_prompt
 from verl_pipeline.emulated.journal import read_journal
 from verl_pipeline.testing import tiny_run
 from verl_pipeline.verl_adapter.emulated import plugin
@@ -25,25 +27,31 @@ def run(tmp_path, monkeypatch):
     plugin.load_run.cache_clear()
 
 
-def make_batch(folder, run):
+@pytest.fixture
+def model(tmp_path):
+    path = tiny_run.write_model(tmp_path / "model")
+    return SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(path))
+
+
+def make_batch(tokenizer):
     """Batch 1: rows 3 to 5, two samples each."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_run.write_model(folder / "model"))
+    alphabet = plugin.read_alphabet(tokenizer)
     rows = []
     for row in range(3, 6):
         message = [{"role": "user", "content": make_prompt(row)}]
         prompt = tokenizer.apply_chat_template(
             message, add_generation_prompt=True, return_dict=False
         )
-        rows += [torch.tensor(prompt + make_response(sample, 4)) for sample in range(2)]
+        rows += [torch.tensor(prompt + alphabet.make_response(sample, 4)) for sample in range(2)]
     ids = torch.nested.nested_tensor(rows, layout=torch.jagged)
     return TensorDict({"input_ids": ids}, batch_size=len(rows))
 
 
-def test_passes_take_the_planners_time(run, tmp_path):
+def test_passes_take_the_planners_time(run, model):
     from verl_pipeline.verl_adapter.emulated.training_engine import WEIGHT, EmulatedEngine
 
-    engine = EmulatedEngine(None, None, None, None)
-    batch = make_batch(tmp_path, run)
+    engine = EmulatedEngine(model, None, None, None)
+    batch = make_batch(model.tokenizer)
     times = run.open_clock().times
     for trajectory in range(6):
         times.complete(1, trajectory, 500.0 + trajectory)
@@ -69,10 +77,10 @@ def test_passes_take_the_planners_time(run, tmp_path):
     assert {name: float(tensor[0]) for name, tensor in weights} == {WEIGHT: 1.0}
 
 
-def test_the_state_survives_a_checkpoint(run, tmp_path):
+def test_the_state_survives_a_checkpoint(run, model, tmp_path):
     from verl_pipeline.verl_adapter.emulated.training_engine import EmulatedEngine
 
-    engine, other = (EmulatedEngine(None, None, None, None) for _ in range(2))
+    engine, other = (EmulatedEngine(model, None, None, None) for _ in range(2))
     for _ in range(3):
         engine.optimizer_step()
     engine.save_checkpoint(str(tmp_path / "checkpoint"))
