@@ -116,7 +116,13 @@ def choose_token_factor(profile: Profile, factor: int) -> int:
 
 def main(
     profile: Annotated[list[str], typer.Option(help="Profile, by name or file; repeatable.")],
-    modes: Annotated[str, typer.Option(help="Trainer modes, comma-separated.")] = DEFAULT_MODES,
+    modes: Annotated[
+        str,
+        typer.Option(
+            help="Trainer modes, with commas between.",
+            show_default=DEFAULT_MODES.replace(",", ", "),
+        ),
+    ] = DEFAULT_MODES,
     split: Annotated[
         str, typer.Option(help="Rollout and trainer GPUs, as 4:12; auto: the planner's.")
     ] = "auto",
@@ -129,9 +135,7 @@ def main(
     token_factor: Annotated[
         int, typer.Option(min=0, max=4096, help="Emulated tokens behind one; 0: chosen.")
     ] = 0,
-    output: Annotated[Path, path_option(help="Folder for results.")] = Path(
-        "outputs/emulated_cluster"
-    ),
+    output: Annotated[Path, path_option(help="Folder for results.")] = Path("outputs/emulated"),
 ) -> None:
     """Run every mode on every profile."""
     for number in (signal.SIGINT, signal.SIGTERM):
