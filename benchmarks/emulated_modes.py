@@ -1,0 +1,203 @@
+"""The trainer modes of :mod:`benchmarks.emulated_cluster`, with the inputs and overrides of runs.
+
+Invariants:
+* All modes train the same rows in the same order on the same lengths and reward times.
+* All do the same computation: one update a batch from the rollout's log-probs (bypass mode); the
+  emulated update takes the time of the passes that this leaves out.
+* The pools are one process each, whatever their GPUs: a trainer rank for all of the trainer's, a
+  server for all replicas.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from verl_pipeline.emulated.cluster import VARIABLE, EmulatedCluster
+from verl_pipeline.emulated.identity import make_prompt
+from verl_pipeline.planner.schedules import SYNC, Schedule
+from verl_pipeline.testing import tiny_run
+from verl_pipeline.testing.runs import OURS as OURS_MODULE
+from verl_pipeline.verl_adapter.emulated.plugin import (
+    BYPASS_VARIABLE,
+    ENGINE_DEVICE,
+    ROLLOUT_NAME,
+)
+from verl_pipeline.verl_adapter.settings.derived_settings import GLOO_MODULE
+
+ROLLOUT = "actor_rollout_ref.rollout"
+ACTOR = "actor_rollout_ref.actor"
+OURS = "trainer.v1.one_off_pipeline"
+PROMPT_TOKENS = 64
+PLUGIN_MODULE = "verl_pipeline.verl_adapter.emulated.plugin"
+ROUTER = "verl_pipeline.verl_adapter.emulated.router.EmulatedRouter"
+# Rows of batches that an asynchronous mode may ask for beyond those that are trained.
+SPARE_BATCHES = 4
+_SEPARATE = (
+    f"{ROLLOUT}.nnodes=1",
+    f"{ROLLOUT}.checkpoint_engine.backend=gloo",
+    f"{ROLLOUT}.checkpoint_engine.custom_backend_module={GLOO_MODULE}",
+    f"+{ROLLOUT}.checkpoint_engine.engine_kwargs.gloo.rollout_dtype=float32",
+)
+
+
+@dataclass(frozen=True)
+class EmulatedMode:
+    """One way to train.
+
+    Attributes:
+        name: on the command line and in results.
+        overrides: beside the common ones.
+        is_colocated: whether all GPUs sample and train.
+        schedule: of the planner, which is the same; None: the planner has none like it.
+        module: for ``python -m``; all but one of verl's modes run under ours, which records them.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    is_colocated: bool
+    schedule: Schedule | None
+    module: str = OURS_MODULE
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether our telemetry sees it."""
+        return self.module == OURS_MODULE
+
+    @property
+    def is_sync(self) -> bool:
+        """Whether it is verl's `sync`, with which the others are compared."""
+        return self.schedule == SYNC
+
+
+MODES = {
+    mode.name: mode
+    for mode in (
+        EmulatedMode("sync", ("trainer.v1.trainer_mode=sync",), True, SYNC),
+        EmulatedMode(
+            "colocate_async",
+            (
+                "trainer.v1.trainer_mode=colocate_async",
+                "trainer.v1.colocate_async.num_warmup_batches=1",
+            ),
+            True,
+            None,
+        ),
+        EmulatedMode(
+            "separate_async",
+            (
+                "trainer.v1.trainer_mode=separate_async",
+                "trainer.v1.separate_async.parameter_sync_step=1",
+                "trainer.v1.separate_async.num_warmup_batches=1",
+                "actor_rollout_ref.hybrid_engine=False",
+                *_SEPARATE,
+            ),
+            False,
+            None,
+        ),
+        EmulatedMode(
+            "one_step_off",
+            (
+                *_SEPARATE,
+                # The shipped search path exists only in verl's source folder.
+                "hydra.searchpath=[pkg://verl.trainer.config]",
+                "rollout.n_gpus_per_node=1",
+                "actor_rollout_ref.hybrid_engine=False",
+            ),
+            False,
+            Schedule("one_step_off", 1),
+            "verl.experimental.one_step_off_policy.main_ppo",
+        ),
+        *(
+            EmulatedMode(
+                name,
+                (
+                    f"{OURS}.staleness={staleness}",
+                    f"{OURS}.correction=as_configured",
+                    # The weights are no model's: there is nothing to compare log-probs of.
+                    f"{OURS}.weight_check.fingerprint_syncs=0",
+                    f"{OURS}.weight_check.fingerprint_every=0",
+                    f"{OURS}.weight_check.log_prob_every=0",
+                    f"{ROLLOUT}.nnodes=1",
+                ),
+                False,
+                Schedule("drained", staleness),
+            )
+            for name, staleness in (("ours:drained", 1), ("ours:on_policy", 0))
+        ),
+    )
+}
+
+
+def write_inputs(folder: Path, run: EmulatedCluster) -> None:
+    """Write the model, the data set, the router's settings and the run below ``folder``."""
+    tiny_run.write_model(folder / "model")
+    config = folder / "model" / "config.json"
+    positions = {"max_position_embeddings": PROMPT_TOKENS + run.longest_response}
+    config.write_text(json.dumps(json.loads(config.read_text()) | positions))
+    rows = [
+        {
+            "data_source": "emulated",
+            "prompt": [{"role": "user", "content": make_prompt(row)}],
+            "reward_model": {"style": "rule", "ground_truth": ""},
+            "extra_info": {"index": row},
+        }
+        for row in range(run.batches * run.cluster.sampling.prompts)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[:1]), folder / "val.parquet")
+    settings = {"router_class": ROUTER, "replicas": run.replicas}
+    (folder / "router.yaml").write_text(json.dumps(settings))  # which is YAML, too
+    run.write(folder / "cluster.json")
+
+
+def make_environment(folder: Path) -> dict[str, str]:
+    """What the processes of a run in ``folder`` are told."""
+    return {
+        VARIABLE: str(folder / "cluster.json"),
+        BYPASS_VARIABLE: "1",
+        "VERL_USE_EXTERNAL_MODULES": PLUGIN_MODULE,
+        "VERL_ENGINE_DEVICE": ENGINE_DEVICE,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+
+
+def make_overrides(folder: Path, run: EmulatedCluster, mode: EmulatedMode, steps: int) -> list[str]:
+    """The overrides of a run whose inputs are in ``folder``."""
+    sampling = run.cluster.sampling
+    return [
+        "+verl_pipeline=cpu",
+        f"data.train_files={folder / 'train.parquet'}",
+        f"data.val_files={folder / 'val.parquet'}",
+        f"data.train_batch_size={sampling.prompts}",
+        f"data.max_prompt_length={PROMPT_TOKENS}",
+        f"data.max_response_length={run.longest_response}",
+        "data.dataloader_num_workers=0",
+        "data.shuffle=False",
+        f"actor_rollout_ref.model.path={folder / 'model'}",
+        f"{ACTOR}.ppo_mini_batch_size={sampling.prompts}",
+        f"{ACTOR}.ppo_micro_batch_size_per_gpu=1",
+        f"{ROLLOUT}.name={ROLLOUT_NAME}",
+        f"{ROLLOUT}.router_config_path={folder / 'router.yaml'}",
+        f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=1",
+        f"{ROLLOUT}.n={sampling.samples}",
+        f"{ROLLOUT}.max_num_seqs={run.slots}",
+        f"{ROLLOUT}.max_model_len={PROMPT_TOKENS + run.longest_response}",
+        f"{ROLLOUT}.calculate_log_probs=True",
+        f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes=16",
+        "algorithm.adv_estimator=grpo",
+        "algorithm.rollout_correction.bypass_mode=True",
+        "reward.custom_reward_function.path=pkg://verl_pipeline.emulated.reward_function",
+        "reward.custom_reward_function.name=compute_score",
+        *([f"{OURS}.telemetry.texts_per_step=0"] if mode.is_recorded else []),
+        f"trainer.total_training_steps={steps}",
+        "trainer.total_epochs=1",
+        "trainer.val_before_train=False",
+        "trainer.test_freq=-1",
+        "trainer.save_freq=-1",
+        "trainer.resume_mode=disable",
+        f"trainer.default_local_dir={folder / 'run'}",
+        *mode.overrides,
+    ]

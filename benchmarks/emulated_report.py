@@ -1,0 +1,132 @@
+"""Table and plot of :mod:`benchmarks.emulated_cluster`.
+
+Invariant: gains compare runs of the same seed, hence the same lengths.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from xml.sax.saxutils import escape
+
+from benchmarks.common import estimate_ratio, format_ratio
+from verl_pipeline.number_formats import format_decimal, format_percent
+from verl_pipeline.outputs.files import write_text
+
+COLOURS = {"sync": "#7570b3", "ours:drained": "#1b9e77", "ours:on_policy": "#66a61e"}
+OTHER_COLOUR = "#c9c9c9"
+
+
+def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each profile and mode, in the order of the runs."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for result in results:
+        groups[result["profile"], result["mode"]].append(result)
+    rows = []
+    for (profile, mode), group in groups.items():
+        layout = group[0]["layout"]
+        is_split = mode not in ("sync", "colocate_async")
+        split = f"{layout['rollout_gpus']}:{layout['trainer_gpus']}" if is_split else "all"
+        row: dict[str, Any] = {
+            "profile": Path(profile).stem,
+            "mode": mode,
+            "split": split,
+            "step s": fmean(fmean(result["step_s"]) for result in group),
+            "gain": _describe_gain(groups.get((profile, "sync"), []), group),
+        }
+        for pool in ("rollout", "trainer", "reward"):
+            row[pool] = _average(group, lambda result, pool=pool: result["busy"].get(pool))
+        if group[0]["mean_age"] is not None:
+            row["tokens/s"] = fmean(result["tokens_per_s"] for result in group)
+            age = format_decimal(fmean(result["mean_age"] for result in group))
+            row["age"] = f"{age} (<= {max(result['largest_age'] for result in group)})"
+        row["mixed"] = _average(group, lambda result: result["mixed_share"])
+        if "error" in group[0]:
+            expected = [second for result in group for second in result["predicted_step_s"]]
+            row["planner s"] = fmean(expected)
+            row["error"] = f"{100 * fmean(result['error'] for result in group):+.1f} %"
+        row["control s"] = fmean(fmean(result["control_s"]) for result in group)
+        row["valid"] = "yes" if all(result["valid"] for result in group) else "NO"
+        rows.append(row)
+    return rows
+
+
+def compute_gain(sync: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """How many times faster ``other`` is, over the seeds that both have; None without one."""
+    seconds = {result["seed"]: fmean(result["step_s"]) for result in sync}
+    pairs = [
+        (seconds[result["seed"]], fmean(result["step_s"]))
+        for result in other
+        if result["seed"] in seconds
+    ]
+    if not pairs:
+        return None
+    before, after = map(list, zip(*pairs, strict=True))
+    return dict(estimate_ratio(before, after, paired=True))
+
+
+def make_markdown(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table in Markdown."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    for row in rows:
+        cells = [_format(row.get(column)) for column in columns]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write a bar of each mode's step, and a mark where the planner expects its end, as SVG."""
+    bar, gap, left, width = 20, 10, 300, 520
+    longest = max(row["step s"] for row in rows)
+    shapes: list[str] = []
+    y, profile = 10, None
+    for row in rows:
+        if row["profile"] != profile:
+            profile = row["profile"]
+            y += 24
+            shapes.append(f'<text x="10" y="{y}" font-weight="bold">{escape(profile)}</text>')
+            y += 10
+        length = row["step s"] / longest * width
+        label = f"{row['mode']}, {row['split']}"
+        colour = COLOURS.get(row["mode"], OTHER_COLOUR)
+        shapes.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(label)}</text>')
+        shapes.append(
+            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar}" fill="{colour}"/>'
+        )
+        shapes.append(
+            f'<text x="{left + length + 6:.1f}" y="{y + 14}">'
+            f"{format_decimal(row['step s'], 0)} s, {escape(row['gain'])}</text>"
+        )
+        if "planner s" in row:
+            x = left + row["planner s"] / longest * width
+            shapes.append(
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + bar + 3}"'
+                ' stroke="#d95f02" stroke-width="2"/>'
+            )
+        y += bar + gap
+    y += 20
+    shapes.append(f'<text x="{left}" y="{y}">seconds of a step; orange: the planner</text>')
+    size = f'width="{left + width + 160}" height="{y + 20}"'
+    write_text(
+        path,
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(shapes)}</svg>\n',
+    )
+
+
+def _describe_gain(sync: list[dict[str, Any]], group: list[dict[str, Any]]) -> str:
+    gain = compute_gain(sync, group)
+    return "-" if gain is None else format_ratio(gain)
+
+
+def _average(group: list[dict[str, Any]], read: Any) -> str:
+    values = [value for result in group if (value := read(result)) is not None]
+    return format_percent(fmean(values), 0) if values else "-"
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, float):
+        return format_decimal(value, 0 if value >= 100 else 2)
+    return "-" if value is None else str(value)

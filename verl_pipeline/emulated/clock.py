@@ -1,0 +1,144 @@
+"""Emulated time, which all processes of a run share: seconds of the described cluster.
+
+It passes ``scale`` times faster than real time while an emulated engine works. What real programs
+do in between (the control plane) would be as much too slow on the emulated clock, so whoever begins
+something says when its causes were there (:meth:`EmulatedClock.begin`): the clock is set back until
+the time since then is what the control plane really took.
+
+Invariants:
+* An activity begins after its causes, by the real duration of what lay between.
+* Setting the clock back delays emulated events in real time, and changes none of their emulated
+  times.
+* Processes of a machine agree: real time is the system's monotonic clock, and what was set back
+  lies in one shared file.
+"""
+
+import asyncio
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+# Words of the shared file: what was set back, and when the trainer or the weights last ended.
+_SET_BACK, _DRIVER, _COMPLETED, _WORDS = 0, 1, 2, 3
+
+
+def _take_no_lock() -> Iterator[None]:
+    yield
+
+
+@dataclass
+class SharedTimes:
+    """Emulated times that the processes of a run tell each other.
+
+    Attributes:
+        words: of the clock, float64.
+        generated: when each trajectory's response ended, float64, [batches, trajectories]; nan
+            before.
+        rewarded: when its reward was there.
+        lock: held while a word is read and written back.
+    """
+
+    words: np.ndarray
+    generated: np.ndarray
+    rewarded: np.ndarray
+    lock: Callable[[], Iterator[None]] = field(default=_take_no_lock)
+
+    @property
+    def driver_time(self) -> float:
+        """When the trainer or the weights last ended: the driver does one after the other."""
+        return float(self.words[_DRIVER])
+
+    @driver_time.setter
+    def driver_time(self, moment: float) -> None:
+        self.words[_DRIVER] = moment
+
+    @property
+    def frontier(self) -> float:
+        """When all that has ended so far had ended."""
+        return max(self.driver_time, float(self.words[_COMPLETED]))
+
+    def complete(self, batch: int, trajectory: int, moment: float) -> None:
+        """A trajectory has its reward."""
+        self.rewarded[batch, trajectory] = moment
+        self.words[_COMPLETED] = max(self.words[_COMPLETED], moment)
+
+
+def make_times(batches: int, trajectories: int) -> SharedTimes:
+    """Times of one process alone."""
+    shape = (batches, trajectories)
+    return SharedTimes(np.zeros(_WORDS), np.full(shape, np.nan), np.full(shape, np.nan))
+
+
+def create_times(path: Path, batches: int, trajectories: int, scale: float) -> None:
+    """Write the file that :func:`open_times` opens; its clock stands at 0 now."""
+    times = make_times(batches, trajectories)
+    times.words[_SET_BACK] = time.monotonic() * scale
+    arrays = (times.words, times.generated.ravel(), times.rewarded.ravel())
+    np.concatenate(arrays).tofile(path)
+
+
+def open_times(path: Path, batches: int, trajectories: int) -> SharedTimes:
+    """The times of a run; all that open them see each other's."""
+    size, shape = batches * trajectories, (batches, trajectories)
+    words = np.memmap(path, dtype=np.float64, mode="r+", shape=(_WORDS + 2 * size,))
+
+    def take_lock() -> Iterator[None]:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    generated, rewarded = words[_WORDS:].reshape(2, *shape)
+    return SharedTimes(words[:_WORDS], generated, rewarded, take_lock)
+
+
+@dataclass(frozen=True)
+class EmulatedClock:
+    """The clock of a run.
+
+    Attributes:
+        scale: emulated seconds in a real one, at least 1.
+        times: of the run.
+        read: real seconds since some moment that all processes share.
+    """
+
+    scale: float
+    times: SharedTimes
+    read: Callable[[], float] = time.monotonic
+
+    def now(self) -> float:
+        """This emulated moment."""
+        return self.read() * self.scale - float(self.times.words[_SET_BACK])
+
+    def begin(self, caused: float) -> float:
+        """Begin something whose causes were there at ``caused``; returns when it begins."""
+        with contextmanager(self.times.lock)():
+            now = self.now()
+            if now <= caused:
+                return caused
+            start = caused + (now - caused) / self.scale
+            self.times.words[_SET_BACK] += now - start
+        return start
+
+    def begin_drivers(self) -> float:
+        """Begin what the driver asks for after all that has ended; returns when it begins."""
+        start = self.times.driver_time = self.begin(self.times.frontier)
+        return start
+
+    def count_real(self, until: float) -> float:
+        """Real seconds until the emulated moment ``until``, if the clock is not set back."""
+        return max((until - self.now()) / self.scale, 0.0)
+
+    def sleep(self, until: float) -> None:
+        """Block until the emulated moment ``until``."""
+        while (seconds := self.count_real(until)) > 0:
+            time.sleep(seconds)
+
+    async def wait(self, until: float) -> None:
+        """Let other tasks run until the emulated moment ``until``."""
+        while (seconds := self.count_real(until)) > 0:
+            await asyncio.sleep(seconds)
