@@ -111,11 +111,12 @@ def draw_score_lines(
     ratio = places[-1] / places[0]
     margin = ratio**0.1
     most = max(100 * (score.estimate["high"] or score.estimate["value"]) for score in scores)
+    top = max(min(1.1 * most, 104), 5)
     plot = make_figure(
         260,
         x_axis_type="log",
         x_range=(places[0] / margin, places[-1] * margin),
-        y_range=(0, max(min(1.1 * most, 104), 5)),
+        y_range=(-0.03 * top, top),  # the whole of a dot at 0
     )
     plot.xaxis.axis_label, plot.yaxis.axis_label = label, "score (%)"
     plot.xaxis.ticker = LogTicker(base=2, mantissas=[1], desired_num_ticks=6)

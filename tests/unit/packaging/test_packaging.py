@@ -165,6 +165,7 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
 
     kinds = (
         "config/**/*.yaml",
+        "planner/profiles/*.yaml",
         "quickstart/*.jsonl",
         "report/assets/*",
         "verl_adapter/*.toml",
