@@ -22,7 +22,7 @@ SINGLE = {"sampling__prompts": 1, "sampling__samples": 1}
 def make_pool(run):
     """A pool and its clock, which is open."""
     times = make_times(run.batches, run.cluster.sampling.trajectories)
-    clock = EmulatedClock(SCALE, times, asyncio.get_running_loop().time)
+    clock = EmulatedClock(SCALE, times, read=asyncio.get_running_loop().time)
     return ReplicaPool(run, clock, Journal(run.journal, "test")), clock
 
 
