@@ -14,10 +14,8 @@ Invariants:
 
 import json
 import os
-import pickle
 import resource
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,10 +27,10 @@ from typing import Any
 # Ray gives the driver one thread; on a machine with GPUs nobody sets TQ_NUM_THREADS.
 os.environ |= {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "VERL_LOGGING_LEVEL": "WARNING"}
 
-import numpy as np
 import ray
 import torch
 import transfer_queue as tq
+from control_plane_polling import measure_polling  # type: ignore[import-not-found]
 from control_plane_trajectories import (  # type: ignore[import-not-found]
     RANKS,
     SESSIONS,
@@ -116,56 +114,6 @@ def count_transfers(log: PhaseLog) -> None:
     tq.kv_batch_put, tq.kv_batch_get = put_counted, get_counted
 
 
-def measure_polling(buffer: Any, last: str, seconds: float) -> dict[str, float]:
-    """Wait for a batch whose last prompt ends after ``seconds``; what the controller works for it.
-
-    Returns:
-        ``poll_s``: median time of one question; ``poll_share``: of the wait; ``poll_delay_s``: from
-        the end of the batch to its detection; ``poll_bytes``: of all tags.
-    """
-    client = tq.get_client()
-    polls: list[float] = []
-    calls = {"kv_list": tq, "kv_retrieve_meta": client}
-    originals = {name: getattr(owner, name) for name, owner in calls.items()}
-
-    def time_call(original):
-        def timed(*args, **kwargs):
-            start = time.perf_counter()
-            answer = original(*args, **kwargs)
-            polls.append(time.perf_counter() - start)
-            return answer
-
-        return timed
-
-    ended: list[float] = []
-
-    def finish_last() -> None:
-        time.sleep(seconds)
-        put = tq.get_client()
-        meta = put.kv_retrieve_meta(keys=[last], partition_id="train")
-        meta.update_custom_meta([{"status": "finished"}])
-        put.set_custom_meta(meta)
-        ended.append(time.perf_counter())
-
-    size = len(pickle.dumps(originals["kv_list"]("train")))
-    for name, owner in calls.items():
-        setattr(owner, name, time_call(originals[name]))
-    thread = threading.Thread(target=finish_last)
-    start = time.perf_counter()
-    thread.start()
-    buffer.wait_until_sampled()
-    detected = time.perf_counter()
-    thread.join()
-    for name, owner in calls.items():
-        setattr(owner, name, originals[name])
-    return {
-        "poll_s": float(np.median(polls)),
-        "poll_share": sum(polls) / (detected - start),
-        "poll_delay_s": max(detected - ended[0], 0.0),
-        "poll_bytes": float(size),
-    }
-
-
 def make_trainer(case: dict, log: PhaseLog) -> Any:
     """Our trainer without pools: everything that its driver path reads, nothing else."""
     from verl.trainer.ppo.metric_utils import RolloutMoELoadBalanceMetricsAccumulator
@@ -189,6 +137,7 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
         f"{rollout}.prompt_length={case['longest']}",
         f"{rollout}.response_length={case['longest']}",
         "trainer.v1.one_off_pipeline.filters=[infrastructure,{name: overlong, mode: deepcoder}]",
+        f"trainer.default_local_dir={Path(case['output']).parent / 'run'}",
     ]
     with initialize_config_module("verl_pipeline.config", version_base=None):
         config = compose("one_off_pipeline", overrides)
@@ -212,6 +161,8 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     # The checks of weights ask replicas, which are none here.
     trainer.rollout_pool = SimpleNamespace(fingerprints=SimpleNamespace(take_metrics=dict))
     trainer.log_prob_check = SimpleNamespace(compare=lambda _step, _keys: {})
+    if hasattr(trainer, "_prepare_recording"):  # older checkouts record nothing
+        trainer._prepare_recording()
     return trainer
 
 

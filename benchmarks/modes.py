@@ -3,6 +3,9 @@
 Invariant: all modes do the same computation: one update per batch from the rollout's log-probs
 (bypass mode, as in DeepCoder and as ``one_step_off_policy`` is shipped), no reference model, the
 same precision and micro-batches. They differ only in which pool waits for which.
+
+Our entry runs verl's trainers too, and records them as it records ours; verl's
+``one_step_off_policy`` has an entry and a trainer of its own, which nothing records.
 """
 
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import fixed_length
 from benchmarks.workload import PROMPT_LENGTH, Workload
-from verl_pipeline.testing.runs import OURS, STOCK
+from verl_pipeline.testing.runs import OURS
 from verl_pipeline.verl_adapter.settings.derived_settings import GLOO_MODULE
 
 ROLLOUT = "actor_rollout_ref.rollout"
@@ -34,6 +37,8 @@ class TrainerMode:
         poll_s: poll interval of verl's replay buffer, in seconds; None if it is not used.
         batches_ahead: step k runs beside the sampling of batch k + ``batches_ahead``.
         version_offset: the mode's version numbers minus the number of updates of the weights.
+        ranks: of the trainer; where all share both cores, also rollout replicas.
+        is_recorded: whether its runs leave what ``verl-pipeline report`` reads.
     """
 
     name: str
@@ -43,29 +48,42 @@ class TrainerMode:
     poll_s: float | None
     batches_ahead: int
     version_offset: int = 0
+    is_recorded: bool = True
+    ranks: int = 1
+
+    @property
+    def threads(self) -> int:
+        """Of a rank, and of an engine: all that two cores have for it."""
+        return 2 // max(self.pools, self.ranks)
 
 
-def _make_our_mode(staleness: int) -> TrainerMode:
-    overrides = (f"trainer.v1.one_off_pipeline.staleness={staleness}", f"{ROLLOUT}.nnodes=1")
-    correction = "trainer.v1.one_off_pipeline.correction=as_configured"
+def _make_our_mode(staleness: int, is_recorded: bool = True) -> TrainerMode:
+    overrides = (
+        f"trainer.v1.one_off_pipeline.staleness={staleness}",
+        "trainer.v1.one_off_pipeline.correction=as_configured",
+        f"trainer.v1.one_off_pipeline.telemetry.enabled={is_recorded}",
+        f"{ROLLOUT}.nnodes=1",
+    )
     return TrainerMode(
-        f"ours, staleness {staleness}",
+        f"ours, staleness {staleness}{'' if is_recorded else ', without telemetry'}",
         OURS,
-        (*overrides, correction),
+        overrides,
         pools=2,
         poll_s=None,
         batches_ahead=staleness,
+        is_recorded=is_recorded,
     )
 
 
-def _make_sync_mode(poll_s: float, suffix: str) -> TrainerMode:
+def _make_sync_mode(poll_s: float, suffix: str, ranks: int = 1) -> TrainerMode:
     return TrainerMode(
         f"verl sync{suffix}",
-        STOCK,
-        ("trainer.v1.trainer_mode=sync",),
+        OURS,
+        ("trainer.v1.trainer_mode=sync", f"trainer.n_gpus_per_node={ranks}"),
         pools=1,
         poll_s=poll_s,
         batches_ahead=0,
+        ranks=ranks,
     )
 
 
@@ -79,7 +97,7 @@ def _make_separate_async_mode(poll_s: float, suffix: str) -> TrainerMode:
         f"{ROLLOUT}.nnodes=1",
     )
     return TrainerMode(
-        f"verl separate_async{suffix}", STOCK, overrides, pools=2, poll_s=poll_s, batches_ahead=1
+        f"verl separate_async{suffix}", OURS, overrides, pools=2, poll_s=poll_s, batches_ahead=1
     )
 
 
@@ -98,6 +116,7 @@ _ONE_STEP_OFF = TrainerMode(
     batches_ahead=1,
     # In step k it sends the weights after update k-1, as version k.
     version_offset=1,
+    is_recorded=False,
 )
 MODES = (
     _make_sync_mode(0.05, ", 50 ms poll"),
@@ -105,6 +124,8 @@ MODES = (
     _ONE_STEP_OFF,
     _make_separate_async_mode(0.05, ", 50 ms poll"),
     _make_our_mode(0),
+    _make_our_mode(1, is_recorded=False),
+    _make_sync_mode(0.05, ", two ranks", ranks=2),
     _make_sync_mode(2.0, " as shipped"),
     _make_separate_async_mode(2.0, " as shipped"),
 )

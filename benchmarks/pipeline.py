@@ -32,7 +32,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import pinning, spans
-from benchmarks.common import read_versions, write_report
+from benchmarks.common import read_versions
+from benchmarks.common import write_report as write_results
 from benchmarks.modes import MODES, TrainerMode, make_common_overrides
 from benchmarks.pipeline_plot import write_plot
 from benchmarks.pipeline_report import make_markdown
@@ -53,16 +54,19 @@ from verl_pipeline.outputs.folders import FolderKind, claim_output
 from verl_pipeline.path_options import path_option
 from verl_pipeline.progress import make_progress_bars
 from verl_pipeline.quickstart.model import prepare_model
+from verl_pipeline.report.report_files import write_report
+from verl_pipeline.report.terminal import print_views
 from verl_pipeline.testing import runs, tiny_run
 
 ROOT = Path(__file__).parents[1]
 RESULTS = FolderKind(
     "benchmarks.pipeline",
     landmarks=("pipeline.json",),
-    written=("pipeline.json", "pipeline.md", "pipeline.svg", "data.parquet"),
+    written=("pipeline.json", "pipeline.md", "pipeline.svg", "report.html", "data.parquet"),
 )
 # Timeout of one run, which takes 7 minutes on the machine of the published results.
 RUN_TIMEOUT_S = 2400.0
+RUN_FOLDER = "run"
 QUICK_MODES = ("verl sync, 50 ms poll", "ours, staleness 1", "verl one_step_off_policy")
 
 
@@ -83,8 +87,7 @@ def run_mode(
         spans.SPANS_VARIABLE: str(path),
         "VERL_USE_EXTERNAL_MODULES": "benchmarks.spans",
         "PYTHONPATH": str(ROOT),
-        # One thread per core of a pool.
-        "OMP_NUM_THREADS": str(2 // mode.pools),
+        "OMP_NUM_THREADS": str(mode.threads),
     }
     if mode.poll_s is not None:
         environment[spans.POLL_VARIABLE] = str(mode.poll_s)
@@ -102,7 +105,12 @@ def run_mode(
         )
 
     try:
-        settings = [*settings, *mode.overrides]
+        settings = [
+            *settings,
+            *mode.overrides,
+            f"trainer.default_local_dir={directory / RUN_FOLDER}",
+            f"trainer.experiment_name='{mode.name}'",
+        ]
         run = runs.run_training(
             directory,
             settings,
@@ -199,12 +207,12 @@ def measure_modes(
     with make_progress_bars(console) as progress:
         runs_done = progress.add_task("runs", total=len(missing))
         for repeat, mode in missing:
-            directory = output / "runs" / f"{mode.name.replace(' ', '-').replace(',', '')}-{repeat}"
+            directory = name_run(output, mode, repeat)
             shutil.rmtree(directory, ignore_errors=True)
             wait_until_quiet()
             run = run_mode(mode, directory, settings, progress, len(batch_workloads))
             report["runs"].append(summarize_run(mode, repeat, run, workloads, batches))
-            write_report(path, "pipeline", arguments, report)
+            write_results(path, "pipeline", arguments, report)
             seconds = ", ".join(
                 format_decimal(step["seconds"]) for step in report["runs"][-1]["steps"]
             )
@@ -213,9 +221,18 @@ def measure_modes(
     write_text(output / "pipeline.md", make_markdown(report))
     write_plot(report, output / "pipeline.svg")
     print(make_markdown(report))
+    folders = [name_run(output, mode, 0) / RUN_FOLDER for mode in modes if mode.is_recorded]
+    if folders:
+        print_views(console, write_report(folders, output / "report.html").views)
     console.print(
-        f"results: {path}; table and plot are in the same folder: pipeline.md, pipeline.svg"
+        f"results: {path}; in the same folder: pipeline.md, pipeline.svg, and report.html, where "
+        "every second of the first repeat went"
     )
+
+
+def name_run(output: Path, mode: TrainerMode, repeat: int) -> Path:
+    """Return the folder of a run."""
+    return output / "runs" / f"{mode.name.replace(' ', '-').replace(',', '')}-{repeat}"
 
 
 def load_previous_runs(

@@ -9,7 +9,6 @@ and 0.3 ms for each running sequence a decoding step, rewards that take no time,
 Each cell is the best split, on one drawn workload.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ import typer
 
 from benchmarks.common import ReportOption, print_table, write_report
 from verl_pipeline.number_formats import format_percent
+from verl_pipeline.planner.gain_map import set_sampling_share
 from verl_pipeline.planner.plan import Planner
 from verl_pipeline.planner.profile import Profile
 from verl_pipeline.planner.profile_reader import make_profile
-from verl_pipeline.planner.schedules import SYNC, Layout, Schedule
-from verl_pipeline.planner.simulation import simulate
+from verl_pipeline.planner.schedules import Schedule
 from verl_pipeline.planner.splits import list_splits
 
 RESULTS = Path("benchmarks/results/planner_map.json")
@@ -59,11 +58,7 @@ def make_cell(share: float, sigma: float, scaling: float) -> Profile:
             "reward": {"seconds": 0, "workers": 64},
         }
     )
-    outcome = simulate(profile, SYNC, Layout(GPUS, GPUS, SLOTS), steps=16, warm_up=0)
-    sampling_s = outcome.step_s - profile.weights.switch_s - 1.0
-    update_s = sampling_s * (1 - share) / share
-    training = dataclasses.replace(profile.training, update_s=update_s)
-    return dataclasses.replace(profile, training=training)
+    return set_sampling_share(profile, share)
 
 
 def predict_cell(share: float, sigma: float, scaling: float) -> dict[str, Any]:

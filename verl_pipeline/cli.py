@@ -12,7 +12,7 @@ from verl_pipeline.standard_streams import guard_streams
 try:
     from verl_pipeline.evaluation import commands
     from verl_pipeline.grading.commands import run_grade
-    from verl_pipeline.planner.commands import run_plan
+    from verl_pipeline.planning.commands import run_plan
     from verl_pipeline.report.commands import run_report
     from verl_pipeline.telemetry.commands import run_ledger, run_top
 except ImportError as error:  # `doctor` starts all the same, and says what is missing

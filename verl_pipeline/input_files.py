@@ -119,11 +119,14 @@ def read_config(path: Path) -> Any:
     return read_settings_file(path, parse)
 
 
-def read_settings_file(path: Path, parse: Callable[[str], Any]) -> Any:
+def read_settings_file(path: Path, parse: Callable[[str], Any], kind: str = "YAML") -> Any:
     """Return what ``parse`` makes of the text of a YAML file.
 
+    Args:
+        kind: of the file, for errors, if it is no YAML.
+
     Raises:
-        InputError: the file cannot be read, or is not YAML; the message has the line.
+        InputError: the file cannot be read, or is not of its kind; the message has the line.
     """
     check_text_file(path)
     if path.stat().st_size > _SETTINGS_BYTES:
@@ -132,16 +135,16 @@ def read_settings_file(path: Path, parse: Callable[[str], Any]) -> Any:
         return parse(path.read_bytes().decode("utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{_show(path)}{line}: not valid YAML: {error.problem}") from error
+        raise InputError(f"{_show(path)}{line}: not valid {kind}: {error.problem}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{_show(path)}: not UTF-8 text; save it as UTF-8") from error
     except RecursionError as error:
-        raise InputError(f"{_show(path)}: nested too deeply for YAML") from error
+        raise InputError(f"{_show(path)}: nested too deeply for {kind}") from error
     # A character, date or number that cannot be one; what a parser of settings refuses.
     except (yaml.YAMLError, ValueError) as error:
         name = _find_long_number(path.read_bytes())
         cause = f"{name}: a number of too many digits" if name else " ".join(str(error).split())
-        raise InputError(f"{_show(path)}: not valid YAML: {cause}") from error
+        raise InputError(f"{_show(path)}: not valid {kind}: {cause}") from error
 
 
 def _find_long_number(text: bytes) -> str | None:

@@ -2,8 +2,7 @@
 
 The rule: round half away from zero, in decimal, the shortest decimal that denotes the number. So
 6.25 % is 6.3 %, as a reader who rounds by hand expects; Python's and JavaScript's own formatting
-disagree here. ``results_page_elements.js`` has the same rule
-(``tests/unit/evaluation/test_number_formats.py`` compares the two).
+disagree here.
 
 Invariants:
 * Only texts for people are rounded; JSON files have the numbers as they are.

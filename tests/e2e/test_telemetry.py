@@ -21,6 +21,7 @@ SEPARATE = [
 MODES = {
     "one_off_pipeline": SEPARATE,
     "sync": [],
+    "sync_filtered": [],
     "colocate_async": [],
     "separate_async": [
         *SEPARATE,
@@ -32,6 +33,8 @@ MODES = {
         f"+{ROLLOUT}.checkpoint_engine.engine_kwargs.gloo.rollout_dtype=float32",
     ],
 }
+# Modes whose pools are the same devices.
+SHARED = ("sync", "sync_filtered", "colocate_async")
 LIFE = ["submitted", "started", "generated", "graded", "trained"]
 
 
@@ -68,7 +71,7 @@ def check_headers(folder, mode):
     driver = records["driver"][0]
     assert driver["mode"] == mode and driver["settings"]["data"]["train_batch_size"] == BATCH
     assert (driver["first_step"], driver["last_step"], driver["replicas"]) == (1, STEPS, 1)
-    assert driver.get("shares_devices", False) == (mode in ("sync", "colocate_async"))
+    assert driver.get("shares_devices", False) == (mode in SHARED)
     for role in ("agent_loop", "trainer"):
         header, *clocks = records[role]
         assert header["role"] == role and "settings" not in header

@@ -164,12 +164,11 @@ def _make_gauges(simulation: Simulation, number: int) -> list[Gauge]:
     submitted = [group.submitted for group, _ in mine]
     begun = np.sort([replica.begun[i] for i in trajectories])
     ends = np.array([replica.done[i] for i in trajectories])
-    lengths = np.concatenate([group.lengths[number :: run.replicas] for group in groups])
-    tokens = np.concatenate([[0], np.cumsum(lengths[np.argsort(ends)])])
     times = np.arange(START, simulation.now, run.gauge_every_s)
     here = np.searchsorted(begun, times, side="right")
     gone = np.searchsorted(np.sort(ends), times, side="right")
     asked = np.searchsorted(np.sort(submitted), times, side="right")
+    tokens = _count_tokens(simulation, number, begun, np.sort(ends), times)
     slots = run.slots or max(len(trajectories), 1)
     return [
         Gauge(
@@ -178,11 +177,26 @@ def _make_gauges(simulation: Simulation, number: int) -> list[Gauge]:
             running=float(here[i] - gone[i]),
             waiting=float(asked[i] - here[i]),
             kv_share=min(1.0, float(here[i] - gone[i]) / slots),
-            generated_tokens=float(tokens[gone[i]]),
+            generated_tokens=float(tokens[i]),
             preemptions=0.0,
         )
         for i, t in enumerate(times)
     ]
+
+
+def _count_tokens(
+    simulation: Simulation, number: int, begun: np.ndarray, ends: np.ndarray, times: np.ndarray
+) -> np.ndarray:
+    """Tokens that a replica has decoded at each of the times; ``begun`` and ``ends`` ascend."""
+    run, slowness = simulation.run, simulation.replicas[number].slowness
+    pauses = [(s.start, s.end) for s in simulation.spans if s.name == "update_weights"]
+    edges = np.unique(np.concatenate([begun, ends, times, *pauses]))
+    running = np.searchsorted(begun, edges, side="right") - np.searchsorted(ends, edges, "right")
+    rate = running / ((run.token_s + run.load_s * running) * slowness)
+    for start, end in pauses:
+        rate[(edges >= start) & (edges < end)] = 0.0
+    tokens = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(edges))])
+    return tokens[np.searchsorted(edges, times)]
 
 
 def _write_texts(path: Path, simulation: Simulation, until: float) -> None:

@@ -1,6 +1,7 @@
 """Parts of a real run that each take :data:`DELAY_S` longer: its report must name each of them.
 
-* Reward: ``reward.custom_reward_function.path=pkg://...``, ``name=reward_late``.
+* Reward: ``reward.custom_reward_function.path=pkg://...``, ``name=reward_late``. With
+  ``reward_one_by_one`` more workers help.
 * Weight sync: ``checkpoint_engine.custom_backend_module=...``, ``backend=late_sync``.
 * Update: ``actor_rollout_ref.model.external_lib=...``, whose import slows the optimizer's step.
 """
@@ -17,12 +18,19 @@ from verl_pipeline.testing import tiny_run
 from verl_pipeline.verl_adapter.weights.checkpoint_engine import GlooCheckpointEngine
 
 DELAY_S = 8.0
+HOLD_S = 2.0
 # Set in a process whose optimizer is to be slow.
 UPDATE_IS_LATE = "TESTS_UPDATE_IS_LATE"
 
 
 async def reward_late(*args, **kwargs):
     await asyncio.sleep(DELAY_S)
+    return tiny_run.compute_score(*args, **kwargs)
+
+
+async def reward_one_by_one(*args, **kwargs):
+    """Holds its worker, as computing does: a worker grades one trajectory at a time."""
+    time.sleep(HOLD_S)
     return tiny_run.compute_score(*args, **kwargs)
 
 

@@ -16,6 +16,7 @@ from tests.helpers.attack_corpus import Attack, load_attacks
 from tests.helpers.attack_problems import PROBLEMS, RIGHT_PROGRAMS, SPY, SPY_PROBLEM
 from tests.helpers.patience import wait_until
 from tests.helpers.sandbox_state import list_descendants, list_left_files, list_worker_pids
+from tests.helpers.thinned import thin_out
 from verl_pipeline.grading import GradingResult, Problem, Verdict, grade
 from verl_pipeline.sandbox import Sandbox
 
@@ -29,9 +30,10 @@ ATTACKS = load_attacks()
 SETTLE_S = 10.0
 
 
-def parametrize_attacks(attacks: Iterable[Attack]) -> pytest.MarkDecorator:
-    attacks = list(attacks)
-    return pytest.mark.parametrize("attack", attacks, ids=[attack.name for attack in attacks])
+def parametrize_attacks(attacks: Iterable[Attack], keep: int) -> pytest.MarkDecorator:
+    """``make test`` runs ``keep`` of them, evenly spread over the families."""
+    cases = [pytest.param(attack, id=attack.name) for attack in attacks]
+    return pytest.mark.parametrize("attack", thin_out(cases, keep))
 
 
 def skip_other_tiers(attack: Attack, tier: str) -> None:
@@ -93,7 +95,7 @@ def test_the_right_program_of_each_problem_is_accepted(name, sandbox):
     assert set(RIGHT_PROGRAMS) == set(PROBLEMS)
 
 
-@parametrize_attacks(ATTACKS)
+@parametrize_attacks(ATTACKS, keep=120)
 def test_an_attack_fails_and_leaves_nothing(attack, sandbox, verdict_table):
     skip_other_tiers(attack, sandbox.tier)
     problem, right_program = PROBLEMS[attack.problem], RIGHT_PROGRAMS[attack.problem]
@@ -115,7 +117,7 @@ def test_an_attack_fails_and_leaves_nothing(attack, sandbox, verdict_table):
     assert list_left_files() <= files_before
 
 
-@parametrize_attacks(attack for attack in ATTACKS if attack.family.leaves_traces)
+@parametrize_attacks((a for a in ATTACKS if a.family.leaves_traces), keep=30)
 def test_the_next_program_finds_no_trace(attack, sandbox_of_one):
     skip_other_tiers(attack, sandbox_of_one.tier)
     (worker_pid,) = list_worker_pids(sandbox_of_one)

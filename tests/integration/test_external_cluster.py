@@ -83,6 +83,7 @@ def check_ended(job, status, in_order):
     assert "warning" not in (job.folder / "output.log").read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_ends_what_it_started_and_nothing_else(tmp_path):
     with connect((4, 0), (4, 0)) as cluster:
         everything = read_nodes("GPU")

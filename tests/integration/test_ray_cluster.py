@@ -74,6 +74,7 @@ def test_pools_on_two_nodes():
             check_cluster(make_config("trainer.n_gpus_per_node=3", f"{ROLLOUT}.n_gpus_per_node=2"))
 
 
+@pytest.mark.slow
 def test_a_busy_cluster_is_awaited_and_then_refused(monkeypatch):
     monkeypatch.setattr(ray_cluster, "REPORT_EVERY_S", 1.0)
     said = []
@@ -94,6 +95,7 @@ def test_a_busy_cluster_is_awaited_and_then_refused(monkeypatch):
         assert len(said) == 1
 
 
+@pytest.mark.slow
 def test_what_ray_does_not_start_is_named(monkeypatch):
     monkeypatch.setattr(ray_cluster, "REPORT_EVERY_S", 0.5)
     monkeypatch.setattr(ray_cluster, "_WATCH_S", 0.2)

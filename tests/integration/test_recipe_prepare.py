@@ -251,6 +251,7 @@ def uses_nodes(row: dict) -> bool:
     return "list_node(" in str(row["tests"]) or "tree_node(" in str(row["tests"])
 
 
+@pytest.mark.slow
 def test_official_solutions_of_a_sample_of_leetcode_are_verified(model, tmp_path):
     rows = read_rows(LEETCODE)
     generator = random.Random(15)

@@ -23,6 +23,7 @@ from tests.helpers.installed_servers import (
 )
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.stand_in_engine import STOP_REASONS, Balancer, StandInEngine
+from tests.helpers.thinned import thin_out
 from verl_pipeline.filters import BatchView
 from verl_pipeline.trainer.batch import StalenessViolation, TrajectoryBatch, check_versions
 from verl_pipeline.trainer.pipeline_config import Deadlines
@@ -138,7 +139,7 @@ def list_running(servers):
     return [name for server in servers for name in ray.get(server.list_running.remote())]
 
 
-@pytest.mark.parametrize("kind", REPLICAS)
+@pytest.mark.parametrize("kind", thin_out(REPLICAS, keep=2))
 def test_a_sync_calls_the_servers_as_their_replica_does(make_pool, kind):
     pool, servers = make_pool(kind)
     request = servers[0].generate.remote([1], {}, "left over")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.simulated_machine import DOCKER_PROFILE, Machine
+from tests.helpers.thinned import thin_out
 
 pytestmark = [
     pytest.mark.medium,
@@ -27,6 +28,7 @@ READ_ONLY = tuple(folder for folder in WRITABLE if Path(folder).is_dir())
 SANDBOX_CHECKS = """
 import sys
 from rich.console import Console
+from tests.helpers.thinned import thin_out
 from verl_pipeline.doctor import list_checks, report_findings
 checks = (check for check in list_checks() if check[0].startswith(("sandbox", "shared")))
 sys.exit(1 if report_findings(Console(), checks) else 0)
@@ -134,7 +136,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", thin_out(BROKEN, keep=4))
 def test_the_cause_is_named_and_the_fix_helps(name):
     machine, cause, fix, mended = BROKEN[name]
     code, findings = examine(machine)

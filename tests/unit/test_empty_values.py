@@ -17,7 +17,7 @@ from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.grading.commands import run_grade
 from verl_pipeline.path_options import parse_path
-from verl_pipeline.planner.commands import run_plan
+from verl_pipeline.planning.commands import run_plan
 from verl_pipeline.quickstart import __main__ as quickstart
 from verl_pipeline.report.commands import run_report
 from verl_pipeline.telemetry.commands import run_ledger, run_top

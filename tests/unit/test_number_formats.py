@@ -1,12 +1,8 @@
-"""Numbers are rounded by one rule, in every output, in Python and on the page."""
+"""Numbers are rounded by one rule, in every output."""
 
 import ast
-import json
 import math
-import random
 import re
-import shutil
-import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,36 +71,6 @@ def test_the_rule_is_half_away_from_zero_of_the_shortest_decimal(value, digits):
     )
 
 
-def test_the_page_rounds_by_the_same_rule():
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("NOT TESTED: the page's rounding against Python's, for lack of node")
-    generator = random.Random(0)
-    values = [n / d for d in (8, 16, 40, 164, 1000, 2000) for n in range(d + 1)]
-    values += [generator.uniform(0, 1) for _ in range(20_000)]
-    values += [generator.uniform(-1e5, 1e5) for _ in range(2_000)]
-    values += [10.0**-n for n in range(30)] + [n + 0.5 for n in range(100)]
-    elements = ROOT / "verl_pipeline/evaluation/results_page_elements.js"
-    script = (
-        elements.read_text() + "\nconst values = JSON.parse(require('fs').readFileSync(0));"
-        "process.stdout.write(JSON.stringify(values.map((value) => [formatPercent(value), "
-        "formatDecimal(value, 1), formatDecimal(value, 2), formatInteger(value)])));"
-    )
-    shown = json.loads(
-        subprocess.check_output([node, "-e", script], input=json.dumps(values), text=True)
-    )
-    expected = [
-        [
-            format_percent(value),
-            format_decimal(value, 1),
-            format_decimal(value, 2),
-            format_decimal(value, 0, group=True),
-        ]
-        for value in values
-    ]
-    assert [pair for pair in zip(shown, expected, strict=True) if pair[0] != pair[1]] == []
-
-
 def test_no_output_rounds_by_another_rule():
     """Whole seconds in messages (``.0f``) may; they are no results."""
     # Coordinates of plots, programs inside the jail, memory in doctor's table.
@@ -120,11 +86,6 @@ def test_no_output_rounds_by_another_rule():
                     spec = ast.unparse(node.format_spec)
                     if re.search(r"[0-9]%|,\.\d+f|\.[1-9]\d*f|\}f", spec):
                         found.append(f"{name}:{node.lineno}: {spec}")
-    for path in (ROOT / "verl_pipeline/evaluation").glob("*.js"):
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            # Coordinates, and the ticks of an axis, which are round.
-            if "toFixed" in line and "y(value)" not in line and "tick" not in line:
-                found.append(f"{path.name}:{number}")
     for path in (ROOT / "recipes").rglob("*.jinja"):
         found += [path.name] * ("|format" in path.read_text())
     assert found == []

@@ -1,20 +1,15 @@
 """Writes ``report.html``: one self-contained page with the results and samples of an evaluation.
 
-The page is results_page.html with the stylesheet, the scripts and all data (as JSON) inlined.
-
 Invariants:
-* Model output enters the page as JSON without ``<``, ``>`` and ``&``, and is shown as text only: no
-  markup of a response is ever parsed. The page loads nothing, and its content security policy
-  forbids loading.
 * The page has at most :data:`MAX_SAMPLES` samples and :data:`MAX_CHARACTERS` characters of each
-  text. It says what is omitted and which file has it. Counts always cover all samples.
-* The page is written completely or not at all.
+  text. It says what is left out and which file has it. Counts always cover all samples.
+* Only the first ``n`` samples of a problem belong to the results: an earlier call may have drawn
+  more.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +18,15 @@ from verl_pipeline.evaluation.recorded_files import read_records
 from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.store import SAMPLE, VERDICT
 from verl_pipeline.number_formats import format_decimal
-from verl_pipeline.outputs.files import Row, write_text
+from verl_pipeline.outputs.files import Row
+from verl_pipeline.report.evaluation_page import EvaluatedTask, write_evaluation_page
+from verl_pipeline.report.rollouts import shorten_text
 
 # Samples of a page, over all tasks.
 MAX_SAMPLES = 3_000
-# Characters of a prompt, response, answer or reason; even, since half is kept at either end.
+# Characters of a prompt, response, answer or reason.
 MAX_CHARACTERS = 10_000
 UNGRADED = "ungraded"
-_ASSETS = (
-    "results_page.css",
-    "results_page_elements.js",
-    "results_page_charts.js",
-    "results_page_figures.js",
-    "results_page_samples.js",
-    "results_page.js",
-)
-
-
-@dataclass
-class _PageProblem:
-    """A problem on the page.
-
-    Attributes:
-        sample_limit: number of samples to show, from the first.
-        verdicts: counts of all samples by verdict.
-        samples: the shown samples.
-    """
-
-    id: str
-    prompt: list[str | int]
-    tags: Mapping[str, str]
-    sample_limit: int = 0
-    verdicts: Counter[str] = field(default_factory=Counter)
-    samples: list[Row] = field(default_factory=list)
 
 
 def write_results_page(output: Path) -> Path:
@@ -67,133 +38,103 @@ def write_results_page(output: Path) -> Path:
             its number.
     """
     results = read_results(output)
-    folders = [output / task["task"] for task in results["tasks"]]
-    problems = [
-        [_make_problem(row) for row in read_records(folder / "problems.jsonl")]
-        for folder in folders
-    ]
-    _set_sample_limits([problem for group in problems for problem in group])
-    samples_per_problem = [task["sampling"]["n"] for task in results["tasks"]]
-    tasks = [
-        {"name": mark_name(task["title"], read_caveats(task))} | _read_task(folder, group, n)
-        for task, folder, group, n in zip(
-            results["tasks"], folders, problems, samples_per_problem, strict=True
-        )
-    ]
     path = output / "report.html"
-    write_text(path, _fill_template({"results": results, "tasks": tasks}))
+    write_evaluation_page(path, results, read_tasks(output, results))
     return path
 
 
-def _fill_template(data: Mapping[str, Any]) -> str:
-    """Return the template with assets and data inlined.
+def read_tasks(output: Path, results: Mapping[str, Any]) -> list[EvaluatedTask]:
+    """Return what the page shows of each task.
 
-    The data comes last, so that no placeholder inside it is replaced.
+    Args:
+        output: the folder of the evaluation.
+        results: the content of its ``results.json``.
+
+    Raises:
+        StoreError: as :func:`write_results_page`.
     """
-    page = _read_asset("results_page.html")
-    for name in _ASSETS:
-        page = page.replace("{{" + name + "}}", _read_asset(name))
-    return page.replace("{{data}}", _encode_json(data))
+    rows = [list(read_records(output / t["task"] / "problems.jsonl")) for t in results["tasks"]]
+    count, before, tasks = sum(map(len, rows)), 0, []
+    for result, own in zip(results["tasks"], rows, strict=True):
+        # The samples of a page are divided among its problems, equally to within one sample.
+        ends = [i * MAX_SAMPLES // max(count, 1) for i in range(before, before + len(own) + 1)]
+        limits = [end - start for start, end in pairwise(ends)]
+        before += len(own)
+        folder, caveats = output / result["task"], read_caveats(result)
+        problems = _read_problems(folder, own, limits, result["sampling"]["n"])
+        tasks.append(
+            EvaluatedTask(
+                result,
+                mark_name(result["title"], caveats),
+                [caveat.text for caveat in caveats if caveat.bars],
+                [caveat.text for caveat in caveats if not caveat.bars],
+                problems,
+                _list_omissions(folder.name, problems),
+            )
+        )
+    return tasks
 
 
-def _read_asset(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _encode_json(data: Mapping[str, Any]) -> str:
-    """Return JSON that cannot end its script element.
-
-    It is ASCII, so that U+2028 and lone surrogates are escaped too.
-    """
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _make_problem(row: Row) -> _PageProblem:
-    prompt = _shorten_text(row["prompt"])
-    return _PageProblem(id=row["id"], prompt=prompt, tags=row.get("tags") or {})
-
-
-def _set_sample_limits(problems: list[_PageProblem]) -> None:
-    """Divide MAX_SAMPLES among the problems, equally to within one sample."""
-    count = len(problems)
-    for index, problem in enumerate(problems):
-        problem.sample_limit = (index + 1) * MAX_SAMPLES // count - index * MAX_SAMPLES // count
-
-
-def _read_task(folder: Path, problems: list[_PageProblem], n: int) -> dict[str, Any]:
-    """Return a task's problems with their samples, and notes on what is omitted.
-
-    Only the first ``n`` samples of a problem belong to the results: an earlier call may have drawn
-    more.
-    """
-    by_id = {problem.id: problem for problem in problems}
+def _read_problems(folder: Path, rows: list[Row], limits: list[int], n: int) -> list[Row]:
+    """Return a task's problems, each with as many of its first ``n`` samples as its limit."""
+    found = {
+        row["id"]: {
+            "id": row["id"],
+            "prompt": _shorten(row["prompt"], f"{folder.name}/problems.jsonl"),
+            "tags": row.get("tags") or {},
+            "verdicts": Counter(),
+            "samples": [],
+        }
+        for row in rows
+    }
+    limit_of = {row["id"]: limit for row, limit in zip(rows, limits, strict=True)}
     verdicts = {
         (row["id"], row["sample"]): row for row in read_records(folder / "verdicts.jsonl", VERDICT)
     }
     for row in read_records(folder / "samples.jsonl", SAMPLE):
         if row["sample"] >= n:
             continue
-        problem, verdict = by_id[row["id"]], verdicts.get((row["id"], row["sample"]), {})
-        problem.verdicts[verdict.get("verdict") or UNGRADED] += 1
-        if row["sample"] < problem.sample_limit:
-            problem.samples.append(_make_sample(row, verdict))
-    for problem in problems:
-        problem.samples.sort(key=lambda sample: sample["sample"])
-    return {
-        "problems": [vars(problem) for problem in problems],
-        "notes": _list_omissions(folder.name, problems),
-    }
+        problem, verdict = found[row["id"]], verdicts.get((row["id"], row["sample"]), {})
+        problem["verdicts"][verdict.get("verdict") or UNGRADED] += 1
+        if row["sample"] < limit_of[row["id"]]:
+            problem["samples"].append(_show_sample(row, verdict, folder.name))
+    for problem in found.values():
+        problem["samples"].sort(key=lambda sample: sample["sample"])
+    return [
+        problem
+        | {"count": problem["verdicts"].total(), "accepted": problem["verdicts"]["accepted"]}
+        for problem in found.values()
+    ]
 
 
-def _make_sample(row: Row, verdict: Row) -> Row:
+def _show_sample(row: Row, verdict: Row, folder: str) -> Row:
     logprob = row.get("mean_logprob")
+    facts: Mapping[str, Any] = {
+        "tokens": row.get("tokens"),
+        "finish": row.get("finish"),
+        "mean logprob": None if logprob is None else format_decimal(logprob, 3),
+        "seed": row.get("seed"),
+    }
     return {
         "sample": row["sample"],
         "verdict": verdict.get("verdict") or UNGRADED,
-        "facts": {
-            "tokens": row.get("tokens"),
-            "finish": row.get("finish"),
-            # As text, since it may be infinite, which JSON cannot express.
-            "mean logprob": None if logprob is None else format_decimal(logprob, 3),
-            "seed": row.get("seed"),
-        },
-        "reason": _shorten_text(verdict.get("reason") or ""),
-        "answer": _shorten_text(verdict.get("answer") or ""),
-        "response": _shorten_text(row["response"]),
+        "facts": ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None),
+        "reason": _shorten(verdict.get("reason") or "", f"{folder}/verdicts.jsonl"),
+        "answer": _shorten(verdict.get("answer") or "", f"{folder}/verdicts.jsonl"),
+        "response": _shorten(row["response"], f"{folder}/samples.jsonl"),
     }
 
 
-def _list_omissions(folder: str, problems: list[_PageProblem]) -> list[str]:
-    """Return notes on what the page omits and which file has it."""
-    count = sum(problem.verdicts.total() for problem in problems)
-    shown = sum(len(problem.samples) for problem in problems)
-    cut_prompts = sum(len(problem.prompt) > 1 for problem in problems)
-    cut_responses = sum(
-        len(sample["response"]) > 1 for problem in problems for sample in problem.samples
-    )
-    notes = []
-    if shown < count:
-        notes.append(
-            f"{shown:,} of {count:,} samples are shown, the first of each problem; all are in "
-            f"{folder}/samples.jsonl"
-        )
-    if cut_responses:
-        notes.append(_describe_cut(cut_responses, "response", f"{folder}/samples.jsonl"))
-    if cut_prompts:
-        notes.append(_describe_cut(cut_prompts, "prompt", f"{folder}/problems.jsonl"))
-    return notes
+def _list_omissions(folder: str, problems: list[Row]) -> list[str]:
+    count = sum(problem["count"] for problem in problems)
+    shown = sum(len(problem["samples"]) for problem in problems)
+    if shown == count:
+        return []
+    return [
+        f"{shown:,} of {count:,} samples are shown, the first of each problem; all are in "
+        f"{folder}/samples.jsonl"
+    ]
 
 
-def _describe_cut(count: int, kind: str, file: str) -> str:
-    kinds = kind + "s" * (count > 1)
-    return (
-        f"{count:,} {kinds} longer than {MAX_CHARACTERS:,} characters: the middle is left out; "
-        f"the full text is in {file}"
-    )
-
-
-def _shorten_text(text: str) -> list[str | int]:
-    """Return [text]; for a long text, [start, number of omitted characters, end]."""
-    half, omitted = MAX_CHARACTERS // 2, len(text) - MAX_CHARACTERS
-    return [text] if omitted <= 0 else [text[:half], omitted, text[-half:]]
+def _shorten(text: str, place: str) -> str:
+    return shorten_text(text, MAX_CHARACTERS, place)

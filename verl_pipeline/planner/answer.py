@@ -48,7 +48,7 @@ def make_answer(profile: Profile, sync: Plan, plans: Sequence[Plan]) -> Answer:
             STAY,
             f"Stay with sync: no split of {show_gpus(profile.gpus)} that verl can place leaves a "
             f"rollout pool of {show_gpus(profile.sampling.tensor_parallel)} and a trainer of "
-            f"{show_gpus(profile.training.fewest_gpus)} or more.",
+            f"{show_gpus(profile.training.fewest_gpus)} or more; --gpus plans for more.",
             overrides,
             "",
             None,
@@ -56,7 +56,7 @@ def make_answer(profile: Profile, sync: Plan, plans: Sequence[Plan]) -> Answer:
     best = max(built, key=lambda plan: plan.gain)
     gain = format_interval(best.gain, min(best.gains), max(best.gains), 2)
     steps = (
-        f"{_show_seconds(best.step_s)} a step against {_show_seconds(sync.step_s)} "
+        f"{show_seconds(best.step_s)} a step against {show_seconds(sync.step_s)} "
         f"(gain {gain} over seeds)"
     )
     where = show_layout(best)
@@ -89,13 +89,13 @@ def explain_limit(sync: Plan, plan: Plan) -> str:
     if limit.cause == "update":
         return (
             f"Training is {share} of a step of sync; on {show_gpus(layout.trainer_gpus)} instead "
-            f"of all it takes {_show_seconds(limit.update)} alone, so hiding the sampling gains "
+            f"of all it takes {show_seconds(limit.update)} alone, so hiding the sampling gains "
             "little."
         )
     if limit.cause == "work":
         return (
             f"Sampling has too much work for {show_gpus(layout.rollout_gpus)} "
-            f"({_show_seconds(limit.work)} at full rate), and it keeps all GPUs busy in sync: "
+            f"({show_seconds(limit.work)} at full rate), and it keeps all GPUs busy in sync: "
             "there is nothing to hide."
         )
     tail = format_percent(plan.shares["tail"] + plan.shares["rollout_idle"], 0)
@@ -134,7 +134,7 @@ def describe_not_built(plans: Sequence[Plan]) -> str:
     return (
         f"Not built yet: {plan.schedule} with {show_layout(plan)}, {plan.layout.slots} slots a "
         "replica, is predicted to take "
-        f"{_show_seconds(plan.step_s)} a step (gain {gain})."
+        f"{show_seconds(plan.step_s)} a step (gain {gain})."
     )
 
 
@@ -156,5 +156,6 @@ def show_layout(plan: Plan) -> str:
     return f"{rollout} for rollout and {layout.trainer_gpus} for the trainer"
 
 
-def _show_seconds(seconds: float) -> str:
-    return f"{format_decimal(seconds, 0 if seconds >= 100 else 1)} s"
+def show_seconds(seconds: float) -> str:
+    """Return seconds with three digits or so."""
+    return f"{format_decimal(seconds, 0 if seconds >= 100 else 1 if seconds >= 10 else 2)} s"

@@ -110,6 +110,24 @@ def sample_batch(
     )
 
 
+def sample_batches(
+    profile: Profile, workload: Workload, layout: Layout, count: int
+) -> list[SampledBatch]:
+    """Sample the first ``count`` batches of a workload, each on an idle pool."""
+    replicas = layout.rollout_gpus // profile.sampling.tensor_parallel
+    speed = make_speed(profile.sampling, layout.slots, replicas)
+    return [
+        sample_batch(profile, speed, replicas, workload, batch, layout) for batch in range(count)
+    ]
+
+
+def measure_sampling(profile: Profile, workload: Workload) -> float:
+    """Mean seconds in which `sync` samples a batch of the workload on all GPUs, without rewards."""
+    layout = Layout(profile.gpus, profile.gpus, profile.sampling.slots)
+    sampled = sample_batches(profile, workload, layout, len(workload.responses))
+    return float(np.mean([batch.drained for batch in sampled]))
+
+
 def run_with_barrier(
     profile: Profile,
     workload: Workload,
@@ -119,13 +137,26 @@ def run_with_barrier(
     warm_up: int,
 ) -> Outcome:
     """Simulate ``steps`` steps; those after ``warm_up`` are measured."""
-    replicas = layout.rollout_gpus // profile.sampling.tensor_parallel
-    speed = make_speed(profile.sampling, layout.slots, replicas)
-    ahead = 0 if schedule.kind == "sync" else schedule.staleness
-    sampled = [
-        sample_batch(profile, speed, replicas, workload, batch, layout)
-        for batch in range(steps + ahead)
-    ]
+    sampled = sample_batches(profile, workload, layout, steps + schedule.staleness)
+    return run_steps(profile, workload, schedule, layout, sampled, warm_up)
+
+
+def run_steps(
+    profile: Profile,
+    workload: Workload,
+    schedule: Schedule,
+    layout: Layout,
+    sampled: list[SampledBatch],
+    warm_up: int,
+) -> Outcome:
+    """Let the steps follow from the batches, which cost most of a simulation.
+
+    Args:
+        sampled: the workload's first batches on this layout; ``schedule.staleness`` more than
+            steps are simulated.
+    """
+    ahead = schedule.staleness
+    steps = len(sampled) - ahead
     updates = [
         profile.training.compute_seconds(tokens, profile.sampling.mean_tokens, layout.trainer_gpus)
         for tokens in workload.tokens[:steps].tolist()
@@ -196,14 +227,14 @@ def _run_pools(
     starts: list[float] = []
     ends: list[float] = []
     for step in range(len(updates) + 1):
-        # The pool holds v_0 already.
-        sent = sending if step else 0.0
-        starts.append(max([*ends[-1:], *complete[step : step + ahead], 0.0]) + sent)
+        # The pool holds v_0 already. A validation goes before the sending, with both pools idle.
+        before = sending + validation if step else 0.0
+        starts.append(max([*ends[-1:], *complete[step : step + ahead], 0.0]) + before)
         if step == len(updates):
             break
         complete.append(starts[-1] + sampled[step + ahead].complete)
         training = starts[-1] if ahead else complete[step]
-        ends.append(training + updates[step] + validation)
+        ends.append(training + updates[step])
     spent = dict.fromkeys(CAUSES, 0.0)
     rollout, trainer = layout.rollout_gpus, layout.trainer_gpus
     for step in range(warm_up, len(updates)):
@@ -218,4 +249,4 @@ def _run_pools(
         spent["rollout_weights"] += rollout * sending
         spent["trainer_weights"] += trainer * sending
         spent["validation"] += (rollout + trainer) * validation
-    return ends, spent
+    return [end + validation for end in ends], spent

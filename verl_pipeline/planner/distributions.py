@@ -78,6 +78,16 @@ class Distribution:
         quantiles = np.array([normal.inv_cdf(share) for share in _GRID])
         return float(np.minimum(np.exp(self._log_mean + self.sigma * quantiles), self.cap).mean())
 
+    def __str__(self) -> str:
+        if self.kind == "constant":
+            return f"{self.mean:g}"
+        if self.kind == "lognormal":
+            return f"lognormal, mean {self.mean:g}, sigma {self.sigma:g}, at most {self.cap:g}"
+        return (
+            f"{self.kind} of {len(self.values)}, mean {self.expectation:g}, at most "
+            f"{self.largest:g}"
+        )
+
     def scale(self, factor: float) -> "Distribution":
         """The distribution with all values, but for a cap, ``factor`` times as large."""
         return Distribution(

@@ -5,56 +5,33 @@ Invariant: the result has passed :func:`check_profile`; nothing is assumed that 
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from verl_pipeline.planner.barrier import sample_batch
+from verl_pipeline.planner.barrier import measure_sampling
 from verl_pipeline.planner.distributions import Distribution
 from verl_pipeline.planner.profile import (
     Profile,
     Reward,
     Sampling,
     Training,
+    Validation,
     Weights,
     check_profile,
 )
 from verl_pipeline.planner.profile_error import ProfileError
-from verl_pipeline.planner.replica import make_speed
-from verl_pipeline.planner.schedules import Layout
 from verl_pipeline.planner.workload import draw_workload
 
 # Batches, and rounds of a fit; each round removes what prefill leaves of the error.
 FIT_BATCHES, FIT_ROUNDS = 16, 8
 
 
-def make_profile_from_measurements(
-    *,
-    name: str,
-    gpus: int,
-    gpus_per_node: int,
-    prompts: int,
-    samples: int,
-    response_tokens: Sequence[float],
-    prompt_tokens: Sequence[float],
-    reward_s: Sequence[float],
-    reward_workers: int,
-    slots: int,
-    tensor_parallel: int,
-    running: Sequence[float],
-    token_s: Sequence[float],
-    prefill_tokens_per_s: float,
-    trainer_gpus: int,
-    update_s: Sequence[float],
-    log_prob_s: Sequence[float],
-    publish_s: Sequence[float],
-    load_s: Sequence[float],
-    switch_s: float,
-    scaling: float = 1.0,
-    fewest_trainer_gpus: int = 1,
-) -> Profile:
-    """Make a profile of what a run measured.
+@dataclass(frozen=True, kw_only=True)
+class Measurements:
+    """What a run measured.
 
-    Args:
+    Attributes:
         name: of the profile.
         gpus, gpus_per_node: of the cluster to plan for.
         prompts, samples: prompts of a batch, and trajectories of each.
@@ -69,39 +46,74 @@ def make_profile_from_measurements(
         switch_s: seconds a step that colocation costs; of a run without it, an estimate.
         scaling: exponent of the trainer's speed in its GPUs; one run cannot tell it.
         fewest_trainer_gpus: that hold the trainer.
+        pause_s: seconds of each step in which all GPUs wait: validations, checkpoints.
+    """
+
+    name: str
+    gpus: int
+    gpus_per_node: int
+    prompts: int
+    samples: int
+    response_tokens: Sequence[float]
+    prompt_tokens: Sequence[float]
+    reward_s: Sequence[float]
+    reward_workers: int
+    slots: int
+    tensor_parallel: int
+    running: Sequence[float]
+    token_s: Sequence[float]
+    prefill_tokens_per_s: float
+    trainer_gpus: int
+    update_s: Sequence[float]
+    log_prob_s: Sequence[float]
+    publish_s: Sequence[float]
+    load_s: Sequence[float]
+    switch_s: float
+    scaling: float = 1.0
+    fewest_trainer_gpus: int = 1
+    pause_s: Sequence[float] = (0.0,)
+
+
+def make_profile_from_measurements(measured: Measurements) -> Profile:
+    """Make a profile of what a run measured.
 
     Raises:
         ProfileError: something is empty, not finite or negative, or contradicts the rest.
     """
-    base, slope = fit_decoding_line(running, token_s)
+    base, slope = fit_decoding_line(measured.running, measured.token_s)
     profile = Profile(
-        name=name,
-        gpus=gpus,
-        gpus_per_node=gpus_per_node,
+        name=measured.name,
+        gpus=measured.gpus,
+        gpus_per_node=measured.gpus_per_node,
         sampling=Sampling(
-            prompts=prompts,
-            samples=samples,
-            response_tokens=_collect("response_tokens", response_tokens, 1.0),
-            prompt_tokens=_collect("prompt_tokens", prompt_tokens, 1.0),
-            slots=slots,
+            prompts=measured.prompts,
+            samples=measured.samples,
+            response_tokens=_collect("response_tokens", measured.response_tokens, 1.0),
+            prompt_tokens=_collect("prompt_tokens", measured.prompt_tokens, 1.0),
+            slots=measured.slots,
             decode_base_s=base,
             decode_per_sequence_s=slope,
-            prefill_tokens_per_s=_check("prefill_tokens_per_s", [prefill_tokens_per_s], 1e-9),
-            tensor_parallel=tensor_parallel,
+            prefill_tokens_per_s=_check(
+                "prefill_tokens_per_s", [measured.prefill_tokens_per_s], 1e-9
+            ),
+            tensor_parallel=measured.tensor_parallel,
         ),
         training=Training(
-            gpus=trainer_gpus,
-            update_s=_check("update_s", update_s, 1e-9),
-            log_prob_s=_check("log_prob_s", log_prob_s),
-            scaling=_check("scaling", [scaling]),
-            fewest_gpus=fewest_trainer_gpus,
+            gpus=measured.trainer_gpus,
+            update_s=_check("update_s", measured.update_s, 1e-9),
+            log_prob_s=_check("log_prob_s", measured.log_prob_s),
+            scaling=_check("scaling", [measured.scaling]),
+            fewest_gpus=measured.fewest_trainer_gpus,
         ),
         weights=Weights(
-            publish_s=_check("publish_s", publish_s),
-            load_s=_check("load_s", load_s),
-            switch_s=_check("switch_s", [switch_s]),
+            publish_s=_check("publish_s", measured.publish_s),
+            load_s=_check("load_s", measured.load_s),
+            switch_s=_check("switch_s", [measured.switch_s]),
         ),
-        reward=Reward(seconds=_collect("reward_s", reward_s, 0.0), workers=reward_workers),
+        reward=Reward(
+            seconds=_collect("reward_s", measured.reward_s, 0.0), workers=measured.reward_workers
+        ),
+        validation=Validation(every_steps=1, seconds=_check("pause_s", measured.pause_s)),
     )
     check_profile(profile)
     return profile
@@ -144,16 +156,9 @@ def fit_decoding(profile: Profile, sampling_s: float) -> Profile:
         ProfileError: prefill alone takes longer.
     """
     sampling = profile.sampling
-    layout = Layout(profile.gpus, profile.gpus, sampling.slots)
     workload = draw_workload(profile, FIT_BATCHES, 0)
-    replicas = profile.gpus // sampling.tensor_parallel
     for _ in range(FIT_ROUNDS):
-        speed = make_speed(profile.sampling, sampling.slots, replicas)
-        drained = [
-            sample_batch(profile, speed, replicas, workload, batch, layout).drained
-            for batch in range(FIT_BATCHES)
-        ]
-        factor = sampling_s / float(np.mean(drained))
+        factor = sampling_s / measure_sampling(profile, workload)
         if not factor > 1e-6:
             break
         profile = dataclasses.replace(

@@ -8,8 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
+from verl_pipeline.errors import escape_controls
 from verl_pipeline.number_formats import format_decimal, format_interval, format_percent
-from verl_pipeline.planner.answer import Answer, compute_cost, make_answer
+from verl_pipeline.planner.answer import Answer, compute_cost, make_answer, show_seconds
+from verl_pipeline.planner.estimate import Estimate
+from verl_pipeline.planner.gain_map import Cell, map_gains
 from verl_pipeline.planner.plan import Plan, Planner, find_plans
 from verl_pipeline.planner.profile import Profile, check_profile
 from verl_pipeline.planner.profile_reader import list_profiles, load_profile
@@ -31,15 +34,21 @@ class PlanReport:
             predictor.
         changes: sensitivity of the best plan of what exists.
         price: of a GPU-hour, or None.
+        cells: the map around the profile, if it was asked for.
     """
 
-    profile: Profile
+    estimate: Estimate
     sync: Plan
     plans: list[Plan]
     refined: list[Plan]
     answer: Answer
     changes: list[Change]
     price: float | None
+    cells: list[Cell]
+
+    @property
+    def profile(self) -> Profile:
+        return self.estimate.profile
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as it is; money in the unit of the price."""
@@ -47,6 +56,8 @@ class PlanReport:
             "planner": "verl-pipeline plan",
             "profile": self.profile.name,
             "gpus": self.profile.gpus,
+            "notes": list(self.estimate.notes),
+            "run": dataclasses.asdict(run) if (run := self.estimate.reproduction) else None,
             "answer": {
                 "verdict": self.answer.verdict,
                 "sentence": self.answer.sentence,
@@ -58,17 +69,19 @@ class PlanReport:
                 for plan in (self.sync, *self.plans, *self.refined)
             ],
             "sensitivity": [dataclasses.asdict(change) for change in self.changes],
+            "map": [dataclasses.asdict(cell) for cell in self.cells],
         }
 
 
 def make_report(
-    profile: Profile,
+    estimate: Estimate,
     *,
     gpus: int | None,
     split: str | None,
     price: float | None,
     seeds: int,
     show: Callable[[str], None],
+    with_map: bool = False,
 ) -> PlanReport:
     """Simulate everything.
 
@@ -76,13 +89,16 @@ def make_report(
         gpus: instead of the profile's.
         split: the only one to try, as ``4:12``.
         show: called with what is simulated next.
+        with_map: also predict the map around the profile.
 
     Raises:
         ProfileError: the split is impossible, or the profile needs more GPUs.
     """
+    profile = estimate.profile
     if gpus is not None:
         profile = dataclasses.replace(profile, gpus=gpus)
         check_profile(profile)
+        estimate = dataclasses.replace(estimate, profile=profile)
     splits = [read_split(profile, split)] if split else list_splits(profile)
     planner = Planner(profile, seeds)
     show("sync")
@@ -103,7 +119,8 @@ def make_report(
     if answer.plan is not None:
         show("sensitivity")
         changes = measure_sensitivity(profile, answer.plan)
-    return PlanReport(profile, sync, plans, refined, answer, changes, price)
+    cells = map_gains(profile, show) if with_map else []
+    return PlanReport(estimate, sync, plans, refined, answer, changes, price, cells)
 
 
 def describe_profiles() -> list[str]:
@@ -115,14 +132,22 @@ def list_lines(report: PlanReport) -> list[str]:
     """The answer in words, above the table."""
     answer, best = report.answer, report.answer.plan
     lines = [answer.sentence, "", "Overrides:", *(f"  {line}" for line in answer.overrides), ""]
+    if reproduction := report.estimate.reproduction:
+        lines += [reproduction.describe(), ""]
+    if report.estimate.notes:
+        lines += [
+            "Keep in mind:",
+            *(f"  * {escape_controls(note)}" for note in report.estimate.notes),
+            "",
+        ]
     if answer.not_built:
         lines += [answer.not_built, ""]
     if best is not None and best.limit is not None and best.nearness is not None:
         lines.append(
-            f"Limit of the best plan: {format_decimal(best.limit.step_s)} s a step, by its "
-            f"{best.limit.cause} (update {format_decimal(best.limit.update)} s, work at full rate "
-            f"{format_decimal(best.limit.work)} s, chain of the longest and the update "
-            f"{format_decimal(best.limit.chain)} s); reached: {format_percent(best.nearness)}."
+            f"Limit of the best plan: {show_seconds(best.limit.step_s)} a step, by its "
+            f"{best.limit.cause} (update {show_seconds(best.limit.update)}, work at full rate "
+            f"{show_seconds(best.limit.work)}, chain of the longest and the update "
+            f"{show_seconds(best.limit.chain)}); reached: {format_percent(best.nearness)}."
         )
         lines.append(f"Where its GPU time goes: {_show_shares(best)}.")
     lines.append(f"Where that of sync goes: {_show_shares(report.sync)}.")
@@ -138,7 +163,7 @@ def list_lines(report: PlanReport) -> list[str]:
 def make_table(report: PlanReport) -> Table:
     """One row for each schedule at its best split."""
     table = Table()
-    for title in ("schedule", "split", "step, s", "gain", "of limit", "age", "today"):
+    for title in ("schedule", "split", "step", "gain", "of limit", "age", "today"):
         table.add_column(title, justify="left" if title == "schedule" else "right", no_wrap=True)
     for plan in (report.sync, *report.plans, *report.refined):
         first = ", longest first" if plan.layout.longest_first else ""
@@ -147,7 +172,7 @@ def make_table(report: PlanReport) -> Table:
         table.add_row(
             f"{plan.schedule}{more}{first}",
             f"{plan.layout.rollout_gpus}:{plan.layout.trainer_gpus}" if plan.split else "all",
-            format_decimal(plan.step_s),
+            show_seconds(plan.step_s),
             format_interval(plan.gain, min(plan.gains), max(plan.gains), 2),
             "-" if plan.nearness is None else format_percent(plan.nearness, 0),
             format_decimal(plan.mean_age, 1),

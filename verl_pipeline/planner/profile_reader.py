@@ -48,11 +48,8 @@ def load_profile(name: Path) -> Profile:
     try:
         content = read_settings_file(path, yaml.safe_load)
     except InputError as error:
-        if os.path.lexists(path):
-            raise
-        raise InputError(
-            f"--profile {error}; or name one of {', '.join(list_profiles())}"
-        ) from error
+        others = "" if os.path.lexists(path) else f"; or name one of {', '.join(list_profiles())}"
+        raise InputError(f"--profile {error}{others}") from error
     try:
         return make_profile(content)
     except ProfileError as error:

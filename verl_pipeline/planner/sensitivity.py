@@ -1,4 +1,6 @@
-"""How the gain of a plan changes with the work: lengths, samples, batch, reward time."""
+"""How the gain of a plan changes with the work: lengths, samples, batch, reward time; and with the
+speed of training, which is the least certain number of most profiles.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -37,7 +39,22 @@ def list_changes(profile: Profile) -> list[tuple[str, Profile]]:
     if reward.seconds.largest > 0:
         slower = dataclasses.replace(reward, seconds=reward.seconds.scale(4.0))
         found.append(("rewards four times as slow", dataclasses.replace(profile, reward=slower)))
+    found += [
+        ("training half as fast", _speed_up(profile, 0.5)),
+        ("training twice as fast", _speed_up(profile, 2.0)),
+    ]
     return [(name, changed) for name, changed in found if _is_possible(changed)]
+
+
+def _speed_up(profile: Profile, factor: float) -> Profile:
+    training = profile.training
+    faster = dataclasses.replace(
+        training,
+        update_s=training.update_s / factor,
+        log_prob_s=training.log_prob_s / factor,
+        utilisation=training.utilisation * factor,
+    )
+    return dataclasses.replace(profile, training=faster)
 
 
 def measure_sensitivity(profile: Profile, plan: Plan) -> list[Change]:

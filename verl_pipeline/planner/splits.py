@@ -54,10 +54,15 @@ def list_splits(profile: Profile) -> list[Split]:
         for gpus in sorted(found)
         if found[gpus].trainer_gpus >= profile.training.fewest_gpus
     ]
-    if len(splits) > MOST_SPLITS:
-        last = len(splits) - 1
-        splits = [splits[round(place * last / (MOST_SPLITS - 1))] for place in range(MOST_SPLITS)]
-    return splits
+    return thin_splits(splits, MOST_SPLITS)
+
+
+def thin_splits(splits: list[Split], most: int) -> list[Split]:
+    """At most ``most`` of the splits, evenly spaced, the first and the last among them."""
+    if len(splits) <= most:
+        return splits
+    last = len(splits) - 1
+    return [splits[round(place * last / (most - 1))] for place in range(most)]
 
 
 def read_split(profile: Profile, text: str) -> Split:

@@ -12,6 +12,7 @@ from bokeh.plotting import figure
 
 from verl_pipeline.report.figures import add_hover, make_figure
 from verl_pipeline.report.palette import choose_colour, label_name, sort_names
+from verl_pipeline.report.share_bars import Part, draw_share_bars
 from verl_pipeline.telemetry.accounting import Bill
 
 MAX_STEPS = 400
@@ -25,77 +26,15 @@ def draw_run_bills(bills: Sequence[Bill], labels: Sequence[str]) -> figure:
         bills: of runs.
         labels: of the bars, from above.
     """
-    plot = make_figure(
-        56 + 44 * len(bills),
-        x_range=(0, 100),
-        y_range=list(reversed(labels)),
-        name="bill",
-    )
-    plot.toolbar_location = None
-    plot.xaxis.axis_label = "% of wall time"
-    plot.ygrid.visible = False
-    plot.yaxis.axis_line_color = plot.yaxis.major_tick_line_color = None
-    lefts = np.zeros(len(bills))
+    lengths = np.array([max(bill.end - bill.start, 1e-9) for bill in bills])
+    parts = []
     for name in _list_names(bills):
         seconds = np.array([bill.seconds.get(name, 0.0) for bill in bills])
-        shares = 100 * seconds / [max(bill.end - bill.start, 1e-9) for bill in bills]
-        _draw_shares(plot, name, list(labels), lefts, shares, seconds)
-        lefts = lefts + shares
+        shares = 100 * seconds / lengths
+        parts.append(Part(label_name(name), choose_colour(name), seconds, shares))
+    plot = draw_share_bars(labels, parts, "wall time", "pool", ("seconds", "0,0.0"))
+    plot.name = "bill"
     return plot
-
-
-def _draw_shares(
-    plot: figure,
-    name: str,
-    labels: list[str],
-    lefts: np.ndarray,
-    shares: np.ndarray,
-    seconds: np.ndarray,
-) -> None:
-    source = ColumnDataSource(
-        {
-            "label": labels,
-            "left": lefts,
-            "right": lefts + shares,
-            "middle": lefts + shares / 2,
-            "share": shares,
-            "seconds": seconds,
-            # Where the number fits into its part, on the narrowest screen.
-            "text": [f"{share:.0f} %" if share >= 9 else "" for share in shares],
-        }
-    )
-    colour = choose_colour(name)
-    bar = plot.hbar(
-        y="label",
-        left="left",
-        right="right",
-        height=0.72,
-        source=source,
-        fill_color=colour,
-        line_color=None,
-        legend_label=label_name(name),
-    )
-    plot.text(
-        x="middle",
-        y="label",
-        text="text",
-        source=source,
-        text_align="center",
-        text_baseline="middle",
-        text_color="white",
-        text_font_size="12px",
-        text_font_style="bold",
-    )
-    add_hover(
-        plot,
-        [
-            ("", label_name(name)),
-            ("pool", "@label"),
-            ("share", "@share{0.0} %"),
-            ("seconds", "@seconds{0,0.0}"),
-        ],
-        [bar],
-    )
 
 
 def draw_step_bills(bills: Sequence[Bill], pool: str) -> tuple[figure, str | None]:

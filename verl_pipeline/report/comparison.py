@@ -15,8 +15,8 @@ import numpy as np
 from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.report.bills import draw_run_bills
 from verl_pipeline.report.curves import draw_curves
+from verl_pipeline.report.page import Charts
 from verl_pipeline.report.palette import label_name, sort_names
-from verl_pipeline.report.run_content import Charts
 from verl_pipeline.report.run_view import RunView, format_figure
 from verl_pipeline.telemetry.accounting import list_steady_steps
 

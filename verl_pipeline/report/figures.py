@@ -55,6 +55,8 @@ def make_figure(height: int, *, zoom: str = "both", **settings: Any) -> figure:
     plot.toolbar.logo = None
     plot.toolbar.autohide = plot.toolbar_inner = True
     plot.outline_line_color = plot.border_line_color = None
+    # Until the page gives it its colour: of white, the edges would stay on a dark page.
+    plot.background_fill_color = plot.border_fill_color = None
     plot.min_border_left = 44
     for axis in plot.axis:
         axis.axis_label_text_font_style = "normal"

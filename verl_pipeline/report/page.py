@@ -9,43 +9,54 @@ Invariants:
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bokeh.models import UIElement
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from verl_pipeline.outputs.files import refuse_foreign_text, write_text
+from verl_pipeline import __version__
+from verl_pipeline.outputs.files import write_text
+from verl_pipeline.report.figures import encode_figure
 
-MARK = "verl-pipeline report"
 _ASSETS = Path(__file__).with_name("assets")
-_SCRIPTS = ("rollouts.js", "page.js")
+# In this order: later ones use what earlier ones define.
+_SCRIPTS = ("viewer.js", "rollouts.js", "samples.js", "page.js")
 
 
-def refuse_other_file(path: Path) -> None:
-    """Refuse to replace a file that is not a report.
+@dataclass
+class Charts:
+    """The charts of a page, by the id that its template names."""
 
-    Raises:
-        OutputError: it is not, or the system refuses to read it.
-    """
-    refuse_foreign_text(path, MARK, "a page of verl-pipeline report", "--out")
+    items: dict[str, UIElement] = field(default_factory=dict)
+
+    def add(self, chart: UIElement) -> str:
+        """Add a chart, and return its id."""
+        name = str(len(self.items))
+        self.items[name] = chart
+        return name
 
 
 def write_page(
     path: Path,
+    template: str,
     context: Mapping[str, Any],
-    charts: Mapping[str, Any],
-    rollouts: Sequence[Any],
+    charts: Charts,
+    data: Mapping[str, Any],
 ) -> int:
-    """Write the page.
+    """Write a page.
 
     Args:
         path: of the file.
-        context: what the template shows; texts are escaped.
-        charts: of Bokeh, by the id that the template has.
-        rollouts: the chunks of each run.
+        template: name of a file in ``assets`` that extends ``page.html.jinja``.
+        context: what the template shows, with ``title`` and ``mark``; texts are escaped.
+        charts: those whose ids the template names.
+        data: what scripts read as JSON, by the id of its element.
 
     Returns:
         Its size in bytes.
@@ -53,15 +64,6 @@ def write_page(
     Raises:
         OutputError: the system refuses.
     """
-    text = render_page(context, charts, rollouts)
-    write_text(path, text)
-    return len(text.encode(errors="backslashreplace"))
-
-
-def render_page(
-    context: Mapping[str, Any], charts: Mapping[str, Any], rollouts: Sequence[Any]
-) -> str:
-    """Return the page's HTML."""
     environment = Environment(
         loader=FileSystemLoader(_ASSETS),
         autoescape=True,
@@ -76,15 +78,22 @@ def render_page(
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    return environment.get_template("page.html.jinja").render(
+    items = {f"chart-{name}": encode_figure(chart) for name, chart in charts.items.items()}
+    text = environment.get_template(template).render(
         context,
         policy=policy,
-        mark=MARK,
-        style=Markup((_ASSETS / "style.css").read_text("utf-8")),
+        style=Markup(read_style()),
         scripts=[Markup(script) for script in scripts],
-        charts={name: Markup(encode_json(chart)) for name, chart in charts.items()},
-        rollouts=[Markup(encode_json(chunks)) for chunks in rollouts],
+        data={name: Markup(encode_json(one)) for name, one in {**items, **data}.items()},
+        footer=f"verl-pipeline {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
     )
+    write_text(path, text)
+    return len(text.encode(errors="backslashreplace"))
+
+
+def read_style() -> str:
+    """Return the style sheet of all pages."""
+    return (_ASSETS / "style.css").read_text("utf-8")
 
 
 def read_bokeh() -> str:

@@ -1,10 +1,11 @@
-"""Names and colours of what pools do; one colour a meaning, in all charts of the page.
+"""Names and colours of what pools do and graders say; one colour a meaning, in all charts.
 
 Invariant: each colour has a contrast of at least 3 to 1 against the page's light and dark ground.
 """
 
-# By the name of a span (``records.Span``) or of a second of a bill (``states.STATES``): what people
-# read, and its colour. Work is cool, what moves or checks data is in between, waits are warm.
+# By the name of a span (``records.Span``), of a second of a bill (``states.STATES``) or a verdict:
+# what people read, and its colour. Work is cool, what moves or checks data is in between, waits are
+# warm; verdicts that say nothing of the answer are grey.
 _KINDS = {
     "update_actor": ("update of the policy", "#3d7fc7"),
     "update": ("update", "#3d7fc7"),
@@ -35,8 +36,19 @@ _KINDS = {
     "wait_reward": ("waiting for rewards", "#e0703a"),
     "wait_data": ("waiting for data", "#b8604a"),
     "idle": ("idle", "#9c8f8a"),
+    "accepted": ("accepted", "#2c9a6c"),
+    "wrong_answer": ("wrong answer", "#d0702b"),
+    "time_limit": ("time limit", "#7a68c9"),
+    "memory_limit": ("memory limit", "#b8639b"),
+    "output_limit": ("output limit", "#2f95a3"),
+    "runtime_error": ("runtime error", "#3d7fc7"),
+    "no_code": ("no code", "#8f7a5c"),
+    "compile_error": ("compile error", "#a97a12"),
+    "infrastructure": ("infrastructure", "#6b6f76"),
+    "ungraded": ("ungraded", "#7d8894"),
 }
 _SPARE = ("#5f7fb5", "#8a8a2f", "#a8704a", "#4f8f6f", "#9b6fa8", "#b06a6a")
+NOT_ACCEPTED, REFERENCE = "#d0702b", "#7d8894"
 RUNS = ("#3d7fc7", "#d0702b", "#2c9a6c", "#b8639b", "#7a68c9", "#8f7a5c")
 TRAJECTORY = "#2c9a6c"
 FATES = {
@@ -60,7 +72,7 @@ def choose_colour(name: str) -> str:
         return _KINDS[name][1]
     if name.startswith("wait"):
         return _KINDS["wait_rollout"][1]
-    return _SPARE[sum(name.encode()) % len(_SPARE)]
+    return _SPARE[sum(map(ord, name)) % len(_SPARE)]
 
 
 def sort_names(names: set[str]) -> list[str]:

@@ -5,20 +5,19 @@ Invariant: runs are only read; the page and the trace are the only files written
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from verl_pipeline import __version__
+from verl_pipeline.outputs.files import refuse_foreign_text
 from verl_pipeline.report.comparison import name_views, show_comparison
-from verl_pipeline.report.figures import encode_figure
-from verl_pipeline.report.page import refuse_other_file, write_page
-from verl_pipeline.report.run_content import Charts, show_run
+from verl_pipeline.report.page import Charts, write_page
+from verl_pipeline.report.run_content import show_run
 from verl_pipeline.report.run_view import RunView, make_view
 from verl_pipeline.report.trace_events import write_trace
 from verl_pipeline.telemetry.run_folder import load_run
 
 PAGE_NAME = "report.html"
+MARK = "verl-pipeline report"
 
 
 @dataclass(frozen=True)
@@ -50,21 +49,21 @@ def write_report(
         OutputError: the file cannot be written, or is not a report.
     """
     page = page or folders[0] / PAGE_NAME
-    refuse_other_file(page)
+    refuse_foreign_text(page, MARK, "a page of verl-pipeline report", "--out")
     runs = [load_run(folder) for folder in folders]
     views = name_views([make_view(run, run.header.run_name or run.folder.name) for run in runs])
     charts = Charts()
     shown = [show_run(view, charts, len(views)) for view in views]
     goes_on = any(view.state.name == "running" for view in views)
     context: dict[str, Any] = {
+        "mark": MARK,
         "title": f"{' and '.join(view.name for view in views)}: report",
         "runs": [context for context, _ in shown],
         "comparison": show_comparison(views, charts) if len(views) > 1 else None,
         "refresh_s": refresh_s if goes_on else None,
-        "footer": f"verl-pipeline {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
     }
-    items = {name: encode_figure(chart) for name, chart in charts.items.items()}
-    size = write_page(page, context, items, [rollouts.encode() for _, rollouts in shown])
+    data = {f"rollout-data-{i}": rollouts.encode() for i, (_, rollouts) in enumerate(shown)}
+    size = write_page(page, "run.html.jinja", context, charts, data)
     return WrittenReport(page, size, views)
 
 

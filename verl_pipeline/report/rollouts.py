@@ -217,10 +217,15 @@ def _describe_text(text: Text | None) -> dict[str, Any] | None:
 
 
 def _shorten(text: str) -> str:
-    omitted, half = len(text) - MAX_CHARACTERS, MAX_CHARACTERS // 2
+    return shorten_text(text, MAX_CHARACTERS, "the run's folder")
+
+
+def shorten_text(text: str, limit: int, place: str) -> str:
+    """Return at most ``limit`` characters, from both ends, and between them which place has all."""
+    omitted, half = len(text) - limit, limit // 2
     if omitted <= 0:
         return text
     return (
-        f"{text[:half]}\n[... {omitted:,} characters are left out here; the run's folder has them "
-        f"...]\n{text[-half:]}"
+        f"{text[:half]}\n[... {omitted:,} characters are left out here; {place} has them ...]\n"
+        f"{text[-half:]}"
     )

@@ -4,18 +4,17 @@ Invariant: what the records do not give is left out, not guessed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import yaml
-from bokeh.models import UIElement
 
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.report.batches import draw_batches
 from verl_pipeline.report.bills import draw_run_bills, draw_step_bills
 from verl_pipeline.report.curves import draw_curves
 from verl_pipeline.report.ledger_table import show_ledger
+from verl_pipeline.report.page import Charts
 from verl_pipeline.report.rollouts import Rollouts, pack_rollouts
 from verl_pipeline.report.run_state import format_duration
 from verl_pipeline.report.run_view import (
@@ -36,19 +35,6 @@ from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.telemetry.run_folder import Run
 
 MAX_TAIL = 8
-
-
-@dataclass
-class Charts:
-    """The charts of a page, by the id that its template names."""
-
-    items: dict[str, UIElement] = field(default_factory=dict)
-
-    def add(self, chart: UIElement) -> str:
-        """Add a chart, and return its id."""
-        name = str(len(self.items))
-        self.items[name] = chart
-        return name
 
 
 def show_run(view: RunView, charts: Charts, runs: int) -> tuple[dict[str, Any], Rollouts]:

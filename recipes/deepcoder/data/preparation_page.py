@@ -5,10 +5,10 @@ Invariant: all text of data sources and models is escaped; the page loads and ru
 
 import html
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import resources
 from typing import Any
 
 from verl_pipeline.number_formats import format_decimal
+from verl_pipeline.report.page import read_style
 
 HASH_DIGITS = 12
 _CAPTIONS = {
@@ -45,16 +45,11 @@ _PAGE = """\
 
 def render_page(report: Mapping[str, Any]) -> str:
     """Render the page of a report."""
-    style = (
-        resources.files("verl_pipeline.evaluation")
-        .joinpath("results_page.css")
-        .read_text(encoding="utf-8")
-    )
     total = sum(source["left"] for source in report["sources"].values())
     warnings = "".join(f"<li>{_escape_html(text)}</li>" for text in report["warnings"])
     parts = [
         f"<h1>Prepared data: {_format_count(total, 'problem')}</h1>",
-        f'<div class="warnings"><ul>{warnings}</ul></div>' if warnings else "",
+        f'<div class="problems"><ul>{warnings}</ul></div>' if warnings else "",
         "<h2>Problems left of each source</h2>",
         _render_summary(report),
         "<h2>Removed rows by stage and reason</h2>",
@@ -66,7 +61,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "<h2>Settings and versions</h2>",
         _render_details({**report["settings"], "versions": report["versions"]}),
     ]
-    return _PAGE.format(style=style, body="\n".join(filter(None, parts)))
+    return _PAGE.format(style=read_style(), body="\n".join(filter(None, parts)))
 
 
 def _render_summary(report: Mapping[str, Any]) -> str:
@@ -117,7 +112,7 @@ def _render_example(example: Mapping[str, Any]) -> str:
         suffix = "" if similarity is None else f" (similarity {format_decimal(similarity, 2)})"
         parts.append(f"<p>duplicate of: {_escape_html(example['twin'])}{suffix}</p>")
         parts.append(f"<pre>{_escape_html(example['twin_text'])}</pre>")
-    return f"<article>{''.join(parts)}</article>"
+    return f'<article class="sample">{"".join(parts)}</article>'
 
 
 def _render_broken_rows(broken: Mapping[str, Any]) -> str:
@@ -154,7 +149,7 @@ def _render_details(details: Mapping[str, Any]) -> str:
         f"<dt>{_escape_html(name)}</dt><dd>{_escape_html(text)}</dd>"
         for name, text in _list_settings(details)
     )
-    return f"<dl>{items}</dl>"
+    return f'<dl class="facts">{items}</dl>'
 
 
 def _list_settings(details: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.helpers.patience import scale_deadline
 from tests.helpers.repository import ROOT
+from tests.helpers.thinned import thin_out_rows
 from verl_pipeline.acceptance import command, place
 from verl_pipeline.cli import app
 
@@ -34,25 +35,31 @@ def temporary_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        (["trainer.n_gpus_per_nodes=2"], "did you mean trainer.n_gpus_per_node?"),
-        (["trainer.n_gpus_per_node"], "not an override"),
-        (["+verl_pipelines=cpu"], "did you mean +verl_pipeline=cpu?"),
-        (["--config-dir", "/nowhere"], "--config-dir /nowhere: no such folder"),
-        (["--multirun"], "--multirun: not an option of this command"),
-        (["--kep"], "--kep: not an option of this command"),
-        (["trainer.v1.trainer_mode=sync"], "doctor --run tests one_off_pipeline"),
-        (["trainer.nnodes=2"], "trainer.nnodes=2: the test's model must lie in a folder that all"),
-        (
-            ["trainer.nnodes=2", f"{ROLLOUT}.nnodes=3"],
-            f"trainer.nnodes=2 {ROLLOUT}.nnodes=3: the test's model",
-        ),
-        (["trainer.default_local_dir=/proc/nowhere"], "name a folder that can be written to"),
-        (
-            [f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes=3000000"],
-            f"({ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes=",
-        ),
-    ],
+    thin_out_rows(
+        [
+            (["trainer.n_gpus_per_nodes=2"], "did you mean trainer.n_gpus_per_node?"),
+            (["trainer.n_gpus_per_node"], "not an override"),
+            (["+verl_pipelines=cpu"], "did you mean +verl_pipeline=cpu?"),
+            (["--config-dir", "/nowhere"], "--config-dir /nowhere: no such folder"),
+            (["--multirun"], "--multirun: not an option of this command"),
+            (["--kep"], "--kep: not an option of this command"),
+            (["trainer.v1.trainer_mode=sync"], "doctor --run tests one_off_pipeline"),
+            (
+                ["trainer.nnodes=2"],
+                "trainer.nnodes=2: the test's model must lie in a folder that all",
+            ),
+            (
+                ["trainer.nnodes=2", f"{ROLLOUT}.nnodes=3"],
+                f"trainer.nnodes=2 {ROLLOUT}.nnodes=3: the test's model",
+            ),
+            (["trainer.default_local_dir=/proc/nowhere"], "name a folder that can be written to"),
+            (
+                [f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes=3000000"],
+                f"({ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes=",
+            ),
+        ],
+        keep=5,
+    ),
 )
 def test_what_cannot_work_is_refused_in_one_line(words, message):
     result = CliRunner().invoke(app, ["doctor", "--run", "--cpu", *words])

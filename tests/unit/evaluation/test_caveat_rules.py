@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.helpers import small_task
+from tests.helpers.thinned import thin_out
 from verl_pipeline.evaluation import task_plan
 from verl_pipeline.evaluation.caveat_rules import ScoredTask, list_caveats
 from verl_pipeline.evaluation.caveats import KINDS, Caveat, mark_name, read_caveats
@@ -154,7 +155,7 @@ def test_a_plain_evaluation_has_no_caveat(tmp_path):
     assert evaluate(tmp_path / "out")["caveats"] == []
 
 
-@pytest.mark.parametrize("kind", SITUATIONS)
+@pytest.mark.parametrize("kind", thin_out(SITUATIONS, keep=10))
 def test_a_situation_gives_its_caveat(tmp_path, small, kind):
     situation = SITUATIONS[kind]
     settings, engine, changes = situation(tmp_path) if callable(situation) else situation

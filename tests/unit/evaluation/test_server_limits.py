@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.helpers.chat_server import complete, refuse, serve_chat
+from tests.helpers.thinned import thin_out
 from verl_pipeline.evaluation.engines import EngineError, FailedRequest, Generation, SampleRequest
 from verl_pipeline.evaluation.engines.server_client import read_retry_after
 from verl_pipeline.evaluation.engines.server_engine import ServerEngine
@@ -54,14 +55,17 @@ def refuse_first(server, count, *replies):
 
 @pytest.mark.parametrize(
     "reply",
-    [
-        limit(Retry_After="0.1"),
-        limit(retry_after_ms="100"),
-        limit(503, Retry_After="0.1"),
-        limit(Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"),
-        limit(Retry_After="soon"),
-        limit(),
-    ],
+    thin_out(
+        [
+            limit(Retry_After="0.1"),
+            limit(retry_after_ms="100"),
+            limit(503, Retry_After="0.1"),
+            limit(Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"),
+            limit(Retry_After="soon"),
+            limit(),
+        ],
+        keep=2,
+    ),
     ids=str,
 )
 def test_waiting_for_a_limit_is_no_try(server, sample_all, reply):
@@ -108,7 +112,10 @@ def test_a_used_up_quota_is_not_waited_for(server, sample_all):
     assert "You exceeded your quota" in answer.reason and len(server.bodies) == 1
 
 
-@pytest.mark.parametrize("reply", [refuse("broken", 500), refuse("away", 503), (200, "<x>", {})])
+@pytest.mark.parametrize(
+    "reply",
+    thin_out([refuse("broken", 500), refuse("away", 503), (200, "<x>", {})], keep=1),
+)
 def test_other_failures_are_tried_again(server, sample_all, reply):
     refuse_first(server, 2, reply)
     [answer] = sample_all(REQUESTS[:1], tries=3).values()

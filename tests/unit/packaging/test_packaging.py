@@ -165,9 +165,6 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
 
     kinds = (
         "config/**/*.yaml",
-        "evaluation/*.css",
-        "evaluation/*.html",
-        "evaluation/*.js",
         "quickstart/*.jsonl",
         "report/assets/*",
         "verl_adapter/*.toml",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.planner_cases import make_small
 from verl_pipeline.planner.answer import SLOWER, STAY, USE, make_answer
+from verl_pipeline.planner.estimate import Estimate
 from verl_pipeline.planner.plan import Planner, find_plans
 from verl_pipeline.planner.plan_report import make_report
 from verl_pipeline.planner.profile_error import ProfileError
@@ -164,10 +165,15 @@ def test_other_slots_and_order_are_kept_if_they_gain():
 
 def test_the_report_has_sensitivity_and_cost():
     report = make_report(
-        make_small(), gpus=None, split="2:2", price=2.0, seeds=1, show=lambda name: None
+        Estimate(make_small()), gpus=None, split="2:2", price=2.0, seeds=1, show=lambda name: None
     )
     names = [change.name for change in report.changes]
     assert "twice the response length" in names and "rewards four times as slow" in names
+    slower, faster = (
+        next(change.gain for change in report.changes if change.name == f"training {name}")
+        for name in ("half as fast", "twice as fast")
+    )
+    assert slower != faster
     content = report.to_json()
     for plan in content["plans"]:
         hours = 4 * plan["step_s"] * 100 / 3600

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.helpers.planner_cases import make_content, make_small
 from verl_pipeline.planner.distributions import Distribution, read_distribution
 from verl_pipeline.planner.measurements import (
+    Measurements,
     fit_decoding,
     fit_decoding_line,
     make_profile_from_measurements,
@@ -200,7 +201,7 @@ def measure(**changes):
         trainer_gpus=4, update_s=[10.0, 12.0], log_prob_s=[2.0], publish_s=[0.5], load_s=[0.25],
         switch_s=3.0,
     )  # fmt: skip
-    return make_profile_from_measurements(**{**arguments, **changes})
+    return make_profile_from_measurements(Measurements(**{**arguments, **changes}))
 
 
 def test_measurements_make_a_profile():

@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.helpers.planner_cases import FLOWS, cases, make_small, schedules
 from tests.helpers.planner_reference import SlowRun
 from verl_pipeline.planner.limits import compute_limit
+from verl_pipeline.planner.profile import Validation
 from verl_pipeline.planner.schedules import Layout, Schedule, may_begin
 from verl_pipeline.planner.simulation import simulate
 from verl_pipeline.planner.workload import Workload, draw_workload
@@ -213,6 +215,19 @@ def test_a_longer_update_or_reward_never_shortens_a_barrier_schedule(case):
         before = run(case, schedule).total_s
         assert run(slower, schedule).total_s >= before - 1e-9
         assert run(longer, schedule).total_s >= before - 1e-9
+
+
+@given(cases(), schedules(), st.floats(0.0, 100.0))
+@QUICK
+def test_all_gpus_wait_for_a_validation_in_every_schedule(case, schedule, seconds):
+    validation = Validation(every_steps=2, seconds=seconds)
+    other = dataclasses.replace(
+        case, profile=dataclasses.replace(case.profile, validation=validation)
+    )
+    before, after = run(case, schedule), run(other, schedule)
+    assert after.total_s == pytest.approx(before.total_s + case.steps * seconds / 2)
+    assert all(share >= -1e-9 for share in after.shares.values())
+    assert sum(after.shares.values()) == pytest.approx(1.0)
 
 
 @given(cases())

@@ -61,7 +61,7 @@ def test_the_policy_allows_the_pages_own_scripts_and_nothing_else(runs, tmp_path
     assert "unsafe-eval" not in policy and "http" not in policy
     programs = [text for attributes, text in page.scripts if "type" not in attributes]
     allowed = re.findall(r"'sha256-([^']+)'", policy)
-    assert len(programs) == 3
+    assert len(programs) == 5
     assert allowed == [
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in programs
     ]

@@ -25,6 +25,8 @@ function dressChart(view) {
         axis_label_text_color: muted, major_label_text_color: text, axis_line_color: line,
         major_tick_line_color: line,
       });
+    } else if (model.type === "LabelSet") {
+      model.setv({ text_color: text });
     } else if (model.type === "Grid") {
       model.setv({ grid_line_color: line, grid_line_alpha: 0.7 });
     }
@@ -104,28 +106,14 @@ function connectTabs() {
   }
 }
 
-/** Follows `#rollout-<run>-<step>-<trajectory>`, and links into a run that is not shown. */
+/** Follows links to a row of a viewer, and links into a run that is not shown. */
 function followHash() {
-  const found = /^#rollout-(\d+)-(\d+|none)-(\d+)$/.exec(location.hash);
-  if (found && viewers[found[1]]) {
-    selectRun(found[1]);
-    viewers[found[1]].openTrajectory(found[2] === "none" ? null : +found[2], +found[3]);
-    return;
-  }
-  const target = document.getElementById(decodeHash());
-  const run = target?.closest(".one-run");
-  if (run?.hidden) {
-    selectRun(run.dataset.run);
-    target.scrollIntoView();
-  }
-}
-
-function decodeHash() {
-  try {
-    return decodeURIComponent(location.hash.slice(1));
-  } catch {
-    return "";
-  }
+  const viewer = viewers.find((one) => one.follow(location.hash));
+  const target = viewer ? null : document.getElementById(decodeText(location.hash.slice(1)));
+  const run = (viewer?.place ?? target)?.closest(".one-run");
+  if (!run?.hidden) return;
+  selectRun(run.dataset.run);
+  target?.scrollIntoView();
 }
 
 /** A page of a run that goes on is written anew: load it, unless somebody reads or types. */
@@ -141,11 +129,11 @@ function followRun() {
   }, seconds * 1000);
 }
 
-const viewers = {};
-for (const place of document.querySelectorAll("[data-viewer]")) {
-  const number = place.dataset.viewer;
-  viewers[number] = new RolloutViewer(place, readJson(`rollout-data-${number}`), number);
-}
+const kinds = { rollouts: RolloutViewer, samples: SampleViewer };
+const viewers = [...document.querySelectorAll("[data-viewer]")].map((place) => {
+  const { viewer, source, name } = place.dataset;
+  return new kinds[viewer](place, readJson(source), name);
+});
 connectTabs();
 watchCharts();
 addEventListener("hashchange", followHash);

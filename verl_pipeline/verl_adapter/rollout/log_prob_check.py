@@ -189,6 +189,9 @@ class LogProbCheck:
             sampling_params={
                 "max_tokens": 1,
                 "temperature": 1.0,
+                # On CPUs vLLM drops the seeds of all requests beside one that has none
+                # (TopKTopPSampler.forward_cpu).
+                "seed": 0,
                 "prompt_logprobs": 0 if self._temperature == 1.0 else TOP,
             },
             request_id=f"weight-check-{step}-{entry.key}",

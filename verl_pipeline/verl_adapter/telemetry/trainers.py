@@ -46,6 +46,9 @@ class _RecordingTrainer(DriverSpans):
 
     def __init__(self, config: Any):
         super().__init__(config)  # type: ignore[call-arg]
+        self._prepare_recording()
+
+    def _prepare_recording(self) -> None:
         self._run_target = make_target(self.config)
         self._recorder = open_recorder(self._run_target, DRIVER)
         self._has_batches = self._run_target.header.mode == TRAINER_MODE

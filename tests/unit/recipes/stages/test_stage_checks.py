@@ -18,6 +18,7 @@ from recipes.deepcoder.stages.stage_overrides import (
     RunSettings,
     split_overrides,
 )
+from tests.helpers.thinned import thin_out_rows
 from verl_pipeline.testing import tiny_run
 from verl_pipeline.verl_adapter.checks.check_list import examine_run
 from verl_pipeline.verl_adapter.entry.run_plan import build_plan
@@ -61,62 +62,68 @@ ONE_DEVICE = {"nodes": 1, "devices": 1}
 
 @pytest.mark.parametrize(
     ("second", "message"),
-    [
-        ({"response_length": 200}, "264 tokens, above the model's 256 positions"),
-        (
-            {"overrides": ["actor_rollout_ref.actor.ppo_mini_batch_size=0"]},
-            "ppo_mini_batch_size=0: set it to 1 or more",
-        ),
-        (
-            {"samples": 8, "pools": {"train": TWO_DEVICES, "rollout": ONE_DEVICE}},
-            "trainer.nnodes x n_gpus_per_node=2: 1 in stage first",
-        ),
-        (
-            {"pools": {"train": ONE_DEVICE, "rollout": {"nodes": 1, "devices": 4}}},
-            "5 together; the hardware has 4",
-        ),
-        (
-            {"pools": {"train": ONE_DEVICE, "rollout": {"nodes": 1, "devices": 5}}},
-            "n_gpus_per_node=5: the hardware has 4",
-        ),
-        (
-            {"tokens_per_device": 79},
-            "ppo_max_token_len_per_gpu=79: a micro-batch has room for 79 tokens, below the 80 of "
-            "prompt + response",
-        ),
-        (
-            {"samples": 3, "overrides": ["actor_rollout_ref.rollout.n=1"]},
-            "must divide the 6 trajectories",
-        ),
-        ({"overrides": ["trainer.save_freq=-1"]}, "trainer.save_freq=-1"),
-        ({"overrides": ["trainer.logger=[console]"]}, "trainer.logger=['console']"),
-        ({"overrides": ["actor_rollout_ref.actor.checkpoint.async_save=True"]}, "async_save=True"),
-        (
-            {"overrides": ["actor_rollout_ref.actor.checkpoint.save_contents=[model]"]},
-            "lacks optimizer",
-        ),
-        (
-            {"overrides": ["trainer.v1.one_off_pipeline.filters=[overlogn]"]},
-            "did you mean overlong?",
-        ),
-        (
-            {"overrides": ["trainer.v1.one_off_pipeline.stalenes=1"]},
-            "stalenes=1: unknown key; did you mean trainer.v1.one_off_pipeline.staleness?",
-        ),
-        (
-            {"overrides": ["actor_rollout_ref.rollout.max_model_len=70"]},
-            "max_model_len=70: 80 are needed",
-        ),
-        (
-            {"overrides": ["actor_rollout_ref.actor.optim.lr=1e-3"]},
-            "actor.optim.lr=0.001: 1e-06 in stage first",
-        ),
-        ({"overrides": ["data.seed=2"]}, "data.seed=2: 1 in stage first"),
-        (
-            {"batch": 24, "mini_batch": 24},
-            "data.train_batch_size=24: data.train_files have only 22 rows",
-        ),
-    ],
+    thin_out_rows(
+        [
+            ({"response_length": 200}, "264 tokens, above the model's 256 positions"),
+            (
+                {"overrides": ["actor_rollout_ref.actor.ppo_mini_batch_size=0"]},
+                "ppo_mini_batch_size=0: set it to 1 or more",
+            ),
+            (
+                {"samples": 8, "pools": {"train": TWO_DEVICES, "rollout": ONE_DEVICE}},
+                "trainer.nnodes x n_gpus_per_node=2: 1 in stage first",
+            ),
+            (
+                {"pools": {"train": ONE_DEVICE, "rollout": {"nodes": 1, "devices": 4}}},
+                "5 together; the hardware has 4",
+            ),
+            (
+                {"pools": {"train": ONE_DEVICE, "rollout": {"nodes": 1, "devices": 5}}},
+                "n_gpus_per_node=5: the hardware has 4",
+            ),
+            (
+                {"tokens_per_device": 79},
+                "ppo_max_token_len_per_gpu=79: a micro-batch has room for 79 tokens, below the 80 "
+                "of prompt + response",
+            ),
+            (
+                {"samples": 3, "overrides": ["actor_rollout_ref.rollout.n=1"]},
+                "must divide the 6 trajectories",
+            ),
+            ({"overrides": ["trainer.save_freq=-1"]}, "trainer.save_freq=-1"),
+            ({"overrides": ["trainer.logger=[console]"]}, "trainer.logger=['console']"),
+            (
+                {"overrides": ["actor_rollout_ref.actor.checkpoint.async_save=True"]},
+                "async_save=True",
+            ),
+            (
+                {"overrides": ["actor_rollout_ref.actor.checkpoint.save_contents=[model]"]},
+                "lacks optimizer",
+            ),
+            (
+                {"overrides": ["trainer.v1.one_off_pipeline.filters=[overlogn]"]},
+                "did you mean overlong?",
+            ),
+            (
+                {"overrides": ["trainer.v1.one_off_pipeline.stalenes=1"]},
+                "stalenes=1: unknown key; did you mean trainer.v1.one_off_pipeline.staleness?",
+            ),
+            (
+                {"overrides": ["actor_rollout_ref.rollout.max_model_len=70"]},
+                "max_model_len=70: 80 are needed",
+            ),
+            (
+                {"overrides": ["actor_rollout_ref.actor.optim.lr=1e-3"]},
+                "actor.optim.lr=0.001: 1e-06 in stage first",
+            ),
+            ({"overrides": ["data.seed=2"]}, "data.seed=2: 1 in stage first"),
+            (
+                {"batch": 24, "mini_batch": 24},
+                "data.train_batch_size=24: data.train_files have only 22 rows",
+            ),
+        ],
+        keep=5,
+    ),
 )
 def test_an_impossible_second_stage_is_refused_before_the_first_starts(
     make_settings, change_stages, second, message

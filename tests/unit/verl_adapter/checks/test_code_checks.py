@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tests.helpers.thinned import thin_out_rows
 from verl_pipeline.trainer.pipeline_config import ROLLOUT
 from verl_pipeline.verl_adapter.checks.check_list import CODE, list_checks
 from verl_pipeline.verl_adapter.checks.check_report import run_checks
@@ -24,20 +25,29 @@ def test_every_mode_checks_the_users_code(composed):
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [
-        ("def compute_score(*args): return 0", None),
-        ("async def compute_score(*args): return 0", None),
-        ("class compute_score: pass", None),
-        ("def compute_scores(*args): return 0", "did you mean compute_scores?"),
-        ("def grade(*args): return 0", "not in {path}; it has grade"),
-        ("", "it has none"),
-        ("compute_score = 1", ".name=compute_score: a int in {path}, and verl calls a function"),
-        ("import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such_module"),
-        ("1 / 0", "cannot be imported (ZeroDivisionError: division by zero)"),
-        ("raise RuntimeError('two\\nlines')", "(RuntimeError: two lines)"),
-        ("import sys; sys.exit('gone')", "(SystemExit: gone)"),
-        ("def compute_score(:", "(SyntaxError: "),
-    ],
+    thin_out_rows(
+        [
+            ("def compute_score(*args): return 0", None),
+            ("async def compute_score(*args): return 0", None),
+            ("class compute_score: pass", None),
+            ("def compute_scores(*args): return 0", "did you mean compute_scores?"),
+            ("def grade(*args): return 0", "not in {path}; it has grade"),
+            ("", "it has none"),
+            (
+                "compute_score = 1",
+                ".name=compute_score: a int in {path}, and verl calls a function",
+            ),
+            (
+                "import no_such_module_at_all",
+                "ModuleNotFoundError: No module named 'no_such_module",
+            ),
+            ("1 / 0", "cannot be imported (ZeroDivisionError: division by zero)"),
+            ("raise RuntimeError('two\\nlines')", "(RuntimeError: two lines)"),
+            ("import sys; sys.exit('gone')", "(SystemExit: gone)"),
+            ("def compute_score(:", "(SyntaxError: "),
+        ],
+        keep=5,
+    ),
 )
 def test_a_reward_function(composed, tmp_path, source, message):
     path = tmp_path / "reward.py"
@@ -55,52 +65,61 @@ PLANTED = "pkg://tests.helpers.small_task"
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [
-        ([f"{REWARD}.path=nowhere.py"], f"{REWARD}.path=nowhere.py: no such file"),
-        ([f"{REWARD}.path=pkg://no.module"], f"{REWARD}.path=pkg://no.module: cannot be imported"),
-        (
-            [f"{REWARD}.path=pkg://verl_pipeline.rewards.code", f"{REWARD}.name=compute_scor"],
-            "did you mean compute_score?",
-        ),
-        (["reward.reward_manager.name=naiv"], "manager.name=naiv: unknown; did you mean naive?"),
-        (["reward.reward_manager.source=x"], "must be register or importlib"),
-        (
-            ["reward.reward_manager.source=importlib"],
-            "reward.reward_manager.module.path=null: ",
-        ),
-        (
-            [
-                "reward.reward_manager.source=importlib",
-                f"reward.reward_manager.module.path={PLANTED}",
-            ],
-            f"reward.reward_manager.name=naive: not in {PLANTED}",
-        ),
-        (
-            ["data.custom_cls.path=pkg://json", "data.custom_cls.name=JSONDecode"],
-            "data.custom_cls.name=JSONDecode: not in pkg://json; did you mean JSONDecoder?",
-        ),
-        (
-            ["data.custom_cls.path=pkg://json", "data.custom_cls.name=JSONDecoder"],
-            "must hold a subclass of torch.utils.data.dataset.Dataset",
-        ),
-        (
-            ["data.sampler.class_path=pkg://json", "data.sampler.class_name=JSONDecoder"],
-            "must hold a subclass of torch.utils.data.sampler.Sampler",
-        ),
-        ([f"{AGENT}.agent_loop_manager_class=Mine"], "Mine: write module.Class"),
-        (
-            [f"{AGENT}.agent_loop_manager_class=json.Decoder"],
-            "agent_loop_manager_class=Decoder: not in pkg://json; did you mean JSONDecoder?",
-        ),
-        (
-            [f"{ROLLOUT}.checkpoint_engine.custom_backend_module=no.such"],
-            "custom_backend_module=pkg://no.such: cannot be imported",
-        ),
-        (
-            [f"{AGENT}.custom_async_server.path=pkg://json"],
-            "custom_async_server.name=None: not in pkg://json",
-        ),
-    ],
+    thin_out_rows(
+        [
+            ([f"{REWARD}.path=nowhere.py"], f"{REWARD}.path=nowhere.py: no such file"),
+            (
+                [f"{REWARD}.path=pkg://no.module"],
+                f"{REWARD}.path=pkg://no.module: cannot be imported",
+            ),
+            (
+                [f"{REWARD}.path=pkg://verl_pipeline.rewards.code", f"{REWARD}.name=compute_scor"],
+                "did you mean compute_score?",
+            ),
+            (
+                ["reward.reward_manager.name=naiv"],
+                "manager.name=naiv: unknown; did you mean naive?",
+            ),
+            (["reward.reward_manager.source=x"], "must be register or importlib"),
+            (
+                ["reward.reward_manager.source=importlib"],
+                "reward.reward_manager.module.path=null: ",
+            ),
+            (
+                [
+                    "reward.reward_manager.source=importlib",
+                    f"reward.reward_manager.module.path={PLANTED}",
+                ],
+                f"reward.reward_manager.name=naive: not in {PLANTED}",
+            ),
+            (
+                ["data.custom_cls.path=pkg://json", "data.custom_cls.name=JSONDecode"],
+                "data.custom_cls.name=JSONDecode: not in pkg://json; did you mean JSONDecoder?",
+            ),
+            (
+                ["data.custom_cls.path=pkg://json", "data.custom_cls.name=JSONDecoder"],
+                "must hold a subclass of torch.utils.data.dataset.Dataset",
+            ),
+            (
+                ["data.sampler.class_path=pkg://json", "data.sampler.class_name=JSONDecoder"],
+                "must hold a subclass of torch.utils.data.sampler.Sampler",
+            ),
+            ([f"{AGENT}.agent_loop_manager_class=Mine"], "Mine: write module.Class"),
+            (
+                [f"{AGENT}.agent_loop_manager_class=json.Decoder"],
+                "agent_loop_manager_class=Decoder: not in pkg://json; did you mean JSONDecoder?",
+            ),
+            (
+                [f"{ROLLOUT}.checkpoint_engine.custom_backend_module=no.such"],
+                "custom_backend_module=pkg://no.such: cannot be imported",
+            ),
+            (
+                [f"{AGENT}.custom_async_server.path=pkg://json"],
+                "custom_async_server.name=None: not in pkg://json",
+            ),
+        ],
+        keep=5,
+    ),
 )
 def test_other_code_of_the_users(composed, overrides, message):
     (line,) = list_errors(composed(*(f"++{override}" for override in overrides)))

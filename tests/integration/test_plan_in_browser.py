@@ -1,0 +1,76 @@
+"""The page of a plan in a real browser: all charts drawn, nothing requested, no overflow."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.helpers.planner_cases import make_small
+from verl_pipeline.planner.estimate import Estimate
+from verl_pipeline.planner.plan_report import make_report
+from verl_pipeline.report.plan_page import write_plan_page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "plan.html"
+    report = make_report(
+        Estimate(make_small(name="a long-named_profile_of_some_cluster"), ("A caveat.",)),
+        gpus=None,
+        split=None,
+        price=2.0,
+        seeds=2,
+        show=lambda name: None,
+        with_map=True,
+    )
+    write_plan_page(path, report)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        pytest.skip(f"NOT TESTED in a browser: {error}; pip install playwright (dev.lock)")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"NOT TESTED in a browser: none of {', '.join(BROWSERS)} is on PATH")
+    # Chromium's sandbox refuses to run as root.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_page_is_drawn_and_the_map_tells_its_cells(browser, page_file, width):
+    page = browser.new_page(viewport={"width": width, "height": 1000})
+    page.set_default_timeout(60_000)
+    requested, errors = [], []
+    page.on("request", lambda r: requested.append(r.url.partition("#")[0]))
+    page.on("console", lambda m: m.type in ("error", "warning") and errors.append(m.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(page_file.as_uri())
+    places = page.locator("[data-chart]").all()
+    for place in places:
+        place.scroll_into_view_if_needed()
+        page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
+        assert place.locator("canvas").count() > 0
+    assert len(places) == 4 + 9
+    heat_map = page.locator("#map [data-chart]").first
+    heat_map.evaluate("place => place.scrollIntoView({ block: 'center' })")
+    box = heat_map.locator("canvas").first.bounding_box()
+    page.mouse.move(box["x"] + 0.55 * box["width"], box["y"] + 0.4 * box["height"])
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.45 * box["height"], steps=4)
+    page.locator(".bk-Tooltip").get_by_text("split").first.wait_for()
+    assert page.locator(".advice").inner_text().startswith(("Use", "Stay"))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.close()
+    assert {url for url in requested if not url.startswith(("data:", "blob:"))} <= {
+        page_file.as_uri()
+    }
+    assert errors == []
