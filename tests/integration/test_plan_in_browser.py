@@ -1,16 +1,12 @@
 """The page of a plan in a real browser: all charts drawn, nothing requested, no overflow."""
 
-import os
-import shutil
-
 import pytest
 
+from tests.helpers.browser import open_watched, start_browser
 from tests.helpers.planner_cases import make_small
 from verl_pipeline.planner.estimate import Estimate
 from verl_pipeline.planner.plan_report import make_report
 from verl_pipeline.report.plan_page import write_plan_page
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -31,29 +27,13 @@ def page_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        pytest.skip(f"NOT TESTED in a browser: {error}; pip install playwright (dev.lock)")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"NOT TESTED in a browser: none of {', '.join(BROWSERS)} is on PATH")
-    # Chromium's sandbox refuses to run as root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
+    with start_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize("width", [1400, 400])
 def test_the_page_is_drawn_and_the_map_tells_its_cells(browser, page_file, width):
-    page = browser.new_page(viewport={"width": width, "height": 1000})
-    page.set_default_timeout(60_000)
-    requested, errors = [], []
-    page.on("request", lambda r: requested.append(r.url.partition("#")[0]))
-    page.on("console", lambda m: m.type in ("error", "warning") and errors.append(m.text))
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    page, requested, errors = open_watched(browser, width)
     page.goto(page_file.as_uri())
     places = page.locator("[data-chart]").all()
     for place in places:

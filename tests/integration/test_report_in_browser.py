@@ -2,12 +2,11 @@
 
 import gzip
 import json
-import os
-import shutil
 from dataclasses import asdict
 
 import pytest
 
+from tests.helpers.browser import open_watched, start_browser
 from tests.helpers.hostile_texts import HOSTILE_TEXTS
 from tests.helpers.made_up_run import write_run
 from tests.helpers.simulated_run import MadeUpRun
@@ -15,26 +14,13 @@ from verl_pipeline.report.report_files import write_report
 from verl_pipeline.telemetry.records import FOLDER, Moment, Text, TrajectoryEvent
 from verl_pipeline.telemetry.run_folder import load_run
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = (1400, 400)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    """The system's Chromium, headless; playwright need not download one."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        pytest.skip(f"NOT TESTED in a browser: {error}; pip install playwright (dev.lock)")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"NOT TESTED in a browser: none of {', '.join(BROWSERS)} is on PATH")
-    # Chromium's sandbox refuses to run as root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
+    with start_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 def plant_hostile_texts(folder):
@@ -78,12 +64,7 @@ def pages(tmp_path_factory):
 def opened(browser, pages, request):
     """Opens a page; afterwards checks that nothing was requested, logged or executed."""
     width = request.param
-    page = browser.new_page(viewport={"width": width, "height": 1000})
-    page.set_default_timeout(60_000)
-    requested, errors = [], []
-    page.on("request", lambda r: requested.append(r.url.partition("#")[0]))
-    page.on("console", lambda m: m.type in ("error", "warning") and errors.append(m.text))
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    page, requested, errors = open_watched(browser, width)
 
     def open_page(name="one", fragment=""):
         page.goto(pages[name].as_uri() + fragment)

@@ -3,45 +3,25 @@
 import io
 import json
 import math
-import os
-import shutil
 from collections import Counter
 from urllib.parse import quote
 
 import pytest
 from PIL import Image
 
+from tests.helpers.browser import open_watched, start_browser
 from tests.helpers.made_up_results import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
 from verl_pipeline.evaluation.results_page import write_results_page
 from verl_pipeline.number_formats import format_decimal, format_percent, format_score
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CODE, MATHEMATICS = "#humaneval", "#aime2024"
 WIDTHS = (1400, 400)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    """The system's Chromium, headless; playwright need not download one."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        pytest.skip(
-            f"NOT TESTED in a browser: {error}; pip install playwright, which is in "
-            "requirements/dev.lock"
-        )
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(
-            f"NOT TESTED in a browser: none of {', '.join(BROWSERS)} is on PATH; install Debian's "
-            "chromium"
-        )
-    # Chromium's sandbox refuses to run as root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
+    with start_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +38,7 @@ def results(results_and_path):
 @pytest.fixture
 def opened(browser, results_and_path):
     """Opens the page, with an optional fragment; afterwards checks for requests and errors."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(60_000)
-    requested, errors = [], []
-    page.on("request", lambda request: requested.append(request.url.partition("#")[0]))
-    page.on("console", lambda m: m.type in ("error", "warning") and errors.append(m.text))
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    page, requested, errors = open_watched(browser, 1280, 900)
     url = results_and_path[1].as_uri()
 
     def open_page(fragment=""):

@@ -109,7 +109,7 @@ def measure_decoding(run: Run, steps: set[int], slots: int, batch_prompt_tokens:
 
 
 def _list_lanes(run: Run, steps: set[int]) -> Iterator[_Lane]:
-    """What ran on each replica; the whole pool's share of each where replicas are not known."""
+    """What ran on each replica; on a mean one where a response does not tell its own."""
     timeline = make_timeline(run)
     lives = timeline.lives
     table = run.trajectories.take(pa.array(lives.rows))
@@ -125,11 +125,12 @@ def _list_lanes(run: Run, steps: set[int]) -> Iterator[_Lane]:
     ]
     replicas = max(run.header.replicas, 1)
     names = pc.dictionary_encode(table["replica"].combine_chunks())
-    if replicas == 1 or names.null_count:
+    codes = pc.fill_null(names.indices, -1).to_numpy()
+    if replicas == 1 or (codes[is_measured] < 0).any():
         everything = np.ones(len(tokens), bool)
         yield _make_lane(lives, everything, is_measured, tokens, bounds, replicas)
         return
-    codes = names.indices.to_numpy()
+    # What has no replica yet is still being generated, beside nothing that is measured.
     for code in range(len(names.dictionary)):
         yield _make_lane(lives, codes == code, is_measured, tokens, bounds, 1)
 

@@ -244,7 +244,8 @@ def _measure_shares(run: Run, parts: list[Parts]) -> dict[str, float]:
 
     return {
         "wait_rollout": share(trainer, "generation", "tail of generation", "slow replica"),
-        "wait_trainer": share(rollout, "training"),
+        # After the last batch of a run there is nothing to wait for; before, it would wait.
+        "wait_trainer": share(rollout, "training", "end of the run"),
         "slow replica": share(trainer, "slow replica"),
     }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -120,6 +121,24 @@ def test_what_a_run_cannot_tell_is_said(tmp_path):
     many = estimate(tmp_path / "many", dataclasses.replace(RUN, steps=14, slots=None))
     told = " ".join(many.notes)
     assert "are few" not in told and "could not be told" not in told and "no limit is set" in told
+
+
+def test_a_run_that_was_killed_is_read_as_far_as_it_went(tmp_path):
+    sampling = estimate(
+        tmp_path, dataclasses.replace(RUN, steps=12, killed_at=250.0)
+    ).profile.sampling
+    assert sampling.decode_base_s == pytest.approx(RUN.token_s, rel=0.05)
+    assert sampling.decode_per_sequence_s == pytest.approx(RUN.load_s, rel=0.1)
+
+
+def test_responses_without_a_replica_are_taken_to_be_spread_evenly(tmp_path):
+    write_run(tmp_path, RUN)
+    path = next((tmp_path / FOLDER).glob("trajectories-*"))
+    path.write_text(re.sub(r', "replica": "replica \d"', "", path.read_text()))
+    sampling = make_run_estimate(tmp_path).profile.sampling
+    for running in (4, 16):
+        step_s = sampling.decode_base_s + sampling.decode_per_sequence_s * running
+        assert step_s == pytest.approx(RUN.token_s + RUN.load_s * running, rel=0.15)
 
 
 def test_too_few_steps_name_the_fix(tmp_path):

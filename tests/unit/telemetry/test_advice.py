@@ -1,5 +1,6 @@
 """The advice: it names what a step hangs on, and acting on it makes the simulated step shorter."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -51,6 +52,17 @@ def test_acting_on_a_change_of_the_split_gives_about_the_predicted_step(
     assert after < 0.8 * before
     assert after == pytest.approx(advice.figures["predicted_step_s"], rel=0.15)
     assert advice.assumptions
+
+
+def test_a_short_runs_last_batch_does_not_shorten_the_wait_for_the_trainer(tmp_path):
+    """In a step before the last, the pool has nothing left to generate for the rest of the run."""
+    _, short = play(tmp_path / "short", replace(TRAINING, steps=4))
+    _, long = play(tmp_path / "long", replace(TRAINING, steps=12))
+    shares = [
+        int(re.search(r"waits for the trainer (\d+) %", advice.sentence)[1])
+        for advice in (short, long)
+    ]
+    assert shares[0] == pytest.approx(shares[1], abs=5), (short.sentence, long.sentence)
 
 
 def test_a_slow_reward_is_advised_on_and_no_split_offered(tmp_path):
