@@ -47,6 +47,8 @@ RESULTS = FolderKind(
     landmarks=(f"{NAME}.json",),
     written=(f"{NAME}.json", f"{NAME}.md", f"{NAME}.svg"),
 )
+# Of a result: a run with the same ones is not repeated.
+KEYS = ("profile", "mode", "seed", "time_scale", "control_scale", "token_factor")
 DEFAULT_MODES = "sync,separate_async,ours:drained"
 # With auto: real seconds of the emulated part of a step of sync.
 STEP_REAL_S = 6.0
@@ -132,6 +134,15 @@ def main(
     time_scale: Annotated[
         str, typer.Option(help="Emulated seconds in a real one; auto: a step of sync in 6 s.")
     ] = "auto",
+    control_scale: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Emulated seconds that a real second of the control plane counts. Here one agent "
+            "loop worker and one reward worker do the work of verl's default of 8 each: 0.125.",
+        ),
+    ] = 1.0,
     token_factor: Annotated[
         int, typer.Option(min=0, max=4096, help="Emulated tokens behind one; 0: chosen.")
     ] = 0,
@@ -153,6 +164,7 @@ def main(
             common: dict[str, Any] = {
                 "split": choose_split(loaded, planner, split),
                 "time_scale": choose_scale(planner, time_scale),
+                "control_scale": control_scale,
                 "token_factor": choose_token_factor(loaded, token_factor),
             }
             for seed in range(seeds):
@@ -170,12 +182,11 @@ def run_cases(cases: list[tuple[Case, Profile]], output: Path, console: Console)
     """Run what has no result yet, and write results, table and plot."""
     path = output / f"{NAME}.json"
     results = _load_results(path)
-    done = {_name_result(result) for result in results}
+    done = {tuple(result[key] for key in KEYS) for result in results}
     runs.warm_up_runs()
     for case, profile in cases:
         arguments = {"steps": case.steps, "warm_up": case.warm_up}
-        key = (case.profile, case.mode.name, case.seed, case.time_scale, case.token_factor)
-        if key in done:
+        if tuple(_read_key(case, name) for name in KEYS) in done:
             continue
         console.print(f"{case.name}: {case.steps} steps, {case.time_scale:.0f} times faster")
         result = run_case(case, profile, output) | {"commit": read_versions().get("commit")}
@@ -190,9 +201,8 @@ def run_cases(cases: list[tuple[Case, Profile]], output: Path, console: Console)
     print(table)
 
 
-def _name_result(result: dict[str, Any]) -> tuple[Any, ...]:
-    keys = ("profile", "mode", "seed", "time_scale", "token_factor")
-    return tuple(result[key] for key in keys)
+def _read_key(case: Case, name: str) -> Any:
+    return case.mode.name if name == "mode" else getattr(case, name)
 
 
 def _load_results(path: Path) -> list[dict[str, Any]]:

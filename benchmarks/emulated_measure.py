@@ -30,7 +30,7 @@ class MeasuredRun:
     Attributes:
         step_s: emulated seconds.
         control_s: real seconds of the control plane in which the emulated engines waited.
-        control_share: of the emulated time.
+        control_share: of the emulated time, as much of it as counts.
         busy: by pool, share of the measured emulated time in which it worked; of the rollout pool,
             the mean of its replicas.
         tokens_per_s: emulated response tokens that were trained, in an emulated second.
@@ -65,15 +65,17 @@ def measure_run(folder: Path | None, cluster: EmulatedCluster, warm_up: int) -> 
     steps = range(warm_up + 1, max(ends) + 1)
     seconds = [ends[step].end - ends[step - 1].end for step in steps]
     real = [ends[step].real - ends[step - 1].real for step in steps]
+    # A real step is E / scale + C, an emulated one E + control_scale * C.
+    scale, part = cluster.time_scale, cluster.control_scale
     control = [
-        length - emulated / cluster.time_scale
+        max(length * scale - emulated, 0.0) / (scale - part)
         for length, emulated in zip(real, seconds, strict=True)
     ]
     window = ends[warm_up].end, ends[max(ends)].end
     measured = MeasuredRun(
         seconds,
         control,
-        sum(control) / sum(seconds),
+        part * sum(control) / sum(seconds),
         measure_busy(entries, cluster.replicas, window),
     )
     if folder is None:

@@ -46,6 +46,7 @@ def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             expected = [second for result in group for second in result["predicted_step_s"]]
             row["planner s"] = fmean(expected)
             row["error"] = f"{100 * fmean(result['error'] for result in group):+.1f} %"
+        row["counts"] = group[0]["control_scale"]
         row["control s"] = fmean(fmean(result["control_s"]) for result in group)
         row["valid"] = "yes" if all(result["valid"] for result in group) else "NO"
         rows.append(row)

@@ -51,6 +51,7 @@ class Case:
     steps: int
     warm_up: int
     time_scale: float
+    control_scale: float
     token_factor: int
 
     @property
@@ -69,6 +70,7 @@ def make_cluster(case: Case, profile: Profile, folder: Path) -> EmulatedCluster:
         batches=case.steps + SPARE_BATCHES,
         seed=case.seed,
         time_scale=case.time_scale,
+        control_scale=case.control_scale,
         token_factor=case.token_factor,
         # Only a colocated baseline is described as computing rewards after it has sampled.
         streams_rewards=not case.mode.is_sync or profile.reward.streamed_in_sync,
@@ -119,6 +121,7 @@ def run_case(case: Case, profile: Profile, output: Path) -> dict[str, Any]:
         "layout": asdict(make_layout(case, profile)),
         "seed": case.seed,
         "time_scale": case.time_scale,
+        "control_scale": case.control_scale,
         "token_factor": case.token_factor,
         "trajectories": profile.sampling.trajectories,
         "real_s": time.time() - began,

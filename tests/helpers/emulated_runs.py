@@ -22,6 +22,7 @@ def make_run(folder: Path, *, time_scale: float = 1.0, profile=None, **fields) -
         "slots": 4,
         "batches": 3,
         "seed": 0,
+        "control_scale": 1.0,
         "token_factor": 8,
         "streams_rewards": True,
         "folder": str(folder),

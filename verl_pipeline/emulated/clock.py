@@ -3,10 +3,10 @@
 It passes ``scale`` times faster than real time while an emulated engine works. What real programs
 do in between (the control plane) would be as much too slow on the emulated clock, so whoever begins
 something says when its causes were there (:meth:`EmulatedClock.begin`): the clock is set back until
-the time since then is what the control plane really took.
+the time since then is what the control plane really took, or a set part of it.
 
 Invariants:
-* An activity begins after its causes, by the real duration of what lay between.
+* An activity begins after its causes, by the real duration of what lay between (or that part).
 * Setting the clock back delays emulated events in real time, and changes none of their emulated
   times.
 * Processes of a machine agree: real time is the system's monotonic clock, and what was set back
@@ -103,11 +103,13 @@ class EmulatedClock:
     Attributes:
         scale: emulated seconds in a real one, at least 1.
         times: of the run.
+        control_scale: emulated seconds that a real second of the control plane counts.
         read: real seconds since some moment that all processes share.
     """
 
     scale: float
     times: SharedTimes
+    control_scale: float = 1.0
     read: Callable[[], float] = time.monotonic
 
     def now(self) -> float:
@@ -120,7 +122,7 @@ class EmulatedClock:
             now = self.now()
             if now <= caused:
                 return caused
-            start = caused + (now - caused) / self.scale
+            start = caused + (now - caused) * self.control_scale / self.scale
             self.times.words[_SET_BACK] += now - start
         return start
 

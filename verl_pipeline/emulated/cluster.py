@@ -43,6 +43,7 @@ class EmulatedCluster:
         batches: that are drawn; rows of the data set over the profile's prompts.
         seed: of lengths and rewards.
         time_scale: emulated seconds in a real one.
+        control_scale: emulated seconds that a real second of the control plane counts.
         token_factor: emulated tokens that stand behind one token that verl handles.
         streams_rewards: whether rewards are computed while the batch samples.
         folder: in which each process writes when it emulated what, and with the shared clock.
@@ -57,6 +58,7 @@ class EmulatedCluster:
     batches: int
     seed: int
     time_scale: float
+    control_scale: float
     token_factor: int
     streams_rewards: bool
     folder: str
@@ -91,7 +93,7 @@ class EmulatedCluster:
     def open_clock(self) -> EmulatedClock:
         """The run's clock, as the run's processes share it."""
         times = open_times(self._times, self.batches, self.cluster.sampling.trajectories)
-        return EmulatedClock(self.time_scale, times)
+        return EmulatedClock(self.time_scale, times, self.control_scale)
 
     @property
     def _times(self) -> Path:

@@ -74,6 +74,7 @@ def make_result(mode, seed, seconds):
         "layout": {"rollout_gpus": 3, "trainer_gpus": 1},
         "step_s": [seconds],
         "control_s": [1.0],
+        "control_scale": 1.0,
         "busy": {"rollout": 0.5},
         "tokens_per_s": 10.0,
         "mean_age": 1.0,

@@ -19,14 +19,18 @@ class RealTime:
         return self.seconds
 
 
-def make_clock(scale):
+def make_clock(scale, part=1.0):
     real = RealTime()
-    return EmulatedClock(scale, make_times(2, 3), real), real
+    return EmulatedClock(scale, make_times(2, 3), part, real), real
 
 
-@given(st.floats(1.0, 1000.0), st.lists(st.tuples(TIMES, TIMES), min_size=1, max_size=6))
-def test_what_lies_between_two_activities_counts_as_it_is(scale, gaps):
-    clock, real = make_clock(scale)
+@given(
+    st.floats(1.0, 1000.0),
+    st.floats(0.0, 1.0),
+    st.lists(st.tuples(TIMES, TIMES), min_size=1, max_size=6),
+)
+def test_what_lies_between_two_activities_counts_as_it_is_or_a_set_part(scale, part, gaps):
+    clock, real = make_clock(scale, part)
     end = 0.0
     for seconds, control in gaps:
         start = clock.begin(end)
@@ -36,7 +40,7 @@ def test_what_lies_between_two_activities_counts_as_it_is(scale, gaps):
     last = clock.begin(end)
     emulated = sum(seconds for seconds, _ in gaps)
     controlled = sum(control for _, control in gaps)
-    assert last == pytest.approx(emulated + controlled, rel=1e-6, abs=1e-3)
+    assert last == pytest.approx(emulated + part * controlled, rel=1e-6, abs=1e-3)
     assert clock.now() == pytest.approx(last, abs=1e-3)
 
 

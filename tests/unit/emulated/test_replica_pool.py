@@ -9,6 +9,7 @@ from tests.helpers.emulated_runs import make_run
 from tests.helpers.virtual_time import run_in_virtual_time
 from verl_pipeline.emulated.clock import EmulatedClock, make_times
 from verl_pipeline.emulated.journal import Journal, read_journal
+from verl_pipeline.emulated.replica import EmulatedReplica, Request
 from verl_pipeline.emulated.replica_pool import ReplicaPool
 from verl_pipeline.emulated.rewards import EmulatedRewards
 from verl_pipeline.planner.barrier import sample_share
@@ -22,7 +23,7 @@ SINGLE = {"sampling__prompts": 1, "sampling__samples": 1}
 def make_pool(run):
     """A pool and its clock, which is open."""
     times = make_times(run.batches, run.cluster.sampling.trajectories)
-    clock = EmulatedClock(SCALE, times, asyncio.get_running_loop().time)
+    clock = EmulatedClock(SCALE, times, read=asyncio.get_running_loop().time)
     return ReplicaPool(run, clock, Journal(run.journal, "test")), clock
 
 
@@ -101,6 +102,27 @@ def test_a_pause_keeps_requests(tmp_path):
     answer, seconds = run_in_virtual_time(pause())
     alone = answer.tokens * run.speed.step_s[1] + 10 * run.speed.prefill_s
     assert not answer.is_aborted and seconds == pytest.approx(alone)
+
+
+def test_a_replica_waits_for_the_requests_that_the_control_plane_still_brings(tmp_path):
+    run = make_run(tmp_path, time_scale=SCALE, profile={"sampling__prompts": 1})
+    late_s = 2.0  # in which 100 emulated seconds would pass, more than a trajectory takes
+
+    async def ask():
+        pool, clock = make_pool(run)
+        first = asyncio.create_task(pool.generate(0, 0, None))
+        await asyncio.sleep(late_s)
+        assert not first.done()
+        await asyncio.gather(first, pool.generate(0, 0, None))
+        return clock.times.generated[0]
+
+    ends = run_in_virtual_time(ask())
+    replica = EmulatedReplica(run.speed)
+    (one, other), prompt = run.workload.responses[0], run.workload.prompts[0, 0]
+    replica.submit(0, Request(one, prompt), 0.0)
+    replica.submit(1, Request(other, prompt), late_s)
+    expected = dict(replica.advance(1e9))
+    assert ends.tolist() == pytest.approx([expected[0], expected[1]], abs=1e-3)
 
 
 def test_a_slow_replica_is_slow_and_a_dead_one_silent(tmp_path):
