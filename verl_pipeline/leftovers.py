@@ -5,11 +5,13 @@ behind under another name.
 """
 
 import re
+from pathlib import Path
 
 # Title of a vLLM engine's process, from its start.
 ENGINE_TITLE = "VLLM::Engine"
-# Sockets in the temporary folder: verl's, over which it sends weights to an engine (one a replica),
-# and vLLM's, between its processes.
+# Sockets: verl's, over which it sends weights to an engine (one a replica), in a folder that no
+# setting changes (vllm_rollout.py:141), and vLLM's, between its processes, in the temporary folder.
+SOCKET_FOLDER = Path("/tmp")
 SOCKET_NAME = re.compile(
     r"rl-colocate-zmq-.*\.sock|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 )

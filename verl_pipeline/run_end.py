@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from verl_pipeline import shared_memory
-from verl_pipeline.leftovers import ENGINE_TITLE, SOCKET_NAME
+from verl_pipeline.leftovers import ENGINE_TITLE, SOCKET_FOLDER, SOCKET_NAME
 from verl_pipeline.processes import wait_until_ended
 
 
@@ -73,8 +73,13 @@ def read_name(process: psutil.Process) -> str:
 
 def remove_sockets() -> None:
     """Remove this user's sockets of engines that have no listener; neither verl nor vLLM does."""
+    folders = {Path(tempfile.gettempdir()), SOCKET_FOLDER}
     found = [
-        path for path in Path(tempfile.gettempdir()).iterdir() if SOCKET_NAME.fullmatch(path.name)
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if SOCKET_NAME.fullmatch(path.name)
     ]
     # Read afterwards: a socket that another run makes meanwhile is not among the found ones.
     bound = Path("/proc/net/unix").read_text() if Path("/proc/net/unix").exists() else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from verl_pipeline import run_end
+from verl_pipeline.leftovers import SOCKET_FOLDER
 
 NAMES = ["1b4e28ba-2fa1-4d31-8c5e-0242ac120002", "rl-colocate-zmq-0-1.sock"]
 
@@ -34,6 +35,13 @@ def test_a_socket_without_a_listener_is_removed(folder, name):
     bound.close()
     run_end.remove_sockets()
     assert not (folder / name).exists()
+
+
+def test_verls_sockets_lie_in_one_folder_whatever_the_temporary_one_is(folder):
+    path = SOCKET_FOLDER / f"rl-colocate-zmq-test-{folder.name}.sock"
+    bind(path).close()
+    run_end.remove_sockets()
+    assert not path.exists()
 
 
 def test_what_is_no_engines_socket_stays(folder):
