@@ -18,7 +18,9 @@ def thin_out(cases: Iterable, keep: int) -> list:
 
 def thin_out_rows(rows: Iterable[tuple], keep: int) -> list:
     """As :func:`thin_out`, for a test with several parameters: a tuple has one of each."""
-    return thin_out([pytest.param(*row) for row in rows], keep)
+    return thin_out(
+        [row if isinstance(row, pytest.ParameterSet) else pytest.param(*row) for row in rows], keep
+    )
 
 
 def _mark_slow(value: object) -> object:

@@ -3,7 +3,6 @@
 import pytest
 
 from tests.helpers.grading_problems import make_assert_problem
-from tests.helpers.thinned import thin_out_rows
 from verl_pipeline.grading import Verdict, grade
 
 pytestmark = pytest.mark.timeout(120)
@@ -94,78 +93,63 @@ assert f(1) == 1
 
 @pytest.mark.parametrize(
     ("program", "tests", "verdict"),
-    thin_out_rows(
-        [
-            pytest.param(SLEEPS.format(seconds=1), THREE_CALLS, Verdict.ACCEPTED, id="briefly"),
-            pytest.param(
-                SLEEPS.format(seconds=2),
-                THREE_CALLS,
-                Verdict.TIME_LIMIT,
-                id="sum",
-                marks=pytest.mark.slow,
-            ),
-            pytest.param(SLEEPS.format(seconds=6), THREE_CALLS, Verdict.TIME_LIMIT, id="one call"),
-            pytest.param(
-                SLEEPS_IN_A_CHILD,
-                THREE_CALLS,
-                Verdict.TIME_LIMIT,
-                id="child",
-                marks=pytest.mark.slow,
-            ),
-            pytest.param(
-                SLEEPS_WHILE_LOADING,
-                THREE_CALLS,
-                Verdict.TIME_LIMIT,
-                id="while loading",
-                marks=pytest.mark.slow,
-            ),
-            pytest.param(
-                SLEEPS_AT_EXIT,
-                THREE_CALLS,
-                Verdict.TIME_LIMIT,
-                id="at exit",
-                marks=pytest.mark.slow,
-            ),
-            pytest.param(LEAVES_A_THREAD, THREE_CALLS, Verdict.TIME_LIMIT, id="thread"),
-            pytest.param(
-                STOPS, THREE_CALLS, Verdict.TIME_LIMIT, id="stopped", marks=pytest.mark.slow
-            ),
-            pytest.param(
-                CLOSES_THE_CHANNEL,
-                THREE_CALLS,
-                Verdict.TIME_LIMIT,
-                id="closed channel",
-                marks=pytest.mark.slow,
-            ),
-            pytest.param(
-                REACHES_FOR_THE_CLOCK,
-                THREE_CALLS,
-                Verdict.TIME_LIMIT,
-                id="clock",
-                marks=pytest.mark.slow,
-            ),
-            pytest.param("def f(n): return n", SLEEPY_TESTS, Verdict.ACCEPTED, id="sleepy tests"),
-            pytest.param("def f(g): return g(3)", SLEEPY_CALLBACK, Verdict.ACCEPTED, id="callback"),
-            pytest.param(
-                SLEEPS_BETWEEN_CALLBACKS,
-                CALLBACK,
-                Verdict.TIME_LIMIT,
-                id="callbacks",
-                marks=pytest.mark.slow,
-            ),
-            pytest.param(
-                SENDS_HALF_A_MESSAGE, THREE_CALLS, Verdict.TIME_LIMIT, id="half a message"
-            ),
-            pytest.param(
-                "def f(n): return 60",
-                "import time\ntime.sleep(f(1))",
-                Verdict.TIME_LIMIT,
-                id="tests sleep as told",
-                marks=pytest.mark.slow,
-            ),
-        ],
-        keep=3,
-    ),
+    [
+        pytest.param(SLEEPS.format(seconds=1), THREE_CALLS, Verdict.ACCEPTED, id="briefly"),
+        pytest.param(
+            SLEEPS.format(seconds=2),
+            THREE_CALLS,
+            Verdict.TIME_LIMIT,
+            id="sum",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(SLEEPS.format(seconds=6), THREE_CALLS, Verdict.TIME_LIMIT, id="one call"),
+        pytest.param(
+            SLEEPS_IN_A_CHILD, THREE_CALLS, Verdict.TIME_LIMIT, id="child", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            SLEEPS_WHILE_LOADING,
+            THREE_CALLS,
+            Verdict.TIME_LIMIT,
+            id="while loading",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            SLEEPS_AT_EXIT, THREE_CALLS, Verdict.TIME_LIMIT, id="at exit", marks=pytest.mark.slow
+        ),
+        pytest.param(LEAVES_A_THREAD, THREE_CALLS, Verdict.TIME_LIMIT, id="thread"),
+        pytest.param(STOPS, THREE_CALLS, Verdict.TIME_LIMIT, id="stopped", marks=pytest.mark.slow),
+        pytest.param(
+            CLOSES_THE_CHANNEL,
+            THREE_CALLS,
+            Verdict.TIME_LIMIT,
+            id="closed channel",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            REACHES_FOR_THE_CLOCK,
+            THREE_CALLS,
+            Verdict.TIME_LIMIT,
+            id="clock",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("def f(n): return n", SLEEPY_TESTS, Verdict.ACCEPTED, id="sleepy tests"),
+        pytest.param("def f(g): return g(3)", SLEEPY_CALLBACK, Verdict.ACCEPTED, id="callback"),
+        pytest.param(
+            SLEEPS_BETWEEN_CALLBACKS,
+            CALLBACK,
+            Verdict.TIME_LIMIT,
+            id="callbacks",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(SENDS_HALF_A_MESSAGE, THREE_CALLS, Verdict.TIME_LIMIT, id="half a message"),
+        pytest.param(
+            "def f(n): return 60",
+            "import time\ntime.sleep(f(1))",
+            Verdict.TIME_LIMIT,
+            id="tests sleep as told",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_sleep_is_charged_to_the_side_whose_turn_it_is(sandbox, program, tests, verdict):
     result = grade(make_assert_problem(tests, "f"), program, sandbox)
