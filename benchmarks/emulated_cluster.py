@@ -25,7 +25,8 @@ from rich.console import Console
 
 from benchmarks.common import read_versions, write_report
 from benchmarks.emulated_modes import MODES, EmulatedMode
-from benchmarks.emulated_report import make_markdown, make_rows, write_plot
+from benchmarks.emulated_plot import write_plot
+from benchmarks.emulated_report import make_markdown, make_rows
 from benchmarks.emulated_runs import Case, run_case
 from verl_pipeline.emulated.cluster import check_size
 from verl_pipeline.errors import UserError

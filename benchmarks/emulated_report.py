@@ -1,4 +1,4 @@
-"""Table and plot of :mod:`benchmarks.emulated_cluster`.
+"""Table of :mod:`benchmarks.emulated_cluster`.
 
 Invariant: gains compare runs of the same seed, hence the same lengths.
 """
@@ -8,14 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from xml.sax.saxutils import escape
 
 from benchmarks.common import estimate_ratio, format_ratio
-from verl_pipeline.number_formats import format_decimal, format_percent
-from verl_pipeline.outputs.files import write_text
-
-COLOURS = {"sync": "#7570b3", "ours:drained": "#1b9e77", "ours:on_policy": "#66a61e"}
-OTHER_COLOUR = "#c9c9c9"
+from verl_pipeline.number_formats import format_decimal, format_percent, format_points
 
 
 def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -45,7 +40,7 @@ def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if "error" in group[0]:
             expected = [second for result in group for second in result["predicted_step_s"]]
             row["planner s"] = fmean(expected)
-            row["error"] = f"{100 * fmean(result['error'] for result in group):+.1f} %"
+            row["error"] = f"{format_points(fmean(result['error'] for result in group))} %"
         row["counts"] = group[0]["control_scale"]
         row["control s"] = fmean(fmean(result["control_s"]) for result in group)
         row["valid"] = "yes" if all(result["valid"] for result in group) else "NO"
@@ -75,46 +70,6 @@ def make_markdown(rows: list[dict[str, Any]]) -> str:
         cells = [_format(row.get(column)) for column in columns]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write a bar of each mode's step, and a mark where the planner expects its end, as SVG."""
-    bar, gap, left, width = 20, 10, 300, 520
-    longest = max(row["step s"] for row in rows)
-    shapes: list[str] = []
-    y, profile = 10, None
-    for row in rows:
-        if row["profile"] != profile:
-            profile = row["profile"]
-            y += 24
-            shapes.append(f'<text x="10" y="{y}" font-weight="bold">{escape(profile)}</text>')
-            y += 10
-        length = row["step s"] / longest * width
-        label = f"{row['mode']}, {row['split']}"
-        colour = COLOURS.get(row["mode"], OTHER_COLOUR)
-        shapes.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(label)}</text>')
-        shapes.append(
-            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar}" fill="{colour}"/>'
-        )
-        shapes.append(
-            f'<text x="{left + length + 6:.1f}" y="{y + 14}">'
-            f"{format_decimal(row['step s'], 0)} s, {escape(row['gain'])}</text>"
-        )
-        if "planner s" in row:
-            x = left + row["planner s"] / longest * width
-            shapes.append(
-                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + bar + 3}"'
-                ' stroke="#d95f02" stroke-width="2"/>'
-            )
-        y += bar + gap
-    y += 20
-    shapes.append(f'<text x="{left}" y="{y}">seconds of a step; orange: the planner</text>')
-    size = f'width="{left + width + 160}" height="{y + 20}"'
-    write_text(
-        path,
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
-        f'<rect width="100%" height="100%" fill="white"/>{"".join(shapes)}</svg>\n',
-    )
 
 
 def _describe_gain(sync: list[dict[str, Any]], group: list[dict[str, Any]]) -> str:

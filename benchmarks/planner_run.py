@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.common import ReportOption, print_table, write_report
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.path_options import path_argument
 from verl_pipeline.planner.plan import Planner
 from verl_pipeline.planner.schedules import Layout, Schedule
@@ -64,7 +65,8 @@ def main(
         output, "planner_run", arguments, {"rows": rows, "gains": gains, "notes": estimate.notes}
     )
     print_table(rows, ["run", "measured s", "predicted s", "error, %"])
-    typer.echo(f"gain: measured {gains['measured']:.2f}, predicted {gains['predicted']:.2f}")
+    shown = {name: format_decimal(gain, 2) for name, gain in gains.items()}
+    typer.echo(f"gain: measured {shown['measured']}, predicted {shown['predicted']}")
     for note in estimate.notes:
         typer.echo(f"* {note}")
 
