@@ -31,6 +31,7 @@ def overrides(directory, *, share):
     ]
 
 
+@pytest.mark.slow
 def test_siblings_stay_and_what_is_missing_is_infrastructure(sync_run, runs_directory):
     run = runs.run_training(runs_directory / "failures", overrides(runs_directory, share=1.0))
     assert run.returncode == 0, tail(run)

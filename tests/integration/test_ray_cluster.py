@@ -55,6 +55,7 @@ def wait_for(handle):
         ((6, 1), "CPU slots: 7 .*; GPU slots: 2 needed, 1 there .*num_cpus=7 .*num_gpus=2"),
     ],
 )
+@pytest.mark.slow
 def test_a_small_node_is_refused(node, needed):
     with connect(node), pytest.raises(ConfigError) as refused:
         await_slots(make_config(), 1.0)

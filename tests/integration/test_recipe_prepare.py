@@ -179,6 +179,7 @@ def test_a_refusal_is_one_line_with_exit_code_2(model, tmp_path):
     assert code == 2 and "did you mean tests?" in err
 
 
+@pytest.mark.slow
 def test_a_second_process_in_a_folder_is_refused(model, tmp_path):
     data = make_mixture(3, clean=60).write_files(tmp_path / "data")
     store = tmp_path / "out" / "work" / "verdicts.jsonl"

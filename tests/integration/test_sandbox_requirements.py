@@ -226,6 +226,7 @@ def test_the_whole_command_reports_what_a_container_refuses():
         pytest.param("reward.sandbox_fusion.url=verl-pipeline://", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_run_whose_sandbox_cannot_start_is_refused_in_one_line(reward):
     run = [sys.executable, "-m", "verl_pipeline.main", "+verl_pipeline=cpu", "hydra.run.dir=/tmp"]
     machine = replace(DOCKER, hidden=("/tmp",))

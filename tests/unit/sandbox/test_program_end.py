@@ -8,6 +8,7 @@ import pytest
 from tests.helpers import ending_programs, leaving_programs
 from tests.helpers.plain_python import run_plainly
 from tests.helpers.sandbox_programs import run_program
+from tests.helpers.thinned import thin_out
 from verl_pipeline.sandbox import RunLimits
 from verl_pipeline.sandbox.inside.exit_codes import NO_SYNTAX
 
@@ -30,7 +31,10 @@ def _get_last_line(message):
     return re.sub("0x[0-9a-f]+", "0x", message.strip().rpartition("\n")[2])
 
 
-@pytest.mark.parametrize("source", PROGRAMS.values(), ids=PROGRAMS)
+@pytest.mark.parametrize(
+    "source",
+    thin_out([pytest.param(source, id=name) for name, source in PROGRAMS.items()], keep=50),
+)
 def test_a_program_ends_as_under_plain_python(sandbox, tmp_path, source):
     stdout, status, message = run_plainly(source, tmp_path)
     outcome = run_program(sandbox, source)

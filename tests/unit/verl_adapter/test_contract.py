@@ -96,6 +96,7 @@ def test_a_changed_signature_body_or_default_is_a_difference(monkeypatch):
 
 @pytest.mark.medium
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_only_the_planted_change_in_a_copy_of_verl_is_a_difference(tmp_path):
     """The whole contract holds for what is installed, but for one signature changed on purpose."""
     import verl
