@@ -2,11 +2,14 @@
 
 ``python -m benchmarks.planner_run SYNC_RUN OUR_RUN [--output results.json]``: the two folders are
 those of runs on the same work and as many devices, as :mod:`benchmarks.pipeline` leaves them
-(modes ``verl sync, two ranks`` and ``ours, staleness 1``).
+(modes ``verl sync, two ranks`` and ``ours, staleness 1``). How training speeds up with devices one
+run cannot tell; ``--scaling-run`` names a third run, of any mode, with another number of them.
 
 Invariant: nothing of our run but its split and staleness is told to the planner.
 """
 
+import dataclasses
+import math
 import statistics
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +18,9 @@ import typer
 
 from benchmarks.common import ReportOption, print_table, write_report
 from verl_pipeline.number_formats import format_decimal
-from verl_pipeline.path_options import path_argument
+from verl_pipeline.path_options import path_argument, path_option
 from verl_pipeline.planner.plan import Planner
+from verl_pipeline.planner.profile import Training
 from verl_pipeline.planner.schedules import Layout, Schedule
 from verl_pipeline.planning.run_profile import make_run_estimate
 from verl_pipeline.telemetry.accounting import list_steady_steps
@@ -28,16 +32,25 @@ SEEDS = 5
 def main(
     sync_run: Annotated[Path, path_argument(help="Folder of a run of verl's sync.")],
     our_run: Annotated[Path, path_argument(help="Folder of a run of one_off_pipeline.")],
+    scaling_run: Annotated[
+        Path | None,
+        path_option("--scaling-run", help="A run on other trainer devices."),
+    ] = None,
     output: ReportOption = Path("outputs/planner_run.json"),
 ) -> None:
     """Predict, compare, print, and write the report."""
     estimate = make_run_estimate(sync_run)
+    profile, scaling = estimate.profile, 1.0
+    if scaling_run is not None:
+        scaling = fit_scaling(profile.training, make_run_estimate(scaling_run).profile.training)
+        training = dataclasses.replace(profile.training, scaling=scaling)
+        profile = dataclasses.replace(profile, training=training)
     ours = load_run(our_run)
     header, reproduction = ours.header, estimate.reproduction
     if header.staleness is None or reproduction is None:
         raise typer.BadParameter(f"{our_run} is no run of one_off_pipeline, but of {header.mode}")
-    planner = Planner(estimate.profile, SEEDS)
-    layout = Layout(header.rollout_devices, header.trainer_devices, estimate.profile.sampling.slots)
+    planner = Planner(profile, SEEDS)
+    layout = Layout(header.rollout_devices, header.trainer_devices, profile.sampling.slots)
     schedule = Schedule("drained", header.staleness)
     predicted_s = statistics.fmean(
         planner.run(schedule, layout, seed).step_s for seed in range(SEEDS)
@@ -60,15 +73,27 @@ def main(
         "measured": reproduction.measured_s / measured_s,
         "predicted": planner.sync.step_s / predicted_s,
     }
-    arguments = {"sync_run": str(sync_run), "our_run": str(our_run), "seeds": SEEDS}
-    write_report(
-        output, "planner_run", arguments, {"rows": rows, "gains": gains, "notes": estimate.notes}
-    )
+    arguments = {
+        "sync_run": str(sync_run),
+        "our_run": str(our_run),
+        "scaling_run": str(scaling_run),
+        "seeds": SEEDS,
+    }
+    results = {"rows": rows, "gains": gains, "scaling": scaling, "notes": estimate.notes}
+    write_report(output, "planner_run", arguments, results)
     print_table(rows, ["run", "measured s", "predicted s", "error, %"])
     shown = {name: format_decimal(gain, 2) for name, gain in gains.items()}
     typer.echo(f"gain: measured {shown['measured']}, predicted {shown['predicted']}")
     for note in estimate.notes:
         typer.echo(f"* {note}")
+
+
+def fit_scaling(one: Training, other: Training) -> float:
+    """Exponent of the trainer's speed in its devices, from the updates of two runs; 0 to 1."""
+    if one.gpus == other.gpus:
+        raise typer.BadParameter(f"--scaling-run: both runs train on {one.gpus} devices")
+    exponent = math.log(other.update_s / one.update_s) / math.log(one.gpus / other.gpus)
+    return min(max(exponent, 0.0), 1.0)
 
 
 if __name__ == "__main__":
