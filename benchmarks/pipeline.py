@@ -221,13 +221,11 @@ def measure_modes(
     write_text(output / "pipeline.md", make_markdown(report))
     write_plot(report, output / "pipeline.svg")
     print(make_markdown(report))
-    folders = [name_run(output, mode, 0) / RUN_FOLDER for mode in modes if mode.is_recorded]
-    if folders:
+    written = "pipeline.md, pipeline.svg"
+    if folders := [name_run(output, mode, 0) / RUN_FOLDER for mode in modes if mode.is_recorded]:
         print_views(console, write_report(folders, output / "report.html").views)
-    console.print(
-        f"results: {path}; in the same folder: pipeline.md, pipeline.svg, and report.html, where "
-        "every second of the first repeat went"
-    )
+        written += ", and report.html, where every second of the first repeat went"
+    console.print(f"results: {path}; in the same folder: {written}")
 
 
 def name_run(output: Path, mode: TrainerMode, repeat: int) -> Path:
