@@ -25,6 +25,8 @@ from typing import Any
 import psutil
 from wrapt import register_post_import_hook
 
+from verl_pipeline.verl_adapter.emulated.patches import set_poll_interval
+
 SPANS_VARIABLE = "VERL_PIPELINE_SPANS"
 POLL_VARIABLE = "VERL_PIPELINE_POLL_S"
 
@@ -133,10 +135,7 @@ def _make_hook(
 
 
 def _set_poll_interval(module: Any) -> None:
-    seconds = float(os.environ[POLL_VARIABLE])
-    module.ReplayBuffer.__init__ = functools.partialmethod(
-        module.ReplayBuffer.__init__, poll_interval=seconds
-    )
+    set_poll_interval(module, float(os.environ[POLL_VARIABLE]))
 
 
 if POLL_VARIABLE in os.environ:

@@ -17,18 +17,14 @@ import asyncio
 import fcntl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 # Words of the shared file: what was set back, and when the trainer or the weights last ended.
 _SET_BACK, _DRIVER, _COMPLETED, _WORDS = 0, 1, 2, 3
-
-
-def _take_no_lock() -> Iterator[None]:
-    yield
 
 
 @dataclass
@@ -46,7 +42,7 @@ class SharedTimes:
     words: np.ndarray
     generated: np.ndarray
     rewarded: np.ndarray
-    lock: Callable[[], Iterator[None]] = field(default=_take_no_lock)
+    lock: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def driver_time(self) -> float:
@@ -87,6 +83,7 @@ def open_times(path: Path, batches: int, trajectories: int) -> SharedTimes:
     size, shape = batches * trajectories, (batches, trajectories)
     words = np.memmap(path, dtype=np.float64, mode="r+", shape=(_WORDS + 2 * size,))
 
+    @contextmanager
     def take_lock() -> Iterator[None]:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -118,7 +115,7 @@ class EmulatedClock:
 
     def begin(self, caused: float) -> float:
         """Begin something whose causes were there at ``caused``; returns when it begins."""
-        with contextmanager(self.times.lock)():
+        with self.times.lock():
             now = self.now()
             if now <= caused:
                 return caused

@@ -6,10 +6,8 @@ Invariants:
   emulated clock, as all else does; a poll is never shorter than :data:`SHORTEST_POLL_S`.
 """
 
-import asyncio
 import functools
 import os
-import types
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,13 @@ from wrapt import register_post_import_hook
 
 from verl_pipeline.emulated.cluster import VARIABLE, EmulatedCluster, read_cluster
 from verl_pipeline.emulated.identity import Alphabet
+from verl_pipeline.verl_adapter.emulated import patches
 
 # Set to 1 in the environment of a run in which verl computes no log-probs (bypass mode).
 BYPASS_VARIABLE = "VERL_PIPELINE_EMULATED_BYPASS"
 ROLLOUT_NAME = "emulated"
 ENGINE_DEVICE = "emulated"
 ADAPTER = "verl_pipeline.verl_adapter.emulated.weight_receiver.EmulatedWeightReceiver"
-POLL_S = 2.0
 SHORTEST_POLL_S = 0.02
 
 
@@ -50,7 +48,7 @@ def register() -> None:
         (_register_receiver, "verl.workers.rollout.base"),
         (_register_engine, "verl.workers.engine.fsdp.transformer_impl"),
         (_scale_poll, "verl.trainer.ppo.v1.replay_buffer"),
-        (_scale_pause, "verl.workers.rollout.llm_server"),
+        (_scale_pauses, "verl.workers.rollout.llm_server"),
     ):
         register_post_import_hook(hook, module)
 
@@ -65,8 +63,7 @@ def _register_replica(module: Any) -> None:
 
 
 def _register_receiver(module: Any) -> None:
-    # verl has no function that registers one.
-    module._ROLLOUT_REGISTRY[ROLLOUT_NAME, "async"] = ADAPTER
+    patches.add_receiver(module, ROLLOUT_NAME, ADAPTER)
 
 
 def _register_engine(_module: Any) -> None:
@@ -74,19 +71,12 @@ def _register_engine(_module: Any) -> None:
 
 
 def _scale_poll(module: Any) -> None:
-    seconds = max(POLL_S / load_run().time_scale, SHORTEST_POLL_S)
-    module.ReplayBuffer.__init__ = functools.partialmethod(
-        module.ReplayBuffer.__init__, poll_interval=seconds
-    )
+    seconds = patches.POLL_S / load_run().time_scale
+    patches.set_poll_interval(module, max(seconds, SHORTEST_POLL_S))
 
 
-def _scale_pause(module: Any) -> None:
-    scale = load_run().time_scale
-
-    async def sleep(seconds: float) -> None:
-        await asyncio.sleep(seconds / scale)
-
-    module.asyncio = types.SimpleNamespace(**vars(asyncio) | {"sleep": sleep})
+def _scale_pauses(module: Any) -> None:
+    patches.scale_pauses(module, load_run().time_scale)
 
 
 if VARIABLE in os.environ:
