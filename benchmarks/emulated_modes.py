@@ -15,6 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.verl_modes import (
+    ONE_STEP_OFF,
+    ONE_STEP_OFF_MODULE,
+    SEPARATE_ASYNC,
+    STEPS_ONLY,
+)
 from verl_pipeline.emulated.cluster import VARIABLE, EmulatedCluster
 from verl_pipeline.emulated.identity import make_prompt
 from verl_pipeline.planner.schedules import SYNC, Schedule
@@ -25,7 +31,6 @@ from verl_pipeline.verl_adapter.emulated.plugin import (
     ENGINE_DEVICE,
     ROLLOUT_NAME,
 )
-from verl_pipeline.verl_adapter.settings.derived_settings import GLOO_MODULE
 
 ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"
@@ -35,12 +40,6 @@ PLUGIN_MODULE = "verl_pipeline.verl_adapter.emulated.plugin"
 ROUTER = "verl_pipeline.verl_adapter.emulated.router.EmulatedRouter"
 # Rows of batches that an asynchronous mode may ask for beyond those that are trained.
 SPARE_BATCHES = 4
-_SEPARATE = (
-    f"{ROLLOUT}.nnodes=1",
-    f"{ROLLOUT}.checkpoint_engine.backend=gloo",
-    f"{ROLLOUT}.checkpoint_engine.custom_backend_module={GLOO_MODULE}",
-    f"+{ROLLOUT}.checkpoint_engine.engine_kwargs.gloo.rollout_dtype=float32",
-)
 
 
 @dataclass(frozen=True)
@@ -85,30 +84,13 @@ MODES = {
             True,
             None,
         ),
-        EmulatedMode(
-            "separate_async",
-            (
-                "trainer.v1.trainer_mode=separate_async",
-                "trainer.v1.separate_async.parameter_sync_step=1",
-                "trainer.v1.separate_async.num_warmup_batches=1",
-                "actor_rollout_ref.hybrid_engine=False",
-                *_SEPARATE,
-            ),
-            False,
-            None,
-        ),
+        EmulatedMode("separate_async", SEPARATE_ASYNC, False, None),
         EmulatedMode(
             "one_step_off",
-            (
-                *_SEPARATE,
-                # The shipped search path exists only in verl's source folder.
-                "hydra.searchpath=[pkg://verl.trainer.config]",
-                "rollout.n_gpus_per_node=1",
-                "actor_rollout_ref.hybrid_engine=False",
-            ),
+            ONE_STEP_OFF,
             False,
             Schedule("one_step_off", 1),
-            "verl.experimental.one_step_off_policy.main_ppo",
+            ONE_STEP_OFF_MODULE,
         ),
         *(
             EmulatedMode(
@@ -193,11 +175,7 @@ def make_overrides(folder: Path, run: EmulatedCluster, mode: EmulatedMode, steps
         "reward.custom_reward_function.name=compute_score",
         *([f"{OURS}.telemetry.texts_per_step=0"] if mode.is_recorded else []),
         f"trainer.total_training_steps={steps}",
-        "trainer.total_epochs=1",
-        "trainer.val_before_train=False",
-        "trainer.test_freq=-1",
-        "trainer.save_freq=-1",
-        "trainer.resume_mode=disable",
+        *STEPS_ONLY,
         f"trainer.default_local_dir={folder / 'run'}",
         *mode.overrides,
     ]

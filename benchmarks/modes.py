@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import fixed_length
+from benchmarks.verl_modes import (
+    ONE_STEP_OFF,
+    ONE_STEP_OFF_MODULE,
+    SEPARATE_ASYNC,
+    STEPS_ONLY,
+)
 from benchmarks.workload import PROMPT_LENGTH, Workload
 from verl_pipeline.testing.runs import OURS
-from verl_pipeline.verl_adapter.settings.derived_settings import GLOO_MODULE
 
 ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"
-_SEPARATE = (
-    f"{ROLLOUT}.checkpoint_engine.backend=gloo",
-    f"{ROLLOUT}.checkpoint_engine.custom_backend_module={GLOO_MODULE}",
-    f"+{ROLLOUT}.checkpoint_engine.engine_kwargs.gloo.rollout_dtype=float32",
-)
 
 
 @dataclass(frozen=True)
@@ -88,29 +88,20 @@ def _make_sync_mode(poll_s: float, suffix: str, ranks: int = 1) -> TrainerMode:
 
 
 def _make_separate_async_mode(poll_s: float, suffix: str) -> TrainerMode:
-    overrides = (
-        *_SEPARATE,
-        "trainer.v1.trainer_mode=separate_async",
-        "trainer.v1.separate_async.parameter_sync_step=1",
-        "trainer.v1.separate_async.num_warmup_batches=1",
-        "actor_rollout_ref.hybrid_engine=False",
-        f"{ROLLOUT}.nnodes=1",
-    )
     return TrainerMode(
-        f"verl separate_async{suffix}", OURS, overrides, pools=2, poll_s=poll_s, batches_ahead=1
+        f"verl separate_async{suffix}",
+        OURS,
+        SEPARATE_ASYNC,
+        pools=2,
+        poll_s=poll_s,
+        batches_ahead=1,
     )
 
 
 _ONE_STEP_OFF = TrainerMode(
     "verl one_step_off_policy",
-    "verl.experimental.one_step_off_policy.main_ppo",
-    (
-        *_SEPARATE,
-        # The shipped search path exists only in verl's source folder.
-        "hydra.searchpath=[pkg://verl.trainer.config]",
-        "rollout.n_gpus_per_node=1",
-        "actor_rollout_ref.hybrid_engine=False",
-    ),
+    ONE_STEP_OFF_MODULE,
+    ONE_STEP_OFF,
     pools=2,
     poll_s=None,
     batches_ahead=1,
@@ -160,9 +151,5 @@ def make_common_overrides(
         "algorithm.rollout_correction.bypass_mode=True",
         *fixed_length.make_overrides(data.parent),
         f"trainer.total_training_steps={steps}",
-        "trainer.total_epochs=1",
-        "trainer.val_before_train=False",
-        "trainer.test_freq=-1",
-        "trainer.save_freq=-1",
-        "trainer.resume_mode=disable",
+        *STEPS_ONLY,
     ]

@@ -7,10 +7,10 @@ from collections import defaultdict
 
 import pytest
 
+from benchmarks.verl_modes import SEPARATE_ASYNC
 from tests.helpers.bills import check_bills
 from tests.helpers.training_run import list_unknown_metrics, tail
 from verl_pipeline.testing import runs, tiny_run
-from verl_pipeline.verl_adapter.settings.derived_settings import GLOO_MODULE
 
 ROLLOUT = "actor_rollout_ref.rollout"
 STEPS, BATCH, GROUP = 3, 4, 4
@@ -23,15 +23,7 @@ MODES = {
     "sync": [],
     "sync_filtered": [],
     "colocate_async": [],
-    "separate_async": [
-        *SEPARATE,
-        "actor_rollout_ref.hybrid_engine=False",
-        "trainer.v1.separate_async.parameter_sync_step=1",
-        "trainer.v1.separate_async.num_warmup_batches=1",
-        f"{ROLLOUT}.checkpoint_engine.backend=gloo",
-        f"{ROLLOUT}.checkpoint_engine.custom_backend_module={GLOO_MODULE}",
-        f"+{ROLLOUT}.checkpoint_engine.engine_kwargs.gloo.rollout_dtype=float32",
-    ],
+    "separate_async": [*SEPARATE_ASYNC, f"{ROLLOUT}.n_gpus_per_node=1"],
 }
 # Modes whose pools are the same devices.
 SHARED = ("sync", "sync_filtered", "colocate_async")
