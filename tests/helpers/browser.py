@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+# Of pages, in pixels: a desk's and a phone's.
+WIDTHS = (1400, pytest.param(400, marks=pytest.mark.slow))
 UNTESTED = "NOT TESTED in a browser"
 
 

@@ -95,7 +95,7 @@ def test_the_right_program_of_each_problem_is_accepted(name, sandbox):
     assert set(RIGHT_PROGRAMS) == set(PROBLEMS)
 
 
-@parametrize_attacks(ATTACKS, keep=120)
+@parametrize_attacks(ATTACKS, keep=90)
 def test_an_attack_fails_and_leaves_nothing(attack, sandbox, verdict_table):
     skip_other_tiers(attack, sandbox.tier)
     problem, right_program = PROBLEMS[attack.problem], RIGHT_PROGRAMS[attack.problem]

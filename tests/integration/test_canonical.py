@@ -26,7 +26,7 @@ def _spin() -> None:
         pass
 
 
-@pytest.fixture(params=["idle", "busy"])
+@pytest.fixture(params=[pytest.param("idle", marks=pytest.mark.slow), "busy"])
 def load(request):
     """All CPUs are idle, or busy with other processes."""
     spinners = [

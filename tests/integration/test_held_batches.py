@@ -132,8 +132,9 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(
-    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(rows=ROWS, part_tokens=st.sampled_from([1, 30, 1000]))
 def test_what_is_loaded_is_what_was_saved(rows, part_tokens, tmp_path, monkeypatch):

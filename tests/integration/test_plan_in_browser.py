@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers.browser import open_watched, start_browser
+from tests.helpers.browser import WIDTHS, open_watched, start_browser
 from tests.helpers.planner_cases import make_small
 from verl_pipeline.planner.estimate import Estimate
 from verl_pipeline.planner.plan_report import make_report
@@ -31,7 +31,7 @@ def browser():
         yield chromium
 
 
-@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_is_drawn_and_the_map_tells_its_cells(browser, page_file, width):
     page, requested, errors = open_watched(browser, width)
     page.goto(page_file.as_uri())

@@ -6,15 +6,13 @@ from dataclasses import asdict
 
 import pytest
 
-from tests.helpers.browser import open_watched, start_browser
+from tests.helpers.browser import WIDTHS, open_watched, start_browser
 from tests.helpers.hostile_texts import HOSTILE_TEXTS
 from tests.helpers.made_up_run import write_run
 from tests.helpers.simulated_run import MadeUpRun
 from verl_pipeline.report.report_files import write_report
 from verl_pipeline.telemetry.records import FOLDER, Moment, Text, TrajectoryEvent
 from verl_pipeline.telemetry.run_folder import load_run
-
-WIDTHS = (1400, 400)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,12 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from tests.helpers.browser import open_watched, start_browser
+from tests.helpers.browser import WIDTHS, open_watched, start_browser
 from tests.helpers.made_up_results import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
 from verl_pipeline.evaluation.results_page import write_results_page
 from verl_pipeline.number_formats import format_decimal, format_percent, format_score
 
 CODE, MATHEMATICS = "#humaneval", "#aime2024"
-WIDTHS = (1400, 400)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from recipes.deepcoder.demo_report import (
     summarize_evaluation,
 )
 from tests.helpers.small_model_files import write_model_files
+from tests.helpers.thinned import thin_out
 from verl_pipeline.evaluation.caveats import KINDS, Caveat, mark_name, read_caveats
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
 from verl_pipeline.evaluation.comparison import compare_folders
@@ -176,7 +177,7 @@ OUTPUTS = {
 METRICS = "verl_pipeline/evaluation/checkpoint_evaluation.py"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", thin_out(KINDS, keep=6))
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_every_output_has_every_caveat(with_caveats, output, kind):
     assert TEXT not in OUTPUTS[output](with_caveats())

@@ -87,9 +87,9 @@ def model(seed, epochs):
     return [int(row) for epoch in range(epochs) for row in make_permutation(ROWS, seed, epoch)]
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     seed=st.integers(0, 2),
