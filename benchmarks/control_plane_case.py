@@ -156,7 +156,7 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
         model_config=config.actor_rollout_ref.model
     )
     trainer._sampling_versions, trainer._submission_times = {}, {}
-    trainer._clock = StepClock()
+    trainer.step_clock = StepClock()
     trainer._get_n_gpus_for_throughput = lambda: RANKS
     # The checks of weights ask replicas, which are none here.
     trainer.rollout_pool = SimpleNamespace(fingerprints=SimpleNamespace(take_metrics=dict))

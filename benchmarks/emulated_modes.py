@@ -9,6 +9,7 @@ Invariants:
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from verl_pipeline.emulated.identity import make_prompt
 from verl_pipeline.planner.schedules import SYNC, Schedule
 from verl_pipeline.testing import tiny_run
 from verl_pipeline.testing.runs import OURS as OURS_MODULE
+from verl_pipeline.trainer.schedule import DRAINED, IN_FLIGHT, ROLLING, STALENESS
 from verl_pipeline.verl_adapter.emulated.plugin import (
     BYPASS_VARIABLE,
     ENGINE_DEVICE,
@@ -66,9 +68,24 @@ class EmulatedMode:
         return self.module == OURS_MODULE
 
     @property
+    def flows(self) -> bool:
+        """Whether each replica begins and loads by itself."""
+        return self.schedule is not None and not self.schedule.has_barrier
+
+    @property
     def is_sync(self) -> bool:
         """Whether it is verl's `sync`, with which the others are compared."""
         return self.schedule == SYNC
+
+
+def list_our_modes() -> Iterator[tuple[str, str, int]]:
+    """Name, kind and staleness of each of ours."""
+    yield "ours:on_policy", DRAINED, 0
+    yield "ours:drained", DRAINED, 1
+    for kind in (ROLLING, IN_FLIGHT):
+        least, most = STALENESS[kind]
+        for staleness in range(least, most + 1):
+            yield f"ours:{kind}:{staleness}", kind, staleness
 
 
 MODES = {
@@ -96,6 +113,7 @@ MODES = {
             EmulatedMode(
                 name,
                 (
+                    f"{OURS}.weight_sync_mode={kind}",
                     f"{OURS}.staleness={staleness}",
                     f"{OURS}.correction=as_configured",
                     # The weights are no model's: there is nothing to compare log-probs of.
@@ -105,9 +123,9 @@ MODES = {
                     f"{ROLLOUT}.nnodes=1",
                 ),
                 False,
-                Schedule("drained", staleness),
+                Schedule(kind, staleness),
             )
-            for name, staleness in (("ours:drained", 1), ("ours:on_policy", 0))
+            for name, kind, staleness in list_our_modes()
         ),
     )
 }

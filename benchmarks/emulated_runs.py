@@ -75,6 +75,7 @@ def make_cluster(case: Case, profile: Profile, folder: Path) -> EmulatedCluster:
         # Only a colocated baseline is described as computing rewards after it has sampled.
         streams_rewards=not case.mode.is_sync or profile.reward.streamed_in_sync,
         folder=str(folder),
+        flows=case.mode.flows,
     )
 
 

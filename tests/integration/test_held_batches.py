@@ -308,7 +308,7 @@ def make_trainer(folder, step):
     trainer.trainer_mode, trainer.global_steps, trainer.use_critic = "one_off_pipeline", step, False
     trainer.actor_rollout_wg, trainer.train_dataloader = Engine(), mock.Mock()
     trainer.train_dataloader.state_dict.return_value = {"position": step + 1}
-    trainer.checkpoint_callback, trainer._clock = mock.Mock(), StepClock()
+    trainer.checkpoint_callback, trainer.step_clock = mock.Mock(), StepClock()
     trainer.replay_buffer = InOrderReplayBuffer(1.0, watchdog=lambda: None, watch_every_s=1.0)
     trainer.settings, trainer._sampling_versions = mock.Mock(staleness=1), {}
     trainer._checkpoints = RunCheckpoints(trainer.config)

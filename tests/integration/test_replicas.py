@@ -27,6 +27,7 @@ from tests.helpers.thinned import thin_out
 from verl_pipeline.filters import BatchView
 from verl_pipeline.trainer.batch import StalenessViolation, TrajectoryBatch, check_versions
 from verl_pipeline.trainer.pipeline_config import Deadlines
+from verl_pipeline.trainer.schedule import DRAINED, Dial
 from verl_pipeline.trainer.server_health import Sign
 from verl_pipeline.verl_adapter.rollout import replica_probe
 from verl_pipeline.verl_adapter.rollout.replica_probe import probe_replica
@@ -211,9 +212,9 @@ def test_an_interrupted_trajectory_is_refused_whatever_its_engine_tells(
     batch = TrajectoryBatch(["b2p0_0_0"], span, view, [{}], 0.0)
     if is_interrupted:
         with pytest.raises(StalenessViolation, match=r"b2p0_0_0 was sampled with v_1\.\.v_2"):
-            check_versions(batch, 2, expected=1, staleness=1)
+            check_versions(batch, 2, expected=1, dial=Dial(DRAINED, 1))
     else:
-        check_versions(batch, 2, expected=1, staleness=1)
+        check_versions(batch, 2, expected=1, dial=Dial(DRAINED, 1))
     ray.kill(balancer)
 
 

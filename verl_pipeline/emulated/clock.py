@@ -23,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-# Words of the shared file: what was set back, and when the trainer or the weights last ended.
-_SET_BACK, _DRIVER, _COMPLETED, _WORDS = 0, 1, 2, 3
+# Words of the shared file: what was set back, and when the trainer or the weights, a trajectory, or
+# a publication last ended.
+_SET_BACK, _DRIVER, _COMPLETED, _PUBLISHED, _WORDS = 0, 1, 2, 3, 4
 
 
 @dataclass
@@ -52,6 +53,15 @@ class SharedTimes:
     @driver_time.setter
     def driver_time(self, moment: float) -> None:
         self.words[_DRIVER] = moment
+
+    @property
+    def published(self) -> float:
+        """When the newest weights were there for the replicas to load."""
+        return float(self.words[_PUBLISHED])
+
+    def publish(self, moment: float) -> None:
+        """The driver has published weights."""
+        self.words[_PUBLISHED] = self.driver_time = moment
 
     @property
     def frontier(self) -> float:

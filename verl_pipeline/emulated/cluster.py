@@ -46,6 +46,8 @@ class EmulatedCluster:
         control_scale: emulated seconds that a real second of the control plane counts.
         token_factor: emulated tokens that stand behind one token that verl handles.
         streams_rewards: whether rewards are computed while the batch samples.
+        flows: whether each replica begins and loads by itself (rolling and in flight), so that
+            publication and load are apart.
         folder: in which each process writes when it emulated what, and with the shared clock.
         slow_replicas: by number, how many times slower these replicas decode.
         dead_replicas: those that never answer.
@@ -62,6 +64,7 @@ class EmulatedCluster:
     token_factor: int
     streams_rewards: bool
     folder: str
+    flows: bool = False
     slow_replicas: dict[int, float] = dataclasses.field(default_factory=dict)
     dead_replicas: tuple[int, ...] = ()
 

@@ -106,15 +106,11 @@ class ReplicaPool:
             sample = self._samples_begun[row] % self._run.cluster.sampling.samples
             self._samples_begun[row] += 1
         where = batch, _ = self._run.find_place(row, sample)
-        if is_new and batch not in self._caused:
-            self._caused[batch] = self._clock.times.frontier
-            self._expected += self._run.cluster.sampling.trajectories
-        await self._gate.wait()
-        self._note_arrival()
+        begin = await self._admit(place, batch, is_new)
         tokens, done = float(self._run.workload.responses[where]), self._done[row, sample]
         prompt = float(self._run.workload.prompts[where])
         request = Request(tokens - done, prompt + done)
-        left, moment = await self._serve(place, request, self._begin(batch if is_new else None))
+        left, moment = await self._serve(place, request, begin)
         self._clock.times.generated[where] = moment
         self._done[row, sample] = tokens - left
         self.decoded_tokens += tokens - left - done
@@ -149,6 +145,15 @@ class ReplicaPool:
             replica.resume(now)
             self._plan_next(place, now)
         self._gate.set()
+
+    async def _admit(self, place: int, batch: int, is_new: bool) -> float:
+        """Wait until a request may begin; returns when it begins."""
+        if is_new and batch not in self._caused:
+            self._caused[batch] = self._clock.times.frontier
+            self._expected += self._run.cluster.sampling.trajectories
+        await self._gate.wait()
+        self._note_arrival()
+        return self._begin(batch if is_new else None)
 
     def _begin(self, batch: int | None) -> float:
         """When a request begins: requests of a batch come one by one, in real time."""

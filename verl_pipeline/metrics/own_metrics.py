@@ -13,7 +13,20 @@ OWN_METRICS = (
     Metric(
         "pipeline/staleness",
         "count",
-        "updates between the weights that sampled the batch of this step and those it updates",
+        "updates between the oldest weights that sampled a token of this step's batch and those it "
+        "updates",
+        _PIPELINE,
+    ),
+    Metric(
+        "pipeline/staleness/mean",
+        "count",
+        "the same, mean over the first and last token of each trajectory",
+        _PIPELINE,
+    ),
+    Metric(
+        "pipeline/mixed_share",
+        "share",
+        "of the batch's trajectories, those whose tokens have several weight versions",
         _PIPELINE,
     ),
     Metric(
@@ -59,8 +72,8 @@ OWN_METRICS = (
     Metric(
         "pipeline/timing_s/collect",
         "s",
-        "takes a complete batch out of the store (staleness 1); at staleness 0 `timing_s/gen` "
-        "covers it",
+        "takes a complete batch out of the store (`drained` at staleness 1); at staleness 0 and "
+        "past the barrier `timing_s/gen` covers it, with the wait for the rest of the batch",
         _PIPELINE,
     ),
     Metric(

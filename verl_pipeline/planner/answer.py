@@ -110,7 +110,7 @@ def list_overrides(profile: Profile, plan: Plan) -> tuple[str, ...]:
     split = plan.split
     assert split is not None
     rollout = "actor_rollout_ref.rollout"
-    staleness = plan.schedule.staleness
+    mode, staleness = plan.schedule.kind, plan.schedule.staleness
     return (
         "trainer.v1.trainer_mode=one_off_pipeline",
         f"trainer.nnodes={split.trainer_nodes}",
@@ -119,6 +119,7 @@ def list_overrides(profile: Profile, plan: Plan) -> tuple[str, ...]:
         f"{rollout}.n_gpus_per_node={split.rollout_per_node}",
         f"{rollout}.tensor_model_parallel_size={profile.sampling.tensor_parallel}",
         f"{rollout}.max_num_seqs={plan.layout.slots}",
+        *([] if mode == DRAINED else [f"+trainer.v1.one_off_pipeline.weight_sync_mode={mode}"]),
         *([] if staleness == 1 else [f"+trainer.v1.one_off_pipeline.staleness={staleness}"]),
     )
 

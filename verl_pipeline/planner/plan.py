@@ -75,7 +75,7 @@ class Plan:
         return {
             "schedule": self.schedule.kind,
             "staleness": self.schedule.staleness,
-            "built": self.schedule.is_built and not self.layout.longest_first,
+            "built": not self.layout.longest_first,
             **dataclasses.asdict(self.layout),
             "step_s": self.step_s,
             "gain": {"mean": self.gain, "low": min(self.gains), "high": max(self.gains)},

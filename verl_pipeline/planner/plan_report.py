@@ -176,7 +176,7 @@ def make_table(report: PlanReport) -> Table:
             format_interval(plan.gain, min(plan.gains), max(plan.gains), 2),
             "-" if plan.nearness is None else format_percent(plan.nearness, 0),
             format_decimal(plan.mean_age, 1),
-            "yes" if plan.schedule.is_built and not plan.layout.longest_first else "not built",
+            "yes" if not plan.layout.longest_first else "not built",
         )
     return table
 

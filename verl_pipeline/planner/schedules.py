@@ -13,7 +13,7 @@ Invariant: every token that update k trains on has a version from k-1-s to k-1.
 
 from dataclasses import dataclass
 
-EXISTING = ("sync", "one_step_off", "drained")
+WITH_BARRIER = ("sync", "one_step_off", "drained")
 LARGEST_STALENESS = 8
 
 
@@ -32,12 +32,7 @@ class Schedule:
     @property
     def has_barrier(self) -> bool:
         """Whether the pool drains before it takes new weights."""
-        return self.kind in EXISTING
-
-    @property
-    def is_built(self) -> bool:
-        """Whether verl or this package has it today."""
-        return self.kind in EXISTING
+        return self.kind in WITH_BARRIER
 
     def __str__(self) -> str:
         return (

@@ -162,4 +162,4 @@ def _make_rows(labels: Sequence[str], lines: float) -> figure:
 
 
 def _is_built(plan: Plan) -> bool:
-    return plan.schedule.is_built and not plan.layout.longest_first
+    return not plan.layout.longest_first

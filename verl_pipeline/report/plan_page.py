@@ -138,7 +138,7 @@ def _make_tile(label: str, value: str, note: str = "") -> dict[str, str]:
 
 def _show_plan(report: PlanReport, plan: Plan) -> dict[str, str]:
     layout = plan.layout
-    built = plan.schedule.is_built and not layout.longest_first
+    built = not layout.longest_first
     first = ", longest first" if layout.longest_first else ""
     return {
         "schedule": f"{plan.schedule}{first}",

@@ -19,7 +19,7 @@ from verl_pipeline.filters.infrastructure import VERDICT as INFRASTRUCTURE
 from verl_pipeline.number_formats import format_percent
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, ConfigError
 from verl_pipeline.trainer.reward_value import is_reward, read_reward
-from verl_pipeline.trainer.schedule import oldest_allowed_version
+from verl_pipeline.trainer.schedule import ROLLING, Dial, oldest_allowed_version
 
 
 class StalenessViolation(RuntimeError):
@@ -75,25 +75,31 @@ class SamplingReport:
         return sum(self.group_sizes.values())
 
 
-def check_versions(batch: TrajectoryBatch, k: int, expected: int, staleness: int) -> None:
-    """Compare each trajectory's versions with ``expected``, and that with the staleness bound.
+def check_versions(batch: TrajectoryBatch, k: int, expected: int | None, dial: Dial) -> None:
+    """Compare each trajectory's versions with the staleness bound, and with what the mode promises.
 
     Args:
-        expected: version that the pool held when batch k was submitted. After a validation it may
-            be newer than the table of the schedule says.
+        expected: with a barrier, the version that the pool held when batch k was submitted; after a
+            validation it may be newer than the table of the schedule says.
 
     Raises:
         StalenessViolation: naming the first trajectory that differs, or the bound.
     """
-    if not oldest_allowed_version(k, staleness) <= expected < k:
+    oldest = oldest_allowed_version(k, dial.staleness)
+    if expected is not None and not oldest <= expected < k:
         raise StalenessViolation(
-            f"batch {k} was submitted with v_{expected}, which violates staleness {staleness}"
+            f"batch {k} was submitted with v_{expected}, which violates staleness {dial.staleness}"
         )
     for key, (first, last) in zip(batch.keys, batch.version_spans.tolist(), strict=True):
-        if (first, last) != (expected, expected):
+        sampled = f"batch {k}: {key} was sampled with v_{first}..v_{last}"
+        if expected is not None and (first, last) != (expected, expected):
+            raise StalenessViolation(f"{sampled}, not v_{expected}")
+        if not oldest <= first <= last < k:
             raise StalenessViolation(
-                f"batch {k}: {key} was sampled with v_{first}..v_{last}, not v_{expected}"
+                f"{sampled}; staleness {dial.staleness} allows v_{oldest}..v_{k - 1}"
             )
+        if dial.mode == ROLLING and first != last:
+            raise StalenessViolation(f"{sampled}, and {ROLLING} samples with one version")
 
 
 def check_held_version(k: int, oldest: int, staleness: int) -> None:
@@ -111,18 +117,24 @@ def check_held_version(k: int, oldest: int, staleness: int) -> None:
 
 
 def compute_sampling_metrics(
-    batch: TrajectoryBatch, k: int, version: int, submitted_at: float | None
+    batch: TrajectoryBatch, k: int, submitted_at: float | None
 ) -> dict[str, float]:
     """When and with which weights batch k was sampled.
 
     Args:
-        version: version that sampled it.
         submitted_at: seconds since the epoch; None if an earlier run submitted it.
 
     Returns:
-        ``pipeline/staleness`` and, if it is known, ``pipeline/batch/generating_s``.
+        ``pipeline/staleness`` (of the oldest token) with ``/mean`` (of all trajectories' first and
+        last tokens), ``pipeline/mixed_share`` (trajectories with several versions) and, if it is
+        known, ``pipeline/batch/generating_s``.
     """
-    metrics = {"pipeline/staleness": float(k - 1 - version)}
+    ages = k - 1 - batch.version_spans
+    metrics = {
+        "pipeline/staleness": float(ages.max(initial=0)),
+        "pipeline/staleness/mean": float(ages.mean()) if ages.size else 0.0,
+        "pipeline/mixed_share": float((ages[:, 0] != ages[:, 1]).mean()) if ages.size else 0.0,
+    }
     if submitted_at and batch.generated_at:
         metrics["pipeline/batch/generating_s"] = batch.generated_at - submitted_at
     return metrics

@@ -17,12 +17,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from verl_pipeline.errors import SettingsError
 from verl_pipeline.filters import Filter, load_filters
+from verl_pipeline.trainer.schedule import DRAINED, ROLLING, STALENESS, Dial
 
 TRAINER_MODE = "one_off_pipeline"
 FILTERED_SYNC_MODE = "sync_filtered"
 PIPELINE_KEY = f"trainer.v1.{TRAINER_MODE}"
 FILTERED_SYNC = f"trainer.v1.{FILTERED_SYNC_MODE}"
 ROLLOUT = "actor_rollout_ref.rollout"
+KV_CHOICES = ("keep", "recompute")
 
 
 class ConfigError(SettingsError):
@@ -105,9 +107,17 @@ class Telemetry:
 class OneOffPipelineConfig:
     """``trainer.v1.one_off_pipeline``."""
 
-    # Updates between the weights a batch is sampled with and the weights it updates: 0 or 1
-    # (one-off pipelining).
+    # When a rollout replica takes new weights: "drained" (when the whole pool runs nothing),
+    # "rolling" (when it runs nothing itself) or "in_flight" (at once, its requests frozen).
+    weight_sync_mode: str = DRAINED
+    # Updates between the oldest weights a batch is sampled with and the weights it updates: 0 or 1
+    # (one-off pipelining) with "drained", 1 to 8 with the others.
     staleness: int = 1
+    # What "in_flight" does with the KV cache of running requests: "keep" it as the older weights
+    # made it, or "recompute" it with the new ones.
+    kv: str = "keep"
+    # Trajectories that a replica has open at a time, past the barrier; null: rollout.max_num_seqs.
+    slots: int | None = None
     # Off-policy correction: "auto" (token-level importance weights at staleness 1, nothing at 0) or
     # "as_configured" (algorithm.rollout_correction as it stands).
     correction: str = "auto"
@@ -123,6 +133,11 @@ class OneOffPipelineConfig:
     deadlines: Deadlines = field(default_factory=Deadlines)
     # What the run records of itself.
     telemetry: Telemetry = field(default_factory=Telemetry)
+
+    @property
+    def dial(self) -> Dial:
+        """What the schedule needs to know."""
+        return Dial(self.weight_sync_mode, self.staleness)
 
 
 def _find_unknown_keys(section: Any, schema: type, prefix: str) -> Iterator[str]:
@@ -198,12 +213,38 @@ def _refuse(faults: Iterable[str]) -> None:
         raise ConfigError(*lines)
 
 
-def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
-    if loaded.staleness not in (0, 1):
+def _find_wrong_dial(loaded: OneOffPipelineConfig) -> Iterator[str]:
+    mode, staleness = loaded.weight_sync_mode, loaded.staleness
+    if mode not in STALENESS:
+        yield f"{PIPELINE_KEY}.weight_sync_mode={mode}: must be one of {', '.join(STALENESS)}"
+        return
+    least, most = STALENESS[mode]
+    if staleness > most and mode == DRAINED:
         yield (
-            f"{PIPELINE_KEY}.staleness={loaded.staleness}: must be 0 or 1; the rollout pool drains "
-            "at every weight sync, so running further ahead would only make data older"
+            f"{PIPELINE_KEY}.staleness={staleness}: must be 0 or 1 with "
+            f"weight_sync_mode={DRAINED}: the pool drains at every weight sync, so running further "
+            f"ahead would only make data older; weight_sync_mode={ROLLING} goes up to "
+            f"{STALENESS[ROLLING][1]}"
         )
+    elif not least <= staleness <= most:
+        advice = (
+            f"; for on-policy training take weight_sync_mode={DRAINED}" if not staleness else ""
+        )
+        yield (
+            f"{PIPELINE_KEY}.staleness={staleness}: must be {least} to {most} with "
+            f"weight_sync_mode={mode}{advice}"
+        )
+    if loaded.kv not in KV_CHOICES:
+        yield f"{PIPELINE_KEY}.kv={loaded.kv}: must be {' or '.join(KV_CHOICES)}"
+    if loaded.slots is not None and loaded.slots < 1:
+        yield (
+            f"{PIPELINE_KEY}.slots={loaded.slots}: must be 1 or more, or null for "
+            f"{ROLLOUT}.max_num_seqs"
+        )
+
+
+def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
+    yield from _find_wrong_dial(loaded)
     if loaded.correction not in ("auto", "as_configured"):
         yield f"{PIPELINE_KEY}.correction={loaded.correction}: must be auto or as_configured"
     if not 0.0 <= loaded.max_infrastructure_share <= 1.0:

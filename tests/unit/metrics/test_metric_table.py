@@ -109,7 +109,7 @@ def list_logged_by_functions():
     }
     return {
         **ours,
-        **compute_sampling_metrics(batch, 2, 1, submitted_at=10.0),
+        **compute_sampling_metrics(batch, 2, submitted_at=10.0),
         **compute_reward_metrics(batch.reward_reports),
         **check_failures(2, report, batch, max_share=1.0),
         **apply_filters([ZeroVarianceFilter()], batch.view, report.group_sizes).metrics,

@@ -9,14 +9,17 @@ import pytest
 from verl_pipeline.filters import BatchView
 from verl_pipeline.trainer.batch import (
     SamplingReport,
+    StalenessViolation,
     TooManyFailures,
     TrajectoryBatch,
     check_failures,
     check_held_version,
+    check_versions,
     compute_reward_metrics,
     compute_sampling_metrics,
 )
 from verl_pipeline.trainer.pipeline_config import ConfigError
+from verl_pipeline.trainer.schedule import IN_FLIGHT, ROLLING, Dial
 
 
 def test_shares_of_verdicts_and_quantiles_of_seconds():
@@ -69,10 +72,35 @@ def test_a_batch_of_a_checkpoint_may_be_too_old_for_the_staleness(oldest, stalen
 
 
 def test_a_batch_of_an_earlier_run_has_no_time_of_submission():
-    batch = replace(make_batch(["accepted"], [None]), generated_at=12.5)
-    found = compute_sampling_metrics(batch, 3, 1, submitted_at=10.0)
-    assert found == {"pipeline/staleness": 1.0, "pipeline/batch/generating_s": 2.5}
-    assert compute_sampling_metrics(batch, 3, 2, submitted_at=None) == {"pipeline/staleness": 0.0}
+    spans = np.array([[1, 1], [0, 2]])
+    batch = make_batch(["accepted", "accepted"], [None, None])
+    batch = replace(batch, generated_at=12.5, version_spans=spans)
+    found = compute_sampling_metrics(batch, 3, submitted_at=10.0)
+    ages = {"pipeline/staleness": 2.0, "pipeline/staleness/mean": 1.0, "pipeline/mixed_share": 0.5}
+    assert found == ages | {"pipeline/batch/generating_s": 2.5}
+    assert compute_sampling_metrics(batch, 3, submitted_at=None) == ages
+
+
+@pytest.mark.parametrize(
+    "span, dial, fault",
+    [
+        ((2, 2), Dial(ROLLING, 2), None),
+        ((4, 4), Dial(ROLLING, 2), None),
+        ((1, 1), Dial(ROLLING, 2), "staleness 2 allows v_2..v_4"),
+        ((5, 5), Dial(ROLLING, 2), "staleness 2 allows v_2..v_4"),
+        ((2, 3), Dial(ROLLING, 2), "rolling samples with one version"),
+        ((2, 4), Dial(IN_FLIGHT, 2), None),
+        ((1, 4), Dial(IN_FLIGHT, 2), "staleness 2 allows v_2..v_4"),
+    ],
+)
+def test_past_the_barrier_the_oldest_token_counts(span, dial, fault):
+    batch = make_batch(["accepted", "accepted"], [None, None])
+    batch = replace(batch, version_spans=np.array([[4, 4], span]))
+    if fault is None:
+        check_versions(batch, 5, None, dial)
+    else:
+        with pytest.raises(StalenessViolation, match=fault):
+            check_versions(batch, 5, None, dial)
 
 
 def make_batch(verdicts, reasons):

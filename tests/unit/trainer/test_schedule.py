@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verl_pipeline.trainer import schedule
+from verl_pipeline.trainer.schedule import DRAINED, Dial
 
 
 @dataclass
@@ -52,14 +53,14 @@ def run(staleness, last, *, boundaries=(), pipeline=None, step=schedule.run_step
         pipeline,
         trained_version=pipeline.trained,
         held_batches=set(pipeline.complete),
-        staleness=staleness,
+        dial=Dial(DRAINED, staleness),
         last_step=last,
     )
     for k in range(first, last + 1):
-        step(pipeline, k, staleness=staleness, last_step=last)
+        step(pipeline, k, dial=Dial(DRAINED, staleness), last_step=last)
         if k in boundaries:
             schedule.prepare_checkpoint(pipeline)
-            schedule.prepare_validation(pipeline, k)
+            schedule.prepare_validation(pipeline, k, Dial(DRAINED, staleness))
     return pipeline
 
 
@@ -116,10 +117,14 @@ def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(
     resumed_last = max(resumed_last, last)
     pipeline = Simulation()
     schedule.fill_pipeline(
-        pipeline, trained_version=0, held_batches=set(), staleness=staleness, last_step=last
+        pipeline,
+        trained_version=0,
+        held_batches=set(),
+        dial=Dial(DRAINED, staleness),
+        last_step=last,
     )
     for k in range(1, stop + 1):
-        schedule.run_step(pipeline, k, staleness=staleness, last_step=last)
+        schedule.run_step(pipeline, k, dial=Dial(DRAINED, staleness), last_step=last)
     schedule.prepare_checkpoint(pipeline)
     restored = Simulation(
         trained=stop,
@@ -135,36 +140,36 @@ def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(
         assert restored.spans == run(staleness, last).spans
 
 
-def planted_early_sync(pipeline, k, *, staleness, last_step):
+def planted_early_sync(pipeline, k, *, dial, last_step):
     pipeline.send_weights(k - 1)
     pipeline.drain_rollout()
-    if k + staleness <= last_step:
-        pipeline.submit_batch(k + staleness)
+    if k + dial.staleness <= last_step:
+        pipeline.submit_batch(k + dial.staleness)
     pipeline.train_batch(k)
 
 
-def planted_late_sync(pipeline, k, *, staleness, last_step):
+def planted_late_sync(pipeline, k, *, dial, last_step):
     pipeline.drain_rollout()
-    if k + staleness <= last_step:
-        pipeline.submit_batch(k + staleness)
+    if k + dial.staleness <= last_step:
+        pipeline.submit_batch(k + dial.staleness)
     pipeline.drain_rollout()
     pipeline.send_weights(k - 1)
     pipeline.train_batch(k)
 
 
-def planted_swap(pipeline, k, *, staleness, last_step):
+def planted_swap(pipeline, k, *, dial, last_step):
     pipeline.drain_rollout()
     pipeline.send_weights(k - 1)
-    if k + staleness <= last_step:
-        pipeline.submit_batch(k + staleness)
+    if k + dial.staleness <= last_step:
+        pipeline.submit_batch(k + dial.staleness)
     pipeline.trained = k
     pipeline.order.append(k + 1 if k % 2 else k - 1)
 
 
-def planted_overrun(pipeline, k, *, staleness, last_step):
+def planted_overrun(pipeline, k, *, dial, last_step):
     pipeline.drain_rollout()
     pipeline.send_weights(k - 1)
-    pipeline.submit_batch(k + staleness)
+    pipeline.submit_batch(k + dial.staleness)
     pipeline.train_batch(k)
 
 
@@ -178,8 +183,8 @@ def test_a_broken_schedule_is_seen(planted):
 def test_validation_without_a_drain_is_seen():
     pipeline = Simulation()
     schedule.fill_pipeline(
-        pipeline, trained_version=0, held_batches=set(), staleness=1, last_step=4
+        pipeline, trained_version=0, held_batches=set(), dial=Dial(), last_step=4
     )
-    schedule.run_step(pipeline, 1, staleness=1, last_step=4)
+    schedule.run_step(pipeline, 1, dial=Dial(), last_step=4)
     pipeline.send_weights(1)
     assert any("batch 2" in sentence for sentence in violations(pipeline, 1, 4))

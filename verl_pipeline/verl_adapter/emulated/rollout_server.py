@@ -16,6 +16,7 @@ from aiohttp import web
 from transformers import AutoTokenizer
 from verl.workers.rollout.replica import TokenOutput
 
+from verl_pipeline.emulated.flowing_pool import FlowingPool
 from verl_pipeline.emulated.journal import Journal
 from verl_pipeline.emulated.replica_pool import ReplicaPool
 from verl_pipeline.verl_adapter.emulated.plugin import load_run, read_alphabet
@@ -38,7 +39,8 @@ class EmulatedServer:
         self._run = load_run()
         self._alphabet = read_alphabet(AutoTokenizer.from_pretrained(model))
         journal = Journal(self._run.journal, "rollout")
-        self._pool = ReplicaPool(self._run, self._run.open_clock(), journal)
+        pool = FlowingPool if self._run.flows else ReplicaPool
+        self._pool = pool(self._run, self._run.open_clock(), journal)
         self._version: int | None = None
         # Of trajectories, the tokens that were returned so far.
         self._returned: dict[tuple[int, int], int] = {}
@@ -64,6 +66,7 @@ class EmulatedServer:
         **_media: Any,
     ) -> TokenOutput:
         """verl's call, for one of the replicas."""
+        first = self._find_version(replica)
         answer = await self._pool.generate(replica, *self._alphabet.read_prompt(prompt_ids))
         trajectory = answer.row, answer.sample
         whole = self._run.compress(answer.tokens)
@@ -78,8 +81,21 @@ class EmulatedServer:
             log_probs=[LOG_PROB] * len(tokens) if sampling_params.get("logprobs") else None,
             stop_reason="aborted" if answer.is_aborted else "completed",
             num_preempted=0,
-            extra_fields={"global_steps": self._version, "num_cached_tokens": 0},
+            extra_fields={
+                "global_steps": self._find_version(replica),
+                "min_global_steps": first,
+                "num_cached_tokens": 0,
+            },
         )
+
+    def _find_version(self, replica: int) -> int | None:
+        pool = self._pool
+        return pool.versions[replica] if isinstance(pool, FlowingPool) else self._version
+
+    async def load_weights(self, replica: int, version: int) -> None:
+        """Let one of the replicas take published weights."""
+        assert isinstance(self._pool, FlowingPool)
+        await self._pool.load(replica, version)
 
     async def abort_all_requests(self, reject_request: bool = False) -> dict[str, Any]:
         """Answer all requests, and keep new ones waiting until generation is resumed."""

@@ -118,6 +118,13 @@ class EmulatedEngine(BaseEngine):
     def get_per_tensor_param(
         self, **_kwargs: Any
     ) -> tuple[Iterator[tuple[str, torch.Tensor]], None]:
+        """The state; past the barrier, publication takes its time here."""
+        if self._run.flows:
+            start = self._clock.begin(self._clock.times.driver_time)
+            end = start + self._run.cluster.weights.publish_s
+            self._clock.sleep(end)
+            self._clock.times.publish(end)
+            self._journal.add("publish", "weights", start, end)
         return iter([(WEIGHT, self._weight.clone())]), None
 
     def get_data_parallel_size(self) -> int:

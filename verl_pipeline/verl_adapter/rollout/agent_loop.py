@@ -25,6 +25,7 @@ import ray
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
+from verl_pipeline.trainer.schedule import Window, find_window
 from verl_pipeline.trainer.stall import Job, QueueEnds, StallWatch, current_job
 from verl_pipeline.verl_adapter.rewards.reward_check import (
     RewardCheckingManager,
@@ -56,7 +57,8 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        deadlines = load_pipeline_config(self.config).deadlines
+        settings = load_pipeline_config(self.config)
+        deadlines, self._staleness = settings.deadlines, settings.staleness
         self._watch_stalls(deadlines.trajectory_s, deadlines.reward_s)
         bound_waits(deadlines.queue_s)
         self._errors: dict[str, dict[str, str]] = defaultdict(dict)
@@ -122,12 +124,20 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
             self._errors.pop(prompt["uid"], None)
 
     async def _run_agent_loop(self, sampling_params, *, trajectory, session_id, uid, **kwargs):
+        name, step = f"{uid}_{session_id}", int(trajectory["step"])
+        is_validation = bool(trajectory["validate"])
+        # A validation of v_k has step k.
+        window = Window(step, step) if is_validation else find_window(step, self._staleness)
+        batch = 0 if is_validation else step
         try:
-            async with self._trajectories.limit(f"trajectory {uid}_{session_id}") as job:
+            async with (
+                self.llm_client.hold_place(name, batch, window),
+                self._trajectories.limit(f"trajectory {name}") as job,
+            ):
                 current_job.set(job)  # verl runs each trajectory in a task of its own
                 params = self.choose_sampling_params(
                     sampling_params,
-                    step=int(trajectory["step"]),
+                    step=step,
                     row=trajectory["sample_index"],
                     session=session_id,
                 )
@@ -137,13 +147,14 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         except Exception as error:
             if not isinstance(error, DeadlineExceeded):
                 self._ends.record_end(TRAJECTORIES)
-            partition = VALIDATION if trajectory["validate"] else TRAIN
+            partition = VALIDATION if is_validation else TRAIN
             await self._record_error(uid, session_id, error, partition)
             raise
         self._ends.record_end(TRAJECTORIES)
         return output
 
     async def _agent_loop_postprocess(self, output, validate, **kwargs) -> None:
+        await self.llm_client.leave_place()
         await super()._agent_loop_postprocess(output, validate, **kwargs)
         if not validate:
             self.record_trajectory(

@@ -11,12 +11,17 @@ Invariants:
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from verl.utils import normalize_token_ids
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
+from verl_pipeline.trainer.schedule import Window
 from verl_pipeline.trainer.stall import current_job
 
 # What agent loops call their limit, for vLLM and for SGLang.
@@ -62,14 +67,85 @@ class TurnBudgetClient(FullyAsyncLLMServerClient):
         )
 
     async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
-        server, handle = await super()._acquire_server(request_id, **extra)
+        server, handle = await self._find_server(request_id, **extra)
         if job := current_job.get():
             job.enter_queue(name_server_queue(server))
         return server, handle
 
+    async def _find_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
+        return await super()._acquire_server(request_id, **extra)
+
     def _release_server(self, server_id: str, request_id: str | None = None) -> None:
-        super()._release_server(server_id, request_id=request_id)
+        self._leave_server(server_id, request_id)
         if job := current_job.get():
             task = asyncio.current_task()
             is_given_up = task is not None and task.cancelling() > 0
             job.leave_queue(name_server_queue(server_id), has_ended=not is_given_up)
+
+    def _leave_server(self, server_id: str, request_id: str | None) -> None:
+        super()._release_server(server_id, request_id=request_id)
+
+    @asynccontextmanager
+    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[None]:
+        """While a trajectory is sampled; past the barrier it waits for its place first.
+
+        Args:
+            name: of the trajectory.
+            batch: its batch; 0 for a validation.
+            window: versions that it may be sampled with.
+        """
+        yield
+
+    async def leave_place(self) -> None:
+        """The trajectory of this task has been sampled; its reward needs no replica."""
+
+
+@dataclass
+class _Place:
+    """Where the trajectory of a task is sampled."""
+
+    trajectory: str
+    server: str
+    handle: Any
+    is_left: bool = False
+
+
+_place: ContextVar[_Place | None] = ContextVar("place", default=None)
+
+
+class DispatchedClient(TurnBudgetClient):
+    """The client past the barrier: all turns of a trajectory go to the replica it was given."""
+
+    @asynccontextmanager
+    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[None]:
+        """See the base; the wait is in nobody's deadline, since it may be one for the trainer."""
+        try:
+            server, handle = await self._load_balancer.begin_trajectory.remote(name, batch, window)
+        except asyncio.CancelledError:
+            self._load_balancer.end_trajectory.remote(name)
+            raise
+        place = _Place(name, server, handle)
+        token = _place.set(place)
+        try:
+            yield
+        finally:
+            _place.reset(token)
+            self._leave(place)
+
+    async def leave_place(self) -> None:
+        """See the base."""
+        if (place := _place.get()) is not None:
+            self._leave(place)
+
+    def _leave(self, place: _Place) -> None:
+        if not place.is_left:
+            place.is_left = True
+            self._load_balancer.end_trajectory.remote(place.trajectory)
+
+    async def _find_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
+        place = _place.get()
+        assert place is not None, "a request outside a trajectory"
+        return place.server, place.handle
+
+    def _leave_server(self, server_id: str, request_id: str | None) -> None:
+        """The place is held between the turns."""

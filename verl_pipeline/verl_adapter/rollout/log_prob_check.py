@@ -95,7 +95,9 @@ class LogProbCheck:
         Args:
             keys: trajectories of the batch; None: find them in the store.
         """
-        if self._asked == step or not self._is_due(step) or self._pool.version != step - 1:
+        if self._asked == step or not self._is_due(step):
+            return
+        if not (servers := self._pool.name_servers(step - 1)):
             return
         if self._obstacle is not None:
             self._show(self._obstacle)
@@ -107,7 +109,7 @@ class LogProbCheck:
             return
         answers = {
             name: [self._send(server, entry, step) for entry in trajectories]
-            for name, server in self._pool.name_servers().items()
+            for name, server in servers.items()
         }
         self._question = _Question(step, trajectories, answers)
 

@@ -109,8 +109,10 @@ class RolloutPool:
         """What errors call each replica."""
         return [f"rollout replica {rank} at {at}" for rank, at in enumerate(self.addresses)]
 
-    def name_servers(self) -> dict[str, Any]:
-        """The server of each replica that takes requests, by the name that errors use."""
+    def name_servers(self, version: int) -> dict[str, Any]:
+        """The server of each replica that holds v_version, by the name that errors use."""
+        if self.version != version:
+            return {}
         return dict(zip(self._names, self.manager.server_handles, strict=True))
 
     @property
@@ -121,6 +123,13 @@ class RolloutPool:
     def make_client(self) -> LLMServerClient:
         """A client whose trajectories carry the versions at their first and last token."""
         return self.manager.get_client(client_cls=TurnBudgetClient)
+
+    def load_first(self, version: int) -> dict[str, float]:
+        """Let every replica hold v_version, and wait for it: at the start of a run.
+
+        Returns and raises as :meth:`send_weights`.
+        """
+        return self.send_weights(version)
 
     def send_weights(self, version: int) -> dict[str, float]:
         """Send the actor's weights, which are v_version, to every replica.

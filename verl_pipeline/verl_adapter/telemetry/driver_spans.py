@@ -115,6 +115,14 @@ class DriverSpans:
         with self._record_weights(version):
             super().send_weights(version)  # type: ignore[misc]
 
+    def publish_weights(self, version: int) -> None:
+        """Of ours; the replicas load by themselves."""
+        start = self._recorder.now()
+        try:
+            super().publish_weights(version)  # type: ignore[misc]
+        finally:
+            self._add_span("update_weights", start, version=version)
+
     @contextmanager
     def _record_weights(self, version: int) -> Iterator[None]:
         start = self._recorder.now()

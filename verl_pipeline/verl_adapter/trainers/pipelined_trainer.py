@@ -38,7 +38,7 @@ from verl_pipeline.trainer.pipeline_config import (
     load_pipeline_config,
     make_filters,
 )
-from verl_pipeline.trainer.step_metrics import StepClock, add_weight_sync
+from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
@@ -50,18 +50,19 @@ from verl_pipeline.verl_adapter.entry.start_report import describe_start
 from verl_pipeline.verl_adapter.placement.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.placement.reserved_pools import reserve_pools
 from verl_pipeline.verl_adapter.rollout.awaited_workers import AwaitedWorkers
+from verl_pipeline.verl_adapter.rollout.dispatched_pool import DispatchedPool
 from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.rollout.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.telemetry.trainers import record_trainer
-from verl_pipeline.verl_adapter.trainers.weight_checking_trainer import WeightCheckingTrainer
+from verl_pipeline.verl_adapter.trainers.weight_sending_trainer import WeightSendingTrainer
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
 
 @register_trainer(TRAINER_MODE)
 @record_trainer
-class OneOffPipelineTrainer(WeightCheckingTrainer):
+class OneOffPipelineTrainer(WeightSendingTrainer):
     """PPO and GRPO where the trainer updates on batch n while the rollout pool samples batch n+1.
 
     Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x
@@ -88,8 +89,8 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         self._submission_times: dict[int, float] = {}
         self._batch: KVBatchMeta | None = None
         self._server_start = ServerStart()
-        self._metrics: dict[str, Any] = {}
-        self._clock = StepClock()
+        self.step_metrics: dict[str, Any] = {}
+        self.step_clock = StepClock()
         # Read by verl's _setup: no rollout replicas on the trainer's devices.
         self._enable_hybrid_replicas = False
         super().__init__(config)
@@ -144,7 +145,8 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
             super()._setup()
             manager = self._server_start.wait_for_manager(self.settings.deadlines.start_s)
             self._awaited_workers.bound_reward_calls()
-            self.rollout_pool = RolloutPool(
+            pool = RolloutPool if self.settings.dial.has_barrier else DispatchedPool
+            self.rollout_pool = pool(
                 self.config, manager, self.actor_rollout_wg, self.settings.deadlines
             )
 
@@ -164,7 +166,7 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
 
     def on_init_end(self) -> None:
         with self._server_start.end_servers_on_error():
-            self.send_weights(self.global_steps)
+            self.rollout_pool.load_first(self.global_steps)
 
     def on_train_begin(self) -> None:
         """verl calls this with ``global_steps`` already at the first step to come."""
@@ -174,7 +176,7 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
                 self,
                 trained_version=trained_version,
                 held_batches=self._adopt_held_batches(trained_version),
-                staleness=self.settings.staleness,
+                dial=self.settings.dial,
                 last_step=self.last_step,
             )
 
@@ -190,28 +192,21 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         """Step ``global_steps`` of verl's fit loop."""
-        self._metrics = metrics
-        self._clock.restart()
+        self.step_metrics = metrics
+        self.step_clock.restart()
         with self._name_dead_process():
             schedule.run_step(
                 self,
                 self.global_steps,
-                staleness=self.settings.staleness,
+                dial=self.settings.dial,
                 last_step=self.last_step,
             )
         assert self._batch is not None
         return self._batch
 
     def drain_rollout(self) -> None:
-        with marked_timer("wait_rollout", self._clock.events, color="red"):
+        with marked_timer("wait_rollout", self.step_clock.events, color="red"):
             self.replay_buffer.wait_until_sampled()
-
-    def send_weights(self, version: int) -> None:
-        if self.rollout_pool.version == version:
-            return
-        with marked_timer("update_weights", self._clock.events, color="red"):
-            sync = self.rollout_pool.send_weights(version)
-        add_weight_sync(self._metrics, sync)
 
     def submit_batch(self, batch: int) -> None:
         prompts = self._next_train_batch()
@@ -222,15 +217,16 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
         # A data set may ask for another group size, row by row.
         group_sizes = tu.get(prompts, "__rollout_n__", [n] * len(prompts))
         put_prompts(keys, batch, [int(size) for size in group_sizes])
-        assert self.rollout_pool.version is not None, "the schedule sends weights first"
-        self._sampling_versions[batch] = self.rollout_pool.version
+        if self.settings.dial.has_barrier:
+            assert self.rollout_pool.version is not None, "the schedule sends weights first"
+            self._sampling_versions[batch] = self.rollout_pool.version
         self._submission_times[batch] = time.time()
         self.log_prob_check.ask(batch - 1)  # before the pool is busy
         self.agent_loop_manager.generate_sequences(prompts)
 
     def train_batch(self, batch: int) -> None:
         prompts = self.config.data.train_batch_size
-        self._batch = self._step_once(self._metrics, self.timing_raw, prompts)
+        self._batch = self._step_once(self.step_metrics, self.timing_raw, prompts)
 
     # ---- boundaries --------------------------------------------------------------------------
 
@@ -244,12 +240,12 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
             self._stop_rollout_profiling()
 
     def on_validate_begin(self) -> None:
-        with self._clock.inside("testing"), self._name_dead_process():
-            schedule.prepare_validation(self, self.global_steps)
+        with self.step_clock.inside("testing"), self._name_dead_process():
+            schedule.prepare_validation(self, self.global_steps, self.settings.dial)
 
     def _save_checkpoint(self) -> None:
         with self._name_dead_process():
-            with self._clock.inside("save_checkpoint"):
+            with self.step_clock.inside("save_checkpoint"):
                 schedule.prepare_checkpoint(self)
             with self._act_as_sync(), self._checkpoints.save_step(self.global_steps):
                 super()._save_checkpoint()
@@ -257,7 +253,9 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
     ) -> None:
-        timers, ours = self._clock.split(timing_raw, is_sampled_ahead=self.settings.staleness > 0)
+        # Past the barrier `gen` is the trainer's wait for the rest of its batch.
+        is_sampled_ahead = self.settings.dial.has_barrier and self.settings.staleness > 0
+        timers, ours = self.step_clock.split(timing_raw, is_sampled_ahead=is_sampled_ahead)
         metrics.update(ours)
         super()._compute_metrics(batch, metrics, timers, global_steps, epoch)
 
@@ -265,10 +263,9 @@ class OneOffPipelineTrainer(WeightCheckingTrainer):
 
     def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
         k = self.global_steps
-        expected = self._sampling_versions.pop(k)
-        check_versions(batch, k, expected, self.settings.staleness)
+        check_versions(batch, k, self._sampling_versions.pop(k, None), self.settings.dial)
         submitted_at = self._submission_times.pop(k, None)
-        metrics.update(compute_sampling_metrics(batch, k, expected, submitted_at))
+        metrics.update(compute_sampling_metrics(batch, k, submitted_at))
         metrics.update(compute_reward_metrics(batch.session_reports))
         report = self.replay_buffer.reports.pop(k)
         metrics.update(check_failures(k, report, batch, self.settings.max_infrastructure_share))

@@ -11,6 +11,7 @@ from verl_pipeline.trainer.batch import (
     TrajectoryBatch,
     check_versions,
 )
+from verl_pipeline.trainer.schedule import DRAINED, Dial
 from verl_pipeline.verl_adapter.checks import seam_checks
 from verl_pipeline.verl_adapter.checks.seam_checks import NotActive, require_active
 from verl_pipeline.verl_adapter.trainers.filtering_trainer import GROUP_RELATIVE
@@ -61,8 +62,8 @@ def test_a_batch_submitted_with_weights_that_are_too_old_is_refused():
     one = np.array([1])
     view = BatchView(["b3p0"], one - 1, one * 1.0, [None], one, one, one > 1)
     batch = TrajectoryBatch(["b3p0_0_0"], np.array([[1, 1]]), view, [{}], 0.0)
-    check_versions(batch, 3, expected=1, staleness=1)
+    check_versions(batch, 3, expected=1, dial=Dial(DRAINED, 1))
     with pytest.raises(StalenessViolation, match="batch 3 was submitted with v_1, which violates"):
-        check_versions(batch, 3, expected=1, staleness=0)
+        check_versions(batch, 3, expected=1, dial=Dial(DRAINED, 0))
     with pytest.raises(StalenessViolation, match="b3p0_0_0 was sampled with v_1..v_1, not v_2"):
-        check_versions(batch, 3, expected=2, staleness=1)
+        check_versions(batch, 3, expected=2, dial=Dial(DRAINED, 1))

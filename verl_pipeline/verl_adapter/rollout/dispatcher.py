@@ -1,0 +1,121 @@
+"""The dispatcher: a Ray actor that decides where trajectories begin, and which replica loads when.
+
+:mod:`verl_pipeline.trainer.schedule` says what may happen, :mod:`verl_pipeline.trainer.dispatch`
+keeps the book; here is who asks and who is told. It stands in the place of verl's load balancer.
+
+Invariants:
+* Everything runs on one event loop, so the book never sees two events at a time.
+* A trajectory asks once, when it begins; its turns go to the same replica without asking again.
+* A load that fails or takes longer than ``load_s`` is kept for the trainer, which ends the run by
+  its name; the replica takes no trajectory meanwhile.
+"""
+
+import asyncio
+from typing import Any
+
+import ray
+from verl.workers.rollout.router import GlobalRequestLoadBalancer
+
+from verl_pipeline.trainer.dispatch import DispatchBook, Grant
+from verl_pipeline.trainer.schedule import Load, Window
+from verl_pipeline.verl_adapter.rollout.replica_ports import ReplicaPort
+
+# Each trajectory that waits is an open call.
+MOST_CALLS = 1_000_000
+
+
+class Dispatcher(GlobalRequestLoadBalancer):
+    """See the module.
+
+    Args:
+        ports: the replicas.
+        slots: trajectories that each may have open.
+        mode: ``rolling`` or ``in_flight``.
+        load_s: longest load, in seconds.
+    """
+
+    def __init__(self, ports: list[ReplicaPort], slots: int, mode: str, load_s: float):
+        super().__init__({port.name: port.handle for port in ports})
+        self._ports = {port.name: port for port in ports}
+        self._book = DispatchBook({port.name: slots for port in ports}, mode)
+        self._load_s = load_s
+        self._granted: dict[str, asyncio.Future[str]] = {}
+        self._loads: set[asyncio.Task[None]] = set()
+        self._failures: list[str] = []
+
+    async def begin_trajectory(self, name: str, batch: int, window: Window) -> tuple[str, Any]:
+        """Wait until a trajectory may begin.
+
+        Args:
+            name: of the trajectory, unique.
+            batch: its batch; 0 for a validation.
+            window: versions that it may be sampled with.
+
+        Returns:
+            Name and handle of its replica.
+        """
+        granted = self._granted[name] = asyncio.get_running_loop().create_future()
+        self._book.arrive(name, batch, window)
+        self._act()
+        replica = await granted
+        return replica, self._servers[replica]
+
+    async def end_trajectory(self, name: str) -> None:
+        """A trajectory needs its replica no more, or does not want to begin; may be told twice."""
+        if (granted := self._granted.pop(name, None)) is not None:
+            granted.cancel()
+            self._book.give_up(name)
+        self._book.end(name)
+        self._act()
+
+    async def publish(self, version: int) -> None:
+        """Let the replicas load this version."""
+        self._book.publish(version)
+        self._act()
+
+    async def find_versions(self) -> dict[str, int | None]:
+        """What each replica holds; None while it loads."""
+        return {
+            name: None if replica.loading is not None else replica.version
+            for name, replica in self._book.replicas.items()
+        }
+
+    async def take_failures(self) -> list[str]:
+        """Loads that have failed."""
+        return self._failures
+
+    async def describe(self) -> str:
+        """The state in one line, for errors."""
+        return self._book.describe()
+
+    def _act(self) -> None:
+        for action in self._book.take_actions():
+            if isinstance(action, Grant):
+                granted = self._granted.pop(action.trajectory)
+                if not granted.done():
+                    granted.set_result(action.replica)
+            else:
+                task = asyncio.get_running_loop().create_task(self._load(action))
+                self._loads.add(task)
+                task.add_done_callback(self._loads.discard)
+
+    async def _load(self, load: Load) -> None:
+        what = f"{load.replica} was to load v_{load.version}"
+        try:
+            await asyncio.wait_for(self._ports[load.replica].load(load.version), self._load_s)
+        except TimeoutError:
+            self._failures.append(f"{what}, and has not after {self._load_s:g} s")
+        except Exception as error:  # an engine answers with whatever went wrong there
+            self._failures.append(f"{what}: {' '.join(str(error).split())[:400]}")
+        else:
+            self._book.finish_load(load.replica)
+            self._act()
+
+
+def start_dispatcher(ports: list[ReplicaPort], slots: int, mode: str, load_s: float) -> Any:
+    """Start the actor; returns its handle."""
+    return (
+        ray.remote(Dispatcher)
+        .options(max_concurrency=MOST_CALLS)
+        .remote(ports, slots, mode, load_s)
+    )
