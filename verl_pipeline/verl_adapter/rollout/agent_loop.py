@@ -30,6 +30,7 @@ from verl_pipeline.verl_adapter.rewards.reward_check import (
     RewardCheckingManager,
     RewardCheckingWorker,
 )
+from verl_pipeline.verl_adapter.rollout.llm_client import conversation_spans
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     TRAIN,
     VALIDATION,
@@ -124,7 +125,9 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
     async def _run_agent_loop(self, sampling_params, *, trajectory, session_id, uid, **kwargs):
         try:
             async with self._trajectories.limit(f"trajectory {uid}_{session_id}") as job:
-                current_job.set(job)  # verl runs each trajectory in a task of its own
+                # verl runs each trajectory in a task of its own.
+                current_job.set(job)
+                conversation_spans.set({})
                 params = self.choose_sampling_params(
                     sampling_params,
                     step=int(trajectory["step"]),

@@ -6,21 +6,37 @@ Invariants:
   client for interrupted generations grants every turn a whole ``response_length``; an agent loop
   cuts off the surplus after everybody has waited for it.
 * A limit that the agent loop sets itself is left alone.
+* An answer's ``version_spans`` (:mod:`verl_pipeline.trainer.version_spans`) are those of its whole
+  conversation so far, all turns and interrupted attempts, in one list that later turns extend: an
+  agent loop that keeps its first turn's ``extra_fields`` has them all at its end. Its
+  ``min_global_steps`` and ``max_global_steps`` are their lowest and highest version.
 * The trajectory's job (:mod:`verl_pipeline.trainer.stall`) waits in the queue of its server exactly
   while a request is there, and only an answer counts as an end.
 """
 
 import asyncio
+from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from verl.utils import normalize_token_ids
-from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient
+from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_pipeline.trainer.stall import current_job
+from verl_pipeline.trainer.version_spans import (
+    VERSION_SPANS,
+    VersionSpan,
+    dump_spans,
+    join_spans,
+    parse_spans,
+)
 
 # What agent loops call their limit, for vLLM and for SGLang.
 _LIMITS = ("max_tokens", "max_new_tokens")
+
+# Version spans of the trajectory on whose behalf code runs, by conversation (``request_id``).
+conversation_spans: ContextVar[dict[str, list[list[int]]]] = ContextVar("conversation_spans")
 
 
 def compute_turn_budget(conversation: int, prompt_length: int, response_length: int) -> int:
@@ -37,7 +53,18 @@ def name_server_queue(server: str) -> str:
     return f"rollout server {server}"
 
 
-class TurnBudgetClient(FullyAsyncLLMServerClient):
+class _AttemptClient(LLMServerClient):
+    """verl's plain client, which notes each answer of a server."""
+
+    async def generate(  # type: ignore[override]
+        self, request_id: str, *, attempts: list[TokenOutput], **kwargs: Any
+    ) -> TokenOutput:
+        """verl's; the answer is added to ``attempts``."""
+        attempts.append(await super().generate(request_id, **kwargs))
+        return attempts[-1]
+
+
+class TurnBudgetClient(FullyAsyncLLMServerClient, _AttemptClient):
     """verl's client whose outputs carry the weight versions at their first and last token."""
 
     async def generate(  # type: ignore[override]
@@ -57,9 +84,17 @@ class TurnBudgetClient(FullyAsyncLLMServerClient):
             )
             given = {name: sampling_params[name] for name in sampling_params if name not in _LIMITS}
             sampling_params = given | {"max_tokens": budget}
-        return await super().generate(
-            request_id, prompt_ids=prompt_ids, sampling_params=sampling_params, **kwargs
+        # verl's client for interrupted generations asks _AttemptClient once an attempt.
+        attempts: list[TokenOutput] = []
+        output = await super().generate(
+            request_id,
+            prompt_ids=prompt_ids,
+            sampling_params=sampling_params,
+            attempts=attempts,
+            **kwargs,
         )
+        output.extra_fields |= _describe_versions(request_id, attempts)
+        return output
 
     async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
         server, handle = await super()._acquire_server(request_id, **extra)
@@ -73,3 +108,30 @@ class TurnBudgetClient(FullyAsyncLLMServerClient):
             task = asyncio.current_task()
             is_given_up = task is not None and task.cancelling() > 0
             job.leave_queue(name_server_queue(server_id), has_ended=not is_given_up)
+
+
+def _describe_versions(conversation: str, attempts: Sequence[TokenOutput]) -> dict[str, Any]:
+    """``extra_fields`` of a turn that took these attempts; {} if no server told a version."""
+    sampled = [span for attempt in attempts for span in _read_spans(attempt)]
+    spans = conversation_spans.get({}).setdefault(conversation, [])
+    spans[:] = dump_spans(join_spans([*parse_spans(spans), *sampled]))
+    fields: dict[str, Any] = {}
+    if first_token_at := attempts[0].extra_fields.get("first_token_at"):
+        fields["first_token_at"] = first_token_at
+    if spans:
+        versions = [version for version, _tokens in spans]
+        fields |= {
+            VERSION_SPANS: spans,
+            "min_global_steps": min(versions),
+            "max_global_steps": max(versions),
+        }
+    return fields
+
+
+def _read_spans(attempt: TokenOutput) -> list[VersionSpan]:
+    """Of a server that tells none, its version at the end."""
+    fields = attempt.extra_fields
+    if VERSION_SPANS in fields:
+        return parse_spans(fields[VERSION_SPANS])
+    version = fields.get("global_steps")
+    return [] if version is None else [VersionSpan(version, len(attempt.token_ids))]
