@@ -50,8 +50,8 @@ class EmulatedRolloutReplica(RolloutReplica):
         """The server's answer, which tells how many requests were aborted."""
         return await self.servers[0].abort_all_requests.remote(reject_request=reject_request)
 
-    def make_ports(self, address: str, mode: str) -> list[EmulatedPort]:
-        """A port for each emulated replica; both modes are emulated alike."""
+    def make_ports(self, address: str) -> list[EmulatedPort]:
+        """A port for each emulated replica: past the barrier all modes are emulated alike."""
         names = list_replicas(address, load_run().replicas)
         handles = [ReplicaHandle(self.servers[0], number) for number in range(len(names))]
         return [EmulatedPort(*port) for port in zip(names, handles, strict=True)]

@@ -31,6 +31,7 @@ from verl_pipeline.verl_adapter.rewards.reward_check import (
     RewardCheckingManager,
     RewardCheckingWorker,
 )
+from verl_pipeline.verl_adapter.rollout.llm_client import conversation_spans
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     TRAIN,
     VALIDATION,
@@ -135,6 +136,7 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
                 self._trajectories.limit(f"trajectory {name}") as job,
             ):
                 current_job.set(job)  # verl runs each trajectory in a task of its own
+                conversation_spans.set({})
                 params = self.choose_sampling_params(
                     sampling_params,
                     step=step,

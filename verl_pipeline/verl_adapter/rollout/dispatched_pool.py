@@ -15,7 +15,7 @@ from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines
-from verl_pipeline.verl_adapter.rollout.llm_client import DispatchedClient
+from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
 from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 

@@ -6,26 +6,39 @@ Invariants:
   client for interrupted generations grants every turn a whole ``response_length``; an agent loop
   cuts off the surplus after everybody has waited for it.
 * A limit that the agent loop sets itself is left alone.
+* An answer's ``version_spans`` (:mod:`verl_pipeline.trainer.version_spans`) are those of its whole
+  conversation so far, all turns and interrupted attempts, in one list that later turns extend: an
+  agent loop that keeps its first turn's ``extra_fields`` has them all at its end. Its
+  ``min_global_steps`` and ``max_global_steps`` are their lowest and highest version.
 * The trajectory's job (:mod:`verl_pipeline.trainer.stall`) waits in the queue of its server exactly
   while a request is there, and only an answer counts as an end.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 from verl.utils import normalize_token_ids
-from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient
+from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_pipeline.trainer.schedule import Window
 from verl_pipeline.trainer.stall import current_job
+from verl_pipeline.trainer.version_spans import (
+    VERSION_SPANS,
+    VersionSpan,
+    dump_spans,
+    join_spans,
+    parse_spans,
+)
 
 # What agent loops call their limit, for vLLM and for SGLang.
 _LIMITS = ("max_tokens", "max_new_tokens")
+
+# Version spans of the trajectory on whose behalf code runs, by conversation (``request_id``).
+conversation_spans: ContextVar[dict[str, list[list[int]]]] = ContextVar("conversation_spans")
 
 
 def compute_turn_budget(conversation: int, prompt_length: int, response_length: int) -> int:
@@ -42,7 +55,18 @@ def name_server_queue(server: str) -> str:
     return f"rollout server {server}"
 
 
-class TurnBudgetClient(FullyAsyncLLMServerClient):
+class _AttemptClient(LLMServerClient):
+    """verl's plain client, which notes each answer of a server."""
+
+    async def generate(  # type: ignore[override]
+        self, request_id: str, *, attempts: list[TokenOutput], **kwargs: Any
+    ) -> TokenOutput:
+        """verl's; the answer is added to ``attempts``."""
+        attempts.append(await super().generate(request_id, **kwargs))
+        return attempts[-1]
+
+
+class TurnBudgetClient(FullyAsyncLLMServerClient, _AttemptClient):
     """verl's client whose outputs carry the weight versions at their first and last token."""
 
     async def generate(  # type: ignore[override]
@@ -62,9 +86,17 @@ class TurnBudgetClient(FullyAsyncLLMServerClient):
             )
             given = {name: sampling_params[name] for name in sampling_params if name not in _LIMITS}
             sampling_params = given | {"max_tokens": budget}
-        return await super().generate(
-            request_id, prompt_ids=prompt_ids, sampling_params=sampling_params, **kwargs
+        # verl's client for interrupted generations asks _AttemptClient once an attempt.
+        attempts: list[TokenOutput] = []
+        output = await super().generate(
+            request_id,
+            prompt_ids=prompt_ids,
+            sampling_params=sampling_params,
+            attempts=attempts,
+            **kwargs,
         )
+        output.extra_fields |= _describe_versions(request_id, attempts)
+        return output
 
     async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
         server, handle = await self._find_server(request_id, **extra)
@@ -100,52 +132,28 @@ class TurnBudgetClient(FullyAsyncLLMServerClient):
         """The trajectory of this task has been sampled; its reward needs no replica."""
 
 
-@dataclass
-class _Place:
-    """Where the trajectory of a task is sampled."""
+def _describe_versions(conversation: str, attempts: Sequence[TokenOutput]) -> dict[str, Any]:
+    """``extra_fields`` of a turn that took these attempts; {} if no server told a version."""
+    sampled = [span for attempt in attempts for span in _read_spans(attempt)]
+    spans = conversation_spans.get({}).setdefault(conversation, [])
+    spans[:] = dump_spans(join_spans([*parse_spans(spans), *sampled]))
+    fields: dict[str, Any] = {}
+    if first_token_at := attempts[0].extra_fields.get("first_token_at"):
+        fields["first_token_at"] = first_token_at
+    if spans:
+        versions = [version for version, _tokens in spans]
+        fields |= {
+            VERSION_SPANS: spans,
+            "min_global_steps": min(versions),
+            "max_global_steps": max(versions),
+        }
+    return fields
 
-    trajectory: str
-    server: str
-    handle: Any
-    is_left: bool = False
 
-
-_place: ContextVar[_Place | None] = ContextVar("place", default=None)
-
-
-class DispatchedClient(TurnBudgetClient):
-    """The client past the barrier: all turns of a trajectory go to the replica it was given."""
-
-    @asynccontextmanager
-    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[None]:
-        """See the base; the wait is in nobody's deadline, since it may be one for the trainer."""
-        try:
-            server, handle = await self._load_balancer.begin_trajectory.remote(name, batch, window)
-        except asyncio.CancelledError:
-            self._load_balancer.end_trajectory.remote(name)
-            raise
-        place = _Place(name, server, handle)
-        token = _place.set(place)
-        try:
-            yield
-        finally:
-            _place.reset(token)
-            self._leave(place)
-
-    async def leave_place(self) -> None:
-        """See the base."""
-        if (place := _place.get()) is not None:
-            self._leave(place)
-
-    def _leave(self, place: _Place) -> None:
-        if not place.is_left:
-            place.is_left = True
-            self._load_balancer.end_trajectory.remote(place.trajectory)
-
-    async def _find_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
-        place = _place.get()
-        assert place is not None, "a request outside a trajectory"
-        return place.server, place.handle
-
-    def _leave_server(self, server_id: str, request_id: str | None) -> None:
-        """The place is held between the turns."""
+def _read_spans(attempt: TokenOutput) -> list[VersionSpan]:
+    """Of a server that tells none, its version at the end."""
+    fields = attempt.extra_fields
+    if VERSION_SPANS in fields:
+        return parse_spans(fields[VERSION_SPANS])
+    version = fields.get("global_steps")
+    return [] if version is None else [VersionSpan(version, len(attempt.token_ids))]

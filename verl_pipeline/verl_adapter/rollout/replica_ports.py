@@ -6,6 +6,7 @@ Invariant: a load neither aborts a request nor gives memory back.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from verl.workers.rollout.replica import RolloutReplica
@@ -22,18 +23,53 @@ class ReplicaPort(Protocol):
         """Load the published weights v_version, and return when requests meet them."""
 
 
+@dataclass(frozen=True)
+class EnginePort:
+    """A replica of a real engine.
+
+    Attributes:
+        servers: its servers, one a node; requests go to the first.
+        workers: verl's checkpoint engine workers beside the engine's.
+        keep_kv: what a load in flight does with the KV cache of running requests; None: nothing
+            runs while it loads.
+    """
+
+    name: str
+    handle: Any
+    servers: tuple[Any, ...]
+    workers: tuple[Any, ...]
+    keep_kv: bool | None
+
+    async def load(self, version: int) -> None:
+        """See :class:`ReplicaPort`."""
+        if self.keep_kv is None:
+            await load_weights(self.servers, self.workers, version)
+            return
+        await asyncio.gather(*[server.freeze.remote(self.keep_kv) for server in self.servers])
+        await load_weights(self.servers, self.workers, version)
+        await asyncio.gather(*[server.thaw.remote(version) for server in self.servers])
+
+
 def make_ports(
-    replicas: Sequence[RolloutReplica], addresses: Sequence[str], mode: str
+    replicas: Sequence[RolloutReplica],
+    addresses: Sequence[str],
+    handles: Sequence[Any],
+    settings: OneOffPipelineConfig,
 ) -> list[ReplicaPort]:
     """The ports of a pool's replicas.
 
     Args:
         addresses: ``host:port`` of each.
-        mode: ``rolling`` or ``in_flight``.
+        handles: what requests of each are sent to.
     """
+    freezes = settings.weight_sync_mode == IN_FLIGHT
+    keep_kv = settings.kv == "keep" if freezes else None
     ports: list[ReplicaPort] = []
-    for replica, address in zip(replicas, addresses, strict=True):
+    for replica, address, handle in zip(replicas, addresses, handles, strict=True):
         # A replica class may stand for several replicas (emulated ones).
-        make = getattr(replica, "make_ports", None)
-        ports += make(address, mode) if make else [EnginePort.of(replica, address, mode)]
+        if (make := getattr(replica, "make_ports", None)) is not None:
+            ports += make(address)
+        else:
+            actors = tuple(replica.servers), tuple(replica.workers)
+            ports.append(EnginePort(address, handle, *actors, keep_kv))
     return ports

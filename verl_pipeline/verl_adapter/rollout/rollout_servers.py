@@ -29,6 +29,7 @@ from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_co
 from verl_pipeline.verl_adapter.placement.ray_slots import CPUS_PER_ROLLOUT_DEVICE
 from verl_pipeline.verl_adapter.rollout.dispatcher import start_dispatcher
 from verl_pipeline.verl_adapter.rollout.replica_ports import make_ports
+from verl_pipeline.verl_adapter.rollout.versioned_replica import version_servers
 from verl_pipeline.verl_adapter.rollout.weight_sockets import (
     name_sender_sockets,
     name_server_sockets,
@@ -52,16 +53,20 @@ class PlacedServerManager(LLMServerManager):
 
     def __init__(self, config: DictConfig, replicas: list[list[PlacementGroup]]):
         super().__init__(config)
-        # verl's hook for recipes.
-        self.rollout_replica_class = place_replicas(self.rollout_replica_class, replicas)
         self._settings = load_pipeline_config(config)
+        replica_class = self.rollout_replica_class  # verl's hook for recipes
+        if not self._settings.dial.has_barrier and self.rollout_config.name == "vllm":
+            replica_class = version_servers(replica_class)
+        self.rollout_replica_class = place_replicas(replica_class, replicas)
 
     async def _init_global_load_balancer(self) -> None:
         """verl's with a barrier; past it our dispatcher."""
         settings = self._settings
         if settings.dial.has_barrier:
             return await super()._init_global_load_balancer()
-        ports = make_ports(self.rollout_replicas, self.server_addresses, settings.weight_sync_mode)
+        ports = make_ports(
+            self.rollout_replicas, self.server_addresses, self.server_handles, settings
+        )
         slots = settings.slots or int(self.rollout_config.max_num_seqs)
         self.global_load_balancer = start_dispatcher(
             ports, slots, settings.weight_sync_mode, settings.deadlines.weight_sync_s

@@ -27,18 +27,18 @@ def name_server_sockets(replica: RolloutReplica, run: str) -> None:
     """
     if replica.config.name != "vllm":
         return
-    # Only where vLLM is the engine: the import takes seconds and needs its packages.
-    from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
+    # verl's, or ours below it: the plain class inside Ray's.
+    found = replica.server_class.__ray_metadata__.modified_class
 
-    class RunNamedServer(vLLMHttpServer):
-        """verl's server, whose workers form their sockets' names with the run's."""
+    class RunNamedServer(found):  # type: ignore[valid-type,misc]
+        """The server, whose workers form their sockets' names with the run's."""
 
         def __init__(self, *args: Any, **kwargs: Any):
             super().__init__(*args, **kwargs)
             os.environ[JOB_VARIABLE] = add_run(os.environ[JOB_VARIABLE], run)
 
     # Ray shows processes under their class's name.
-    RunNamedServer.__name__ = vLLMHttpServer.__name__
+    RunNamedServer.__name__ = found.__name__
     replica.server_class = ray.remote(RunNamedServer)
 
 

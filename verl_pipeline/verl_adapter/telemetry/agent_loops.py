@@ -130,6 +130,7 @@ class _RecordingLoops:
             last_version=extra.get("max_global_steps"),
             prompt_tokens=len(outputs[0].prompt_ids),
             response_tokens=sum(len(output.response_ids) for output in outputs),
+            first_token=outputs[0].extra_fields.get("first_token_at"),
             limit=extra.get("max_tokens") or self._response_length,
         )
 

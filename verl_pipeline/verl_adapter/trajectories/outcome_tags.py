@@ -5,8 +5,8 @@ every token (``rm_scores``, ``responses``, ``response_mask``) and lie in the sto
 
 Tags of the outcome: ``score`` (sum of ``rm_scores``; absent if a colocated reward model gives it
 later), ``last_token`` (-1 of an empty response), ``mask_len`` (tokens that ``response_mask``
-counts), ``num_turns``, ``generated_at`` and ``max_tokens`` (as in ``extra_fields``; absent if
-unknown), ``report`` (of ``reward_extra_info``, what our metrics read).
+counts), ``num_turns``, ``generated_at``, ``max_tokens`` and ``version_spans`` (as in
+``extra_fields``; absent if unknown), ``report`` (of ``reward_extra_info``, what our metrics read).
 
 Invariant: a tag holds numbers and short texts only, since every listing of a partition carries it.
 Tracebacks and whatever else a grader reports stay in the fields.
@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from verl_pipeline.trainer.version_spans import VERSION_SPANS
 
 # Of a reward's report, what metrics and filters read; `figures` is one JSON text.
 _REPORTED = ("verdict", "grader", "tier", "figures")
@@ -45,7 +47,7 @@ def describe_outcome(
     }
     tags |= {
         name: extra_fields[name]
-        for name in ("generated_at", "max_tokens")
+        for name in ("generated_at", "max_tokens", VERSION_SPANS)
         if extra_fields.get(name) is not None
     }
     if reward is not None:

@@ -1,0 +1,166 @@
+"""verl's vLLM server, which can change weights while requests run and tells who sampled what.
+
+A change: :meth:`VersionedServer.freeze`, a load of weights by verl's own calls
+(``update_weights_from_ipc``, ``clear_kv_cache``, ``set_global_steps``),
+:meth:`VersionedServer.thaw`.
+
+Invariants:
+* Between the two the engine takes no step. Running requests keep their place; requests that come
+  meanwhile wait here, and begin with the new weights.
+* Every token is counted for the version that sampled it: a freeze ends when the outputs of all
+  steps have arrived here.
+* A request that comes under a version takes no prefix that an older one computed: the version
+  salts its blocks. A reset could not do that, since vLLM refuses it while requests hold blocks.
+* Answers carry ``extra_fields["version_spans"]`` (:mod:`verl_pipeline.trainer.version_spans`), the
+  lowest and highest of these versions in verl's ``min_global_steps`` and ``max_global_steps``, and
+  ``first_token_at`` (seconds since the epoch). Before the first load, when nobody knows a version,
+  verl's fields stay as they are.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from verl.workers.rollout.replica import TokenOutput
+from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
+from vllm.v1.engine import EngineCoreOutputs
+
+from verl_pipeline.trainer.version_spans import VERSION_SPANS, VersionMark, cut_spans, dump_spans
+
+# Between two looks whether vLLM has processed what its engine sent; usually it has.
+OUTPUT_POLL_S = 0.001
+
+
+@dataclass
+class _OpenRequest:
+    """A request of verl's that has no answer yet."""
+
+    marks: list[VersionMark] = field(default_factory=list)
+    first_token_at: float | None = None
+
+
+class VersionedServer(vLLMHttpServer):
+    """verl's server with :meth:`freeze` and :meth:`thaw`."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._requests: dict[str, _OpenRequest] = {}
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self._keeps_kv = False
+
+    async def run_server(self, args: argparse.Namespace) -> None:
+        """verl's; the engine's requests then go through :meth:`_generate`."""
+        await super().run_server(args)
+        self._engine_generate = self.engine.generate
+        self.engine.generate = self._generate
+
+    async def freeze(self, keep_kv: bool) -> int:
+        """Stop the engine after its current step.
+
+        Args:
+            keep_kv: whether running requests go on with the KV cache that the old weights computed;
+                else it is computed anew, with their tokens so far, when they go on.
+
+        Returns:
+            How many requests of verl's hold tokens or a place in the engine's queue.
+        """
+        if self.node_rank != 0:  # the engine is the first node's
+            return 0
+        self._thawed.clear()
+        self._keeps_kv = keep_kv
+        # With clear_cache vLLM preempts what runs, so that it is prefilled again, and drops every
+        # cached prefix.
+        await self.engine.pause_generation(mode="keep", clear_cache=not keep_kv)
+        await self._drain_outputs()
+        frozen = 0
+        for state in self.engine.output_processor.request_states.values():
+            if request := self._requests.get(state.external_req_id):
+                frozen += 1
+                tokens = state.detokenizer.num_output_tokens()
+                if self.global_steps is not None:
+                    request.marks.append(VersionMark(self.global_steps, tokens))
+        return frozen
+
+    async def thaw(self, version: int) -> None:
+        """Go on with the weights ``version``."""
+        if self.node_rank != 0:
+            return
+        await self.set_global_steps(version)
+        self._keeps_kv = False
+        await self.engine.resume_generation()
+        self._thawed.set()
+
+    async def clear_kv_cache(self) -> None:
+        """verl's call after a load.
+
+        Where running requests keep their blocks, vLLM can reset none, and encoder outputs that a
+        prefill still needs must stay: only a KV store outside of vLLM is emptied.
+        """
+        if self._keeps_kv:
+            await self.engine.reset_prefix_cache(reset_connector=True)
+        else:
+            await super().clear_kv_cache()
+
+    async def generate(  # type: ignore[override]
+        self,
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        request_id: str,
+        **media: Any,
+    ) -> TokenOutput:
+        """verl's, with the fields that the module lists."""
+        request = self._requests[request_id] = _OpenRequest()
+        try:
+            output = await super().generate(prompt_ids, sampling_params, request_id, **media)
+        finally:
+            self._requests.pop(request_id, None)
+        if self.global_steps is not None:
+            output.extra_fields |= self._describe(request, len(output.token_ids))
+        return output
+
+    def _describe(self, request: _OpenRequest, tokens: int) -> dict[str, Any]:
+        # Nothing has been awaited since the last token came, so its version is still here.
+        spans = cut_spans(request.marks, tokens, self.global_steps)
+        versions = [span.version for span in spans] or [self.global_steps]
+        return {
+            VERSION_SPANS: dump_spans(spans),
+            "min_global_steps": min(versions),
+            "max_global_steps": max(versions),
+            "first_token_at": request.first_token_at,
+        }
+
+    async def _generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, **arguments: Any
+    ) -> AsyncIterator[Any]:
+        """The engine's, for requests of verl's and for those of its HTTP server."""
+        await self._thawed.wait()
+        if isinstance(prompt, dict):
+            prompt = {**prompt, "cache_salt": f"version {self.global_steps}"}
+        outputs = self._engine_generate(prompt, sampling_params, request_id, **arguments)
+        async with aclosing(outputs):
+            async for output in outputs:
+                request = self._requests.get(request_id)
+                if request is not None and request.first_token_at is None:
+                    request.first_token_at = time.time()
+                yield output
+
+    async def _drain_outputs(self) -> None:
+        """Return when everything that the paused engine has sent is processed.
+
+        vLLM's answer to the pause comes after the last step's outputs, which may still be queued
+        for the one task that processes them, in order. It takes the empty one behind them when it
+        is done with them; a turn of the event loop later, the callers of finished requests have
+        their answers.
+        """
+        engine = self.engine
+        if engine.output_processor.request_states:  # else the task may not have begun
+            queue = engine.engine_core.outputs_queue
+            queue.put_nowait(EngineCoreOutputs())
+            while not queue.empty() and not engine.errored:
+                await asyncio.sleep(OUTPUT_POLL_S)
+        await asyncio.sleep(OUTPUT_POLL_S)
