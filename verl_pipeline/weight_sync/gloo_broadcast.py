@@ -18,6 +18,7 @@ Invariants:
 import asyncio
 import pickle
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import ray.util
@@ -33,6 +34,7 @@ from verl_pipeline.weight_sync.buckets import (
     compute_crc32,
 )
 from verl_pipeline.weight_sync.rollout_dtype import narrow_weight, parse_dtype
+from verl_pipeline.weight_sync.segment_weights import Part, SegmentWeights
 from verl_pipeline.weight_sync.shared_segment import Segment, create_segment
 
 
@@ -225,19 +227,9 @@ class GlooBroadcast:
         await _wait_for_broadcasts([(self._broadcast_tensor(buffer[: bucket.length]), buffer)])
         return bucket
 
-    def view_payload(self, entry: Entry, which: int) -> torch.Tensor:
-        """The bytes of an entry that came in bucket ``which`` (uint8, shares its memory)."""
-        return self._buckets[which][entry.offset : entry.offset + entry.nbytes]
 
-
-class IncomingWeights:
-    """The weights of one sync at a rollout worker: an async iterable of (name, tensor).
-
-    A tensor is valid until the next one is asked for.
-
-    Attributes:
-        segment: the shared memory they arrive in; each half is one bucket.
-        timeout_s: seconds to wait for whoever loads them.
+class IncomingWeights(SegmentWeights):
+    """The weights of one sync at a rollout worker, in two halves of a segment, a bucket each.
 
     Raises:
         WeightSyncError: the number of tensors or, with ``checksum``, a tensor differs from what was
@@ -246,30 +238,31 @@ class IncomingWeights:
 
     def __init__(self, engine: GlooBroadcast, version: int | None):
         assert engine.segment is not None, "a rollout worker joins before it receives"
-        self.segment = engine.segment
+        self._segment = engine.segment
+        self.segment_name = engine.segment.name
+        self.memory = engine.segment.memory
         self.timeout_s = engine.timeout.total_seconds()
         self._engine = engine
         self._version = version
 
-    async def __aiter__(self) -> AsyncIterator[tuple[str, torch.Tensor]]:
-        async for bucket, which in self.receive_checked_buckets():
-            for entry in bucket.entries:
-                payload = self._engine.view_payload(entry, which)
-                yield entry.name, payload.view(entry.dtype).view(entry.shape)
+    def note_mapped(self) -> None:
+        self._segment.forget_name()
 
-    async def receive_checked_buckets(self) -> AsyncIterator[tuple[BucketHeader, int]]:
-        """Checked buckets, each with the half of the segment (0 or 1) that it lies in."""
+    async def receive_parts(self) -> AsyncIterator[Part]:
         received = 0
         async for bucket, which in self._engine.receive_buckets():
-            for entry in bucket.entries:
+            start = which * self._engine.bucket_size
+            entries = [replace(entry, offset=start + entry.offset) for entry in bucket.entries]
+            for entry in entries:
                 if entry.checksum is None:
                     continue
-                if compute_crc32(self._engine.view_payload(entry, which)) != entry.checksum:
+                payload = self.memory[entry.offset : entry.offset + entry.nbytes]
+                if compute_crc32(payload) != entry.checksum:
                     raise WeightSyncError(f"{self._label}: {entry.name} arrived damaged")
-            received += len(bucket.entries)
+            received += len(entries)
             if received != bucket.tensors:
                 raise WeightSyncError(f"{self._label}: got {received} of {bucket.tensors} tensors")
-            yield bucket, which
+            yield Part(entries, bucket.is_last)
 
     @property
     def _label(self) -> str:

@@ -26,11 +26,11 @@ def cache_rebuilt_segments(rebuild: Callable) -> Callable:
     def rebuild_shared_memory(name: str, size: int, dtype: torch.dtype = torch.uint8):
         if not name.startswith(SEGMENT_PREFIX):
             return rebuild(name, size, dtype)
-        if name not in mapped:
+        if name not in mapped or mapped[name].numel() < size:
             # uint8, shape (size,)
             mapped[name] = torch.from_file(
                 f"/dev/shm/{name}", shared=True, size=size, dtype=torch.uint8
             )
-        return mapped[name].view(dtype), _KeptMapping()
+        return mapped[name][:size].view(dtype), _KeptMapping()
 
     return rebuild_shared_memory

@@ -25,6 +25,29 @@ DEAD_STATUS = {"vllm": 503}
 ACTORS_S = 5.0
 
 
+DEATH_ADVICE = (
+    "Its log is in Ray's session folder ({log}); a common cause is memory. "
+    "Resume from the last checkpoint with the same command"
+)
+
+
+class RolloutServerDead(RuntimeError):
+    """A rollout replica does not answer any more."""
+
+
+def describe_death(name: str, engine: str, verdict: str, seen: str) -> str:
+    """Who died, how one knows, and what to do.
+
+    Args:
+        name: of the replica.
+        engine: ``rollout.name``.
+        verdict: of a :class:`~verl_pipeline.trainer.server_health.ServerWatch`.
+        seen: what a probe saw.
+    """
+    advice = DEATH_ADVICE.format(log=f"worker-*.err of the {engine} server")
+    return f"{name} {verdict}: {seen}. {advice}"
+
+
 def probe_replica(
     engine: str, address: str, servers: list[Any], timeout_s: float
 ) -> tuple[Sign, str]:

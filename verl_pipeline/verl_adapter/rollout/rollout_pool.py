@@ -28,17 +28,13 @@ from verl_pipeline.trainer.deadlines import run_with_deadline
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines, load_pipeline_config
 from verl_pipeline.trainer.server_health import ServerWatch, Sign
 from verl_pipeline.verl_adapter.rollout.llm_client import TurnBudgetClient
-from verl_pipeline.verl_adapter.rollout.replica_probe import probe_replica
-from verl_pipeline.verl_adapter.weights.weight_fingerprints import FingerprintCheck
-
-_ADVICE = (
-    "Its log is in Ray's session folder ({log}); a common cause is memory. "
-    "Resume from the last checkpoint with the same command"
+from verl_pipeline.verl_adapter.rollout.replica_probe import (
+    DEATH_ADVICE,
+    RolloutServerDead,
+    describe_death,
+    probe_replica,
 )
-
-
-class RolloutServerDead(RuntimeError):
-    """A rollout replica does not answer any more."""
+from verl_pipeline.verl_adapter.weights.weight_fingerprints import FingerprintCheck
 
 
 class WorkerDead(RuntimeError):
@@ -187,9 +183,8 @@ class RolloutPool:
             probes = list(executor.map(self._probe_replica, self.addresses, servers))
         for rank, (watch, (sign, seen)) in enumerate(zip(self._watches, probes, strict=True)):
             if (verdict := watch.judge(sign)) is not None:
-                advice = _ADVICE.format(log=f"worker-*.err of the {self._engine} server")
                 name = f"rollout replica {rank} at {self.addresses[rank]}"
-                raise RolloutServerDead(f"{name} {verdict}: {seen}. {advice}")
+                raise RolloutServerDead(describe_death(name, self._engine, verdict, seen))
 
     def _probe_replica(self, address: str, servers: list[Any]) -> tuple[Sign, str]:
         return probe_replica(self._engine, address, servers, self.deadlines.health_check_s)
@@ -218,6 +213,6 @@ def probe_actors(
             with suppress(ray.exceptions.ActorUnavailableError):  # not dead: asked again
                 ray.get(probe)
     except ray.exceptions.RayActorError as error:
-        advice = _ADVICE.format(log="worker-*.err")
+        advice = DEATH_ADVICE.format(log="worker-*.err")
         raise WorkerDead(f"{role} died: {str(error).splitlines()[0]} {advice}") from error
     return [actor.__ray_ready__.remote() for actor in actors]

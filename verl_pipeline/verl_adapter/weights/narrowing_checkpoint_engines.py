@@ -14,6 +14,7 @@ import torch
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 
 from verl_pipeline.verl_adapter.weights.observed_sender import ObservedSender
+from verl_pipeline.verl_adapter.weights.storing_receiver import StoringReceiver
 from verl_pipeline.weight_sync.rollout_dtype import NarrowedWeights, Weight, parse_dtype
 
 BACKENDS = ("nccl", "nixl")
@@ -55,7 +56,9 @@ def register_narrowing_engines() -> None:
         if engine is None or issubclass(engine, NarrowingSender):
             continue
         narrowing = type(
-            f"Narrowing{engine.__name__}", (NarrowingSender, ObservedSender, engine), {}
+            f"Narrowing{engine.__name__}",
+            (StoringReceiver, NarrowingSender, ObservedSender, engine),
+            {},
         )
         CheckpointEngineRegistry.register(backend)(narrowing)
 

@@ -1,11 +1,12 @@
 """Lets vLLM load received weights in place, instead of copying them into shared memory again.
 
-verl's sender fills a new shared-memory segment at each sync. Ours names the segment that the
-network wrote into to verl's receiver, which maps it at the first sync and keeps it.
+verl's sender fills a new shared-memory segment at each sync. Ours names the segment in which the
+weights lie already, as the network wrote them or as the node stores them, to verl's receiver, which
+maps it at the first sync and keeps it.
 
 Invariants:
-* Anything but :class:`IncomingWeights` (verl's own modes, other engines) takes verl's way.
-* A bucket is overwritten only after vLLM has loaded it: verl's receiver acknowledges each bucket,
+* Anything but :class:`SegmentWeights` (verl's own modes, other engines) takes verl's way.
+* A part is overwritten only after vLLM has loaded it: verl's receiver acknowledges each of them,
   or the sync fails.
 """
 
@@ -16,14 +17,14 @@ import zmq
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightSender
 
 from verl_pipeline.weight_sync.buckets import WeightSyncError
-from verl_pipeline.weight_sync.gloo_broadcast import IncomingWeights
+from verl_pipeline.weight_sync.segment_weights import SegmentWeights
 
 
 class InPlaceWeightSender(BucketedWeightSender):
     """verl's sender, without the copy of weights that are in shared memory already."""
 
     async def async_send_weights(self, weights: Any) -> None:
-        if not isinstance(weights, IncomingWeights):
+        if not isinstance(weights, SegmentWeights):
             return await super().async_send_weights(weights)
         try:
             self._init_socket()
@@ -35,23 +36,21 @@ class InPlaceWeightSender(BucketedWeightSender):
                 (zmq.LINGER, 0),
             ):
                 self.socket.setsockopt(option, value)
-            segment = weights.segment
-            size = segment.memory.numel()
-            await self._send_message({"name": segment.name, "size": size})
-            segment.forget_name()  # it is mapped now
-            async for bucket, which in weights.receive_checked_buckets():
-                start = which * size // 2
+            size = weights.memory.numel()
+            await self._send_message({"name": weights.segment_name, "size": size})
+            weights.note_mapped()
+            async for part in weights.receive_parts():
                 metadata = {
                     entry.name: {
                         "name": entry.name,
                         "shape": entry.shape,
                         "dtype": entry.dtype,
-                        "offset": start + entry.offset,
+                        "offset": entry.offset,
                         "handle": None,
                     }
-                    for entry in bucket.entries
+                    for entry in part.entries
                 }
-                await self._send_message({"bucket_meta": metadata, "is_last": bucket.is_last})
+                await self._send_message({"bucket_meta": metadata, "is_last": part.is_last})
         finally:
             self._cleanup()
 

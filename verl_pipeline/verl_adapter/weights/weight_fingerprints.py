@@ -1,7 +1,10 @@
 """After a weight sync: whether every replica holds what the trainer sent.
 
 The checkpoint engine fingerprints what it sends (:mod:`.observed_sender`), vLLM's workers what they
-hold (:mod:`.weight_reader`); :mod:`verl_pipeline.weight_sync.comparison` compares.
+hold (:mod:`.weight_reader`, asked by :mod:`.replica_reading`);
+:mod:`verl_pipeline.weight_sync.comparison` compares. Where all replicas load at once,
+:meth:`FingerprintCheck.compare` does it all; where each loads when it likes (:mod:`.publication`),
+whoever lets it load hands in its readings.
 
 Invariants:
 * Only the first ``weight_check.fingerprint_syncs`` syncs of a run or of its resume are looked at,
@@ -10,8 +13,7 @@ Invariants:
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -24,18 +26,16 @@ from verl_pipeline.trainer.pipeline_config import (
     WeightCheck,
 )
 from verl_pipeline.verl_adapter.weights.observed_sender import ObservedSender
+from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest, read_replica
 from verl_pipeline.verl_adapter.weights.weight_extension import EXTENSION, EXTENSION_FIELD
 from verl_pipeline.weight_sync.comparison import (
     Comparison,
     RankReading,
     WeightsDiffer,
     compare_weights,
-    parse_reading,
 )
 from verl_pipeline.weight_sync.fingerprint import TensorSum
 
-# Between two questions whether a reading is done; each costs a message to the server.
-POLL_S = 0.02
 # Of the places that differ, how many the error names.
 SHOWN = 3
 
@@ -70,6 +70,9 @@ class FingerprintCheck:
         self._starts_random = rollout.load_format == "dummy"
         self._obstacle = _find_obstacle(config, engine_class, self._is_observed)
         self._metrics = _count(0, 0)
+        # By version that is compared: what was sent, and what every reading of it agreed with.
+        self._sent: dict[int, dict[str, TensorSum]] = {}
+        self._checked: dict[int, set[str]] = {}
         self._shown: set[str] = set()
 
     def _is_due(self, version: int) -> bool:
@@ -84,35 +87,64 @@ class FingerprintCheck:
             names, dtypes = ["begin_observation"] * size, [self._dtype] * size
             ray.get(self._actor_wg.execute_checkpoint_engine(names, dtypes))
 
-    def take_metrics(self) -> dict[str, float]:
-        """``pipeline/weights/*`` of the syncs since the last call; of the last one compared."""
-        metrics, self._metrics = self._metrics, _count(0, 0)
-        return metrics
+    def end(self, version: int) -> ReadingRequest | None:
+        """After the weights were sent: what is to be read of each replica that holds them.
 
-    def compare(self, version: int) -> None:
-        """After a sync: compare.
-
-        Raises:
-            WeightsDiffer: naming the tensor, the replica, the version and both figures.
+        Returns:
+            None if nothing is to be compared, or nothing can be.
         """
         if not self._is_due(version):
-            return
+            return None
         self._left = max(self._left - 1, 0)
         if not self._is_observed:
             self._show(str(self._obstacle))
             # How many tensors were sent is not known.
             self._metrics = {"pipeline/weights/checked_tensors": 0.0}
-            return
+            return None
         size = self._actor_wg.world_size
         observed = ray.get(self._actor_wg.execute_checkpoint_engine(["end_observation"] * size))
         sent: dict[str, TensorSum] = next(filter(None, observed), {})
         if self._obstacle is not None:
             self._show(f"{len(sent)} tensors: {self._obstacle}")
             self._metrics = _count(0, len(sent))
-            return
+            return None
+        self._sent[version] = sent
+        self._checked[version] = set(sent)
+        return ReadingRequest(list(sent), self._dtype)
+
+    def forget(self, version: int) -> None:
+        """No replica will hold ``version`` any more."""
+        self._sent.pop(version, None)
+        self._checked.pop(version, None)
+
+    def take_metrics(self) -> dict[str, float]:
+        """``pipeline/weights/*`` of the syncs since the last call; of the last one compared."""
+        metrics, self._metrics = self._metrics, _count(0, 0)
+        return metrics
+
+    def compare(self, version: int) -> None:
+        """After a sync that all replicas have loaded: read them and compare.
+
+        Raises:
+            WeightsDiffer: as :meth:`compare_readings`.
+        """
+        if (request := self.end(version)) is not None:
+            self.compare_readings(version, asyncio.run(self._read_replicas(request)))
+            self.forget(version)
+
+    def compare_readings(self, version: int, readings: Mapping[str, Sequence[RankReading]]) -> None:
+        """Compare what replicas hold with ``version`` as it was sent.
+
+        Args:
+            readings: of the ranks, by the replica's name.
+
+        Raises:
+            WeightsDiffer: naming the tensor, the replica, the version and both figures.
+        """
+        sent = self._sent[version]
         comparisons = {
-            name: compare_weights(sent, readings, starts_random=self._starts_random)
-            for name, readings in self._read_replicas(list(sent)).items()
+            name: compare_weights(sent, ranks, starts_random=self._starts_random)
+            for name, ranks in readings.items()
         }
         _refuse_differences(comparisons, version)
         unchecked: dict[str, str] = {}
@@ -123,37 +155,18 @@ class FingerprintCheck:
             reasons.setdefault(reason, []).append(name)
         for reason, names in reasons.items():
             self._show(f"{len(names)} tensors, {names[0]} the first: {reason}")
-        checked = set(sent).intersection(*(entry.checked for entry in comparisons.values()))
+        checked = self._checked[version]
+        checked.intersection_update(*(entry.checked for entry in comparisons.values()))
         self._metrics = _count(len(checked), len(sent) - len(checked))
+
+    async def _read_replicas(self, request: ReadingRequest) -> dict[str, list[RankReading]]:
+        asked = [read_replica(replica.servers, request) for replica in self._replicas.values()]
+        return dict(zip(self._replicas, await asyncio.gather(*asked), strict=True))
 
     def _show(self, reason: str) -> None:
         if reason not in self._shown:
             self._shown.add(reason)
             print(f"[{TRAINER_MODE}] weights unchecked after a sync: {reason}", flush=True)
-
-    def _read_replicas(self, names: list[str]) -> dict[str, list[RankReading]]:
-        """What the ranks of each replica hold of the tensors ``names``."""
-        servers = [
-            (name, server) for name, replica in self._replicas.items() for server in replica.servers
-        ]
-        # Only the servers with an engine answer: a replica over several nodes has one.
-        has_engine = ray.get(
-            [
-                server.__ray_call__.remote(_begin_reading, names, self._dtype)
-                for _, server in servers
-            ]
-        )
-        servers = [entry for entry, has in zip(servers, has_engine, strict=True) if has]
-        readings: dict[str, list[RankReading]] = {name: [] for name in self._replicas}
-        while servers:
-            answers = ray.get([server.__ray_call__.remote(_take_reading) for _, server in servers])
-            for (name, _server), answer in zip(servers, answers, strict=True):
-                readings[name] += [parse_reading(rank) for rank in answer or []]
-            servers = [
-                entry for entry, answer in zip(servers, answers, strict=True) if answer is None
-            ]
-            time.sleep(POLL_S if servers else 0)
-        return readings
 
 
 def _count(checked: int, unchecked: int) -> dict[str, float]:
@@ -193,23 +206,3 @@ def _refuse_differences(comparisons: Mapping[str, Comparison], version: int) -> 
         f"{PIPELINE_KEY}.weight_check.fingerprint_syncs=0, with fingerprint_every=0, switches this "
         "off"
     )
-
-
-def _begin_reading(server: Any, names: list[str], dtype: str | None) -> bool:
-    """Runs in the server's process, in a thread beside its event loop: must not wait."""
-    engine = getattr(server, "engine", None)
-    if engine is None:
-        return False
-    call: Callable = engine.collective_rpc
-    server._weight_reading = asyncio.run_coroutine_threadsafe(
-        call("read_fingerprints", args=(names, dtype)), server._server_task.get_loop()
-    )
-    return True
-
-
-def _take_reading(server: Any) -> list[dict[str, Any]] | None:
-    """The answers of all ranks, None until they are there; runs in the server's process."""
-    if not server._weight_reading.done():
-        return None
-    reading, server._weight_reading = server._weight_reading, None
-    return reading.result()

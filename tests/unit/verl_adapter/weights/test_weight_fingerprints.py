@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from tests.helpers.sharded_model import Shape, hold, make_weights
 from verl_pipeline.trainer.pipeline_config import WeightCheck
-from verl_pipeline.verl_adapter.weights import weight_fingerprints
+from verl_pipeline.verl_adapter.weights import replica_reading, weight_fingerprints
 from verl_pipeline.verl_adapter.weights.held_weights import read_model
 from verl_pipeline.verl_adapter.weights.observed_sender import ObservedSender
 from verl_pipeline.verl_adapter.weights.weight_extension import EXTENSION
@@ -48,8 +48,8 @@ class Replica:
         def __init__(self, replica):
             self.replica = replica
 
-        def remote(self, function, *arguments):
-            if function is weight_fingerprints._begin_reading:
+        async def remote(self, function, *arguments):
+            if function is replica_reading._begin_reading:
                 self.replica.asked = arguments
                 return True
             self.replica.polls += 1

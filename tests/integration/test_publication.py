@@ -1,0 +1,194 @@
+"""Weights are published once and loaded when a replica likes, over real gloo and Ray actors."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from tests.helpers.patience import scale_deadline, wait_until
+from tests.helpers.publishing_pool import (
+    TENSORS,
+    Replica,
+    TrainerGroup,
+    get_held,
+    make_publisher,
+    make_weights,
+    wait_for_tensor,
+)
+from verl_pipeline.trainer.deadlines import DeadlineExceeded
+from verl_pipeline.trainer.pipeline_config import Deadlines
+from verl_pipeline.verl_adapter.rollout.replica_probe import RolloutServerDead
+from verl_pipeline.verl_adapter.weights.weight_loading import load_weights
+from verl_pipeline.weight_sync.buckets import WeightSyncError
+from verl_pipeline.weight_sync.comparison import WeightsDiffer
+from verl_pipeline.weight_sync.shared_segment import SEGMENT_PREFIX
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+    wait_until(lambda: not list_segments(), 20, "the segments to be removed")
+
+
+def list_segments():
+    return list(Path("/dev/shm").glob(f"{SEGMENT_PREFIX}*"))
+
+
+@pytest.fixture(scope="module")
+def pool(cluster):
+    """Two trainer ranks and two replicas of two ranks each, on one node."""
+    replicas = [Replica(workers=2), Replica(workers=2)]
+    publisher = make_publisher(replicas, TrainerGroup(2), versions=3, syncs=100)
+    return publisher, replicas
+
+
+@pytest.fixture
+def publisher(pool):
+    """The pool's, with nothing stored."""
+    publisher, replicas = pool
+    for version in ray.get(replicas[0].workers[0].list_stored.remote()):
+        publisher.drop(version)
+    return publisher
+
+
+def load(replica, version, request=None, **deadlines):
+    return asyncio.run(load_weights(replica, version, Deadlines(**deadlines), request))
+
+
+def assert_holds(replica, version):
+    held, weights = get_held(replica)
+    assert held == version and weights.keys() == make_weights(version).keys()
+    assert all(torch.equal(weights[name], one) for name, one in make_weights(version).items())
+
+
+def test_replicas_load_different_versions_at_different_times_while_others_are_published(
+    pool, publisher
+):
+    _publisher, replicas = pool
+    one, two = publisher.replicas
+    metrics = publisher.publish(1)
+    assert metrics["pipeline/weight_sync/bytes"] == TENSORS * 15 * 20 * 4
+    load(one, 1)
+    assert_holds(replicas[0], 1)
+    assert get_held(replicas[1])[0] != 1
+    slow = replicas[1].workers[0]
+    ray.get(slow.stop_loading.remote())
+
+    async def load_while_others_are_published():
+        loading = asyncio.create_task(load_weights(two, 1, Deadlines()))
+        await asyncio.to_thread(wait_for_tensor, slow)
+        for version in (2, 3):  # collective with the leader alone, whatever the replicas do
+            await asyncio.to_thread(publisher.publish, version)
+        publisher.drop(1)
+        await load_weights(one, 3, Deadlines())
+        await slow.go_on_loading.remote()
+        await loading
+
+    asyncio.run(load_while_others_are_published())
+    assert_holds(replicas[0], 3)
+    assert_holds(replicas[1], 1)
+    load(two, 2)
+    assert_holds(replicas[1], 2)
+    publisher.publish(4)  # in the memory of v_1
+    load(two, 4)
+    assert_holds(replicas[1], 4)
+    load(one, 2)
+    assert_holds(replicas[0], 2)
+
+
+def test_readings_agree_unless_the_store_is_damaged(pool, publisher):
+    _publisher, replicas = pool
+    one, two = publisher.replicas
+    publisher.publish(5)
+    request = publisher.take_request()
+    readings = load(one, 5, request)
+    publisher.fingerprints.compare_readings(5, {one.name: readings})
+    assert publisher.fingerprints.take_metrics() == {
+        "pipeline/weights/checked_tensors": TENSORS,
+        "pipeline/weights/unchecked_tensors": 0,
+    }
+    ray.get(replicas[1].workers[1].damage.remote(5))
+    readings = load(two, 5, request)
+    with pytest.raises(WeightsDiffer, match=r"^rollout replica 1 at \S+ does not hold v_5 .*: w4:"):
+        publisher.fingerprints.compare_readings(5, {two.name: readings})
+
+
+def test_a_version_that_is_not_stored_is_named(publisher):
+    publisher.publish(6)
+    with pytest.raises(
+        WeightSyncError,
+        match=r"replica 0 at \S+ could not load v_7, .*half loaded: v_7 is not in this node's host "
+        r"memory, which holds .*v_6",
+    ):
+        load(publisher.replicas[0], 7)
+
+
+def test_no_more_versions_than_there_is_room_for(publisher):
+    for version in (11, 12, 13):
+        publisher.publish(version)
+    with pytest.raises(
+        WeightSyncError,
+        match=r"v_14 is not stored on the node of rollout replica 0 at \S+: no place for v_14: "
+        r"v_11, v_12, v_13 are stored, and 3 is the most",
+    ):
+        publisher.publish(14)
+    publisher.drop(11)
+    publisher.publish(14)  # the trainer was not held up, and goes on
+
+
+def test_memory_that_is_too_small_is_said_before_anything_is_sent(publisher):
+    publisher.check_memory(1 << 20)
+    with pytest.raises(
+        WeightSyncError,
+        match=r"the node of rollout replica 0 .*: 3 versions .* of 4.1e\+03 GiB each need .*/dev/shm "
+        "has .*staleness",
+    ):
+        publisher.check_memory(1 << 42)
+
+
+def test_a_load_that_hangs_ends_with_its_name(pool, publisher):
+    _publisher, replicas = pool
+    publisher.publish(21)
+    ray.get(replicas[1].workers[0].stop_loading.remote())
+    with pytest.raises(DeadlineExceeded, match=r"load of v_21 by rollout replica 1 at \S+: not"):
+        load(publisher.replicas[1], 21, weight_sync_s=0.2)
+    ray.get(replicas[1].workers[0].go_on_loading.remote())
+    wait_until(lambda: get_held(replicas[1])[0] == 21, 30, "the load")
+
+
+@pytest.mark.parametrize("victim", ["worker", "server"])
+def test_a_replica_that_dies_half_loaded_is_named(victim):
+    replica = Replica()
+    publisher = make_publisher([replica], TrainerGroup(1))
+    publisher.publish(1)
+    ray.get(replica.workers[0].stop_loading.remote())
+
+    async def kill_half_way():
+        deadlines = Deadlines(health_check_every_s=0.1, health_check_s=1.0)
+        loading = asyncio.create_task(load_weights(publisher.replicas[0], 1, deadlines))
+        await asyncio.to_thread(wait_for_tensor, replica.workers[0])
+        ray.kill((replica.workers if victim == "worker" else replica.servers)[0])
+        await asyncio.wait_for(loading, scale_deadline(60))
+
+    with pytest.raises(
+        RolloutServerDead, match=r"^rollout replica 0 at \S+, while it loaded v_1, (died|is dead): "
+    ):
+        asyncio.run(kill_half_way())
+
+
+def test_a_leader_that_dies_is_named_and_leaves_no_memory():
+    before = list_segments()
+    replica = Replica()
+    publisher = make_publisher([replica], TrainerGroup(1, timeout_s=5.0))
+    publisher.publish(1)
+    assert len(list_segments()) > len(before)
+    ray.kill(replica.workers[0])
+    with pytest.raises((RolloutServerDead, ray.exceptions.RayActorError)):
+        publisher.publish(2)
+    wait_until(lambda: len(list_segments()) <= len(before), 20, "the segments to be removed")

@@ -1,0 +1,134 @@
+"""Lets one replica load a version of the weights from the host memory of its nodes.
+
+It runs wherever the replica's actors can be called; :mod:`.publication` has put the version there.
+
+Invariants:
+* Nothing is aborted, paused or released: whoever calls knows what runs on the replica.
+* verl's way from the host memory into the engine: ``CheckpointEngineWorker.update_weights``, whose
+  engine reads the store (:mod:`.storing_receiver`). verl's adapter clears the replica's prefix
+  cache afterwards and sets its version.
+* A replica that dies, fails or takes too long is named. Its weights may be half loaded then, and
+  the run has to end.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray.exceptions import RayActorError, RayTaskError
+
+from verl_pipeline.trainer.deadlines import DeadlineExceeded
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines
+from verl_pipeline.trainer.server_health import ServerWatch
+from verl_pipeline.verl_adapter.rollout.replica_probe import (
+    RolloutServerDead,
+    describe_death,
+    probe_replica,
+)
+from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest, read_replica
+from verl_pipeline.weight_sync.buckets import WeightSyncError
+from verl_pipeline.weight_sync.comparison import RankReading
+
+
+@dataclass(frozen=True)
+class ReplicaActors:
+    """The actors of a rollout replica, to be called from any process of the run.
+
+    Attributes:
+        name: what errors call it.
+        engine: ``rollout.name``.
+        address: ``host:port`` of its HTTP server.
+        servers: its server actors, one a node.
+        workers: its CheckpointEngineWorkers, one a rank.
+    """
+
+    name: str
+    engine: str
+    address: str
+    servers: Sequence[Any]
+    workers: Sequence[Any]
+
+
+async def load_weights(
+    replica: ReplicaActors,
+    version: int,
+    deadlines: Deadlines,
+    request: ReadingRequest | None = None,
+) -> list[RankReading]:
+    """Load ``version`` into ``replica``.
+
+    Args:
+        version: published, and not dropped.
+        deadlines: longest waits.
+        request: what to read of the replica afterwards; None: nothing.
+
+    Returns:
+        The readings of its ranks, if there is a ``request``.
+
+    Raises:
+        RolloutServerDead: a process of the replica died meanwhile.
+        WeightSyncError: the version cannot be loaded.
+        DeadlineExceeded: ``deadlines.weight_sync_s`` was not enough.
+    """
+    loading = asyncio.create_task(_load_and_read(replica, version, request))
+    watching = asyncio.create_task(_watch(replica, version, deadlines))
+    tasks = {loading, watching}
+    try:
+        done, _open = await asyncio.wait(
+            tasks, timeout=deadlines.weight_sync_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            raise DeadlineExceeded(
+                f"load of v_{version} by {replica.name}: not done after "
+                f"{deadlines.weight_sync_s:g} s; look at this server's log, or raise "
+                f"{PIPELINE_KEY}.deadlines.weight_sync_s for a large model"
+            )
+        return loading.result() if loading in done else watching.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _load_and_read(
+    replica: ReplicaActors, version: int, request: ReadingRequest | None
+) -> list[RankReading]:
+    name = f"{replica.name}, while it loaded v_{version},"
+    try:
+        await asyncio.gather(
+            *[worker.update_weights.remote(global_steps=version) for worker in replica.workers]
+        )
+        return await read_replica(replica.servers, request) if request is not None else []
+    except RayTaskError as error:
+        if isinstance(error.cause, RayActorError):
+            raise _make_death(name, replica.engine, error.cause) from error
+        raise WeightSyncError(
+            f"{replica.name} could not load v_{version}, and its weights may be half loaded: "
+            f"{error.cause}"
+        ) from error
+    except RayActorError as error:
+        raise _make_death(name, replica.engine, error) from error
+
+
+def _make_death(name: str, engine: str, error: RayActorError) -> RolloutServerDead:
+    return RolloutServerDead(
+        describe_death(name, engine, "died", f"a process of it ended: {str(error).splitlines()[0]}")
+    )
+
+
+async def _watch(replica: ReplicaActors, version: int, deadlines: Deadlines) -> Any:
+    """Ends, with an error, only when the replica is found dead."""
+    watch = ServerWatch(deadlines.silent_server_s)
+    while True:
+        await asyncio.sleep(deadlines.health_check_every_s)
+        sign, seen = await asyncio.to_thread(
+            probe_replica,
+            replica.engine,
+            replica.address,
+            list(replica.servers),
+            deadlines.health_check_s,
+        )
+        if (verdict := watch.judge(sign)) is not None:
+            name = f"{replica.name}, while it loaded v_{version},"
+            raise RolloutServerDead(describe_death(name, replica.engine, verdict, seen))
