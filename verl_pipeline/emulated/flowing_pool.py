@@ -37,6 +37,8 @@ class FlowingPool(ReplicaPool):
             caused = max(caused, *self._free[place])
         start = self._clock.begin(caused)
         self._answer(place, replica.pause(start))
+        if (old := self.versions[place]) is not None:
+            replica.mark_version(old)
         self._plan_next(place, start)
         end = start + self._run.cluster.weights.load_s
         await self._clock.wait(end)

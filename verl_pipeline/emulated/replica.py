@@ -24,10 +24,12 @@ class Request:
     Attributes:
         tokens: still to decode, emulated.
         context: tokens to read first: prompt and what was decoded before an abort.
+        marks: by change of weights, the version before it and the tokens decoded by then.
     """
 
     tokens: float
     context: float
+    marks: list[tuple[int, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -105,16 +107,26 @@ class EmulatedReplica:
             to decode.
         """
         ended = self.advance(now)
-        state = self._state
-        left = {entry[2]: entry[0] - state.counter for entry in state.running}
-        left |= {trajectory: tokens for trajectory, tokens, _context in state.waiting}
-        left |= {number: self._requests[number].tokens for number in self._queue}
+        state, left = self._state, self._find_left()
         state.running.clear()
         state.waiting.clear()
         state.counter = state.offset = state.prefill_left = 0.0
         self._queue.clear()
         self._requests.clear()
         return ended, sorted(left.items())
+
+    def mark_version(self, version: int) -> None:
+        """Note in all requests that ``version`` decodes no more of their tokens."""
+        for number, left in self._find_left().items():
+            request = self._requests[number]
+            request.marks.append((version, request.tokens - left))
+
+    def _find_left(self) -> dict[int, float]:
+        """By request, the tokens that it still has to decode."""
+        state = self._state
+        left = {entry[2]: entry[0] - state.counter for entry in state.running}
+        left |= {trajectory: tokens for trajectory, tokens, _context in state.waiting}
+        return left | {number: self._requests[number].tokens for number in self._queue}
 
     def slow_down(self, factor: float, now: float) -> list[tuple[int, float]]:
         """Be ``factor`` times slower from ``now`` on; returns what ended until then."""

@@ -40,6 +40,7 @@ class Answer:
         tokens: emulated, of its whole response.
         done: of these, what it has now.
         is_aborted: whether others are to come.
+        marks: of its request (:class:`.replica.Request`).
     """
 
     row: int
@@ -47,6 +48,7 @@ class Answer:
     tokens: float
     done: float
     is_aborted: bool
+    marks: list[tuple[int, float]]
 
 
 class ReplicaPool:
@@ -114,7 +116,7 @@ class ReplicaPool:
         self._clock.times.generated[where] = moment
         self._done[row, sample] = tokens - left
         self.decoded_tokens += tokens - left - done
-        return Answer(row, sample, tokens, tokens - left, left > 0)
+        return Answer(row, sample, tokens, tokens - left, left > 0, request.marks)
 
     def abort_all(self) -> int:
         """Close the pool and answer all requests with what they have; returns how many."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from verl_pipeline.number_formats import format_decimal, format_interval, format_percent
 from verl_pipeline.planner.plan import Plan
 from verl_pipeline.planner.profile import Profile
+from verl_pipeline.planner.schedules import DRAINED
 
 # A smaller gain than this is not worth a second pool.
 SMALLEST_GAIN = 0.05
@@ -126,7 +127,7 @@ def list_overrides(profile: Profile, plan: Plan) -> tuple[str, ...]:
 
 def describe_not_built(plans: Sequence[Plan]) -> str:
     """Name the smallest staleness of the best kind that comes within 1 % of its gain."""
-    later = [plan for plan in plans if not plan.schedule.is_built]
+    later = [plan for plan in plans if not plan.schedule.has_barrier]
     if not later:
         return ""
     top = max(plan.gain for plan in later)

@@ -13,7 +13,8 @@ Invariant: every token that update k trains on has a version from k-1-s to k-1.
 
 from dataclasses import dataclass
 
-WITH_BARRIER = ("sync", "one_step_off", "drained")
+DRAINED = "drained"
+WITH_BARRIER = ("sync", "one_step_off", DRAINED)
 LARGEST_STALENESS = 8
 
 

@@ -27,12 +27,13 @@ def name_server(replica_rank: int) -> str:
 class EmulatedPort:
     """What the dispatcher knows of one of the replicas behind a server."""
 
-    name: str
+    address: str
     handle: ReplicaHandle
 
-    async def load(self, version: int) -> None:
-        """See :class:`~..rollout.replica_ports.ReplicaPort`."""
+    async def load(self, version: int, _request: Any) -> list[Any]:
+        """See :class:`~..rollout.replica_ports.ReplicaPort`; there is nothing to read."""
         await self.handle.server.load_weights.remote(self.handle.replica, version)
+        return []
 
 
 class EmulatedRolloutReplica(RolloutReplica):

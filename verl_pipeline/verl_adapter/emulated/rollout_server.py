@@ -18,7 +18,8 @@ from verl.workers.rollout.replica import TokenOutput
 
 from verl_pipeline.emulated.flowing_pool import FlowingPool
 from verl_pipeline.emulated.journal import Journal
-from verl_pipeline.emulated.replica_pool import ReplicaPool
+from verl_pipeline.emulated.replica_pool import Answer, ReplicaPool
+from verl_pipeline.trainer.version_spans import VERSION_SPANS, VersionMark, cut_spans, dump_spans
 from verl_pipeline.verl_adapter.emulated.plugin import load_run, read_alphabet
 
 # What a sampled token's log-prob is; the trainer's is the same.
@@ -66,7 +67,6 @@ class EmulatedServer:
         **_media: Any,
     ) -> TokenOutput:
         """verl's call, for one of the replicas."""
-        first = self._find_version(replica)
         answer = await self._pool.generate(replica, *self._alphabet.read_prompt(prompt_ids))
         trajectory = answer.row, answer.sample
         whole = self._run.compress(answer.tokens)
@@ -81,16 +81,21 @@ class EmulatedServer:
             log_probs=[LOG_PROB] * len(tokens) if sampling_params.get("logprobs") else None,
             stop_reason="aborted" if answer.is_aborted else "completed",
             num_preempted=0,
-            extra_fields={
-                "global_steps": self._find_version(replica),
-                "min_global_steps": first,
-                "num_cached_tokens": 0,
-            },
+            extra_fields={"num_cached_tokens": 0, **self._tell_versions(replica, answer, end)},
         )
 
-    def _find_version(self, replica: int) -> int | None:
+    def _tell_versions(self, replica: int, answer: Answer, tokens: int) -> dict[str, Any]:
         pool = self._pool
-        return pool.versions[replica] if isinstance(pool, FlowingPool) else self._version
+        if not isinstance(pool, FlowingPool):
+            return {"global_steps": self._version}
+        version = pool.versions[replica]
+        assert version is not None, "a trajectory begins with weights"
+        # Of few tokens, two changes may fall on one.
+        marks = [
+            VersionMark(old, min(self._run.compress(done), tokens)) for old, done in answer.marks
+        ]
+        spans = dump_spans(cut_spans(marks, tokens, version))
+        return {"global_steps": version, VERSION_SPANS: spans}
 
     async def load_weights(self, replica: int, version: int) -> None:
         """Let one of the replicas take published weights."""

@@ -3,7 +3,8 @@
 Invariants:
 * Nobody drains, and no request is aborted.
 * The trainer waits until what it publishes is where the replicas can load it, and for nothing else.
-* A replica that dies, or whose load fails, is named within one health check.
+* A replica that dies, or whose load fails, is named within one health check; one that holds other
+  weights than were sent, at the next publication.
 """
 
 import time
@@ -11,10 +12,10 @@ from typing import Any
 
 import ray
 from omegaconf import DictConfig
-from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
+from verl.workers.rollout.llm_server import LLMServerClient
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
-from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
 from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
@@ -23,19 +24,21 @@ from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 POLL_S = 0.05
 
 
-class LoadFailed(RuntimeError):
-    """A replica could not load published weights."""
-
-
 class DispatchedPool(RolloutPool):
     """See the module; arguments as :class:`RolloutPool`."""
 
-    def __init__(
-        self, config: DictConfig, manager: LLMServerManager, actor_wg: Any, deadlines: Deadlines
-    ):
-        super().__init__(config, manager, actor_wg, deadlines)
-        self._dispatcher = manager.global_load_balancer
-        self._publisher = WeightPublisher(config, actor_wg, manager.get_replicas())
+    def _connect_trainer(self, config: DictConfig, actor_wg: Any) -> None:
+        self._dispatcher = self.manager.global_load_balancer
+        self._published: list[int] = []
+        self._publisher = WeightPublisher(
+            config,
+            actor_wg,
+            self.manager,
+            self.deadlines,
+            load_pipeline_config(config).staleness + 2,
+            self.check_health,
+        )
+        self.fingerprints = self._publisher.fingerprints
 
     def make_client(self) -> LLMServerClient:
         """A client that asks the dispatcher for a place, once for each trajectory."""
@@ -44,36 +47,27 @@ class DispatchedPool(RolloutPool):
     def publish_weights(self, version: int) -> dict[str, float]:
         """Let the replicas load the actor's weights, which are v_version.
 
-        Returns:
-            ``pipeline/weight_sync/*`` metrics: one publication, its seconds, and its bytes.
+        Returns and raises as :meth:`WeightPublisher.publish`.
 
         Raises:
-            DeadlineExceeded: a side did not answer in time.
-            RolloutServerDead: a replica died meanwhile.
+            WeightsDiffer: a replica does not hold what was sent earlier.
         """
-        start = time.perf_counter()
-        metrics = run_with_deadline(
-            lambda: self._publisher.publish(version),
-            self.deadlines.weight_sync_s,
-            f"publication of v_{version} to the rollout nodes",
-            f"raise {PIPELINE_KEY}.deadlines.weight_sync_s for a slow network",
-            watchdog=self.check_health,
-            watch_every_s=self.deadlines.health_check_every_s,
-        )
-        ray.get(self._dispatcher.publish.remote(version))
-        seconds = time.perf_counter() - start
-        report = {f"pipeline/{name}": value for name, value in metrics.items()}
-        return {
-            **report,
-            "pipeline/weight_sync/count": 1.0,
-            "pipeline/weight_sync/seconds": seconds,
-        }
+        self._compare_readings()
+        metrics = self._publisher.publish(version)
+        ray.get(self._dispatcher.publish.remote(version, self._publisher.take_request()))
+        # Loads that begin from now on take the new version. The one before may still be read.
+        self._published.append(version)
+        for old in self._published[:-2]:
+            self._publisher.drop(old)
+        self._published = self._published[-2:]
+        self.version = version
+        return metrics
 
     def load_first(self, version: int) -> dict[str, float]:
         """See the base.
 
         Raises:
-            DeadlineExceeded, RolloutServerDead, LoadFailed: naming the replica.
+            DeadlineExceeded, RolloutServerDead, WeightSyncError: naming the replica.
         """
         metrics = self.publish_weights(version)
 
@@ -89,31 +83,34 @@ class DispatchedPool(RolloutPool):
             watchdog=self.check_health,
             watch_every_s=self.deadlines.health_check_every_s,
         )
+        self._compare_readings()
         return metrics
 
     def name_servers(self, version: int) -> dict[str, Any]:
         """The servers of the replicas that hold v_version, by the name that errors use."""
         versions = self._find_versions()
-        named = zip(self.addresses, super().name_servers(version).items(), strict=True)
-        return {name: server for at, (name, server) in named if versions.get(at) == version}
-
-    def _find_versions(self) -> dict[str, int | None]:
-        return ray.get(self._dispatcher.find_versions.remote())
+        servers = zip(self.addresses, self._names, self.manager.server_handles, strict=True)
+        return {name: server for at, name, server in servers if versions.get(at) == version}
 
     def check_health(self) -> None:
         """Check that every replica lives, and that no load has failed.
 
         Raises:
             RolloutServerDead: one is dead, or has been silent for too long.
-            LoadFailed: one could not load what was published.
+            WeightSyncError, DeadlineExceeded: one could not load what was published.
         """
         super().check_health()
-        if failures := ray.get(self._dispatcher.take_failures.remote()):
-            raise LoadFailed(
-                "; ".join(failures) + ". Look at its log in Ray's session folder, and resume from "
-                "the last checkpoint with the same command"
-            )
+        ray.get(self._dispatcher.check_loads.remote())
 
     def describe(self) -> str:
         """Who holds and does what, in one line."""
         return ray.get(self._dispatcher.describe.remote())
+
+    def _find_versions(self) -> dict[str, int | None]:
+        return ray.get(self._dispatcher.find_versions.remote())
+
+    def _compare_readings(self) -> None:
+        names = dict(zip(self.addresses, self._names, strict=True))
+        for reading in ray.get(self._dispatcher.take_readings.remote()):
+            ranks = {names[reading.replica]: reading.ranks}
+            self.fingerprints.compare_readings(reading.version, ranks)

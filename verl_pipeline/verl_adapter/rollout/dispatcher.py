@@ -6,11 +6,13 @@ keeps the book; here is who asks and who is told. It stands in the place of verl
 Invariants:
 * Everything runs on one event loop, so the book never sees two events at a time.
 * A trajectory asks once, when it begins; its turns go to the same replica without asking again.
-* A load that fails or takes longer than ``load_s`` is kept for the trainer, which ends the run by
-  its name; the replica takes no trajectory meanwhile.
+* A load that fails is kept for the trainer, which ends the run with it; the replica takes no
+  trajectory meanwhile.
 """
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -19,9 +21,20 @@ from verl.workers.rollout.router import GlobalRequestLoadBalancer
 from verl_pipeline.trainer.dispatch import DispatchBook, Grant
 from verl_pipeline.trainer.schedule import Load, Window
 from verl_pipeline.verl_adapter.rollout.replica_ports import ReplicaPort
+from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest
+from verl_pipeline.weight_sync.comparison import RankReading
 
 # Each trajectory that waits is an open call.
 MOST_CALLS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the ranks of a replica held after a load."""
+
+    version: int
+    replica: str
+    ranks: list[RankReading]
 
 
 class Dispatcher(GlobalRequestLoadBalancer):
@@ -31,17 +44,17 @@ class Dispatcher(GlobalRequestLoadBalancer):
         ports: the replicas.
         slots: trajectories that each may have open.
         mode: ``rolling`` or ``in_flight``.
-        load_s: longest load, in seconds.
     """
 
-    def __init__(self, ports: list[ReplicaPort], slots: int, mode: str, load_s: float):
-        super().__init__({port.name: port.handle for port in ports})
-        self._ports = {port.name: port for port in ports}
-        self._book = DispatchBook({port.name: slots for port in ports}, mode)
-        self._load_s = load_s
+    def __init__(self, ports: Sequence[ReplicaPort], slots: int, mode: str):
+        super().__init__({port.address: port.handle for port in ports})
+        self._ports = {port.address: port for port in ports}
+        self._book = DispatchBook({port.address: slots for port in ports}, mode)
+        self._request: ReadingRequest | None = None
+        self._readings: list[Reading] = []
         self._granted: dict[str, asyncio.Future[str]] = {}
         self._loads: set[asyncio.Task[None]] = set()
-        self._failures: list[str] = []
+        self._failures: list[Exception] = []
 
     async def begin_trajectory(self, name: str, batch: int, window: Window) -> tuple[str, Any]:
         """Wait until a trajectory may begin.
@@ -68,10 +81,20 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._book.end(name)
         self._act()
 
-    async def publish(self, version: int) -> None:
-        """Let the replicas load this version."""
+    async def publish(self, version: int, request: ReadingRequest | None) -> None:
+        """Let the replicas load this version.
+
+        Args:
+            request: what to read of each replica that has loaded it.
+        """
+        self._request = request
         self._book.publish(version)
         self._act()
+
+    async def take_readings(self) -> list[Reading]:
+        """What has been read since the last call."""
+        readings, self._readings = self._readings, []
+        return readings
 
     async def find_versions(self) -> dict[str, int | None]:
         """What each replica holds; None while it loads."""
@@ -80,9 +103,10 @@ class Dispatcher(GlobalRequestLoadBalancer):
             for name, replica in self._book.replicas.items()
         }
 
-    async def take_failures(self) -> list[str]:
-        """Loads that have failed."""
-        return self._failures
+    async def check_loads(self) -> None:
+        """Raises the error of the first load that has failed."""
+        if self._failures:
+            raise self._failures[0]
 
     async def describe(self) -> str:
         """The state in one line, for errors."""
@@ -100,22 +124,20 @@ class Dispatcher(GlobalRequestLoadBalancer):
                 task.add_done_callback(self._loads.discard)
 
     async def _load(self, load: Load) -> None:
-        what = f"{load.replica} was to load v_{load.version}"
+        # A load takes the newest version, which the request is about.
+        request, port = self._request, self._ports[load.replica]
         try:
-            await asyncio.wait_for(self._ports[load.replica].load(load.version), self._load_s)
-        except TimeoutError:
-            self._failures.append(f"{what}, and has not after {self._load_s:g} s")
+            ranks = await port.load(load.version, request)
         except Exception as error:  # an engine answers with whatever went wrong there
-            self._failures.append(f"{what}: {' '.join(str(error).split())[:400]}")
-        else:
-            self._book.finish_load(load.replica)
-            self._act()
+            self._failures.append(error)
+            return
+        if request is not None:
+            self._readings.append(Reading(load.version, load.replica, ranks))
+        self._book.finish_load(load.replica)
+        self._act()
 
 
-def start_dispatcher(ports: list[ReplicaPort], slots: int, mode: str, load_s: float) -> Any:
+def start_dispatcher(ports: Sequence[ReplicaPort], slots: int, mode: str) -> Any:
     """Start the actor; returns its handle."""
-    return (
-        ray.remote(Dispatcher)
-        .options(max_concurrency=MOST_CALLS)
-        .remote(ports, slots, mode, load_s)
-    )
+    options = {"max_concurrency": MOST_CALLS}
+    return ray.remote(Dispatcher).options(**options).remote(ports, slots, mode)

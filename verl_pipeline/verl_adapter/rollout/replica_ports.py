@@ -5,22 +5,44 @@ A port travels to the dispatcher's process, so it holds handles of actors only.
 Invariant: a load neither aborts a request nor gives memory back.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from verl.workers.rollout.replica import RolloutReplica
+from verl.workers.rollout.llm_server import LLMServerManager
+
+from verl_pipeline.trainer.pipeline_config import Deadlines, OneOffPipelineConfig
+from verl_pipeline.trainer.schedule import IN_FLIGHT
+from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest
+from verl_pipeline.verl_adapter.weights.weight_loading import (
+    ReplicaActors,
+    list_replica_actors,
+    load_weights,
+)
+from verl_pipeline.weight_sync.comparison import RankReading
 
 
 class ReplicaPort(Protocol):
     """One replica."""
 
-    name: str
-    # What requests are sent to: has verl's ``generate.remote``.
-    handle: Any
+    @property
+    def address(self) -> str:
+        """Its name at the dispatcher."""
 
-    async def load(self, version: int) -> None:
-        """Load the published weights v_version, and return when requests meet them."""
+    @property
+    def handle(self) -> Any:
+        """What requests are sent to: has verl's ``generate.remote``."""
+
+    async def load(self, version: int, request: ReadingRequest | None) -> list[RankReading]:
+        """Load the published weights v_version, and return when requests meet them.
+
+        Args:
+            request: what to read of the replica then.
+
+        Returns:
+            The readings of its ranks, if there is a ``request``.
+        """
 
 
 @dataclass(frozen=True)
@@ -28,48 +50,48 @@ class EnginePort:
     """A replica of a real engine.
 
     Attributes:
-        servers: its servers, one a node; requests go to the first.
-        workers: verl's checkpoint engine workers beside the engine's.
+        handle: the server that takes requests.
         keep_kv: what a load in flight does with the KV cache of running requests; None: nothing
             runs while it loads.
     """
 
-    name: str
+    actors: ReplicaActors
     handle: Any
-    servers: tuple[Any, ...]
-    workers: tuple[Any, ...]
+    deadlines: Deadlines
     keep_kv: bool | None
 
-    async def load(self, version: int) -> None:
+    @property
+    def address(self) -> str:
+        """See :class:`ReplicaPort`."""
+        return self.actors.address
+
+    async def load(self, version: int, request: ReadingRequest | None) -> list[RankReading]:
         """See :class:`ReplicaPort`."""
         if self.keep_kv is None:
-            await load_weights(self.servers, self.workers, version)
-            return
-        await asyncio.gather(*[server.freeze.remote(self.keep_kv) for server in self.servers])
-        await load_weights(self.servers, self.workers, version)
-        await asyncio.gather(*[server.thaw.remote(version) for server in self.servers])
+            return await load_weights(self.actors, version, self.deadlines, request)
+        servers = self.actors.servers
+        await asyncio.gather(*[server.freeze.remote(self.keep_kv) for server in servers])
+        readings = await load_weights(self.actors, version, self.deadlines, request)
+        await asyncio.gather(*[server.thaw.remote(version) for server in servers])
+        return readings
 
 
-def make_ports(
-    replicas: Sequence[RolloutReplica],
-    addresses: Sequence[str],
-    handles: Sequence[Any],
-    settings: OneOffPipelineConfig,
-) -> list[ReplicaPort]:
-    """The ports of a pool's replicas.
-
-    Args:
-        addresses: ``host:port`` of each.
-        handles: what requests of each are sent to.
-    """
+def make_ports(manager: LLMServerManager, settings: OneOffPipelineConfig) -> Sequence[ReplicaPort]:
+    """The ports of a pool's replicas, which have started."""
     freezes = settings.weight_sync_mode == IN_FLIGHT
     keep_kv = settings.kv == "keep" if freezes else None
+    replicas, handles = manager.get_replicas(), manager.server_handles
+    engine = str(manager.rollout_config.name)
     ports: list[ReplicaPort] = []
-    for replica, address, handle in zip(replicas, addresses, handles, strict=True):
+    for replica, handle, actors in zip(
+        replicas,
+        handles,
+        list_replica_actors(engine, replicas, manager.get_addresses()),
+        strict=True,
+    ):
         # A replica class may stand for several replicas (emulated ones).
         if (make := getattr(replica, "make_ports", None)) is not None:
-            ports += make(address)
+            ports += make(actors.address)
         else:
-            actors = tuple(replica.servers), tuple(replica.workers)
-            ports.append(EnginePort(address, handle, *actors, keep_kv))
+            ports.append(EnginePort(actors, handle, settings.deadlines, keep_kv))
     return ports

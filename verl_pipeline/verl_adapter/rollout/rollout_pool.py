@@ -87,6 +87,10 @@ class RolloutPool:
         if rollout.prometheus.enable:
             addresses = self.manager.server_addresses
             update_prometheus_config(rollout.prometheus, addresses, rollout.name)
+        self._connect_trainer(config, actor_wg)
+
+    def _connect_trainer(self, config: DictConfig, actor_wg: Any) -> None:
+        rollout = config.actor_rollout_ref.rollout
         self._weight_sync = _AbortCountingWeightSync(
             config=omega_conf_to_dataclass(rollout.checkpoint_engine),
             actor_wg=actor_wg,

@@ -64,13 +64,9 @@ class PlacedServerManager(LLMServerManager):
         settings = self._settings
         if settings.dial.has_barrier:
             return await super()._init_global_load_balancer()
-        ports = make_ports(
-            self.rollout_replicas, self.server_addresses, self.server_handles, settings
-        )
+        ports = make_ports(self, settings)
         slots = settings.slots or int(self.rollout_config.max_num_seqs)
-        self.global_load_balancer = start_dispatcher(
-            ports, slots, settings.weight_sync_mode, settings.deadlines.weight_sync_s
-        )
+        self.global_load_balancer = start_dispatcher(ports, slots, settings.weight_sync_mode)
 
 
 def place_replicas(

@@ -28,7 +28,7 @@ from verl_pipeline.verl_adapter.rollout.replica_probe import RolloutServerDead, 
 from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest
 from verl_pipeline.verl_adapter.weights.storing_receiver import StoreReport, StoringReceiver
 from verl_pipeline.verl_adapter.weights.weight_fingerprints import FingerprintCheck
-from verl_pipeline.verl_adapter.weights.weight_loading import ReplicaActors
+from verl_pipeline.verl_adapter.weights.weight_loading import list_replica_actors
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 
 # Between two questions whether a leader has stored what was sent, in seconds: while the trainer
@@ -71,18 +71,7 @@ class WeightPublisher:
         self._check_health = check_health
         rollout = config.actor_rollout_ref.rollout
         replicas = manager.get_replicas()
-        self.replicas = [
-            ReplicaActors(
-                f"rollout replica {rank} at {address}",
-                str(rollout.name),
-                address,
-                list(replica.servers),
-                list(replica.workers),
-            )
-            for rank, (replica, address) in enumerate(
-                zip(replicas, manager.get_addresses(), strict=True)
-            )
-        ]
+        self.replicas = list_replica_actors(str(rollout.name), replicas, manager.get_addresses())
         self._sync = CheckpointEngineManager(
             config=omega_conf_to_dataclass(rollout.checkpoint_engine),
             actor_wg=actor_wg,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
+from verl.workers.rollout.replica import RolloutReplica
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines
@@ -48,6 +49,27 @@ class ReplicaActors:
     address: str
     servers: Sequence[Any]
     workers: Sequence[Any]
+
+
+def list_replica_actors(
+    engine: str, replicas: Sequence[RolloutReplica], addresses: Sequence[str]
+) -> list[ReplicaActors]:
+    """The actors of a pool's replicas.
+
+    Args:
+        engine: ``rollout.name``.
+        addresses: ``host:port`` of each replica.
+    """
+    return [
+        ReplicaActors(
+            f"rollout replica {rank} at {address}",
+            engine,
+            address,
+            list(replica.servers),
+            list(replica.workers),
+        )
+        for rank, (replica, address) in enumerate(zip(replicas, addresses, strict=True))
+    ]
 
 
 async def load_weights(
