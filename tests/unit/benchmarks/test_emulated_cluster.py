@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from benchmarks import emulated_cluster
 from benchmarks.emulated_measure import MeasuredRun, measure_busy, measure_inside
 from benchmarks.emulated_modes import MODES
+from benchmarks.emulated_plot import PLANNER, write_plot
 from benchmarks.emulated_report import make_markdown, make_rows
 from benchmarks.emulated_runs import TRACE, Case, make_cluster, predict
 from benchmarks.emulated_trace import read_lengths
@@ -180,6 +181,21 @@ def test_runs_of_other_clusters_or_work_are_rows_of_their_own():
     rows = make_rows(results)
     assert [row["gain"] for row in rows] == ["1.00", "2.00", "1.00", "3.00"]
     assert (rows[3]["slow replicas"], rows[3]["lengths"]) == ("1:2", "a.json")
+
+
+def test_the_plot_has_a_bar_for_each_row_and_the_planners_line(tmp_path):
+    rows = make_rows(
+        [make_result("sync", 0, 50.0), make_result("ours:drained", 0, 25.0) | {"lengths": "a.json"}]
+    )
+    texts = {}
+    for name in ("without", "with"):
+        write_plot(rows, tmp_path / f"{name}.svg")
+        texts[name] = (tmp_path / f"{name}.svg").read_text()
+        rows[0]["planner s"] = 40.0
+    for text in ("sync, all", "ours:drained, 3:1", "50 s, 1.00", "p, a.json", "the planner"):
+        assert f">{text}<" in texts["with"], text
+    # One line more, in the planner's colour.
+    assert texts["with"].count(PLANNER[1]) == texts["without"].count(PLANNER[1]) + 1
 
 
 @pytest.mark.parametrize("slow", [{}, {1: 2.5}])
