@@ -156,7 +156,8 @@ def main(
         bool, typer.Option(help="A model of 0.1 M parameters, to try the script.")
     ] = False,
     time_recording: Annotated[
-        bool, typer.Option(help="Also time what the runs spend on recording themselves.")
+        bool,
+        typer.Option("--time-recording", help="Also time what the runs' own records take."),
     ] = False,
     output: Annotated[Path, path_option(help="Folder for results and plot.")] = Path(
         "outputs/pipeline"
