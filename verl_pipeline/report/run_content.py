@@ -95,7 +95,8 @@ def _describe_pools(run: Run) -> str:
     else:
         devices = f"{header.trainer_devices} devices train, {header.rollout_devices} sample"
     staleness = "" if header.staleness is None else f", staleness {header.staleness}"
-    return f"{header.mode}{staleness}, {devices}"
+    weights = "" if header.weight_sync_mode is None else f", {header.weight_sync_mode}"
+    return f"{header.mode}{weights}{staleness}, {devices}"
 
 
 def _make_tiles(view: RunView) -> list[dict[str, str]]:
@@ -178,6 +179,7 @@ def _list_facts(run: Run) -> list[tuple[str, str]]:
     facts = {
         "Folder": run.folder,
         "Mode": header.mode,
+        "Weight sync": header.weight_sync_mode,
         "Staleness": header.staleness,
         "Replicas": header.replicas,
         "Sequences at once, a replica": header.slots,

@@ -78,6 +78,8 @@ def _describe_run(run: Run, age_s: float) -> str:
     elif age_s > _SILENT_S:
         state = f"nothing written for {_show_time(age_s)}: killed, or stuck"
     mode = header.mode
+    if header.weight_sync_mode is not None:
+        mode += f", {header.weight_sync_mode}"
     if header.staleness is not None:
         mode += f", staleness {header.staleness}"
     devices = f"{header.trainer_devices} + {header.rollout_devices} devices"

@@ -58,6 +58,8 @@ class Header:
         first_step: the first one of this start of the run.
         versions: of verl, verl-pipeline, vllm, torch, ray, python.
         settings: verl's configuration, resolved.
+        weight_sync_mode: of ours; None in verl's modes, and in files from before there was more
+            than ``drained``.
     """
 
     format: int
@@ -79,6 +81,7 @@ class Header:
     last_step: int
     versions: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    weight_sync_mode: str | None = None
 
 
 @dataclass(frozen=True)

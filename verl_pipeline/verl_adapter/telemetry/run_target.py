@@ -36,7 +36,8 @@ def make_target(config: DictConfig) -> RunTarget:
     """The run's target, for any of its processes; ``header`` as far as the configuration tells it,
     without ``settings``.
     """
-    settings = load_pipeline_config(config).telemetry
+    ours = load_pipeline_config(config)
+    settings = ours.telemetry
     rollout, mode = config.actor_rollout_ref.rollout, str(config.trainer.v1.trainer_mode)
     trainers = count_trainer_ranks(config)
     is_separate = mode in SEPARATE_MODES
@@ -49,7 +50,8 @@ def make_target(config: DictConfig) -> RunTarget:
         started=0.0,
         run_name=f"{config.trainer.project_name}/{config.trainer.experiment_name}",
         mode=mode,
-        staleness=load_pipeline_config(config).staleness if mode == TRAINER_MODE else None,
+        staleness=ours.staleness if mode == TRAINER_MODE else None,
+        weight_sync_mode=ours.weight_sync_mode if mode == TRAINER_MODE else None,
         trainer_devices=trainers,
         rollout_devices=rollouts,
         shares_devices=not is_separate,
