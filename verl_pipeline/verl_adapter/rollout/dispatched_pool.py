@@ -102,6 +102,10 @@ class DispatchedPool(RolloutPool):
         super().check_health()
         ray.get(self._dispatcher.check_loads.remote())
 
+    def close(self) -> None:
+        """Free the versions in host memory."""
+        self._publisher.close()
+
     def describe(self) -> str:
         """Who holds and does what, in one line."""
         return ray.get(self._dispatcher.describe.remote())
