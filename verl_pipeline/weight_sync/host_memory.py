@@ -34,7 +34,8 @@ def check_host_memory(bytes_per_version: int, versions: int) -> None:
             raise WeightSyncError(
                 f"{versions} versions of the weights of {_format(bytes_per_version)} each need "
                 f"{_format(needed)} of host memory for each rollout node, and "
-                f"{words.format(_format(free))}, or lower trainer.v1.one_off_pipeline.staleness"
+                f"{words.format(_format(free))}, or set "
+                "trainer.v1.one_off_pipeline.weight_sync_mode=drained, which holds none"
             )
 
 

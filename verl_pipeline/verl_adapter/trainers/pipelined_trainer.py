@@ -45,6 +45,7 @@ from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoi
 from verl_pipeline.verl_adapter.checks import seam_checks
 from verl_pipeline.verl_adapter.checks.check_list import check_pipelined_config
 from verl_pipeline.verl_adapter.checks.config_checks import check_dataset
+from verl_pipeline.verl_adapter.checks.dial_checks import check_staleness
 from verl_pipeline.verl_adapter.checks.queue_capacity import check_capacity
 from verl_pipeline.verl_adapter.entry.start_report import describe_start
 from verl_pipeline.verl_adapter.placement.ray_cluster import check_cluster
@@ -132,6 +133,7 @@ class OneOffPipelineTrainer(WeightSendingTrainer):
         check_capacity(self.config, len(self.val_dataset))
         epochs = self.config.trainer.total_epochs
         self.last_step = min(self.total_training_steps, self.steps_per_epoch * epochs)
+        check_staleness(self.settings, self.last_step)
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
