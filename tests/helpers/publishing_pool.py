@@ -172,7 +172,7 @@ def make_publisher(replicas, group, *, versions=3, syncs=0, **deadlines):
     check = {"fingerprint_syncs": syncs, "fingerprint_every": 0}
     config = OmegaConf.create(
         {
-            "actor_rollout_ref": {"rollout": rollout},
+            "actor_rollout_ref": {"rollout": rollout, "model": {"path": "/nowhere"}},
             "trainer": {"v1": {"one_off_pipeline": {"weight_check": check}}},
         }
     )

@@ -56,4 +56,4 @@ def measure_free_memory() -> int:
 
 
 def _format(nbytes: int) -> str:
-    return f"{nbytes / 2**30:.3g} GiB" if nbytes >= 1 << 30 else f"{nbytes / 2**20:.3g} MiB"
+    return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 1 << 30 else f"{nbytes / 2**20:.1f} MiB"

@@ -25,8 +25,10 @@ _HEAD = 4096
 _FIELDS = struct.Struct("<qqq")
 # Stands for the version where nothing is stored; short, so that no reader sees half of it.
 _NOTHING = struct.pack("<q", -1)
-# Bytes by which the first version's segment grows; the size of the weights is not known before.
-_GROWTH = 1 << 28
+# A segment grows by these bytes at least, and by this part of it: the size of the weights is not
+# known before the first version has been written.
+_LEAST_GROWTH = 1 << 24
+_GROWTH = 1 / 8
 
 
 class VersionWriter:
@@ -100,7 +102,9 @@ class WrittenSegment:
         """
         if size <= self._allocated:
             return
-        size = size if size <= _HEAD else max(size, self._allocated + _GROWTH)
+        if size > _HEAD:
+            growth = max(_LEAST_GROWTH, int(_GROWTH * self._allocated))
+            size = max(size, self._allocated + growth)
         size = -(-size // _HEAD) * _HEAD  # whole pages
         try:
             os.posix_fallocate(self._descriptor, self._allocated, size - self._allocated)

@@ -11,6 +11,7 @@ Invariants:
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +31,8 @@ from verl_pipeline.verl_adapter.weights.storing_receiver import StoreReport, Sto
 from verl_pipeline.verl_adapter.weights.weight_fingerprints import FingerprintCheck
 from verl_pipeline.verl_adapter.weights.weight_loading import ReplicaActors
 from verl_pipeline.weight_sync.buckets import WeightSyncError
+from verl_pipeline.weight_sync.model_files import count_weight_bytes
+from verl_pipeline.weight_sync.rollout_dtype import parse_dtype
 
 # Between two questions whether a leader has stored what was sent, in seconds: while the trainer
 # sends, they only find those that died.
@@ -54,7 +57,8 @@ class WeightPublisher:
         fingerprints: what was sent of the versions that are checked; it compares the readings.
 
     Raises:
-        WeightSyncError: the checkpoint engine cannot store weights.
+        WeightSyncError: the checkpoint engine cannot store weights, or a node has no room for that
+            many versions.
     """
 
     def __init__(
@@ -102,10 +106,16 @@ class WeightPublisher:
             {one.name: replica for one, replica in zip(self.replicas, replicas, strict=True)},
         )
         self._leaders = self._open_stores(versions)
+        kwargs = rollout.checkpoint_engine.get("engine_kwargs", {}).get(self._sync.backend, {})
+        folder = Path(str(config.actor_rollout_ref.model.path))
+        nbytes = count_weight_bytes(folder, parse_dtype(kwargs.get("rollout_dtype")))
+        if nbytes is not None:  # they are in a folder of this machine
+            self.check_memory(nbytes)
         self._leader_group = RayWorkerGroup(
             worker_handles=list(self._leaders),
             ray_cls_with_init=RayClassWithInitArgs(cls=ray.remote(CheckpointEngineWorker)),
         )
+        self._request: ReadingRequest | None = None
         # Answers that nobody has waited for yet.
         self._drops: list[ray.ObjectRef] = []
 
@@ -159,7 +169,6 @@ class WeightPublisher:
         Returns at once; a replica that loads it already is not disturbed.
         """
         self._drops += self._ask_leaders("drop_version", version)
-        self.fingerprints.forget(version)
 
     def close(self) -> None:
         """Free the host memory of all versions."""
@@ -195,8 +204,6 @@ class WeightPublisher:
         metrics = self._send(version)
         self._request = self.fingerprints.end(version)
         return metrics
-
-    _request: ReadingRequest | None = None
 
     def _send(self, version: int) -> dict[str, float]:
         self._sync.build_process_group(self._leader_group)
