@@ -3,8 +3,11 @@ versions and verl's worker are real, the engine is a dictionary.
 """
 
 import asyncio
+import os
+import signal
 import threading
 import time
+from pathlib import Path
 
 import ray
 import torch
@@ -18,6 +21,7 @@ from verl_pipeline.verl_adapter.weights.held_weights import make_answer
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 from verl_pipeline.verl_adapter.weights.weight_extension import EXTENSION
 from verl_pipeline.weight_sync.fingerprint import fingerprint_tensor
+from verl_pipeline.weight_sync.version_segment import VersionWriter
 
 BUCKET = 1 << 12
 TENSORS = 9
@@ -103,11 +107,20 @@ class RolloutWorker(CheckpointEngineWorker):
 
     async def damage(self, version):
         """Flip a bit of what this node stores of ``version``."""
-        with self.checkpoint_engine._version_store.get(version) as stored:
+        with self.checkpoint_engine._versions.get(version) as stored:
             stored.memory[stored.entries[4].offset + 5] ^= 1
 
+    async def has_named_memory(self):
+        """Whether memory of this worker would stay behind if all processes were killed."""
+        segment = self.checkpoint_engine.segment
+        return segment is not None and Path("/dev/shm", segment.name).exists()
+
+    async def die_at_next_tensor(self):
+        """As if the machine ran out of memory when the next version is stored."""
+        VersionWriter.add = lambda *_arguments: os.kill(os.getpid(), signal.SIGKILL)
+
     async def list_stored(self):
-        return self.checkpoint_engine._version_store.list_versions()
+        return self.checkpoint_engine._versions.list_versions()
 
 
 class Server:

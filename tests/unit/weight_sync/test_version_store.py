@@ -1,11 +1,8 @@
 """The store of versions: what is read is what was put, whoever reads, drops or dies meanwhile."""
 
 import os
-import signal
 import subprocess
 import sys
-import uuid
-from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -13,18 +10,13 @@ import torch
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.helpers.patience import scale_deadline, wait_until
+from tests.helpers.patience import scale_deadline
 from verl_pipeline.weight_sync.buckets import WeightSyncError
-from verl_pipeline.weight_sync.host_memory import check_host_memory, measure_shared_memory
-from verl_pipeline.weight_sync.shared_segment import SEGMENT_PREFIX
-from verl_pipeline.weight_sync.version_store import VersionMissing, VersionStore
+from verl_pipeline.weight_sync.host_memory import check_host_memory, measure_free_memory
+from verl_pipeline.weight_sync.version_store import VersionMissing, VersionReader, VersionStore
 
 DTYPES = [torch.float32, torch.bfloat16, torch.int64, torch.uint8]
 LIMIT = 2
-
-
-def make_name():
-    return uuid.uuid4().hex[:12]
 
 
 def make_weights(shapes, seed=0):
@@ -52,31 +44,24 @@ class Store(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        name = make_name()
-        self.leader = VersionStore(name, LIMIT, timeout_s=0.02)
-        self.other = VersionStore(name, LIMIT)
+        self.leader = VersionStore(LIMIT, timeout_s=0.02)
+        self.other = VersionReader(self.leader.paths)
         self.kept = {}
+        self.put_once = {}
         self.readers = []
         self.next = 0
-
-    def teardown(self):
-        for stored, _weights in self.readers:
-            stored.close()
-        self.leader.close()
 
     @rule(shapes=SHAPES)
     def put(self, shapes):
         weights = make_weights(shapes, self.next)
-        dropped = {
-            stored.segment_name for stored, _w in self.readers if stored.version not in self.kept
-        }
+        dropped = {version for version, _stored in self.readers if version not in self.kept}
         if len(self.kept) + len(dropped) >= LIMIT:
             with pytest.raises(WeightSyncError, match=f"no place for v_{self.next}: "):
                 self.leader.put(self.next, weights.items())
             return
         nbytes = self.leader.put(self.next, weights.items())
         assert nbytes == sum(weight.nbytes for weight in weights.values())
-        self.kept[self.next] = weights
+        self.kept[self.next] = self.put_once[self.next] = weights
         self.next += 1
 
     @precondition(lambda self: self.kept)
@@ -91,18 +76,18 @@ class Store(RuleBasedStateMachine):
     def begin_reading(self, data, is_leader):
         version = data.draw(st.sampled_from(sorted(self.kept)))
         store = self.leader if is_leader else self.other
-        self.readers.append((store.get(version), self.kept[version]))
+        self.readers.append((version, store.get(version)))
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data())
     def end_reading(self, data):
-        stored, _weights = self.readers.pop(data.draw(st.integers(0, len(self.readers) - 1)))
+        _version, stored = self.readers.pop(data.draw(st.integers(0, len(self.readers) - 1)))
         stored.close()
 
     @invariant()
     def what_is_read_stays(self):
-        for stored, weights in self.readers:
-            assert_equal(dict(stored), weights)
+        for version, stored in self.readers:
+            assert_equal(dict(stored), self.put_once[version])
 
     @invariant()
     def what_is_kept_is_found_and_nothing_else(self):
@@ -122,23 +107,22 @@ TestStore.settings = settings(max_examples=30, stateful_step_count=20, deadline=
 
 @pytest.fixture
 def store():
-    store = VersionStore(make_name(), LIMIT, timeout_s=0.05)
-    yield store
-    store.close()
-
-
-def list_files(store):
-    return sorted(path.name for path in Path("/dev/shm").glob(f"{store._prefix}*"))
+    return VersionStore(LIMIT, timeout_s=0.05)
 
 
 def test_the_memory_of_a_dropped_version_is_used_again(store):
-    for version in range(5):
-        store.put(version, make_weights([([100], 0)], version).items())
-        if version:
-            store.drop(version - 1)
-    assert len(list_files(store)) == LIMIT
-    store.close()
-    assert list_files(store) == []
+    def count_blocks():
+        return sum(os.stat(path).st_blocks for path in store.paths)
+
+    weights = {"w": torch.ones(1 << 20)}
+    for version in range(LIMIT):
+        store.put(version, weights.items())
+    blocks = count_blocks()
+    assert LIMIT * weights["w"].nbytes <= 512 * blocks < 10 * LIMIT * weights["w"].nbytes
+    for version in range(LIMIT, 3 * LIMIT):
+        store.drop(version - LIMIT)
+        store.put(version, weights.items())
+    assert count_blocks() == blocks
 
 
 def test_a_version_whose_writing_failed_is_not_found_and_takes_no_place(store):
@@ -147,9 +131,8 @@ def test_a_version_whose_writing_failed_is_not_found_and_takes_no_place(store):
         raise ZeroDivisionError
     with pytest.raises(VersionMissing, match="which holds nothing"):
         store.get(1)
-    store.put(1, [("w", torch.zeros(3))])
-    store.put(2, [("w", torch.zeros(3))])
-    assert len(list_files(store)) == LIMIT
+    for version in range(1, 1 + LIMIT):
+        store.put(version, [("w", torch.zeros(3))])
 
 
 def test_a_version_is_not_found_before_it_is_complete(store):
@@ -168,28 +151,32 @@ def test_a_version_is_stored_once_and_dropped_where_it_was_stored(store):
         store.drop(2)
 
 
-def run_child(code):
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, stdin=subprocess.PIPE
+def start_child(code):
+    """Start Python with the store imported; returns it and its first line of output."""
+    imports = (
+        "import sys, torch;"
+        "from verl_pipeline.weight_sync.version_store import VersionReader, VersionStore;"
     )
-    line = child.stdout.readline().strip()
-    return child, line
+    child = subprocess.Popen(
+        [sys.executable, "-c", imports + code], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    return child, child.stdout.readline().decode().strip()
 
 
-CHILD = (
-    "import sys, torch; from verl_pipeline.weight_sync.version_store import VersionStore;"
-    "store = VersionStore({name!r}, 2);"
-)
+def kill(child):
+    child.kill()
+    child.wait(scale_deadline(30))
+    child.stdin.close()
+    child.stdout.close()
 
 
 @pytest.mark.medium
 def test_a_reader_that_is_killed_frees_its_version(store):
     store.put(1, [("w", torch.ones(3))])
-    name = store._prefix.removeprefix(SEGMENT_PREFIX).removesuffix("_")
-    code = CHILD.format(name=name) + (
-        "held = store.get(1); print(float(dict(held)['w'].sum()), flush=True); sys.stdin.read()"
+    child, line = start_child(
+        f"held = VersionReader({store.paths}).get(1);"
+        "print(float(dict(held)['w'].sum()), flush=True); sys.stdin.read()"
     )
-    child, line = run_child(code)
     try:
         assert line == "3.0"
         store.put(2, [("w", torch.ones(3))])
@@ -197,60 +184,41 @@ def test_a_reader_that_is_killed_frees_its_version(store):
         with pytest.raises(WeightSyncError, match=r"no place for v_3: .*have been read for 0.05 s"):
             store.put(3, [("w", torch.ones(3))])
     finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait(scale_deadline(30))
+        kill(child)
     store.put(3, [("w", torch.ones(3))])
 
 
 @pytest.mark.medium
-def test_the_memory_of_a_killed_writer_goes_while_readers_keep_what_they_mapped():
-    name = make_name()
-    code = CHILD.format(name=name) + (
-        "store.put(1, [('w', torch.ones(3))]); print('stored', flush=True); sys.stdin.read()"
+def test_readers_keep_what_they_read_when_the_writer_is_killed():
+    child, line = start_child(
+        "store = VersionStore(2); store.put(1, [('w', torch.ones(3))]);"
+        "print(*store.paths, flush=True); sys.stdin.read()"
     )
-    child, _line = run_child(code)
-    reader = VersionStore(name, LIMIT)
+    reader = VersionReader(line.split())
     with reader.get(1) as stored:
-        child.send_signal(signal.SIGKILL)
-        child.wait(scale_deadline(30))
-        # Python's resource tracker outlives the process it tracks.
-        wait_until(lambda: not list_files(reader), 20, "the segments to be removed")
+        kill(child)
         assert torch.equal(dict(stored)["w"], torch.ones(3))
-    with pytest.raises(VersionMissing):
+    with pytest.raises(VersionMissing, match="v_1 is lost: the process .* has ended"):
         reader.get(1)
 
 
-@pytest.mark.medium
-def test_no_room_in_shared_memory_is_said_and_kills_nobody():
-    """In a /dev/shm of its own of 40 MiB."""
-    code = CHILD.format(name=make_name()) + (
-        "from verl_pipeline.weight_sync.buckets import WeightSyncError\n"
-        "try: store.put(1, [(str(i), torch.ones(1 << 20)) for i in range(12)])\n"
-        "except WeightSyncError as error: print(error)\n"
-        "print(store.put(1, [('w', torch.ones(3))]))"
-    )
-    script = f'mount -t tmpfs -o size=40m x /dev/shm && exec {sys.executable} -c "$CODE"'
-    run = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=scale_deadline(120),
-        env={**os.environ, "CODE": code},
-    )
-    if "unshare" in run.stderr or "mount" in run.stderr:
-        pytest.skip(f"no mounts here: {run.stderr}")
-    error, nbytes = run.stdout.splitlines()
-    assert error.startswith("/dev/shm has no room for the next 16 MiB of a version of the weights")
-    assert "--shm-size" in error and "staleness" in error
-    assert nbytes == "12"
+def test_no_room_is_said_before_memory_is_touched(store):
+    with pytest.raises(
+        WeightSyncError,
+        match=r"^no host memory for the next \d+.0 GiB of a version of the weights, after 16.0 MiB "
+        r"\(\S+ \S+ are free\): .*staleness$",
+    ):
+        store.put(
+            1, [("w", torch.ones(3)), ("x", torch.empty(1 << 44, dtype=torch.uint8, device="meta"))]
+        )
+    assert store.put(1, [("w", torch.ones(3))]) == 12
 
 
 def test_host_memory_is_checked_before_anything_is_sent():
     check_host_memory(1 << 20, 3)
-    room = measure_shared_memory()
     with pytest.raises(
         WeightSyncError,
-        match=r"^3 versions of the weights of \S+ GiB each need \S+ GiB of host memory for each "
-        r"rollout node, and .* free: .*, or lower trainer.v1.one_off_pipeline.staleness$",
+        match=r"^3 versions of the weights of \S+ GiB each need \S+ GiB of host memory, of which "
+        r"\S+ \S+ are free: .*, or lower trainer.v1.one_off_pipeline.staleness$",
     ):
-        check_host_memory(room, 3)
+        check_host_memory(measure_free_memory(), 3)

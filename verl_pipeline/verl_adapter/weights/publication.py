@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import ray
 from omegaconf import DictConfig
@@ -170,33 +169,29 @@ class WeightPublisher:
         """
         self._drops += self._ask_leaders("drop_version", version)
 
-    def close(self) -> None:
-        """Free the host memory of all versions."""
-        ray.wait(self._ask_leaders("close_store"), num_returns=len(self._leaders))
-
     def _open_stores(self, versions: int) -> dict[Any, str]:
         """Open a store on each node.
 
         Returns:
             The leaders, each with what errors call its node.
         """
-        run = uuid4().hex[:12]
         workers = [(worker, one.name) for one in self.replicas for worker in one.workers]
         nodes = ray.get(
             [worker.execute_checkpoint_engine.remote("find_node") for worker, _name in workers]
         )
-        leaders: dict[str, tuple[Any, str]] = {}
-        opened = []
+        timeout_s = self._deadlines.weight_sync_s
+        leaders: dict[Any, str] = {}
+        paths: dict[str, ray.ObjectRef] = {}
+        joined = []
         for (worker, name), node in zip(workers, nodes, strict=True):
-            leaders.setdefault(node, (worker, f"the node of {name}"))
-            store = f"{run}_{list(leaders).index(node)}"
-            opened.append(
-                worker.execute_checkpoint_engine.remote(
-                    "open_store", store, versions, self._deadlines.weight_sync_s
-                )
-            )
-        ray.get(opened)
-        return dict(leaders.values())
+            call = worker.execute_checkpoint_engine.remote
+            if node not in paths:
+                paths[node] = call("open_store", versions, timeout_s)
+                leaders[worker] = f"the node of {name}"
+            else:
+                joined.append(call("join_store", paths[node], timeout_s))
+        ray.get([*paths.values(), *joined])
+        return leaders
 
     def _send_observed(self, version: int) -> dict[str, float]:
         self._take_drops()

@@ -6,7 +6,7 @@ worker, its leader, receives a version through that engine and stores it
 :mod:`.publication` calls the methods, through verl's ``execute_checkpoint_engine``.
 
 Invariants:
-* Without :meth:`StoringReceiver.open_store` the engine is as it was.
+* Without :meth:`StoringReceiver.open_store` or ``join_store`` the engine is as it was.
 * No method waits for a transfer or for memory: verl calls them on the event loop on which a load
   may run at the same time.
 * A receiver that cannot store takes what is sent to its end, so that the trainer is not held up.
@@ -23,8 +23,9 @@ import ray
 import torch
 
 from verl_pipeline.weight_sync.host_memory import check_host_memory
+from verl_pipeline.weight_sync.segment_weights import SegmentWeights
 from verl_pipeline.weight_sync.stored_weights import StoredWeights
-from verl_pipeline.weight_sync.version_store import VersionStore
+from verl_pipeline.weight_sync.version_store import VersionReader, VersionStore
 
 
 @dataclass(frozen=True)
@@ -46,22 +47,30 @@ class StoringReceiver:
     """Put before a checkpoint engine; see the module."""
 
     bucket_size: int
-    _version_store: VersionStore | None = None
+    _versions: VersionReader | None = None
+    _load_timeout_s: float = 0.0
     _reception: Future | None = None
 
     def find_node(self) -> str:
         """Ray's id of this worker's node."""
         return ray.get_runtime_context().get_node_id()
 
-    def open_store(self, name: str, versions: int, timeout_s: float) -> None:
-        """Load weights from the store ``name`` of this node from now on.
+    def open_store(self, versions: int, timeout_s: float) -> list[str]:
+        """As the leader, store weights from now on, and load them from there.
 
         Args:
-            name: the same in all workers of a node; unique among runs and nodes.
             versions: most versions at a time.
             timeout_s: longest wait for others, in seconds.
+
+        Returns:
+            What the other workers of the node :meth:`join_store` with.
         """
-        self._version_store = VersionStore(name, versions, timeout_s)
+        self._versions, self._load_timeout_s = VersionStore(versions, timeout_s), timeout_s
+        return self._versions.paths
+
+    def join_store(self, paths: list[str], timeout_s: float) -> None:
+        """Load weights from what the leader of this node stores from now on."""
+        self._versions, self._load_timeout_s = VersionReader(paths), timeout_s
 
     def check_memory(self, bytes_per_version: int) -> None:
         """Check that the store's versions have room on this node.
@@ -93,29 +102,24 @@ class StoringReceiver:
         """As the leader, free the memory of ``version`` once nobody reads it."""
         self._get_store().drop(version)
 
-    def close_store(self) -> None:
-        """Remove what this worker has stored."""
-        if self._version_store is not None:
-            self._version_store.close()
-
     def receive_weights(self, global_steps: int | None = None) -> Any:
         """The weights of version ``global_steps``, from the node's store if there is one.
 
         Raises:
             VersionMissing: the store does not hold it.
         """
-        if self._version_store is None:
+        if self._versions is None:
             return super().receive_weights(global_steps=global_steps)  # type: ignore[misc]
         assert global_steps is not None, "a load names its version"
         device = None
         if torch.cuda.is_available():
             device = torch.device("cuda", torch.cuda.current_device())
-        stored = self._version_store.get(global_steps)
-        return StoredWeights(stored, self.bucket_size, self._version_store.timeout_s, device)
+        stored = self._versions.get(global_steps)
+        return StoredWeights(stored, self.bucket_size, self._load_timeout_s, device)
 
     def _get_store(self) -> VersionStore:
-        assert self._version_store is not None, "open_store() comes first"
-        return self._version_store
+        assert isinstance(self._versions, VersionStore), "open_store() comes first"
+        return self._versions
 
     def _receive_and_store(self, version: int, device: int | None) -> StoreReport:
         """Runs in a thread of its own, with an event loop of its own."""
@@ -123,6 +127,8 @@ class StoringReceiver:
             torch.cuda.set_device(device)
         start = time.perf_counter()
         weights = super().receive_weights(global_steps=version)  # type: ignore[misc]
+        if isinstance(weights, SegmentWeights):
+            weights.note_mapped()  # nobody else will
         with torch.no_grad():
             nbytes = asyncio.run(self._store_all(version, aiter(weights)))
         return StoreReport(version, nbytes, time.perf_counter() - start)

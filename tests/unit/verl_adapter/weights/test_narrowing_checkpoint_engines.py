@@ -8,7 +8,6 @@ import importlib
 import queue
 import sys
 import threading
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -169,12 +168,11 @@ def test_an_engine_is_wrapped_once_and_those_that_cast_keep_casting(nccl):
 def test_a_version_is_stored_and_loaded_again(nccl, monkeypatch):
     """The leader receives through verl's engine; another worker of its node reads."""
     ours.register_narrowing_engines()
-    name = uuid.uuid4().hex
     original = StoringReceiver.receive_weights
 
     def receive_by_way_of_the_store(engine, global_steps):
-        if engine._version_store is None:
-            engine.open_store(name, 1, 60.0)
+        if engine._versions is None:
+            engine.open_store(1, 60.0)
             engine.begin_storing(global_steps)
             wait_until(engine._reception.done, 30, "the version")
             assert engine.take_stored().nbytes == sum(w.nbytes for w in WEIGHTS.values())

@@ -5,7 +5,6 @@ test_vllm_weight_sender.py.
 import asyncio
 import threading
 import time
-import uuid
 from pathlib import Path
 
 import pytest
@@ -82,7 +81,7 @@ def test_a_bucket_stays_until_it_is_loaded(handle):
 
 
 def test_a_stored_version_is_loaded_from_where_it_lies(handle):
-    store = VersionStore(uuid.uuid4().hex, 2, timeout_s=0.1)
+    store = VersionStore(2, timeout_s=0.1)
     versions = {
         version: {f"w{i}": torch.full((200,), float(version)) for i in range(10)}
         for version in (1, 2, 3)
@@ -107,7 +106,6 @@ def test_a_stored_version_is_loaded_from_where_it_lies(handle):
     store.put(3, versions[3].items())  # nobody reads v_1 any more; in its place
     send(3)
     vllm.join(30)
-    store.close()
     for loaded, version in zip(results, (1, 2, 1, 3), strict=True):
         assert list(loaded) == list(versions[version])
         assert all(torch.equal(loaded[name], w) for name, w in versions[version].items())
