@@ -36,10 +36,15 @@ def make_weights(version):
 class TrainerRank:
     """What verl's ActorRolloutRefWorker does for a weight sync."""
 
-    def __init__(self, rank, timeout_s):
+    def __init__(self, rank, timeout_s, is_local):
         self.engine = CheckpointEngineRegistry.new(
             "gloo", bucket_size=BUCKET, is_master=rank == 0, timeout_s=timeout_s
         )
+        if not is_local:
+            self.engine.find_node = lambda: "another node"
+
+    def list_stored(self):
+        return self.engine._versions.list_versions()
 
     def execute_checkpoint_engine(self, method, *args, **kwargs):
         return getattr(self.engine, method)(*args, **kwargs)
@@ -49,11 +54,11 @@ class TrainerRank:
 
 
 class TrainerGroup:
-    """verl's worker group of them."""
+    """verl's worker group of them, on the replicas' node or, as far as they tell, on another."""
 
-    def __init__(self, ranks, timeout_s=60.0):
+    def __init__(self, ranks, timeout_s=60.0, is_local=True):
         actor = ray.remote(num_cpus=0)(TrainerRank)
-        self.workers = [actor.remote(rank, timeout_s) for rank in range(ranks)]
+        self.workers = [actor.remote(rank, timeout_s, is_local) for rank in range(ranks)]
         self.world_size = ranks
 
     def execute_checkpoint_engine(self, method, *args, **kwargs):

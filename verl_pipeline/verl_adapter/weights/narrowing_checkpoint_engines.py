@@ -16,7 +16,7 @@ import torch
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 
 from verl_pipeline.verl_adapter.weights.observed_sender import ObservedSender
-from verl_pipeline.verl_adapter.weights.storing_receiver import StoringReceiver
+from verl_pipeline.verl_adapter.weights.storing_engine import StoringEngine
 from verl_pipeline.weight_sync.rollout_dtype import NarrowedWeights, Weight, parse_dtype
 
 NARROWED = ("nccl", "nixl")
@@ -56,10 +56,10 @@ def register_narrowing_engines() -> None:
     """
     for backend in (*NARROWED, *CASTING):
         engine = CheckpointEngineRegistry._registry.get(backend)
-        if engine is None or issubclass(engine, StoringReceiver):
+        if engine is None or issubclass(engine, StoringEngine):
             continue
         senders = (NarrowingSender, ObservedSender) if backend in NARROWED else (ObservedSender,)
-        completed = type(f"Storing{engine.__name__}", (StoringReceiver, *senders, engine), {})
+        completed = type(f"Storing{engine.__name__}", (StoringEngine, *senders, engine), {})
         CheckpointEngineRegistry.register(backend)(completed)
 
 

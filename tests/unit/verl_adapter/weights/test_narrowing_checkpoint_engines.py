@@ -18,7 +18,7 @@ from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegist
 
 from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.verl_adapter.weights import narrowing_checkpoint_engines as ours
-from verl_pipeline.verl_adapter.weights.storing_receiver import StoringReceiver
+from verl_pipeline.verl_adapter.weights.storing_engine import StoringEngine
 
 MODULE = "verl.checkpoint_engine.nccl_checkpoint_engine"
 BUCKET = 256
@@ -161,14 +161,14 @@ def test_an_engine_is_wrapped_once_and_those_that_cast_keep_casting(nccl):
     assert issubclass(first, nccl.NCCLCheckpointEngine)
     assert not first.__abstractmethods__
     mooncake = CheckpointEngineRegistry.get("mooncake")
-    assert issubclass(mooncake, Mooncake) and issubclass(mooncake, StoringReceiver)
+    assert issubclass(mooncake, Mooncake) and issubclass(mooncake, StoringEngine)
     assert not issubclass(mooncake, ours.NarrowingSender)
 
 
 def test_a_version_is_stored_and_loaded_again(nccl, monkeypatch):
     """The leader receives through verl's engine; another worker of its node reads."""
     ours.register_narrowing_engines()
-    original = StoringReceiver.receive_weights
+    original = StoringEngine.receive_weights
 
     def receive_by_way_of_the_store(engine, global_steps):
         if engine._versions is None:
@@ -178,7 +178,7 @@ def test_a_version_is_stored_and_loaded_again(nccl, monkeypatch):
             assert engine.take_stored().nbytes == sum(w.nbytes for w in WEIGHTS.values())
         return original(engine, global_steps)
 
-    monkeypatch.setattr(StoringReceiver, "receive_weights", receive_by_way_of_the_store)
+    monkeypatch.setattr(StoringEngine, "receive_weights", receive_by_way_of_the_store)
     received = run_sync(nccl, monkeypatch, WEIGHTS)[2]
     assert list(received) == list(WEIGHTS)
     assert all(torch.equal(received[name], weight) for name, weight in WEIGHTS.items())

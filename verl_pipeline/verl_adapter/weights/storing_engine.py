@@ -1,20 +1,22 @@
-"""Lets a rollout worker keep versions of the weights, and load them when a replica wants them.
+"""Keeps versions of the weights in host memory, from which a replica loads them when it likes.
 
-:class:`StoringReceiver` stands before a checkpoint engine of verl's or ours. Of each node one
-worker, its leader, receives a version through that engine and stores it
-(:mod:`verl_pipeline.weight_sync.version_store`); every worker of the node loads from there.
-:mod:`.publication` calls the methods, through verl's ``execute_checkpoint_engine``.
+:class:`StoringEngine` stands before a checkpoint engine of verl's or ours. On each node, one
+process stores versions (:mod:`verl_pipeline.weight_sync.version_store`): the sender itself, or a
+rollout worker, the node's leader, which receives them through that engine. Every rollout worker of
+the node loads from there. :mod:`.version_transport` calls the methods, through verl's
+``execute_checkpoint_engine``.
 
 Invariants:
-* Without :meth:`StoringReceiver.open_store` or ``join_store`` the engine is as it was.
-* No method waits for a transfer or for memory: verl calls them on the event loop on which a load
-  may run at the same time.
-* A receiver that cannot store takes what is sent to its end, so that the trainer is not held up.
+* Without :meth:`StoringEngine.open_store` or ``join_store`` the engine is as it was.
+* No method of a rollout worker waits for a transfer or for memory: verl calls them on the event
+  loop on which a load may run at the same time.
+* Whoever cannot store takes what is gathered or sent to its end: the trainer's other ranks take
+  part in it.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +25,7 @@ import ray
 import torch
 
 from verl_pipeline.weight_sync.host_memory import check_host_memory
+from verl_pipeline.weight_sync.rollout_dtype import NarrowedWeights, Weight
 from verl_pipeline.weight_sync.segment_weights import SegmentWeights
 from verl_pipeline.weight_sync.stored_weights import StoredWeights
 from verl_pipeline.weight_sync.version_store import VersionReader, VersionStore
@@ -43,10 +46,13 @@ class StoreReport:
     seconds: float
 
 
-class StoringReceiver:
+class StoringEngine:
     """Put before a checkpoint engine; see the module."""
 
     bucket_size: int
+    is_master: bool
+    observe: Callable[[Iterator[Weight]], Iterator[Weight]]
+    _keeps_sends: bool = False
     _versions: VersionReader | None = None
     _load_timeout_s: float = 0.0
     _reception: Future | None = None
@@ -56,7 +62,7 @@ class StoringReceiver:
         return ray.get_runtime_context().get_node_id()
 
     def open_store(self, versions: int, timeout_s: float) -> list[str]:
-        """As the leader, store weights from now on, and load them from there.
+        """As the process of its node that stores, do so from now on, and load from there.
 
         Args:
             versions: most versions at a time.
@@ -69,16 +75,17 @@ class StoringReceiver:
         return self._versions.paths
 
     def join_store(self, paths: list[str], timeout_s: float) -> None:
-        """Load weights from what the leader of this node stores from now on."""
+        """Load weights from what another process of this node stores, from now on."""
         self._versions, self._load_timeout_s = VersionReader(paths), timeout_s
 
     def check_memory(self, bytes_per_version: int) -> None:
-        """Check that the store's versions have room on this node.
+        """Check that the versions of the store, if there is one, have room on this node.
 
         Raises:
             WeightSyncError: as :func:`check_host_memory`.
         """
-        check_host_memory(bytes_per_version, self._get_store().limit)
+        if self._versions is not None:
+            check_host_memory(bytes_per_version, self._get_store().limit)
 
     def begin_storing(self, version: int) -> None:
         """As the leader, receive and store what the trainer sends next; see :meth:`take_stored`."""
@@ -99,8 +106,53 @@ class StoringReceiver:
         return reception.result()
 
     def drop_version(self, version: int) -> None:
-        """As the leader, free the memory of ``version`` once nobody reads it."""
-        self._get_store().drop(version)
+        """Free the memory of ``version`` once nobody reads it."""
+        if self._versions is not None:
+            self._get_store().drop(version)
+
+    def keep_sends(self, versions: int, timeout_s: float) -> list[str]:
+        """As a rank of the trainer, store what is sent, instead of sending it, from now on.
+
+        The sender does so; the other ranks only help to gather, and have no store.
+
+        Args:
+            versions, timeout_s: as of :meth:`open_store`.
+
+        Returns:
+            From the sender, what :meth:`join_store` takes.
+        """
+        self._keeps_sends = True
+        return self.open_store(versions, timeout_s) if self.is_master else []
+
+    async def send_weights(
+        self, weights: Iterator[Weight], global_steps: int | None = None
+    ) -> dict[str, float]:
+        """As the engine's own.
+
+        Returns:
+            ``weight_sync/bytes`` and ``weight_sync/tensors`` from the sender that stores.
+
+        Raises:
+            WeightSyncError: version ``global_steps`` cannot be stored.
+        """
+        if not self._keeps_sends:
+            return await super().send_weights(weights, global_steps=global_steps)  # type: ignore[misc]
+        assert global_steps is not None, "what is stored has a version"
+        report: dict[str, float] = {}
+        try:
+            if self.is_master:
+                weights = self.observe(weights)
+                # Engines that cast by themselves name their dtype as verl does.
+                dtype = getattr(self, "sent_dtype", getattr(self, "rollout_dtype", None))
+                narrowed = NarrowedWeights(weights, dtype)
+                with torch.no_grad():
+                    self._get_store().put(global_steps, narrowed)
+                report["weight_sync/bytes"] = float(narrowed.nbytes)
+                report["weight_sync/tensors"] = float(narrowed.tensors)
+        finally:
+            for _name, _weight in weights:
+                pass
+        return report
 
     def receive_weights(self, global_steps: int | None = None) -> Any:
         """The weights of version ``global_steps``, from the node's store if there is one.
