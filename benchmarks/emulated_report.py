@@ -14,21 +14,24 @@ from verl_pipeline.number_formats import format_decimal, format_percent, format_
 
 
 def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each profile and mode, in the order of the runs."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    """A row for each cluster, work and mode, in the order of the runs."""
+    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for result in results:
-        groups[result["profile"], result["mode"]].append(result)
+        slow = ", ".join(f"{n}:{factor:g}" for n, factor in result["slow_replicas"].items())
+        groups[result["profile"], result["lengths"], slow, result["mode"]].append(result)
     rows = []
-    for (profile, mode), group in groups.items():
+    for (profile, lengths, slow, mode), group in groups.items():
         layout = group[0]["layout"]
         is_split = mode not in ("sync", "colocate_async")
         split = f"{layout['rollout_gpus']}:{layout['trainer_gpus']}" if is_split else "all"
         row: dict[str, Any] = {
             "profile": Path(profile).stem,
+            **({"lengths": Path(lengths).name} if lengths else {}),
+            **({"slow replicas": slow} if slow else {}),
             "mode": mode,
             "split": split,
             "step s": fmean(fmean(result["step_s"]) for result in group),
-            "gain": _describe_gain(groups.get((profile, "sync"), []), group),
+            "gain": _describe_gain(groups.get((profile, lengths, slow, "sync"), []), group),
         }
         for pool in ("rollout", "trainer", "reward"):
             row[pool] = _average(group, lambda result, pool=pool: result["busy"].get(pool))

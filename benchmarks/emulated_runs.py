@@ -5,7 +5,8 @@ Invariant: prediction and run have the same lengths, rewards, layout and steps.
 
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from benchmarks.emulated_modes import (
     write_inputs,
 )
 from verl_pipeline.emulated.cluster import EmulatedCluster
+from verl_pipeline.emulated.trace import write_trace
 from verl_pipeline.planner.limits import compute_limit
 from verl_pipeline.planner.profile import Profile
 from verl_pipeline.planner.schedules import Layout
@@ -31,6 +33,7 @@ from verl_pipeline.testing import runs
 # described engines.
 MOST_CONTROL = 0.05
 RUN_TIMEOUT_S = 1500.0
+TRACE = "lengths.npy"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Case:
         mode: how it trains.
         split: of the modes with two pools.
         steps: of the run; those after ``warm_up`` are measured.
+        slow_replicas: by number, how many times slower they decode.
+        lengths: where response lengths were recorded; empty: they are drawn.
     """
 
     profile: str
@@ -53,6 +58,8 @@ class Case:
     time_scale: float
     control_scale: float
     token_factor: int
+    slow_replicas: Mapping[int, float] = field(default_factory=dict)
+    lengths: str = ""
 
     @property
     def name(self) -> str:
@@ -76,6 +83,8 @@ def make_cluster(case: Case, profile: Profile, folder: Path) -> EmulatedCluster:
         streams_rewards=not case.mode.is_sync or profile.reward.streamed_in_sync,
         folder=str(folder),
         flows=case.mode.flows,
+        slow_replicas=dict(case.slow_replicas),
+        trace=str(folder / TRACE) if case.lengths else "",
     )
 
 
@@ -87,8 +96,13 @@ def make_layout(case: Case, profile: Profile) -> Layout:
     return Layout(case.split.rollout_gpus, case.split.trainer_gpus, slots)
 
 
-def run_case(case: Case, profile: Profile, output: Path) -> dict[str, Any]:
+def run_case(
+    case: Case, profile: Profile, output: Path, lengths: np.ndarray | None = None
+) -> dict[str, Any]:
     """Run, measure and predict; the run's folder goes once it is measured.
+
+    Args:
+        lengths: recorded response lengths, float64 [trajectories]; None: they are drawn.
 
     Raises:
         RuntimeError: the run failed; the message has the end of its log.
@@ -96,6 +110,8 @@ def run_case(case: Case, profile: Profile, output: Path) -> dict[str, Any]:
     folder = output / "runs" / case.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    if lengths is not None:
+        write_trace(folder / TRACE, lengths)
     cluster = make_cluster(case, profile, folder)
     write_inputs(folder, cluster)
     environment: dict[str, Any] = make_environment(folder)
@@ -124,6 +140,8 @@ def run_case(case: Case, profile: Profile, output: Path) -> dict[str, Any]:
         "time_scale": case.time_scale,
         "control_scale": case.control_scale,
         "token_factor": case.token_factor,
+        "slow_replicas": {str(number): factor for number, factor in case.slow_replicas.items()},
+        "lengths": case.lengths,
         "trajectories": profile.sampling.trajectories,
         "real_s": time.time() - began,
         "valid": measured.control_share <= MOST_CONTROL,
@@ -135,8 +153,13 @@ def run_case(case: Case, profile: Profile, output: Path) -> dict[str, Any]:
 def predict(
     case: Case, profile: Profile, cluster: EmulatedCluster, measured: MeasuredRun
 ) -> dict[str, Any]:
-    """The planner's seconds of the measured steps, the schedule's limit, and the error."""
-    if case.mode.schedule is None:
+    """The planner's seconds of the measured steps, the schedule's limit, and the error.
+
+    Returns:
+        Nothing where the planner knows no such schedule, or not the cluster: its replicas are all
+        equally fast.
+    """
+    if case.mode.schedule is None or case.slow_replicas:
         return {}
     layout = make_layout(case, profile)
     outcome = simulate(

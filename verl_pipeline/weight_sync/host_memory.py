@@ -11,7 +11,10 @@ from verl_pipeline.weight_sync.buckets import WeightSyncError
 
 _CGROUP = Path("/sys/fs/cgroup")
 # What to change where there is too little.
-ADVICE = "use nodes with more of it, or lower trainer.v1.one_off_pipeline.staleness"
+ADVICE = (
+    "use nodes with more of it, or set trainer.v1.one_off_pipeline.weight_sync_mode=drained, which "
+    "keeps none"
+)
 
 
 def check_host_memory(bytes_per_version: int, versions: int) -> None:
