@@ -141,7 +141,7 @@ def test_memory_that_is_too_small_is_said_before_anything_is_sent(publisher):
     with pytest.raises(
         WeightSyncError,
         match=r"the node of .*: 3 versions .* of 4096.0 GiB each need 12288.0 GiB"
-        " of host memory, .*staleness",
+        " of host memory, .*weight_sync_mode=drained",
     ):
         publisher.check_memory(1 << 42)
 

@@ -72,7 +72,6 @@ class DispatchedPool(RolloutPool):
             DeadlineExceeded, RolloutServerDead, WeightSyncError: naming the replica.
         """
         metrics = self.publish_weights(version)
-        self._publisher.check_memory(int(metrics.get("pipeline/weight_sync/bytes", 0)))
 
         def wait() -> None:
             while set(self._find_versions().values()) != {version}:
@@ -104,10 +103,6 @@ class DispatchedPool(RolloutPool):
         """
         super().check_health()
         ray.get(self._dispatcher.check_loads.remote())
-
-    def close(self) -> None:
-        """Free the versions in host memory."""
-        self._publisher.close()
 
     def describe(self) -> str:
         """Who holds and does what, in one line."""
