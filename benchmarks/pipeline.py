@@ -40,6 +40,8 @@ from benchmarks.pipeline_report import make_markdown
 from benchmarks.pipeline_steps import WARM_UP_BATCHES, summarize_run
 from benchmarks.quiet_machine import wait_until_quiet
 from benchmarks.workload import (
+    HEAVY_TAIL,
+    TINY_HEAVY_TAIL,
     TINY_WORKLOADS,
     WORKLOADS,
     Workload,
@@ -152,6 +154,9 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help="Name of a mode to run; may be repeated.")
     ] = None,
+    heavy_tail: Annotated[
+        bool, typer.Option(help="The workload whose longest response takes longer than an update.")
+    ] = False,
     tiny_model: Annotated[
         bool, typer.Option(help="A model of 0.1 M parameters, to try the script.")
     ] = False,
@@ -181,11 +186,13 @@ def main(
     workloads = tuple(TINY_WORKLOADS if tiny_model else WORKLOADS)
     if quick:
         workloads, repeats = workloads[1:], 1
+    if heavy_tail:
+        workloads = (TINY_HEAVY_TAIL if tiny_model else HEAVY_TAIL,)
     try:
         with claim_output(output.resolve(), RESULTS):
             measure_modes(
                 *(output.resolve(), modes, workloads, batches, repeats),
-                *(quick, tiny_model, time_recording, console),
+                *(quick, heavy_tail, tiny_model, time_recording, console),
             )
     except OutputError as error:
         raise typer.BadParameter(str(error)) from error
@@ -198,6 +205,7 @@ def measure_modes(
     batches: int,
     repeats: int,
     quick: bool,
+    heavy_tail: bool,
     tiny_model: bool,
     time_recording: bool,
     console: Console,
@@ -210,7 +218,12 @@ def measure_modes(
     write_data(data, batch_workloads, ["write a"] if tiny_model else load_quickstart_prompts())
     model = tiny_run.write_model(output / "model") if tiny_model else prepare_model()
     settings = make_common_overrides(model, data, workloads, len(batch_workloads))
-    arguments = {"quick": quick, "batches": batches, "tiny_model": tiny_model}
+    arguments = {
+        "quick": quick,
+        "heavy_tail": heavy_tail,
+        "batches": batches,
+        "tiny_model": tiny_model,
+    }
     modules = [spans.__name__]
     if time_recording:
         arguments["time_recording"] = True
