@@ -192,7 +192,7 @@ def main(
         with claim_output(output.resolve(), RESULTS):
             measure_modes(
                 *(output.resolve(), modes, workloads, batches, repeats),
-                *(quick, heavy_tail, tiny_model, time_recording, console),
+                *(quick, tiny_model, time_recording, console),
             )
     except OutputError as error:
         raise typer.BadParameter(str(error)) from error
@@ -205,7 +205,6 @@ def measure_modes(
     batches: int,
     repeats: int,
     quick: bool,
-    heavy_tail: bool,
     tiny_model: bool,
     time_recording: bool,
     console: Console,
@@ -218,12 +217,7 @@ def measure_modes(
     write_data(data, batch_workloads, ["write a"] if tiny_model else load_quickstart_prompts())
     model = tiny_run.write_model(output / "model") if tiny_model else prepare_model()
     settings = make_common_overrides(model, data, workloads, len(batch_workloads))
-    arguments = {
-        "quick": quick,
-        "heavy_tail": heavy_tail,
-        "batches": batches,
-        "tiny_model": tiny_model,
-    }
+    arguments = {"quick": quick, "batches": batches, "tiny_model": tiny_model}
     modules = [spans.__name__]
     if time_recording:
         arguments["time_recording"] = True
