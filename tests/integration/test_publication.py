@@ -23,7 +23,7 @@ from verl_pipeline.verl_adapter.weights.weight_loading import load_weights
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 from verl_pipeline.weight_sync.comparison import WeightsDiffer
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", autouse=True)
