@@ -18,7 +18,6 @@ from verl_pipeline.planner.answer import show_seconds
 from verl_pipeline.planner.profile_error import ProfileError
 from verl_pipeline.planning.recorded_steps import RecordedSteps
 
-
 # An exponent is as near to a bound as this by rounding alone.
 ROUNDING = 0.005
 
