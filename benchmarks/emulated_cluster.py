@@ -1,7 +1,7 @@
 """Runs verl's trainer modes and ours on emulated GPUs, side by side, beside the planner.
 
 ``python -m benchmarks.emulated_cluster --profile NAME [--profile ...] [--modes sync,ours:drained]
-[--split auto|a:b] [--steps 5] [--seeds 1] [--time-scale auto|X] [--output DIR]``, from the
+[--split auto|each|a:b] [--steps 5] [--seeds 1] [--time-scale auto|X] [--output DIR]``, from the
 repository's folder; two cores, 8 GB, a minute a run and what its steps take.
 
 ``--slow-replica 1:2.5`` makes a replica slow; ``--lengths`` takes the response lengths of a
@@ -21,6 +21,7 @@ an interruption.
 
 import json
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,15 +32,16 @@ from rich.console import Console
 from benchmarks.common import read_versions, write_report
 from benchmarks.emulated_options import (
     check_slow_replicas,
+    check_steps,
+    choose_layout,
     choose_modes,
     choose_scale,
-    choose_split,
     choose_token_factor,
     read_slow_replicas,
 )
 from benchmarks.emulated_plot import write_plot
 from benchmarks.emulated_report import make_markdown, make_rows
-from benchmarks.emulated_runs import Case, run_case
+from benchmarks.emulated_runs import Case, make_layout, run_case
 from benchmarks.emulated_trace import read_lengths
 from verl_pipeline.emulated.cluster import check_size
 from verl_pipeline.emulated.trace import follow_trace
@@ -61,7 +63,7 @@ RESULTS = FolderKind(
 )
 # Of a result: a run with the same ones is not repeated.
 KEYS = (
-    *("profile", "mode", "seed", "time_scale", "control_scale", "token_factor"),
+    *("profile", "mode", "layout", "seed", "time_scale", "control_scale", "token_factor"),
     *("slow_replicas", "lengths"),
 )
 DEFAULT_MODES = "sync,separate_async,ours:drained"
@@ -77,8 +79,16 @@ def main(
         ),
     ] = DEFAULT_MODES,
     split: Annotated[
-        str, typer.Option(help="Rollout and trainer GPUs, as 4:12; auto: the planner's.")
+        str,
+        typer.Option(
+            help="Rollout and trainer GPUs, as 4:12; auto: the planner's for drained; each: for "
+            "each mode, and its slots."
+        ),
     ] = "auto",
+    slots: Annotated[
+        int,
+        typer.Option(min=0, max=65_536, help="Of a replica of two pools; 0: as the profile."),
+    ] = 0,
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Steps of a run.")] = 5,
     warm_up: Annotated[int, typer.Option(min=1, help="First steps that do not count.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Drawn workloads.")] = 1,
@@ -118,9 +128,9 @@ def main(
         signal.signal(number, signal.default_int_handler)
     console = Console()
     try:
-        if warm_up >= steps:
-            raise UserError(f"--warm-up {warm_up}: must be below --steps {steps}")
         chosen = choose_modes(modes)
+        for mode in chosen:
+            check_steps(mode, steps, warm_up)
         slow = read_slow_replicas(slow_replica or [])
         cases = []
         for name in profile:
@@ -131,16 +141,16 @@ def main(
             check_size(loaded)
             planner = Planner(loaded, 1)
             common: dict[str, Any] = {
-                "split": choose_split(loaded, planner, split),
                 "time_scale": choose_scale(planner, time_scale),
                 "control_scale": control_scale,
                 "token_factor": choose_token_factor(loaded, token_factor),
                 "slow_replicas": slow,
                 "lengths": "" if lengths is None else str(lengths),
             }
+            layouts = [choose_layout(loaded, planner, mode, split, slots) for mode in chosen]
             for seed in range(seeds):
-                for mode in chosen:
-                    case = Case(name, mode, seed=seed, steps=steps, warm_up=warm_up, **common)
+                for mode, layout in zip(chosen, layouts, strict=True):
+                    case = Case(name, mode, *layout, seed, steps, warm_up, **common)
                     check_slow_replicas(case, loaded)
                     cases.append((case, loaded, recorded))
         with claim_output(output.resolve(), RESULTS):
@@ -159,7 +169,7 @@ def run_cases(
     runs.warm_up_runs()
     for case, profile, lengths in cases:
         arguments = {"steps": case.steps, "warm_up": case.warm_up}
-        if [_read_key(case, name) for name in KEYS] in done:
+        if [_read_key(case, profile, name) for name in KEYS] in done:
             continue
         console.print(f"{case.name}: {case.steps} steps, {case.time_scale:.0f} times faster")
         result = run_case(case, profile, output, lengths) | {
@@ -176,10 +186,12 @@ def run_cases(
     print(table)
 
 
-def _read_key(case: Case, name: str) -> Any:
+def _read_key(case: Case, profile: Profile, name: str) -> Any:
     """As a result has it."""
     if name == "mode":
         return case.mode.name
+    if name == "layout":
+        return asdict(make_layout(case, profile))
     value = getattr(case, name)
     return {str(key): entry for key, entry in value.items()} if name == "slow_replicas" else value
 
@@ -188,8 +200,8 @@ def _load_results(path: Path) -> list[dict[str, Any]]:
     """Results of earlier calls; each names the commit that it is of."""
     if not path.is_file():
         return []
-    # Older ones had neither.
-    defaults = {"slow_replicas": {}, "lengths": ""}
+    # Older ones had none of these.
+    defaults = {"slow_replicas": {}, "lengths": "", "first_step": 2}
     return [defaults | result for result in json.loads(path.read_text())["results"]]
 
 

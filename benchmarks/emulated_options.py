@@ -36,14 +36,22 @@ def choose_modes(names: str) -> list[EmulatedMode]:
     return chosen
 
 
-def choose_split(profile: Profile, planner: Planner, text: str) -> Split:
-    """The split ``text``, or the one with which the planner's `drained` at staleness 1 is fastest.
+def choose_layout(
+    profile: Profile, planner: Planner, mode: EmulatedMode, text: str, slots: int
+) -> tuple[Split, int]:
+    """Split and slots of a mode.
+
+    Args:
+        text: a split; ``auto``: the one with which the planner's `drained` at staleness 1 is
+            fastest, for all modes; ``each``: the mode's own best, by the planner, with its slots.
+        slots: of a replica; 0: the profile's, or what ``each`` finds.
 
     Raises:
         ProfileError: verl cannot place it, or none.
     """
-    if text != "auto":
-        return read_split(profile, text)
+    own = slots or profile.sampling.slots
+    if text not in ("auto", "each"):
+        return read_split(profile, text), own
     splits = list_splits(profile)
     if not splits:
         raise ProfileError(
@@ -51,7 +59,13 @@ def choose_split(profile: Profile, planner: Planner, text: str) -> Split:
             f"{profile.sampling.tensor_parallel} and training.fewest_gpus="
             f"{profile.training.fewest_gpus}; give more GPUs"
         )
-    return planner.find_best_split(Schedule("drained", 1), splits)
+    if text == "auto" or mode.schedule is None or mode.is_colocated:
+        return planner.find_best_split(Schedule("drained", 1), splits), own
+    plan = planner.find_best_plan(mode.schedule, splits)
+    if not slots:
+        plan = planner.refine(plan, longest_first=False)
+    assert plan.split is not None
+    return plan.split, slots or plan.layout.slots
 
 
 def choose_scale(planner: Planner, text: str) -> float:
@@ -118,3 +132,16 @@ def check_slow_replicas(case: Case, profile: Profile) -> None:
                 f"--slow-replica {number}:{factor:g}: {case.mode.name} has replicas 0 to "
                 f"{replicas - 1} on this profile; name one of them"
             )
+
+
+def check_steps(mode: EmulatedMode, steps: int, warm_up: int) -> None:
+    """Refuse a run of which no step would be measured.
+
+    Raises:
+        UserError: it is too short.
+    """
+    if warm_up + mode.cool_down >= steps:
+        rest = f"; {mode.name} leaves out the last {mode.cool_down}, too" if mode.cool_down else ""
+        raise UserError(
+            f"--warm-up {warm_up}: must be below --steps {steps}{rest}; give more steps"
+        )

@@ -43,8 +43,8 @@ class Case:
     Attributes:
         profile: name or file.
         mode: how it trains.
-        split: of the modes with two pools.
-        steps: of the run; those after ``warm_up`` are measured.
+        split, slots: of the modes with two pools; the others have all GPUs and the profile's slots.
+        steps: of the run; the first ``warm_up`` and the mode's cool-down are not measured.
         slow_replicas: by number, how many times slower they decode.
         lengths: where response lengths were recorded; empty: they are drawn.
     """
@@ -52,6 +52,7 @@ class Case:
     profile: str
     mode: EmulatedMode
     split: Split
+    slots: int
     seed: int
     steps: int
     warm_up: int
@@ -90,10 +91,9 @@ def make_cluster(case: Case, profile: Profile, folder: Path) -> EmulatedCluster:
 
 def make_layout(case: Case, profile: Profile) -> Layout:
     """The layout of a run, as the planner has it."""
-    slots = profile.sampling.slots
     if case.mode.is_colocated:
-        return Layout(profile.gpus, profile.gpus, slots)
-    return Layout(case.split.rollout_gpus, case.split.trainer_gpus, slots)
+        return Layout(profile.gpus, profile.gpus, profile.sampling.slots)
+    return Layout(case.split.rollout_gpus, case.split.trainer_gpus, case.slots)
 
 
 def run_case(
@@ -130,7 +130,7 @@ def run_case(
             f"steps; the end of its log:\n{tail}"
         )
     recorded = folder / "run" if case.mode.is_recorded else None
-    measured = measure_run(recorded, cluster, case.warm_up)
+    measured = measure_run(recorded, cluster, case.warm_up, case.mode.cool_down)
     shutil.rmtree(folder)
     return {
         "profile": case.profile,
@@ -142,6 +142,7 @@ def run_case(
         "token_factor": case.token_factor,
         "slow_replicas": {str(number): factor for number, factor in case.slow_replicas.items()},
         "lengths": case.lengths,
+        "first_step": case.warm_up + 1,
         "trajectories": profile.sampling.trajectories,
         "real_s": time.time() - began,
         "valid": measured.control_share <= MOST_CONTROL,
@@ -170,12 +171,15 @@ def predict(
         warm_up=case.warm_up,
         workload=cluster.workload,
     )
-    expected = np.diff(outcome.ends, prepend=0.0)[case.warm_up :].tolist()
+    expected = np.diff(outcome.ends, prepend=0.0)[
+        case.warm_up : case.steps - case.mode.cool_down
+    ].tolist()
     found: dict[str, Any] = {
         "predicted_step_s": expected,
         "error": sum(expected) / sum(measured.step_s) - 1,
     }
     if not case.mode.is_colocated:
-        limit = compute_limit(profile, cluster.workload, case.mode.schedule, layout)
+        trained = cluster.workload.select(case.warm_up, case.steps - case.mode.cool_down)
+        limit = compute_limit(profile, trained, case.mode.schedule, layout)
         found |= {"limit_s": limit.step_s, "limit_cause": limit.cause}
     return found

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from benchmarks import emulated_cluster
 from benchmarks.emulated_measure import MeasuredRun, measure_busy, measure_inside
 from benchmarks.emulated_modes import MODES
+from benchmarks.emulated_options import choose_layout
 from benchmarks.emulated_plot import PLANNER, write_plot
 from benchmarks.emulated_report import make_markdown, make_rows
 from benchmarks.emulated_runs import TRACE, Case, make_cluster, predict
@@ -23,7 +24,9 @@ from tests.helpers.simulated_run import MadeUpRun, Simulation
 from verl_pipeline.emulated.journal import Entry
 from verl_pipeline.emulated.trace import write_trace
 from verl_pipeline.errors import UserError
-from verl_pipeline.planner.splits import Split
+from verl_pipeline.planner.plan import Planner
+from verl_pipeline.planner.schedules import Schedule
+from verl_pipeline.planner.splits import Split, list_splits, read_split
 from verl_pipeline.telemetry.records import FOLDER
 
 APP = emulated_cluster.typer.Typer()
@@ -37,7 +40,13 @@ EDGES = st.integers(0, 50)
         ({}, ["--modes", "sync,fast"], "--modes fast: unknown; name some of sync, "),
         ({}, ["--split", "3:3"], "--split 3:3: impossible with gpus=4"),
         ({}, ["--time-scale", "0"], "--time-scale 0: must be a number above 0"),
-        ({}, ["--steps", "3", "--warm-up", "3"], "--warm-up 3: must be below --steps 3"),
+        ({}, ["--steps", "3", "--warm-up", "3"], "--warm-up 3: must be below --steps 3; give more"),
+        (
+            {},
+            ["--steps", "5", "--modes", "ours:rolling:4"],
+            "--warm-up 1: must be below --steps 5; ours:rolling:4 leaves out the last 4, too",
+        ),
+        ({}, ["--split", "each", "--slots", "-1"], "Invalid value for '--slots'"),
         ({"gpus": 5000}, [], "gpus=5000: one process emulates all replicas"),
         ({"gpus": 1, "training__gpus": 1}, [], "gpus=1: no split into two pools"),
         ({"weights__load_s": -1}, [], "weights.load_s=-1: must be a number at least 0"),
@@ -150,7 +159,8 @@ def make_result(mode, seed, seconds):
         "profile": "p.yaml",
         "mode": mode,
         "seed": seed,
-        "layout": {"rollout_gpus": 3, "trainer_gpus": 1},
+        "layout": {"rollout_gpus": 3, "trainer_gpus": 1, "slots": 8},
+        "first_step": 2,
         "step_s": [seconds],
         "control_s": [1.0],
         "control_scale": 1.0,
@@ -174,6 +184,13 @@ def test_gains_compare_runs_of_a_seed():
     assert len(make_markdown([sync, ours]).splitlines()) == 4
 
 
+def test_gains_compare_the_steps_that_both_runs_measured():
+    sync = make_result("sync", 0, 50.0) | {"step_s": [90.0, 50.0, 40.0]}
+    ours = make_result("ours:rolling:2", 0, 15.0) | {"first_step": 3, "step_s": [20.0, 10.0, 1.0]}
+    assert make_rows([sync, ours])[1]["gain"] == "3.00"
+    assert make_rows([sync, ours | {"first_step": 5}])[1]["gain"] == "-"
+
+
 def test_runs_of_other_clusters_or_work_are_rows_of_their_own():
     slow = {"slow_replicas": {"1": 2.0}, "lengths": "runs/a.json"}
     results = [make_result("sync", 0, 50.0), make_result("ours:drained", 0, 25.0)]
@@ -181,6 +198,9 @@ def test_runs_of_other_clusters_or_work_are_rows_of_their_own():
     rows = make_rows(results)
     assert [row["gain"] for row in rows] == ["1.00", "2.00", "1.00", "3.00"]
     assert (rows[3]["slow replicas"], rows[3]["lengths"]) == ("1:2", "a.json")
+    other = {"layout": {"rollout_gpus": 2, "trainer_gpus": 2, "slots": 8}}
+    rows = make_rows([*results[:2], make_result("ours:drained", 0, 10.0) | other])
+    assert [(row["split"], row["gain"]) for row in rows[1:]] == [("3:1", "2.00"), ("2:2", "5.00")]
 
 
 def test_the_plot_has_a_bar_for_each_row_and_the_planners_line(tmp_path):
@@ -203,7 +223,7 @@ def test_a_case_is_the_run_that_its_processes_read(tmp_path, slow):
     path = tmp_path / "profile.yaml"
     path.write_text(json.dumps(make_content()))
     case = Case(
-        *(str(path), MODES["ours:drained"], Split(1, 2, 1, 2), 0, 3, 1, 2.0, 1.0, 8),
+        *(str(path), MODES["ours:drained"], Split(1, 2, 1, 2), 4, 0, 3, 1, 2.0, 1.0, 8),
         slow_replicas=slow,
         lengths="a.json",
     )
@@ -212,6 +232,22 @@ def test_a_case_is_the_run_that_its_processes_read(tmp_path, slow):
     assert cluster.slow_replicas == slow and cluster.workload.responses[0, 0] == 1
     measured = MeasuredRun([1.0, 1.0], [0.0, 0.0], 0.0, {})
     assert bool(predict(case, make_small(), cluster, measured)) is not bool(slow)
+
+
+def test_each_mode_may_have_its_own_split_and_slots():
+    profile = make_small(gpus=8, sampling__prompts=8, sampling__slots=1)
+    planner = Planner(profile, 1)
+    mode = MODES["ours:in_flight:2"]
+    assert mode.schedule is not None
+    split, slots = choose_layout(profile, planner, mode, "each", 0)
+    assert split == planner.find_best_split(mode.schedule, list_splits(profile))
+    assert slots > 1
+    assert choose_layout(profile, planner, mode, "each", 3)[1] == 3
+    drained = planner.find_best_split(Schedule("drained", 1), list_splits(profile))
+    for name in ("separate_async", "sync"):
+        assert choose_layout(profile, planner, MODES[name], "each", 0) == (drained, 1)
+    assert choose_layout(profile, planner, mode, "auto", 0) == (drained, 1)
+    assert choose_layout(profile, planner, mode, "2:6", 0) == (read_split(profile, "2:6"), 1)
 
 
 def test_each_mode_with_a_schedule_has_its_pools():
