@@ -3,6 +3,7 @@
 Invariants:
 * Times are whole microseconds since the run's start, so that sums of seconds are exact.
 * A trajectory without an end lasts until the end of the start of the run that it was started in.
+* Past the barrier a trajectory is in flight from when it has its place on a replica.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ class Lives:
     Attributes:
         rows: int64, places in the table.
         keys: int64, the step that trained it, or the batch that it is for; -1 where unknown.
-        starts, ends: int64 us, of generation.
+        asked: int64 us, when an agent loop had it.
+        starts, ends: int64 us, of generation; both the run's last moment where it still waits for
+            its place.
         graded: int64 us, end of grading; ``ends`` where nothing was graded.
         is_validation: bool.
         is_slow: bool, sampled by a slow replica.
@@ -32,6 +35,7 @@ class Lives:
 
     rows: np.ndarray
     keys: np.ndarray
+    asked: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
     graded: np.ndarray
@@ -44,11 +48,14 @@ def to_microseconds(times: np.ndarray | float, origin: float) -> np.ndarray:
     return np.rint((np.asarray(times) - origin) * 1e6).astype(np.int64)
 
 
-def list_lives(trajectories: pa.Table, periods: list[tuple[float, float]]) -> Lives:
+def list_lives(
+    trajectories: pa.Table, periods: list[tuple[float, float]], flows: bool = False
+) -> Lives:
     """Return when each trajectory was generated and graded.
 
     Args:
         periods: (begin, end) of each start of the run, ascending; seconds since the epoch.
+        flows: whether trajectories wait for their places (``Header.flows``).
     """
     origin = periods[0][0]
     started = _coalesce(trajectories, "started", "submitted")
@@ -64,7 +71,11 @@ def list_lives(trajectories: pa.Table, periods: list[tuple[float, float]]) -> Li
     # What was generated and never graded (the run was killed) was being graded until the end.
     is_open = pc.is_valid(trajectories["generated"]).to_numpy() & np.isnan(graded)
     is_open &= np.isnan(_coalesce(trajectories, "filtered", "trained"))
-    started = np.clip(started, begins[period], last)
+    asked = started = np.clip(started, begins[period], last)
+    if flows:
+        begun = _coalesce(trajectories, "begun")
+        begun = np.where(np.isnan(begun), np.where(np.isnan(ended), last, started), begun)
+        started = np.clip(begun, started, last)
     ended = np.clip(np.where(np.isnan(ended), last, ended), started, last)
     # A reward may come after the start of the run that generated it has ended.
     graded = np.where(np.isnan(graded), np.where(is_open, last, ended), graded)
@@ -73,6 +84,7 @@ def list_lives(trajectories: pa.Table, periods: list[tuple[float, float]]) -> Li
     return Lives(
         rows=rows,
         keys=keys,
+        asked=to_microseconds(asked, origin),
         starts=to_microseconds(started, origin),
         ends=to_microseconds(ended, origin),
         graded=to_microseconds(graded, origin),
@@ -121,7 +133,7 @@ def _coalesce(table: pa.Table, *names: str) -> np.ndarray:
 def _find_slow(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
     """Whether each trajectory's replica was slow at its batch: seconds a token, over all of its
     trajectories of the batch, above :data:`SLOW` times that of the fastest quarter of replicas."""
-    began = _coalesce(trajectories, "first_token", "started")
+    began = _coalesce(trajectories, "first_token", "begun", "started")
     seconds = pc.fill_null(trajectories["generated"], np.nan).to_numpy() - began
     tokens = pc.fill_null(trajectories["response_tokens"], 0).to_numpy().astype(float)
     encoded = trajectories["replica"].combine_chunks()
