@@ -146,13 +146,14 @@ def list_steady_steps(run: Run) -> list[Parts]:
     """Return the parts of the steps in which the pipeline is full.
 
     Left out are the first step of each start of the run (nothing was sampled ahead) and, where
-    batches are sampled ahead, the run's last one (nothing is left to sample). If no step remains,
+    batches are sampled ahead, the run's last ones (nothing is left to submit). If no step remains,
     all are returned.
     """
     parts = measure_parts(run)
     left_out = {header.first_step for header in run.headers}
     if is_overlapped(run):
-        left_out.add(run.header.last_step)
+        last = run.header.last_step
+        left_out |= set(range(last, last - (run.header.staleness or 1), -1))
     return [part for part in parts if part.step not in left_out] or parts
 
 

@@ -43,7 +43,7 @@ def list_versions(run: Run, origin: float, last: int, pool: Pool, name: str) -> 
     spans = run.spans.filter((pc.field("pool") == str(pool)) & (pc.field("name") == name))
     if pool == Pool.TRAINER:
         spans = spans.filter(pc.field("lane") == "driver")
-    versions = [_read_version(text) for text in spans["detail"].to_pylist()]
+    versions = [read_version(text) for text in spans["detail"].to_pylist()]
     is_known = np.array([version is not None for version in versions], bool)
     spans = spans.filter(pa.array(is_known))
     numbers = np.array([version for version in versions if version is not None], np.int64)
@@ -60,7 +60,8 @@ def list_versions(run: Run, origin: float, last: int, pool: Pool, name: str) -> 
     }
 
 
-def _read_version(detail: str | None) -> int | None:
+def read_version(detail: str | None) -> int | None:
+    """The version in a span's ``detail``; None if there is none."""
     values: Any = json.loads(detail or "{}")
     version = values.get("version") if isinstance(values, dict) else None
     is_version = type(version) is int and 0 <= version < 1 << 40

@@ -168,9 +168,9 @@ def _find_states(
         "validate": validating > 0,
         "start": trainer == code(Pool.TRAINER, "start"),
         "idle": is_over,
-        "bound": waits & (published < needed),
-        "dispatch": waits & ~is_behind,
-        "wait_trainer": ~waits,
+        # With too few versions published, the bound on the age of data says so.
+        "wait_trainer": ~waits | (published < needed),
+        "dispatch": ~is_behind,
     }
     states = np.select(
         list(named.values()),

@@ -31,10 +31,9 @@ STATES: dict[Pool, dict[str, str]] = {
         "them on a slow replica",
         "draining": "the same, because its weights are too old for what waits: it runs empty, and "
         "then loads newer ones",
-        "bound": "has nothing to generate: what waits may not begin before the trainer publishes "
-        "newer weights",
+        "wait_trainer": "has nothing to generate until the trainer submits a batch, or publishes "
+        "weights that what waits may have",
         "dispatch": "has nothing to generate, and may begin what waits, but has not got it yet",
-        "wait_trainer": "has nothing to generate until the trainer submits a batch",
         "weight_sync": "loads weights",
         "validate": "generates a validation",
         "start": "before the first batch is submitted",

@@ -42,8 +42,8 @@ def find_tail_prompts(run: Run) -> list[TailPrompt]:
     lives, lengths = timeline.lives, timeline.lengths
     is_tail = timeline.states[Pool.ROLLOUT] == code(Pool.ROLLOUT, "tail")
     if timeline.replicas:
-        tails = [cause_code(name) for name in ("tail of generation", "slow replica")]
-        is_tail = np.isin(timeline.causes[Pool.TRAINER], tails)
+        codes = [cause_code(name) for name in ("tail of generation", "slow replica")]
+        is_tail = np.isin(timeline.causes[Pool.TRAINER], codes)
     waits = timeline.states[Pool.TRAINER] == code(Pool.TRAINER, "wait_rollout")
 
     begins, finishes = lives.starts, lives.ends

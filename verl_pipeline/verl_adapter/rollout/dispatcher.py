@@ -145,9 +145,7 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._act()
 
 
-def start_dispatcher(
-    ports: Sequence[ReplicaPort], slots: int, mode: str, target: RunTarget
-) -> Any:
+def start_dispatcher(ports: Sequence[ReplicaPort], slots: int, mode: str, target: RunTarget) -> Any:
     """Start the actor; returns its handle."""
     options = {"max_concurrency": MOST_CALLS}
     return ray.remote(Dispatcher).options(**options).remote(ports, slots, mode, target)

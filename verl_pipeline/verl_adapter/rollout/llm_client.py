@@ -118,9 +118,7 @@ class TurnBudgetClient(FullyAsyncLLMServerClient, _AttemptClient):
         super()._release_server(server_id, request_id=request_id)
 
     @asynccontextmanager
-    async def hold_place(
-        self, name: str, batch: int, window: Window
-    ) -> AsyncIterator[str | None]:
+    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[str | None]:
         """While a trajectory is sampled; past the barrier it waits for its place first.
 
         Yields the name of its replica, if that is known beforehand.
