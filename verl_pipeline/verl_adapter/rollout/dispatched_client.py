@@ -34,7 +34,7 @@ class DispatchedClient(TurnBudgetClient):
     """See the module."""
 
     @asynccontextmanager
-    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[None]:
+    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[str]:
         """See the base."""
         try:
             server, handle = await self._load_balancer.begin_trajectory.remote(name, batch, window)
@@ -44,7 +44,7 @@ class DispatchedClient(TurnBudgetClient):
         place = _Place(name, server, handle)
         token = _place.set(place)
         try:
-            yield
+            yield server
         finally:
             _place.reset(token)
             self._leave(place)

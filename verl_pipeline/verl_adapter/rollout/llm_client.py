@@ -118,15 +118,17 @@ class TurnBudgetClient(FullyAsyncLLMServerClient, _AttemptClient):
         super()._release_server(server_id, request_id=request_id)
 
     @asynccontextmanager
-    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[None]:
+    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[str | None]:
         """While a trajectory is sampled; past the barrier it waits for its place first.
+
+        Yields the name of its replica, if that is known beforehand.
 
         Args:
             name: of the trajectory.
             batch: its batch; 0 for a validation.
             window: versions that it may be sampled with.
         """
-        yield
+        yield None
 
     async def leave_place(self) -> None:
         """The trajectory of this task has been sampled; its reward needs no replica."""
