@@ -35,7 +35,7 @@ class DispatchedPool(RolloutPool):
             actor_wg,
             self.manager,
             self.deadlines,
-            load_pipeline_config(config).staleness + 2,
+            load_pipeline_config(config).most_staleness + 2,
             self.check_health,
         )
         self.fingerprints = self._publisher.fingerprints

@@ -49,7 +49,7 @@ def make_target(config: DictConfig) -> RunTarget:
         started=0.0,
         run_name=f"{config.trainer.project_name}/{config.trainer.experiment_name}",
         mode=mode,
-        staleness=load_pipeline_config(config).staleness if mode == TRAINER_MODE else None,
+        staleness=load_pipeline_config(config).most_staleness if mode == TRAINER_MODE else None,
         trainer_devices=trainers,
         rollout_devices=rollouts,
         shares_devices=not is_separate,

@@ -38,6 +38,7 @@ from verl_pipeline.trainer.pipeline_config import (
     load_pipeline_config,
     make_filters,
 )
+from verl_pipeline.trainer.run_dial import STALENESS_FIELD, RunDial
 from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
@@ -55,14 +56,14 @@ from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.rollout.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.telemetry.trainers import record_trainer
-from verl_pipeline.verl_adapter.trainers.weight_sending_trainer import WeightSendingTrainer
+from verl_pipeline.verl_adapter.trainers.dialed_trainer import DialedTrainer
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
 
 @register_trainer(TRAINER_MODE)
 @record_trainer
-class OneOffPipelineTrainer(WeightSendingTrainer):
+class OneOffPipelineTrainer(DialedTrainer):
     """PPO and GRPO where the trainer updates on batch n while the rollout pool samples batch n+1.
 
     Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x
@@ -84,6 +85,7 @@ class OneOffPipelineTrainer(WeightSendingTrainer):
         derived = derive_settings(config, self.settings)
         self._checkpoints = RunCheckpoints(config)
         self.filters = make_filters(self.settings.filters, f"{PIPELINE_KEY}.filters")
+        self.dial = RunDial(self.settings)
         # By batch, from its submission until it is checked.
         self._sampling_versions: dict[int, int] = {}
         self._submission_times: dict[int, float] = {}
@@ -172,12 +174,14 @@ class OneOffPipelineTrainer(WeightSendingTrainer):
     def on_train_begin(self) -> None:
         """verl calls this with ``global_steps`` already at the first step to come."""
         trained_version = self.global_steps - 1
+        held_batches = self._adopt_held_batches(trained_version)
+        self.dial.resume(trained_version, held_batches)
         with self._name_dead_process():
             schedule.fill_pipeline(
                 self,
                 trained_version=trained_version,
-                held_batches=self._adopt_held_batches(trained_version),
-                dial=self.settings.dial,
+                held_batches=held_batches,
+                dial=self.dial.current,
                 last_step=self.last_step,
             )
 
@@ -185,7 +189,7 @@ class OneOffPipelineTrainer(WeightSendingTrainer):
         """Batches in a checkpoint of ``trained_version`` that are sampled and not trained yet."""
         for batch, versions in self.replay_buffer.find_held_batches().items():
             oldest = min(versions, default=trained_version)
-            check_held_version(batch, oldest, self.settings.staleness)
+            check_held_version(batch, oldest, self.settings.most_staleness)
             self._sampling_versions[batch] = oldest
         return set(self._sampling_versions)
 
@@ -199,8 +203,9 @@ class OneOffPipelineTrainer(WeightSendingTrainer):
             schedule.run_step(
                 self,
                 self.global_steps,
-                dial=self.settings.dial,
+                dial=self.dial.current,
                 last_step=self.last_step,
+                submitted=self.dial.submitted,
             )
         assert self._batch is not None
         return self._batch
@@ -218,9 +223,12 @@ class OneOffPipelineTrainer(WeightSendingTrainer):
         # A data set may ask for another group size, row by row.
         group_sizes = tu.get(prompts, "__rollout_n__", [n] * len(prompts))
         put_prompts(keys, batch, [int(size) for size in group_sizes])
-        if self.settings.dial.has_barrier:
+        dial = self.dial.submit(batch, self.global_steps)
+        if dial.has_barrier:
             assert self.rollout_pool.version is not None, "the schedule sends weights first"
             self._sampling_versions[batch] = self.rollout_pool.version
+        else:
+            tu.assign_non_tensor_data(prompts, STALENESS_FIELD, dial.staleness)
         self._submission_times[batch] = time.time()
         self.log_prob_check.ask(batch - 1)  # before the pool is busy
         self.agent_loop_manager.generate_sequences(prompts)
@@ -251,20 +259,11 @@ class OneOffPipelineTrainer(WeightSendingTrainer):
             with self._act_as_sync(), self._checkpoints.save_step(self.global_steps):
                 super()._save_checkpoint()
 
-    def _compute_metrics(
-        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
-    ) -> None:
-        # Past the barrier `gen` is the trainer's wait for the rest of its batch.
-        is_sampled_ahead = self.settings.dial.has_barrier and self.settings.staleness > 0
-        timers, ours = self.step_clock.split(timing_raw, is_sampled_ahead=is_sampled_ahead)
-        metrics.update(ours)
-        super()._compute_metrics(batch, metrics, timers, global_steps, epoch)
-
     # ---- checks of a complete batch ----------------------------------------------------------
 
     def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
         k = self.global_steps
-        check_versions(batch, k, self._sampling_versions.pop(k, None), self.settings.dial)
+        check_versions(batch, k, self._sampling_versions.pop(k, None), self.dial.take(k))
         submitted_at = self._submission_times.pop(k, None)
         metrics.update(compute_sampling_metrics(batch, k, submitted_at))
         metrics.update(compute_reward_metrics(batch.session_reports))
