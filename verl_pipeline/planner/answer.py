@@ -115,8 +115,8 @@ def explain_limit(sync: Plan, plan: Plan) -> str:
         )
     if limit.cause == "reward":
         return (
-            f"Rewards keep all their workers busy for {show_seconds(limit.reward)} a step, whatever "
-            "the GPUs do."
+            f"Rewards keep all their workers busy for {show_seconds(limit.reward)} a step, "
+            "whatever the GPUs do."
         )
     tail = format_percent(plan.shares["tail"] + plan.shares["rollout_idle"], 0)
     return (

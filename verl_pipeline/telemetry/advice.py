@@ -9,7 +9,7 @@ Invariants:
 from dataclasses import dataclass
 
 from verl_pipeline.errors import show_line
-from verl_pipeline.number_formats import format_percent
+from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.telemetry.accounting import (
     Bill,
     Parts,

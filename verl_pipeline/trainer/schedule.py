@@ -81,13 +81,21 @@ def fill_pipeline(
             pipeline.submit_batch(batch)
 
 
-def run_step(pipeline: Pipeline, k: int, *, dial: Dial, last_step: int) -> None:
-    """Step k: from v_{k-1} to v_k."""
+def run_step(
+    pipeline: Pipeline, k: int, *, dial: Dial, last_step: int, submitted: int | None = None
+) -> None:
+    """Step k: from v_{k-1} to v_k.
+
+    Args:
+        submitted: the newest batch that has been submitted; None: as if the dial had always been
+            this one. After a larger staleness nothing is submitted until the lead has shrunk.
+    """
     if dial.has_barrier:
         pipeline.drain_rollout()
         pipeline.send_weights(k - 1)
-    if k + dial.staleness <= last_step:
-        pipeline.submit_batch(k + dial.staleness)
+    newest = k - 1 + dial.staleness if submitted is None else submitted
+    for batch in range(newest + 1, min(k + dial.staleness, last_step) + 1):
+        pipeline.submit_batch(batch)
     pipeline.train_batch(k)
     if not dial.has_barrier:
         pipeline.publish_weights(k)

@@ -53,7 +53,7 @@ def check_staleness(settings: OneOffPipelineConfig, last_step: int) -> None:
     Raises:
         ConfigError: naming the field.
     """
-    staleness = settings.staleness
+    staleness = settings.dial.staleness
     if 1 < staleness > last_step:
         raise ConfigError(
             f"{PIPELINE_KEY}.staleness={staleness}: the run has only {last_step} batches (see "
@@ -65,7 +65,8 @@ def check_staleness(settings: OneOffPipelineConfig, last_step: int) -> None:
 def describe_dial(config: DictConfig, settings: OneOffPipelineConfig) -> Iterator[str]:
     """Lines about the schedule, for the start of a run."""
     dial = settings.dial
-    yield f"weights {dial.mode}, staleness {dial.staleness}"
+    staleness = f"auto, at most {settings.most_staleness}" if settings.is_auto else dial.staleness
+    yield f"weights {dial.mode}, staleness {staleness}"
     rollout = config.actor_rollout_ref.rollout
     replicas = rollout.nnodes * rollout.n_gpus_per_node // count_replica_devices(config)
     if dial.mode == ROLLING and replicas == 1:

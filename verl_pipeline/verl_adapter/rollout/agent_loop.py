@@ -25,6 +25,7 @@ import ray
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
+from verl_pipeline.trainer.run_dial import STALENESS_FIELD
 from verl_pipeline.trainer.schedule import Window, find_window
 from verl_pipeline.trainer.stall import Job, QueueEnds, StallWatch, current_job
 from verl_pipeline.verl_adapter.rewards.reward_check import (
@@ -59,7 +60,7 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         settings = load_pipeline_config(self.config)
-        deadlines, self._staleness = settings.deadlines, settings.staleness
+        deadlines, self._staleness = settings.deadlines, settings.most_staleness
         self._watch_stalls(deadlines.trajectory_s, deadlines.reward_s)
         bound_waits(deadlines.queue_s)
         self._errors: dict[str, dict[str, str]] = defaultdict(dict)
@@ -128,7 +129,8 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         name, step = f"{uid}_{session_id}", int(trajectory["step"])
         is_validation = bool(trajectory["validate"])
         # A validation of v_k has step k.
-        window = Window(step, step) if is_validation else find_window(step, self._staleness)
+        staleness = kwargs.pop(STALENESS_FIELD, self._staleness)
+        window = Window(step, step) if is_validation else find_window(step, staleness)
         batch = 0 if is_validation else step
         try:
             async with (

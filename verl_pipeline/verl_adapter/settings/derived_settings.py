@@ -147,7 +147,7 @@ def _derive_correction(config: DictConfig, settings: OneOffPipelineConfig) -> li
             f"{PIPELINE_KEY}.correction=as_configured to use them"
         )
     derived = []
-    if settings.correction == "auto" and settings.staleness > 0:
+    if settings.correction == "auto" and settings.most_staleness > 0:
         correction.rollout_is = "token"
         reason = f"staleness {settings.staleness}, truncated at {correction.rollout_is_threshold}"
         derived.append(DerivedSetting(f"{CORRECTION}.rollout_is", "token", reason))

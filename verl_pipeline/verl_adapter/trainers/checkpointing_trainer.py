@@ -15,11 +15,11 @@ from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
 from verl_pipeline.verl_adapter.checkpointing.loader_positions import LoaderPositions
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.rollout.awaited_workers import AwaitedWorkers
-from verl_pipeline.verl_adapter.trainers.weight_sending_trainer import WeightSendingTrainer
+from verl_pipeline.verl_adapter.trainers.dialed_trainer import DialedTrainer
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 
 
-class CheckpointingTrainer(WeightSendingTrainer):
+class CheckpointingTrainer(DialedTrainer):
     """A subclass opens the checkpoints before verl's constructor runs."""
 
     trainer_mode: str
@@ -39,7 +39,7 @@ class CheckpointingTrainer(WeightSendingTrainer):
         """Batches in a checkpoint of ``trained_version`` that are sampled and not trained yet."""
         for batch, versions in self.replay_buffer.find_held_batches().items():
             oldest = min(versions, default=trained_version)
-            check_held_version(batch, oldest, self.settings.staleness)
+            check_held_version(batch, oldest, self.settings.most_staleness)
             self._sampling_versions[batch] = oldest
         return set(self._sampling_versions)
 

@@ -36,6 +36,7 @@ from verl_pipeline.trainer.pipeline_config import (
     load_pipeline_config,
     make_filters,
 )
+from verl_pipeline.trainer.run_dial import STALENESS_FIELD, RunDial
 from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
@@ -84,6 +85,7 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
         derived = derive_settings(config, self.settings)
         self._checkpoints = RunCheckpoints(config)
         self.filters = make_filters(self.settings.filters, f"{PIPELINE_KEY}.filters")
+        self.dial = RunDial(self.settings)
         # By batch, from its submission until it is checked.
         self._sampling_versions: dict[int, int] = {}
         self._submission_times: dict[int, float] = {}
@@ -154,12 +156,14 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
     def on_train_begin(self) -> None:
         """verl calls this with ``global_steps`` already at the first step to come."""
         trained_version = self.global_steps - 1
+        held_batches = self._adopt_held_batches(trained_version)
+        self.dial.resume(trained_version, held_batches)
         with self._name_dead_process():
             schedule.fill_pipeline(
                 self,
                 trained_version=trained_version,
-                held_batches=self._adopt_held_batches(trained_version),
-                dial=self.settings.dial,
+                held_batches=held_batches,
+                dial=self.dial.current,
                 last_step=self.last_step,
             )
 
@@ -173,8 +177,9 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
             schedule.run_step(
                 self,
                 self.global_steps,
-                dial=self.settings.dial,
+                dial=self.dial.current,
                 last_step=self.last_step,
+                submitted=self.dial.submitted,
             )
         assert self._batch is not None
         return self._batch
@@ -194,9 +199,12 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
         # A data set may ask for another group size, row by row.
         group_sizes = tu.get(prompts, "__rollout_n__", [n] * len(prompts))
         put_prompts(keys, batch, [int(size) for size in group_sizes])
-        if self.settings.dial.has_barrier:
+        dial = self.dial.submit(batch, self.global_steps)
+        if dial.has_barrier:
             assert self.rollout_pool.version is not None, "the schedule sends weights first"
             self._sampling_versions[batch] = self.rollout_pool.version
+        else:
+            tu.assign_non_tensor_data(prompts, STALENESS_FIELD, dial.staleness)
         self._submission_times[batch] = time.time()
         self.log_prob_check.ask(batch - 1)  # before the pool is busy
         self.agent_loop_manager.generate_sequences(prompts)
@@ -220,19 +228,10 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
         with self.step_clock.inside("testing"), self._name_dead_process():
             schedule.prepare_validation(self, self.global_steps, self.settings.dial)
 
-    def _compute_metrics(
-        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
-    ) -> None:
-        # Past the barrier `gen` is the trainer's wait for the rest of its batch.
-        is_sampled_ahead = self.settings.dial.has_barrier and self.settings.staleness > 0
-        timers, ours = self.step_clock.split(timing_raw, is_sampled_ahead=is_sampled_ahead)
-        metrics.update(ours)
-        super()._compute_metrics(batch, metrics, timers, global_steps, epoch)
-
     # ---- checks of a complete batch ----------------------------------------------------------
 
     def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
-        k, dial = self.global_steps, self.settings.dial
+        k, dial = self.global_steps, self.dial.take(self.global_steps)
         self._positions.forget(k)
         sampled_by = self._sampling_versions.pop(k, None)
         check_versions(batch, k, sampled_by if dial.has_barrier else None, dial)
