@@ -42,4 +42,4 @@ class LoaderPositions:
         try:
             yield
         finally:
-            del self._loader.state_dict
+            del self._loader.__dict__["state_dict"]
