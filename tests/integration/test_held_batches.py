@@ -312,7 +312,7 @@ def make_trainer(folder, step):
     trainer.train_dataloader.state_dict.return_value = {"position": step + 1}
     trainer.checkpoint_callback, trainer.step_clock = mock.Mock(), StepClock()
     trainer.replay_buffer = InOrderReplayBuffer(1.0, watchdog=lambda: None, watch_every_s=1.0)
-    trainer.settings, trainer._sampling_versions = mock.Mock(staleness=1), {}
+    trainer.settings, trainer._sampling_versions = mock.Mock(most_staleness=1, dial=Dial()), {}
     trainer._checkpoints = RunCheckpoints(trainer.config)
     trainer._positions = LoaderPositions(trainer.train_dataloader)
     return trainer
@@ -362,7 +362,7 @@ def test_past_the_barrier_a_checkpoint_holds_what_is_complete_and_the_loader_sta
 ):
     """Batch 6 is being sampled, so batch 7, which is complete, is sampled again, too."""
     first = make_trainer(tmp_path, step=4)
-    first.settings = mock.Mock(staleness=3, dial=Dial("in_flight", 3))
+    first.settings = mock.Mock(most_staleness=3, dial=Dial("in_flight", 3))
     state = first.train_dataloader.state_dict
     for batch in (5, 6, 7):
         state.return_value = {"before": batch}
