@@ -195,7 +195,8 @@ def make_overrides(folder: Path, run: EmulatedCluster, mode: EmulatedMode, steps
         f"{ACTOR}.ppo_mini_batch_size={sampling.prompts}",
         f"{ACTOR}.ppo_micro_batch_size_per_gpu=1",
         f"{ROLLOUT}.name={ROLLOUT_NAME}",
-        f"{ROLLOUT}.router_config_path={folder / 'router.yaml'}",
+        # Past the barrier our dispatcher chooses the replicas.
+        *([] if mode.flows else [f"{ROLLOUT}.router_config_path={folder / 'router.yaml'}"]),
         f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=1",
         f"{ROLLOUT}.n={sampling.samples}",
         f"{ROLLOUT}.max_num_seqs={run.slots}",

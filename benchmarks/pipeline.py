@@ -40,6 +40,8 @@ from benchmarks.pipeline_report import make_markdown
 from benchmarks.pipeline_steps import WARM_UP_BATCHES, summarize_run
 from benchmarks.quiet_machine import wait_until_quiet
 from benchmarks.workload import (
+    HEAVY_TAIL,
+    TINY_HEAVY_TAIL,
     TINY_WORKLOADS,
     WORKLOADS,
     Workload,
@@ -152,6 +154,9 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help="Name of a mode to run; may be repeated.")
     ] = None,
+    heavy_tail: Annotated[
+        bool, typer.Option(help="The workload whose longest response takes longer than an update.")
+    ] = False,
     tiny_model: Annotated[
         bool, typer.Option(help="A model of 0.1 M parameters, to try the script.")
     ] = False,
@@ -181,6 +186,8 @@ def main(
     workloads = tuple(TINY_WORKLOADS if tiny_model else WORKLOADS)
     if quick:
         workloads, repeats = workloads[1:], 1
+    if heavy_tail:
+        workloads = (TINY_HEAVY_TAIL if tiny_model else HEAVY_TAIL,)
     try:
         with claim_output(output.resolve(), RESULTS):
             measure_modes(

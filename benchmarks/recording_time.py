@@ -24,13 +24,14 @@ WRITE_EVERY_S = 0.5
 _TELEMETRY = "verl_pipeline.verl_adapter.telemetry"
 # Part -> (module, attribute).
 PARTS = {
-    "trajectories": (f"{_TELEMETRY}.agent_loops", "_RecordingLoops._add"),
     "submitted prompts": (f"{_TELEMETRY}.agent_loop_calls", "RecordedManager._record"),
     "trained trajectories": (f"{_TELEMETRY}.trainers", "_RecordingTrainer._add_moments"),
     "texts": (f"{_TELEMETRY}.trainers", "read_texts"),
     "step line": (f"{_TELEMETRY}.trainers", "_RecordingTrainer._complete_step"),
     "replicas read": (f"{_TELEMETRY}.replica_gauges", "ReplicaGauges._read_all"),
     "replicas' pages": ("prometheus_client.asgi", "_bake_output"),
+    # Of agent loops and ranks. Their modules import verl, and with it this one, before they have
+    # anything to be timed.
     "other records": ("verl_pipeline.telemetry.recorder", "Recorder.add"),
     "writing": ("verl_pipeline.telemetry.writer", "RecordWriter.flush"),
 }

@@ -30,7 +30,7 @@ def tail(run: runs.Run) -> str:
     return run.output[-6000:]
 
 
-def make_staleness_overrides(directory, *, trainers=1, replicas=1):
+def make_staleness_overrides(directory, *, trainers=1, replicas=1, manager=seeded_rollout.MANAGER):
     return [
         *tiny_run.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "trainer.v1.trainer_mode=one_off_pipeline",
@@ -38,7 +38,7 @@ def make_staleness_overrides(directory, *, trainers=1, replicas=1):
         "actor_rollout_ref.rollout.nnodes=1",
         f"actor_rollout_ref.rollout.n_gpus_per_node={replicas}",
         f"trainer.total_epochs={equivalence.EPOCHS}",
-        f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={seeded_rollout.MANAGER}",
+        f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={manager}",
         f"+{GLOO}.checksum=True",
     ]
 

@@ -18,6 +18,9 @@ from verl_pipeline.planner.answer import show_seconds
 from verl_pipeline.planner.profile_error import ProfileError
 from verl_pipeline.planning.recorded_steps import RecordedSteps
 
+# An exponent is as near to a bound as this by rounding alone.
+ROUNDING = 0.005
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -63,7 +66,7 @@ class Scaling:
             f"{format_decimal(self.exponent, 2)}: an update took {_show_pace(first)} in this run, "
             f"{shown}. Outside of {counts[0]} to {counts[-1]} devices that is a guess."
         ]
-        if self.measured != self.exponent:
+        if abs(self.measured - self.exponent) > ROUNDING:
             limit = "more than in proportion" if self.measured > 1 else "by less than nothing"
             notes.append(
                 f"The runs say that training speeds up {limit} (power "

@@ -3,6 +3,7 @@
 Invariants:
 * Times are whole microseconds since the run's start, so that sums of seconds are exact.
 * A trajectory without an end lasts until the end of the start of the run that it was started in.
+* Past the barrier a trajectory is in flight from when it has its place on a replica.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ class Lives:
     Attributes:
         rows: int64, places in the table.
         keys: int64, the step that trained it, or the batch that it is for; -1 where unknown.
-        starts, ends: int64 us, of generation.
+        asked: int64 us, when an agent loop had it.
+        starts, ends: int64 us, of generation; both the run's last moment where it still waits for
+            its place.
         graded: int64 us, end of grading; ``ends`` where nothing was graded.
         is_validation: bool.
         slowness: float64, how many times the seconds per token of the fastest quarter of replicas
@@ -33,6 +36,7 @@ class Lives:
 
     rows: np.ndarray
     keys: np.ndarray
+    asked: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
     graded: np.ndarray
@@ -50,11 +54,14 @@ def to_microseconds(times: np.ndarray | float, origin: float) -> np.ndarray:
     return np.rint((np.asarray(times) - origin) * 1e6).astype(np.int64)
 
 
-def list_lives(trajectories: pa.Table, periods: list[tuple[float, float]]) -> Lives:
+def list_lives(
+    trajectories: pa.Table, periods: list[tuple[float, float]], flows: bool = False
+) -> Lives:
     """Return when each trajectory was generated and graded.
 
     Args:
         periods: (begin, end) of each start of the run, ascending; seconds since the epoch.
+        flows: whether trajectories wait for their places (``Header.flows``).
     """
     origin = periods[0][0]
     started = _coalesce(trajectories, "started", "submitted")
@@ -70,7 +77,11 @@ def list_lives(trajectories: pa.Table, periods: list[tuple[float, float]]) -> Li
     # What was generated and never graded (the run was killed) was being graded until the end.
     is_open = pc.is_valid(trajectories["generated"]).to_numpy() & np.isnan(graded)
     is_open &= np.isnan(_coalesce(trajectories, "filtered", "trained"))
-    started = np.clip(started, begins[period], last)
+    asked = started = np.clip(started, begins[period], last)
+    if flows:
+        begun = _coalesce(trajectories, "begun")
+        begun = np.where(np.isnan(begun), np.where(np.isnan(ended), last, started), begun)
+        started = np.clip(begun, started, last)
     ended = np.clip(np.where(np.isnan(ended), last, ended), started, last)
     # A reward may come after the start of the run that generated it has ended.
     graded = np.where(np.isnan(graded), np.where(is_open, last, ended), graded)
@@ -79,6 +90,7 @@ def list_lives(trajectories: pa.Table, periods: list[tuple[float, float]]) -> Li
     return Lives(
         rows=rows,
         keys=keys,
+        asked=to_microseconds(asked, origin),
         starts=to_microseconds(started, origin),
         ends=to_microseconds(ended, origin),
         graded=to_microseconds(graded, origin),
@@ -126,7 +138,7 @@ def _coalesce(table: pa.Table, *names: str) -> np.ndarray:
 
 def _measure_slowness(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
     """See :class:`Lives`; seconds a token are those of all trajectories of a batch on a replica."""
-    began = _coalesce(trajectories, "first_token", "started")
+    began = _coalesce(trajectories, "first_token", "begun", "started")
     seconds = pc.fill_null(trajectories["generated"], np.nan).to_numpy() - began
     tokens = pc.fill_null(trajectories["response_tokens"], 0).to_numpy().astype(float)
     encoded = trajectories["replica"].combine_chunks()

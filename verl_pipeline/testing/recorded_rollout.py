@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_pipeline.testing.runs import TRAJECTORIES
+from verl_pipeline.trainer.version_spans import VERSION_SPANS
 from verl_pipeline.verl_adapter.rollout.agent_loop import (
     PipelineAgentLoopManager,
     PipelineAgentLoopWorker,
@@ -34,6 +35,7 @@ class RecordingAgentLoopWorker(PipelineAgentLoopWorker):
             "response": output.response_ids,
             "reward": output.reward_score,
             "versions": [output.extra_fields.get(name) for name in versions],
+            "spans": output.extra_fields.get(VERSION_SPANS),
         }
         folder = Path(os.environ[TRAJECTORIES])
         folder.mkdir(parents=True, exist_ok=True)
