@@ -196,4 +196,14 @@ def decide(
         able = [name for name, replica in replicas.items() if replica.may_begin(window)]
         if not able:
             return
-        yield Begin(min(able, key=lambda name: replicas[name].open))
+        emptiest = min(able, key=lambda name: replicas[name].open)
+        # All load at once: the first that has would take what belongs to those that soon have, too,
+        # and be slower for longer than the others load.
+        if mode == IN_FLIGHT and any(
+            replica.loading is not None
+            and window.admits(replica.loading)
+            and replica.open < replicas[emptiest].open
+            for replica in replicas.values()
+        ):
+            return
+        yield Begin(emptiest)
