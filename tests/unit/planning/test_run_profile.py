@@ -13,8 +13,8 @@ from tests.helpers.command_fuzz import efforts, fuzz
 from tests.helpers.made_up_run import make_header, write_run
 from tests.helpers.simulated_run import MadeUpRun
 from verl_pipeline.planner.profile_error import ProfileError
-from verl_pipeline.planning.least_squares import fit_shares
 from verl_pipeline.planner.schedules import SYNC, Schedule
+from verl_pipeline.planning.least_squares import fit_shares
 from verl_pipeline.planning.run_profile import find_own_schedule, make_run_estimate
 from verl_pipeline.telemetry.records import FOLDER
 from verl_pipeline.telemetry.run_starts import RunFolderError
