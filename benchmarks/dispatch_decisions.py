@@ -1,9 +1,9 @@
-"""What the schedule's decisions do on every profile, beside the planner; and with a slow replica.
+"""What the schedule's decisions do on the profiles, beside the planner; and with a slow replica.
 
 ``python -m benchmarks.dispatch_decisions [--output results.json]``, from the repository's folder;
-two minutes of one core. The decisions, the dispatcher's book and the emulated replicas are the real
-ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`), so all profiles,
-modes and splits can be tried; :mod:`benchmarks.emulated_cluster` runs some of them with both.
+some minutes of one core. The decisions, the dispatcher's book and the emulated replicas are the real
+ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`), so many modes and
+splits can be tried in long runs; :mod:`benchmarks.emulated_cluster` runs some of them with both.
 """
 
 from pathlib import Path
@@ -28,9 +28,11 @@ SCHEDULES = [
     Schedule("drained", 1),
     *(Schedule(kind, staleness) for kind in ("rolling", "in_flight") for staleness in (1, 2, 4)),
 ]
-# Steps of a run, and the first ones that do not count; the last do not, either, as far as the
-# schedule runs ahead, since nothing is sampled beside their batches.
-STEPS, WARM_UP = 20, 6
+# Steps of a run, by the trajectories of a batch, and the first ones that do not count; the last do
+# not, either, as far as the schedule runs ahead, since nothing is sampled beside their batches.
+TRAJECTORIES, MOST_STEPS, WARM_UP = 40_000, 40, 6
+# Of a batch: of more, the search for the best splits takes long.
+MOST_TRAJECTORIES = 2048
 SLOW_PROFILE, SLOW_LAYOUT = "deepcoder_code_8xa100", (4, 4)
 SLOW_SCHEDULES = [Schedule("drained", 1), Schedule("rolling", 2), Schedule("in_flight", 2)]
 FACTORS = [1.0, 2.0, 10.0]
@@ -40,22 +42,24 @@ def measure(
     profile: Profile, schedule: Schedule, layout: Layout, seed: int, slow: dict[int, float]
 ) -> dict[str, Any]:
     """Seconds of a step by our decisions, by the planner (of equal replicas), and the limit."""
-    staleness, last = schedule.staleness, STEPS - schedule.staleness
-    workload = draw_workload(profile, STEPS + staleness, seed)
+    steps = min(MOST_STEPS, TRAJECTORIES // profile.sampling.trajectories)
+    staleness, last = schedule.staleness, steps - schedule.staleness
+    workload = draw_workload(profile, steps + staleness, seed)
     dial = Dial(schedule.kind, staleness)
-    ends = DecisionWorld(profile, workload, dial, layout, STEPS, slow).run()
+    ends = DecisionWorld(profile, workload, dial, layout, steps, slow).run()
     found: dict[str, Any] = {
         "profile": profile.name,
         "mode": f"{schedule.kind}:{staleness}",
         "split": f"{layout.rollout_gpus}:{layout.trainer_gpus}",
         "slots": layout.slots,
         "seed": seed,
+        "steps": last - WARM_UP,
         "slow": {str(place): factor for place, factor in slow.items()},
         "step_s": (ends[last - 1] - ends[WARM_UP - 1]) / (last - WARM_UP),
     }
     if slow:
         return found
-    outcome = simulate(profile, schedule, layout, steps=STEPS, warm_up=WARM_UP, workload=workload)
+    outcome = simulate(profile, schedule, layout, steps=steps, warm_up=WARM_UP, workload=workload)
     expected = (outcome.ends[last - 1] - outcome.ends[WARM_UP - 1]) / (last - WARM_UP)
     limit = compute_limit(profile, workload.select(WARM_UP, last), schedule, layout)
     return found | {
@@ -104,9 +108,10 @@ def count_trajectories(name: str) -> int:
 
 def main(output: ReportOption = RESULTS) -> None:
     """Measure every profile of the package, then the slow replica."""
-    settings = {"steps": STEPS, "warm_up": WARM_UP}
+    settings = {"warm_up": WARM_UP}
     results = measure_slow()
-    for name in sorted(list_profiles(), key=count_trajectories):
+    names = [name for name in list_profiles() if count_trajectories(name) <= MOST_TRAJECTORIES]
+    for name in sorted(names, key=count_trajectories):
         typer.echo(f"{name} ...", err=True)
         results += measure_profile(name)
         write_report(output, "dispatch_decisions", settings, results)
