@@ -55,7 +55,7 @@ class DecisionWorld:
         self._numbers = itertools.count()
         self._stamps = [0] * count
         self._rewards = RewardPool(profile.reward.workers, steps * self.size)
-        self._sampled = self._submitted = 0
+        self._submitted = 0
         self._rewarded = [0] * steps
         # With a barrier every trajectory begins at once, on the replica with the fewest.
         slots = self.size * steps if dial.has_barrier else layout.slots
@@ -75,7 +75,7 @@ class DecisionWorld:
 
     def drain_rollout(self) -> None:
         """See :class:`schedule.Pipeline`."""
-        self._wait(lambda: self._sampled == self._submitted)
+        self._wait(lambda: sum(self._rewarded) == self._submitted)
 
     def send_weights(self, version: int) -> None:
         """Both pools wait."""
@@ -165,7 +165,6 @@ class DecisionWorld:
         """Trajectories of a replica have ended, or begun: its next event is another."""
         for number, moment in ended:
             batch, index = divmod(number, self.size)
-            self._sampled += 1
             self._book.end(f"{batch}:{index}")
             rewarded = self._rewards.finish(moment, float(self.workload.rewards[batch, index]))
             self._plan(rewarded, lambda batch=batch: self._reward(batch))

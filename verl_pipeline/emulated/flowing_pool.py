@@ -18,7 +18,6 @@ from verl_pipeline.emulated.cluster import EmulatedCluster
 from verl_pipeline.emulated.journal import Journal
 from verl_pipeline.emulated.replica_pool import HOLD_S, ReplicaPool
 
-
 # Trajectories that may begin at a time; fewer are no burst.
 BURST = 8
 

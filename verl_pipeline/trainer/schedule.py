@@ -197,11 +197,11 @@ def decide(
         if not able:
             return
         emptiest = min(able, key=lambda name: replicas[name].open)
-        # All load at once: the first that has would take what belongs to those that soon have, too,
-        # and be slower for longer than the others load.
-        if mode == IN_FLIGHT and any(
+        # Of several that load the same version, the first that has it would take the others' share,
+        # too, and be slower for longer than they load.
+        if any(
             replica.loading is not None
-            and window.admits(replica.loading)
+            and replica.loading == replicas[emptiest].version
             and replica.open < replicas[emptiest].open
             for replica in replicas.values()
         ):

@@ -180,7 +180,7 @@ def test_the_least_busy_replica_is_taken():
     assert next(decision) == Begin("b")
 
 
-def test_in_flight_the_first_that_has_loaded_leaves_the_others_their_share():
+def test_the_first_that_has_loaded_leaves_the_others_their_share():
     """All load at once: a batch that waits for the new version is spread over all of them."""
     book = DispatchBook({"a": 8, "b": 8}, IN_FLIGHT)
 
@@ -197,7 +197,7 @@ def test_in_flight_the_first_that_has_loaded_leaves_the_others_their_share():
     assert sorted(act()) == ["a", "a", "b", "b", "b"]
 
 
-def test_in_flight_nobody_waits_for_weights_that_are_too_new():
+def test_nobody_waits_for_weights_that_are_too_new():
     book = DispatchBook({"a": 8, "b": 8}, IN_FLIGHT)
     book.publish(0)
     list(book.take_actions())
