@@ -64,7 +64,7 @@ class _RecordedWorld(World):
     run: FlowRun = field(default_factory=FlowRun)
     spans: list[Span] = field(default_factory=list)
     events: list[TrajectoryEvent] = field(default_factory=list)
-    now: float = START
+    now: float = START + START_S
     step: int | None = None
     loading: dict[str, tuple[float, int]] = field(default_factory=dict)
     changes: dict[str, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
