@@ -133,8 +133,8 @@ def _draw_spans(
             sources[name] = _draw_name(plot, name, bars, chosen, lanes, width)
     if run.header.flows:
         waits, _ = thin_bars(list_waits(run, lanes, began), MAX_BARS)
-        for place, name in enumerate(WAITS):
-            chosen = waits.group % len(WAITS) == place
+        for kind, name in enumerate(WAITS):
+            chosen = waits.group % len(WAITS) == kind
             if chosen.any():
                 _draw_name(plot, name, waits, chosen, lanes, len(WAITS))
     return sources

@@ -78,7 +78,7 @@ def add_records(folder, kind, records):
     path.write_text("".join(json.dumps(vars(record)) + "\n" for record in records))
 
 
-@efforts(quick=25, many=1000)
+@efforts(quick=10, many=1000)
 def test_the_seconds_of_the_replicas_sum_to_the_window_whatever_a_run_wrote(effort):
     @fuzz(effort)
     @given(run=runs, spans=st.lists(spans, max_size=6), events=st.lists(events, max_size=8))
