@@ -9,7 +9,7 @@ Invariants:
 from dataclasses import dataclass
 
 from verl_pipeline.errors import show_line
-from verl_pipeline.number_formats import format_percent
+from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.telemetry.accounting import (
     Bill,
     Parts,
@@ -207,9 +207,12 @@ def _advise_on_overlap(
 
 def _advise_on_slow_replica(run: Run, figures: dict[str, float], share: float) -> str:
     step, wait = figures["step_s"], figures["step_s"] * share
-    names = ", ".join(show_line(name) for name in find_slow_replicas(run)) or "a replica"
+    slow = [
+        f"{show_line(name)} ({format_decimal(times)} times the others' time per token)"
+        for name, times in find_slow_replicas(run).items()
+    ]
     return (
-        f"rollout-bound by {names}: it needs more time per token than the others, and the trainer "
+        f"rollout-bound by {', '.join(slow) or 'a replica that is slow now and then'}: the trainer "
         f"waits for it alone {format_percent(share, 0)} of the time, {_show(wait)} a step: see to "
         f"its device first; the step would be down to {_show(max(step - wait, 0.0))}"
     )

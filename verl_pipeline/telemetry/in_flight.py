@@ -30,7 +30,8 @@ class Lives:
             its place.
         graded: int64 us, end of grading; ``ends`` where nothing was graded.
         is_validation: bool.
-        is_slow: bool, sampled by a slow replica.
+        slowness: float64, how many times the seconds per token of the fastest quarter of replicas
+            its own needed for its batch; 1 where that is not known.
     """
 
     rows: np.ndarray
@@ -40,7 +41,12 @@ class Lives:
     ends: np.ndarray
     graded: np.ndarray
     is_validation: np.ndarray
-    is_slow: np.ndarray
+    slowness: np.ndarray
+
+    @property
+    def is_slow(self) -> np.ndarray:
+        """Sampled by a slow replica; bool [trajectories]."""
+        return self.slowness > SLOW
 
 
 def to_microseconds(times: np.ndarray | float, origin: float) -> np.ndarray:
@@ -89,7 +95,7 @@ def list_lives(
         ends=to_microseconds(ended, origin),
         graded=to_microseconds(graded, origin),
         is_validation=trajectories["is_validation"].to_numpy(),
-        is_slow=_find_slow(trajectories, keys),
+        slowness=_measure_slowness(trajectories, keys),
     )
 
 
@@ -130,9 +136,8 @@ def _coalesce(table: pa.Table, *names: str) -> np.ndarray:
     return pc.fill_null(known, np.nan).to_numpy()
 
 
-def _find_slow(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
-    """Whether each trajectory's replica was slow at its batch: seconds a token, over all of its
-    trajectories of the batch, above :data:`SLOW` times that of the fastest quarter of replicas."""
+def _measure_slowness(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
+    """See :class:`Lives`; seconds a token are those of all trajectories of a batch on a replica."""
     began = _coalesce(trajectories, "first_token", "begun", "started")
     seconds = pc.fill_null(trajectories["generated"], np.nan).to_numpy() - began
     tokens = pc.fill_null(trajectories["response_tokens"], 0).to_numpy().astype(float)
@@ -145,7 +150,7 @@ def _find_slow(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
     is_measured = (codes >= 0) & (tokens > 0) & (seconds > 0) & (keys >= 0)
     is_measured &= ~trajectories["is_validation"].to_numpy()
     if replicas < 2 or not is_measured.any():
-        return np.zeros(len(keys), bool)
+        return np.ones(len(keys))
     batches, places = np.unique(keys, return_inverse=True)
     cells = places * replicas + codes
     shape, size = (len(batches), replicas), len(batches) * replicas
@@ -158,5 +163,5 @@ def _find_slow(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
     ordered = np.sort(pace, axis=1)  # NaN last
     quarter = np.maximum(np.isfinite(pace).sum(axis=1) - 1, 0) // 4
     fastest = np.take_along_axis(ordered, quarter[:, None], axis=1)
-    is_slow = pace > SLOW * fastest
-    return (codes >= 0) & is_slow[places, codes]
+    slowness = np.nan_to_num(pace / fastest, nan=1.0)
+    return np.where(codes >= 0, slowness[places, codes], 1.0)

@@ -85,11 +85,13 @@ def _cut_to_steps(timeline: Timeline) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.maximum(np.minimum(lives.ends, end), starts)
 
 
-def find_slow_replicas(run: Run) -> list[str]:
-    """Return the replicas that were slow (:data:`.in_flight.SLOW`) for most trajectories."""
+def find_slow_replicas(run: Run) -> dict[str, float]:
+    """Return the replicas that were slow (:data:`.in_flight.SLOW`) for most trajectories, each with
+    how many times the others' seconds per token it needed."""
     lives = make_timeline(run).lives
     names = run.trajectories["replica"].take(pa.array(lives.rows))
-    table = pa.table({"name": names, "slow": pa.array(lives.is_slow.astype(float))})
-    means = table.group_by("name").aggregate([("slow", "mean")])
-    slow = means.filter(pc.greater(means["slow_mean"], 0.5))["name"].drop_null()
-    return sorted(slow.to_pylist())
+    columns = {"slow": lives.is_slow.astype(float), "slowness": lives.slowness}
+    table = pa.table({"name": names, **columns}).filter(names.is_valid())
+    means = table.group_by("name").aggregate([("slow", "mean"), ("slowness", "mean")])
+    slow = means.filter(pc.greater(means["slow_mean"], 0.5)).sort_by("name")
+    return dict(zip(slow["name"].to_pylist(), slow["slowness_mean"].to_pylist(), strict=True))

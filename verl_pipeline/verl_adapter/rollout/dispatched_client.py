@@ -35,7 +35,13 @@ class DispatchedClient(TurnBudgetClient):
 
     @asynccontextmanager
     async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[str]:
-        """See the base."""
+        """Wait for a place, and have it while the trajectory is sampled.
+
+        Args:
+            name: of the trajectory.
+            batch: its batch; 0 for a validation.
+            window: versions that it may be sampled with.
+        """
         try:
             server, handle = await self._load_balancer.begin_trajectory.remote(name, batch, window)
         except asyncio.CancelledError:
@@ -49,8 +55,8 @@ class DispatchedClient(TurnBudgetClient):
             _place.reset(token)
             self._leave(place)
 
-    async def leave_place(self) -> None:
-        """See the base."""
+    def leave_place(self) -> None:
+        """The trajectory of this task has been sampled; its reward needs no replica."""
         if (place := _place.get()) is not None:
             self._leave(place)
 

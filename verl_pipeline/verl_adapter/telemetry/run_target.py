@@ -53,7 +53,7 @@ def make_target(config: DictConfig) -> RunTarget:
         started=0.0,
         run_name=f"{config.trainer.project_name}/{config.trainer.experiment_name}",
         mode=mode,
-        staleness=pipeline.staleness if pipeline is not None else None,
+        staleness=pipeline.most_staleness if pipeline is not None else None,
         trainer_devices=trainers,
         rollout_devices=rollouts,
         shares_devices=not is_separate,
