@@ -196,7 +196,7 @@ def test_more_staleness_is_advised_where_the_longest_bound_it_and_helps_as_predi
     run_of = replace(TAILED, mode="in_flight", steps=24)
     steps, run = load(tmp_path / "before", run_of)
     advice = advise(run)
-    assert "raise the staleness from 2 to" in advice.sentence and advice.assumptions
+    assert "raise staleness from 2 to" in advice.sentence and advice.assumptions
     better = replace(run_of, staleness=int(advice.figures["staleness"]))
     after, _ = load(tmp_path / "after", better)
     # What the first batches wait for lies in the first steps.
