@@ -105,11 +105,6 @@ class _RecordedWorld(World):
         for name in self._name_batch(batch):
             self.tell(name, Moment.TRAINED, step=batch)
 
-    def drain_rollout(self):
-        begin = self.now
-        super().drain_rollout()
-        self.span("wait_rollout", begin)
-
     def _arrive(self, name, batch, window):
         super()._arrive(name, batch, window)
         if self.read(name)[2] == 0:
@@ -151,8 +146,8 @@ class _RecordedWorld(World):
         if replica.loading is not None:  # frozen meanwhile
             self._plan(self.now + self.load_s, lambda: self._end(name, place))
             return
-        versions = [v for at, v in self.changes[place] if at >= self.begun_at[name]]
-        before = [v for at, v in self.changes[place] if at < self.begun_at[name]]
+        versions = [v for at, v in self.changes[place] if at > self.begun_at[name]]
+        before = [v for at, v in self.changes[place] if at <= self.begun_at[name]]
         versions = [*before[-1:], *versions]
         tokens = max(int(self.seconds[name] / TOKEN_S), 2 * len(versions))
         part = tokens // len(versions)
@@ -189,10 +184,8 @@ class _RecordedWorld(World):
                 )
             schedule.run_step(self, k, dial=dial, last_step=last)
             if self.made.save_every and k % self.made.save_every == 0:
-                save = self.now
-                schedule.prepare_checkpoint(self)
-                self.spend("write", 1.0)
-                self.span("save_checkpoint", save)
+                schedule.prepare_checkpoint(self, dial)
+                self.spend("save_checkpoint", 1.0)
             if self.made.test_every and k % self.made.test_every == 0:
                 test = self.now
                 self.validate(k, size=self.made.group)

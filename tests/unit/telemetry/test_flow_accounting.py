@@ -147,14 +147,6 @@ def test_what_waits_for_a_place_is_not_in_flight(tmp_path):
     assert rollout.seconds["generating"] > 0.8 * (rollout.end - rollout.start)
 
 
-def test_a_checkpoints_drain_is_the_checkpoints(tmp_path):
-    _, run = load(tmp_path, replace(TAILED, save_every=3))
-    _, without = load(tmp_path / "without", TAILED)
-    trainer, plain = bill(run, Pool.TRAINER), bill(without, Pool.TRAINER)
-    assert trainer.seconds["checkpoint"] > 3 * 1.0 and plain.seconds["checkpoint"] == 0
-    assert trainer.seconds["wait_rollout"] < 1.1 * plain.seconds["wait_rollout"]
-
-
 def test_the_tail_names_the_longest_of_the_batch_that_the_trainer_waits_for(tmp_path):
     _, run = load(tmp_path, TAILED)
     tails = measure_efficiency(run).tail_prompts
