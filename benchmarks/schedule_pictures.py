@@ -31,7 +31,7 @@ from benchmarks.emulated_modes import (
     make_overrides,
     write_inputs,
 )
-from benchmarks.emulated_runs import Case, make_cluster
+from benchmarks.emulated_runs import RUN_TIMEOUT_S, Case, make_cluster
 from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.files import replace_file
 from verl_pipeline.path_options import path_option
@@ -181,7 +181,9 @@ def _count_running(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
     return edges, count_over(edges, starts, ends)
 
 
-def run_mode(mode: EmulatedMode, profile: Profile, folder: Path) -> None:
+def run_mode(
+    mode: EmulatedMode, profile: Profile, folder: Path, timeout_s: float = RUN_TIMEOUT_S
+) -> None:
     """Run a mode on the emulated cluster; its records are in ``folder / "run"``.
 
     Raises:
@@ -191,6 +193,7 @@ def run_mode(mode: EmulatedMode, profile: Profile, folder: Path) -> None:
         PROFILE,
         mode,
         read_split(profile, SPLIT),
+        slots=profile.sampling.slots,
         seed=0,
         steps=STEPS,
         warm_up=1,
@@ -203,7 +206,9 @@ def run_mode(mode: EmulatedMode, profile: Profile, folder: Path) -> None:
     write_inputs(folder, cluster)
     overrides = make_overrides(folder, cluster, mode, STEPS)
     environment: dict[str, Any] = make_environment(folder)
-    run = runs.run_training(folder, overrides, module=mode.module, **environment)
+    run = runs.run_training(
+        folder, overrides, module=mode.module, timeout_s=timeout_s, **environment
+    )
     if run.returncode != 0:
         raise RuntimeError("\n".join(run.output.splitlines()[-25:]))
 

@@ -138,13 +138,17 @@ def check_spans(folder, mode):
 
 def check_loads(lanes):
     """The trainer publishes each version, and the replicas load them, the newest at the time."""
-    published = [span for span in lanes["driver"] if span["name"] == "update_weights"]
-    assert [span["detail"]["version"] for span in published] == list(range(STEPS + 1))
+    published = {
+        span["detail"]["version"]: span
+        for span in lanes["driver"]
+        if span["name"] == "update_weights"
+    }
+    assert list(published) == list(range(1, STEPS + 1))  # v_0 is part of the start
     for lane in ("replica 0", "replica 1"):
         assert {span["name"] for span in lanes[lane]} == {"load_weights"}
         versions = [span["detail"]["version"] for span in lanes[lane]]
         assert versions[0] == 0 and versions == sorted(set(versions))
-        for span in lanes[lane]:
+        for span in lanes[lane][1:]:
             assert published[span["detail"]["version"]]["start"] <= span["start"]
 
 
@@ -168,7 +172,8 @@ def check_flow(folder, mode, trained):
                 generated["last_version"],
             )
             assert sum(tokens for _, tokens in spans) == generated["response_tokens"]
-    assert (mixed > 0) == (mode == "in_flight")
+    # In flight these few steps may see none; `test_past_the_barrier.py` waits for some.
+    assert mode == "in_flight" or not mixed
     replicas = {life["generated"]["replica"] for life in trained.values()}
     assert replicas == {"replica 0", "replica 1"}
     run = load_run(folder / "run")
