@@ -216,7 +216,7 @@ def measure_efficiency(run: Run) -> Efficiency:
     step_s = float(np.mean([part.step_s for part in steady])) if steady else None
     ideal_s = bound = None
     if steady and step_s is not None and header.flows:
-        limits = measure_limits(make_timeline(run), header, steady)
+        limits = measure_limits(run, steady)
         ideal_s, bound = min(limits.step_s, step_s), limits.bound
     elif steady:
         ideal_s = float(np.mean([compute_ideal_step(part, overlaps) for part in steady]))
