@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from verl_pipeline.trainer import schedule
-from verl_pipeline.trainer.dispatch import DispatchBook, Grant
+from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant
 from verl_pipeline.trainer.schedule import Dial, Window, find_window
 
 # Batch number of validations at the dispatcher.
@@ -146,7 +146,7 @@ class World:
 
     def _arrive(self, name, batch, window):
         self.sampled[name] = Sampled(batch, window, -1, -1, 0)
-        self.book.arrive(name, batch, window)
+        self.book.arrive(Arrival(name, batch, window))
 
     def _act(self):
         for action in self.book.take_actions():
@@ -196,7 +196,7 @@ class World:
             del self._place[lost]
             life = self.sampled[lost]
             life.begun_as -= 1
-            self.book.arrive(lost, life.batch, life.window)
+            self.book.arrive(Arrival(lost, life.batch, life.window))
         self._act()
 
 

@@ -100,7 +100,8 @@ class DispatchedPool(RolloutPool):
             WeightSyncError, DeadlineExceeded: one could not load what was published.
         """
         super().check_health()
-        ray.get(self._dispatcher.check_loads.remote())
+        if (failure := ray.get(self._dispatcher.find_failure.remote())) is not None:
+            raise failure
 
     def close(self) -> None:
         """Free the versions in host memory."""
