@@ -151,7 +151,7 @@ class DispatchBook:
     def _find_window(self) -> Window | None:
         """Of the first that waits."""
         first = self._queue.find_first()
-        return first and first.window
+        return first.window if first is not None else None
 
     def _list_windows(self, window: Window | None) -> Iterator[Window]:
         """Of those that wait, one as each before it begins, up to the first with another."""
