@@ -15,12 +15,18 @@ from typing import Any
 import psutil
 import ray
 
+from verl_pipeline.telemetry.recorder import RunTarget
+from verl_pipeline.telemetry.records import FORMAT, Header
 from verl_pipeline.trainer.schedule import find_window
 
 MODE, STALENESS = "rolling", 8
 # Processes that the replicas share, and names that one call carries to the agent loop workers.
 HOSTS, SUBMIT_ROWS = 2, 1024
 POLL_S = 0.02
+# Nothing is recorded.
+NOWHERE = RunTarget(
+    None, Header(FORMAT, "", "", 0, 0.0, "", "", 0, 0, 0, False, 0, None, 0, 0, 0, 0)
+)
 
 
 class ReplicaHost:
@@ -95,7 +101,6 @@ class LoopWorker:
             server, handle = await self.client._find_server(name)
             await handle.generate.remote(request_id=name, seconds=seconds)
             self.ends[server].append(time.perf_counter())
-            await self.client.leave_place()
 
     async def count_open(self) -> int:
         """Trajectories that have not ended."""
@@ -179,7 +184,7 @@ def start_pool(case: dict[str, Any], workers: list[Any], slots: int) -> Iterator
         SleepingPort(f"replica {number}", ReplicaHandle(hosts[number % HOSTS], number))
         for number in range(case["replicas"])
     ]
-    pool = Pool(hosts, workers, start_dispatcher(ports, slots, MODE))
+    pool = Pool(hosts, workers, start_dispatcher(ports, slots, MODE, NOWHERE))
     try:
         ray.get([worker.use_dispatcher.remote(pool.dispatcher) for worker in workers])
         ray.get(pool.dispatcher.publish.remote(0, None))

@@ -31,7 +31,6 @@ from dispatch_actors import (  # type: ignore[import-not-found]
     start_pool,
 )
 
-from verl_pipeline.trainer import dispatch
 from verl_pipeline.trainer.dispatch import DispatchBook
 from verl_pipeline.trainer.schedule import find_window
 
@@ -142,7 +141,7 @@ def measure_book(case: dict[str, Any], _workers: list[Any]) -> dict[str, float]:
     ]
     start = time.perf_counter()
     for arrival in arrivals:
-        book.arrive(*make_arrival(*arrival))
+        book.arrive(*arrival)
     arrived = time.perf_counter()
     begun: list[Any] = list(book.take_actions())
     filled = time.perf_counter()
@@ -155,12 +154,6 @@ def measure_book(case: dict[str, Any], _workers: list[Any]) -> dict[str, float]:
         "begin_us": (filled - arrived) / len(begun) * 1e6,
         "end_and_begin_us": (ended - filled) / len(begun) * 1e6,
     }
-
-
-def make_arrival(*arrival: Any) -> tuple[Any, ...]:
-    """Arguments of the book's ``arrive``, which in older checkouts has three."""
-    kind = getattr(dispatch, "Arrival", None)
-    return (kind(*arrival),) if kind is not None else arrival
 
 
 MEASUREMENTS: dict[str, Callable[[dict[str, Any], list[Any]], Any]] = {

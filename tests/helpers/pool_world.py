@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from verl_pipeline.trainer import schedule
-from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant
+from verl_pipeline.trainer.dispatch import DispatchBook, Grant
 from verl_pipeline.trainer.schedule import Dial, Window, find_window
 
 # Batch number of validations at the dispatcher.
@@ -95,6 +95,13 @@ class World:
         self._wait(lambda: self.now >= end)
         self.trained.append(batch)
 
+    def find_held(self, trained):
+        """What a checkpoint after ``trained`` holds: complete batches, without a gap."""
+        lead = trained
+        while lead + 1 in self.submitted and self._is_complete(lead + 1):
+            lead += 1
+        return list(range(trained + 1, lead + 1))
+
     def validate(self, version, size=3):
         names = [f"v{version}p{number}" for number in range(size)]
         for name in names:
@@ -119,7 +126,7 @@ class World:
         for k in range(trained + 1, (stop or self.last_step) + 1):
             schedule.run_step(self, k, dial=self.dial, last_step=self.last_step)
             if k in checkpoints:
-                schedule.prepare_checkpoint(self)
+                schedule.prepare_checkpoint(self, self.dial)
             if k in validations:
                 schedule.prepare_validation(self, k, self.dial)
                 self.validate(k)
@@ -146,7 +153,7 @@ class World:
 
     def _arrive(self, name, batch, window):
         self.sampled[name] = Sampled(batch, window, -1, -1, 0)
-        self.book.arrive(Arrival(name, batch, window))
+        self.book.arrive(name, batch, window)
 
     def _act(self):
         for action in self.book.take_actions():
@@ -196,7 +203,7 @@ class World:
             del self._place[lost]
             life = self.sampled[lost]
             life.begun_as -= 1
-            self.book.arrive(Arrival(lost, life.batch, life.window))
+            self.book.arrive(lost, life.batch, life.window)
         self._act()
 
 

@@ -1,6 +1,7 @@
 """The metrics that only we log. None has a name of verl's."""
 
 from verl_pipeline.metrics.metric import OURS, TRAINERS, Metric, Mode
+from verl_pipeline.metrics.off_policy_metrics import OFF_POLICY_METRICS
 
 _PIPELINE = (Mode.PIPELINE,)
 _WATCHER = (Mode.WATCHER,)
@@ -10,25 +11,7 @@ _RECORDED = TRAINERS
 _FILTERS = (*OURS, Mode.SYNC)
 
 OWN_METRICS = (
-    Metric(
-        "pipeline/staleness",
-        "count",
-        "updates between the oldest weights that sampled a token of this step's batch and those it "
-        "updates",
-        _PIPELINE,
-    ),
-    Metric(
-        "pipeline/staleness/mean",
-        "count",
-        "the same, mean over the first and last token of each trajectory",
-        _PIPELINE,
-    ),
-    Metric(
-        "pipeline/mixed_share",
-        "share",
-        "of the batch's trajectories, those whose tokens have several weight versions",
-        _PIPELINE,
-    ),
+    *OFF_POLICY_METRICS,
     Metric(
         "pipeline/batch/generating_s",
         "s",

@@ -90,11 +90,10 @@ class DispatchBook:
         self._changed: set[str] = set(slots)
         self._settled: Window | None = None
 
-    def arrive(self, arrival: Arrival) -> None:
-        """A trajectory wants to begin."""
-        name = arrival.name
+    def arrive(self, name: str, batch: int, window: Window) -> None:
+        """A trajectory wants to begin; see :class:`Arrival`."""
         assert name not in self._queue and name not in self._open, f"{name} has come already"
-        self._queue.add(arrival)
+        self._queue.add(Arrival(name, batch, window))
 
     def end(self, name: str) -> None:
         """A trajectory has ended, however it did, or does not want to begin; may be told twice."""

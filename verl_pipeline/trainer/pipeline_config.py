@@ -17,14 +17,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from verl_pipeline.errors import SettingsError
 from verl_pipeline.filters import Filter, load_filters
-from verl_pipeline.trainer.schedule import DRAINED, ROLLING, STALENESS, Dial
+from verl_pipeline.trainer.dial_settings import (
+    AUTO,
+    KV_CHOICES,
+    AutoStalenessSettings,
+    find_staleness,
+    find_wrong_dial,
+    make_dial,
+)
+from verl_pipeline.trainer.schedule import DRAINED, Dial
 
 TRAINER_MODE = "one_off_pipeline"
 FILTERED_SYNC_MODE = "sync_filtered"
 PIPELINE_KEY = f"trainer.v1.{TRAINER_MODE}"
 FILTERED_SYNC = f"trainer.v1.{FILTERED_SYNC_MODE}"
 ROLLOUT = "actor_rollout_ref.rollout"
-KV_CHOICES = ("keep", "recompute")
 
 
 class ConfigError(SettingsError):
@@ -111,8 +118,11 @@ class OneOffPipelineConfig:
     # "rolling" (when it runs nothing itself) or "in_flight" (at once, its requests frozen).
     weight_sync_mode: str = DRAINED
     # Updates between the oldest weights a batch is sampled with and the weights it updates: 0 or 1
-    # (one-off pipelining) with "drained", 1 to 8 with the others.
-    staleness: int = 1
+    # (one-off pipelining) with "drained", 1 to 8 with the others, or "auto", which chooses from
+    # what the steps take.
+    staleness: int | str = 1
+    # What "auto" keeps to.
+    auto_staleness: AutoStalenessSettings = field(default_factory=AutoStalenessSettings)
     # What "in_flight" does with the KV cache of running requests: "keep" it as the older weights
     # made it, or "recompute" it with the new ones.
     kv: str = "keep"
@@ -121,6 +131,10 @@ class OneOffPipelineConfig:
     # Off-policy correction: "auto" (token-level importance weights at staleness 1, nothing at 0) or
     # "as_configured" (algorithm.rollout_correction as it stands).
     correction: str = "auto"
+    # Effective sample size of a batch's importance weights before truncation, as a share of its
+    # tokens, below which the run warns, and "auto" takes a smaller staleness; 0: never. For weights
+    # whose logarithm is normal, 0.9 is a KL divergence of 0.05 nats a token.
+    min_effective_share: float = 0.9
     # Filters between reward and advantage, in this order: names of registered filters or class
     # paths, or mappings of name and settings, as in {name: overlong, mode: drop}.
     filters: list[Any] = field(default_factory=lambda: ["infrastructure"])
@@ -136,8 +150,18 @@ class OneOffPipelineConfig:
 
     @property
     def dial(self) -> Dial:
-        """What the schedule needs to know."""
-        return Dial(self.weight_sync_mode, self.staleness)
+        """What the schedule needs to know; with ``staleness=auto``, what it begins with."""
+        return make_dial(self.weight_sync_mode, self.staleness, self.auto_staleness)
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the trainer chooses the staleness."""
+        return self.staleness == AUTO
+
+    @property
+    def most_staleness(self) -> int:
+        """The largest that the run may have."""
+        return find_staleness(self.weight_sync_mode, self.staleness, self.auto_staleness)[1]
 
 
 def _find_unknown_keys(section: Any, schema: type, prefix: str) -> Iterator[str]:
@@ -213,27 +237,10 @@ def _refuse(faults: Iterable[str]) -> None:
         raise ConfigError(*lines)
 
 
-def _find_wrong_dial(loaded: OneOffPipelineConfig) -> Iterator[str]:
-    mode, staleness = loaded.weight_sync_mode, loaded.staleness
-    if mode not in STALENESS:
-        yield f"{PIPELINE_KEY}.weight_sync_mode={mode}: must be one of {', '.join(STALENESS)}"
-        return
-    least, most = STALENESS[mode]
-    if staleness > most and mode == DRAINED:
-        yield (
-            f"{PIPELINE_KEY}.staleness={staleness}: must be 0 or 1 with "
-            f"weight_sync_mode={DRAINED}: the pool drains at every weight sync, so running further "
-            f"ahead would only make data older; weight_sync_mode={ROLLING} goes up to "
-            f"{STALENESS[ROLLING][1]}"
-        )
-    elif not least <= staleness <= most:
-        advice = (
-            f"; for on-policy training take weight_sync_mode={DRAINED}" if not staleness else ""
-        )
-        yield (
-            f"{PIPELINE_KEY}.staleness={staleness}: must be {least} to {most} with "
-            f"weight_sync_mode={mode}{advice}"
-        )
+def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
+    yield from find_wrong_dial(
+        loaded.weight_sync_mode, loaded.staleness, loaded.auto_staleness, PIPELINE_KEY
+    )
     if loaded.kv not in KV_CHOICES:
         yield f"{PIPELINE_KEY}.kv={loaded.kv}: must be {' or '.join(KV_CHOICES)}"
     if loaded.slots is not None and loaded.slots < 1:
@@ -241,17 +248,11 @@ def _find_wrong_dial(loaded: OneOffPipelineConfig) -> Iterator[str]:
             f"{PIPELINE_KEY}.slots={loaded.slots}: must be 1 or more, or null for "
             f"{ROLLOUT}.max_num_seqs"
         )
-
-
-def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
-    yield from _find_wrong_dial(loaded)
     if loaded.correction not in ("auto", "as_configured"):
         yield f"{PIPELINE_KEY}.correction={loaded.correction}: must be auto or as_configured"
-    if not 0.0 <= loaded.max_infrastructure_share <= 1.0:
-        yield (
-            f"{PIPELINE_KEY}.max_infrastructure_share={loaded.max_infrastructure_share}: must lie "
-            "between 0 and 1"
-        )
+    for name in ("max_infrastructure_share", "min_effective_share"):
+        if not 0.0 <= getattr(loaded, name) <= 1.0:
+            yield f"{PIPELINE_KEY}.{name}={getattr(loaded, name)}: must lie between 0 and 1"
     check = loaded.weight_check
     for name in ("fingerprint_syncs", "fingerprint_every", "log_prob_every"):
         if getattr(check, name) < 0:

@@ -81,13 +81,21 @@ def fill_pipeline(
             pipeline.submit_batch(batch)
 
 
-def run_step(pipeline: Pipeline, k: int, *, dial: Dial, last_step: int) -> None:
-    """Step k: from v_{k-1} to v_k."""
+def run_step(
+    pipeline: Pipeline, k: int, *, dial: Dial, last_step: int, submitted: int | None = None
+) -> None:
+    """Step k: from v_{k-1} to v_k.
+
+    Args:
+        submitted: the newest batch that has been submitted; None: as if the dial had always been
+            this one. After a larger staleness nothing is submitted until the lead has shrunk.
+    """
     if dial.has_barrier:
         pipeline.drain_rollout()
         pipeline.send_weights(k - 1)
-    if k + dial.staleness <= last_step:
-        pipeline.submit_batch(k + dial.staleness)
+    newest = k - 1 + dial.staleness if submitted is None else submitted
+    for batch in range(newest + 1, min(k + dial.staleness, last_step) + 1):
+        pipeline.submit_batch(batch)
     pipeline.train_batch(k)
     if not dial.has_barrier:
         pipeline.publish_weights(k)
@@ -100,9 +108,12 @@ def prepare_validation(pipeline: Pipeline, k: int, dial: Dial) -> None:
         pipeline.send_weights(k)
 
 
-def prepare_checkpoint(pipeline: Pipeline) -> None:
-    """After step k: a checkpoint holds complete batches, so a resumed run samples none again."""
-    pipeline.drain_rollout()
+def prepare_checkpoint(pipeline: Pipeline, dial: Dial) -> None:
+    """After step k: a checkpoint holds the complete batches that follow k without a gap. With a
+    barrier these are all; past it, the rest is sampled again by a resumed run.
+    """
+    if dial.has_barrier:
+        pipeline.drain_rollout()
 
 
 # ---- past the barrier: who begins and loads what --------------------------------------------

@@ -51,9 +51,12 @@ def test_without_a_block_the_defaults_hold():
             "+{}.deadlines.batch=3",
             "deadlines.batch: unknown key; did you mean .*deadlines.batch_s?",
         ),
-        ("+{}.zzz=3", "zzz: unknown key; known keys: staleness"),
+        ("+{}.zzz=3", "zzz: unknown key; known keys: weight_sync_mode, staleness"),
         ("{}.staleness=2", "staleness=2: must be 0 or 1"),
-        ("{}.staleness=fast", "staleness: .*fast"),
+        ("{}.staleness=fast", "staleness=fast: must be a whole number, or auto"),
+        ("{}.staleness=1.5", "staleness: .*1.5"),
+        ("{}.staleness=auto", "staleness=auto: needs weight_sync_mode=rolling or in_flight"),
+        ("{}.min_effective_share=2", "min_effective_share=2.0: must lie between 0 and 1"),
         ("{}.correction=none", "correction=none: must be auto or as_configured"),
         (
             "{}.max_infrastructure_share=1.5",
@@ -66,6 +69,23 @@ def test_a_wrong_field_is_refused_by_name_in_one_line(composed, override, messag
     with pytest.raises(ConfigError, match=message) as caught:
         load_pipeline_config(composed(override.format(PIPELINE_KEY)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("most=9", "auto_staleness.most=9: must be 1 to 8"),
+        ("most=0", "auto_staleness.most=0: must be 1 to 8"),
+        ("wait_share=1", "auto_staleness.wait_share=1.0: must be at least 0 and below 1"),
+        ("least=2", "auto_staleness.least: unknown key"),
+    ],
+)
+def test_the_bounds_of_auto_are_checked_where_it_is_used(composed, override, message):
+    rolling = [f"{PIPELINE_KEY}.weight_sync_mode=rolling", f"{PIPELINE_KEY}.staleness=auto"]
+    settings = load_pipeline_config(composed(*rolling))
+    assert (settings.is_auto, settings.dial.staleness, settings.most_staleness) == (True, 1, 8)
+    with pytest.raises(ConfigError, match=message):
+        load_pipeline_config(composed(*rolling, f"++{PIPELINE_KEY}.auto_staleness.{override}"))
 
 
 PROGRAM = """

@@ -25,6 +25,9 @@ from verl_pipeline.trainer.batch import (
     compute_reward_metrics,
     compute_sampling_metrics,
 )
+from verl_pipeline.trainer.off_policy import RowDivergence, measure_divergence
+from verl_pipeline.trainer.pipeline_config import OneOffPipelineConfig
+from verl_pipeline.trainer.run_dial import RunDial
 from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.validation import select_graded
 
@@ -107,8 +110,12 @@ def list_logged_by_functions():
             }
         }
     }
+    one = np.ones(1)
+    dial = RunDial(OneOffPipelineConfig(weight_sync_mode="rolling", staleness="auto"))
     return {
         **ours,
+        **measure_divergence(RowDivergence(one.astype(int), one.astype(int), one, one, one)),
+        **dial.end_step(1, {}, {"step": 1.0})[0],
         **compute_sampling_metrics(batch, 2, submitted_at=10.0),
         **compute_reward_metrics(batch.reward_reports),
         **check_failures(2, report, batch, max_share=1.0),

@@ -65,11 +65,11 @@ def check_capacity(config: DictConfig, validation_prompts: int) -> None:
     peak = count_peak(config, validation_prompts)
     fullest = min(math.ceil(peak.keys / units), peak.rows)
     if math.ceil(size / units) < fullest:
-        settings = load_pipeline_config(config)
+        staleness = load_pipeline_config(config).most_staleness
         raise ConfigError(
             f"{SIZE}={size}: TransferQueue holds up to {peak.rows} trajectories at once "
             f"(data.train_batch_size={config.data.train_batch_size}, {ROLLOUT}.n="
-            f"{config.actor_rollout_ref.rollout.n}, staleness {settings.staleness}, validation), "
+            f"{config.actor_rollout_ref.rollout.n}, staleness {staleness}, validation), "
             f"up to {fullest} of them on one of {UNITS}={units}; set it to null, which allocates "
             f"nothing, or to {(fullest - 1) * units + 1} or more"
         )
@@ -89,7 +89,8 @@ def count_peak(config: DictConfig, validation_prompts: int) -> QueuePeak:
     While batch k trains, ``staleness`` more are there. Its prompts leave when it is taken; then
     verl may pad it. Its rows leave after the validation of step k.
     """
-    rollout, staleness = config.actor_rollout_ref.rollout, load_pipeline_config(config).staleness
+    rollout = config.actor_rollout_ref.rollout
+    staleness = load_pipeline_config(config).most_staleness
     prompts = config.data.train_batch_size
     rows = prompts * rollout.n
     multiple = _find_padding_multiple(config)

@@ -75,6 +75,7 @@ def correct_tokens(
             "rollout": sum_rows(rollout[tokens], counted),
             "log_ratio": sum_rows(log_ratio, counted),
             "k3": sum_rows(exact - log_ratio - 1, counted),
+            "ratio": sum_rows(ratio, counted),
             "ratio_squared": sum_rows(ratio * ratio, counted),
         }
         if weighting and weights is not None:
@@ -189,7 +190,6 @@ class _Weighting:
     ) -> dict[str, torch.Tensor]:
         """Columns of token-level weights (shape (C,), like ``ratio``)."""
         return {
-            "ratio": sum_rows(ratio, counts),
             "weight": sum_rows(weights, counts),
             "weight_squared": sum_rows(weights * weights, counts),
             "weight_smallest": -max_rows(-weights, counts, empty=-math.inf),

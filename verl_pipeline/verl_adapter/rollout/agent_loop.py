@@ -18,19 +18,21 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from typing import Any
 
 import ray
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
+from verl_pipeline.trainer.run_dial import STALENESS_FIELD
 from verl_pipeline.trainer.schedule import Window, find_window
 from verl_pipeline.trainer.stall import Job, QueueEnds, StallWatch, current_job
 from verl_pipeline.verl_adapter.rewards.reward_check import (
     RewardCheckingManager,
     RewardCheckingWorker,
 )
+from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
 from verl_pipeline.verl_adapter.rollout.llm_client import conversation_spans
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     TRAIN,
@@ -59,7 +61,7 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         settings = load_pipeline_config(self.config)
-        deadlines, self._staleness = settings.deadlines, settings.staleness
+        deadlines, self._staleness = settings.deadlines, settings.most_staleness
         self._watch_stalls(deadlines.trajectory_s, deadlines.reward_s)
         bound_waits(deadlines.queue_s)
         self._errors: dict[str, dict[str, str]] = defaultdict(dict)
@@ -128,11 +130,12 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         name, step = f"{uid}_{session_id}", int(trajectory["step"])
         is_validation = bool(trajectory["validate"])
         # A validation of v_k has step k.
-        window = Window(step, step) if is_validation else find_window(step, self._staleness)
+        staleness = kwargs.pop(STALENESS_FIELD, self._staleness)
+        window = Window(step, step) if is_validation else find_window(step, staleness)
         batch = 0 if is_validation else step
         try:
             async with (
-                self.llm_client.hold_place(name, batch, window),
+                self._hold_place(name, batch, window),
                 self._trajectories.limit(f"trajectory {name}") as job,
             ):
                 current_job.set(job)  # verl runs each trajectory in a task of its own
@@ -155,8 +158,14 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         self._ends.record_end(TRAJECTORIES)
         return output
 
+    def _hold_place(self, *place: Any) -> AbstractAsyncContextManager[Any]:
+        """Past the barrier, the wait for a place; with a barrier nobody waits for one."""
+        client = self.llm_client
+        return client.hold_place(*place) if isinstance(client, DispatchedClient) else nullcontext()
+
     async def _agent_loop_postprocess(self, output, validate, **kwargs) -> None:
-        await self.llm_client.leave_place()
+        if isinstance(self.llm_client, DispatchedClient):
+            self.llm_client.leave_place()
         await super()._agent_loop_postprocess(output, validate, **kwargs)
         if not validate:
             self.record_trajectory(

@@ -37,21 +37,27 @@ class DispatchedClient(TurnBudgetClient):
     _exchange: PlaceExchange | None = None
 
     @asynccontextmanager
-    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[None]:
-        """See the base."""
+    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[str]:
+        """Wait for a place, and have it while the trajectory is sampled.
+
+        Args:
+            name: of the trajectory.
+            batch: its batch; 0 for a validation.
+            window: versions that it may be sampled with.
+        """
         # Made here: the client travels to the processes of the agent loops.
         self._exchange = self._exchange or PlaceExchange(self._load_balancer)
         server, handle = await self._exchange.begin(Arrival(name, batch, window))
         place = _Place(name, server, handle)
         token = _place.set(place)
         try:
-            yield
+            yield server
         finally:
             _place.reset(token)
             self._leave(place)
 
-    async def leave_place(self) -> None:
-        """See the base."""
+    def leave_place(self) -> None:
+        """The trajectory of this task has been sampled; its reward needs no replica."""
         if (place := _place.get()) is not None:
             self._leave(place)
 

@@ -11,6 +11,7 @@ Invariants:
   trajectory meanwhile.
 * The slots of an agent loop worker that dies stay taken: no trajectory is lost unseen, and the
   trainer's watchdog (:mod:`.rollout.awaited_workers`) ends the run.
+* Every load is a span ``load_weights`` on its replica's lane of the run's records.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from typing import Any
 import ray
 from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
+from verl_pipeline.telemetry.recorder import RunTarget, open_recorder
+from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant
 from verl_pipeline.trainer.schedule import Load
 from verl_pipeline.verl_adapter.rollout.replica_ports import ReplicaPort
@@ -48,9 +51,10 @@ class Dispatcher(GlobalRequestLoadBalancer):
         ports: the replicas.
         slots: trajectories that each may have open.
         mode: ``rolling`` or ``in_flight``.
+        target: where it records.
     """
 
-    def __init__(self, ports: Sequence[ReplicaPort], slots: int, mode: str):
+    def __init__(self, ports: Sequence[ReplicaPort], slots: int, mode: str, target: RunTarget):
         super().__init__({port.address: port.handle for port in ports})
         self._ports = {port.address: port for port in ports}
         self._book = DispatchBook({port.address: slots for port in ports}, mode)
@@ -61,6 +65,8 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._grants: dict[str, asyncio.Queue[Grant]] = defaultdict(asyncio.Queue)
         self._loads: set[asyncio.Task[None]] = set()
         self._failures: list[Exception] = []
+        self._recorder = open_recorder(target, "dispatcher")
+        self._lanes = {port.address: f"replica {rank}" for rank, port in enumerate(ports)}
 
     async def list_handles(self) -> dict[str, Any]:
         """What requests are sent to, by replica."""
@@ -76,7 +82,7 @@ class Dispatcher(GlobalRequestLoadBalancer):
                 What has arrived in the same call may be among them.
         """
         for arrival in arrivals:
-            self._book.arrive(arrival)
+            self._book.arrive(arrival.name, arrival.batch, arrival.window)
             self._askers[arrival.name] = asker
         for name in ends:
             self._askers.pop(name, None)
@@ -131,8 +137,10 @@ class Dispatcher(GlobalRequestLoadBalancer):
     async def _load(self, load: Load) -> None:
         # A load takes the newest version, which the request is about.
         request, port = self._request, self._ports[load.replica]
+        lane, detail = self._lanes[load.replica], {"version": load.version}
         try:
-            ranks = await port.load(load.version, request)
+            with self._recorder.record_span(Pool.ROLLOUT, lane, "load_weights", **detail):
+                ranks = await port.load(load.version, request)
         except Exception as error:  # an engine answers with whatever went wrong there
             self._failures.append(error)
             return
@@ -142,7 +150,7 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._act()
 
 
-def start_dispatcher(ports: Sequence[ReplicaPort], slots: int, mode: str) -> Any:
+def start_dispatcher(ports: Sequence[ReplicaPort], slots: int, mode: str, target: RunTarget) -> Any:
     """Start the actor; returns its handle."""
     options = {"max_concurrency": MOST_CALLS}
-    return ray.remote(Dispatcher).options(**options).remote(ports, slots, mode)
+    return ray.remote(Dispatcher).options(**options).remote(ports, slots, mode, target)

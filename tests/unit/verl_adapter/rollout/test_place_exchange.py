@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.made_up_run import MadeUpRun, make_header
+from verl_pipeline.telemetry.recorder import RunTarget
 from verl_pipeline.trainer.schedule import ROLLING, find_window
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
 from verl_pipeline.verl_adapter.rollout.dispatcher import Dispatcher
 
 SLOTS = 2
+NOWHERE = RunTarget(None, make_header(MadeUpRun()))
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Transport:
 
 def make_dispatcher(loads=(load_at_once, load_at_once)):
     ports = [Port(f"replica {number}", load) for number, load in enumerate(loads)]
-    return Dispatcher(ports, SLOTS, ROLLING)
+    return Dispatcher(ports, SLOTS, ROLLING, NOWHERE)
 
 
 def make_client(transport):
@@ -107,7 +110,7 @@ def test_whatever_is_cancelled_when_every_slot_comes_back(seed):
             finally:
                 running[server].remove(name)
             if chance.random() < 0.5:
-                await client.leave_place()
+                client.leave_place()
 
     async def run():
         dispatcher = make_dispatcher()
