@@ -141,6 +141,10 @@ class Pool:
         """Trajectories that have reached the dispatcher and not ended."""
         return self.ask(lambda actor: actor._book.open_count + actor._book.waiting_count)
 
+    def count_unfinished(self) -> int:
+        """Trajectories that their agent loops have not finished."""
+        return sum(ray.get([worker.count_open.remote() for worker in self.workers]))
+
     def wait_until_known(self, count: int) -> None:
         """Wait until as many have reached it."""
         self.wait(lambda: self.count_known() == count)
@@ -184,13 +188,13 @@ def start_pool(case: dict[str, Any], workers: list[Any], slots: int) -> Iterator
         SleepingPort(f"replica {number}", ReplicaHandle(hosts[number % HOSTS], number))
         for number in range(case["replicas"])
     ]
-    pool = Pool(hosts, workers, start_dispatcher(ports, slots, MODE, NOWHERE))
+    pool = Pool(hosts, list(workers), start_dispatcher(ports, slots, MODE, NOWHERE))
     try:
         ray.get([worker.use_dispatcher.remote(pool.dispatcher) for worker in workers])
         ray.get(pool.dispatcher.publish.remote(0, None))
         pool.wait(lambda: set(ray.get(pool.dispatcher.find_versions.remote()).values()) == {0})
         yield pool
     finally:
-        ray.get([worker.stop.remote() for worker in workers])
+        ray.get([worker.stop.remote() for worker in pool.workers])
         for actor in (pool.dispatcher, *hosts):
             ray.kill(actor)

@@ -67,7 +67,7 @@ def measure_latency(case: dict[str, Any], workers: list[Any]) -> dict[str, Any]:
         pool.submit(1, seconds.tolist())
         # Until then the dispatcher takes the batch in.
         pool.wait(lambda: pool.ask(_count_open) == case["running"])
-        pool.wait(lambda: pool.count_known() >= count - 2 * case["running"])
+        pool.wait(lambda: pool.count_known() >= pool.count_unfinished())
         before, start = pool.read_usage(), time.perf_counter()
         time.sleep(case["latency_s"])
         after, end = pool.read_usage(), time.perf_counter()
@@ -117,7 +117,7 @@ def measure_step(case: dict[str, Any], workers: list[Any]) -> dict[str, Any]:
     with start_pool(case, workers, case["slots"]) as pool:
         before, start = pool.read_usage(), time.perf_counter()
         pool.submit(1, [0.0] * case["trajectories"])
-        pool.wait(lambda: not any(ray.get([worker.count_open.remote() for worker in workers])))
+        pool.wait(lambda: pool.count_unfinished() == 0)
         seconds = time.perf_counter() - start
         return {"step_s": seconds, **_subtract(pool.read_usage(), before)}
 
