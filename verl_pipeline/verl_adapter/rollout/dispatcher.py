@@ -129,14 +129,13 @@ class Dispatcher(GlobalRequestLoadBalancer):
         for action in self._book.take_actions():
             if isinstance(action, Grant):
                 self._grants[self._askers.pop(action.trajectory)].put_nowait(action)
-            else:
-                task = asyncio.get_running_loop().create_task(self._load(action))
+            else:  # of the newest version, which the request is about
+                task = asyncio.get_running_loop().create_task(self._load(action, self._request))
                 self._loads.add(task)
                 task.add_done_callback(self._loads.discard)
 
-    async def _load(self, load: Load) -> None:
-        # A load takes the newest version, which the request is about.
-        request, port = self._request, self._ports[load.replica]
+    async def _load(self, load: Load, request: ReadingRequest | None) -> None:
+        port = self._ports[load.replica]
         lane, detail = self._lanes[load.replica], {"version": load.version}
         try:
             with self._recorder.record_span(Pool.ROLLOUT, lane, "load_weights", **detail):

@@ -180,6 +180,24 @@ def test_a_replica_that_never_answers_its_load_takes_nothing_and_the_others_go_o
     asyncio.run(run())
 
 
+def test_a_load_reads_what_was_asked_of_its_version():
+    """Also when the next version comes before the load has begun."""
+    loaded = []
+
+    async def load(version, request):
+        loaded.append((version, request))
+        return []
+
+    async def run():
+        dispatcher = make_dispatcher([load])
+        await dispatcher.publish(1, "what v_1 has")
+        await dispatcher.publish(2, "what v_2 has")
+        await wait_until(lambda: dispatcher._book.replicas["replica 0"].version == 2)
+
+    asyncio.run(run())
+    assert loaded == [(1, "what v_1 has"), (2, "what v_2 has")]
+
+
 def test_a_load_that_fails_is_kept_as_it_was_raised():
     error = RuntimeError("replica 0 could not load v_0")
 

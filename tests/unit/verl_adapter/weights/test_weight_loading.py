@@ -55,9 +55,7 @@ def test_an_empty_replica_is_not_frozen():
 @pytest.mark.parametrize("method", ["freeze", "update_weights", "thaw"])
 def test_a_replica_that_never_answers_is_named(method):
     replica = Replica(**{method: lambda: asyncio.sleep(3600)})
-    with pytest.raises(
-        DeadlineExceeded, match="load of v_7 by rollout replica 3 .*: not done"
-    ):
+    with pytest.raises(DeadlineExceeded, match="load of v_7 by rollout replica 3 .*: not done"):
         replica.load(True, weight_sync_s=0.05)
     assert replica.calls[-1][0] == method
 
