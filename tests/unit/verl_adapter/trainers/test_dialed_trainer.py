@@ -7,7 +7,7 @@ import pytest
 from verl_pipeline.trainer.off_policy import EFFECTIVE
 from verl_pipeline.trainer.pipeline_config import OneOffPipelineConfig
 from verl_pipeline.trainer.run_dial import RunDial
-from verl_pipeline.verl_adapter.trainers.dialed_trainer import DialedTrainer
+from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
 
 
 def warn(capsys, least, *shares):
@@ -19,7 +19,7 @@ def warn(capsys, least, *shares):
         settings=settings, dial=RunDial(settings), global_steps=7, _has_warned=False
     )
     for share in shares:
-        DialedTrainer._warn_of_old_data(trainer, {} if share is None else {EFFECTIVE: share})
+        OneOffPipelineTrainer._warn_of_old_data(trainer, {} if share is None else {EFFECTIVE: share})
     return capsys.readouterr().out.splitlines()
 
 
