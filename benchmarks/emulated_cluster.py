@@ -1,8 +1,12 @@
 """Runs verl's trainer modes and ours on emulated GPUs, side by side, beside the planner.
 
 ``python -m benchmarks.emulated_cluster --profile NAME [--profile ...] [--modes sync,ours:drained]
-[--split auto|a:b] [--steps 5] [--seeds 1] [--time-scale auto|X] [--output DIR]``, from the
+[--split auto|each|a:b] [--steps 5] [--seeds 1] [--time-scale auto|X] [--output DIR]``, from the
 repository's folder; two cores, 8 GB, a minute a run and what its steps take.
+
+``--slow-replica 1:2.5`` makes a replica slow; ``--lengths`` takes the response lengths of a
+recorded run, a JSON list or a parquet file (:mod:`benchmarks.emulated_trace`) instead of drawing
+them.
 
 Everything but the engines is real: verl's trainer, TransferQueue, agent loops, load balancer,
 reward loop, weight sync, our schedule. The engines take the time that a profile of
@@ -17,18 +21,30 @@ an interruption.
 
 import json
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
 from benchmarks.common import read_versions, write_report
-from benchmarks.emulated_modes import MODES, EmulatedMode
+from benchmarks.emulated_options import (
+    check_slow_replicas,
+    check_steps,
+    choose_layout,
+    choose_modes,
+    choose_scale,
+    choose_token_factor,
+    read_slow_replicas,
+)
 from benchmarks.emulated_plot import write_plot
 from benchmarks.emulated_report import make_markdown, make_rows
-from benchmarks.emulated_runs import Case, run_case
+from benchmarks.emulated_runs import Case, make_layout, run_case
+from benchmarks.emulated_trace import read_lengths
 from verl_pipeline.emulated.cluster import check_size
+from verl_pipeline.emulated.trace import follow_trace
 from verl_pipeline.errors import UserError
 from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.outputs.files import write_text
@@ -36,10 +52,7 @@ from verl_pipeline.outputs.folders import FolderKind, claim_output
 from verl_pipeline.path_options import path_option
 from verl_pipeline.planner.plan import Planner
 from verl_pipeline.planner.profile import Profile
-from verl_pipeline.planner.profile_error import ProfileError
 from verl_pipeline.planner.profile_reader import load_profile
-from verl_pipeline.planner.schedules import Schedule
-from verl_pipeline.planner.splits import Split, list_splits, read_split
 from verl_pipeline.testing import runs
 
 NAME = "emulated_cluster"
@@ -49,72 +62,11 @@ RESULTS = FolderKind(
     written=(f"{NAME}.json", f"{NAME}.md", f"{NAME}.svg"),
 )
 # Of a result: a run with the same ones is not repeated.
-KEYS = ("profile", "mode", "seed", "time_scale", "control_scale", "token_factor")
+KEYS = (
+    *("profile", "mode", "layout", "seed", "time_scale", "control_scale", "token_factor"),
+    *("slow_replicas", "lengths"),
+)
 DEFAULT_MODES = "sync,separate_async,ours:drained"
-# With auto: real seconds of the emulated part of a step of sync.
-STEP_REAL_S = 6.0
-# With auto: tokens of the longest response that verl handles.
-MOST_TOKENS = 256
-MOST_BATCH_TOKENS = 1_000_000
-
-
-def choose_modes(names: str) -> list[EmulatedMode]:
-    """The modes of ``--modes``.
-
-    Raises:
-        UserError: one is unknown.
-    """
-    chosen = []
-    for name in names.split(","):
-        if name.strip() not in MODES:
-            raise UserError(f"--modes {name.strip()}: unknown; name some of {', '.join(MODES)}")
-        chosen.append(MODES[name.strip()])
-    return chosen
-
-
-def choose_split(profile: Profile, planner: Planner, text: str) -> Split:
-    """The split ``text``, or the one with which the planner's `drained` at staleness 1 is fastest.
-
-    Raises:
-        ProfileError: verl cannot place it, or none.
-    """
-    if text != "auto":
-        return read_split(profile, text)
-    splits = list_splits(profile)
-    if not splits:
-        raise ProfileError(
-            f"gpus={profile.gpus}: no split into two pools, with sampling.tensor_parallel="
-            f"{profile.sampling.tensor_parallel} and training.fewest_gpus="
-            f"{profile.training.fewest_gpus}; give more GPUs"
-        )
-    return planner.find_best_split(Schedule("drained", 1), splits)
-
-
-def choose_scale(planner: Planner, text: str) -> float:
-    """Emulated seconds in a real one.
-
-    Raises:
-        UserError: it is no number above 0.
-    """
-    if text == "auto":
-        return planner.sync.step_s / STEP_REAL_S
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale <= 1e6:
-        raise UserError(f"--time-scale {text}: must be a number above 0, at most 1e6, or auto")
-    return scale
-
-
-def choose_token_factor(profile: Profile, factor: int) -> int:
-    """Emulated tokens behind one of verl's; 0: as few as keep a batch small."""
-    if factor:
-        return factor
-    sampling = profile.sampling
-    longest = sampling.response_tokens.largest / MOST_TOKENS
-    batch = sampling.trajectories * sampling.response_tokens.expectation / MOST_BATCH_TOKENS
-    return max(1, round(longest), round(batch))
 
 
 def main(
@@ -127,8 +79,16 @@ def main(
         ),
     ] = DEFAULT_MODES,
     split: Annotated[
-        str, typer.Option(help="Rollout and trainer GPUs, as 4:12; auto: the planner's.")
+        str,
+        typer.Option(
+            help="Rollout and trainer GPUs, as 4:12; auto: the planner's for drained; each: for "
+            "each mode, and its slots."
+        ),
     ] = "auto",
+    slots: Annotated[
+        int,
+        typer.Option(min=0, max=65_536, help="Of a replica of two pools; 0: as the profile."),
+    ] = 0,
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Steps of a run.")] = 5,
     warm_up: Annotated[int, typer.Option(min=1, help="First steps that do not count.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Drawn workloads.")] = 1,
@@ -147,6 +107,20 @@ def main(
     token_factor: Annotated[
         int, typer.Option(min=0, max=4096, help="Emulated tokens behind one; 0: chosen.")
     ] = 0,
+    slow_replica: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Number of a replica and how many times slower it decodes, as 1:2.5; repeatable."
+        ),
+    ] = None,
+    lengths: Annotated[
+        Path | None,
+        path_option(
+            "--lengths",
+            help="Response lengths, in the order of the data, instead of the profile's: a recorded "
+            "run's folder, a JSON list, or a parquet file with response_tokens.",
+        ),
+    ] = None,
     output: Annotated[Path, path_option(help="Folder for results.")] = Path("outputs/emulated"),
 ) -> None:
     """Run every mode on every profile."""
@@ -154,43 +128,53 @@ def main(
         signal.signal(number, signal.default_int_handler)
     console = Console()
     try:
-        if warm_up >= steps:
-            raise UserError(f"--warm-up {warm_up}: must be below --steps {steps}")
         chosen = choose_modes(modes)
+        for mode in chosen:
+            check_steps(mode, steps, warm_up)
+        slow = read_slow_replicas(slow_replica or [])
         cases = []
         for name in profile:
-            loaded = load_profile(Path(name))
+            loaded, recorded = load_profile(Path(name)), None
+            if lengths is not None:
+                recorded = read_lengths(lengths, loaded.sampling.trajectories)
+                loaded = follow_trace(loaded, recorded)
             check_size(loaded)
             planner = Planner(loaded, 1)
             common: dict[str, Any] = {
-                "split": choose_split(loaded, planner, split),
                 "time_scale": choose_scale(planner, time_scale),
                 "control_scale": control_scale,
                 "token_factor": choose_token_factor(loaded, token_factor),
+                "slow_replicas": slow,
+                "lengths": "" if lengths is None else str(lengths),
             }
+            layouts = [choose_layout(loaded, planner, mode, split, slots) for mode in chosen]
             for seed in range(seeds):
-                cases += [
-                    (Case(name, mode, seed=seed, steps=steps, warm_up=warm_up, **common), loaded)
-                    for mode in chosen
-                ]
+                for mode, layout in zip(chosen, layouts, strict=True):
+                    case = Case(name, mode, *layout, seed, steps, warm_up, **common)
+                    check_slow_replicas(case, loaded)
+                    cases.append((case, loaded, recorded))
         with claim_output(output.resolve(), RESULTS):
             run_cases(cases, output.resolve(), console)
     except UserError as error:
         raise typer.BadParameter(str(error)) from error
 
 
-def run_cases(cases: list[tuple[Case, Profile]], output: Path, console: Console) -> None:
+def run_cases(
+    cases: list[tuple[Case, Profile, np.ndarray | None]], output: Path, console: Console
+) -> None:
     """Run what has no result yet, and write results, table and plot."""
     path = output / f"{NAME}.json"
     results = _load_results(path)
-    done = {tuple(result[key] for key in KEYS) for result in results}
+    done = [[result[key] for key in KEYS] for result in results]
     runs.warm_up_runs()
-    for case, profile in cases:
+    for case, profile, lengths in cases:
         arguments = {"steps": case.steps, "warm_up": case.warm_up}
-        if tuple(_read_key(case, name) for name in KEYS) in done:
+        if [_read_key(case, profile, name) for name in KEYS] in done:
             continue
         console.print(f"{case.name}: {case.steps} steps, {case.time_scale:.0f} times faster")
-        result = run_case(case, profile, output) | {"commit": read_versions().get("commit")}
+        result = run_case(case, profile, output, lengths) | {
+            "commit": read_versions().get("commit")
+        }
         results.append(result)
         seconds = ", ".join(format_decimal(value, 0) for value in result["step_s"])
         console.print(f"  steps of {seconds} s; {result['real_s']:.0f} s of real time")
@@ -202,15 +186,23 @@ def run_cases(cases: list[tuple[Case, Profile]], output: Path, console: Console)
     print(table)
 
 
-def _read_key(case: Case, name: str) -> Any:
-    return case.mode.name if name == "mode" else getattr(case, name)
+def _read_key(case: Case, profile: Profile, name: str) -> Any:
+    """As a result has it."""
+    if name == "mode":
+        return case.mode.name
+    if name == "layout":
+        return asdict(make_layout(case, profile))
+    value = getattr(case, name)
+    return {str(key): entry for key, entry in value.items()} if name == "slow_replicas" else value
 
 
 def _load_results(path: Path) -> list[dict[str, Any]]:
     """Results of earlier calls; each names the commit that it is of."""
     if not path.is_file():
         return []
-    return json.loads(path.read_text())["results"]
+    # Older ones had none of these.
+    defaults = {"slow_replicas": {}, "lengths": "", "first_step": 2}
+    return [defaults | result for result in json.loads(path.read_text())["results"]]
 
 
 if __name__ == "__main__":

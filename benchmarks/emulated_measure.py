@@ -51,8 +51,10 @@ class MeasuredRun:
     mixed_share: float | None = None
 
 
-def measure_run(folder: Path | None, cluster: EmulatedCluster, warm_up: int) -> MeasuredRun:
-    """Measure the steps after ``warm_up``.
+def measure_run(
+    folder: Path | None, cluster: EmulatedCluster, warm_up: int, cool_down: int = 0
+) -> MeasuredRun:
+    """Measure the steps after the first ``warm_up`` and before the last ``cool_down``.
 
     Args:
         folder: verl's folder of the run; None: our telemetry has not seen it.
@@ -62,7 +64,8 @@ def measure_run(folder: Path | None, cluster: EmulatedCluster, warm_up: int) -> 
     """
     entries = read_journal(cluster.journal)
     ends = {entry.step: entry for entry in entries if entry.kind == "update"}
-    steps = range(warm_up + 1, max(ends) + 1)
+    last = max(ends) - cool_down
+    steps = range(warm_up + 1, last + 1)
     seconds = [ends[step].end - ends[step - 1].end for step in steps]
     real = [ends[step].real - ends[step - 1].real for step in steps]
     # A real step is E / scale + C, an emulated one E + control_scale * C.
@@ -71,7 +74,7 @@ def measure_run(folder: Path | None, cluster: EmulatedCluster, warm_up: int) -> 
         max(length * scale - emulated, 0.0) / (scale - part)
         for length, emulated in zip(real, seconds, strict=True)
     ]
-    window = ends[warm_up].end, ends[max(ends)].end
+    window = ends[warm_up].end, ends[last].end
     measured = MeasuredRun(
         seconds,
         control,
@@ -81,14 +84,14 @@ def measure_run(folder: Path | None, cluster: EmulatedCluster, warm_up: int) -> 
     if folder is None:
         return measured
     trained = _read_trained(load_run(folder), set(steps))
-    first = np.array([row["step"] - 1 - row["first_version"] for row in trained])
-    last = np.array([row["step"] - 1 - row["last_version"] for row in trained])
+    oldest = np.array([row["step"] - 1 - row["first_version"] for row in trained])
+    newest = np.array([row["step"] - 1 - row["last_version"] for row in trained])
     return replace(
         measured,
         tokens_per_s=_count_tokens(cluster, trained) / sum(seconds),
-        mean_age=float((first + last).mean() / 2),
-        largest_age=int(first.max()),
-        mixed_share=float((first != last).mean()),
+        mean_age=float((oldest + newest).mean() / 2),
+        largest_age=int(oldest.max()),
+        mixed_share=float((oldest != newest).mean()),
     )
 
 

@@ -21,6 +21,7 @@ from benchmarks.verl_modes import (
     ONE_STEP_OFF_MODULE,
     SEPARATE_ASYNC,
     STEPS_ONLY,
+    make_separate_async,
 )
 from verl_pipeline.emulated.cluster import VARIABLE, EmulatedCluster
 from verl_pipeline.emulated.identity import make_prompt
@@ -41,7 +42,9 @@ PROMPT_TOKENS = 64
 PLUGIN_MODULE = "verl_pipeline.verl_adapter.emulated.plugin"
 ROUTER = "verl_pipeline.verl_adapter.emulated.router.EmulatedRouter"
 # Rows of batches that an asynchronous mode may ask for beyond those that are trained.
-SPARE_BATCHES = 4
+SPARE_BATCHES = 8
+# Of `separate_async`: how far ahead it runs; 1 is the name without a number.
+FURTHER_AHEAD = (2, 4)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,14 @@ class EmulatedMode:
         return self.schedule is not None and not self.schedule.has_barrier
 
     @property
+    def cool_down(self) -> int:
+        """The last steps of a run, which do not count: nothing is submitted beside their batches.
+
+        With a barrier a batch is sampled alone anyway, and verl's modes go on submitting.
+        """
+        return self.schedule.staleness if self.schedule is not None and self.flows else 0
+
+    @property
     def is_sync(self) -> bool:
         """Whether it is verl's `sync`, with which the others are compared."""
         return self.schedule == SYNC
@@ -102,6 +113,10 @@ MODES = {
             None,
         ),
         EmulatedMode("separate_async", SEPARATE_ASYNC, False, None),
+        *(
+            EmulatedMode(f"separate_async:{ahead}", make_separate_async(ahead), False, None)
+            for ahead in FURTHER_AHEAD
+        ),
         EmulatedMode(
             "one_step_off",
             ONE_STEP_OFF,
@@ -180,7 +195,8 @@ def make_overrides(folder: Path, run: EmulatedCluster, mode: EmulatedMode, steps
         f"{ACTOR}.ppo_mini_batch_size={sampling.prompts}",
         f"{ACTOR}.ppo_micro_batch_size_per_gpu=1",
         f"{ROLLOUT}.name={ROLLOUT_NAME}",
-        f"{ROLLOUT}.router_config_path={folder / 'router.yaml'}",
+        # Past the barrier our dispatcher chooses the replicas.
+        *([] if mode.flows else [f"{ROLLOUT}.router_config_path={folder / 'router.yaml'}"]),
         f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=1",
         f"{ROLLOUT}.n={sampling.samples}",
         f"{ROLLOUT}.max_num_seqs={run.slots}",

@@ -1,6 +1,6 @@
 """Table of :mod:`benchmarks.emulated_cluster`.
 
-Invariant: gains compare runs of the same seed, hence the same lengths.
+Invariant: gains compare the same steps of runs of the same seed, hence the same lengths.
 """
 
 from collections import defaultdict
@@ -14,21 +14,30 @@ from verl_pipeline.number_formats import format_decimal, format_percent, format_
 
 
 def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each profile and mode, in the order of the runs."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    """A row for each cluster, work and mode, in the order of the runs."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    baselines: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for result in results:
-        groups[result["profile"], result["mode"]].append(result)
+        slow = ", ".join(f"{n}:{factor:g}" for n, factor in result["slow_replicas"].items())
+        work, mode = (result["profile"], result["lengths"], slow), result["mode"]
+        groups[work, mode, tuple(result["layout"].values())].append(result)
+        if mode == "sync":
+            baselines[work].append(result)
     rows = []
-    for (profile, mode), group in groups.items():
+    for (work, mode, _layout), group in groups.items():
+        profile, lengths, slow = work
         layout = group[0]["layout"]
         is_split = mode not in ("sync", "colocate_async")
         split = f"{layout['rollout_gpus']}:{layout['trainer_gpus']}" if is_split else "all"
         row: dict[str, Any] = {
             "profile": Path(profile).stem,
+            **({"lengths": Path(lengths).name} if lengths else {}),
+            **({"slow replicas": slow} if slow else {}),
             "mode": mode,
             "split": split,
+            "slots": layout["slots"],
             "step s": fmean(fmean(result["step_s"]) for result in group),
-            "gain": _describe_gain(groups.get((profile, "sync"), []), group),
+            "gain": _describe_gain(baselines[work], group),
         }
         for pool in ("rollout", "trainer", "reward"):
             row[pool] = _average(group, lambda result, pool=pool: result["busy"].get(pool))
@@ -50,12 +59,14 @@ def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def compute_gain(sync: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str, Any] | None:
     """How many times faster ``other`` is, over the seeds that both have; None without one."""
-    seconds = {result["seed"]: fmean(result["step_s"]) for result in sync}
-    pairs = [
-        (seconds[result["seed"]], fmean(result["step_s"]))
-        for result in other
-        if result["seed"] in seconds
-    ]
+    baselines = {result["seed"]: _number_steps(result) for result in sync}
+    pairs = []
+    for result in other:
+        baseline, steps = baselines.get(result["seed"], {}), _number_steps(result)
+        if common := sorted(set(baseline) & set(steps)):
+            pairs.append(
+                tuple(fmean(found[step] for step in common) for found in (baseline, steps))
+            )
     if not pairs:
         return None
     before, after = map(list, zip(*pairs, strict=True))
@@ -70,6 +81,11 @@ def make_markdown(rows: list[dict[str, Any]]) -> str:
         cells = [_format(row.get(column)) for column in columns]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _number_steps(result: dict[str, Any]) -> dict[int, float]:
+    """Seconds of each measured step."""
+    return dict(enumerate(result["step_s"], result["first_step"]))
 
 
 def _describe_gain(sync: list[dict[str, Any]], group: list[dict[str, Any]]) -> str:

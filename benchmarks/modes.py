@@ -20,6 +20,7 @@ from benchmarks.verl_modes import (
 )
 from benchmarks.workload import PROMPT_LENGTH, Workload
 from verl_pipeline.testing.runs import OURS
+from verl_pipeline.trainer.schedule import DRAINED, IN_FLIGHT, ROLLING
 
 ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"
@@ -57,15 +58,22 @@ class TrainerMode:
         return 2 // max(self.pools, self.ranks)
 
 
-def _make_our_mode(staleness: int, is_recorded: bool = True) -> TrainerMode:
+def _make_our_mode(
+    staleness: int, kind: str = DRAINED, replicas: int = 1, is_recorded: bool = True
+) -> TrainerMode:
     overrides = (
+        f"trainer.v1.one_off_pipeline.weight_sync_mode={kind}",
         f"trainer.v1.one_off_pipeline.staleness={staleness}",
         "trainer.v1.one_off_pipeline.correction=as_configured",
         f"trainer.v1.one_off_pipeline.telemetry.enabled={is_recorded}",
         f"{ROLLOUT}.nnodes=1",
+        f"{ROLLOUT}.n_gpus_per_node={replicas}",
     )
+    name = "ours" if kind == DRAINED else f"ours, {kind.replace('_', ' ')}"
     return TrainerMode(
-        f"ours, staleness {staleness}{'' if is_recorded else ', without telemetry'}",
+        f"{name}, staleness {staleness}"
+        f"{'' if replicas == 1 else f', {replicas} replicas'}"
+        f"{'' if is_recorded else ', without telemetry'}",
         OURS,
         overrides,
         pools=2,
@@ -119,6 +127,14 @@ MODES = (
     _make_sync_mode(0.05, ", two ranks", ranks=2),
     _make_sync_mode(2.0, " as shipped"),
     _make_separate_async_mode(2.0, " as shipped"),
+    # Replicas of a pool share its core.
+    _make_our_mode(1, replicas=2),
+    *(
+        _make_our_mode(staleness, kind, replicas)
+        for kind in (ROLLING, IN_FLIGHT)
+        for staleness in (2, 4)
+        for replicas in (1, 2)
+    ),
 )
 
 

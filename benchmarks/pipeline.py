@@ -31,7 +31,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import pinning, spans
+from benchmarks import pinning, recording_time, spans
 from benchmarks.common import read_versions
 from benchmarks.common import write_report as write_results
 from benchmarks.modes import MODES, TrainerMode, make_common_overrides
@@ -40,6 +40,8 @@ from benchmarks.pipeline_report import make_markdown
 from benchmarks.pipeline_steps import WARM_UP_BATCHES, summarize_run
 from benchmarks.quiet_machine import wait_until_quiet
 from benchmarks.workload import (
+    HEAVY_TAIL,
+    TINY_HEAVY_TAIL,
     TINY_WORKLOADS,
     WORKLOADS,
     Workload,
@@ -71,9 +73,17 @@ QUICK_MODES = ("verl sync, 50 ms poll", "ours, staleness 1", "verl one_step_off_
 
 
 def run_mode(
-    mode: TrainerMode, directory: Path, settings: list[str], progress: Progress, steps: int
+    mode: TrainerMode,
+    directory: Path,
+    settings: list[str],
+    progress: Progress,
+    steps: int,
+    modules: Iterable[str] = (spans.__name__,),
 ) -> dict:
     """Run one training from start to end.
+
+    Args:
+        modules: that the run's processes import.
 
     Returns:
         ``spans`` (see :mod:`benchmarks.spans`), ``metrics`` by step, and ``start`` (seconds since
@@ -85,7 +95,7 @@ def run_mode(
     path = directory / "spans.jsonl"
     environment = {
         spans.SPANS_VARIABLE: str(path),
-        "VERL_USE_EXTERNAL_MODULES": "benchmarks.spans",
+        "VERL_USE_EXTERNAL_MODULES": ",".join(modules),
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": str(mode.threads),
     }
@@ -144,8 +154,15 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help="Name of a mode to run; may be repeated.")
     ] = None,
+    heavy_tail: Annotated[
+        bool, typer.Option(help="The workload whose longest response takes longer than an update.")
+    ] = False,
     tiny_model: Annotated[
         bool, typer.Option(help="A model of 0.1 M parameters, to try the script.")
+    ] = False,
+    time_recording: Annotated[
+        bool,
+        typer.Option("--time-recording", help="Also time what the runs' own records take."),
     ] = False,
     output: Annotated[Path, path_option(help="Folder for results and plot.")] = Path(
         "outputs/pipeline"
@@ -169,10 +186,13 @@ def main(
     workloads = tuple(TINY_WORKLOADS if tiny_model else WORKLOADS)
     if quick:
         workloads, repeats = workloads[1:], 1
+    if heavy_tail:
+        workloads = (TINY_HEAVY_TAIL if tiny_model else HEAVY_TAIL,)
     try:
         with claim_output(output.resolve(), RESULTS):
             measure_modes(
-                output.resolve(), modes, workloads, batches, repeats, quick, tiny_model, console
+                *(output.resolve(), modes, workloads, batches, repeats),
+                *(quick, tiny_model, time_recording, console),
             )
     except OutputError as error:
         raise typer.BadParameter(str(error)) from error
@@ -186,6 +206,7 @@ def measure_modes(
     repeats: int,
     quick: bool,
     tiny_model: bool,
+    time_recording: bool,
     console: Console,
 ) -> None:
     """Run what has not been measured yet, and write results, table and plot into ``output``."""
@@ -197,6 +218,10 @@ def measure_modes(
     model = tiny_run.write_model(output / "model") if tiny_model else prepare_model()
     settings = make_common_overrides(model, data, workloads, len(batch_workloads))
     arguments = {"quick": quick, "batches": batches, "tiny_model": tiny_model}
+    modules = [spans.__name__]
+    if time_recording:
+        arguments["time_recording"] = True
+        modules.append(recording_time.__name__)
     path = output / "pipeline.json"
     report: dict = {"workloads": [workload.as_dict() for workload in workloads], "runs": []}
     report["runs"] += load_previous_runs(path, arguments, report["workloads"], console)
@@ -210,8 +235,11 @@ def measure_modes(
             directory = name_run(output, mode, repeat)
             shutil.rmtree(directory, ignore_errors=True)
             wait_until_quiet()
-            run = run_mode(mode, directory, settings, progress, len(batch_workloads))
-            report["runs"].append(summarize_run(mode, repeat, run, workloads, batches))
+            run = run_mode(mode, directory, settings, progress, len(batch_workloads), modules)
+            summary = summarize_run(mode, repeat, run, workloads, batches)
+            if time_recording:
+                summary["recording"] = recording_time.sum_recording(run["spans"])
+            report["runs"].append(summary)
             write_results(path, "pipeline", arguments, report)
             seconds = ", ".join(
                 format_decimal(step["seconds"]) for step in report["runs"][-1]["steps"]

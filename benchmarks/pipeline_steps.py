@@ -47,8 +47,8 @@ def summarize_run(
             _check_work(mode, step, run["metrics"][step], sampled[step], workload)
             seconds = end_times[step - 1] - end_times[step - 2]
             phases = _sum_phases(run["metrics"][step])
-            # The batch that is sampled during this step.
-            parallel_batch = sampled[step + mode.batches_ahead]
+            # The batch whose sampling may begin in this step.
+            parallel_batch = sampled[min(step + mode.batches_ahead, max(sampled))]
             steps.append(
                 {
                     "workload": workload.name,

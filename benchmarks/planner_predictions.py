@@ -1,8 +1,9 @@
 """Writes down what the planner predicts for every profile of the package, schedule by schedule.
 
 ``python -m benchmarks.planner_predictions [--output results.json]``, from the repository's folder;
-several minutes of one core. Nothing is measured: `rolling` and `in_flight` are not built, and their
-predictions are written down before they are, to be tested then.
+several minutes of one core. Nothing is measured. The results in the repository were written down
+before `rolling` and `in_flight` were built, to be tested then; :mod:`benchmarks.emulated_cluster`
+is the test.
 """
 
 from pathlib import Path
@@ -33,7 +34,6 @@ def predict_profile(name: str) -> dict[str, Any]:
         "seeds": planner.seeds,
         "answer": answer.sentence,
         "verdict": answer.verdict,
-        "not_built": answer.not_built,
         "plans": [plan.to_json() for plan in (planner.sync, *plans)],
     }
 

@@ -2,14 +2,12 @@
 
 ``python -m benchmarks.planner_run SYNC_RUN OUR_RUN [--output results.json]``: the two folders are
 those of runs on the same work and as many devices, as :mod:`benchmarks.pipeline` leaves them
-(modes ``verl sync, two ranks`` and ``ours, staleness 1``). How training speeds up with devices one
-run cannot tell; ``--scaling-run`` names a third run, of any mode, with another number of them.
+(modes ``verl sync, two ranks`` and ``ours, staleness 1``). ``--scaling-run``, of any mode, is that
+of ``verl-pipeline plan``.
 
 Invariant: nothing of our run but its split and staleness is told to the planner.
 """
 
-import dataclasses
-import math
 import statistics
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +15,10 @@ from typing import Annotated
 import typer
 
 from benchmarks.common import ReportOption, print_table, write_report
+from verl_pipeline.errors import UserError
 from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.path_options import path_argument, path_option
 from verl_pipeline.planner.plan import Planner
-from verl_pipeline.planner.profile import Training
 from verl_pipeline.planner.schedules import Layout, Schedule
 from verl_pipeline.planning.run_profile import make_run_estimate
 from verl_pipeline.telemetry.accounting import list_steady_steps
@@ -33,19 +31,19 @@ def main(
     sync_run: Annotated[Path, path_argument(help="Folder of a run of verl's sync.")],
     our_run: Annotated[Path, path_argument(help="Folder of a run of one_off_pipeline.")],
     scaling_run: Annotated[
-        Path | None,
-        path_option("--scaling-run", help="A run on other trainer devices."),
+        list[Path] | None,
+        path_option("--scaling-run", help="A run on another number of training devices."),
     ] = None,
     output: ReportOption = Path("outputs/planner_run.json"),
 ) -> None:
     """Predict, compare, print, and write the report."""
-    estimate = make_run_estimate(sync_run)
-    profile, scaling = estimate.profile, 1.0
-    if scaling_run is not None:
-        scaling = fit_scaling(profile.training, make_run_estimate(scaling_run).profile.training)
-        training = dataclasses.replace(profile.training, scaling=scaling)
-        profile = dataclasses.replace(profile, training=training)
-    ours = load_run(our_run)
+    scaling_runs = scaling_run or []
+    try:
+        estimate = make_run_estimate(sync_run, scaling_runs)
+        ours = load_run(our_run)
+    except UserError as error:
+        raise typer.BadParameter(str(error)) from error
+    profile = estimate.profile
     header, reproduction = ours.header, estimate.reproduction
     if header.staleness is None or reproduction is None:
         raise typer.BadParameter(f"{our_run} is no run of one_off_pipeline, but of {header.mode}")
@@ -76,9 +74,10 @@ def main(
     arguments = {
         "sync_run": str(sync_run),
         "our_run": str(our_run),
-        "scaling_run": str(scaling_run),
+        "scaling_runs": [str(path) for path in scaling_runs],
         "seeds": SEEDS,
     }
+    scaling = profile.training.scaling
     results = {"rows": rows, "gains": gains, "scaling": scaling, "notes": estimate.notes}
     write_report(output, "planner_run", arguments, results)
     print_table(rows, ["run", "measured s", "predicted s", "error, %"])
@@ -86,14 +85,6 @@ def main(
     typer.echo(f"gain: measured {shown['measured']}, predicted {shown['predicted']}")
     for note in estimate.notes:
         typer.echo(f"* {note}")
-
-
-def fit_scaling(one: Training, other: Training) -> float:
-    """Exponent of the trainer's speed in its devices, from the updates of two runs; 0 to 1."""
-    if one.gpus == other.gpus:
-        raise typer.BadParameter(f"--scaling-run: both runs train on {one.gpus} devices")
-    exponent = math.log(other.update_s / one.update_s) / math.log(one.gpus / other.gpus)
-    return min(max(exponent, 0.0), 1.0)
 
 
 if __name__ == "__main__":

@@ -121,9 +121,11 @@ def _time_iterator(name: str, function: Callable) -> Callable:
     return timed_call
 
 
-def _make_hook(
+def make_hook(
     name: str, attribute: str, wrap: Callable[[str, Callable], Callable]
 ) -> Callable[[Any], None]:
+    """What replaces ``attribute`` of a module by ``wrap`` of its name and itself."""
+
     def install_hook(module: Any) -> None:
         owner = module
         *path, last = attribute.split(".")
@@ -142,6 +144,6 @@ if POLL_VARIABLE in os.environ:
     register_post_import_hook(_set_poll_interval, "verl.trainer.ppo.v1.replay_buffer")
 if SPANS_VARIABLE in os.environ:
     for _name, (_module, _attribute) in FUNCTIONS.items():
-        register_post_import_hook(_make_hook(_name, _attribute, _time_function), _module)
+        register_post_import_hook(make_hook(_name, _attribute, _time_function), _module)
     for _name, (_module, _attribute) in ITERATORS.items():
-        register_post_import_hook(_make_hook(_name, _attribute, _time_iterator), _module)
+        register_post_import_hook(make_hook(_name, _attribute, _time_iterator), _module)

@@ -20,6 +20,19 @@ SEPARATE_ASYNC = (
     "trainer.v1.separate_async.parameter_sync_step=1",
     "trainer.v1.separate_async.num_warmup_batches=1",
 )
+
+
+def make_separate_async(staleness: int) -> tuple[str, ...]:
+    """`separate_async` so many batches ahead, which waits for prompts that are as old as that."""
+    return (
+        *SEPARATE_ASYNC[:-1],
+        f"trainer.v1.separate_async.num_warmup_batches={staleness}",
+        # Versions that a trajectory may span: that of its first token counts.
+        f"trainer.v1.sampler.max_off_policy_threshold={staleness + 1}",
+        "trainer.v1.sampler.max_off_policy_strategy=wait",
+    )
+
+
 ONE_STEP_OFF = (
     *_TWO_POOLS,
     # The shipped search path exists only in verl's source folder.

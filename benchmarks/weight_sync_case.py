@@ -58,7 +58,7 @@ def measure_case(case: dict) -> dict:
     with start_pools(overrides) as trainer:
         syncs = [_measure_sync(trainer, version, path) for version in range(1, case["repeats"] + 1)]
     size = int(syncs[0]["bytes"])
-    return {"syncs": syncs, "bytes": size, "copy_s": _measure_copies(size)}
+    return {"syncs": syncs, "bytes": size, "copy_s": measure_copies(size)}
 
 
 def _measure_sync(trainer: "OneOffPipelineTrainer", version: int, path: Path) -> dict[str, float]:
@@ -78,7 +78,8 @@ def _measure_sync(trainer: "OneOffPipelineTrainer", version: int, path: Path) ->
     return {**items, "total": total, "bytes": metrics["pipeline/weight_sync/bytes"]}
 
 
-def _measure_copies(size: int) -> list[float]:
+def measure_copies(size: int) -> list[float]:
+    """Seconds of several plain copies of ``size`` bytes into memory that was touched before."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,8 +1,10 @@
-"""Two workloads with fixed response lengths, so that every mode does the same work.
+"""Workloads with fixed response lengths, so that every mode does the same work.
 
 * ``even``: all responses have one length; the reward takes no time.
 * ``long_tail``: the same number of responses, most of them short, one long; the reward waits as a
   remote sandbox would: 0.2 s plus 1 s per 100 tokens (about 400 characters of program).
+* ``heavy_tail``: one response has most of a batch's tokens, so that sampling it takes longer than
+  the update. It is measured only if asked for.
 
 :mod:`benchmarks.fixed_length` brings lengths and rewards into verl.
 """
@@ -63,10 +65,16 @@ WORKLOADS = (
         "long_tail", ((48, 64, 80, 240), (56, 72, 96, 160)), reward_s=0.2, reward_s_per_token=0.01
     ),
 )
+HEAVY_TAIL = Workload(
+    "heavy_tail", ((16, 24, 32, 400), (16, 24, 32, 40)), reward_s=0.2, reward_s_per_token=0.01
+)
 # The same shapes with short responses, to try the benchmark in seconds on a tiny model.
 TINY_WORKLOADS = (
     Workload("even", ((16,) * 4, (16,) * 4)),
     Workload("long_tail", ((4, 6, 8, 40), (5, 7, 10, 16)), reward_s=0.2, reward_s_per_token=0.01),
+)
+TINY_HEAVY_TAIL = Workload(
+    "heavy_tail", ((3, 4, 5, 60), (3, 4, 5, 6)), reward_s=0.2, reward_s_per_token=0.01
 )
 
 

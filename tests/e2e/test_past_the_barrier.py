@@ -7,6 +7,8 @@ import pytest
 from tests.helpers.training_run import check_clean, make_staleness_overrides, tail
 from verl_pipeline.testing import equivalence, long_tail, runs
 from verl_pipeline.trainer import schedule
+from verl_pipeline.trainer.batch import check_held_version
+from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.trainer.schedule import IN_FLIGHT, ROLLING
 from verl_pipeline.trainer.version_spans import parse_spans
 
@@ -93,3 +95,38 @@ def test_every_token_is_within_the_bound(sync_run, runs_directory, mode, stalene
     mixed = sum(len(record["spans"]) > 1 for record in run.trajectories)
     assert (mixed > 0) == (mode == IN_FLIGHT)
     check_clean(run)
+
+
+@pytest.mark.slow
+def test_a_run_resumes_from_a_checkpoint_that_was_written_while_it_sampled(
+    sync_run, runs_directory
+):
+    """Stopped right after the checkpoint of step 4, with later batches sampled in part."""
+    directory = runs_directory / "in-flight-resume"
+    settings = [
+        *make_overrides(directory, IN_FLIGHT, 3, replicas=2),
+        "trainer.save_freq=4",
+        f"trainer.default_local_dir={directory}/checkpoints",
+        "trainer.resume_mode=auto",
+    ]
+    stop = "trainer.checkpoint_callback_class=tests.helpers.stopped_run.StopAfterSave"
+    first = runs.run_training(directory, [*settings, stop], module=runs.STOCK)
+    assert first.returncode != 0 and "planted stop" in first.output, tail(first)
+    second = runs.run_training(directory, settings, module=runs.STOCK)
+    assert second.returncode == 0, tail(second)
+    assert sorted(second.metrics) == list(range(5, equivalence.STEPS + 1))
+    # What both halves have sampled counts once: the second one's is what is trained.
+    latest = {(r["step"], r["index"], r["session"]): r for r in second.trajectories}
+    whole = runs.Run(0, "", second.metrics, list(latest.values()), [], [])
+    assert whole.list_batches() == sync_run.list_batches()
+    assert list_violations(whole, IN_FLIGHT, 3) == []
+    for metrics in second.metrics.values():
+        assert metrics["pipeline/staleness"] <= 3
+        assert metrics["pipeline/infrastructure/share"] == 0
+
+
+def test_another_staleness_on_resume_is_refused_if_the_held_batches_are_too_old():
+    """The check that a resume makes: a batch of an in-flight run may hold old tokens."""
+    with pytest.raises(ConfigError, match="holds batch 6, sampled with v_2, too old for this"):
+        check_held_version(6, oldest=2, staleness=1)
+    check_held_version(6, oldest=2, staleness=3)

@@ -1,11 +1,19 @@
-"""A real run with slow parts: its bill has each delay under that part's own name."""
+"""A run with slow parts: its bill has each delay under that part's own name.
+
+The engines are real, but for the slow replica: a real one shares its cores with the others.
+"""
+
+import re
 
 import pytest
 
+from benchmarks.emulated_modes import MODES, make_environment, make_overrides, write_inputs
 from tests.helpers import slow_parts
 from tests.helpers.bills import check_bills
+from tests.helpers.emulated_runs import make_run
 from tests.helpers.training_run import tail
 from verl_pipeline.telemetry.accounting import bill_run
+from verl_pipeline.telemetry.advice import advise
 from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.telemetry.run_folder import load_run
 from verl_pipeline.testing import runs, tiny_run
@@ -24,6 +32,14 @@ SLOW = [
 ]
 # By state of the trainer, how often it has the delay. v_0 is sent before step 1.
 PLANTED = {"wait_reward": STEPS, "weight_sync": STEPS, "update": STEPS}
+# Emulated: three responses a replica, which it decodes at once, in 2 real seconds; the slow one
+# needs that much longer.
+TIME_SCALE, TOKENS, TOKEN_S, SLOWNESS = 2000.0, 200, 20.0, 4.0
+EVEN = {
+    "sampling__response_tokens": TOKENS,
+    "sampling__decode_base_s": TOKEN_S,
+    "sampling__decode_per_sequence_s": 0.0,
+}
 
 
 def bill_trainer(folder, *overrides):
@@ -55,3 +71,21 @@ def test_each_delay_is_found_under_its_own_name_within_a_tenth(tmp_path, monkeyp
     others = plain.keys() - PLANTED.keys() - {"start"}
     unnamed = sum(slow[state] - plain[state] for state in others)
     assert unnamed < slow_parts.DELAY_S, (plain, slow)
+
+
+def test_a_slow_replica_is_found_by_its_name_and_its_delay_within_a_tenth(tmp_path):
+    slow = {"slow_replicas": {1: SLOWNESS}}
+    cluster = make_run(tmp_path, time_scale=TIME_SCALE, profile=EVEN, batches=STEPS + 4, **slow)
+    write_inputs(tmp_path, cluster)
+    overrides = make_overrides(tmp_path, cluster, MODES["ours:on_policy"], STEPS)
+    run = runs.run_training(tmp_path, overrides, **make_environment(tmp_path))
+    assert run.returncode == 0, tail(run)
+    recorded = load_run(tmp_path / "run")
+    check_bills(recorded)
+    (bill,) = [bill for bill in bill_run(recorded) if bill.pool is Pool.TRAINER]
+    planted = STEPS * (SLOWNESS - 1) * TOKENS * TOKEN_S / TIME_SCALE
+    assert bill.causes["slow replica"] == pytest.approx(planted, rel=0.1), bill
+    sentence = advise(recorded).sentence
+    # The emulated replicas are called by their server's address and their number.
+    named = re.search(r"^rollout-bound by \S+/1 \((\S+) times the others' time", sentence)
+    assert named and float(named[1]) == pytest.approx(SLOWNESS, rel=0.1), sentence

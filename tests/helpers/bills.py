@@ -5,7 +5,7 @@ from pathlib import Path
 from verl_pipeline.telemetry.accounting import Bill, bill_run, bill_steps
 from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.telemetry.run_folder import Run, load_run
-from verl_pipeline.telemetry.states import CAUSES, STATES, WORK
+from verl_pipeline.telemetry.states import CAUSES, OWN_WORK, STATES
 
 
 def check_bills(run: Run | Path) -> None:
@@ -23,7 +23,7 @@ def check_bill(bill: Bill) -> None:
     assert list(bill.seconds) == list(STATES[bill.pool])
     assert all(seconds >= 0 for seconds in bill.seconds.values())
     assert sum(round(seconds * 1e6) for seconds in bill.seconds.values()) == length
-    own = {Pool.TRAINER: WORK, Pool.ROLLOUT: ("generating",)}.get(bill.pool)
+    own = OWN_WORK.get(bill.pool)
     if own is None:
         assert bill.causes == {}
         return

@@ -95,6 +95,13 @@ class World:
         self._wait(lambda: self.now >= end)
         self.trained.append(batch)
 
+    def find_held(self, trained):
+        """What a checkpoint after ``trained`` holds: complete batches, without a gap."""
+        lead = trained
+        while lead + 1 in self.submitted and self._is_complete(lead + 1):
+            lead += 1
+        return list(range(trained + 1, lead + 1))
+
     def validate(self, version, size=3):
         names = [f"v{version}p{number}" for number in range(size)]
         for name in names:
@@ -119,7 +126,7 @@ class World:
         for k in range(trained + 1, (stop or self.last_step) + 1):
             schedule.run_step(self, k, dial=self.dial, last_step=self.last_step)
             if k in checkpoints:
-                schedule.prepare_checkpoint(self)
+                schedule.prepare_checkpoint(self, self.dial)
             if k in validations:
                 schedule.prepare_validation(self, k, self.dial)
                 self.validate(k)

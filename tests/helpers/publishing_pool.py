@@ -3,8 +3,11 @@ versions and verl's worker are real, the engine is a dictionary.
 """
 
 import asyncio
+import os
+import signal
 import threading
 import time
+from pathlib import Path
 
 import ray
 import torch
@@ -18,6 +21,7 @@ from verl_pipeline.verl_adapter.weights.held_weights import make_answer
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 from verl_pipeline.verl_adapter.weights.weight_extension import EXTENSION
 from verl_pipeline.weight_sync.fingerprint import fingerprint_tensor
+from verl_pipeline.weight_sync.version_segment import VersionWriter
 
 BUCKET = 1 << 12
 TENSORS = 9
@@ -32,10 +36,15 @@ def make_weights(version):
 class TrainerRank:
     """What verl's ActorRolloutRefWorker does for a weight sync."""
 
-    def __init__(self, rank, timeout_s):
+    def __init__(self, rank, timeout_s, is_local):
         self.engine = CheckpointEngineRegistry.new(
             "gloo", bucket_size=BUCKET, is_master=rank == 0, timeout_s=timeout_s
         )
+        if not is_local:
+            self.engine.find_node = lambda: "another node"
+
+    def list_stored(self):
+        return self.engine._versions.list_versions()
 
     def execute_checkpoint_engine(self, method, *args, **kwargs):
         return getattr(self.engine, method)(*args, **kwargs)
@@ -45,11 +54,11 @@ class TrainerRank:
 
 
 class TrainerGroup:
-    """verl's worker group of them."""
+    """verl's worker group of them, on the replicas' node or, as far as they tell, on another."""
 
-    def __init__(self, ranks, timeout_s=60.0):
+    def __init__(self, ranks, timeout_s=60.0, is_local=True):
         actor = ray.remote(num_cpus=0)(TrainerRank)
-        self.workers = [actor.remote(rank, timeout_s) for rank in range(ranks)]
+        self.workers = [actor.remote(rank, timeout_s, is_local) for rank in range(ranks)]
         self.world_size = ranks
 
     def execute_checkpoint_engine(self, method, *args, **kwargs):
@@ -103,11 +112,20 @@ class RolloutWorker(CheckpointEngineWorker):
 
     async def damage(self, version):
         """Flip a bit of what this node stores of ``version``."""
-        with self.checkpoint_engine._version_store.get(version) as stored:
+        with self.checkpoint_engine._versions.get(version) as stored:
             stored.memory[stored.entries[4].offset + 5] ^= 1
 
+    async def has_named_memory(self):
+        """Whether memory of this worker would stay behind if all processes were killed."""
+        segment = self.checkpoint_engine.segment
+        return segment is not None and Path("/dev/shm", segment.name).exists()
+
+    async def die_at_next_tensor(self):
+        """As if the machine ran out of memory when the next version is stored."""
+        VersionWriter.add = lambda *_arguments: os.kill(os.getpid(), signal.SIGKILL)
+
     async def list_stored(self):
-        return self.checkpoint_engine._version_store.list_versions()
+        return self.checkpoint_engine._versions.list_versions()
 
 
 class Server:
@@ -172,7 +190,7 @@ def make_publisher(replicas, group, *, versions=3, syncs=0, **deadlines):
     check = {"fingerprint_syncs": syncs, "fingerprint_every": 0}
     config = OmegaConf.create(
         {
-            "actor_rollout_ref": {"rollout": rollout},
+            "actor_rollout_ref": {"rollout": rollout, "model": {"path": "/nowhere"}},
             "trainer": {"v1": {"one_off_pipeline": {"weight_check": check}}},
         }
     )

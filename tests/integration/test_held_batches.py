@@ -18,8 +18,10 @@ from omegaconf import OmegaConf
 from verl.utils import tensordict_utils as tu
 
 from verl_pipeline.outputs.errors import OutputError
+from verl_pipeline.trainer.schedule import Dial
 from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.verl_adapter.checkpointing.loader_positions import LoaderPositions
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
 from verl_pipeline.verl_adapter.trajectories import held_batches
@@ -32,7 +34,7 @@ from verl_pipeline.verl_adapter.trajectories.held_batches import (
     save_held_batches,
 )
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
-from verl_pipeline.verl_adapter.trajectories.trajectory_store import list_tags
+from verl_pipeline.verl_adapter.trajectories.trajectory_store import list_tags, put_prompts
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -142,7 +144,7 @@ def test_what_is_loaded_is_what_was_saved(rows, part_tokens, tmp_path, monkeypat
     clear()
     keys = put_batch(2, rows)
     before, tags = repr(read_fields(keys)), list_tags("train")
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
     clear()
     assert load_held_batches(tmp_path / FILE_NAME) == 2 * len(rows)
     assert repr(read_fields(keys)) == before
@@ -153,7 +155,7 @@ def test_tensors_that_are_ragged_twice_have_no_batch_and_come_back(tmp_path):
     rows = [make_row([1], [2], grid=torch.ones(n, n + 1)) for n in (1, 2)]
     keys = put_batch(2, rows)
     before = [read_fields([key]) for key in keys]
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
     clear()
     load_held_batches(tmp_path / FILE_NAME)
     assert [read_fields([key]) for key in keys] == before
@@ -170,7 +172,7 @@ def put_trained_batch(batch):
 def test_the_trained_batch_and_its_padding_are_left_out(tmp_path):
     put_trained_batch(4)
     held = put_batch(5, [make_row([1, 2], [3]), make_row([4], [5])], versions=(3, 3))
-    assert save_held_batches(tmp_path / FILE_NAME, trained_step=4) == 4
+    assert save_held_batches(tmp_path / FILE_NAME, trained_step=4, lead=9) == 4
     parts = list(read_parts(tmp_path / FILE_NAME))
     assert [part["key"] for part in parts] == [["b5p0", "b5p1"], held]
     assert "advantages" not in parts[1]
@@ -178,7 +180,7 @@ def test_the_trained_batch_and_its_padding_are_left_out(tmp_path):
 
 def test_a_checkpoint_without_a_held_batch_says_so(tmp_path):
     put_trained_batch(4)
-    assert save_held_batches(tmp_path / FILE_NAME, trained_step=4) == 0
+    assert save_held_batches(tmp_path / FILE_NAME, trained_step=4, lead=9) == 0
     clear()
     assert load_held_batches(tmp_path / FILE_NAME) == 0
     assert list_tags("train") == {}
@@ -190,7 +192,7 @@ def test_a_batch_takes_an_eighth_of_the_room_of_verls_copy(tmp_path):
         make_row(rng.integers(0, 150_000, 100), rng.integers(0, 150_000, 900)) for _ in range(24)
     ]
     put_batch(2, rows)
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
     tq.save_checkpoint(tmp_path / "verls")
     copied = sum(path.stat().st_size for path in (tmp_path / "verls").rglob("*.pkl"))
     assert (tmp_path / FILE_NAME).stat().st_size < copied / 8
@@ -209,12 +211,12 @@ def save_and_die(path, trained_step):
         return encode(*args)
 
     held_batches.encode_columns = encode_or_die
-    save_held_batches(path, trained_step)
+    save_held_batches(path, trained_step, lead=9)
 
 
 def test_a_kill_amid_the_writing_leaves_what_was_there(tmp_path):
     keys = put_batch(2, [make_row([1], [2])])
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
     content = (tmp_path / FILE_NAME).read_bytes()
     tq.kv_clear(keys=keys, partition_id="train")
     put_batch(2, [make_row([7], [8, 9])])
@@ -222,7 +224,7 @@ def test_a_kill_amid_the_writing_leaves_what_was_there(tmp_path):
         ray.get(save_and_die.options(max_retries=0).remote(tmp_path / FILE_NAME, 1))
     assert (tmp_path / FILE_NAME).read_bytes() == content
     assert len(list(tmp_path.iterdir())) == 2  # and what the kill has left
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
     clear()
     load_held_batches(tmp_path / FILE_NAME)
@@ -231,13 +233,13 @@ def test_a_kill_amid_the_writing_leaves_what_was_there(tmp_path):
 
 def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path):
     put_batch(2, [make_row([1], [2])])
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
     content = (tmp_path / FILE_NAME).read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(OutputError, match=f"{FILE_NAME}: cannot be written: File too large"):
-            save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+            save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / FILE_NAME).read_bytes() == content
@@ -247,7 +249,7 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path):
 def test_half_a_file_and_another_format_are_refused(tmp_path):
     put_batch(2, [make_row([1], [2]), make_row([3], [4])])
     path = tmp_path / FILE_NAME
-    save_held_batches(path, trained_step=1)
+    save_held_batches(path, trained_step=1, lead=9)
     content = path.read_bytes()
     clear()
     for size in (0, 1, *range(4, len(content) - 8, len(content) // 20)):
@@ -310,8 +312,9 @@ def make_trainer(folder, step):
     trainer.train_dataloader.state_dict.return_value = {"position": step + 1}
     trainer.checkpoint_callback, trainer.step_clock = mock.Mock(), StepClock()
     trainer.replay_buffer = InOrderReplayBuffer(1.0, watchdog=lambda: None, watch_every_s=1.0)
-    trainer.settings, trainer._sampling_versions = mock.Mock(staleness=1), {}
+    trainer.settings, trainer._sampling_versions = mock.Mock(most_staleness=1, dial=Dial()), {}
     trainer._checkpoints = RunCheckpoints(trainer.config)
+    trainer._positions = LoaderPositions(trainer.train_dataloader)
     return trainer
 
 
@@ -346,9 +349,32 @@ def test_a_trainer_resumes_with_the_batch_that_it_had_sampled_ahead(tmp_path):
 def test_a_queue_of_another_size_takes_what_was_saved(tmp_path):
     keys = put_batch(2, [make_row([1, 2, 3], [4]), make_row([5], [6, 7])])
     before, tags = read_fields(keys), list_tags("train")
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1)
+    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
     tq.close()
     start_queue(units=2, size=10)
     load_held_batches(tmp_path / FILE_NAME)
     assert read_fields(keys) == before
     assert list_tags("train") == tags
+
+
+def test_past_the_barrier_a_checkpoint_holds_what_is_complete_and_the_loader_stands_behind_it(
+    tmp_path,
+):
+    """Batch 6 is being sampled, so batch 7, which is complete, is sampled again, too."""
+    first = make_trainer(tmp_path, step=4)
+    first.settings = mock.Mock(most_staleness=3, dial=Dial("in_flight", 3))
+    state = first.train_dataloader.state_dict
+    for batch in (5, 6, 7):
+        state.return_value = {"before": batch}
+        first._positions.note(batch)
+    state.return_value = {"before": 8}
+    held = put_batch(5, [make_row([1, 2], [3]), make_row([4], [5])], versions=(2, 3))
+    put_prompts(["b6p0", "b6p1"], 6, [1, 1])
+    put_batch(7, [make_row([1, 2], [3]), make_row([4], [5])], versions=(4, 4))
+    first._save_checkpoint()
+    assert first.train_dataloader.state_dict() == {"before": 8}
+    clear()
+    second = make_trainer(tmp_path, step=0)
+    second._load_checkpoint()
+    second.train_dataloader.load_state_dict.assert_called_with({"before": 6})
+    assert list(list_tags("train")) == ["b5p0", "b5p1", *held]

@@ -62,11 +62,15 @@ def sample(directory, batch, *, trajectory_s, seconds, slots=(1, 1), hanging=(),
     submit_batch(pool, batch, PROMPTS, N)
     try:
         buffer.wait_until_sampled()
+        tags = tq.kv_list("train")["train"]
         errors = {
             f"{prompt}_{session}": error
-            for prompt, tag in tq.kv_list("train")["train"].items()
+            for prompt, tag in tags.items()
             for session, error in tag.get("errors", {}).items()
         }
+        # Of each trajectory, three tokens of version 0.
+        spans = [tag["version_spans"] for tag in tags.values() if "score" in tag]
+        assert spans == [[[0, 3]]] * (PROMPTS * N - len(errors))
         buffer.sample(batch, "train", PROMPTS)
         waits = [server.find_longest_wait.remote() for server in servers.values()]
         return buffer.reports[batch], errors, max(ray.get(waits))

@@ -4,7 +4,8 @@ It travels as a JSON file, which the environment names.
 
 Invariants:
 * A request's length, a prompt's length and a reward's time depend on seed, batch, prompt and sample
-  only, so they are the same in every mode, and the same as the planner's.
+  only, so they are the same in every mode, and the same as the planner's. Lengths may be recorded
+  ones instead.
 * A process never draws more than the run's batches.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from verl_pipeline.emulated.clock import EmulatedClock, create_times, open_times
+from verl_pipeline.emulated.trace import follow_trace, read_trace, take_lengths
 from verl_pipeline.planner.profile import Profile
 from verl_pipeline.planner.profile_error import ProfileError
 from verl_pipeline.planner.profile_reader import load_profile
@@ -51,6 +53,7 @@ class EmulatedCluster:
         folder: in which each process writes when it emulated what, and with the shared clock.
         slow_replicas: by number, how many times slower these replicas decode.
         dead_replicas: those that never answer.
+        trace: a file of recorded response lengths (:mod:`.trace`); empty: they are drawn.
     """
 
     profile: str
@@ -67,16 +70,19 @@ class EmulatedCluster:
     flows: bool = False
     slow_replicas: dict[int, float] = dataclasses.field(default_factory=dict)
     dead_replicas: tuple[int, ...] = ()
+    trace: str = ""
 
     @cached_property
     def cluster(self) -> Profile:
-        """The profile."""
-        return load_profile(Path(self.profile))
+        """The profile, with recorded lengths if there are any."""
+        profile = load_profile(Path(self.profile))
+        return follow_trace(profile, read_trace(Path(self.trace))) if self.trace else profile
 
     @cached_property
     def workload(self) -> Workload:
-        """All batches' lengths and rewards, as the planner draws them."""
-        return draw_workload(self.cluster, self.batches, self.seed)
+        """All batches' lengths and rewards: recorded, or as the planner draws them."""
+        drawn = draw_workload(self.cluster, self.batches, self.seed)
+        return take_lengths(drawn, read_trace(Path(self.trace)), self.seed) if self.trace else drawn
 
     @property
     def replicas(self) -> int:

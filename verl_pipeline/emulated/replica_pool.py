@@ -68,7 +68,7 @@ class ReplicaPool:
         ]
         for number, factor in run.slow_replicas.items():
             self.replicas[number].slow_down(factor, 0.0)
-        self.decoded_tokens = 0.0
+        self.decoded_tokens = [0.0] * len(self.replicas)
         self._numbers = itertools.count()
         self._open: list[dict[int, asyncio.Future[tuple[float, float]]]] = [
             {} for _ in self.replicas
@@ -115,7 +115,7 @@ class ReplicaPool:
         left, moment = await self._serve(place, request, begin)
         self._clock.times.generated[where] = moment
         self._done[row, sample] = tokens - left
-        self.decoded_tokens += tokens - left - done
+        self.decoded_tokens[place] += tokens - left - done
         return Answer(row, sample, tokens, tokens - left, left > 0, request.marks)
 
     def abort_all(self) -> int:

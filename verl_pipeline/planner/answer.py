@@ -1,6 +1,7 @@
-"""The answer in words: a plain sentence, the overrides to paste, and what is not built yet.
+"""The answer in words: a plain sentence and the overrides to paste.
 
-Invariant: only modes that exist today are recommended; others are named as predictions.
+Invariant: of plans that gain the same within :data:`ALIKE`, the simplest is recommended, and of
+those the one with the youngest data.
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 from verl_pipeline.number_formats import format_decimal, format_interval, format_percent
 from verl_pipeline.planner.plan import Plan
 from verl_pipeline.planner.profile import Profile
-from verl_pipeline.planner.schedules import DRAINED
+from verl_pipeline.planner.schedules import DRAINED, OURS
 
 # A smaller gain than this is not worth a second pool.
 SMALLEST_GAIN = 0.05
+# Gains that differ by less, as a share, are alike.
+ALIKE = 0.01
 USE, STAY, SLOWER = "use", "stay", "slower"
 
 
@@ -24,62 +27,73 @@ class Answer:
         verdict: ``use``, ``stay`` (the gain is under 5 %) or ``slower``.
         sentence: the verdict with its figures and its cause.
         overrides: settings to paste; none to change if ``sync`` stays.
-        not_built: the best prediction of a schedule that does not exist yet, or nothing.
-        plan: the best plan of what exists, if there is a split at all.
+        plan: the one that is recommended, or would be, if there is a split at all.
     """
 
     verdict: str
     sentence: str
     overrides: tuple[str, ...]
-    not_built: str
     plan: Plan | None
 
 
 def make_answer(profile: Profile, sync: Plan, plans: Sequence[Plan]) -> Answer:
-    """Choose among the plans of what exists today.
+    """Choose among the plans of our modes.
 
     Args:
         sync: the baseline, on the same GPUs.
-        plans: of all schedules.
+        plans: of any schedules.
     """
-    built = [plan for plan in plans if plan.schedule.kind == "drained"]
+    best = choose_plan(plans)
     overrides: tuple[str, ...] = ("trainer.v1.trainer_mode=sync",)
-    if not built:
+    if best is None:
         return Answer(
             STAY,
             f"Stay with sync: no split of {show_gpus(profile.gpus)} that verl can place leaves a "
             f"rollout pool of {show_gpus(profile.sampling.tensor_parallel)} and a trainer of "
             f"{show_gpus(profile.training.fewest_gpus)} or more; --gpus plans for more.",
             overrides,
-            "",
             None,
         )
-    best = max(built, key=lambda plan: plan.gain)
     gain = format_interval(best.gain, min(best.gains), max(best.gains), 2)
     steps = (
         f"{show_seconds(best.step_s)} a step against {show_seconds(sync.step_s)} "
         f"(gain {gain} over seeds)"
     )
-    where = show_layout(best)
+    where = f"{show_mode(best)} with {show_layout(best)}"
     if best.gain >= 1 + SMALLEST_GAIN:
         verdict = USE
-        sentence = (
-            f"Use one_off_pipeline at staleness {best.schedule.staleness} with {where}: {steps}."
-        )
+        sentence = f"Use one_off_pipeline, {where}: {steps}."
+        if best.schedule.staleness > 1:
+            sentence += (
+                f" Samples are then up to {best.schedule.staleness} updates old; what that costs "
+                "in learning is not predicted."
+            )
         overrides = list_overrides(profile, best)
     elif best.gain >= 1:
         verdict = STAY
         sentence = (
-            f"Stay with sync: the best split, {where}, takes {steps}, under "
+            f"Stay with sync: the best plan, {where}, takes {steps}, under "
             f"{format_percent(SMALLEST_GAIN, 0)}. {explain_limit(sync, best)}"
         )
     else:
         verdict = SLOWER
         sentence = (
-            f"Stay with sync: pipelining is slower. The best split, {where}, takes {steps}. "
+            f"Stay with sync: pipelining is slower. The best plan, {where}, takes {steps}. "
             f"{explain_limit(sync, best)}"
         )
-    return Answer(verdict, sentence, overrides, describe_not_built(plans), best)
+    return Answer(verdict, sentence, overrides, best)
+
+
+def choose_plan(plans: Sequence[Plan]) -> Plan | None:
+    """The simplest of our plans that gain the most; None if there is none."""
+    ours = [plan for plan in plans if plan.schedule.kind in OURS]
+    if not ours:
+        return None
+    enough = (1 - ALIKE) * max(plan.gain for plan in ours)
+    return min(
+        (plan for plan in ours if plan.gain >= enough),
+        key=lambda plan: (OURS.index(plan.schedule.kind), plan.schedule.staleness, -plan.gain),
+    )
 
 
 def explain_limit(sync: Plan, plan: Plan) -> str:
@@ -98,6 +112,11 @@ def explain_limit(sync: Plan, plan: Plan) -> str:
             f"Sampling has too much work for {show_gpus(layout.rollout_gpus)} "
             f"({show_seconds(limit.work)} at full rate), and it keeps all GPUs busy in sync: "
             "there is nothing to hide."
+        )
+    if limit.cause == "reward":
+        return (
+            f"Rewards keep all their workers busy for {show_seconds(limit.reward)} a step, "
+            "whatever the GPUs do."
         )
     tail = format_percent(plan.shares["tail"] + plan.shares["rollout_idle"], 0)
     return (
@@ -125,21 +144,6 @@ def list_overrides(profile: Profile, plan: Plan) -> tuple[str, ...]:
     )
 
 
-def describe_not_built(plans: Sequence[Plan]) -> str:
-    """Name the smallest staleness of the best kind that comes within 1 % of its gain."""
-    later = [plan for plan in plans if not plan.schedule.has_barrier]
-    if not later:
-        return ""
-    top = max(plan.gain for plan in later)
-    plan = next(plan for plan in later if plan.gain >= 0.99 * top)
-    gain = format_interval(plan.gain, min(plan.gains), max(plan.gains), 2)
-    return (
-        f"Not built yet: {plan.schedule} with {show_layout(plan)}, {plan.layout.slots} slots a "
-        "replica, is predicted to take "
-        f"{show_seconds(plan.step_s)} a step (gain {gain})."
-    )
-
-
 def compute_cost(profile: Profile, plan: Plan, price: float | None) -> dict[str, float]:
     """GPU-hours of 100 steps, and their money if a GPU-hour has a price."""
     hours = profile.gpus * plan.step_s * 100 / 3600
@@ -149,6 +153,11 @@ def compute_cost(profile: Profile, plan: Plan, price: float | None) -> dict[str,
 def show_gpus(count: int) -> str:
     """Return a number of GPUs in words."""
     return f"{count} GPU" if count == 1 else f"{count} GPUs"
+
+
+def show_mode(plan: Plan) -> str:
+    """Return how a plan takes weights, and how far it runs ahead."""
+    return f"{plan.schedule.kind} at staleness {plan.schedule.staleness}"
 
 
 def show_layout(plan: Plan) -> str:

@@ -3,6 +3,8 @@
 Invariants:
 * All plans of a seed are simulated on the same lengths, so gains are paired.
 * A layout is left out only if its limit, a lower bound, is no better than a plan already found.
+* No step is shorter than the limit: a finite run may be, by what had begun before its measured
+  steps, but a long one is not.
 * A gain's interval is the range over the seeds.
 """
 
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from verl_pipeline.planner.limits import Limit, compute_limit
+from verl_pipeline.planner.limits import Limit, average_limits, compute_limit
 from verl_pipeline.planner.outcome import CAUSES, Outcome
 from verl_pipeline.planner.profile import Profile
 from verl_pipeline.planner.schedules import (
@@ -34,9 +36,6 @@ TRAJECTORIES, FEWEST_STEPS, MOST_STEPS, WARM_UP = 16_000, 15, 30, 0.4
 LARGE_BATCH, LARGE_SEEDS = 2048, 2
 # What a further update of staleness, other slots or another order must gain to be worth it.
 WORTHWHILE = 0.005
-# How far a finite run's mean step may lie below the limit, which holds for long runs: the steps
-# before those that are measured have begun some of their work.
-EDGE = 0.03
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class Planner:
 
     def run(self, schedule: Schedule, layout: Layout, seed: int) -> Outcome:
         """Simulate one plan on one workload."""
-        return simulate(
+        outcome = simulate(
             self.profile,
             schedule,
             layout,
@@ -121,6 +120,15 @@ class Planner:
             warm_up=self.warm_up,
             workload=self.find_workload(seed),
         )
+        if schedule == SYNC:
+            return outcome
+        least = self.find_limit(schedule, layout, seed).step_s
+        return dataclasses.replace(outcome, step_s=max(outcome.step_s, least))
+
+    def find_limit(self, schedule: Schedule, layout: Layout, seed: int) -> Limit:
+        """What the measured steps of a seed cannot beat in the long run, with two pools."""
+        measured = self.find_workload(seed).select(self.warm_up, self.steps)
+        return compute_limit(self.profile, measured, schedule, layout)
 
     @cached_property
     def sync(self) -> Plan:
@@ -153,15 +161,12 @@ class Planner:
         Args:
             first: is tried first, so that the limits of others rule them out sooner.
         """
-        workload = self.find_workload(0)
         bounds = {
-            split: compute_limit(self.profile, workload, schedule, self.make_layout(split)).step_s
-            for split in splits
+            split: self.find_limit(schedule, self.make_layout(split), 0).step_s for split in splits
         }
         best, fastest = None, float("inf")
         for split in sorted(bounds, key=lambda split: (split != first, bounds[split])):
-            # Within a finite run a step may undercut its limit by a little: see EDGE.
-            if bounds[split] * (1 - EDGE) >= fastest:
+            if bounds[split] >= fastest:
                 continue
             step_s = self.run(schedule, self.make_layout(split), 0).step_s
             if step_s < fastest:
@@ -204,7 +209,9 @@ class Planner:
     ) -> Plan:
         limit = None
         if split is not None:
-            limit = compute_limit(self.profile, self.find_workload(0), schedule, layout)
+            limit = average_limits(
+                [self.find_limit(schedule, layout, seed) for seed in range(self.seeds)]
+            )
         return Plan(
             schedule,
             layout,

@@ -10,12 +10,19 @@ from rich.table import Table
 
 from verl_pipeline.errors import escape_controls
 from verl_pipeline.number_formats import format_decimal, format_interval, format_percent
-from verl_pipeline.planner.answer import Answer, compute_cost, make_answer, show_seconds
+from verl_pipeline.planner.answer import (
+    Answer,
+    choose_plan,
+    compute_cost,
+    make_answer,
+    show_seconds,
+)
 from verl_pipeline.planner.estimate import Estimate
 from verl_pipeline.planner.gain_map import Cell, map_gains
 from verl_pipeline.planner.plan import Plan, Planner, find_plans
 from verl_pipeline.planner.profile import Profile, check_profile
 from verl_pipeline.planner.profile_reader import list_profiles, load_profile
+from verl_pipeline.planner.schedules import OURS
 from verl_pipeline.planner.sensitivity import Change, measure_sensitivity
 from verl_pipeline.planner.splits import list_splits, read_split
 
@@ -30,9 +37,9 @@ class PlanReport:
     Attributes:
         sync: the baseline.
         plans: the best of each schedule.
-        refined: the fastest plan with other slots, and handed out longest first by a perfect
-            predictor.
-        changes: sensitivity of the best plan of what exists.
+        refined: the best of each of our modes with other slots, and of them all handed out longest
+            first by a perfect predictor.
+        changes: sensitivity of the plan of the answer.
         price: of a GPU-hour, or None.
         cells: the map around the profile, if it was asked for.
     """
@@ -62,7 +69,6 @@ class PlanReport:
                 "verdict": self.answer.verdict,
                 "sentence": self.answer.sentence,
                 "overrides": list(self.answer.overrides),
-                "not_built": self.answer.not_built,
             },
             "plans": [
                 plan.to_json() | {"per_100_steps": compute_cost(self.profile, plan, self.price)}
@@ -107,16 +113,13 @@ def make_report(
     refined, changes = [], []
     if plans:
         show("slots and order")
-        built = max((p for p in plans if p.schedule.kind == "drained"), key=lambda p: p.gain)
-        fastest = max(plans, key=lambda plan: plan.gain)
-        for plan in [built, *([fastest] if fastest is not built else [])]:
-            for longest_first in (False, True):
-                better = planner.refine(plan, longest_first)
-                if better is not plan:
-                    refined.append(better)
-    ordered = [plan for plan in refined if not plan.layout.longest_first]
-    answer = make_answer(profile, sync, [*plans, *ordered])
+        for kind in OURS:
+            best = choose_plan([plan for plan in plans if plan.schedule.kind == kind])
+            if best is not None and (better := planner.refine(best, False)) is not best:
+                refined.append(better)
+    answer = make_answer(profile, sync, [*plans, *refined])
     if answer.plan is not None:
+        refined.append(planner.refine(answer.plan, longest_first=True))
         show("sensitivity")
         changes = measure_sensitivity(profile, answer.plan)
     cells = map_gains(profile, show) if with_map else []
@@ -140,14 +143,14 @@ def list_lines(report: PlanReport) -> list[str]:
             *(f"  * {escape_controls(note)}" for note in report.estimate.notes),
             "",
         ]
-    if answer.not_built:
-        lines += [answer.not_built, ""]
     if best is not None and best.limit is not None and best.nearness is not None:
+        limit = best.limit
+        rewards = f", rewards {show_seconds(limit.reward)}" if limit.reward else ""
         lines.append(
-            f"Limit of the best plan: {show_seconds(best.limit.step_s)} a step, by its "
-            f"{best.limit.cause} (update {show_seconds(best.limit.update)}, work at full rate "
-            f"{show_seconds(best.limit.work)}, chain of the longest and the update "
-            f"{show_seconds(best.limit.chain)}); reached: {format_percent(best.nearness)}."
+            f"Limit of the best plan: {show_seconds(limit.step_s)} a step, by its {limit.cause} "
+            f"(update {show_seconds(limit.update)}, work at full rate {show_seconds(limit.work)}"
+            f"{rewards}, chain of the longest and the update {show_seconds(limit.chain)}); "
+            f"reached: {format_percent(best.nearness)}."
         )
         lines.append(f"Where its GPU time goes: {_show_shares(best)}.")
     lines.append(f"Where that of sync goes: {_show_shares(report.sync)}.")

@@ -7,7 +7,7 @@ Invariants:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from verl_pipeline.planner.distributions import Distribution
@@ -193,6 +193,16 @@ class Profile:
     reward: Reward
     validation: Validation = Validation()
     sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def replace_work(profile: Profile, sampling: Sampling) -> Profile:
+    """The same cluster with another batch: measured training seconds grow with its mean tokens."""
+    training = profile.training
+    factor = sampling.mean_tokens / profile.sampling.mean_tokens
+    training = replace(
+        training, update_s=training.update_s * factor, log_prob_s=training.log_prob_s * factor
+    )
+    return replace(profile, sampling=sampling, training=training)
 
 
 def check_profile(profile: Profile) -> None:

@@ -13,7 +13,8 @@ Invariant: every token that update k trains on has a version from k-1-s to k-1.
 
 from dataclasses import dataclass
 
-DRAINED = "drained"
+# Ours, the simplest first.
+DRAINED, ROLLING, IN_FLIGHT = OURS = ("drained", "rolling", "in_flight")
 WITH_BARRIER = ("sync", "one_step_off", DRAINED)
 LARGEST_STALENESS = 8
 
@@ -53,7 +54,7 @@ def list_schedules() -> list[Schedule]:
         *BARRIER_SCHEDULES,
         *(
             Schedule(kind, staleness)
-            for kind in ("rolling", "in_flight")
+            for kind in (ROLLING, IN_FLIGHT)
             for staleness in range(1, LARGEST_STALENESS + 1)
         ),
     ]

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from verl_pipeline.planner.plan import Plan, Planner
-from verl_pipeline.planner.profile import Profile, check_profile
+from verl_pipeline.planner.profile import Profile, check_profile, replace_work
 from verl_pipeline.planner.profile_error import ProfileError
 
 
@@ -23,10 +23,8 @@ def list_changes(profile: Profile) -> list[tuple[str, Profile]]:
     sampling, reward = profile.sampling, profile.reward
 
     def change(**fields: object) -> Profile:
-        return dataclasses.replace(
-            profile,
-            sampling=dataclasses.replace(sampling, **fields),  # type: ignore[arg-type]
-        )
+        changed = dataclasses.replace(sampling, **fields)  # type: ignore[arg-type]
+        return replace_work(profile, changed)
 
     lengths = sampling.response_tokens
     found = [
@@ -58,23 +56,11 @@ def _speed_up(profile: Profile, factor: float) -> Profile:
 
 
 def measure_sensitivity(profile: Profile, plan: Plan) -> list[Change]:
-    """The gain of ``plan`` after each change of the work, on one seed.
-
-    Measured training seconds belong to a mean batch: they grow with its tokens.
-    """
+    """The gain of ``plan`` after each change of the work, on one seed."""
     assert plan.split is not None
-    tokens = profile.sampling.mean_tokens
     changes = []
     for name, changed in list_changes(profile):
-        training = changed.training
-        if not training.parameters:
-            factor = changed.sampling.mean_tokens / tokens
-            training = dataclasses.replace(
-                training,
-                update_s=training.update_s * factor,
-                log_prob_s=training.log_prob_s * factor,
-            )
-        planner = Planner(dataclasses.replace(changed, training=training), seeds=1)
+        planner = Planner(changed, seeds=1)
         changes.append(Change(name, planner.measure(plan.schedule, plan.layout, plan.split).gain))
     return changes
 

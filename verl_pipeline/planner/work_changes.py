@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from verl_pipeline.planner.distributions import Distribution
-from verl_pipeline.planner.profile import Profile, check_profile
+from verl_pipeline.planner.profile import Profile, check_profile, replace_work
 from verl_pipeline.planner.profile_error import ProfileError
 
 
@@ -49,7 +49,7 @@ def change_work(profile: Profile, changes: WorkChanges) -> Profile:
     if changes.reward_s is not None:
         seconds = Distribution("constant", mean=changes.reward_s)
         reward = dataclasses.replace(reward, seconds=seconds)
-    profile = dataclasses.replace(profile, sampling=sampling, reward=reward)
+    profile = dataclasses.replace(replace_work(profile, sampling), reward=reward)
     check_profile(profile)
     return profile
 

@@ -29,6 +29,11 @@ class Workload:
         """Tokens of each batch, prompts included, [batches]."""
         return (self.responses + self.prompts).sum(axis=1)
 
+    def select(self, first: int, last: int) -> "Workload":
+        """Batches ``first`` to ``last - 1``."""
+        parts = (self.responses, self.prompts, self.rewards)
+        return Workload(*(part[first:last] for part in parts))
+
     def order(self, batch: int, longest_first: bool) -> np.ndarray:
         """Indices of a batch's trajectories in the order in which they are handed out."""
         if longest_first:

@@ -35,6 +35,14 @@ def run_plan(
         Path | None,
         path_option("--run", help="A run's folder: plan with what it measured, whatever its mode."),
     ] = None,
+    scaling_run: Annotated[
+        list[Path] | None,
+        path_option(
+            "--scaling-run",
+            help="Folder of a run of the same model on another number of training devices, from "
+            "which it follows how training scales; with --run, may be repeated.",
+        ),
+    ] = None,
     gpus: Annotated[
         int | None, typer.Option(min=1, max=65_536, help="GPUs, instead of the profile's.")
     ] = None,
@@ -154,6 +162,7 @@ def run_plan(
     source = Source(
         profile=profile,
         run=run,
+        scaling_runs=tuple(scaling_run or ()),
         model=model,
         gpu=gpu,
         gpus=gpus,

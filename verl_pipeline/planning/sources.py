@@ -25,6 +25,7 @@ class Source:
 
     Attributes:
         profile: a file, or a name of the package's; ``run``: a run's folder. At most one of them.
+        scaling_runs: folders of runs on other numbers of training devices; with ``run``.
         model: a ``config.json`` or its folder, with ``gpu``: replace the cluster of the others.
         gpus: instead of the profile's.
         tensor_parallel, mfu: GPUs of a replica, and the share of its FLOP/s that training reaches;
@@ -33,6 +34,7 @@ class Source:
 
     profile: Path | None = None
     run: Path | None = None
+    scaling_runs: tuple[Path, ...] = ()
     model: Path | None = None
     gpu: str | None = None
     gpus: int | None = None
@@ -59,6 +61,15 @@ def make_estimate(source: Source) -> Estimate:
     """
     if source.run is not None and source.profile is not None:
         raise SourceError("--run and --profile: both describe the work; give one of them")
+    for path in source.scaling_runs:
+        if source.run is None:
+            raise SourceError(
+                f"--scaling-run {path}: only --run takes it; give the run to plan for"
+            )
+        if source.model is not None:
+            raise SourceError(
+                f"--scaling-run {path}: --model replaces how the run trains; leave one of them out"
+            )
     of_models = {
         "--gpu": source.gpu,
         "--tensor-parallel": source.tensor_parallel,
@@ -73,7 +84,7 @@ def make_estimate(source: Source) -> Estimate:
     if source.run is not None:
         from verl_pipeline.planning.run_profile import make_run_estimate
 
-        estimate = make_run_estimate(source.run)
+        estimate = make_run_estimate(source.run, source.scaling_runs)
     else:
         estimate = Estimate(load_profile(source.profile or DEFAULT_PROFILE))
     if source.changes != WorkChanges():

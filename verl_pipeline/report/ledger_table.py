@@ -16,7 +16,8 @@ _MEANINGS = {
     "failed": "the infrastructure failed; no reward, no update",
     "graded": "has a reward; its step is not over",
     "generated": "has no reward yet",
-    "started": "was being generated when the records end",
+    "begun": "was being generated when the records end",
+    "started": "was being generated, or waited for its place, when the records end",
     "submitted": "a prompt whose trajectories have not begun",
 }
 

@@ -33,6 +33,7 @@ TOGETHER = {"trainer_weights": "rollout_weights"}
 BOUNDS = {
     "update": ("update", "update"),
     "work": ("sampling at full rate", "generating"),
+    "reward": ("rewards", "reward"),
     "chain": ("longest trajectory and update", "tail"),
 }
 ROW, AXIS = 30, 60
@@ -90,7 +91,7 @@ def draw_shares(plans: Sequence[Plan], labels: Sequence[str]) -> figure:
 
 
 def draw_limits(plans: Sequence[Plan], labels: Sequence[str]) -> figure:
-    """Draw each plan's step, and the three bounds that it cannot be shorter than."""
+    """Draw each plan's step, and the bounds that it cannot be shorter than."""
     plot = _make_rows(labels, 1.25)
     plot.name = "limits"
     steps = {"label": list(labels), "step": [plan.step_s for plan in plans]}

@@ -106,7 +106,7 @@ def write_plan_page(path: Path, report: PlanReport) -> int:
 
 def _list_sentences(report: PlanReport) -> list[str]:
     run = report.estimate.reproduction
-    return [*([run.describe()] if run else []), *filter(None, [report.answer.not_built])]
+    return [run.describe()] if run else []
 
 
 def _make_tiles(report: PlanReport) -> list[dict[str, str]]:
@@ -116,7 +116,7 @@ def _make_tiles(report: PlanReport) -> list[dict[str, str]]:
         return tiles
     gain = format_interval(best.gain, min(best.gains), max(best.gains), 2)
     tiles += [
-        _make_tile("A step of the best plan that exists", show_seconds(best.step_s)),
+        _make_tile("A step of the best plan", show_seconds(best.step_s)),
         _make_tile("Gain", gain, "mean and range over the seeds"),
     ]
     if best.limit is not None and best.nearness is not None:

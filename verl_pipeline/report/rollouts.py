@@ -23,6 +23,7 @@ from verl_pipeline.report.thinning import pick_evenly
 from verl_pipeline.report.trajectory_rows import TrajectoryRows
 from verl_pipeline.telemetry.records import Text
 from verl_pipeline.telemetry.run_folder import Run
+from verl_pipeline.telemetry.span_text import read_spans
 
 MAX_ROWS = 60_000
 MAX_PACKED = 6_000_000
@@ -167,6 +168,11 @@ def _pack_chunk(
         "reward": _list_numbers(rows.reward[places], 6),
         "started": _list_numbers(rows.started[places] - began, 2),
         "seconds": _list_numbers(rows.stopped[places] - rows.started[places], 2),
+        "waited": _list_numbers(rows.started[places] - rows.asked[places], 2),
+        "spans": [
+            read_spans(rows.version_spans.names[code]) if code >= 0 else None
+            for code in rows.version_spans.codes[places].tolist()
+        ],
     }
     for name in _NUMBERS:
         columns[name] = _list_numbers(getattr(rows, name)[places], 0)

@@ -94,8 +94,7 @@ def _describe_pools(run: Run) -> str:
         devices = f"{header.trainer_devices} devices, shared by both pools"
     else:
         devices = f"{header.trainer_devices} devices train, {header.rollout_devices} sample"
-    staleness = "" if header.staleness is None else f", staleness {header.staleness}"
-    return f"{header.mode}{staleness}, {devices}"
+    return f"{header.schedule}, {devices}"
 
 
 def _make_tiles(view: RunView) -> list[dict[str, str]]:
@@ -178,6 +177,7 @@ def _list_facts(run: Run) -> list[tuple[str, str]]:
     facts = {
         "Folder": run.folder,
         "Mode": header.mode,
+        "New weights": header.weight_sync_mode,
         "Staleness": header.staleness,
         "Replicas": header.replicas,
         "Sequences at once, a replica": header.slots,

@@ -30,7 +30,7 @@ def print_views(console: Console, views: Sequence[RunView]) -> None:
 
 def _print_view(console: Console, view: RunView) -> None:
     console.print()
-    console.print(Text(show_line(f"{view.name} ({view.run.header.mode})"), "bold"))
+    console.print(Text(show_line(f"{view.name} ({view.run.header.schedule})"), "bold"))
     console.print(Text(show_line(view.advice.sentence)), soft_wrap=False)
     if view.state.sentence:
         style = "red" if view.state.name == "died" else "cyan"

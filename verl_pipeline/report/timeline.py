@@ -35,6 +35,7 @@ from verl_pipeline.report.lanes import (
     stack_lanes,
 )
 from verl_pipeline.report.palette import FATES, RUNS, choose_colour, label_name, sort_names
+from verl_pipeline.report.replica_bars import WAITS, draw_changes, list_waits
 from verl_pipeline.report.running import read_running
 from verl_pipeline.report.thinning import Bars, make_bars, thin_bars, thin_curve
 from verl_pipeline.report.time_axis import choose_window, draw_overview, make_clock
@@ -96,6 +97,8 @@ def draw_timeline(
     sources = _draw_spans(plot, run, lanes, began, notes)
     _draw_running(plot, run, trajectories, lanes, began)
     _draw_trajectories(plot, trajectories, drawn, slots, lanes, began)
+    if run.header.flows:
+        draw_changes(plot, run, trajectories, drawn, slots, lanes, began)
     overview = draw_overview(plot, sources, lanes, last)
     return Timeline(column(plot, overview, sizing_mode="stretch_width"), notes)
 
@@ -128,6 +131,12 @@ def _draw_spans(
         chosen = bars.group % width == names.names.index(name)
         if chosen.any():
             sources[name] = _draw_name(plot, name, bars, chosen, lanes, width)
+    if run.header.flows:
+        waits, _ = thin_bars(list_waits(run, lanes, began), MAX_BARS)
+        for kind, name in enumerate(WAITS):
+            chosen = waits.group % len(WAITS) == kind
+            if chosen.any():
+                _draw_name(plot, name, waits, chosen, lanes, len(WAITS))
     return sources
 
 
@@ -145,7 +154,7 @@ def _draw_name(
         "busy": _shorten_numbers(bars.busy[chosen]),
     }
     source = ColumnDataSource(data, name=f"spans {name}")
-    is_step, is_wait = name == "step", name.startswith("wait")
+    is_step, is_wait = name == "step", name.startswith("wait") or name in WAITS
     bar = plot.quad(
         left="left",
         right="right",
@@ -225,6 +234,8 @@ def _draw_trajectories(
                 "seconds": _shorten_numbers(rows.stopped[chosen] - rows.started[chosen]),
                 "tokens": _shorten_numbers(rows.response_tokens[chosen]),
                 "reward": _shorten_numbers(rows.reward[chosen]),
+                "first": _shorten_numbers(rows.first_version[chosen]),
+                "last": _shorten_numbers(rows.last_version[chosen]),
                 "id": chosen.astype(np.int32),
             },
             name=f"trajectories {fate}",
@@ -248,6 +259,7 @@ def _draw_trajectories(
             ("seconds", "@seconds{0,0.0}"),
             ("tokens", "@tokens{0,0}"),
             ("reward", "@reward{0.00}"),
+            ("weights", "v@first to v@last"),
             ("", "click to read it"),
         ]
         add_hover(plot, tips, [bar])

@@ -165,8 +165,9 @@ def _list_trajectories(rows: TrajectoryRows, began: float) -> Iterator[str]:
     replicas = [json.dumps(name) for name in rows.replica.names] + ["null"]
     shared = '"cat": "trajectory", "pid": 2, "tid": 0'
     columns = (
+        rows.asked - began,
+        np.fmax(rows.stopped, rows.started) - began,
         rows.started - began,
-        np.maximum(rows.stopped, rows.started) - began,
         rows.first_token - began,
         rows.prompt.codes,
         rows.replica.codes,
@@ -174,10 +175,10 @@ def _list_trajectories(rows: TrajectoryRows, began: float) -> Iterator[str]:
         *(rows.session, rows.step, rows.response_tokens, rows.reward),
     )
     for number, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        started, stopped, first, prompt, replica, fate, session, step, tokens, reward = row
-        if started != started:
+        asked, stopped, *moments, prompt, replica, fate, session, step, tokens, reward = row
+        if asked != asked:
             continue
-        begin, end = _to_ns(started), _to_ns(stopped)
+        begin, end = _to_ns(asked), _to_ns(max(stopped, asked))
         head = f'{{"name": {prompts[prompt]}, {shared}, "id": "{number:#x}"'
         figures = (
             ("session", session),
@@ -192,10 +193,10 @@ def _list_trajectories(rows: TrajectoryRows, began: float) -> Iterator[str]:
         )
         args = f'{{"replica": {replicas[replica]}, "fate": "{fate}"{known}}}'
         yield f'{head}, "ph": "b", "ts": {_format_us(begin)}, "args": {args}}}'
-        if first == first:
-            moment = min(max(_to_ns(first), begin), end)
-            at = _format_us(moment)
-            yield f'{head}, "ph": "n", "ts": {at}, "args": {{"is": "first token"}}}}'
+        for name, moment in zip(("has its place", "first token"), moments, strict=True):
+            if moment == moment and (name == "first token" or moment > asked):
+                at = _format_us(min(max(_to_ns(moment), begin), end))
+                yield f'{head}, "ph": "n", "ts": {at}, "args": {{"is": "{name}"}}}}'
         yield f'{head}, "ph": "e", "ts": {_format_us(end)}, "args": {{}}}}'
 
 

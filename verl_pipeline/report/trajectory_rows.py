@@ -1,7 +1,8 @@
 """The trajectories of a run as numpy arrays, each with the one thing that became of it.
 
 Invariant: a trajectory has exactly one fate: ``validation`` if it is of one, else ``failed``,
-``trained``, ``filtered``, ``waiting`` (generated, not yet used) or ``running``.
+``trained``, ``filtered``, ``waiting`` (generated, not yet used), ``queued`` (past the barrier: it
+waits for its place on a replica) or ``running``.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from verl_pipeline.report.columns import Categories, read_categories, read_flags, read_numbers
 from verl_pipeline.telemetry.run_folder import Run
 
-_TEXTS = ("prompt", "replica", "verdict", "reason")
+_TEXTS = ("prompt", "replica", "verdict", "reason", "version_spans")
 _NUMBERS = (
     "session",
     "first_token",
@@ -32,9 +33,12 @@ class TrajectoryRows:
 
     Attributes:
         prompt, replica, verdict, reason: texts.
+        version_spans: as in ``TrajectoryEvent``.
         fates: see the module; str (n,).
         step: the step that used it, or the one that it is for; float64 (n,), as all below.
-        started: when an agent loop began.
+        asked: when an agent loop had it.
+        started: when it began on a replica: past the barrier when it had its place there, NaN
+            before.
         first_token: when it was sampled.
         stopped: when it was generated or failed; the run's last time if neither.
     """
@@ -43,9 +47,11 @@ class TrajectoryRows:
     replica: Categories
     verdict: Categories
     reason: Categories
+    version_spans: Categories
     fates: np.ndarray
     session: np.ndarray
     step: np.ndarray
+    asked: np.ndarray
     started: np.ndarray
     first_token: np.ndarray
     stopped: np.ndarray
@@ -65,7 +71,7 @@ def read_trajectory_rows(run: Run) -> TrajectoryRows:
     table = run.trajectories.filter(pc.is_valid(run.trajectories["session"]))
     times = {
         name: read_numbers(table, name)
-        for name in ("started", "generated", "failed", "filtered", "trained")
+        for name in ("started", "begun", "generated", "failed", "filtered", "trained")
     }
     happened = {name: ~np.isnan(times[name]) for name in times}
     fates = np.select(
@@ -75,10 +81,13 @@ def read_trajectory_rows(run: Run) -> TrajectoryRows:
             happened["trained"],
             happened["filtered"],
             happened["generated"],
+            ~happened["begun"] & run.header.flows,
         ],
-        ["validation", "failed", "trained", "filtered", "waiting"],
+        ["validation", "failed", "trained", "filtered", "waiting", "queued"],
         "running",
     )
+    started = np.where(happened["begun"], times["begun"], times["started"])
+    started[fates == "queued"] = np.nan
     step, batch = read_numbers(table, "step"), read_numbers(table, "batch")
     stopped = np.where(happened["generated"], times["generated"], times["failed"])
     texts = {name: read_categories(table, name) for name in _TEXTS}
@@ -88,10 +97,12 @@ def read_trajectory_rows(run: Run) -> TrajectoryRows:
         replica=texts["replica"],
         verdict=texts["verdict"],
         reason=texts["reason"],
+        version_spans=texts["version_spans"],
         fates=fates,
         session=numbers["session"],
         step=np.where(np.isnan(step), batch, step),
-        started=times["started"],
+        asked=times["started"],
+        started=started,
         first_token=numbers["first_token"],
         stopped=np.where(np.isnan(stopped), run.last_time, stopped),
         first_version=numbers["first_version"],

@@ -2,26 +2,27 @@
 
 Invariants:
 * Every second of a pool in a window has exactly one name of :data:`.states.STATES`; the seconds sum
-  to the window, to the microsecond.
+  to the window, to the microsecond. Past the barrier those of the rollout pool are the mean of its
+  replicas'.
 * Every second without work of the pool's own has exactly one cause.
 * A figure that cannot be known is None.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.compute as pc
 
+from verl_pipeline.telemetry.flow_limits import measure_limits
+from verl_pipeline.telemetry.parts import BALANCED, Parts, divide_whole, sum_codes
 from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.telemetry.run_folder import Run
-from verl_pipeline.telemetry.states import CAUSES, STATES, WORK, code
+from verl_pipeline.telemetry.states import CAUSES, OWN_WORK, STATES, WORK, code
 from verl_pipeline.telemetry.tails import TailPrompt, find_tail_prompts
 from verl_pipeline.telemetry.timeline import Timeline, make_timeline
 
 # States of the trainer that nothing overlaps.
 SERIAL = ("weight_sync", "switch", "checkpoint", "validate")
-# Pools whose work differs by less are balanced.
-BALANCED = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,42 +46,19 @@ class Bill:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a step is made of, in seconds; see :func:`measure_parts`.
-
-    Attributes:
-        step_s: from its start to the start of the next.
-        train_s: the trainer's own work.
-        generate_s: the rollout pool generated, its tail included.
-        tail_s: of that, the tail.
-        reward_s: the trainer waited for rewards of a batch that was generated.
-        serial_s: weight syncs, switches, checkpoints and validations, in which the pool did not
-            generate.
-        busy_s: at least one of the first three went on, or a serial part.
-    """
-
-    step: int
-    step_s: float
-    train_s: float
-    generate_s: float
-    tail_s: float
-    reward_s: float
-    serial_s: float
-    busy_s: float
-
-
-@dataclass(frozen=True)
 class Efficiency:
     """The step that was measured beside the one of an ideal schedule.
 
     Attributes:
         steps: how many steps the means are of (see :func:`list_steady_steps`).
         step_s: mean.
-        ideal_step_s: mean; see :func:`compute_ideal_step`.
+        ideal_step_s: mean; see :func:`compute_ideal_step` and, past the barrier,
+            :mod:`.flow_limits`.
         efficiency: ``ideal_step_s / step_s``, 0 to 1.
         gpu_seconds_per_trained_token: devices of both pools times the seconds of all steps, over
             the response tokens that were trained; None if there are none.
-        bound: ``rollout``, ``training``, ``reward`` or ``balanced``; None without a step.
+        bound: ``rollout``, ``training``, ``reward``, ``balanced`` or, past the barrier,
+            ``longest``; None without a step.
         tail_prompts: those that were waited for longest, at most :data:`.tails.TAIL_PROMPTS`.
     """
 
@@ -96,14 +74,10 @@ class Efficiency:
 def bill_steps(run: Run) -> list[Bill]:
     """Return a bill of each pool for each complete step, in the order of the steps."""
     timeline = make_timeline(run)
-    sums, causes = {}, {}
-    for pool in Pool:
-        sums[pool] = _sum_by_step(timeline, timeline.states[pool], len(STATES[pool]))
-        codes = timeline.causes.get(pool)
-        none = np.zeros((len(timeline.windows), 0))
-        causes[pool] = none if codes is None else _sum_by_step(timeline, codes, len(CAUSES))
+    steps = len(timeline.windows)
+    sums = {pool: _sum_by_step(_list_shares(timeline, pool), steps, pool) for pool in Pool}
     return [
-        _make_bill(timeline, pool, window, sums[pool][index], causes[pool][index])
+        _make_bill(timeline, pool, window, *(part[index] for part in sums[pool]))
         for index, window in enumerate(timeline.windows)
         for pool in Pool
     ]
@@ -115,10 +89,9 @@ def bill_run(run: Run) -> list[Bill]:
     window = (None, 0, int(timeline.edges[-1]))
     bills = []
     for pool in Pool:
-        sums = _sum_codes(timeline, timeline.states[pool], len(STATES[pool]))
-        codes = timeline.causes.get(pool)
-        causes = np.zeros(0) if codes is None else _sum_codes(timeline, codes, len(CAUSES))
-        bills.append(_make_bill(timeline, pool, window, sums, causes))
+        shares = [replace(share, steps=share.steps * 0) for share in _list_shares(timeline, pool)]
+        seconds, causes = _sum_by_step(shares, 1, pool)
+        bills.append(_make_bill(timeline, pool, window, seconds[0], causes[0]))
     return bills
 
 
@@ -142,24 +115,45 @@ def measure_parts(run: Run) -> list[Parts]:
         serial,
         trains | generates | grades | serial,
     ]
-    sums = [_sum_by_step(timeline, flag.astype(int), 2)[:, 1] for flag in flags]
-    return [
+    steps = len(timeline.windows)
+    sums = [sum_codes(timeline.steps, flag, timeline.lengths, steps, 2)[:, 1] for flag in flags]
+    parts = [
         Parts(step, (end - start) / 1e6, *(float(column[index]) / 1e6 for column in sums))
         for index, (step, start, end) in enumerate(timeline.windows)
     ]
+    if not run.header.flows:
+        return parts
+    bills = {(bill.step, bill.pool): bill.seconds for bill in bill_steps(run)}
+    return [
+        _measure_flow(part, bills[part.step, Pool.TRAINER], bills[part.step, Pool.ROLLOUT])
+        for part in parts
+    ]
+
+
+def _measure_flow(part: Parts, trainer: dict[str, float], rollout: dict[str, float]) -> Parts:
+    tail = rollout["tail"] + rollout["draining"]
+    return replace(
+        part,
+        generate_s=rollout["generating"] + tail,
+        tail_s=tail,
+        reward_s=trainer["wait_reward"],
+        serial_s=sum(trainer[name] for name in SERIAL if name != "weight_sync"),
+        publish_s=trainer["weight_sync"],
+    )
 
 
 def list_steady_steps(run: Run) -> list[Parts]:
     """Return the parts of the steps in which the pipeline is full.
 
     Left out are the first step of each start of the run (nothing was sampled ahead) and, where
-    batches are sampled ahead, the run's last one (nothing is left to sample). If no step remains,
+    batches are sampled ahead, the run's last ones (nothing is left to submit). If no step remains,
     all are returned.
     """
     parts = measure_parts(run)
     left_out = {header.first_step for header in run.headers}
     if is_overlapped(run):
-        left_out.add(run.header.last_step)
+        last = run.header.last_step
+        left_out |= set(range(last, last - (run.header.staleness or 1), -1))
     return [part for part in parts if part.step not in left_out] or parts
 
 
@@ -220,30 +214,61 @@ def measure_efficiency(run: Run) -> Efficiency:
     devices += 0 if header.shares_devices else header.rollout_devices
     seconds = sum(part.step_s for part in measure_parts(run))
     step_s = float(np.mean([part.step_s for part in steady])) if steady else None
-    ideal = [compute_ideal_step(part, overlaps) for part in steady]
-    ideal_s = float(np.mean(ideal)) if steady else None
+    ideal_s = bound = None
+    if steady and step_s is not None and header.flows:
+        limits = measure_limits(make_timeline(run), header, steady)
+        ideal_s, bound = min(limits.step_s, step_s), limits.bound
+    elif steady:
+        ideal_s = float(np.mean([compute_ideal_step(part, overlaps) for part in steady]))
+        bound = find_bound(steady, overlaps)
     return Efficiency(
         steps=len(steady),
         step_s=step_s,
         ideal_step_s=ideal_s,
         efficiency=ideal_s / step_s if step_s and ideal_s is not None else None,
         gpu_seconds_per_trained_token=devices * seconds / tokens if tokens > 0 else None,
-        bound=find_bound(steady, overlaps) if steady else None,
+        bound=bound,
         tail_prompts=find_tail_prompts(run),
     )
 
 
-def _sum_codes(timeline: Timeline, codes: np.ndarray, size: int) -> np.ndarray:
-    """Return the microseconds of each code, as float64 [size]; -1 is left out."""
-    return np.bincount(codes + 1, timeline.lengths, size + 1)[1:]
+@dataclass(frozen=True)
+class _Share:
+    """Codes of states and causes of the whole pool, or of one of its replicas; int64 [parts]."""
+
+    steps: np.ndarray
+    lengths: np.ndarray
+    states: np.ndarray
+    causes: np.ndarray | None
 
 
-def _sum_by_step(timeline: Timeline, codes: np.ndarray, size: int) -> np.ndarray:
-    """Return the microseconds of each code in each step, as float64 [steps, size]."""
-    steps = len(timeline.windows)
-    cells = (timeline.steps + 1) * (size + 1) + codes + 1
-    sums = np.bincount(cells, timeline.lengths, (steps + 1) * (size + 1))
-    return sums.reshape(steps + 1, size + 1)[1:, 1:]
+def _list_shares(timeline: Timeline, pool: Pool) -> list[_Share]:
+    if pool == Pool.ROLLOUT and timeline.replicas:
+        return [
+            _Share(replica.steps, replica.lengths, replica.states, replica.causes)
+            for replica in timeline.replicas
+        ]
+    states, causes = timeline.states[pool], timeline.causes.get(pool)
+    return [_Share(timeline.steps, timeline.lengths, states, causes)]
+
+
+def _sum_by_step(shares: list[_Share], steps: int, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+    """Return microseconds of the states [steps, states] and causes [steps, causes]; of several
+    shares the mean, rounded such that both sums stay whole."""
+    names = list(STATES[pool])
+
+    def add(column: str, size: int) -> np.ndarray:
+        parts = ((share.steps, getattr(share, column), share.lengths) for share in shares)
+        return sum(sum_codes(*part, steps, size) for part in parts)  # type: ignore[return-value]
+
+    states = add("states", len(names))
+    whole = states.sum(axis=1) // len(shares)
+    seconds = divide_whole(states, len(shares), whole)
+    if shares[0].causes is None:
+        return seconds, np.zeros((steps, 0))
+    work = [names.index(name) for name in OWN_WORK[pool]]
+    lost = whole - seconds[:, work].sum(axis=1)
+    return seconds, divide_whole(add("causes", len(CAUSES)), len(shares), lost)
 
 
 def _make_bill(

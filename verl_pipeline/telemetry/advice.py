@@ -19,16 +19,23 @@ from verl_pipeline.telemetry.accounting import (
     is_overlapped,
     list_steady_steps,
 )
+from verl_pipeline.telemetry.device_splits import (
+    Split,
+    choose_split,
+    is_worthwhile,
+)
+from verl_pipeline.telemetry.device_splits import (
+    show_seconds as _show,
+)
+from verl_pipeline.telemetry.flow_advice import FLOW_ASSUMPTIONS, advise_on_flow
+from verl_pipeline.telemetry.flow_limits import measure_limits
 from verl_pipeline.telemetry.records import Header, Pool
 from verl_pipeline.telemetry.run_folder import Run
 from verl_pipeline.telemetry.tails import find_slow_replicas
+from verl_pipeline.telemetry.timeline import make_timeline
 
-# A shorter gain than this share of the step is not worth a change.
-WORTHWHILE = 0.05
 # Of the step: parts that are this long are named beside the bound.
 NOTABLE = 0.2
-# More than any cluster has, and few enough to try all splits of.
-_MOST_DEVICES = 1 << 14
 ASSUMPTIONS = (
     "training takes a time inversely proportional to the trainer's devices",
     "generation does so with the rollout pool's devices, up to the tail, which stays as long",
@@ -41,10 +48,12 @@ class Advice:
     """What the bills say.
 
     Attributes:
-        bound: see :func:`.accounting.find_bound`; None without a complete step.
+        bound: see :func:`.accounting.find_bound` and, past the barrier,
+            :attr:`.flow_limits.FlowLimits.bound`; None without a complete step.
         figures: what the sentence was made of: ``step_s``, ``train_s``, ``generate_s``, ``tail_s``,
             ``reward_s``, ``serial_s`` (means of the steady steps), and, where a change helps,
-            ``predicted_step_s``, ``trainer_devices`` and ``rollout_devices``.
+            ``predicted_step_s``, ``trainer_devices`` and ``rollout_devices``; past the barrier
+            ``longest_s`` too, and ``staleness`` where that is what helps.
         assumptions: of the prediction; empty if there is none.
     """
 
@@ -54,15 +63,6 @@ class Advice:
     assumptions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Split:
-    """Devices of the two pools, and the step that is predicted for them, in seconds."""
-
-    trainer: int
-    rollout: int
-    step_s: float
-
-
 def advise(run: Run) -> Advice:
     """Return the advice for a run; see the module's docstring."""
     parts = list_steady_steps(run)
@@ -70,12 +70,22 @@ def advise(run: Run) -> Advice:
         return Advice("no step is complete yet, so nothing can be advised", None, {})
     names = ("step_s", "train_s", "generate_s", "tail_s", "reward_s", "serial_s")
     figures = {name: sum(getattr(part, name) for part in parts) / len(parts) for name in names}
-    bound = find_bound(parts, is_overlapped(run))
     shares = _measure_shares(run, parts)
+    limits = None
+    if run.header.flows:
+        limits = measure_limits(make_timeline(run), run.header, parts)
+        figures["longest_s"] = limits.longest_s
+    bound = limits.bound if limits else find_bound(parts, is_overlapped(run))
+    assumptions: tuple[str, ...] = ()
+    split: Split | None = None
     if shares["slow replica"] > NOTABLE / 2:
-        sentence, split = _advise_on_slow_replica(run, figures, shares["slow replica"]), None
+        sentence = _advise_on_slow_replica(run, figures, shares["slow replica"])
     elif bound == "reward":
-        sentence, split = _advise_on_reward(figures), None
+        sentence = _advise_on_reward(figures)
+    elif limits:
+        sentence, change = advise_on_flow(run.header, limits, figures["step_s"], shares)
+        figures |= change
+        assumptions = FLOW_ASSUMPTIONS if change else ()
     elif is_overlapped(run):
         sentence, split = _advise_on_split(run.header, parts, figures, bound, shares)
     else:
@@ -86,8 +96,9 @@ def advise(run: Run) -> Advice:
             "trainer_devices": split.trainer,
             "rollout_devices": split.rollout,
         }
-    sentence += _name_other_parts(figures)
-    return Advice(sentence, bound, figures, ASSUMPTIONS if split else ())
+        assumptions = ASSUMPTIONS
+    sentence += _name_other_parts(figures, run.header)
+    return Advice(sentence, bound, figures, assumptions)
 
 
 def predict_step(part: Parts, trainer_scale: float, rollout_scale: float) -> float:
@@ -106,30 +117,12 @@ def predict_step(part: Parts, trainer_scale: float, rollout_scale: float) -> flo
 
 def find_best_split(parts: list[Parts], header: Header) -> Split | None:
     """Return the split of the run's devices with the shortest predicted step, or None if there is
-    one device only. Replicas keep their size; of equal splits the nearest to today's is taken."""
-    devices = header.trainer_devices
-    devices += 0 if header.shares_devices else header.rollout_devices
-    size = max(header.rollout_devices // max(header.replicas, 1), 1)
-    splits = [
-        Split(
-            devices - rollout,
-            rollout,
-            sum(
-                predict_step(
-                    part,
-                    (devices - rollout) / header.trainer_devices,
-                    rollout / header.rollout_devices,
-                )
-                for part in parts
-            )
-            / len(parts),
-        )
-        for rollout in range(size, min(devices, _MOST_DEVICES), size)
-    ]
-    return min(
-        splits,
-        key=lambda split: (round(split.step_s, 6), abs(split.rollout - header.rollout_devices)),
-        default=None,
+    one device only; see :func:`.device_splits.list_splits`."""
+    return choose_split(
+        header,
+        lambda trainer, rollout: (
+            sum(predict_step(part, trainer, rollout) for part in parts) / len(parts)
+        ),
     )
 
 
@@ -171,7 +164,7 @@ def _advise_on_split(
         move = "move devices from training to rollout"
     best = find_best_split(parts, header)
     current = sum(predict_step(part, 1.0, 1.0) for part in parts) / len(parts)
-    if best is None or best.step_s > (1 - WORTHWHILE) * current:
+    if not is_worthwhile(best, current):
         if bound == "rollout" and figures["tail_s"] > figures["generate_s"] / 2:
             reason = (
                 f"the tail of generation takes {_show(figures['tail_s'])} of it, which more devices"
@@ -202,7 +195,7 @@ def _advise_on_overlap(
         step = sum(predict_step(part, 1.0, 1.0) for part in parts) / len(parts)
         best = Split(header.trainer_devices, header.rollout_devices, step)
         change = "staleness 1"
-    if best is None or best.step_s > (1 - WORTHWHILE) * figures["step_s"]:
+    if not is_worthwhile(best, figures["step_s"]):
         return f"{times}: {change} would gain nothing", None
     return (
         f"{times}: with {change} they overlap, and with {best.trainer} + {best.rollout} devices for"
@@ -214,20 +207,24 @@ def _advise_on_overlap(
 
 def _advise_on_slow_replica(run: Run, figures: dict[str, float], share: float) -> str:
     step, wait = figures["step_s"], figures["step_s"] * share
-    names = ", ".join(show_line(name) for name in find_slow_replicas(run)) or "a replica"
+    slow = [
+        f"{show_line(name)} ({format_decimal(times)} times the others' time per token)"
+        for name, times in find_slow_replicas(run).items()
+    ]
     return (
-        f"rollout-bound by {names}: it needs more time per token than the others, and the trainer "
+        f"rollout-bound by {', '.join(slow) or 'a replica that is slow now and then'}: the trainer "
         f"waits for it alone {format_percent(share, 0)} of the time, {_show(wait)} a step: see to "
         f"its device first; the step would be down to {_show(max(step - wait, 0.0))}"
     )
 
 
-def _name_other_parts(figures: dict[str, float]) -> str:
+def _name_other_parts(figures: dict[str, float], header: Header) -> str:
     """Return what else is long, as the end of the sentence."""
     if figures["serial_s"] <= NOTABLE * figures["step_s"]:
         return ""
     serial = _show(figures["serial_s"])
-    return f"; weight syncs, checkpoints and validations take {serial} a step"
+    syncs = "" if header.flows else "weight syncs, "
+    return f"; {syncs}checkpoints and validations take {serial} a step"
 
 
 def _measure_shares(run: Run, parts: list[Parts]) -> dict[str, float]:
@@ -247,8 +244,5 @@ def _measure_shares(run: Run, parts: list[Parts]) -> dict[str, float]:
         # After the last batch of a run there is nothing to wait for; before, it would wait.
         "wait_trainer": share(rollout, "training", "end of the run"),
         "slow replica": share(trainer, "slow replica"),
+        "draining": share(rollout, "drain before a load"),
     }
-
-
-def _show(seconds: float) -> str:
-    return f"{format_decimal(seconds, 1 if seconds < 100 else 0)} s"

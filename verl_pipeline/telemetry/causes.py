@@ -7,13 +7,19 @@ from verl_pipeline.telemetry.states import WORK, cause_code, code
 
 
 def find_causes(
-    trainer: np.ndarray, rollout: np.ndarray, is_slow: np.ndarray, is_grading: np.ndarray
+    trainer: np.ndarray,
+    rollout: np.ndarray,
+    is_slow: np.ndarray,
+    is_grading: np.ndarray,
+    own_waits: np.ndarray | None = None,
 ) -> dict[Pool, np.ndarray]:
     """Return why the trainer and the rollout pool do no work of their own; arrays are [parts].
 
     Args:
         is_slow: all that is in flight is on a slow replica.
         is_grading: a trajectory is being graded, or waits for it.
+        own_waits: past the barrier, the cause of each wait of the trainer for its batch, by what is
+            left of that batch.
 
     Returns:
         Codes of causes; -1 where the pool works.
@@ -42,6 +48,8 @@ def find_causes(
         [np.full(len(trainer), cause_code("generation")), tail, cause_code("validation")],
         after_rollout,
     )
+    if own_waits is not None:
+        waits = after_rollout = own_waits
     rollout_causes = np.where(works, cause_code("training"), trainer_causes)
     rollout_causes = np.where(is_waiting, after_rollout, rollout_causes)
     for state, cause in (

@@ -25,12 +25,22 @@ _COLUMNS = (
     "replica",
     "first_version",
     "last_version",
+    "version_spans",
     "response_tokens",
     "reward",
     "verdict",
     "reason",
 )
-_MOMENTS = ("submitted", "started", "generated", "graded", "failed", "filtered", "trained")
+_MOMENTS = (
+    "submitted",
+    "started",
+    "begun",
+    "generated",
+    "graded",
+    "failed",
+    "filtered",
+    "trained",
+)
 
 
 def run_ledger(

@@ -3,6 +3,7 @@
 Invariants:
 * Times are whole microseconds since the run's start, so that sums of seconds are exact.
 * A trajectory without an end lasts until the end of the start of the run that it was started in.
+* Past the barrier a trajectory is in flight from when it has its place on a replica.
 """
 
 from dataclasses import dataclass
@@ -24,19 +25,28 @@ class Lives:
     Attributes:
         rows: int64, places in the table.
         keys: int64, the step that trained it, or the batch that it is for; -1 where unknown.
-        starts, ends: int64 us, of generation.
+        asked: int64 us, when an agent loop had it.
+        starts, ends: int64 us, of generation; both the run's last moment where it still waits for
+            its place.
         graded: int64 us, end of grading; ``ends`` where nothing was graded.
         is_validation: bool.
-        is_slow: bool, sampled by a slow replica.
+        slowness: float64, how many times the seconds per token of the fastest quarter of replicas
+            its own needed for its batch; 1 where that is not known.
     """
 
     rows: np.ndarray
     keys: np.ndarray
+    asked: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
     graded: np.ndarray
     is_validation: np.ndarray
-    is_slow: np.ndarray
+    slowness: np.ndarray
+
+    @property
+    def is_slow(self) -> np.ndarray:
+        """Sampled by a slow replica; bool [trajectories]."""
+        return self.slowness > SLOW
 
 
 def to_microseconds(times: np.ndarray | float, origin: float) -> np.ndarray:
@@ -44,11 +54,14 @@ def to_microseconds(times: np.ndarray | float, origin: float) -> np.ndarray:
     return np.rint((np.asarray(times) - origin) * 1e6).astype(np.int64)
 
 
-def list_lives(trajectories: pa.Table, periods: list[tuple[float, float]]) -> Lives:
+def list_lives(
+    trajectories: pa.Table, periods: list[tuple[float, float]], flows: bool = False
+) -> Lives:
     """Return when each trajectory was generated and graded.
 
     Args:
         periods: (begin, end) of each start of the run, ascending; seconds since the epoch.
+        flows: whether trajectories wait for their places (``Header.flows``).
     """
     origin = periods[0][0]
     started = _coalesce(trajectories, "started", "submitted")
@@ -64,7 +77,11 @@ def list_lives(trajectories: pa.Table, periods: list[tuple[float, float]]) -> Li
     # What was generated and never graded (the run was killed) was being graded until the end.
     is_open = pc.is_valid(trajectories["generated"]).to_numpy() & np.isnan(graded)
     is_open &= np.isnan(_coalesce(trajectories, "filtered", "trained"))
-    started = np.clip(started, begins[period], last)
+    asked = started = np.clip(started, begins[period], last)
+    if flows:
+        begun = _coalesce(trajectories, "begun")
+        begun = np.where(np.isnan(begun), np.where(np.isnan(ended), last, started), begun)
+        started = np.clip(begun, started, last)
     ended = np.clip(np.where(np.isnan(ended), last, ended), started, last)
     # A reward may come after the start of the run that generated it has ended.
     graded = np.where(np.isnan(graded), np.where(is_open, last, ended), graded)
@@ -73,11 +90,12 @@ def list_lives(trajectories: pa.Table, periods: list[tuple[float, float]]) -> Li
     return Lives(
         rows=rows,
         keys=keys,
+        asked=to_microseconds(asked, origin),
         starts=to_microseconds(started, origin),
         ends=to_microseconds(ended, origin),
         graded=to_microseconds(graded, origin),
         is_validation=trajectories["is_validation"].to_numpy(),
-        is_slow=_find_slow(trajectories, keys),
+        slowness=_measure_slowness(trajectories, keys),
     )
 
 
@@ -118,10 +136,9 @@ def _coalesce(table: pa.Table, *names: str) -> np.ndarray:
     return pc.fill_null(known, np.nan).to_numpy()
 
 
-def _find_slow(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
-    """Whether each trajectory's replica was slow at its batch: seconds a token, over all of its
-    trajectories of the batch, above :data:`SLOW` times that of the fastest quarter of replicas."""
-    began = _coalesce(trajectories, "first_token", "started")
+def _measure_slowness(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
+    """See :class:`Lives`; seconds a token are those of all trajectories of a batch on a replica."""
+    began = _coalesce(trajectories, "first_token", "begun", "started")
     seconds = pc.fill_null(trajectories["generated"], np.nan).to_numpy() - began
     tokens = pc.fill_null(trajectories["response_tokens"], 0).to_numpy().astype(float)
     encoded = trajectories["replica"].combine_chunks()
@@ -133,7 +150,7 @@ def _find_slow(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
     is_measured = (codes >= 0) & (tokens > 0) & (seconds > 0) & (keys >= 0)
     is_measured &= ~trajectories["is_validation"].to_numpy()
     if replicas < 2 or not is_measured.any():
-        return np.zeros(len(keys), bool)
+        return np.ones(len(keys))
     batches, places = np.unique(keys, return_inverse=True)
     cells = places * replicas + codes
     shape, size = (len(batches), replicas), len(batches) * replicas
@@ -146,5 +163,5 @@ def _find_slow(trajectories: pa.Table, keys: np.ndarray) -> np.ndarray:
     ordered = np.sort(pace, axis=1)  # NaN last
     quarter = np.maximum(np.isfinite(pace).sum(axis=1) - 1, 0) // 4
     fastest = np.take_along_axis(ordered, quarter[:, None], axis=1)
-    is_slow = pace > SLOW * fastest
-    return (codes >= 0) & is_slow[places, codes]
+    slowness = np.nan_to_num(pace / fastest, nan=1.0)
+    return np.where(codes >= 0, slowness[places, codes], 1.0)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from verl_pipeline.telemetry.run_folder import Run
 
 # In the order in which they are looked at: the first one that holds is a trajectory's state.
-STATES = ("trained", "filtered", "failed", "graded", "generated", "started", "submitted")
+STATES = ("trained", "filtered", "failed", "graded", "generated", "begun", "started", "submitted")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from rich.text import Text
 from verl_pipeline.errors import show_line
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.telemetry.accounting import Bill, bill_steps
+from verl_pipeline.telemetry.demand import read_version
 from verl_pipeline.telemetry.records import FOLDER, Pool
 from verl_pipeline.telemetry.run_folder import Run, load_run
 
@@ -77,13 +78,10 @@ def _describe_run(run: Run, age_s: float) -> str:
         state = "ended"
     elif age_s > _SILENT_S:
         state = f"nothing written for {_show_time(age_s)}: killed, or stuck"
-    mode = header.mode
-    if header.staleness is not None:
-        mode += f", staleness {header.staleness}"
     devices = f"{header.trainer_devices} + {header.rollout_devices} devices"
     if header.shares_devices:
         devices = f"{header.trainer_devices} devices"
-    return f"{header.run_name}: {mode}, {devices}: {state}"
+    return f"{header.run_name}: {header.schedule}, {devices}: {state}"
 
 
 def _describe_progress(run: Run, bills: list[Bill]) -> str:
@@ -137,7 +135,9 @@ def _make_replica_table(run: Run) -> RenderableType:
     if not run.gauges.num_rows:
         return _line("replicas: no statistics yet", "dim")
     table = Table("replica", box=None, pad_edge=False)
-    for name in ("running", "waiting", "KV cache", "tokens/s", "preempted"):
+    versions = _find_versions(run)
+    names = ("running", "waiting", "KV cache", "tokens/s", "preempted")
+    for name in (*names, "weights") if run.header.flows else names:
         table.add_column(name, justify="right")
     for lane in sorted(run.gauges["lane"].unique().to_pylist()):
         own = run.gauges.filter(pc.field("lane") == lane)
@@ -150,25 +150,45 @@ def _make_replica_table(run: Run) -> RenderableType:
             "-" if last["kv_share"] is None else format_percent(last["kv_share"], 0),
             _show_number(_compute_rate(before, last)),
             _show_number(last["preemptions"]),
+            *([versions.get(lane, "-")] if run.header.flows else []),
         )
     return table
 
 
 def _list_waited_for(run: Run) -> list[RenderableType]:
-    """The trajectories in flight that were started first."""
+    """The trajectories in flight that began first, and past the barrier what waits for a place."""
     table = run.trajectories
     is_open = table["started"].is_valid()
     for moment in ("generated", "failed", "filtered", "trained"):
         is_open = pc.and_(is_open, table[moment].is_null())
-    table = table.filter(is_open).sort_by("started")
+    table = table.filter(is_open)
+    began, queued = "started", table.slice(0, 0)
+    if run.header.flows:
+        began, queued = "begun", table.filter(table["begun"].is_null())
+        table = table.filter(table["begun"].is_valid())
+    table = table.sort_by(began)
+    lines: list[RenderableType] = []
+    if queued.num_rows and not run.has_ended:
+        first = pc.min(queued["batch"]).as_py()
+        lines = [_line(f"waiting for a place: {queued.num_rows}, the first of batch {first}")]
     if run.has_ended or not table.num_rows:
-        return [_line("in flight: none", "dim")]
-    lines: list[RenderableType] = [_line(f"in flight: {table.num_rows}; the oldest:")]
+        return [*lines, _line("in flight: none", "dim")]
+    lines.append(_line(f"in flight: {table.num_rows}; the oldest:"))
     for row in table.slice(0, _WAITED_FOR).to_pylist():
         batch = "validation" if row["is_validation"] else f"batch {row['batch']}"
-        since = _show_time(max(run.last_time - row["started"], 0.0))
+        since = _show_time(max(run.last_time - row[began], 0.0))
         lines.append(_line(f"  {row['prompt']} session {row['session']} ({batch}): since {since}"))
     return lines
+
+
+def _find_versions(run: Run) -> dict[str, str]:
+    """What each replica loaded last, by lane."""
+    loads = run.spans.filter(pc.field("name") == "load_weights").sort_by("end")
+    return {
+        lane: f"v_{version}"
+        for lane, detail in zip(loads["lane"].to_pylist(), loads["detail"].to_pylist(), strict=True)
+        if (version := read_version(detail)) is not None
+    }
 
 
 def _compute_rate(before: dict, last: dict) -> float | None:

@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from verl_pipeline.trainer.schedule import DRAINED, IN_FLIGHT, ROLLING
+
 FORMAT = 1
 FOLDER = "telemetry"
 
@@ -43,7 +45,7 @@ class Header:
 
     Attributes:
         format: :data:`FORMAT`.
-        role: ``driver``, ``trainer``, ``replica``, ``agent_loop`` or ``reward``.
+        role: ``driver``, ``trainer``, ``agent_loop`` or ``dispatcher``.
         started: see the module's times.
         mode: ``trainer.v1.trainer_mode``.
         staleness: of ours; None in verl's modes.
@@ -51,13 +53,16 @@ class Header:
             their devices.
         shares_devices: whether they do (verl's ``sync`` and ``colocate_async``).
         replicas: number of rollout replicas.
-        slots: sequences that a replica runs at once (``max_num_seqs``).
+        slots: sequences that a replica runs at once (``max_num_seqs``); past the barrier the
+            trajectories that it may have open.
         group_size: ``rollout.n``.
         batch_size: prompts a step.
         last_step: the step that the run ends with.
         first_step: the first one of this start of the run.
         versions: of verl, verl-pipeline, vllm, torch, ray, python.
         settings: verl's configuration, resolved.
+        weight_sync_mode: of ours; None in verl's modes, and in runs from before there were others
+            than ``drained``.
     """
 
     format: int
@@ -79,6 +84,19 @@ class Header:
     last_step: int
     versions: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    weight_sync_mode: str | None = None
+
+    @property
+    def flows(self) -> bool:
+        """Whether each replica begins and loads by itself: no barrier before new weights."""
+        return self.weight_sync_mode in (ROLLING, IN_FLIGHT) and bool(self.staleness)
+
+    @property
+    def schedule(self) -> str:
+        """What the run's schedule is called, as ``one_off_pipeline, rolling, staleness 2``."""
+        if self.staleness is None:
+            return self.mode
+        return f"{self.mode}, {self.weight_sync_mode or DRAINED}, staleness {self.staleness}"
 
 
 @dataclass(frozen=True)
@@ -109,6 +127,8 @@ class Span:
             generation and rewards), ``pause_rollout`` (replicas stop, or sleep, before an update on
             their devices), ``wait_data``, ``start`` (until the first step), ``step`` (they follow
             each other without a gap), ``end`` (empty; ``detail.error`` if the run failed).
+            Past the barrier ``update_weights`` is the trainer's publication, and ``load_weights``,
+            on a replica's lane, a replica's load (``detail.version`` of both).
         start, end: spans of a lane lie inside one another or apart.
         step: the step that the driver was in; None before the first.
         batch: the batch it is about, if it is about one.
@@ -152,7 +172,8 @@ class Moment(StrEnum):
     """Moments in the life of a prompt and of its trajectories, in this order."""
 
     SUBMITTED = "submitted"  # the prompt, to the agent loops
-    STARTED = "started"  # the trajectory, by an agent loop
+    STARTED = "started"  # an agent loop has the trajectory; past the barrier it asks for a place
+    BEGUN = "begun"  # past the barrier: it has its place on a replica
     GENERATED = "generated"
     GRADED = "graded"
     FAILED = "failed"  # by infrastructure
@@ -174,7 +195,9 @@ class TrajectoryEvent:
         step: the step that trained or filtered it.
         is_validation: it is part of a validation.
         replica: lane of the replica that sampled it (the last one).
-        first_version, last_version: weight versions at its first and last token.
+        first_version, last_version: weight versions of its oldest and its newest token.
+        version_spans: tokens by weight version, in their order, as ``3:120 4:55``, where there are
+            several versions (:mod:`verl_pipeline.telemetry.span_text`).
         prompt_tokens, response_tokens: lengths.
         first_token: time of the first token.
         limit: tokens that the response was allowed.
@@ -201,6 +224,7 @@ class TrajectoryEvent:
     verdict: str | None = None
     reason: str | None = None
     row: int | None = None
+    version_spans: str | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,11 @@ STATES: dict[Pool, dict[str, str]] = {
         "generating": "generates training trajectories, at least half of its places busy",
         "tail": "generates its last trajectories: fewer than half of its places busy, or all of "
         "them on a slow replica",
-        "wait_trainer": "has nothing to generate until the trainer submits a batch",
+        "draining": "the same, because its weights are too old for what waits: it runs empty, and "
+        "then loads newer ones",
+        "wait_trainer": "has nothing to generate until the trainer submits a batch, or publishes "
+        "weights that what waits may have",
+        "dispatch": "has nothing to generate, and may begin what waits, but has not got it yet",
         "weight_sync": "loads weights",
         "validate": "generates a validation",
         "start": "before the first batch is submitted",
@@ -45,6 +49,7 @@ STATES: dict[Pool, dict[str, str]] = {
 CAUSES: dict[str, str] = {
     "generation": "the batch was being generated, at least half of the places busy",
     "tail of generation": "the last trajectories of a batch were being generated",
+    "drain before a load": "a replica ran empty, to load newer weights",
     "slow replica": "all trajectories in flight were on a replica that needs at least a quarter "
     "more time per token than the others",
     "training": "the trainer computed",
@@ -54,6 +59,7 @@ CAUSES: dict[str, str] = {
     "data": "the data loader had nothing",
     "checkpoint": "a checkpoint was being saved",
     "validation": "a validation ran",
+    "dispatch": "a replica had room, and had not got what waited yet",
     "polling": "all was generated and graded, and the trainer had not noticed: verl's buffer polls",
     "start": "the run was starting",
     "end of the run": "nothing was left to generate",
@@ -62,6 +68,8 @@ CAUSES: dict[str, str] = {
 }
 # The trainer's own work.
 WORK = ("old_log_prob", "ref", "values", "advantage", "update")
+# By pool that has causes, the states that need none.
+OWN_WORK = {Pool.TRAINER: WORK, Pool.ROLLOUT: ("generating",)}
 # Span -> state of the trainer. An inner span counts before an outer one: a drain before a
 # checkpoint is a wait for rollout, which the next step would have had otherwise.
 SPANS = {

@@ -4,14 +4,13 @@ Invariants:
 * The edges cut the run's window into parts within which no state changes; each part has one state
   of each pool, and one cause or none.
 * The trainer's states come from the driver's spans, the rollout pool's and the rewards' from the
-  trajectories.
+  trajectories; past the barrier each replica has states of its own (:mod:`.replica_states`).
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from verl_pipeline.telemetry.causes import find_causes
@@ -20,13 +19,14 @@ from verl_pipeline.telemetry.in_flight import (
     Lives,
     count_over,
     find_peaks,
-    group_last,
     list_lives,
     to_microseconds,
 )
 from verl_pipeline.telemetry.records import Pool
+from verl_pipeline.telemetry.replica_states import Background, ReplicaTime, find_replica_times
 from verl_pipeline.telemetry.run_folder import Run
-from verl_pipeline.telemetry.states import SPANS, STATES, WORK, code
+from verl_pipeline.telemetry.states import STATES, WORK, code
+from verl_pipeline.telemetry.trainer_states import DriverSpans, find_trainer_states, slice_parts
 
 # More places than any pool has, and few enough for an array's integers.
 _MANY = 1 << 40
@@ -41,9 +41,11 @@ class Timeline:
         edges: int64 us [parts + 1].
         steps: int64, index of the step's window, or -1.
         windows: (step, start us, end us), ascending in time.
-        states: by pool, int64 codes.
+        states: by pool, int64 codes. Past the barrier those of the rollout pool say what it does
+            as a whole; its bill is made of ``replicas``.
         causes: of the trainer and the rollout pool, int64 codes, -1 where the pool works.
         lives: the trajectories.
+        replicas: past the barrier, what each replica does; else empty.
     """
 
     origin: float
@@ -53,6 +55,7 @@ class Timeline:
     states: dict[Pool, np.ndarray]
     causes: dict[Pool, np.ndarray]
     lives: Lives
+    replicas: list[ReplicaTime]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -66,8 +69,9 @@ def make_timeline(run: Run) -> Timeline:
     periods = list_periods(run)
     origin, last = periods[0][0], periods[-1][1]
     bounds = to_microseconds(np.array(periods), origin)
-    lives = list_lives(run.trajectories, periods)
-    driver = _DriverSpans.read(run, origin, last)
+    flows = run.header.flows
+    lives = list_lives(run.trajectories, periods, flows)
+    driver = DriverSpans.read(run, origin, last)
     windows = _list_windows(run, periods)
     grading = _list_grading(run, lives, origin, last)
     cuts = [lives.starts, lives.ends, driver.starts, driver.ends, bounds.ravel(), *grading]
@@ -76,17 +80,17 @@ def make_timeline(run: Run) -> Timeline:
     edges = np.unique(np.concatenate([*cuts, submitted]))
     steps = np.full(len(edges) - 1, -1)
     for index, (_, start, end) in enumerate(windows):
-        steps[_slice(edges, start, end)] = index
-    trainer = _paint_trainer(edges, driver, bounds, windows)
-    _part_waits(trainer, edges, driver, lives)
+        steps[slice_parts(edges, start, end)] = index
+    trainer, waits = find_trainer_states(edges, driver, bounds, windows, lives, flows)
     is_grading = count_over(edges, *grading) > 0
     rollout, is_slow = _find_rollout_states(run, edges, lives, trainer, submitted)
     # Whatever batch it is for: nothing is being generated, and something is being graded.
     is_waiting = trainer == code(Pool.TRAINER, "wait_rollout")
     is_waiting &= np.isin(rollout, [code(Pool.ROLLOUT, name) for name in ("wait_trainer", "idle")])
+    is_waiting &= not flows  # where it waits for its own batch, whatever the others do
     trainer[is_waiting & is_grading] = code(Pool.TRAINER, "wait_reward")
     for (_, end), (begin, _) in zip(bounds[:-1], bounds[1:], strict=True):
-        down = _slice(edges, end, begin)
+        down = slice_parts(edges, end, begin)
         trainer[down], rollout[down] = code(Pool.TRAINER, "down"), code(Pool.ROLLOUT, "down")
         is_grading[down] = False
     states = {
@@ -94,14 +98,18 @@ def make_timeline(run: Run) -> Timeline:
         Pool.ROLLOUT: rollout,
         Pool.REWARD: np.where(is_grading, code(Pool.REWARD, "busy"), code(Pool.REWARD, "idle")),
     }
-    causes = find_causes(trainer, rollout, is_slow, is_grading)
-    return Timeline(origin, edges, steps, windows, states, causes, lives)
+    causes = find_causes(trainer, rollout, is_slow, is_grading, waits if flows else None)
+    replicas = []
+    if flows:
+        background = Background(edges, steps, trainer, causes[Pool.TRAINER])
+        replicas = find_replica_times(run, origin, bounds, lives, background)
+    return Timeline(origin, edges, steps, windows, states, causes, lives, replicas)
 
 
 def list_periods(run: Run) -> list[tuple[float, float]]:
     """Return (begin, end) of each start of the run; a start ends with its last record."""
     starts = [header.started for header in run.headers]
-    moments = ("submitted", "started", "generated", "graded", "trained")
+    moments = ("submitted", "started", "begun", "generated", "graded", "trained")
     columns = [run.spans["end"], run.gauges["t"], *(run.trajectories[m] for m in moments)]
     times = np.concatenate([pc.drop_null(column).to_numpy() for column in columns])
     periods = []
@@ -114,35 +122,6 @@ def list_periods(run: Run) -> list[tuple[float, float]]:
     # An empty window would have no shares.
     periods[-1] = (begin, max(last, begin + 1e-6))
     return periods
-
-
-@dataclass(frozen=True)
-class _DriverSpans:
-    """The driver's spans that have a state, the longer ones first; times are int64 us [spans]."""
-
-    names: list[str]
-    starts: np.ndarray
-    ends: np.ndarray
-    keys: np.ndarray  # the batch that the span is about, or the step
-
-    @classmethod
-    def read(cls, run: Run, origin: float, last: float) -> "_DriverSpans":
-        spans = run.spans.filter(
-            (pc.field("pool") == str(Pool.TRAINER))
-            & (pc.field("lane") == "driver")
-            & pc.field("name").isin(list(SPANS))
-        )
-        starts = to_microseconds(np.clip(spans["start"].to_numpy(), origin, last), origin)
-        ends = to_microseconds(np.clip(spans["end"].to_numpy(), origin, last), origin)
-        keys = pc.coalesce(spans["batch"], spans["step"], pa.scalar(-1)).to_numpy()
-        order = np.argsort(starts - ends, kind="stable")
-        names = spans["name"].take(pa.array(order)).to_pylist()
-        return cls(names, starts[order], ends[order], keys[order])
-
-
-def _slice(edges: np.ndarray, start: int, end: int) -> slice:
-    """The parts between two edges."""
-    return slice(*np.searchsorted(edges, (start, end)))
 
 
 def _list_windows(run: Run, periods: list[tuple[float, float]]) -> list[tuple[int, int, int]]:
@@ -186,38 +165,6 @@ def _list_grading(run: Run, lives: Lives, origin: float, last: float) -> Interva
     )
 
 
-def _paint_trainer(
-    edges: np.ndarray,
-    driver: _DriverSpans,
-    bounds: np.ndarray,
-    windows: list[tuple[int, int, int]],
-) -> np.ndarray:
-    """Return the trainer's states: inner spans, which are shorter, over outer ones."""
-    states = np.full(len(edges) - 1, code(Pool.TRAINER, "other"))
-    firsts = np.array([start for _, start, _ in windows], np.int64)
-    for begin, end in bounds.tolist():
-        inside = firsts[(firsts >= begin) & (firsts <= end)]
-        states[_slice(edges, begin, inside.min(initial=end))] = code(Pool.TRAINER, "start")
-    for name, start, end in zip(driver.names, driver.starts, driver.ends, strict=True):
-        states[_slice(edges, start, end)] = code(Pool.TRAINER, SPANS[name])
-    return states
-
-
-def _part_waits(trainer: np.ndarray, edges: np.ndarray, driver: _DriverSpans, lives: Lives) -> None:
-    """Call the wait for a batch that is generated, and not yet graded, a wait for the reward."""
-    training = ~lives.is_validation
-    keys = lives.keys[training]
-    generated = group_last(keys, lives.ends[training])
-    graded = group_last(keys, lives.graded[training])
-    for name, start, end, key in zip(
-        driver.names, driver.starts, driver.ends, driver.keys.tolist(), strict=True
-    ):
-        if SPANS[name] == "wait_rollout" and key in generated:
-            part = _slice(edges, max(start, generated[key]), min(end, graded[key]))
-            waits = trainer[part]
-            waits[waits == code(Pool.TRAINER, "wait_rollout")] = code(Pool.TRAINER, "wait_reward")
-
-
 def _find_rollout_states(
     run: Run, edges: np.ndarray, lives: Lives, trainer: np.ndarray, submitted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -235,7 +182,7 @@ def _find_rollout_states(
         places = np.minimum(places, min(header.slots * max(header.replicas, 1), _MANY))
     is_tail = (2 * counts < places) | is_slow
     named = {name: code(Pool.ROLLOUT, name) for name in STATES[Pool.ROLLOUT]}
-    is_sync = trainer == code(Pool.TRAINER, "weight_sync")
+    is_sync = (trainer == code(Pool.TRAINER, "weight_sync")) & (not header.flows)
     works = np.isin(trainer, [code(Pool.TRAINER, name) for name in WORK])
     is_start = trainer == code(Pool.TRAINER, "start")
     last_end = lives.ends.max(initial=0) if run.has_ended else edges[-1]

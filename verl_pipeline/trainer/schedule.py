@@ -108,9 +108,12 @@ def prepare_validation(pipeline: Pipeline, k: int, dial: Dial) -> None:
         pipeline.send_weights(k)
 
 
-def prepare_checkpoint(pipeline: Pipeline) -> None:
-    """After step k: a checkpoint holds complete batches, so a resumed run samples none again."""
-    pipeline.drain_rollout()
+def prepare_checkpoint(pipeline: Pipeline, dial: Dial) -> None:
+    """After step k: a checkpoint holds the complete batches that follow k without a gap. With a
+    barrier these are all; past it, the rest is sampled again by a resumed run.
+    """
+    if dial.has_barrier:
+        pipeline.drain_rollout()
 
 
 # ---- past the barrier: who begins and loads what --------------------------------------------

@@ -66,7 +66,7 @@ class GlooBroadcast:
     ) -> None:
         self.bucket_size = bucket_size
         self.is_master = is_master
-        self.dtype = parse_dtype(rollout_dtype)
+        self.sent_dtype = parse_dtype(rollout_dtype)
         self.checksum = checksum
         self.timeout = timedelta(seconds=timeout_s)
         self.rank: int | None = None
@@ -177,7 +177,7 @@ class GlooBroadcast:
             entries, offset = [], 0
 
         for name, weight in weights:
-            weight = narrow_weight(weight, self.dtype)
+            weight = narrow_weight(weight, self.sent_dtype)
             if weight.nbytes > self.bucket_size:
                 raise WeightSyncError(
                     f"{name} has {weight.nbytes / 2**20:.0f} MiB, more than a bucket: raise "

@@ -3,15 +3,18 @@
 Invariant: nothing is allocated to find out.
 """
 
-import os
 from pathlib import Path
 
 import psutil
 
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 
-SHARED_MEMORY = "/dev/shm"
 _CGROUP = Path("/sys/fs/cgroup")
+# What to change where there is too little.
+ADVICE = (
+    "use nodes with more of it, or set trainer.v1.one_off_pipeline.weight_sync_mode=drained, which "
+    "keeps none"
+)
 
 
 def check_host_memory(bytes_per_version: int, versions: int) -> None:
@@ -24,24 +27,13 @@ def check_host_memory(bytes_per_version: int, versions: int) -> None:
     Raises:
         WeightSyncError: it has not; with the bytes, the versions, the limit and what to change.
     """
-    needed = bytes_per_version * versions
-    limits = {
-        f"{SHARED_MEMORY} has {{}} free: enlarge it (Docker's --shm-size)": measure_shared_memory(),
-        "this machine has {} free: use one with more": measure_free_memory(),
-    }
-    for words, free in limits.items():
-        if needed > free:
-            raise WeightSyncError(
-                f"{versions} versions of the weights of {_format(bytes_per_version)} each need "
-                f"{_format(needed)} of host memory for each rollout node, and "
-                f"{words.format(_format(free))}, or lower trainer.v1.one_off_pipeline.staleness"
-            )
-
-
-def measure_shared_memory() -> int:
-    """Free bytes of ``/dev/shm``."""
-    room = os.statvfs(SHARED_MEMORY)
-    return room.f_bavail * room.f_frsize
+    needed, free = bytes_per_version * versions, measure_free_memory()
+    if needed > free:
+        raise WeightSyncError(
+            f"{versions} versions of the weights of {format_bytes(bytes_per_version)} each need "
+            f"{format_bytes(needed)} of host memory, of which {format_bytes(free)} are free: "
+            f"{ADVICE}"
+        )
 
 
 def measure_free_memory() -> int:
@@ -50,10 +42,14 @@ def measure_free_memory() -> int:
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text())
-    except OSError:
+        fields = (_CGROUP / "memory.stat").read_text().split()
+        # Pages of files that the kernel gives up when memory is asked for.
+        used -= int(fields[fields.index("inactive_file") + 1])
+    except (OSError, ValueError, IndexError):  # no cgroup of its own, or none of version 2
         return free
     return free if limit == "max" else min(free, max(int(limit) - used, 0))
 
 
-def _format(nbytes: int) -> str:
-    return f"{nbytes / 2**30:.3g} GiB" if nbytes >= 1 << 30 else f"{nbytes / 2**20:.3g} MiB"
+def format_bytes(nbytes: int) -> str:
+    """``nbytes`` in words, in binary units."""
+    return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 1 << 30 else f"{nbytes / 2**20:.1f} MiB"

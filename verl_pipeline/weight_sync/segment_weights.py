@@ -31,7 +31,7 @@ class SegmentWeights(ABC):
     A tensor is valid until the next one is asked for.
 
     Attributes:
-        segment_name: of the shared memory, below ``/dev/shm``.
+        segment_name: of the shared memory below ``/dev/shm``, or its absolute path.
         memory: its bytes, uint8.
         timeout_s: seconds to wait for whoever loads them.
     """

@@ -32,12 +32,12 @@ class StoredWeights(SegmentWeights):
         self._stored = stored
         self._part_bytes = part_bytes
         self._device = device
-        self.segment_name = stored.segment_name
+        self.segment_name = stored.path
         self.memory = stored.memory
         self.timeout_s = timeout_s
 
     def note_mapped(self) -> None:
-        """The segment keeps its name: other processes map it too."""
+        """The segment has no name to forget."""
 
     async def receive_parts(self) -> AsyncIterator[Part]:
         entries = self._stored.entries

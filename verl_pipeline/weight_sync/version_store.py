@@ -1,7 +1,6 @@
 """Versions of weights in the host memory of a node: one process writes them, all others read them.
 
-A version lies in one shared-memory segment below ``/dev/shm``: a page that says which version it
-is, the tensors, and the list of their names, shapes and places.
+A version lies in one segment of shared memory (:mod:`.version_segment`).
 
 Invariants:
 * A segment is reused for a later version, and mapped once by each process: the first touch of
@@ -10,31 +9,27 @@ Invariants:
   the locks of a dead process, so neither side can block the other for ever, and what is read is
   never overwritten.
 * A version is found only when it is complete, and no more once it was dropped.
-* Only the list of a version is unpickled, and our own writer within the same job has written it.
-* Names are unique to the run. They go with the writer, whose resource tracker outlives a kill.
+* Segments have no names: they go with the last process that holds them, however that ends.
 """
 
 import fcntl
 import os
-import pickle
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
 from verl_pipeline.weight_sync.buckets import Entry, WeightSyncError
 from verl_pipeline.weight_sync.pinned_memory import pin_memory
 from verl_pipeline.weight_sync.segment_weights import view_entry
-from verl_pipeline.weight_sync.shared_segment import SEGMENT_PREFIX
-from verl_pipeline.weight_sync.version_writer import (
-    FOLDER,
+from verl_pipeline.weight_sync.version_segment import (
     VersionWriter,
     WrittenSegment,
     lock_segment,
+    read_entries,
     read_head,
 )
 
@@ -45,22 +40,70 @@ class VersionMissing(WeightSyncError):
     """A version is not, or no longer, stored here."""
 
 
-class VersionStore:
-    """The versions of one node; one process of the node writes, by :meth:`put` or :meth:`write`.
+class VersionReader:
+    """Reads versions that another process of this node stores.
 
     Args:
-        name: of the store, unique among the runs and nodes of a machine.
-        limit: most versions at a time.
-        timeout_s: longest wait for readers of a version that was dropped, in seconds.
+        paths: that process's :attr:`VersionStore.paths`.
     """
 
-    def __init__(self, name: str, limit: int, timeout_s: float = 600.0):
-        self._prefix = f"{SEGMENT_PREFIX}{name}_"
+    def __init__(self, paths: Sequence[str]):
+        self.paths = list(paths)
+        self._mapped: dict[str, torch.Tensor] = {}
+
+    def get(self, version: int) -> "StoredVersion":
+        """``version``, to be read until it is closed; meanwhile its memory stays as it is.
+
+        Raises:
+            VersionMissing: it is not stored here.
+        """
+        held: list[int] = []
+        for path in self.paths:
+            try:
+                descriptor = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise VersionMissing(
+                    f"v_{version} is lost: the process of this node that stored it has ended"
+                ) from error
+            found = read_head(descriptor).version
+            if found == version and lock_segment(descriptor, fcntl.LOCK_SH):
+                head = read_head(descriptor)  # it may have been replaced before the lock
+                if head.version == version:
+                    memory = self._map(path, head.end)
+                    return StoredVersion(path, memory, descriptor, read_entries(descriptor))
+            os.close(descriptor)
+            held += [found] if found >= 0 else []
+        stored = ", ".join(f"v_{other}" for other in sorted(held)) or "nothing"
+        raise VersionMissing(f"v_{version} is not in this node's host memory, which holds {stored}")
+
+    def _map(self, path: str, size: int) -> torch.Tensor:
+        """The first ``size`` bytes of a segment, uint8."""
+        mapped = self._mapped.get(path)
+        if mapped is None or mapped.numel() < size:
+            mapped = torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
+            pin_memory(mapped)
+            self._mapped[path] = mapped
+        return mapped[:size]
+
+
+class VersionStore(VersionReader):
+    """Stores versions, and reads them.
+
+    Args:
+        limit: most versions at a time.
+        timeout_s: longest wait for readers of a version that was dropped, in seconds.
+
+    Attributes:
+        paths: for the :class:`VersionReader` of the other processes.
+    """
+
+    def __init__(self, limit: int, timeout_s: float = 600.0):
         self.limit = limit
         self.timeout_s = timeout_s
-        self._segments: list[WrittenSegment] = []
-        self._mapped: dict[str, torch.Tensor] = {}
+        self._segments = [WrittenSegment() for _ in range(limit)]
         self._change = threading.Lock()
+        super().__init__([segment.path for segment in self._segments])
+        self._mapped = {segment.path: segment.memory for segment in self._segments}
 
     def put(self, version: int, weights: Iterable[tuple[str, torch.Tensor]]) -> int:
         """Store ``weights`` as ``version``.
@@ -93,35 +136,11 @@ class VersionStore:
             segment.is_written = False
             segment.unlock()
 
-    def get(self, version: int) -> "StoredVersion":
-        """``version``, to be read until it is closed; meanwhile its memory stays as it is.
-
-        Raises:
-            VersionMissing: it is not stored here.
-        """
-        held: list[int] = []
-        for path in sorted(FOLDER.glob(f"{self._prefix}*")):
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:  # its writer has just ended
-                continue
-            found, place, nbytes = read_head(descriptor)
-            if found == version and lock_segment(descriptor, fcntl.LOCK_SH):
-                # It may have been replaced before the lock.
-                found, place, nbytes = read_head(descriptor)
-                if found == version:
-                    memory = self._map(path, place)
-                    return StoredVersion(version, path.name, memory, descriptor, nbytes)
-            os.close(descriptor)
-            held += [found] if found >= 0 else []
-        stored = ", ".join(f"v_{other}" for other in sorted(held)) or "nothing"
-        raise VersionMissing(f"v_{version} is not in this node's host memory, which holds {stored}")
-
     def drop(self, version: int) -> None:
         """Let the memory of ``version`` be used for another, once those who read it have ended.
 
         Raises:
-            VersionMissing: this process did not store it.
+            VersionMissing: it is not stored.
         """
         with self._change:
             for segment in self._segments:
@@ -130,15 +149,8 @@ class VersionStore:
         raise VersionMissing(f"v_{version} was not stored here, so it cannot be dropped")
 
     def list_versions(self) -> list[int]:
-        """What this process has stored and not dropped, in order."""
+        """What is stored and was not dropped, in order."""
         return sorted(segment.version for segment in self._segments if segment.version >= 0)
-
-    def close(self) -> None:
-        """Remove what this process has stored; what others have mapped stays with them."""
-        for segment in self._segments:
-            segment.remove()
-        self._segments.clear()
-        self._mapped.clear()
 
     def _take_segment(self, version: int) -> WrittenSegment:
         """A locked segment that holds nothing any more."""
@@ -154,15 +166,10 @@ class VersionStore:
                         f"no place for v_{version}: {listed} are stored, and {self.limit} is the "
                         "most; drop one first"
                     )
-                free = [one for one in self._segments if one.version < 0 and not one.is_written]
-                segment = next((one for one in free if one.lock()), None)
-                if segment is None and len(self._segments) < self.limit:
-                    segment = WrittenSegment(f"{self._prefix}{len(self._segments)}")
-                    self._segments.append(segment)
-                    segment.lock()
-                if segment is not None:
-                    segment.is_written = True
-                    return segment
+                for segment in self._segments:
+                    if segment.version < 0 and not segment.is_written and segment.lock():
+                        segment.is_written = True
+                        return segment
             if time.monotonic() > deadline:
                 raise WeightSyncError(
                     f"no place for v_{version}: all versions that were dropped have been read for "
@@ -170,38 +177,21 @@ class VersionStore:
                 )
             time.sleep(_POLL_S)
 
-    def _map(self, path: Path, size: int) -> torch.Tensor:
-        """The first ``size`` bytes of a segment, uint8."""
-        for segment in self._segments:
-            if segment.name == path.name:
-                return segment.memory[:size]
-        mapped = self._mapped.get(path.name)
-        if mapped is None or mapped.numel() < size:
-            mapped = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
-            pin_memory(mapped)
-            self._mapped[path.name] = mapped
-        return mapped[:size]
-
 
 class StoredVersion:
     """A version that is being read; close it, or use it as a context manager.
 
     Attributes:
-        version: its number.
-        segment_name: where it lies, below ``/dev/shm``.
-        memory: the bytes there, uint8.
+        path: of its segment, for every process of this node while the storing one lives.
+        memory: the bytes of the segment, uint8.
         entries: its tensors, in the order in which they were stored.
     """
 
-    def __init__(
-        self, version: int, name: str, memory: torch.Tensor, descriptor: int, list_bytes: int
-    ):
+    def __init__(self, path: str, memory: torch.Tensor, descriptor: int, entries: list[Entry]):
         self.close = weakref.finalize(self, os.close, descriptor)  # frees the lock
-        self.version = version
-        self.segment_name = name
+        self.path = path
         self.memory = memory
-        listed = os.pread(descriptor, list_bytes, memory.numel())
-        self.entries: list[Entry] = pickle.loads(listed)
+        self.entries = entries
 
     def __enter__(self) -> "StoredVersion":
         return self

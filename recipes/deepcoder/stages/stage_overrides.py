@@ -110,6 +110,7 @@ def build_overrides(settings: RunSettings, name: str) -> list[str]:
         *overlays,
         f"+grpo_plus={settings.grpo_plus}",
         *_build_hardware_overrides(hardware),
+        *_build_schedule_overrides(settings.grpo_plus),
         *_build_run_overrides(settings),
         *run.overrides,
         *_build_stage_overrides(run, stage),
@@ -134,6 +135,14 @@ def _build_hardware_overrides(hardware: HardwareConfig) -> list[str]:
         *(choose_dtype_overrides() if hardware.device == "cpu" else []),
         *hardware.overrides,
     ]
+
+
+def _build_schedule_overrides(grpo_plus: str) -> list[str]:
+    """The original's schedule, whatever the hardware's, where the original is reproduced."""
+    if grpo_plus == "ours":
+        return []
+    pipeline = "trainer.v1.one_off_pipeline"
+    return [f"{pipeline}.weight_sync_mode=drained", f"{pipeline}.staleness=1"]
 
 
 def _build_run_overrides(settings: RunSettings) -> list[str]:

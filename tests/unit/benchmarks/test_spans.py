@@ -3,11 +3,12 @@
 import asyncio
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks import spans
+from benchmarks import recording_time, spans
 
 
 @pytest.fixture
@@ -41,7 +42,11 @@ def test_spans_have_details_and_a_missing_file_has_no_spans(path):
     assert spans.read_spans(path)[0]["row"] == 3
 
 
-@pytest.mark.parametrize("target", [*spans.FUNCTIONS.values(), *spans.ITERATORS.values()], ids=str)
+@pytest.mark.parametrize(
+    "target",
+    [*spans.FUNCTIONS.values(), *spans.ITERATORS.values(), *recording_time.PARTS.values()],
+    ids=str,
+)
 def test_every_timed_function_exists(target):
     """The sources are searched, since importing the engines would need a platform."""
     module, attribute = target
@@ -54,7 +59,7 @@ def test_every_timed_function_exists(target):
         .read_text()
     )
     for part in attribute.split("."):
-        assert f"def {part}(" in source or f"class {part}" in source, part
+        assert re.search(rf"(def|class|import[^=]*?) ?\b{part}\b", source), part
 
 
 def test_verls_buffer_still_has_a_poll_interval():

@@ -16,6 +16,7 @@ from verl_pipeline.emulated.identity import (
     read_row,
     read_sample,
 )
+from verl_pipeline.emulated.trace import write_trace
 from verl_pipeline.planner.profile_error import ProfileError
 from verl_pipeline.planner.workload import draw_workload
 
@@ -35,6 +36,26 @@ def test_lengths_are_the_planners(tmp_path):
     rows, samples = np.arange(9).repeat(2), np.tile([0, 1], 9)
     assert run.count_tokens(run.find_places(rows, samples)) == workload.tokens[:3].sum()
     assert run.find_place(4, 1) == (1, 3)
+
+
+@given(st.integers(0, 3), st.integers(6, 40))
+def test_recorded_lengths_follow_each_other_through_the_batches(tmp_path_factory, seed, count):
+    folder = tmp_path_factory.mktemp("run")
+    lengths = np.arange(1, count + 1) - 0.5  # whole tokens are 1 to count
+    write_trace(folder / "lengths.npy", lengths)
+    run = make_run(folder, seed=seed, trace=str(folder / "lengths.npy"))
+    expected = [(seed * 6 + place) % count + 1 for place in range(3 * 6)]
+    assert run.workload.responses.ravel().tolist() == expected
+    drawn = draw_workload(run.cluster, 3, seed)
+    assert (run.workload.prompts == drawn.prompts).all()
+    assert (run.workload.rewards == drawn.rewards).all()
+    assert run.longest_response == run.compress(count - 0.5)
+    # A token takes the trainer as long as in the profile.
+    plain, sampling = make_small(), run.cluster.sampling
+    for tokens in (10.0, 300.0):
+        assert run.cluster.training.compute_seconds(
+            tokens, sampling.mean_tokens, 2
+        ) == pytest.approx(plain.training.compute_seconds(tokens, plain.sampling.mean_tokens, 2))
 
 
 @pytest.mark.parametrize("training", [{"log_prob_s": 12.0}, {"log_prob_s": 0.0}])

@@ -68,6 +68,7 @@ def check_limits(case, schedule):
     least = update * case.steps + publications * profile.weights.publish_s
     assert found.total_s >= least * (1 - 1e-9)
     assert found.total_s >= limit.work * case.steps * (1 - 1e-9)
+    assert found.total_s >= limit.reward * case.steps * (1 - 1e-9)
     stride = 1 + schedule.staleness
     for first in range(min(stride, case.steps)):
         chain = 0.0

@@ -19,7 +19,23 @@ def test_only_what_is_given_changes():
     assert changed.sampling.prompt_tokens.largest == 20.0
     assert changed.reward.seconds.expectation == 3.0
     assert changed.reward.workers == profile.reward.workers
-    assert changed.training == profile.training
+    assert changed.training.gpus == profile.training.gpus
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"gpus": 2, "update_s": 30.0, "log_prob_s": 5.0},
+        {"gpus": 2, "parameters": 1e9, "flops_per_gpu": 1e12, "utilisation": 0.5},
+    ],
+)
+def test_a_token_takes_the_trainer_as_long_as_before(training):
+    profile = make_small(training=training)
+    changed = change_work(profile, WorkChanges(prompts=7, response_mean=50.0))
+    before, after = (
+        p.training.compute_seconds(1000.0, p.sampling.mean_tokens, 2) for p in (profile, changed)
+    )
+    assert after == pytest.approx(before)
 
 
 def test_lengths_that_were_measured_need_all_three():

@@ -48,6 +48,7 @@ OPTIONS = [
         "--seeds",
         "--json",
         "--run",
+        "--scaling-run",
         "--model",
         "--gpu",
     ),
@@ -135,6 +136,19 @@ def test_a_run_is_planned_beside_its_own_step(tmp_path):
     assert len(content["notes"]) >= 3 and all(note in done.stdout for note in content["notes"])
 
 
+def test_runs_on_other_devices_give_the_scaling(tmp_path):
+    for count in (4, 2, 1):
+        run = MadeUpRun(mode="sync", steps=6, trainer_devices=count)
+        write_run(tmp_path / str(count), run)
+    others = ["--scaling-run", tmp_path / "2", "--scaling-run", tmp_path / "1"]
+    done = invoke("--run", tmp_path / "4", *others, "--seeds", 1, "--split", "2:2")
+    assert done.exit_code == 0, done.output
+    assert "to the power 1.00: an update took" in done.stdout.replace("\n", " ")
+    done = invoke("--run", tmp_path / "4", "--scaling-run", tmp_path / "4")
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1, done.output
+    assert "trains on 4 devices" in done.stderr
+
+
 def test_a_model_on_gpus_is_planned_and_says_what_is_assumed(profile, tmp_path):
     model = tmp_path / "tiny-model" / "config.json"
     model.parent.mkdir()
@@ -159,6 +173,11 @@ def test_a_model_on_gpus_is_planned_and_says_what_is_assumed(profile, tmp_path):
         (["--model", "m", "--gpu", "b300"], "--gpu b300: unknown"),
         (["--model", "m", "--gpu", "a100"], "--model m: no such file"),
         (["--run", "nothing"], "nothing: no such folder"),
+        (["--scaling-run", "a"], "--scaling-run a: only --run takes it"),
+        (
+            ["--run", "a", "--scaling-run", "b", "--model", "m", "--gpu", "h100"],
+            "--scaling-run b: --model replaces",
+        ),
     ],
 )
 def test_options_that_contradict_or_name_nothing_are_one_line(arguments, words):

@@ -96,7 +96,8 @@ def test_a_split_that_is_best_already_is_kept(tmp_path):
 def test_a_slow_replica_is_named_before_any_split(tmp_path):
     run = replace(BASE, slow_replicas={1: 2.5}, spread=0.05)
     before, advice = play(tmp_path / "before", run)
-    assert advice.bound == "rollout" and "replica 1" in advice.sentence
+    assert advice.bound == "rollout" and "trainer waits for it alone" in advice.sentence
+    assert "replica 1 (2.5 times the others' time per token)" in advice.sentence
     assert "trainer_devices" not in advice.figures
     assert play(tmp_path / "after", replace(run, slow_replicas={}))[0] < 0.7 * before
 

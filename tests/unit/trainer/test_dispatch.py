@@ -54,10 +54,10 @@ def test_every_token_is_within_the_bound_and_no_trajectory_is_lost(world, valida
 
 @given(worlds(with_deaths=False), st.integers(1, 7))
 def test_a_resumed_run_samples_every_batch_once(world, stop):
-    """A checkpoint after ``stop`` holds what was sampled ahead; the resumed run goes on with it."""
+    """A checkpoint is written while batches are sampled: it holds what is complete."""
     stop = min(stop, world.last_step)
     world.run(checkpoints={stop}, stop=stop)
-    held = [batch for batch in world.submitted if batch > stop]
+    held = world.find_held(stop)
     resumed = World(
         dial=world.dial,
         last_step=world.last_step,

@@ -59,7 +59,7 @@ def run(staleness, last, *, boundaries=(), pipeline=None, step=schedule.run_step
     for k in range(first, last + 1):
         step(pipeline, k, dial=Dial(DRAINED, staleness), last_step=last)
         if k in boundaries:
-            schedule.prepare_checkpoint(pipeline)
+            schedule.prepare_checkpoint(pipeline, Dial(DRAINED, staleness))
             schedule.prepare_validation(pipeline, k, Dial(DRAINED, staleness))
     return pipeline
 
@@ -125,7 +125,7 @@ def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(
     )
     for k in range(1, stop + 1):
         schedule.run_step(pipeline, k, dial=Dial(DRAINED, staleness), last_step=last)
-    schedule.prepare_checkpoint(pipeline)
+    schedule.prepare_checkpoint(pipeline, Dial(DRAINED, staleness))
     restored = Simulation(
         trained=stop,
         complete=list(pipeline.complete),

@@ -1,7 +1,7 @@
 "use strict";
 /* The rollout viewer: a list of a step's trajectories, and one of them to read. */
 
-const FATES = ["trained", "filtered", "failed", "waiting", "running", "validation"];
+const FATES = ["trained", "filtered", "failed", "waiting", "queued", "running", "validation"];
 
 /** Unpacks a chunk: base64 of gzip of JSON, columns of trajectories. */
 async function unpack(chunk) {
@@ -131,13 +131,14 @@ class RolloutViewer extends ListViewer {
         Replica: row.replica,
         Time: row.started === null ? null
           : `${formatNumber(row.seconds, 1)} s, from ${formatNumber(row.started, 1)} s`,
+        "Waited for its place": row.waited ? `${formatNumber(row.waited, 1)} s` : null,
         "Weight versions": row.first_version === null ? null
           : row.first_version === row.last_version ? row.first_version
             : `${row.first_version} to ${row.last_version}`,
       })];
+    const versions = row.text?.versions ?? row.spans;
+    if (versions?.length > 1) parts.push(this.makeVersions(versions));
     if (row.text) {
-      const versions = row.text.versions;
-      if (versions?.length > 1) parts.push(this.makeVersions(versions));
       parts.push(...makeText("Prompt", row.text.prompt), ...makeText("Response", row.text.response));
       if (row.text.truth !== null) parts.push(...makeText("Ground truth", row.text.truth));
     } else {

@@ -123,15 +123,16 @@ class RunCheckpoints:
                 )
 
     @contextmanager
-    def save_step(self, step: int) -> Iterator[None]:
-        """Write the batches after ``step``, let verl write its part inside, then prune.
+    def save_step(self, step: int, lead: int) -> Iterator[None]:
+        """Write the batches after ``step`` up to ``lead``, let verl write its part inside, then
+        prune.
 
         verl should believe in there that its mode is sync: it then leaves TransferQueue alone.
 
         Raises:
             OutputError: the held batches cannot be written; earlier checkpoints are intact.
         """
-        save_held_batches(get_step_folder(self._folder, step) / FILE_NAME, step)
+        save_held_batches(get_step_folder(self._folder, step) / FILE_NAME, step, lead)
         limits = self._read_limits()
         if OmegaConf.select(self._config, "actor_rollout_ref.actor.checkpoint.async_save"):
             yield

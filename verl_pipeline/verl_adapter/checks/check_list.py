@@ -25,6 +25,7 @@ from verl_pipeline.verl_adapter.checks import (
     batch_checks,
     code_checks,
     config_checks,
+    dial_checks,
     engine_names,
     machine_checks,
     model_checks,
@@ -105,6 +106,7 @@ PIPELINED = [
     Check("unsupported settings", config_checks.check_unsupported),
     Check("pipeline settings", _check_pipeline_settings),
     Check("filters", _check_filters, needs=["pipeline settings"]),
+    Check("weight sync mode", dial_checks.check_dial, needs=["pipeline settings", "numbers"]),
     Check("derived settings", _check_derived_settings, needs=["pipeline settings"]),
     Check("queue capacity", _check_queue_capacity, needs=["batches", "pipeline settings"]),
 ]

@@ -50,7 +50,11 @@ class EmulatedServer:
         """Serve the pages that health checks and gauges read; returns ``host:port``."""
         app = web.Application()
         app.add_routes(
-            [web.get("/v1/models", self._tell_models), web.get("/metrics", self._tell_gauges)]
+            [
+                web.get("/v1/models", self._tell_models),
+                # The replicas' names, which are in their addresses (:mod:`.router`).
+                web.get("/{replica:[0-9]+}/metrics", self._tell_gauges),
+            ]
         )
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -148,12 +152,13 @@ class EmulatedServer:
     async def _tell_models(self, _request: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "emulated"}]})
 
-    async def _tell_gauges(self, _request: web.Request) -> web.Response:
-        pool = self._pool
+    async def _tell_gauges(self, request: web.Request) -> web.Response:
+        place = int(request.match_info["replica"])
+        replica = self._pool.replicas[place]
         gauges = {
-            "num_requests_running": pool.running,
-            "num_requests_waiting": pool.waiting,
-            "generation_tokens_total": pool.decoded_tokens,
+            "num_requests_running": replica.running,
+            "num_requests_waiting": replica.waiting,
+            "generation_tokens_total": self._pool.decoded_tokens[place],
         }
         return web.Response(
             text="".join(f"vllm:{name} {value}\n" for name, value in gauges.items())

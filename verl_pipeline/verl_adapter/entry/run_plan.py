@@ -31,6 +31,7 @@ from verl_pipeline.verl_adapter.checks.config_checks import (
 )
 from verl_pipeline.verl_adapter.checks.data_files import find_data_files, list_entries
 from verl_pipeline.verl_adapter.checks.data_parallel import describe_size, find_shape, list_sections
+from verl_pipeline.verl_adapter.checks.dial_checks import describe_dial
 from verl_pipeline.verl_adapter.checks.model_checks import find_position_limit, is_remote
 from verl_pipeline.verl_adapter.entry.start_report import suggest_memory_share
 from verl_pipeline.verl_adapter.entry.start_settings import derive_start_settings
@@ -155,10 +156,7 @@ def _describe_schedule(config: DictConfig) -> Iterator[str]:
     yield f"trainer mode {mode}"
     if mode == TRAINER_MODE:
         settings = load_pipeline_config(config)
-        early = (
-            "while the trainer updates on the one before" if settings.staleness else "on its own"
-        )
-        yield f"staleness {settings.staleness}: each batch is sampled {early}"
+        yield from describe_dial(config, settings)
         yield f"correction {settings.correction}: {describe_correction(config)}"
         yield f"filters: {_join(settings.filters)}"
         yield f"at most {format_percent(settings.max_infrastructure_share, 0)} of a batch may fail"

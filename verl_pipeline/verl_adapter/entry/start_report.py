@@ -13,6 +13,7 @@ from verl_pipeline.trainer.pipeline_config import (
     DerivedSetting,
     OneOffPipelineConfig,
 )
+from verl_pipeline.verl_adapter.checks.dial_checks import describe_dial
 from verl_pipeline.verl_adapter.settings.derived_settings import describe_correction
 
 # A share of the memory that leaves room for an engine that trains on the same device, as verl's
@@ -28,9 +29,10 @@ def describe_start(
     """Lines about a run in the mode ``one_off_pipeline``."""
     for setting in derived:
         yield f"derived {setting}"
+    yield from describe_dial(config, settings)
     trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
     yield (
-        f"staleness {settings.staleness}; pools: "
+        "pools: "
         f"{trainer.nnodes} x {trainer.n_gpus_per_node} train, "
         f"{rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
         f"correction {settings.correction}: {describe_correction(config)}"

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -32,6 +32,7 @@ from verl_pipeline.verl_adapter.rewards.reward_check import (
     RewardCheckingManager,
     RewardCheckingWorker,
 )
+from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
 from verl_pipeline.verl_adapter.rollout.llm_client import conversation_spans
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     TRAIN,
@@ -134,7 +135,7 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         batch = 0 if is_validation else step
         try:
             async with (
-                self.llm_client.hold_place(name, batch, window),
+                self._hold_place(name, batch, window),
                 self._trajectories.limit(f"trajectory {name}") as job,
             ):
                 current_job.set(job)  # verl runs each trajectory in a task of its own
@@ -157,8 +158,14 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         self._ends.record_end(TRAJECTORIES)
         return output
 
+    def _hold_place(self, *place: Any) -> AbstractAsyncContextManager[Any]:
+        """Past the barrier, the wait for a place; with a barrier nobody waits for one."""
+        client = self.llm_client
+        return client.hold_place(*place) if isinstance(client, DispatchedClient) else nullcontext()
+
     async def _agent_loop_postprocess(self, output, validate, **kwargs) -> None:
-        await self.llm_client.leave_place()
+        if isinstance(self.llm_client, DispatchedClient):
+            self.llm_client.leave_place()
         await super()._agent_loop_postprocess(output, validate, **kwargs)
         if not validate:
             self.record_trajectory(

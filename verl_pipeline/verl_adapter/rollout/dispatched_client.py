@@ -34,8 +34,14 @@ class DispatchedClient(TurnBudgetClient):
     """See the module."""
 
     @asynccontextmanager
-    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[None]:
-        """See the base."""
+    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[str]:
+        """Wait for a place, and have it while the trajectory is sampled.
+
+        Args:
+            name: of the trajectory.
+            batch: its batch; 0 for a validation.
+            window: versions that it may be sampled with.
+        """
         try:
             server, handle = await self._load_balancer.begin_trajectory.remote(name, batch, window)
         except asyncio.CancelledError:
@@ -44,13 +50,13 @@ class DispatchedClient(TurnBudgetClient):
         place = _Place(name, server, handle)
         token = _place.set(place)
         try:
-            yield
+            yield server
         finally:
             _place.reset(token)
             self._leave(place)
 
-    async def leave_place(self) -> None:
-        """See the base."""
+    def leave_place(self) -> None:
+        """The trajectory of this task has been sampled; its reward needs no replica."""
         if (place := _place.get()) is not None:
             self._leave(place)
 

@@ -15,11 +15,14 @@ from omegaconf import DictConfig
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
-from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
 from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 
+# Versions in a node's memory: the newest, the one before, which a replica may still read, and the
+# one that is being written.
+VERSIONS = 3
 # Between two looks at the replicas at the start of a run.
 POLL_S = 0.05
 
@@ -35,7 +38,7 @@ class DispatchedPool(RolloutPool):
             actor_wg,
             self.manager,
             self.deadlines,
-            load_pipeline_config(config).most_staleness + 2,
+            VERSIONS,
             self.check_health,
         )
         self.fingerprints = self._publisher.fingerprints
@@ -57,9 +60,8 @@ class DispatchedPool(RolloutPool):
         ray.get(self._dispatcher.publish.remote(version, self._publisher.take_request()))
         # Loads that begin from now on take the new version. The one before may still be read.
         self._published.append(version)
-        for old in self._published[:-2]:
-            self._publisher.drop(old)
-        self._published = self._published[-2:]
+        while len(self._published) >= VERSIONS:
+            self._publisher.drop(self._published.pop(0))
         self.version = version
         return metrics
 
@@ -101,10 +103,6 @@ class DispatchedPool(RolloutPool):
         """
         super().check_health()
         ray.get(self._dispatcher.check_loads.remote())
-
-    def close(self) -> None:
-        """Free the versions in host memory."""
-        self._publisher.close()
 
     def describe(self) -> str:
         """Who holds and does what, in one line."""

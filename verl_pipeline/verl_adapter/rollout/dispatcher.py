@@ -8,6 +8,7 @@ Invariants:
 * A trajectory asks once, when it begins; its turns go to the same replica without asking again.
 * A load that fails is kept for the trainer, which ends the run with it; the replica takes no
   trajectory meanwhile.
+* Every load is a span ``load_weights`` on its replica's lane of the run's records.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from typing import Any
 import ray
 from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
+from verl_pipeline.telemetry.recorder import RunTarget, open_recorder
+from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.trainer.dispatch import DispatchBook, Grant
 from verl_pipeline.trainer.schedule import Load, Window
 from verl_pipeline.verl_adapter.rollout.replica_ports import ReplicaPort
@@ -44,9 +47,10 @@ class Dispatcher(GlobalRequestLoadBalancer):
         ports: the replicas.
         slots: trajectories that each may have open.
         mode: ``rolling`` or ``in_flight``.
+        target: where it records.
     """
 
-    def __init__(self, ports: Sequence[ReplicaPort], slots: int, mode: str):
+    def __init__(self, ports: Sequence[ReplicaPort], slots: int, mode: str, target: RunTarget):
         super().__init__({port.address: port.handle for port in ports})
         self._ports = {port.address: port for port in ports}
         self._book = DispatchBook({port.address: slots for port in ports}, mode)
@@ -55,6 +59,8 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._granted: dict[str, asyncio.Future[str]] = {}
         self._loads: set[asyncio.Task[None]] = set()
         self._failures: list[Exception] = []
+        self._recorder = open_recorder(target, "dispatcher")
+        self._lanes = {port.address: f"replica {rank}" for rank, port in enumerate(ports)}
 
     async def begin_trajectory(self, name: str, batch: int, window: Window) -> tuple[str, Any]:
         """Wait until a trajectory may begin.
@@ -126,8 +132,10 @@ class Dispatcher(GlobalRequestLoadBalancer):
     async def _load(self, load: Load) -> None:
         # A load takes the newest version, which the request is about.
         request, port = self._request, self._ports[load.replica]
+        lane, detail = self._lanes[load.replica], {"version": load.version}
         try:
-            ranks = await port.load(load.version, request)
+            with self._recorder.record_span(Pool.ROLLOUT, lane, "load_weights", **detail):
+                ranks = await port.load(load.version, request)
         except Exception as error:  # an engine answers with whatever went wrong there
             self._failures.append(error)
             return
@@ -137,7 +145,7 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._act()
 
 
-def start_dispatcher(ports: Sequence[ReplicaPort], slots: int, mode: str) -> Any:
+def start_dispatcher(ports: Sequence[ReplicaPort], slots: int, mode: str, target: RunTarget) -> Any:
     """Start the actor; returns its handle."""
     options = {"max_concurrency": MOST_CALLS}
-    return ray.remote(Dispatcher).options(**options).remote(ports, slots, mode)
+    return ray.remote(Dispatcher).options(**options).remote(ports, slots, mode, target)

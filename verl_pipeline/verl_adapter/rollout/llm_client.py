@@ -15,8 +15,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,7 +23,6 @@ from verl.utils import normalize_token_ids
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
-from verl_pipeline.trainer.schedule import Window
 from verl_pipeline.trainer.stall import current_job
 from verl_pipeline.trainer.version_spans import (
     VERSION_SPANS,
@@ -117,28 +115,15 @@ class TurnBudgetClient(FullyAsyncLLMServerClient, _AttemptClient):
     def _leave_server(self, server_id: str, request_id: str | None) -> None:
         super()._release_server(server_id, request_id=request_id)
 
-    @asynccontextmanager
-    async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[None]:
-        """While a trajectory is sampled; past the barrier it waits for its place first.
-
-        Args:
-            name: of the trajectory.
-            batch: its batch; 0 for a validation.
-            window: versions that it may be sampled with.
-        """
-        yield
-
-    async def leave_place(self) -> None:
-        """The trajectory of this task has been sampled; its reward needs no replica."""
-
 
 def _describe_versions(conversation: str, attempts: Sequence[TokenOutput]) -> dict[str, Any]:
     """``extra_fields`` of a turn that took these attempts; {} if no server told a version."""
     sampled = [span for attempt in attempts for span in _read_spans(attempt)]
     spans = conversation_spans.get({}).setdefault(conversation, [])
     spans[:] = dump_spans(join_spans([*parse_spans(spans), *sampled]))
+    times = [attempt.extra_fields.get("first_token_at") for attempt in attempts]
     fields: dict[str, Any] = {}
-    if first_token_at := attempts[0].extra_fields.get("first_token_at"):
+    if first_token_at := next(filter(None, times), None):
         fields["first_token_at"] = first_token_at
     if spans:
         versions = [version for version, _tokens in spans]

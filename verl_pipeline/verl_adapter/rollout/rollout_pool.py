@@ -174,9 +174,6 @@ class RolloutPool:
         self.fingerprints.compare(version)
         return {**metrics, "weight_sync/seconds": seconds}
 
-    def close(self) -> None:
-        """The run ends: free what the pool holds beside its engines."""
-
     def check_health(self) -> None:
         """Check that every replica lives.
 

@@ -34,6 +34,7 @@ from verl_pipeline.verl_adapter.rollout.weight_sockets import (
     name_sender_sockets,
     name_server_sockets,
 )
+from verl_pipeline.verl_adapter.telemetry.run_target import make_target
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class PlacedServerManager(LLMServerManager):
 
     def __init__(self, config: DictConfig, replicas: list[list[PlacementGroup]]):
         super().__init__(config)
-        self._settings = load_pipeline_config(config)
+        self._config, self._settings = config, load_pipeline_config(config)
         replica_class = self.rollout_replica_class  # verl's hook for recipes
         if not self._settings.dial.has_barrier and self.rollout_config.name == "vllm":
             replica_class = version_servers(replica_class)
@@ -66,7 +67,9 @@ class PlacedServerManager(LLMServerManager):
             return await super()._init_global_load_balancer()
         ports = make_ports(self, settings)
         slots = settings.slots or int(self.rollout_config.max_num_seqs)
-        self.global_load_balancer = start_dispatcher(ports, slots, settings.weight_sync_mode)
+        self.global_load_balancer = start_dispatcher(
+            ports, slots, settings.weight_sync_mode, make_target(self._config)
+        )
 
 
 def place_replicas(

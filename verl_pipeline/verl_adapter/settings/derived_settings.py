@@ -27,9 +27,14 @@ from verl_pipeline.verl_adapter.weights.weight_extension import derive_weight_re
 
 GLOO_MODULE = "verl_pipeline.verl_adapter.weights.checkpoint_engine"
 NARROWING_MODULE = "verl_pipeline.verl_adapter.weights.narrowing_checkpoint_engines"
-# By checkpoint engine, the module that makes it send weights in the rollout's dtype. verl's others
-# do so by themselves.
-NARROWING_MODULES = {"gloo": GLOO_MODULE, "nccl": NARROWING_MODULE, "nixl": NARROWING_MODULE}
+# By checkpoint engine, the module that makes it send weights in the rollout's dtype, and keep them
+# in host memory on arrival. verl's others cast by themselves.
+NARROWING_MODULES = {
+    "gloo": GLOO_MODULE,
+    "nccl": NARROWING_MODULE,
+    "nixl": NARROWING_MODULE,
+    "mooncake": NARROWING_MODULE,
+}
 AGENT_LOOP_MANAGER = "verl_pipeline.verl_adapter.rollout.agent_loop.PipelineAgentLoopManager"
 CORRECTION = "algorithm.rollout_correction"
 
@@ -89,7 +94,7 @@ def _derive_engine_settings(
         return []  # another engine of that name may not take what ours does
     kwargs = OmegaConf.select(config, f"{engine}.engine_kwargs.{backend}") or {}
     defaults: dict[str, tuple[object, str]] = {}
-    if (dtype := _find_sent_dtype(config)) is not None:
+    if backend != "mooncake" and (dtype := _find_sent_dtype(config)) is not None:
         defaults["rollout_dtype"] = (dtype, "halves the traffic where the trainer holds fp32")
     reason = "sends in the rollout's dtype"
     if backend == "gloo":

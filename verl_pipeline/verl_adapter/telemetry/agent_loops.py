@@ -4,11 +4,14 @@ Invariants:
 * The agent loops, their rewards and their errors stay as they are: what is recorded is read, never
   changed.
 * A trajectory has one ``started`` and at most one of each later moment; ``failed`` is the last.
+  Only past the barrier, where it may have to wait for its place, does it have ``begun``.
 * A span ``reward`` covers the time in which a worker awaits at least one reward. It is cut at
   :data:`LONGEST_SPAN_S`, so that a run that dies still has it.
 """
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +21,9 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 
 from verl_pipeline.telemetry.recorder import Recorder, open_recorder
 from verl_pipeline.telemetry.records import Moment, Pool, Span, TrajectoryEvent
+from verl_pipeline.telemetry.span_text import format_spans
 from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
+from verl_pipeline.trainer.version_spans import VERSION_SPANS, parse_spans
 from verl_pipeline.verl_adapter.telemetry.agent_loop_calls import REPLICA_LANES
 from verl_pipeline.verl_adapter.telemetry.run_target import make_target
 
@@ -89,6 +94,22 @@ class _RecordingLoops:
         self._recorder = open_recorder(target, "agent_loop")
         self._reward_spans = _RewardSpans(self._recorder)
         _note_servers(self.llm_client)
+        if target.header.flows:
+            self._note_places(self.llm_client)
+
+    def _note_places(self, client: Any) -> None:
+        """Let this worker's client record when a trajectory has its place on a replica."""
+        lanes, hold = getattr(client, REPLICA_LANES, {}), client.hold_place
+
+        @asynccontextmanager
+        async def hold_place(*trajectory: Any) -> AsyncIterator[str]:
+            async with hold(*trajectory) as server:
+                if life := _current_life.get():
+                    life.replica = lanes.get(server, server)
+                self._add(Moment.BEGUN)
+                yield server
+
+        client.hold_place = hold_place
 
     def name_worker(self, position: int) -> None:
         """Tell the worker which one of the pool it is."""
@@ -124,6 +145,7 @@ class _RecordingLoops:
 
     def _add_generated(self, outputs: list[Any]) -> None:
         extra = outputs[-1].extra_fields
+        spans = parse_spans(extra.get(VERSION_SPANS))
         self._add(
             Moment.GENERATED,
             first_version=outputs[0].extra_fields.get("min_global_steps"),
@@ -132,6 +154,7 @@ class _RecordingLoops:
             response_tokens=sum(len(output.response_ids) for output in outputs),
             first_token=outputs[0].extra_fields.get("first_token_at"),
             limit=extra.get("max_tokens") or self._response_length,
+            version_spans=format_spans(spans) if len(spans) > 1 else None,
         )
 
     def _add_graded(self, final: Any) -> None:

@@ -52,8 +52,14 @@ class DriverSpans:
 
     def _find_replicas(self) -> dict[str, str]:
         """``host:port`` of each rollout replica, by lane."""
-        managers = self._rollout_server_managers()
-        addresses = [address for manager in managers for address in manager.get_addresses()]
+        addresses: list[str] = []
+        for manager in self._rollout_server_managers():
+            replicas = zip(manager.get_replicas(), manager.get_addresses(), strict=True)
+            for replica, address in replicas:
+                # A replica class may stand for several replicas (emulated ones).
+                make_ports = getattr(replica, "make_ports", None)
+                ports = make_ports(address) if make_ports else []
+                addresses += [port.address for port in ports] or [address]
         return {f"replica {rank}": address for rank, address in enumerate(addresses)}
 
     @contextmanager

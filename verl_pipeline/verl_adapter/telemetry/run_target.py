@@ -40,6 +40,10 @@ def make_target(config: DictConfig) -> RunTarget:
     rollout, mode = config.actor_rollout_ref.rollout, str(config.trainer.v1.trainer_mode)
     trainers = count_trainer_ranks(config)
     is_separate = mode in SEPARATE_MODES
+    pipeline = load_pipeline_config(config) if mode == TRAINER_MODE else None
+    slots = rollout.max_num_seqs
+    if pipeline is not None and not pipeline.dial.has_barrier:
+        slots = pipeline.slots or slots
     rollouts = rollout.nnodes * rollout.n_gpus_per_node if is_separate else trainers
     header = Header(
         format=FORMAT,
@@ -49,17 +53,18 @@ def make_target(config: DictConfig) -> RunTarget:
         started=0.0,
         run_name=f"{config.trainer.project_name}/{config.trainer.experiment_name}",
         mode=mode,
-        staleness=load_pipeline_config(config).most_staleness if mode == TRAINER_MODE else None,
+        staleness=pipeline.most_staleness if pipeline is not None else None,
         trainer_devices=trainers,
         rollout_devices=rollouts,
         shares_devices=not is_separate,
         replicas=max(1, rollouts // count_replica_devices(config)),
-        slots=rollout.max_num_seqs,
+        slots=slots,
         group_size=rollout.n,
         batch_size=config.data.train_batch_size,
         first_step=1,
         last_step=int(config.trainer.total_training_steps or 0),
         versions=read_package_versions(),
+        weight_sync_mode=pipeline.weight_sync_mode if pipeline is not None else None,
     )
     folder = os.path.abspath(str(Path(config.trainer.default_local_dir).expanduser()))
     return RunTarget(folder if settings.enabled else None, header, settings.texts_per_step)

@@ -8,6 +8,7 @@ from transfer_queue import KVBatchMeta
 
 from verl_pipeline.telemetry.records import Text
 from verl_pipeline.trainer.trajectory_keys import parse_prompt, parse_session
+from verl_pipeline.trainer.version_spans import VERSION_SPANS, dump_spans, parse_spans
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import read_fields
 
 
@@ -35,6 +36,7 @@ def read_texts(batch: KVBatchMeta, rows: Sequence[int], step: int, tokenizer: An
         tag, truth = batch.tags[row], getattr(truth, "data", truth)
         versions = {tag.get("min_global_steps"), tag.get("max_global_steps")}
         (version,) = versions if len(versions) == 1 else (None,)
+        spans = None if version is None else [[int(version), len(response)]]
         expected = truth.get("ground_truth") if isinstance(truth, dict) else None
         texts.append(
             Text(
@@ -44,7 +46,7 @@ def read_texts(batch: KVBatchMeta, rows: Sequence[int], step: int, tokenizer: An
                 tokenizer.decode(prompt.tolist()),
                 tokenizer.decode(response.tolist()),
                 None if expected is None else str(expected),
-                None if version is None else [[int(version), len(response)]],
+                dump_spans(parse_spans(tag.get(VERSION_SPANS))) or spans,
             )
         )
     return texts

@@ -116,7 +116,12 @@ class _RecordingTrainer(DriverSpans):
         return int(getattr(self, "last_step", None) or self.total_training_steps)
 
     def _list_processes(self) -> dict[str, list[Any]]:
-        return {"agent_loop": self._agent_loops, "trainer": list(self.actor_rollout_wg.workers)}
+        managers = self._rollout_server_managers() if self._run_target.header.flows else []
+        return {
+            "agent_loop": self._agent_loops,
+            "trainer": list(self.actor_rollout_wg.workers),
+            "dispatcher": [manager.global_load_balancer for manager in managers],
+        }
 
     def on_train_begin(self) -> None:
         super().on_train_begin()  # type: ignore[misc]

@@ -14,7 +14,6 @@ Invariants:
 """
 
 import time
-from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig
@@ -27,7 +26,6 @@ from verl_pipeline.trainer import schedule
 from verl_pipeline.trainer.batch import (
     TrajectoryBatch,
     check_failures,
-    check_held_version,
     check_versions,
     compute_reward_metrics,
     compute_sampling_metrics,
@@ -42,10 +40,12 @@ from verl_pipeline.trainer.run_dial import STALENESS_FIELD, RunDial
 from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
 from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
+from verl_pipeline.verl_adapter.checkpointing.loader_positions import LoaderPositions
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.checks import seam_checks
 from verl_pipeline.verl_adapter.checks.check_list import check_pipelined_config
 from verl_pipeline.verl_adapter.checks.config_checks import check_dataset
+from verl_pipeline.verl_adapter.checks.dial_checks import check_staleness
 from verl_pipeline.verl_adapter.checks.queue_capacity import check_capacity
 from verl_pipeline.verl_adapter.entry.start_report import describe_start
 from verl_pipeline.verl_adapter.placement.ray_cluster import check_cluster
@@ -56,14 +56,14 @@ from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.rollout.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.telemetry.trainers import record_trainer
-from verl_pipeline.verl_adapter.trainers.dialed_trainer import DialedTrainer
+from verl_pipeline.verl_adapter.trainers.checkpointing_trainer import CheckpointingTrainer
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
 
 @register_trainer(TRAINER_MODE)
 @record_trainer
-class OneOffPipelineTrainer(DialedTrainer):
+class OneOffPipelineTrainer(CheckpointingTrainer):
     """PPO and GRPO where the trainer updates on batch n while the rollout pool samples batch n+1.
 
     Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x
@@ -111,20 +111,6 @@ class OneOffPipelineTrainer(DialedTrainer):
             find_idle_s=self._awaited_workers.find_idle_s,
         )
 
-    def _check_processes(self) -> None:
-        """Raises if a process that trajectories or rewards need has died."""
-        self.rollout_pool.check_health()
-        self._awaited_workers.check()
-
-    @contextmanager
-    def _name_dead_process(self):
-        """Raise the error of a dead process: it shows first as whatever it broke."""
-        try:
-            yield
-        except Exception:
-            self._check_processes()
-            raise
-
     def _init_dataloader(self) -> None:
         # verl fetches single prompts in every mode but sync, to be able to refill batches. We never
         # refill, and with single fetches the batches of the second epoch would differ from sync's.
@@ -134,6 +120,8 @@ class OneOffPipelineTrainer(DialedTrainer):
         check_capacity(self.config, len(self.val_dataset))
         epochs = self.config.trainer.total_epochs
         self.last_step = min(self.total_training_steps, self.steps_per_epoch * epochs)
+        check_staleness(self.settings, self.last_step)
+        self._positions = LoaderPositions(self.train_dataloader)
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
@@ -152,16 +140,10 @@ class OneOffPipelineTrainer(DialedTrainer):
                 self.config, manager, self.actor_rollout_wg, self.settings.deadlines
             )
 
-    def _load_checkpoint(self) -> None:
-        with self._act_as_sync():
-            super()._load_checkpoint()
-        self._checkpoints.restore_batches(self.global_steps)
-
     def fit(self, agent_loop_manager) -> None:
         try:
             super().fit(agent_loop_manager)
         finally:
-            self.rollout_pool.close()
             end_engines(self.rollout_pool.manager)
 
     def get_llm_client(self):
@@ -185,14 +167,6 @@ class OneOffPipelineTrainer(DialedTrainer):
                 last_step=self.last_step,
             )
 
-    def _adopt_held_batches(self, trained_version: int) -> set[int]:
-        """Batches in a checkpoint of ``trained_version`` that are sampled and not trained yet."""
-        for batch, versions in self.replay_buffer.find_held_batches().items():
-            oldest = min(versions, default=trained_version)
-            check_held_version(batch, oldest, self.settings.most_staleness)
-            self._sampling_versions[batch] = oldest
-        return set(self._sampling_versions)
-
     # ---- the schedule's events ---------------------------------------------------------------
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
@@ -215,6 +189,8 @@ class OneOffPipelineTrainer(DialedTrainer):
             self.replay_buffer.wait_until_sampled()
 
     def submit_batch(self, batch: int) -> None:
+        if not self.settings.dial.has_barrier and self.config.trainer.save_freq > 0:
+            self._positions.note(batch)
         prompts = self._next_train_batch()
         keys = [make_prompt_key(batch, position) for position in range(len(prompts))]
         tu.assign_non_tensor_stack(prompts, "uid", keys)
@@ -252,18 +228,13 @@ class OneOffPipelineTrainer(DialedTrainer):
         with self.step_clock.inside("testing"), self._name_dead_process():
             schedule.prepare_validation(self, self.global_steps, self.settings.dial)
 
-    def _save_checkpoint(self) -> None:
-        with self._name_dead_process():
-            with self.step_clock.inside("save_checkpoint"):
-                schedule.prepare_checkpoint(self)
-            with self._act_as_sync(), self._checkpoints.save_step(self.global_steps):
-                super()._save_checkpoint()
-
     # ---- checks of a complete batch ----------------------------------------------------------
 
     def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
-        k = self.global_steps
-        check_versions(batch, k, self._sampling_versions.pop(k, None), self.dial.take(k))
+        k, dial = self.global_steps, self.dial.take(self.global_steps)
+        self._positions.forget(k)
+        sampled_by = self._sampling_versions.pop(k, None)
+        check_versions(batch, k, sampled_by if dial.has_barrier else None, dial)
         submitted_at = self._submission_times.pop(k, None)
         metrics.update(compute_sampling_metrics(batch, k, submitted_at))
         metrics.update(compute_reward_metrics(batch.session_reports))
@@ -286,11 +257,3 @@ class OneOffPipelineTrainer(DialedTrainer):
 
     def _rollout_server_managers(self) -> list:
         return [self.rollout_pool.manager]
-
-    @contextmanager
-    def _act_as_sync(self):
-        self.trainer_mode = "sync"
-        try:
-            yield
-        finally:
-            self.trainer_mode = TRAINER_MODE

@@ -55,8 +55,8 @@ class HeldBatchesError(UserError):
     """The sampled batches of a checkpoint cannot be restored; the message says what to do."""
 
 
-def save_held_batches(path: Path, trained_step: int) -> int:
-    """Write the batches after ``trained_step`` that TransferQueue holds; there may be none.
+def save_held_batches(path: Path, trained_step: int, lead: int) -> int:
+    """Write the batches after ``trained_step``, up to ``lead``; there may be none.
 
     Returns:
         The number of keys (prompts and trajectories) in the file.
@@ -64,7 +64,11 @@ def save_held_batches(path: Path, trained_step: int) -> int:
     Raises:
         OutputError: the system refuses, as on a full disk; the earlier content is intact.
     """
-    tags = {key: tag for key, tag in list_tags(TRAIN).items() if is_held(key, trained_step)}
+    tags = {
+        key: tag
+        for key, tag in list_tags(TRAIN).items()
+        if is_held(key, trained_step) and (parse_batch(key) or 0) <= lead
+    }
     schema = _SCHEMA.with_metadata({"format": FORMAT, "keys": str(len(tags))})
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", _COMPRESSION_LEVEL))
     with replace_file(path) as file, pa.ipc.new_stream(file, schema, options=options) as stream:

@@ -78,6 +78,18 @@ class InOrderReplayBuffer:
         """Wait until no training prompt is pending or running."""
         self._wait_for_prompts(TRAIN, lambda prompt: True)
 
+    def find_complete_lead(self, trained: int) -> int:
+        """The last of the complete batches that follow batch ``trained`` without a gap."""
+        is_complete: dict[int, bool] = {}
+        for key, tag in list_tags(TRAIN).items():
+            batch = parse_batch(key)
+            if batch is not None and tag.get("is_prompt", False):
+                is_complete[batch] = is_complete.get(batch, True) and not _is_open(tag)
+        lead = trained
+        while is_complete.get(lead + 1, False):
+            lead += 1
+        return lead
+
     def find_held_batches(self) -> dict[int, set[int]]:
         """Batches in TransferQueue, each with the weight versions that sampled it."""
         held: dict[int, set[int]] = {}

@@ -1,8 +1,10 @@
-"""verl's checkpoint engines ``nccl`` and ``nixl``, which send weights in the rollout's dtype.
+"""verl's checkpoint engines ``nccl`` and ``nixl``, which send weights in the rollout's dtype, and
+all that can be checked or kept in host memory on arrival, ``mooncake`` included.
 
-verl's own take ``rollout_dtype`` and ignore it: a trainer's fp32 masters travel as fp32, twice the
-bytes. (Its ``mooncake``, ``kimi_ckpt_engine`` and ``delta_sharded`` cast.) verl imports this module
-in the processes that need it, through ``rollout.checkpoint_engine.custom_backend_module``.
+verl's own ``nccl`` and ``nixl`` take ``rollout_dtype`` and ignore it: a trainer's fp32 masters
+travel as fp32, twice the bytes. (Its ``mooncake``, ``kimi_ckpt_engine`` and ``delta_sharded``
+cast.) verl imports this module in the processes that need it, through
+``rollout.checkpoint_engine.custom_backend_module``.
 
 Invariant: the engine keeps its name and all else; one that cannot be imported here stays verl's to
 report.
@@ -14,10 +16,11 @@ import torch
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 
 from verl_pipeline.verl_adapter.weights.observed_sender import ObservedSender
-from verl_pipeline.verl_adapter.weights.storing_receiver import StoringReceiver
+from verl_pipeline.verl_adapter.weights.storing_engine import StoringEngine
 from verl_pipeline.weight_sync.rollout_dtype import NarrowedWeights, Weight, parse_dtype
 
-BACKENDS = ("nccl", "nixl")
+NARROWED = ("nccl", "nixl")
+CASTING = ("mooncake",)
 
 
 class NarrowingSender(CheckpointEngine):
@@ -48,19 +51,16 @@ class NarrowingSender(CheckpointEngine):
 
 
 def register_narrowing_engines() -> None:
-    """Put :class:`NarrowingSender`, and what observes its result, before each of ``BACKENDS`` that
-    this process has.
+    """Put :class:`NarrowingSender`, what observes its result and what stores it before each of
+    ``NARROWED`` and ``CASTING`` that this process has; the latter cast by themselves.
     """
-    for backend in BACKENDS:
+    for backend in (*NARROWED, *CASTING):
         engine = CheckpointEngineRegistry._registry.get(backend)
-        if engine is None or issubclass(engine, NarrowingSender):
+        if engine is None or issubclass(engine, StoringEngine):
             continue
-        narrowing = type(
-            f"Narrowing{engine.__name__}",
-            (StoringReceiver, NarrowingSender, ObservedSender, engine),
-            {},
-        )
-        CheckpointEngineRegistry.register(backend)(narrowing)
+        senders = (NarrowingSender, ObservedSender) if backend in NARROWED else (ObservedSender,)
+        completed = type(f"Storing{engine.__name__}", (StoringEngine, *senders, engine), {})
+        CheckpointEngineRegistry.register(backend)(completed)
 
 
 register_narrowing_engines()

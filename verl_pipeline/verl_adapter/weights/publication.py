@@ -3,38 +3,36 @@
 Replicas load them from there when they like (:mod:`.weight_loading`).
 
 Invariants:
-* The network group is the senders and one worker of each rollout node, its leader, throughout the
-  run. The other workers read what the leader stores.
 * Publishing waits for no replica: not for one that loads, nor for one that samples.
 * At most ``versions`` versions are stored; whoever publishes drops those that nobody will load.
 """
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import ray
 from omegaconf import DictConfig
-from ray.exceptions import RayActorError, RayTaskError
-from verl.checkpoint_engine.base import CheckpointEngineManager, CheckpointEngineWorker
-from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup
+from ray.exceptions import RayTaskError
+from verl.checkpoint_engine.base import CheckpointEngineManager
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.rollout.llm_server import LLMServerManager
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines, load_pipeline_config
-from verl_pipeline.verl_adapter.rollout.replica_probe import RolloutServerDead, describe_death
 from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest
-from verl_pipeline.verl_adapter.weights.storing_receiver import StoreReport, StoringReceiver
+from verl_pipeline.verl_adapter.weights.storing_engine import StoringEngine
+from verl_pipeline.verl_adapter.weights.version_transport import (
+    LeaderTransport,
+    LocalTransport,
+    VersionTransport,
+)
 from verl_pipeline.verl_adapter.weights.weight_fingerprints import FingerprintCheck
 from verl_pipeline.verl_adapter.weights.weight_loading import list_replica_actors
 from verl_pipeline.weight_sync.buckets import WeightSyncError
-
-# Between two questions whether a leader has stored what was sent, in seconds: while the trainer
-# sends, they only find those that died.
-POLL_SENDING_S = 0.5
-POLL_S = 0.005
+from verl_pipeline.weight_sync.model_files import count_weight_bytes
+from verl_pipeline.weight_sync.rollout_dtype import parse_dtype
 
 
 class WeightPublisher:
@@ -54,7 +52,8 @@ class WeightPublisher:
         fingerprints: what was sent of the versions that are checked; it compares the readings.
 
     Raises:
-        WeightSyncError: the checkpoint engine cannot store weights.
+        WeightSyncError: the checkpoint engine cannot store weights, or a node has no room for that
+            many versions.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class WeightPublisher:
             actor_wg=actor_wg,
             replicas=replicas,
         )
-        if not issubclass(self._sync.backend_cls, StoringReceiver):
+        if not issubclass(self._sync.backend_cls, StoringEngine):
             raise WeightSyncError(
                 f"actor_rollout_ref.rollout.checkpoint_engine.backend={self._sync.backend}: this "
                 "engine does not keep versions of the weights; use gloo, nccl, nixl or mooncake, "
@@ -90,11 +89,13 @@ class WeightPublisher:
             self._sync.backend_cls,
             {one.name: replica for one, replica in zip(self.replicas, replicas, strict=True)},
         )
-        self._leaders = self._open_stores(versions)
-        self._leader_group = RayWorkerGroup(
-            worker_handles=list(self._leaders),
-            ray_cls_with_init=RayClassWithInitArgs(cls=ray.remote(CheckpointEngineWorker)),
-        )
+        self._transport = self._open_transport(versions)
+        kwargs = rollout.checkpoint_engine.get("engine_kwargs", {}).get(self._sync.backend, {})
+        folder = Path(str(config.actor_rollout_ref.model.path))
+        nbytes = count_weight_bytes(folder, parse_dtype(kwargs.get("rollout_dtype")))
+        if nbytes is not None:  # they are in a folder of this machine
+            self.check_memory(nbytes)
+        self._request: ReadingRequest | None = None
         # Answers that nobody has waited for yet.
         self._drops: list[ray.ObjectRef] = []
 
@@ -104,11 +105,12 @@ class WeightPublisher:
         Raises:
             WeightSyncError: naming node, bytes, versions, limit and what to change.
         """
-        for leader, node in self._leaders.items():
+        answers = self._transport.call_stores("check_memory", bytes_per_version)
+        for place, answer in zip(self._transport.places, answers, strict=True):
             try:
-                ray.get(leader.execute_checkpoint_engine.remote("check_memory", bytes_per_version))
+                ray.get(answer)
             except RayTaskError as error:
-                raise WeightSyncError(f"{node}: {error.cause}") from error
+                raise WeightSyncError(f"{place}: {error.cause}") from error
 
     def publish(self, version: int) -> dict[str, float]:
         """Send the actor's weights, which are v_version, to all rollout nodes.
@@ -125,7 +127,7 @@ class WeightPublisher:
         metrics = run_with_deadline(
             lambda: self._send_observed(version),
             self._deadlines.weight_sync_s,
-            f"publication of v_{version} from the trainer to {', '.join(self._leaders.values())}",
+            f"publication of v_{version} from the trainer to {', '.join(self._transport.places)}",
             f"look at the logs of these nodes, or raise {PIPELINE_KEY}.deadlines.weight_sync_s "
             "for a slow network",
             watchdog=self._check_health,
@@ -147,93 +149,30 @@ class WeightPublisher:
 
         Returns at once; a replica that loads it already is not disturbed.
         """
-        self._drops += self._ask_leaders("drop_version", version)
-        self.fingerprints.forget(version)
-
-    def close(self) -> None:
-        """Free the host memory of all versions."""
-        ray.wait(self._ask_leaders("close_store"), num_returns=len(self._leaders))
-
-    def _open_stores(self, versions: int) -> dict[Any, str]:
-        """Open a store on each node.
-
-        Returns:
-            The leaders, each with what errors call its node.
-        """
-        run = uuid4().hex[:12]
-        workers = [(worker, one.name) for one in self.replicas for worker in one.workers]
-        nodes = ray.get(
-            [worker.execute_checkpoint_engine.remote("find_node") for worker, _name in workers]
-        )
-        leaders: dict[str, tuple[Any, str]] = {}
-        opened = []
-        for (worker, name), node in zip(workers, nodes, strict=True):
-            leaders.setdefault(node, (worker, f"the node of {name}"))
-            store = f"{run}_{list(leaders).index(node)}"
-            opened.append(
-                worker.execute_checkpoint_engine.remote(
-                    "open_store", store, versions, self._deadlines.weight_sync_s
-                )
-            )
-        ray.get(opened)
-        return dict(leaders.values())
+        self._drops += self._transport.call_stores("drop_version", version)
 
     def _send_observed(self, version: int) -> dict[str, float]:
         self._take_drops()
         self.fingerprints.begin(version)
-        metrics = self._send(version)
+        metrics = self._transport.send(version)
         self._request = self.fingerprints.end(version)
         return metrics
 
-    _request: ReadingRequest | None = None
-
-    def _send(self, version: int) -> dict[str, float]:
-        self._sync.build_process_group(self._leader_group)
-        ray.get(self._ask_leaders("begin_storing", version))
-        sends = self._actor_wg.update_weights(global_steps=version, mode=self._sync.backend)
-        self._wait_until_stored(version, sends)
+    def _open_transport(self, versions: int) -> VersionTransport:
+        """The shortest way to the nodes of all rollout workers."""
+        names = {worker: one.name for one in self.replicas for worker in one.workers}
         size = self._actor_wg.world_size
-        ray.get(
-            self._actor_wg.execute_checkpoint_engine(["finalize"] * size)
-            + self._ask_leaders("finalize")
-        )
-        metrics: dict[str, float] = {}
-        for report in ray.get(sends):
-            metrics.update(report or {})
-        return metrics
-
-    def _wait_until_stored(self, version: int, sends: list[ray.ObjectRef]) -> None:
-        """Wait for the trainer's ranks and for the leaders, whose errors name more."""
-        is_sent = False
-        storing = dict(self._leaders)
-        while storing:
-            if not is_sent:
-                done, sending = ray.wait(sends, num_returns=len(sends), timeout=POLL_SENDING_S)
-                is_sent = not sending
-            else:
-                time.sleep(POLL_S)
-            for leader, node in list(storing.items()):
-                if self._take_stored(leader, node, version) is not None:
-                    del storing[leader]
-            if is_sent:
-                ray.get(sends)
-
-    def _take_stored(self, leader: Any, node: str, version: int) -> StoreReport | None:
-        try:
-            return ray.get(leader.execute_checkpoint_engine.remote("take_stored"))
-        except RayTaskError as error:
-            raise WeightSyncError(f"v_{version} is not stored on {node}: {error.cause}") from error
-        except RayActorError as error:
-            seen = f"the process that stores v_{version} ended: {str(error).splitlines()[0]}"
-            raise RolloutServerDead(
-                describe_death(node, "checkpoint engine", "stores nothing any more", seen)
-            ) from error
+        found = self._actor_wg.execute_checkpoint_engine(["find_node"] * size)
+        asked = [worker.execute_checkpoint_engine.remote("find_node") for worker in names]
+        sender, *_others = ray.get(found)
+        nodes = dict(zip(names, ray.get(asked), strict=True))
+        timeout_s = self._deadlines.weight_sync_s
+        if set(nodes.values()) == {sender}:
+            return LocalTransport(
+                self._actor_wg, list(names), versions, timeout_s, self._sync.backend
+            )
+        return LeaderTransport(self._actor_wg, self._sync, nodes, names, versions, timeout_s)
 
     def _take_drops(self) -> None:
         drops, self._drops = self._drops, []
         ray.get(drops)
-
-    def _ask_leaders(self, method: str, *arguments: Any) -> list[ray.ObjectRef]:
-        return [
-            leader.execute_checkpoint_engine.remote(method, *arguments) for leader in self._leaders
-        ]

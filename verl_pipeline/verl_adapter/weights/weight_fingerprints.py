@@ -36,6 +36,8 @@ from verl_pipeline.weight_sync.comparison import (
 )
 from verl_pipeline.weight_sync.fingerprint import TensorSum
 
+# Versions whose readings may still come in.
+KEPT = 16
 # Of the places that differ, how many the error names.
 SHOWN = 3
 
@@ -70,7 +72,7 @@ class FingerprintCheck:
         self._starts_random = rollout.load_format == "dummy"
         self._obstacle = _find_obstacle(config, engine_class, self._is_observed)
         self._metrics = _count(0, 0)
-        # By version that is compared: what was sent, and what every reading of it agreed with.
+        # By version: what was sent, and which of it all readings have agreed with.
         self._sent: dict[int, dict[str, TensorSum]] = {}
         self._checked: dict[int, set[str]] = {}
         self._shown: set[str] = set()
@@ -110,12 +112,9 @@ class FingerprintCheck:
             return None
         self._sent[version] = sent
         self._checked[version] = set(sent)
+        for old in sorted(self._sent)[:-KEPT]:
+            del self._sent[old], self._checked[old]
         return ReadingRequest(list(sent), self._dtype)
-
-    def forget(self, version: int) -> None:
-        """No replica will hold ``version`` any more."""
-        self._sent.pop(version, None)
-        self._checked.pop(version, None)
 
     def take_metrics(self) -> dict[str, float]:
         """``pipeline/weights/*`` of the syncs since the last call; of the last one compared."""
@@ -130,7 +129,6 @@ class FingerprintCheck:
         """
         if (request := self.end(version)) is not None:
             self.compare_readings(version, asyncio.run(self._read_replicas(request)))
-            self.forget(version)
 
     def compare_readings(self, version: int, readings: Mapping[str, Sequence[RankReading]]) -> None:
         """Compare what replicas hold with ``version`` as it was sent.

@@ -5,7 +5,7 @@ It runs wherever the replica's actors can be called; :mod:`.publication` has put
 Invariants:
 * Nothing is aborted, paused or released: whoever calls knows what runs on the replica.
 * verl's way from the host memory into the engine: ``CheckpointEngineWorker.update_weights``, whose
-  engine reads the store (:mod:`.storing_receiver`). verl's adapter clears the replica's prefix
+  engine reads the store (:mod:`.storing_engine`). verl's adapter clears the replica's prefix
   cache afterwards and sets its version.
 * A replica that dies, fails or takes too long is named. Its weights may be half loaded then, and
   the run has to end.

@@ -16,10 +16,14 @@ from recipes.deepcoder.stages.stage_loader import (
 from recipes.deepcoder.stages.stage_overrides import (
     OverrideError,
     RunSettings,
+    build_overrides,
+    compose_config,
     split_overrides,
 )
 from tests.helpers.thinned import thin_out_rows
 from verl_pipeline.testing import tiny_run
+from verl_pipeline.trainer.pipeline_config import load_pipeline_config
+from verl_pipeline.trainer.schedule import Dial
 from verl_pipeline.verl_adapter.checks.check_list import examine_run
 from verl_pipeline.verl_adapter.entry.run_plan import build_plan
 
@@ -249,3 +253,17 @@ def test_the_profiles_pass_the_checks_of_the_training_command(tmp_path, monkeypa
         described = build_plan(plan.config, report)
         assert {"pools", "batches", "reward", "data", "model"} <= set(described)
         assert f"{plan.config.data.train_batch_size} prompts x" in described["batches"][0]
+
+
+@pytest.mark.parametrize("name", ["32xH100", "8xA100"])
+@pytest.mark.parametrize(
+    "variant, dial",
+    [("ours", Dial("in_flight", 2)), ("described", Dial()), ("released", Dial())],
+)
+def test_a_reproduction_keeps_the_original_schedule(tmp_path, name, variant, dial):
+    hardware = load_hardware(name)
+    run = select_run(load_runs(STAGES_FILE), hardware.run, STAGES_FILE)
+    settings = RunSettings(run, hardware, "model", tmp_path, tmp_path, grpo_plus=variant)
+    for stage in run.stages:
+        config = compose_config(build_overrides(settings, stage))
+        assert load_pipeline_config(config).dial == dial

@@ -66,7 +66,7 @@ def test_an_earlier_checkpoint_goes_only_after_the_next_is_complete(folder, keep
     config = make_config(folder, f"trainer.max_actor_ckpt_to_keep={keep}")
     checkpoints = RunCheckpoints(config)
     for step in (2, 4, 6, 8):
-        with checkpoints.save_step(step):
+        with checkpoints.save_step(step, step):
             # verl would remove earlier ones by itself, before the new one is complete.
             assert config.trainer.max_actor_ckpt_to_keep is None
             (folder / f"global_step_{step}" / "actor").mkdir()
@@ -81,9 +81,9 @@ def test_an_earlier_checkpoint_goes_only_after_the_next_is_complete(folder, keep
 def test_a_checkpoint_that_fails_removes_nothing(folder):
     config = make_config(folder, "trainer.max_actor_ckpt_to_keep=1")
     checkpoints = RunCheckpoints(config)
-    with checkpoints.save_step(2):
+    with checkpoints.save_step(2, 2):
         write_step(folder, 2)
-    with pytest.raises(OSError, match="disk is full"), checkpoints.save_step(4):
+    with pytest.raises(OSError, match="disk is full"), checkpoints.save_step(4, 4):
         raise OSError("disk is full")
     assert list_parts(folder, "actor") == [2]
     assert config.trainer.max_actor_ckpt_to_keep == 1
@@ -99,7 +99,7 @@ def test_actor_and_critic_have_limits_of_their_own(folder):
     )
     checkpoints = RunCheckpoints(config)
     for step in (2, 4, 6):
-        with checkpoints.save_step(step):
+        with checkpoints.save_step(step, step):
             write_step(folder, step, ("actor", "critic"))
     assert list_parts(folder, "actor") == [4, 6]
     # Without its critic, step 4 is no checkpoint to resume from.
@@ -114,7 +114,7 @@ def test_models_of_earlier_runs_stay_and_batches_without_a_model_go(folder):
     config = make_config(folder, "trainer.max_actor_ckpt_to_keep=1", "trainer.resume_mode=disable")
     checkpoints = RunCheckpoints(config)
     (folder / "global_step_2" / "actor").rmdir()
-    with checkpoints.save_step(6):
+    with checkpoints.save_step(6, 6):
         write_step(folder, 6)
     assert list_parts(folder, "actor") == list_parts(folder, FILE_NAME) == [4, 6]
     assert list_parts(folder, SNAPSHOT_NAME) == []
@@ -125,7 +125,7 @@ def test_verl_prunes_itself_what_it_writes_later(folder):
     config = make_config(folder, "trainer.max_actor_ckpt_to_keep=1", saved_later)
     checkpoints = RunCheckpoints(config)
     for step in (2, 4):
-        with checkpoints.save_step(step):
+        with checkpoints.save_step(step, step):
             assert config.trainer.max_actor_ckpt_to_keep == 1
             write_step(folder, step)
     assert list_parts(folder, "actor") == [2, 4]

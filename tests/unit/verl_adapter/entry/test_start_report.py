@@ -29,7 +29,8 @@ def test_a_colocated_share_on_dedicated_devices_is_said_at_the_start_and_in_the_
     assert hint in build_plan(config, CheckReport())["pools"]
     lines = start(config)
     assert lines[-1] == hint
-    assert lines[-2].startswith("staleness 1; pools: 1 x 1 train, 1 x 1 sample; correction auto")
+    assert lines[-3] == "weights drained, staleness 1"
+    assert lines[-2].startswith("pools: 1 x 1 train, 1 x 1 sample; correction auto")
     assert lines[0].startswith("derived ")
     assert config.actor_rollout_ref.rollout.gpu_memory_utilization == share
 

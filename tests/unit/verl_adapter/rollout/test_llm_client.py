@@ -15,7 +15,7 @@ from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServer
 
 from verl_pipeline.trainer.stall import Job, QueueEnds, current_job
 from verl_pipeline.verl_adapter.cpu.vllm_distribution import install_finder
-from verl_pipeline.verl_adapter.rollout.llm_client import TurnBudgetClient
+from verl_pipeline.verl_adapter.rollout.llm_client import TurnBudgetClient, conversation_spans
 
 # verl asks for the version of vLLM when its servers are imported.
 install_finder()
@@ -144,6 +144,78 @@ def test_an_interrupted_turn_goes_on_within_its_budget_and_has_its_versions(monk
     assert granted == [10, 6] and len(answer.token_ids) == 8
     fields = answer.extra_fields
     assert (fields["min_global_steps"], fields["max_global_steps"]) == (3, 3)
+    assert fields["version_spans"] == [[3, 8]]
+
+
+class ChangingEngine(Engine):
+    """Its server tells the next version with each answer, and the spans of ``told``, if any."""
+
+    def __init__(self, told=None, **options):
+        super().__init__(**options)
+        self.told = told
+
+    def attach(self, server):
+        generate = server.generate
+
+        async def tell(*args, **kwargs):
+            answer = await generate(*args, **kwargs)
+            server.global_steps += 1
+            if self.told:
+                answer.extra_fields |= {"version_spans": self.told.pop(0), "first_token_at": 1.5}
+            return answer
+
+        server.generate = tell
+        return server
+
+
+def talk(engine, turns):
+    """The answers' ``extra_fields`` in one trajectory, as they are at its end."""
+
+    async def run():
+        conversation_spans.set({})
+        server = engine.attach(make_server(engine, ROLLOUT))
+        client = make_client(TurnBudgetClient, server, ROLLOUT)
+        return [
+            (await client.generate("x", prompt_ids=[5] * 9, sampling_params={})).extra_fields
+            for _turn in range(turns)
+        ]
+
+    return asyncio.run(run())
+
+
+def test_turns_and_attempts_of_a_conversation_share_their_spans(monkeypatch):
+    async def no_pause(_seconds):
+        return None
+
+    monkeypatch.setattr("verl.workers.rollout.llm_server.asyncio.sleep", no_pause)
+    first, second = talk(ChangingEngine(answers=4, aborts=1), turns=2)
+    # Two attempts, then one turn more; an agent loop of tools keeps the first turn's fields.
+    assert first["version_spans"] == second["version_spans"] == [[3, 4], [4, 4], [5, 4]]
+    assert (first["min_global_steps"], first["max_global_steps"]) == (3, 4)
+    assert (second["min_global_steps"], second["max_global_steps"]) == (3, 5)
+    assert "first_token_at" not in first
+
+
+def test_a_servers_own_spans_go_before_its_version_at_the_end():
+    told = [[[1, 3], [2, 1]], [[2, 2], [3, 2]]]
+    first, second = talk(ChangingEngine(told=told, answers=4), turns=2)
+    assert first["version_spans"] == second["version_spans"] == [[1, 3], [2, 3], [3, 2]]
+    assert (second["min_global_steps"], second["max_global_steps"]) == (1, 3)
+    assert first["first_token_at"] == 1.5
+
+
+def test_conversations_have_their_own_spans():
+    async def run():
+        conversation_spans.set({})
+        client = make_client(TurnBudgetClient, make_server(Engine(answers=4), ROLLOUT), ROLLOUT)
+        return [
+            (await client.generate(name, prompt_ids=[5], sampling_params={})).extra_fields
+            for name in "aba"
+        ]
+
+    first, other, again = asyncio.run(run())
+    assert first["version_spans"] == again["version_spans"] == [[3, 8]]
+    assert other["version_spans"] == [[3, 4]]
 
 
 def test_a_conversation_in_any_of_verls_forms_has_its_length():

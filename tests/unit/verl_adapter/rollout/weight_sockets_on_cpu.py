@@ -10,6 +10,7 @@ import ray
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
 
+from verl_pipeline.verl_adapter.rollout.versioned_server import VersionedServer
 from verl_pipeline.verl_adapter.rollout.weight_sockets import (
     JOB_VARIABLE,
     add_run,
@@ -69,17 +70,19 @@ def test_both_sides_agree_on_a_socket_that_no_other_run_has(cluster, monkeypatch
         assert found == make_receiver_socket(add_run(job, run), monkeypatch)
 
 
-def test_vllms_server_tells_its_workers_the_name(monkeypatch):
+@pytest.mark.parametrize("server", [vLLMHttpServer, VersionedServer])
+def test_vllms_server_tells_its_workers_the_name(server, monkeypatch):
     monkeypatch.setenv(JOB_VARIABLE, "")
 
-    def start(server, job):
+    def start(_server, job):
         os.environ[JOB_VARIABLE] = job
 
-    monkeypatch.setattr(vLLMHttpServer, "__init__", start)
-    replica = SimpleNamespace(config=SimpleNamespace(name="vllm"), server_class=None)
+    monkeypatch.setattr(server, "__init__", start)
+    found = ray.remote(server)
+    replica = SimpleNamespace(config=SimpleNamespace(name="vllm"), server_class=found)
     name_server_sockets(replica, "one")
     server_class = replica.server_class.__ray_metadata__.modified_class
-    assert issubclass(server_class, vLLMHttpServer)
+    assert issubclass(server_class, server) and server_class.__name__ == server.__name__
     server_class("01000000")
     assert os.environ[JOB_VARIABLE] == add_run("01000000", "one")
 

@@ -96,8 +96,16 @@ def test_weights_of_another_precision_travel_as_the_trainer_holds_them(composed,
     assert f"{ROLLOUT}.checkpoint_engine.custom_backend_module" in found
 
 
-@pytest.mark.parametrize("backend", ["mooncake", "delta_sharded", "naive_of_mine"])
-def test_engines_that_cast_or_are_unknown_stay_as_they_are(composed, backend):
+def test_an_engine_that_casts_is_told_no_dtype(composed):
+    engine = f"{ROLLOUT}.checkpoint_engine"
+    found = derived(composed(f"{engine}.backend=mooncake"))
+    assert [name for name in found if "checkpoint_engine" in name] == [
+        f"{engine}.custom_backend_module"
+    ]
+
+
+@pytest.mark.parametrize("backend", ["delta_sharded", "naive_of_mine"])
+def test_engines_that_keep_nothing_or_are_unknown_stay_as_they_are(composed, backend):
     found = derived(composed(f"{ROLLOUT}.checkpoint_engine.backend={backend}"))
     assert not [name for name in found if "checkpoint_engine" in name]
 

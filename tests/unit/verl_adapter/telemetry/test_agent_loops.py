@@ -38,7 +38,7 @@ class Worker:
         await self.llm_client.generate(uid)
         if uid == "fails":
             raise RuntimeError("no server\nfor this")
-        extra = {"min_global_steps": 3, "max_global_steps": 4}
+        extra = {"min_global_steps": 3, "max_global_steps": 4, "first_token_at": 5.25}
         output = SimpleNamespace(
             extra_fields=extra, prompt_ids=[1, 2], response_ids=[3, 4, 5], reward_score=None
         )
@@ -106,6 +106,7 @@ def test_each_trajectory_has_its_moments_with_what_is_known_then(run_worker):
                 "last_version": 4,
                 "prompt_tokens": 2,
                 "response_tokens": 3,
+                "first_token": 5.25,
                 "limit": 16,
             }.items()
         )

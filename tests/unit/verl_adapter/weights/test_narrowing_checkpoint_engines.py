@@ -16,8 +16,9 @@ import torch
 from verl import checkpoint_engine
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 
-from tests.helpers.patience import scale_deadline
+from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.verl_adapter.weights import narrowing_checkpoint_engines as ours
+from verl_pipeline.verl_adapter.weights.storing_engine import StoringEngine
 
 MODULE = "verl.checkpoint_engine.nccl_checkpoint_engine"
 BUCKET = 256
@@ -148,7 +149,7 @@ def test_verls_own_engine_still_ignores_the_dtype(nccl, monkeypatch):
     assert received["w"].dtype == torch.float32
 
 
-def test_an_engine_is_wrapped_once_and_those_that_cast_are_left(nccl):
+def test_an_engine_is_wrapped_once_and_those_that_cast_keep_casting(nccl):
     class Mooncake(CheckpointEngine):
         pass
 
@@ -159,7 +160,28 @@ def test_an_engine_is_wrapped_once_and_those_that_cast_are_left(nccl):
     assert CheckpointEngineRegistry.get("nccl") is first
     assert issubclass(first, nccl.NCCLCheckpointEngine)
     assert not first.__abstractmethods__
-    assert CheckpointEngineRegistry.get("mooncake") is Mooncake
+    mooncake = CheckpointEngineRegistry.get("mooncake")
+    assert issubclass(mooncake, Mooncake) and issubclass(mooncake, StoringEngine)
+    assert not issubclass(mooncake, ours.NarrowingSender)
+
+
+def test_a_version_is_stored_and_loaded_again(nccl, monkeypatch):
+    """The leader receives through verl's engine; another worker of its node reads."""
+    ours.register_narrowing_engines()
+    original = StoringEngine.receive_weights
+
+    def receive_by_way_of_the_store(engine, global_steps):
+        if engine._versions is None:
+            engine.open_store(1, 60.0)
+            engine.begin_storing(global_steps)
+            wait_until(engine._reception.done, 30, "the version")
+            assert engine.take_stored().nbytes == sum(w.nbytes for w in WEIGHTS.values())
+        return original(engine, global_steps)
+
+    monkeypatch.setattr(StoringEngine, "receive_weights", receive_by_way_of_the_store)
+    received = run_sync(nccl, monkeypatch, WEIGHTS)[2]
+    assert list(received) == list(WEIGHTS)
+    assert all(torch.equal(received[name], weight) for name, weight in WEIGHTS.items())
 
 
 @pytest.mark.parametrize("engine", ["NCCL", "NIXL", "HCCL"])

@@ -15,6 +15,8 @@ from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedW
 from tests.unit.weight_sync.test_gloo_broadcast import connect, make
 from verl_pipeline.verl_adapter.weights.vllm_weight_sender import InPlaceWeightSender
 from verl_pipeline.weight_sync.buckets import WeightSyncError
+from verl_pipeline.weight_sync.stored_weights import StoredWeights
+from verl_pipeline.weight_sync.version_store import VersionStore
 
 
 @pytest.fixture
@@ -76,6 +78,37 @@ def test_a_bucket_stays_until_it_is_loaded(handle):
     send.join(30)
     vllm.join(30)
     assert all(torch.equal(results[0][name], weights[name]) for name in weights)
+
+
+def test_a_stored_version_is_loaded_from_where_it_lies(handle):
+    store = VersionStore(2, timeout_s=0.1)
+    versions = {
+        version: {f"w{i}": torch.full((200,), float(version)) for i in range(10)}
+        for version in (1, 2, 3)
+    }
+    results = []
+
+    def load(count):
+        for _ in range(count):
+            results.append(receive(handle, 1))
+
+    def send(version):
+        weights = StoredWeights(store.get(version), 2000, timeout_s=30)
+        asyncio.run(InPlaceWeightSender(handle, use_shm=True).async_send_weights(weights))
+
+    vllm = threading.Thread(target=load, args=[4])
+    vllm.start()
+    for version in (1, 2):
+        store.put(version, versions[version].items())
+        send(version)
+    send(1)
+    store.drop(1)
+    store.put(3, versions[3].items())  # nobody reads v_1 any more; in its place
+    send(3)
+    vllm.join(30)
+    for loaded, version in zip(results, (1, 2, 1, 3), strict=True):
+        assert list(loaded) == list(versions[version])
+        assert all(torch.equal(loaded[name], w) for name, w in versions[version].items())
 
 
 def test_anything_else_goes_verls_way(handle):
