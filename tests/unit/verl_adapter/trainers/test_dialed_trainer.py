@@ -19,7 +19,9 @@ def warn(capsys, least, *shares):
         settings=settings, dial=RunDial(settings), global_steps=7, _has_warned=False
     )
     for share in shares:
-        OneOffPipelineTrainer._warn_of_old_data(trainer, {} if share is None else {EFFECTIVE: share})
+        OneOffPipelineTrainer._warn_of_old_data(
+            trainer, {} if share is None else {EFFECTIVE: share}
+        )
     return capsys.readouterr().out.splitlines()
 
 
