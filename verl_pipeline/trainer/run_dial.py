@@ -80,7 +80,7 @@ class RunDial:
             return {}, None
         sentence = None
         is_whole = not metrics.get("filters/skipped_update")  # else the step had no update
-        latency_s = metrics.get("pipeline/batch/generating_s")
+        latency_s = metrics.get("pipeline/batch/complete_s")
         wait_s = timers.get("gen", 0.0)
         work_s = timers["step"] - wait_s - timers.get("save_checkpoint", 0.0)
         if lead is not None and latency_s is not None and work_s > 0 and is_whole:
