@@ -266,3 +266,31 @@ def test_the_least_busy_replica_is_taken():
     replicas = {"a": Replica(3, slots=4, open=3), "b": Replica(3, slots=4, open=1)}
     decision = schedule.decide(replicas, [find_window(4, 1)], 3, ROLLING)
     assert next(decision) == Begin("b")
+
+
+def test_the_first_that_has_loaded_leaves_the_others_their_share():
+    """All load at once: a batch that waits for the new version is spread over all of them."""
+    book = DispatchBook({"a": 8, "b": 8}, IN_FLIGHT)
+
+    def act():
+        return [action.replica for action in book.take_actions() if isinstance(action, Grant)]
+
+    book.publish(0)
+    assert act() == []
+    for number in range(6):
+        book.arrive(f"t{number}", 1, Window(0, 0))
+    book.finish_load("a")
+    assert act() == ["a"]
+    book.finish_load("b")
+    assert sorted(act()) == ["a", "a", "b", "b", "b"]
+
+
+def test_nobody_waits_for_weights_that_are_too_new():
+    book = DispatchBook({"a": 8, "b": 8}, IN_FLIGHT)
+    book.publish(0)
+    list(book.take_actions())
+    book.finish_load("a")
+    book.replicas["b"].loading = 1
+    for number in range(3):
+        book.arrive(f"t{number}", 0, Window(0, 0))
+    assert [action.replica for action in book.take_actions()] == ["a"] * 3
