@@ -12,6 +12,7 @@ planning.
 import heapq
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from verl_pipeline.emulated.replica import EmulatedReplica, Request
 from verl_pipeline.planner.profile import Profile
@@ -65,10 +66,12 @@ class DecisionWorld:
 
     def run(self) -> list[float]:
         """Return when each update ends, in seconds [steps]."""
-        last = {"dial": self.dial, "last_step": self.steps}
-        schedule.fill_pipeline(self, trained_version=0, held_batches=set(), **last)
-        for step in range(1, self.steps + 1):
-            schedule.run_step(self, step, **last)
+        dial, last_step = self.dial, self.steps
+        schedule.fill_pipeline(
+            self, trained_version=0, held_batches=set(), dial=dial, last_step=last_step
+        )
+        for step in range(1, last_step + 1):
+            schedule.run_step(self, step, dial=dial, last_step=last_step)
         return self.ends
 
     # ---- what the schedule drives ------------------------------------------------------------
@@ -140,7 +143,7 @@ class DecisionWorld:
             else:
                 self._settle(place, self.replicas[place].pause(self.now))
                 end = self.now + self.profile.weights.load_s
-                self._plan(end, lambda place=place: self._finish_load(place))
+                self._plan(end, partial(self._finish_load, place))
 
     def _begin(self, name: str, place: int) -> None:
         batch, index = map(int, name.split(":"))
@@ -167,7 +170,7 @@ class DecisionWorld:
             batch, index = divmod(number, self.size)
             self._book.end(f"{batch}:{index}")
             rewarded = self._rewards.finish(moment, float(self.workload.rewards[batch, index]))
-            self._plan(rewarded, lambda batch=batch: self._reward(batch))
+            self._plan(rewarded, partial(self._reward, batch))
         self._stamps[place] = stamp = self._stamps[place] + 1
         following = self.replicas[place].find_next()
         if following < float("inf"):

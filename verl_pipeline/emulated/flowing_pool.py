@@ -67,17 +67,17 @@ class FlowingPool(ReplicaPool):
 
     def _count_due(self) -> int:
         """Trajectories that the dispatcher is about to begin: it has room and weights for them."""
-        free = {
-            place: len(self._free[place])
+        free = [
+            (version, len(self._free[place]))
             for place, version in enumerate(self.versions)
             if version is not None and place not in self._loading
-        }
+        ]
         size, due = self._run.cluster.sampling.trajectories, 0
         # Batches count from 0 here: batch b is trained on by update b + 1.
         for batch in range(self._front, self._run.steps):
             left = size - self._begun[batch]
             oldest = batch - self._run.staleness
-            room = sum(free[p] for p in free if oldest <= self.versions[p] <= batch)  # type: ignore[operator]
+            room = sum(slots for version, slots in free if oldest <= version <= batch)
             due += min(left, room - due)
             if due >= BURST or left > room:
                 break
