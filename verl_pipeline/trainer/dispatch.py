@@ -8,8 +8,9 @@ Invariants:
 * A trajectory stays on its replica until it ends, between its turns too.
 * Nothing begins on a replica that loads or is lost.
 * The actions are those of ``decide`` over all replicas. It is shown only those that may act: the
-  ones that an event has changed since it found nothing more to do, and all of them when the first
-  that waits asks for other versions than the first did then.
+  ones that an event has changed since it found nothing more to do, and all of them while one loads,
+  since others wait for it, and when the first that waits asks for other versions than the first did
+  then.
 """
 
 from collections import OrderedDict
@@ -89,6 +90,7 @@ class DispatchBook:
         # No replica but the changed ones can load, or begin what asks for these versions.
         self._changed: set[str] = set(slots)
         self._settled: Window | None = None
+        self._loading: set[str] = set()
 
     def arrive(self, name: str, batch: int, window: Window) -> None:
         """A trajectory wants to begin; see :class:`Arrival`."""
@@ -113,11 +115,14 @@ class DispatchBook:
         replica = self.replicas[name]
         assert replica.loading is not None
         replica.version, replica.loading = replica.loading, None
-        self._changed.add(name)
+        self._loading.discard(name)
+        self._changed.update(self.replicas)
 
     def lose(self, name: str) -> list[str]:
         """A replica is dead; returns the trajectories that were open on it."""
         self.replicas.pop(name, None)
+        self._loading.discard(name)
+        self._changed.update(self.replicas)
         lost = [trajectory for trajectory, place in self._open.items() if place == name]
         for trajectory in lost:
             del self._open[trajectory]
@@ -128,7 +133,7 @@ class DispatchBook:
         actions: list[Grant | Load] = []
         while self._changed or self._find_window() != self._settled:
             window = self._find_window()
-            if window != self._settled:
+            if self._loading or window != self._settled:
                 self._changed.update(self.replicas)
             # In the order of the pool, which decides between replicas that are equally busy.
             able = {name: self.replicas[name] for name in self.replicas if name in self._changed}
@@ -144,6 +149,7 @@ class DispatchBook:
                     actions.append(Grant(first.name, action.replica))
                 else:
                     replica.loading = action.version
+                    self._loading.add(action.replica)
                     actions.append(action)
         return actions
 
