@@ -9,6 +9,7 @@ Invariants:
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,8 +176,17 @@ def make_environment(folder: Path) -> dict[str, str]:
         BYPASS_VARIABLE: "1",
         "VERL_USE_EXTERNAL_MODULES": PLUGIN_MODULE,
         "VERL_ENGINE_DEVICE": ENGINE_DEVICE,
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": _find_modules(),
     }
+
+
+def _find_modules() -> str:
+    """Where this process finds modules, with the repository; as it is if that is among them, since
+    the fork server serves equal environments only.
+    """
+    own, given = str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")
+    paths = given.split(os.pathsep) if given else []
+    return given if own in paths else os.pathsep.join([own, *paths])
 
 
 def make_overrides(folder: Path, run: EmulatedCluster, mode: EmulatedMode, steps: int) -> list[str]:

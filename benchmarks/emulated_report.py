@@ -50,6 +50,8 @@ def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             expected = [second for result in group for second in result["predicted_step_s"]]
             row["planner s"] = fmean(expected)
             row["error"] = f"{format_points(fmean(result['error'] for result in group))} %"
+        if "limit_s" in group[0]:
+            row["of limit"] = _average(group, lambda r: r["limit_s"] / fmean(r["step_s"]))
         row["counts"] = group[0]["control_scale"]
         row["control s"] = fmean(fmean(result["control_s"]) for result in group)
         row["valid"] = "yes" if all(result["valid"] for result in group) else "NO"

@@ -84,6 +84,8 @@ def make_cluster(case: Case, profile: Profile, folder: Path) -> EmulatedCluster:
         streams_rewards=not case.mode.is_sync or profile.reward.streamed_in_sync,
         folder=str(folder),
         flows=case.mode.flows,
+        staleness=case.mode.schedule.staleness if case.mode.schedule else 0,
+        steps=case.steps,
         slow_replicas=dict(case.slow_replicas),
         trace=str(folder / TRACE) if case.lengths else "",
     )

@@ -50,6 +50,8 @@ class EmulatedCluster:
         streams_rewards: whether rewards are computed while the batch samples.
         flows: whether each replica begins and loads by itself (rolling and in flight), so that
             publication and load are apart.
+        staleness: of such a run: how many updates its samples may lag behind.
+        steps: of the run; further batches are only drawn.
         folder: in which each process writes when it emulated what, and with the shared clock.
         slow_replicas: by number, how many times slower these replicas decode.
         dead_replicas: those that never answer.
@@ -68,6 +70,8 @@ class EmulatedCluster:
     streams_rewards: bool
     folder: str
     flows: bool = False
+    staleness: int = 0
+    steps: int = 0
     slow_replicas: dict[int, float] = dataclasses.field(default_factory=dict)
     dead_replicas: tuple[int, ...] = ()
     trace: str = ""

@@ -5,14 +5,21 @@ Invariants:
   were there; requests do not wait for one another.
 * A load begins when the weights are published, and of a replica that runs nothing when that ended.
 * Requests that run are frozen while their replica loads, and go on with the new version.
+* While the control plane brings a burst of trajectories that may begin, no replica goes on, at most
+  for :data:`~.replica_pool.HOLD_S` after the last one: in compressed time it would run ahead of
+  them. A single one that follows another comes late by what the control plane takes.
 """
 
-from collections import deque
+import asyncio
+from collections import defaultdict, deque
 
 from verl_pipeline.emulated.clock import EmulatedClock
 from verl_pipeline.emulated.cluster import EmulatedCluster
 from verl_pipeline.emulated.journal import Journal
-from verl_pipeline.emulated.replica_pool import ReplicaPool
+from verl_pipeline.emulated.replica_pool import HOLD_S, ReplicaPool
+
+# Trajectories that may begin at a time; fewer are no burst.
+BURST = 8
 
 
 class FlowingPool(ReplicaPool):
@@ -28,6 +35,9 @@ class FlowingPool(ReplicaPool):
         # Since when each free slot of a replica is free, the oldest first.
         self._free = [deque([0.0] * run.slots) for _ in self.replicas]
         self._loaded = [0.0] * len(self.replicas)
+        self._loading: set[int] = set()
+        self._begun: dict[int, int] = defaultdict(int)
+        self._front = 0
 
     async def load(self, place: int, version: int) -> None:
         """Let a replica take v_version, which is published."""
@@ -40,14 +50,44 @@ class FlowingPool(ReplicaPool):
         if (old := self.versions[place]) is not None:
             replica.mark_version(old)
         self._plan_next(place, start)
+        self._loading.add(place)
         end = start + self._run.cluster.weights.load_s
         await self._clock.wait(end)
         self._journal.add("load", f"replica {place}", start, end)
+        self._loading.discard(place)
+        self._came = asyncio.get_running_loop().time()
         replica.resume(end)
         self.versions[place], self._loaded[place] = version, end
         self._plan_next(place, end)
 
+    @property
+    def _is_held(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return now - self._came < HOLD_S and self._count_due() >= BURST
+
+    def _count_due(self) -> int:
+        """Trajectories that the dispatcher is about to begin: it has room and weights for them."""
+        free = [
+            (version, len(self._free[place]))
+            for place, version in enumerate(self.versions)
+            if version is not None and place not in self._loading
+        ]
+        size, due = self._run.cluster.sampling.trajectories, 0
+        # Batches count from 0 here: batch b is trained on by update b + 1.
+        for batch in range(self._front, self._run.steps):
+            left = size - self._begun[batch]
+            oldest = batch - self._run.staleness
+            room = sum(slots for version, slots in free if oldest <= version <= batch)
+            due += min(left, room - due)
+            if due >= BURST or left > room:
+                break
+        return due
+
     async def _admit(self, place: int, batch: int, is_new: bool) -> float:
+        self._came = asyncio.get_running_loop().time()
+        self._begun[batch] += is_new
+        while self._begun[self._front] >= self._run.cluster.sampling.trajectories:
+            self._front += 1
         return self._clock.begin(max(self._loaded[place], self._free[place].popleft()))
 
     async def _serve(self, place, request, now):

@@ -20,6 +20,12 @@ OWN_METRICS = (
         _PIPELINE,
     ),
     Metric(
+        "pipeline/batch/complete_s",
+        "s",
+        "from the submission of that batch until its last trajectory was stored with its reward",
+        _PIPELINE,
+    ),
+    Metric(
         "pipeline/busy/trainer",
         "share",
         "of the time since the step before ended, in which the trainer computed log-probs, values "

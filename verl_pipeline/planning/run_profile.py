@@ -18,7 +18,7 @@ from verl_pipeline.planner.measurements import Measurements, make_profile_from_m
 from verl_pipeline.planner.plan import Planner
 from verl_pipeline.planner.profile import Profile
 from verl_pipeline.planner.profile_error import ProfileError
-from verl_pipeline.planner.schedules import SYNC, Layout, Schedule
+from verl_pipeline.planner.schedules import DRAINED, SYNC, Layout, Schedule, list_schedules
 from verl_pipeline.planning.decoding import measure_decoding
 from verl_pipeline.planning.recorded_steps import LARGEST_COUNT, RecordedSteps
 from verl_pipeline.planning.training_scaling import Scaling, fit_scaling
@@ -199,15 +199,24 @@ def _read_setting(header: Header, *names: str) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
+def find_own_schedule(header: Header) -> Schedule | None:
+    """The planner's schedule that a run's start names; None if it knows none like it."""
+    if header.mode == "sync":
+        return SYNC
+    if header.mode != "one_off_pipeline" or header.staleness is None:
+        return None
+    named = Schedule(header.weight_sync_mode or DRAINED, header.staleness)
+    return named if named in list_schedules() else None
+
+
 def _simulate_own_schedule(profile: Profile, header: Header) -> float | None:
     """Mean step of the run's own schedule, on its own pools."""
-    slots = profile.sampling.slots
-    if header.mode == "sync":
-        schedule, layout = SYNC, Layout(profile.gpus, profile.gpus, slots)
-    elif header.mode == "one_off_pipeline" and header.staleness in (0, 1):
-        schedule = Schedule("drained", header.staleness)
-        layout = Layout(header.rollout_devices, header.trainer_devices, slots)
-    else:
+    schedule = find_own_schedule(header)
+    if schedule is None:
         return None
+    slots = profile.sampling.slots
+    layout = Layout(header.rollout_devices, header.trainer_devices, slots)
+    if schedule == SYNC:
+        layout = Layout(profile.gpus, profile.gpus, slots)
     planner = Planner(profile, SEEDS)
     return float(np.mean([planner.run(schedule, layout, seed).step_s for seed in range(SEEDS)]))

@@ -106,7 +106,7 @@ def find_demand(header: Header, lives: Lives, published: Versions, first: int, l
     needed = np.full(len(edges) - 1, NONE)
     # Of the batches that wait at a moment the oldest counts, so it is painted last.
     for batch, first, end in list(zip(batches, firsts, ends, strict=True))[::-1]:
-        part = slice(*np.searchsorted(edges, (first, end)))
+        part = slice(*np.searchsorted(edges, np.array([first, end])))
         needed[part] = max(int(batch) - 1 - (header.staleness or 0), 0)
     # A validation waits for the newest weights, and before all else.
     validates = count_over(edges, asked[tests], begun[tests]) > 0

@@ -196,4 +196,14 @@ def decide(
         able = [name for name, replica in replicas.items() if replica.may_begin(window)]
         if not able:
             return
-        yield Begin(min(able, key=lambda name: replicas[name].open))
+        emptiest = min(able, key=lambda name: replicas[name].open)
+        # Of several that load the same version, the first that has it would take the others' share,
+        # too, and be slower for longer than they load.
+        if any(
+            replica.loading is not None
+            and replica.loading == replicas[emptiest].version
+            and replica.open < replicas[emptiest].open
+            for replica in replicas.values()
+        ):
+            return
+        yield Begin(emptiest)

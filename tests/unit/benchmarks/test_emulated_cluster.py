@@ -180,6 +180,7 @@ def test_gains_compare_runs_of_a_seed():
     results += [make_result("ours:drained", 0, 25.0), make_result("ours:drained", 2, 1.0)]
     sync, ours = make_rows(results)
     assert ours["gain"] == "2.00" and ours["split"] == "3:1" and ours["valid"] == "yes"
+    assert make_rows([results[2] | {"limit_s": 24.0}])[0]["of limit"] == "96 %"
     assert sync["split"] == "all" and sync["valid"] == "NO"
     assert len(make_markdown([sync, ours]).splitlines()) == 4
 

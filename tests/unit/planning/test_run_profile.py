@@ -13,8 +13,9 @@ from tests.helpers.command_fuzz import efforts, fuzz
 from tests.helpers.made_up_run import make_header, write_run
 from tests.helpers.simulated_run import MadeUpRun
 from verl_pipeline.planner.profile_error import ProfileError
+from verl_pipeline.planner.schedules import SYNC, Schedule
 from verl_pipeline.planning.least_squares import fit_shares
-from verl_pipeline.planning.run_profile import make_run_estimate
+from verl_pipeline.planning.run_profile import find_own_schedule, make_run_estimate
 from verl_pipeline.telemetry.records import FOLDER
 from verl_pipeline.telemetry.run_starts import RunFolderError
 
@@ -139,6 +140,39 @@ def test_responses_without_a_replica_are_taken_to_be_spread_evenly(tmp_path):
     for running in (4, 16):
         step_s = sampling.decode_base_s + sampling.decode_per_sequence_s * running
         assert step_s == pytest.approx(RUN.token_s + RUN.load_s * running, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("mode", "weights", "staleness", "schedule"),
+    [
+        ("sync", None, None, SYNC),
+        ("separate_async", None, None, None),
+        # Files of earlier versions do not name the mode, of which there was one.
+        ("one_off_pipeline", None, 0, Schedule("drained", 0)),
+        ("one_off_pipeline", "drained", 1, Schedule("drained", 1)),
+        ("one_off_pipeline", "rolling", 2, Schedule("rolling", 2)),
+        ("one_off_pipeline", "in_flight", 8, Schedule("in_flight", 8)),
+        ("one_off_pipeline", "drained", 2, None),
+        ("one_off_pipeline", "one_step_off", 2, None),
+        ("one_off_pipeline", "in_flight", 9, None),
+        ("one_off_pipeline", "in_flight", None, None),
+    ],
+)
+def test_the_start_of_a_run_names_its_schedule(mode, weights, staleness, schedule):
+    header = make_header(RUN, mode=mode, weight_sync_mode=weights, staleness=staleness)
+    assert find_own_schedule(header) == schedule
+
+
+def test_a_run_in_flight_is_compared_with_its_own_schedule(tmp_path):
+    run = dataclasses.replace(RUN, mode="one_off_pipeline")
+    write_run(tmp_path, run)
+    found = {}
+    for weights in ("drained", "in_flight"):
+        header = dataclasses.asdict(make_header(run, weight_sync_mode=weights))
+        path = tmp_path / FOLDER / "run-driver-node0-1-0.jsonl"
+        path.write_text(json.dumps(header) + "\n")
+        found[weights] = make_run_estimate(tmp_path).reproduction.simulated_s
+    assert found["in_flight"] < found["drained"]
 
 
 def test_too_few_steps_name_the_fix(tmp_path):

@@ -1,0 +1,180 @@
+"""A run of our schedule on emulated replicas in virtual time: one process, seconds a run.
+
+The schedule's steps, the dispatcher's book and its decisions are the real ones; replicas and
+rewards are the emulated cluster's. What it leaves out is what carries them: verl, Ray, the network.
+So it shows what the decisions do where the planner knows nothing: among replicas that are not
+equally fast.
+
+Invariant: events happen in the order of their times, those of a moment in the order of their
+planning.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from verl_pipeline.emulated.replica import EmulatedReplica, Request
+from verl_pipeline.planner.profile import Profile
+from verl_pipeline.planner.replica import make_speed
+from verl_pipeline.planner.rewards import RewardPool
+from verl_pipeline.planner.schedules import Layout
+from verl_pipeline.planner.workload import Workload
+from verl_pipeline.trainer import schedule
+from verl_pipeline.trainer.dispatch import DispatchBook, Grant
+from verl_pipeline.trainer.schedule import ROLLING, Dial, find_window
+
+
+class DecisionWorld:
+    """What the schedule drives; its waits let virtual time pass.
+
+    Args:
+        workload: at least ``steps`` batches.
+        slow: by replica, how many times slower it decodes.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        workload: Workload,
+        dial: Dial,
+        layout: Layout,
+        steps: int,
+        slow: Mapping[int, float],
+    ):
+        self.profile, self.workload, self.dial, self.layout = profile, workload, dial, layout
+        self.steps, self.size = steps, workload.responses.shape[1]
+        count = layout.rollout_gpus // profile.sampling.tensor_parallel
+        self.replicas = [
+            EmulatedReplica(make_speed(profile.sampling, layout.slots, count)) for _ in range(count)
+        ]
+        for place, factor in slow.items():
+            self.replicas[place].slow_down(factor, 0.0)
+        self.now = 0.0
+        self.ends: list[float] = []
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._stamps = [0] * count
+        self._rewards = RewardPool(profile.reward.workers, steps * self.size)
+        self._submitted = 0
+        self._rewarded = [0] * steps
+        # With a barrier every trajectory begins at once, on the replica with the fewest.
+        slots = self.size * steps if dial.has_barrier else layout.slots
+        mode = ROLLING if dial.has_barrier else dial.mode
+        self._book = DispatchBook({str(place): slots for place in range(count)}, mode)
+        self._hold(0)
+
+    def run(self) -> list[float]:
+        """Return when each update ends, in seconds [steps]."""
+        dial, last_step = self.dial, self.steps
+        schedule.fill_pipeline(
+            self, trained_version=0, held_batches=set(), dial=dial, last_step=last_step
+        )
+        for step in range(1, last_step + 1):
+            schedule.run_step(self, step, dial=dial, last_step=last_step)
+        return self.ends
+
+    # ---- what the schedule drives ------------------------------------------------------------
+
+    def drain_rollout(self) -> None:
+        """See :class:`schedule.Pipeline`."""
+        self._wait(lambda: sum(self._rewarded) == self._submitted)
+
+    def send_weights(self, version: int) -> None:
+        """Both pools wait."""
+        if version:
+            self._spend(self.profile.weights.publish_s + self.profile.weights.load_s)
+            self._hold(version)
+
+    def publish_weights(self, version: int) -> None:
+        """The trainer waits until they are sent."""
+        self._spend(self.profile.weights.publish_s)
+        self._book.publish(version)
+        self._act()
+
+    def submit_batch(self, batch: int) -> None:
+        """See :class:`schedule.Pipeline`."""
+        self._submitted += self.size
+        window = find_window(batch, self.dial.staleness)
+        for index in range(self.size):
+            self._book.arrive(f"{batch - 1}:{index}", batch, window)
+        self._act()
+
+    def train_batch(self, batch: int) -> None:
+        """Wait for its rewards, then let the update pass."""
+        self._wait(lambda: self._rewarded[batch - 1] == self.size)
+        tokens = float(self.workload.tokens[batch - 1])
+        self._spend(
+            self.profile.training.compute_seconds(
+                tokens, self.profile.sampling.mean_tokens, self.layout.trainer_gpus
+            )
+        )
+        self.ends.append(self.now)
+
+    # ---- virtual time ------------------------------------------------------------------------
+
+    def _plan(self, at: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at, next(self._numbers), event))
+
+    def _wait(self, is_over: Callable[[], bool]) -> None:
+        while not is_over():
+            if not self._events:
+                raise RuntimeError(f"nothing happens any more: {self._book.describe()}")
+            self.now, _number, event = heapq.heappop(self._events)
+            event()
+
+    def _spend(self, seconds: float) -> None:
+        end = self.now + seconds
+        self._plan(end, lambda: None)
+        self._wait(lambda: self.now >= end)
+
+    # ---- replicas ----------------------------------------------------------------------------
+
+    def _hold(self, version: int) -> None:
+        self._book.publish(version)
+        for replica in self._book.replicas.values():
+            replica.version = version
+
+    def _act(self) -> None:
+        for action in self._book.take_actions():
+            place = int(action.replica)
+            if isinstance(action, Grant):
+                self._begin(action.trajectory, place)
+            else:
+                self._settle(place, self.replicas[place].pause(self.now))
+                end = self.now + self.profile.weights.load_s
+                self._plan(end, partial(self._finish_load, place))
+
+    def _begin(self, name: str, place: int) -> None:
+        batch, index = map(int, name.split(":"))
+        request = Request(
+            float(self.workload.responses[batch, index]), float(self.workload.prompts[batch, index])
+        )
+        replica = self.replicas[place]
+        self._settle(place, replica.submit(batch * self.size + index, request, self.now))
+
+    def _finish_load(self, place: int) -> None:
+        self.replicas[place].resume(self.now)
+        self._settle(place, [])
+        self._book.finish_load(str(place))
+        self._act()
+
+    def _take_event(self, place: int, stamp: int) -> None:
+        if stamp == self._stamps[place]:
+            self._settle(place, self.replicas[place].advance(self.now))
+            self._act()
+
+    def _settle(self, place: int, ended: list[tuple[int, float]]) -> None:
+        """Trajectories of a replica have ended, or begun: its next event is another."""
+        for number, moment in ended:
+            batch, index = divmod(number, self.size)
+            self._book.end(f"{batch}:{index}")
+            rewarded = self._rewards.finish(moment, float(self.workload.rewards[batch, index]))
+            self._plan(rewarded, partial(self._reward, batch))
+        self._stamps[place] = stamp = self._stamps[place] + 1
+        following = self.replicas[place].find_next()
+        if following < float("inf"):
+            self._plan(following, lambda: self._take_event(place, stamp))
+
+    def _reward(self, batch: int) -> None:
+        self._rewarded[batch] += 1
