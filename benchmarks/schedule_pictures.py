@@ -51,9 +51,9 @@ PICTURES = {
     "rolling": "ours:rolling:2",
     "in_flight": "ours:in_flight:2",
 }
-STEPS = 6
+STEPS = 5
 # Emulated seconds in a real one: few enough for the control plane to be a small part of a step.
-TIME_SCALE = 80.0
+TIME_SCALE = 100.0
 # Of the cluster; every picture shows as many.
 SHOWN_S = 1500.0
 VERSIONS = ("#2c9a6c", "#93cfb3", "#17624a")
@@ -69,10 +69,10 @@ class _Bar:
 
 
 def draw_mode(folder: Path, path: Path) -> None:
-    """Draw a recorded run, from the start of its third step on."""
+    """Draw a recorded run, from the start of its second step on."""
     run = load_run(folder)
     timeline = make_timeline(run)
-    begin = next(start for step, start, _ in timeline.windows if step == 3)
+    begin = next(start for step, start, _ in timeline.windows if step == 2)
     origin = timeline.origin + begin / 1e6
     replicas = [f"replica {rank}" for rank in range(run.header.replicas)]
     with matplotlib.rc_context({"font.size": 8.5}):
@@ -141,7 +141,9 @@ def _draw_replica(axes: Axes, run: Run, name: str, origin: float, most: int) -> 
         colour = VERSIONS[version % len(VERSIONS)]
         axes.fill_between(times, 0, heights, step="post", color=colour, lw=0)
         if 0 <= load.end < 0.97 * SHOWN_S:
-            axes.text(load.end + 6, most, load.text, va="top", color=TEXT, fontsize="small")
+            axes.text(
+                load.end + SHOWN_S / 250, most, load.text, va="top", color=TEXT, fontsize="small"
+            )
     for load in loads:
         _fill(axes, load, LOAD)
 
