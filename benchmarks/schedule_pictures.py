@@ -4,9 +4,7 @@
 two cores, about three minutes a mode that has no run in ``DIR`` yet.
 
 The runs have the same lengths and GPUs. What is drawn is what they recorded (:mod:`verl_pipeline
-.telemetry`), in seconds of the emulated cluster: their real time, times how much faster the engines
-are. The control plane's real seconds are in it at that factor, too, as gaps, which a real cluster
-has not.
+.telemetry`), on the clock of the emulated cluster.
 """
 
 from collections.abc import Sequence
@@ -32,13 +30,12 @@ from benchmarks.emulated_modes import (
     write_inputs,
 )
 from benchmarks.emulated_runs import RUN_TIMEOUT_S, Case, make_cluster
-from verl_pipeline.number_formats import format_decimal
+from verl_pipeline.emulated.journal import read_journal
 from verl_pipeline.outputs.files import replace_file
 from verl_pipeline.path_options import path_option
 from verl_pipeline.planner.profile import Profile
 from verl_pipeline.planner.profile_reader import load_profile
 from verl_pipeline.planner.splits import read_split
-from verl_pipeline.telemetry.accounting import measure_efficiency
 from verl_pipeline.telemetry.demand import read_version
 from verl_pipeline.telemetry.in_flight import count_over, to_microseconds
 from verl_pipeline.telemetry.run_folder import Run, load_run
@@ -51,9 +48,9 @@ PICTURES = {
     "rolling": "ours:rolling:2",
     "in_flight": "ours:in_flight:2",
 }
-STEPS = 6
+STEPS = 5
 # Emulated seconds in a real one: few enough for the control plane to be a small part of a step.
-TIME_SCALE = 80.0
+TIME_SCALE = 100.0
 # Of the cluster; every picture shows as many.
 SHOWN_S = 1500.0
 VERSIONS = ("#2c9a6c", "#93cfb3", "#17624a")
@@ -68,33 +65,61 @@ class _Bar:
     text: str = ""
 
 
+@dataclass(frozen=True)
+class _Clock:
+    """Emulated time by real time, from what the engines wrote down at the end of each activity.
+
+    Attributes:
+        real, emulated: seconds, float64 [entries], ascending; real ones since the epoch.
+        origin: emulated seconds at which the picture begins.
+    """
+
+    real: np.ndarray
+    emulated: np.ndarray
+    origin: float
+
+    @classmethod
+    def read(cls, folder: Path, run: Run, begin: float) -> "_Clock":
+        entries = sorted(read_journal(folder.parent / "journal"), key=lambda entry: entry.real)
+        real = np.array([entry.real for entry in entries])
+        emulated = np.maximum.accumulate([entry.end for entry in entries])
+        updates = {entry.step: entry.real for entry in entries if entry.kind == "update"}
+        ends = {
+            span["step"]: span["end"]
+            for span in run.spans.to_pylist()
+            if span["name"] == "update_actor" and span["lane"] == "driver"
+        }
+        # The engine writes a moment before the driver hears of it.
+        real += min(ends[step] - updates[step] for step in ends.keys() & updates.keys())
+        return cls(real, emulated, float(np.interp(begin, real, emulated)))
+
+    def read_seconds(self, times: np.ndarray) -> np.ndarray:
+        """Emulated seconds since the picture's begin; ``times`` are real, since the epoch."""
+        return np.interp(times, self.real, self.emulated) - self.origin
+
+
 def draw_mode(folder: Path, path: Path) -> None:
-    """Draw a recorded run, from the start of its third step on."""
+    """Draw a recorded run, from the start of its second step on."""
     run = load_run(folder)
     timeline = make_timeline(run)
-    begin = next(start for step, start, _ in timeline.windows if step == 3)
-    origin = timeline.origin + begin / 1e6
+    begin = next(start for step, start, _ in timeline.windows if step == 2)
+    tell = _Clock.read(folder, run, timeline.origin + begin / 1e6)
     replicas = [f"replica {rank}" for rank in range(run.header.replicas)]
     with matplotlib.rc_context({"font.size": 8.5}):
         figure = Figure(figsize=(9.6, 0.9 + 0.46 * (len(replicas) + 1)), layout="constrained")
         rows = figure.subplots(len(replicas) + 1, 1, sharex=True)
-        _draw_trainer(rows[0], run, origin)
+        _draw_trainer(rows[0], run, tell)
         most = max(int(_count_running(run, name)[1].max(initial=1)) for name in replicas)
         for axes, name in zip(rows[1:], replicas, strict=True):
-            _draw_replica(axes, run, name, origin, most)
+            _draw_replica(axes, run, name, tell, most)
         for axes in rows:
             axes.set_xlim(0, SHOWN_S)
             axes.set_yticks([])
             axes.spines[["top", "right", "left"]].set_visible(False)
             axes.tick_params(bottom=axes is rows[-1])
         rows[-1].set_xlabel("seconds of the emulated cluster")
-        step_s = measure_efficiency(run).step_s or 0.0
-        rows[0].set_title(
-            f"{run.header.weight_sync_mode}, staleness {run.header.staleness}: "
-            f"{format_decimal(step_s * TIME_SCALE, 0)} s a step",
-            loc="left",
-            fontweight="bold",
-        )
+        title = f"{run.header.weight_sync_mode}, staleness {run.header.staleness}"
+        rows[0].set_title(title, loc="left", fontweight="bold")
         figure.legend(
             handles=[Patch(color=colour, label=label) for colour, label in _list_entries()],
             loc="outside lower center",
@@ -115,25 +140,25 @@ def _list_entries() -> list[tuple[str, str]]:
     ]
 
 
-def _draw_trainer(axes: Axes, run: Run, origin: float) -> None:
+def _draw_trainer(axes: Axes, run: Run, tell: _Clock) -> None:
     axes.set_ylabel("trainer", rotation=0, ha="right", va="center")
     axes.set_ylim(0, 1)
-    for bar in _list_bars(run, "driver", ("wait_rollout",), origin):
+    for bar in _list_bars(run, "driver", ("wait_rollout",), tell):
         _fill(axes, bar, WAIT)
-    for bar in _list_bars(run, "driver", WORK, origin):
+    for bar in _list_bars(run, "driver", WORK, tell):
         _fill(axes, bar, TRAINING, bar.text)
-    for bar in _list_bars(run, "driver", ("update_weights",), origin):
+    for bar in _list_bars(run, "driver", ("update_weights",), tell):
         _fill(axes, bar, LOAD)
 
 
-def _draw_replica(axes: Axes, run: Run, name: str, origin: float, most: int) -> None:
+def _draw_replica(axes: Axes, run: Run, name: str, tell: _Clock, most: int) -> None:
     axes.set_ylabel(name, rotation=0, ha="right", va="center")
     axes.set_ylim(0, most * 1.08)
     edges, running = _count_running(run, name)
-    times = (edges / 1e6 + make_timeline(run).origin - origin) * TIME_SCALE
+    times = tell.read_seconds(edges / 1e6 + make_timeline(run).origin)
     for place in np.flatnonzero(running == 0):
         _fill(axes, _Bar(times[place], times[place + 1]), IDLE)
-    loads = _list_bars(run, name, ("load_weights", "update_weights"), origin)
+    loads = _list_bars(run, name, ("load_weights", "update_weights"), tell)
     for load, following in zip(loads, [*loads[1:], _Bar(np.inf, np.inf)], strict=True):
         version = int(load.text.removeprefix("v"))
         held = (times[:-1] >= load.end - 1e-3) & (times[:-1] < following.end - 1e-3)
@@ -141,7 +166,9 @@ def _draw_replica(axes: Axes, run: Run, name: str, origin: float, most: int) -> 
         colour = VERSIONS[version % len(VERSIONS)]
         axes.fill_between(times, 0, heights, step="post", color=colour, lw=0)
         if 0 <= load.end < 0.97 * SHOWN_S:
-            axes.text(load.end + 6, most, load.text, va="top", color=TEXT, fontsize="small")
+            axes.text(
+                load.end + SHOWN_S / 250, most, load.text, va="top", color=TEXT, fontsize="small"
+            )
     for load in loads:
         _fill(axes, load, LOAD)
 
@@ -153,7 +180,7 @@ def _fill(axes: Axes, bar: _Bar, colour: str, text: str = "") -> None:
         axes.text((begin + end) / 2, 0.5, text, ha="center", va="center", color="white")
 
 
-def _list_bars(run: Run, lane: str, names: Sequence[str], origin: float) -> list[_Bar]:
+def _list_bars(run: Run, lane: str, names: Sequence[str], tell: _Clock) -> list[_Bar]:
     """Spans of a lane in seconds of the cluster: of weights with the version, of updates with
     their batch."""
     bars = []
@@ -162,7 +189,7 @@ def _list_bars(run: Run, lane: str, names: Sequence[str], origin: float) -> list
             continue
         version = read_version(span["detail"])
         text = f"update {span['step']}" if version is None else f"v{version}"
-        start, end = ((span[name] - origin) * TIME_SCALE for name in ("start", "end"))
+        start, end = tell.read_seconds(np.array([span["start"], span["end"]])).tolist()
         bars.append(_Bar(start, end, text))
     return sorted(bars, key=lambda bar: bar.end)
 

@@ -67,12 +67,13 @@ class FlowLimits:
 
         ``reward`` if the trainer waits for rewards alone for longer than for generation, and for
         more than :data:`BALANCED` of the ideal step; else the largest limit, or ``balanced`` if
-        training and generation are the largest and differ by less than :data:`BALANCED`.
+        training and generation are the largest and differ by less than :data:`BALANCED`. It is not
+        ``longest`` if the trainer hardly waits: in a short run one batch may be unlike the others.
         """
         if self.reward_s > max(self.wait_s, BALANCED * self.step_s):
             return "reward"
         most = max(self.train_s, self.work_s)
-        if self.chain_s > most:
+        if self.chain_s > most and self.wait_s > BALANCED / 2 * self.step_s:
             return "longest"
         if abs(self.train_s - self.work_s) <= BALANCED * most:
             return "balanced"
