@@ -66,12 +66,12 @@ class DecisionWorld:
 
     def run(self) -> list[float]:
         """Return when each update ends, in seconds [steps]."""
-        dial, last_step = self.dial, self.steps
+        dial, last = self.dial, self.steps
         schedule.fill_pipeline(
-            self, trained_version=0, held_batches=set(), dial=dial, last_step=last_step
+            self, trained_version=0, held_batches=set(), dial=dial, last_step=last
         )
-        for step in range(1, last_step + 1):
-            schedule.run_step(self, step, dial=dial, last_step=last_step)
+        for step in range(1, last + 1):
+            schedule.run_step(self, step, dial=dial, last_step=last)
         return self.ends
 
     # ---- what the schedule drives ------------------------------------------------------------

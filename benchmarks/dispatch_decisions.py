@@ -1,10 +1,9 @@
 """What the schedule's decisions do on the profiles, beside the planner; and with a slow replica.
 
 ``python -m benchmarks.dispatch_decisions [--output results.json]``, from the repository's folder;
-some minutes of one core. The decisions, the dispatcher's book and the emulated replicas are the
-real ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`), so many
-modes and splits can be tried in long runs; :mod:`benchmarks.emulated_cluster` runs some of them
-with both.
+some minutes of one core. Decisions, the dispatcher's book and the emulated replicas are the real
+ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`), so many modes and
+splits can be tried in long runs; :mod:`benchmarks.emulated_cluster` runs some of them with both.
 """
 
 from pathlib import Path

@@ -24,7 +24,7 @@ from verl_pipeline.emulated.cluster import EmulatedCluster
 from verl_pipeline.emulated.trace import write_trace
 from verl_pipeline.planner.limits import compute_limit
 from verl_pipeline.planner.profile import Profile
-from verl_pipeline.planner.schedules import Layout
+from verl_pipeline.planner.schedules import IN_FLIGHT, Layout
 from verl_pipeline.planner.simulation import simulate
 from verl_pipeline.planner.splits import Split
 from verl_pipeline.testing import runs
@@ -84,6 +84,7 @@ def make_cluster(case: Case, profile: Profile, folder: Path) -> EmulatedCluster:
         streams_rewards=not case.mode.is_sync or profile.reward.streamed_in_sync,
         folder=str(folder),
         flows=case.mode.flows,
+        freezes=case.mode.schedule is not None and case.mode.schedule.kind == IN_FLIGHT,
         staleness=case.mode.schedule.staleness if case.mode.schedule else 0,
         steps=case.steps,
         slow_replicas=dict(case.slow_replicas),

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-# Words of the shared file: what was set back, and when the trainer or the weights, a trajectory, or
-# a publication last ended.
-_SET_BACK, _DRIVER, _COMPLETED, _PUBLISHED, _WORDS = 0, 1, 2, 3, 4
+# Words of the shared file: what was set back; when the trainer or the weights, a trajectory, or a
+# publication last ended; updates and publications so far; whether the trainer does one.
+_SET_BACK, _DRIVER, _COMPLETED, _PUBLISHED, _UPDATES, _PUBLICATIONS, _TRAINS, _WORDS = range(8)
 
 
 @dataclass
@@ -62,6 +62,29 @@ class SharedTimes:
     def publish(self, moment: float) -> None:
         """The driver has published weights."""
         self.words[_PUBLISHED] = self.driver_time = moment
+        self.words[_PUBLICATIONS] += 1
+
+    @contextmanager
+    def train(self, updates: int = 0) -> Iterator[None]:
+        """Around what the trainer's devices do; ``updates`` of them end with it."""
+        self.words[_TRAINS] = 1
+        try:
+            yield
+        finally:
+            self.words[_UPDATES] += updates
+            self.words[_TRAINS] = 0
+
+    @property
+    def newest_version(self) -> int:
+        """That has been published; -1 before the first."""
+        return int(self.words[_PUBLICATIONS]) - 1
+
+    def is_driver_due(self) -> bool:
+        """Whether a publication or an update could have begun, and the driver is late with it."""
+        updates = int(self.words[_UPDATES])
+        if self.words[_TRAINS] or updates >= len(self.rewarded):
+            return False
+        return self.newest_version < updates or not np.isnan(self.rewarded[updates]).any()
 
     @property
     def frontier(self) -> float:

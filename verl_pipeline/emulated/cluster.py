@@ -50,6 +50,7 @@ class EmulatedCluster:
         streams_rewards: whether rewards are computed while the batch samples.
         flows: whether each replica begins and loads by itself (rolling and in flight), so that
             publication and load are apart.
+        freezes: whether it loads with its requests frozen (in flight).
         staleness: of such a run: how many updates its samples may lag behind.
         steps: of the run; further batches are only drawn.
         folder: in which each process writes when it emulated what, and with the shared clock.
@@ -70,6 +71,7 @@ class EmulatedCluster:
     streams_rewards: bool
     folder: str
     flows: bool = False
+    freezes: bool = False
     staleness: int = 0
     steps: int = 0
     slow_replicas: dict[int, float] = dataclasses.field(default_factory=dict)

@@ -5,9 +5,10 @@ Invariants:
   were there; requests do not wait for one another.
 * A load begins when the weights are published, and of a replica that runs nothing when that ended.
 * Requests that run are frozen while their replica loads, and go on with the new version.
-* While the control plane brings a burst of trajectories that may begin, no replica goes on, at most
-  for :data:`~.replica_pool.HOLD_S` after the last one: in compressed time it would run ahead of
-  them. A single one that follows another comes late by what the control plane takes.
+* No replica goes on while the driver is late with an update or a publication, the dispatcher with a
+  load, or the control plane with a burst of trajectories, at most for
+  :data:`~.replica_pool.HOLD_S`: in compressed time it would run ahead of them. A single trajectory
+  that follows another comes late by what the control plane takes.
 """
 
 import asyncio
@@ -38,6 +39,8 @@ class FlowingPool(ReplicaPool):
         self._loading: set[int] = set()
         self._begun: dict[int, int] = defaultdict(int)
         self._front = 0
+        # Since when (on the loop's clock) it is held.
+        self._held_since: float | None = None
 
     async def load(self, place: int, version: int) -> None:
         """Let a replica take v_version, which is published."""
@@ -55,36 +58,56 @@ class FlowingPool(ReplicaPool):
         await self._clock.wait(end)
         self._journal.add("load", f"replica {place}", start, end)
         self._loading.discard(place)
-        self._came = asyncio.get_running_loop().time()
+        self._held_since = None
         replica.resume(end)
         self.versions[place], self._loaded[place] = version, end
         self._plan_next(place, end)
 
     @property
     def _is_held(self) -> bool:
+        times = self._clock.times
+        is_due = (
+            (self._front < self._run.steps and times.is_driver_due())
+            or self._is_load_due(times.newest_version)
+            or self._count_due() >= BURST
+        )
+        if not is_due:
+            self._held_since = None
+            return False
         now = asyncio.get_running_loop().time()
-        return now - self._came < HOLD_S and self._count_due() >= BURST
+        if self._held_since is None:
+            self._held_since = now
+        return now - self._held_since < HOLD_S
+
+    def _is_load_due(self, newest: int) -> bool:
+        return any(
+            (version is None or version < newest)
+            and place not in self._loading
+            and (self._run.freezes or not self.replicas[place].running)
+            for place, version in enumerate(self.versions)
+        )
 
     def _count_due(self) -> int:
         """Trajectories that the dispatcher is about to begin: it has room and weights for them."""
-        free = [
-            (version, len(self._free[place]))
+        held = {
+            place: version
             for place, version in enumerate(self.versions)
             if version is not None and place not in self._loading
-        ]
+        }
+        free = {place: len(self._free[place]) for place in held}
         size, due = self._run.cluster.sampling.trajectories, 0
         # Batches count from 0 here: batch b is trained on by update b + 1.
         for batch in range(self._front, self._run.steps):
             left = size - self._begun[batch]
             oldest = batch - self._run.staleness
-            room = sum(slots for version, slots in free if oldest <= version <= batch)
+            room = sum(count for place, count in free.items() if oldest <= held[place] <= batch)
             due += min(left, room - due)
             if due >= BURST or left > room:
                 break
         return due
 
     async def _admit(self, place: int, batch: int, is_new: bool) -> float:
-        self._came = asyncio.get_running_loop().time()
+        self._held_since = None
         self._begun[batch] += is_new
         while self._begun[self._front] >= self._run.cluster.sampling.trajectories:
             self._front += 1

@@ -73,3 +73,17 @@ def test_processes_see_each_others_times(tmp_path):
     ours.times.words[0] -= 1e6
     start = theirs.begin(7.0)
     assert ours.now() < start + 100.0
+
+
+def test_the_driver_is_due_until_it_begins_what_it_could():
+    times = make_times(2, 1)
+    assert times.is_driver_due()  # the first publication
+    times.publish(0.0)
+    assert not times.is_driver_due() and times.newest_version == 0
+    times.complete(0, 0, 5.0)
+    assert times.is_driver_due()  # the first update
+    with times.train(updates=1):
+        assert not times.is_driver_due()
+    assert times.is_driver_due()  # its publication
+    times.publish(6.0)
+    assert not times.is_driver_due()  # until the second batch is complete

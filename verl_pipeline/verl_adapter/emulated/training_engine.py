@@ -106,8 +106,9 @@ class EmulatedEngine(BaseEngine):
             kind, seconds = "log_prob", self._costs.compute_log_probs(tokens)
         else:
             kind, seconds = "update", self._costs.compute_update(tokens)
-        self._clock.sleep(start + seconds)
-        times.driver_time = start + seconds
+        with times.train(updates=0 if forward_only else 1):
+            self._clock.sleep(start + seconds)
+            times.driver_time = start + seconds
         step = int(self._weight[0]) + 1
         self._journal.add(kind, "rank 0", start, start + seconds, step)
         values = torch.full_like(ids.values(), LOG_PROB, dtype=torch.float32)
@@ -122,8 +123,9 @@ class EmulatedEngine(BaseEngine):
         if self._run.flows:
             start = self._clock.begin(self._clock.times.driver_time)
             end = start + self._run.cluster.weights.publish_s
-            self._clock.sleep(end)
-            self._clock.times.publish(end)
+            with self._clock.times.train():
+                self._clock.sleep(end)
+                self._clock.times.publish(end)
             self._journal.add("publish", "weights", start, end)
         return iter([(WEIGHT, self._weight.clone())]), None
 
