@@ -3,7 +3,9 @@
 ``python -m benchmarks.control_plane [--before FOLDER] [--short] [--output results.json]``, from the
 repository's folder. ``--before`` measures another checkout of this repository beside this one, by
 the same script and in turns. ``--smallest`` and ``--largest`` measure some of the sizes; ``--keep``
-leaves the other sizes' results in the output as they are.
+leaves the other results in the output as they are. ``--mode rolling`` measures this checkout's
+driver past the barrier, at staleness 2: the dispatcher does there what :mod:`benchmarks.dispatch`
+measures, and the driver neither drains nor waits for it.
 
 Trajectories are synthetic (lognormal lengths, mean 8K tokens, the longest 32K), TransferQueue is
 real, the driver's methods are the trainer's own: GRPO with token-level importance weights, 16
@@ -26,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import track
@@ -63,6 +65,17 @@ def run_case(checkout: Path, case: dict[str, Any], scratch: Path) -> dict[str, A
     if run.returncode != 0:
         raise RuntimeError(f"{checkout}, {case} failed:\n{(run.stdout + run.stderr)[-3000:]}")
     return json.loads(output.read_text())
+
+
+def identify_case(case: dict[str, Any]) -> tuple[int, str]:
+    """Size and mode; reports from before there were modes have only the first."""
+    return case["trajectories"], case.get("mode", "drained")
+
+
+def name_series(result: dict[str, Any]) -> str:
+    """The checkout, and the mode if it is not the first."""
+    _size, mode = identify_case(result["case"])
+    return result["checkout"] if mode == "drained" else f"{result['checkout']}, {mode}"
 
 
 def compare_metrics(ours: dict[str, float], theirs: dict[str, float]) -> list[str]:
@@ -131,6 +144,9 @@ def main(
     largest: Annotated[int, typer.Option(help="Largest number of trajectories.")] = SIZES[-1],
     keep: Annotated[bool, typer.Option(help="Add to the results in the output.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Steps of each case.")] = 3,
+    mode: Annotated[
+        Literal["drained", "rolling"], typer.Option(help="When replicas take weights.")
+    ] = "drained",
     seed: Annotated[int, typer.Option(help="Of the trajectories.")] = 0,
     wait: Annotated[float, typer.Option(help="Seconds in which a batch is polled.")] = 10.0,
     output: ReportOption = Path("outputs/control_plane.json"),
@@ -143,12 +159,13 @@ def main(
     results: list[dict[str, Any]] = []
     if keep and output.exists():
         kept = json.loads(output.read_text())["results"]
-        results = [old for old in kept if old["case"]["trajectories"] not in sizes]
+        measured = {(size, mode) for size in sizes}
+        results = [old for old in kept if identify_case(old["case"]) not in measured]
     with tempfile.TemporaryDirectory(prefix="vpcp") as scratch:
         for size in track(sizes, description="control plane"):
             case = {
                 "trajectories": size, "mean": mean, "longest": longest,
-                "repeats": repeats, "wait_s": wait, "seed": seed,
+                "repeats": repeats, "wait_s": wait, "seed": seed, "mode": mode,
             }  # fmt: skip
             pair: dict[str, dict[str, Any]] = {}
             for label, checkout in (("before", before), ("after", ROOT)):
@@ -162,8 +179,8 @@ def main(
                 results[-1]["different_metrics"] = sorted(set().union(*differences))
             write_report(output, "control_plane", arguments, results)
     rows = sorted(
-        (make_row(result["checkout"], result) for result in results),
-        key=lambda row: (row["checkout"] == "after", row["trajectories"]),
+        (make_row(name_series(result), result) for result in results),
+        key=lambda row: (row["checkout"] != "before", row["checkout"], row["trajectories"]),
     )
     print_table(rows, list(rows[0]))
     if growth := estimate_growth(rows):

@@ -43,6 +43,10 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 
+# Overrides of the modes that the defaults do not name.
+PIPELINE = "trainer.v1.one_off_pipeline"
+DIALS = {"rolling": [f"{PIPELINE}.weight_sync_mode=rolling", f"{PIPELINE}.staleness=2"]}
+
 DRIVER_PHASES = (
     "submit",
     "sample",
@@ -138,6 +142,7 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
         f"{rollout}.response_length={case['longest']}",
         "trainer.v1.one_off_pipeline.filters=[infrastructure,{name: overlong, mode: deepcoder}]",
         f"trainer.default_local_dir={Path(case['output']).parent / 'run'}",
+        *DIALS.get(case["mode"], []),
     ]
     with initialize_config_module("verl_pipeline.config", version_base=None):
         config = compose("one_off_pipeline", overrides)
@@ -157,6 +162,10 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     )
     trainer._sampling_versions, trainer._submission_times = {}, {}
     trainer.step_clock = StepClock()
+    if (dial_class := find_dial_class()) is not None:
+        trainer.dial = dial_class(trainer.settings)
+    # Where the data loader stood at each batch, which a checkpoint past the barrier needs.
+    trainer._positions = SimpleNamespace(forget=lambda batch: None)
     trainer._get_n_gpus_for_throughput = lambda: RANKS
     # The checks of weights ask replicas, which are none here.
     trainer.rollout_pool = SimpleNamespace(fingerprints=SimpleNamespace(take_metrics=dict))
@@ -164,6 +173,15 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     if hasattr(trainer, "_prepare_recording"):  # older checkouts record nothing
         trainer._prepare_recording()
     return trainer
+
+
+def find_dial_class() -> Any:
+    """The dial of a run; None in a checkout from before it could turn."""
+    try:
+        from verl_pipeline.trainer.run_dial import RunDial
+    except ModuleNotFoundError:
+        return None
+    return RunDial
 
 
 def run_step(trainer: Any, log: PhaseLog, batch: int, case: dict) -> dict:
@@ -181,6 +199,8 @@ def run_step(trainer: Any, log: PhaseLog, batch: int, case: dict) -> dict:
     trainer._sampling_versions[batch], trainer._submission_times[batch] = batch - 1, 0.9e9
     prompts = [make_prompt_key(batch, p) for p in range(case["trajectories"] // SESSIONS)]
     with log.phase("submit"):
+        if hasattr(trainer, "dial"):
+            trainer.dial.submit(batch, batch)
         put_prompts(prompts, batch, [SESSIONS] * len(prompts))
     drawn = draw_trajectories(
         case["trajectories"], case["mean"], case["longest"], case["seed"] + batch

@@ -224,7 +224,7 @@ def main(
     most_runs: Annotated[
         int | None, typer.Option(min=1, help="Trainings of this call; by default all.")
     ] = None,
-    output: ReportOption = Path("benchmarks/results/learning_modes.json"),
+    output: ReportOption = Path("benchmarks/results/learning.json"),
 ) -> None:
     """Run what is missing, print the table, and write the report after every run."""
     model, arguments = prepare_model(), {"updates": updates}

@@ -29,7 +29,8 @@ PARTS = {
     "texts": (f"{_TELEMETRY}.trainers", "read_texts"),
     "step line": (f"{_TELEMETRY}.trainers", "_RecordingTrainer._complete_step"),
     "replicas read": (f"{_TELEMETRY}.replica_gauges", "ReplicaGauges._read_all"),
-    "replicas' pages": ("prometheus_client.asgi", "_bake_output"),
+    # In the replicas' servers.
+    "replicas' pages": ("prometheus_fastapi_instrumentator.instrumentation", "generate_latest"),
     # Of agent loops and ranks. Their modules import verl, and with it this one, before they have
     # anything to be timed.
     "other records": ("verl_pipeline.telemetry.recorder", "Recorder.add"),

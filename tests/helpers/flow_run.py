@@ -61,10 +61,10 @@ class FlowRun:
 class _RecordedWorld(World):
     """The world, whose events are records."""
 
-    run: FlowRun = field(default_factory=FlowRun)
+    made: FlowRun = field(default_factory=FlowRun)
     spans: list[Span] = field(default_factory=list)
     events: list[TrajectoryEvent] = field(default_factory=list)
-    now: float = START
+    now: float = START + START_S
     step: int | None = None
     loading: dict[str, tuple[float, int]] = field(default_factory=dict)
     changes: dict[str, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
@@ -90,25 +90,20 @@ class _RecordedWorld(World):
     def read(self, name):
         """Batch, prompt and session of a trajectory ``b3p5`` or ``v3p5``."""
         batch, _, number = name[1:].partition("p")
-        prompt, session = divmod(int(number), self.run.group)
+        prompt, session = divmod(int(number), self.made.group)
         return int(batch) if name[0] == "b" else None, f"{name[0]}{batch}p{prompt}", session
 
     def publish_weights(self, version):
-        self.spend("update_weights", self.run.publish_s, version=version)
+        self.spend("update_weights", self.made.publish_s, version=version)
         super().publish_weights(version)
 
     def train_batch(self, batch):
         begin = self.now
         self._wait(lambda: self._is_complete(batch))
         self.span("wait_rollout", begin)
-        self.spend("update_actor", self.run.update_s * 2 / self.run.trainer_devices)
+        self.spend("update_actor", self.made.update_s * 2 / self.made.trainer_devices)
         for name in self._name_batch(batch):
             self.tell(name, Moment.TRAINED, step=batch)
-
-    def drain_rollout(self):
-        begin = self.now
-        super().drain_rollout()
-        self.span("wait_rollout", begin)
 
     def _arrive(self, name, batch, window):
         super()._arrive(name, batch, window)
@@ -128,9 +123,9 @@ class _RecordedWorld(World):
         self._plan(self.now + self.choose_length(name), lambda: self._end(name, place))
 
     def choose_length(self, name):
-        random = np.random.default_rng((zlib.crc32(name.encode()), self.run.seed))
-        seconds = self.run.body_s * random.lognormal(0, self.run.spread)
-        self.seconds[name] = max(self.run.long_s, seconds) if name.endswith("p0") else seconds
+        random = np.random.default_rng((zlib.crc32(name.encode()), self.made.seed))
+        seconds = self.made.body_s * random.lognormal(0, self.made.spread)
+        self.seconds[name] = max(self.made.long_s, seconds) if name.endswith("p0") else seconds
         return self.seconds[name]
 
     def _act(self):
@@ -151,8 +146,8 @@ class _RecordedWorld(World):
         if replica.loading is not None:  # frozen meanwhile
             self._plan(self.now + self.load_s, lambda: self._end(name, place))
             return
-        versions = [v for at, v in self.changes[place] if at >= self.begun_at[name]]
-        before = [v for at, v in self.changes[place] if at < self.begun_at[name]]
+        versions = [v for at, v in self.changes[place] if at > self.begun_at[name]]
+        before = [v for at, v in self.changes[place] if at <= self.begun_at[name]]
         versions = [*before[-1:], *versions]
         tokens = max(int(self.seconds[name] / TOKEN_S), 2 * len(versions))
         part = tokens // len(versions)
@@ -167,7 +162,7 @@ class _RecordedWorld(World):
             version_spans=spans if len(versions) > 1 else None,
         )
         self.book.end(name)
-        self._plan(self.now + self.run.reward_s, lambda: self._grade(name))
+        self._plan(self.now + self.made.reward_s, lambda: self._grade(name))
         self._act()
 
     def _grade(self, name):
@@ -188,14 +183,12 @@ class _RecordedWorld(World):
                     self, trained_version=0, held_batches=set(), dial=dial, last_step=last
                 )
             schedule.run_step(self, k, dial=dial, last_step=last)
-            if self.run.save_every and k % self.run.save_every == 0:
-                save = self.now
-                schedule.prepare_checkpoint(self)
-                self.spend("write", 1.0)
-                self.span("save_checkpoint", save)
-            if self.run.test_every and k % self.run.test_every == 0:
+            if self.made.save_every and k % self.made.save_every == 0:
+                schedule.prepare_checkpoint(self, dial)
+                self.spend("save_checkpoint", 1.0)
+            if self.made.test_every and k % self.made.test_every == 0:
                 test = self.now
-                self.validate(k, size=self.run.group)
+                self.validate(k, size=self.made.group)
                 self.span("testing", test)
             self.span("step", begin)
         self.spans.append(Span(Pool.TRAINER, "driver", "end", self.now, self.now))
@@ -212,7 +205,7 @@ def write_flow_run(folder: Path, run: FlowRun) -> list[float]:
         lengths=[],
         updates=[],
         load_s=run.load_s,
-        run=run,
+        made=run,
     )
     seconds = world.play()
     header = make_header(

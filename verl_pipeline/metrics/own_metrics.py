@@ -20,6 +20,12 @@ OWN_METRICS = (
         _PIPELINE,
     ),
     Metric(
+        "pipeline/batch/complete_s",
+        "s",
+        "from the submission of that batch until its last trajectory was stored with its reward",
+        _PIPELINE,
+    ),
+    Metric(
         "pipeline/busy/trainer",
         "share",
         "of the time since the step before ended, in which the trainer computed log-probs, values "
@@ -29,15 +35,23 @@ OWN_METRICS = (
     Metric(
         "pipeline/busy/rollout",
         "share",
-        "of that time, in which a rollout replica ran requests, mean over the replicas; read from "
-        "their engines once a second, absent if these do not tell",
+        "of that time, in which a rollout replica ran requests or had them frozen, mean over the "
+        "replicas; read from their engines once a second, absent if these do not tell",
         _RECORDED,
     ),
     Metric(
         "pipeline/tail_s",
         "s",
-        "from when 90 % of the batch's trajectories had been generated until all had",
+        "from when 90 % of the batch's trajectories had been generated until all had; past the "
+        "barrier later batches are generated meanwhile, and `pipeline/wait_s` is what it costs",
         _PIPELINE,
+    ),
+    Metric(
+        "pipeline/wait_s",
+        "s",
+        "of the time since the step before ended, in which the trainer waited for trajectories and "
+        "their rewards; where the pools share devices, these generated meanwhile",
+        _RECORDED,
     ),
     Metric(
         "pipeline/trained_tokens_per_s",

@@ -145,12 +145,16 @@ def _measure_flow(part: Parts, trainer: dict[str, float], rollout: dict[str, flo
 def list_steady_steps(run: Run) -> list[Parts]:
     """Return the parts of the steps in which the pipeline is full.
 
-    Left out are the first step of each start of the run (nothing was sampled ahead) and, where
-    batches are sampled ahead, the run's last ones (nothing is left to submit). If no step remains,
-    all are returned.
+    Left out are the first step of each start of the run (nothing was sampled ahead), past the
+    barrier the steps of all batches that it began with, and, where batches are sampled ahead, the
+    run's last ones (nothing is left to submit). If no step remains, all are returned.
     """
     parts = measure_parts(run)
-    left_out = {header.first_step for header in run.headers}
+    left_out = {
+        header.first_step + ahead
+        for header in run.headers
+        for ahead in range(1 + header.flows * (header.staleness or 0))
+    }
     if is_overlapped(run):
         last = run.header.last_step
         left_out |= set(range(last, last - (run.header.staleness or 1), -1))
@@ -216,7 +220,7 @@ def measure_efficiency(run: Run) -> Efficiency:
     step_s = float(np.mean([part.step_s for part in steady])) if steady else None
     ideal_s = bound = None
     if steady and step_s is not None and header.flows:
-        limits = measure_limits(make_timeline(run), header, steady)
+        limits = measure_limits(run, steady)
         ideal_s, bound = min(limits.step_s, step_s), limits.bound
     elif steady:
         ideal_s = float(np.mean([compute_ideal_step(part, overlaps) for part in steady]))

@@ -32,7 +32,6 @@ from verl_pipeline.telemetry.flow_limits import measure_limits
 from verl_pipeline.telemetry.records import Header, Pool
 from verl_pipeline.telemetry.run_folder import Run
 from verl_pipeline.telemetry.tails import find_slow_replicas
-from verl_pipeline.telemetry.timeline import make_timeline
 
 # Of the step: parts that are this long are named beside the bound.
 NOTABLE = 0.2
@@ -73,7 +72,7 @@ def advise(run: Run) -> Advice:
     shares = _measure_shares(run, parts)
     limits = None
     if run.header.flows:
-        limits = measure_limits(make_timeline(run), run.header, parts)
+        limits = measure_limits(run, parts)
         figures["longest_s"] = limits.longest_s
     bound = limits.bound if limits else find_bound(parts, is_overlapped(run))
     assumptions: tuple[str, ...] = ()

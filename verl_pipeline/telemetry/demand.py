@@ -83,7 +83,14 @@ class Demand:
     published: np.ndarray
 
 
-def find_demand(header: Header, lives: Lives, published: Versions, last: int) -> Demand:
+def find_demand(header: Header, lives: Lives, published: Versions, first: int, last: int) -> Demand:
+    """Return what waits when.
+
+    Args:
+        published: the trainer's publications; ``first`` is the version before them, which the
+            replicas load while the run starts.
+        last: the last edge.
+    """
     training = ~lives.is_validation
     asked, begun, keys = lives.asked, lives.starts, lives.keys
     queued = np.flatnonzero(training & (begun > asked) & (keys >= 0))
@@ -95,11 +102,11 @@ def find_demand(header: Header, lives: Lives, published: Versions, last: int) ->
     edges = np.unique(
         np.concatenate([firsts, ends, asked[tests], begun[tests], published.ends, [0, last]])
     )
-    newest = published.find_at(edges[:-1])
+    newest = np.maximum(published.find_at(edges[:-1]), first)
     needed = np.full(len(edges) - 1, NONE)
     # Of the batches that wait at a moment the oldest counts, so it is painted last.
     for batch, first, end in list(zip(batches, firsts, ends, strict=True))[::-1]:
-        part = slice(*np.searchsorted(edges, (first, end)))
+        part = slice(*np.searchsorted(edges, np.array([first, end])))
         needed[part] = max(int(batch) - 1 - (header.staleness or 0), 0)
     # A validation waits for the newest weights, and before all else.
     validates = count_over(edges, asked[tests], begun[tests]) > 0

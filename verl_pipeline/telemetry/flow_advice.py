@@ -6,7 +6,7 @@ run's step took beyond its own limits.
 
 from dataclasses import replace
 
-from verl_pipeline.number_formats import format_percent
+from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.telemetry.device_splits import (
     WORTHWHILE,
     choose_split,
@@ -41,8 +41,8 @@ def advise_on_flow(
     times = (
         f"training takes {show_seconds(limits.train_s)} a step, generation "
         f"{show_seconds(limits.work_s)}; the longest trajectory and its update take "
-        f"{show_seconds(limits.longest_s + limits.update_s)}, which {limits.staleness + 1} steps "
-        "share"
+        f"{show_seconds(limits.longest_s + limits.update_s)}, which "
+        f"{_show_count(limits.staleness + 1)} steps share"
     )
     if limits.bound == "longest":
         sentence, change = _advise_on_staleness(header, limits, beyond, step_s, shares, times)
@@ -56,6 +56,10 @@ def advise_on_flow(
             f"time, which weight_sync_mode={IN_FLIGHT} does without"
         )
     return sentence, change
+
+
+def _show_count(number: float) -> str:
+    return format_decimal(number, 1).removesuffix(".0")
 
 
 def scale_limits(limits: FlowLimits, trainer: float, rollout: float) -> FlowLimits:
@@ -77,16 +81,20 @@ def _advise_on_staleness(
         f"{format_percent(shares['wait_rollout'], 0)} of the time, rollout for the trainer "
         f"{format_percent(shares['wait_trainer'], 0)} ({times})"
     )
+    if header.auto_staleness and limits.staleness < (header.staleness or 0) - 0.5:
+        chosen = _show_count(limits.staleness)
+        return f"{start}: staleness=auto keeps it at {chosen} of at most {header.staleness}", {}
     steps = {
         staleness: beyond + replace(limits, staleness=staleness).step_s
-        for staleness in range(limits.staleness, most + 1)
+        for staleness in range(header.staleness or 0, most + 1)
     }
     # The smallest one that is nearly as good as the best: older data have their price.
     best = next(s for s in steps if steps[s] <= (1 + WORTHWHILE) * steps[most])
     if steps[best] > (1 - WORTHWHILE) * step_s:
         return f"{start}: more staleness or other devices would gain little", {}
+    field = "auto_staleness.most" if header.auto_staleness else "staleness"
     return (
-        f"{start}: raise the staleness from {limits.staleness} to {best}, and the step would be "
+        f"{start}: raise {field} from {header.staleness} to {best}, and the step would be "
         f"about {show_seconds(steps[best])} instead of {show_seconds(step_s)}",
         {"staleness": best, "predicted_step_s": steps[best]},
     )

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from verl_pipeline.telemetry.parts import BALANCED, Parts, sum_codes
-from verl_pipeline.telemetry.records import Header, Pool
+from verl_pipeline.telemetry.records import Pool
+from verl_pipeline.telemetry.run_folder import Run
 from verl_pipeline.telemetry.states import STATES, code
-from verl_pipeline.telemetry.timeline import Timeline
+from verl_pipeline.telemetry.timeline import Timeline, make_timeline
+
+# The metric of a run that chooses its staleness.
+DIAL = "pipeline/staleness/dial"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class FlowLimits:
         reward_s: of the trainer's wait for its batch, that for rewards alone.
         wait_s: that for generation.
         serial_s: checkpoints and validations, which the trainer waits for.
-        staleness: of the run.
+        staleness: of the run; with ``auto`` the mean of what it chose.
     """
 
     update_s: float
@@ -40,7 +44,7 @@ class FlowLimits:
     reward_s: float
     wait_s: float
     serial_s: float
-    staleness: int
+    staleness: float
 
     @property
     def train_s(self) -> float:
@@ -63,21 +67,24 @@ class FlowLimits:
 
         ``reward`` if the trainer waits for rewards alone for longer than for generation, and for
         more than :data:`BALANCED` of the ideal step; else the largest limit, or ``balanced`` if
-        training and generation are the largest and differ by less than :data:`BALANCED`.
+        training and generation are the largest and differ by less than :data:`BALANCED`. It is not
+        ``longest`` if the trainer hardly waits: in a short run one batch may be unlike the others.
         """
         if self.reward_s > max(self.wait_s, BALANCED * self.step_s):
             return "reward"
         most = max(self.train_s, self.work_s)
-        if self.chain_s > most:
+        if self.chain_s > most and self.wait_s > BALANCED / 2 * self.step_s:
             return "longest"
         if abs(self.train_s - self.work_s) <= BALANCED * most:
             return "balanced"
         return "training" if self.train_s > self.work_s else "rollout"
 
 
-def measure_limits(timeline: Timeline, header: Header, parts: list[Parts]) -> FlowLimits:
+def measure_limits(run: Run, parts: list[Parts]) -> FlowLimits:
     """Return the limits of the steps ``parts``, at least one, of a run past the barrier."""
-    steps = [part.step for part in parts]
+    timeline, steps = make_timeline(run), [part.step for part in parts]
+    dials = [record.metrics.get(DIAL) for record in run.steps if record.step in steps]
+    chosen_dials = [dial for dial in dials if dial is not None and np.isfinite(dial) and dial >= 1]
     trainer = timeline.states[Pool.TRAINER] == code(Pool.TRAINER, "wait_rollout")
     waits = sum_codes(
         timeline.steps, trainer.astype(int), timeline.lengths, len(timeline.windows), 2
@@ -91,7 +98,7 @@ def measure_limits(timeline: Timeline, header: Header, parts: list[Parts]) -> Fl
         reward_s=_average([part.reward_s for part in parts]),
         wait_s=float(waits[chosen].mean()) / 1e6,
         serial_s=_average([part.serial_s for part in parts]),
-        staleness=header.staleness or 0,
+        staleness=_average(chosen_dials) if chosen_dials else float(run.header.staleness or 0),
     )
 
 

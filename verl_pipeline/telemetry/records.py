@@ -63,6 +63,7 @@ class Header:
         settings: verl's configuration, resolved.
         weight_sync_mode: of ours; None in verl's modes, and in runs from before there were others
             than ``drained``.
+        auto_staleness: whether the run chooses between steps, up to ``staleness``.
     """
 
     format: int
@@ -85,6 +86,7 @@ class Header:
     versions: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     weight_sync_mode: str | None = None
+    auto_staleness: bool = False
 
     @property
     def flows(self) -> bool:
@@ -96,7 +98,8 @@ class Header:
         """What the run's schedule is called, as ``one_off_pipeline, rolling, staleness 2``."""
         if self.staleness is None:
             return self.mode
-        return f"{self.mode}, {self.weight_sync_mode or DRAINED}, staleness {self.staleness}"
+        auto = "auto, at most " if self.auto_staleness else ""
+        return f"{self.mode}, {self.weight_sync_mode or DRAINED}, staleness {auto}{self.staleness}"
 
 
 @dataclass(frozen=True)

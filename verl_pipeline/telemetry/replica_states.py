@@ -78,7 +78,8 @@ def find_replica_times(
     last = int(background.edges[-1])
     loads = list_versions(run, origin, last, Pool.ROLLOUT, "load_weights")
     published = list_versions(run, origin, last, Pool.TRAINER, "update_weights")
-    demand = find_demand(run.header, lives, published.get("driver", Versions.empty()), last)
+    first = min(header.first_step for header in run.headers) - 1
+    demand = find_demand(run.header, lives, published.get("driver", Versions.empty()), first, last)
     changes = np.flatnonzero(
         (np.diff(background.steps) != 0)
         | (np.diff(background.trainer) != 0)

@@ -22,10 +22,14 @@ BODY = 0.9
 TRAINER_BUSY = "pipeline/busy/trainer"
 ROLLOUT_BUSY = "pipeline/busy/rollout"
 TAIL = "pipeline/tail_s"
+WAIT = "pipeline/wait_s"
 TOKENS_PER_S = "pipeline/trained_tokens_per_s"
 # The first that a step has is shown.
 _REWARDS = ("filters/before/reward_mean", "critic/score/mean", "critic/rewards/mean")
 _STALENESS = ("pipeline/staleness", "training/off_policy/trajectory_staleness/mean")
+_MEAN_STALENESS = "pipeline/staleness/mean"
+# Of the driver, while it waits for its batch.
+_WAITING = ("wait_rollout",)
 
 
 def compute_step_metrics(
@@ -47,6 +51,7 @@ def compute_step_metrics(
     """
     metrics = {
         TRAINER_BUSY: compute_busy_share(spans, start, end),
+        WAIT: _sum_inside(spans, _WAITING, start, end),
         TOKENS_PER_S: tokens / max(end - start, 1e-9),
     }
     if rollout_busy is not None:
@@ -62,12 +67,16 @@ def compute_busy_share(spans: Sequence[Span], start: float, end: float) -> float
     Args:
         spans: of one lane; those of one name do not overlap those of another.
     """
-    inside = (
+    inside = _sum_inside(spans, COMPUTING, start, end)
+    return min(1.0, inside / (end - start)) if end > start else 0.0
+
+
+def _sum_inside(spans: Sequence[Span], names: Sequence[str], start: float, end: float) -> float:
+    return sum(
         max(0.0, min(span.end, end) - max(span.start, start))
         for span in spans
-        if span.name in COMPUTING
+        if span.name in names
     )
-    return min(1.0, sum(inside) / (end - start)) if end > start else 0.0
 
 
 def compute_tail(ends: Sequence[float]) -> float | None:
@@ -101,11 +110,16 @@ def describe_step(
     for pool, name in (("trainer", TRAINER_BUSY), ("rollout", ROLLOUT_BUSY)):
         if name in metrics:
             parts.append(f"{pool} busy {format_percent(metrics[name], 0)}")
+    if WAIT in metrics:
+        parts.append(f"waited {format_decimal(metrics[WAIT], 1)} s")
     if TAIL in metrics:
         parts.append(f"tail {format_decimal(metrics[TAIL], 1)} s")
     for name in _STALENESS:
         if name in metrics:
-            parts.append(f"staleness {format_decimal(metrics[name], 1).removesuffix('.0')}")
+            parts.append(f"staleness {_show_age(metrics[name])}")
+            mean = metrics.get(_MEAN_STALENESS, metrics[name])
+            if _show_age(mean) != _show_age(metrics[name]):
+                parts[-1] += f" (mean {_show_age(mean)})"
             break
     if TOKENS_PER_S in metrics:
         parts.append(f"{format_decimal(metrics[TOKENS_PER_S], 0, group=True)} tokens/s")
@@ -114,6 +128,10 @@ def describe_step(
     if eta_s is not None and step < last_step:
         parts.append(f"ends in {format_duration(eta_s)}")
     return " | ".join(parts)
+
+
+def _show_age(updates: float) -> str:
+    return format_decimal(updates, 1).removesuffix(".0")
 
 
 def format_duration(seconds: float) -> str:

@@ -67,8 +67,6 @@ def find_trainer_states(
         its tail if that is fewer than half of its trajectories, ``polling`` where nothing is left.
     """
     states = _paint_spans(edges, driver, bounds, windows)
-    if flows:
-        _name_drains(states, edges, driver)
     _part_waits(states, edges, driver, lives)
     return states, _find_wait_causes(edges, driver, lives) if flows else None
 
@@ -88,14 +86,6 @@ def _paint_spans(
     for name, start, end in zip(driver.names, driver.starts, driver.ends, strict=True):
         states[slice_parts(edges, start, end)] = code(Pool.TRAINER, SPANS[name])
     return states
-
-
-def _name_drains(trainer: np.ndarray, edges: np.ndarray, driver: DriverSpans) -> None:
-    """Past the barrier a drain before a checkpoint is the checkpoint's: no step would have it."""
-    for name, start, end in zip(driver.names, driver.starts, driver.ends, strict=True):
-        if SPANS[name] == "checkpoint":
-            part = trainer[slice_parts(edges, start, end)]
-            part[part == code(Pool.TRAINER, "wait_rollout")] = code(Pool.TRAINER, "checkpoint")
 
 
 def _part_waits(trainer: np.ndarray, edges: np.ndarray, driver: DriverSpans, lives: Lives) -> None:

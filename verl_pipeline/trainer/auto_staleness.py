@@ -51,7 +51,7 @@ class StepTimes:
         lead: steps from the submission of its batch to it.
         wait_s: seconds that the trainer waited for the batch.
         work_s: the rest of the step, in seconds; above 0.
-        latency_s: seconds from the submission of the batch to its last token.
+        latency_s: seconds from the submission of the batch to its last reward.
         effective_share: of the batch's importance weights; None if unknown.
     """
 

@@ -40,6 +40,7 @@ class TrajectoryBatch:
         view: what the filters see.
         reward_reports: what the reward function reported beside its score, one dict a trajectory.
         generated_at: end of the last generation, seconds since the epoch; 0 if unknown.
+        completed_at: when the last trajectory was stored with its reward; 0 if unknown.
     """
 
     keys: list[str]
@@ -47,6 +48,7 @@ class TrajectoryBatch:
     view: BatchView
     reward_reports: list[dict]
     generated_at: float
+    completed_at: float = 0.0
 
     @property
     def session_reports(self) -> list[dict]:
@@ -127,7 +129,7 @@ def compute_sampling_metrics(
     Returns:
         ``pipeline/staleness`` (of the oldest token) with ``/mean`` (of all trajectories' first and
         last tokens), ``pipeline/mixed_share`` (trajectories with several versions) and, if it is
-        known, ``pipeline/batch/generating_s``.
+        known, ``pipeline/batch/generating_s`` and ``pipeline/batch/complete_s``.
     """
     ages = k - 1 - batch.version_spans
     metrics = {
@@ -137,6 +139,8 @@ def compute_sampling_metrics(
     }
     if submitted_at and batch.generated_at:
         metrics["pipeline/batch/generating_s"] = batch.generated_at - submitted_at
+    if submitted_at and batch.completed_at:
+        metrics["pipeline/batch/complete_s"] = batch.completed_at - submitted_at
     return metrics
 
 

@@ -7,24 +7,32 @@ Invariants:
 * A trajectory that waits begins exactly once, in the order of (validation first, batch, arrival).
 * A trajectory stays on its replica until it ends, between its turns too.
 * Nothing begins on a replica that loads or is lost.
+* The actions are those of ``decide`` over all replicas. It is shown only those that may act: the
+  ones that an event has changed since it found nothing more to do, and all of them while one loads,
+  since others wait for it, and when the first that waits asks for other versions than the first did
+  then.
 """
 
-import bisect
-import itertools
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from verl_pipeline.trainer.schedule import Begin, Load, Replica, Window, decide
 
 
-@dataclass(frozen=True, order=True)
-class Waiting:
-    """A trajectory that has not begun; sorts in the order of beginning."""
+@dataclass(frozen=True)
+class Arrival:
+    """A trajectory wants to begin.
 
+    Attributes:
+        name: unique.
+        batch: 0 for a validation, which begins before all that waits.
+        window: versions that it may be sampled with.
+    """
+
+    name: str
     batch: int
-    number: int
-    name: str = field(compare=False)
-    window: Window = field(compare=False)
+    window: Window
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,36 @@ class Grant:
 
     trajectory: str
     replica: str
+
+
+class _Queue:
+    """The trajectories that wait; everything but the choice among a few batches is O(1)."""
+
+    def __init__(self) -> None:
+        # By batch, in the order of arrival. A plain dict slows down as its front is deleted.
+        self._batches: dict[int, OrderedDict[str, Arrival]] = {}
+        self._by_name: dict[str, Arrival] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def add(self, arrival: Arrival) -> None:
+        self._batches.setdefault(arrival.batch, OrderedDict())[arrival.name] = arrival
+        self._by_name[arrival.name] = arrival
+
+    def remove(self, name: str) -> None:
+        batch = self._by_name.pop(name).batch
+        del self._batches[batch][name]
+        if not self._batches[batch]:
+            del self._batches[batch]
+
+    def find_first(self) -> Arrival | None:
+        if not self._batches:
+            return None
+        return next(iter(self._batches[min(self._batches)].values()))
 
 
 class DispatchBook:
@@ -47,66 +85,83 @@ class DispatchBook:
         self.mode = mode
         self.published = -1
         self.replicas = {name: Replica(None, number) for name, number in slots.items()}
-        self._waiting: list[Waiting] = []
+        self._queue = _Queue()
         self._open: dict[str, str] = {}
-        self._numbers = itertools.count()
+        # No replica but the changed ones can load, or begin what asks for these versions.
+        self._changed: set[str] = set(slots)
+        self._settled: Window | None = None
+        self._loading: set[str] = set()
 
     def arrive(self, name: str, batch: int, window: Window) -> None:
-        """A trajectory wants to begin.
-
-        Args:
-            batch: 0 for a validation, which begins before all that waits.
-        """
-        entry = Waiting(batch, next(self._numbers), name, window)
-        # From the front: the list holds several batches, and what arrives is of the last.
-        bisect.insort(self._waiting, entry)
-
-    def give_up(self, name: str) -> None:
-        """A trajectory that waits does not want to begin any more."""
-        self._waiting = [entry for entry in self._waiting if entry.name != name]
+        """A trajectory wants to begin; see :class:`Arrival`."""
+        assert name not in self._queue and name not in self._open, f"{name} has come already"
+        self._queue.add(Arrival(name, batch, window))
 
     def end(self, name: str) -> None:
-        """A trajectory has ended, however it did."""
-        replica = self.replicas.get(self._open.pop(name, ""))
-        if replica is not None:
-            replica.open -= 1
+        """A trajectory has ended, however it did, or does not want to begin; may be told twice."""
+        if name in self._queue:
+            self._queue.remove(name)
+        elif (place := self._open.pop(name, None)) is not None:
+            self.replicas[place].open -= 1
+            self._changed.add(place)
 
     def publish(self, version: int) -> None:
         """A version can be loaded from now on."""
         self.published = max(self.published, version)
+        self._changed.update(self.replicas)
 
     def finish_load(self, name: str) -> None:
         """A replica holds what it has been loading."""
         replica = self.replicas[name]
         assert replica.loading is not None
         replica.version, replica.loading = replica.loading, None
+        self._loading.discard(name)
+        self._changed.update(self.replicas)
 
     def lose(self, name: str) -> list[str]:
         """A replica is dead; returns the trajectories that were open on it."""
         self.replicas.pop(name, None)
+        self._loading.discard(name)
+        self._changed.update(self.replicas)
         lost = [trajectory for trajectory, place in self._open.items() if place == name]
         for trajectory in lost:
             del self._open[trajectory]
         return lost
 
-    def take_actions(self) -> Iterator[Grant | Load]:
-        """What happens now; each is in the book when it is returned."""
-        begun = 0
-        windows = (entry.window for entry in self._waiting)
-        try:
-            for action in decide(self.replicas, windows, self.published, self.mode):
+    def take_actions(self) -> list[Grant | Load]:
+        """What happens now, in order; all of it is in the book."""
+        actions: list[Grant | Load] = []
+        while self._changed or self._find_window() != self._settled:
+            window = self._find_window()
+            if self._loading or window != self._settled:
+                self._changed.update(self.replicas)
+            # In the order of the pool, which decides between replicas that are equally busy.
+            able = {name: self.replicas[name] for name in self.replicas if name in self._changed}
+            self._changed, self._settled = set(), window
+            for action in decide(able, self._list_windows(window), self.published, self.mode):
                 replica = self.replicas[action.replica]
                 if isinstance(action, Begin):
-                    entry = self._waiting[begun]
-                    begun += 1
+                    first = self._queue.find_first()
+                    assert first is not None
+                    self._queue.remove(first.name)
+                    self._open[first.name] = action.replica
                     replica.open += 1
-                    self._open[entry.name] = action.replica
-                    yield Grant(entry.name, action.replica)
+                    actions.append(Grant(first.name, action.replica))
                 else:
                     replica.loading = action.version
-                    yield action
-        finally:
-            del self._waiting[:begun]
+                    self._loading.add(action.replica)
+                    actions.append(action)
+        return actions
+
+    def _find_window(self) -> Window | None:
+        """Of the first that waits."""
+        first = self._queue.find_first()
+        return first.window if first is not None else None
+
+    def _list_windows(self, window: Window | None) -> Iterator[Window]:
+        """Of those that wait, one as each before it begins, up to the first with another."""
+        while window is not None and self._find_window() == window:
+            yield window
 
     @property
     def open_count(self) -> int:
@@ -116,7 +171,7 @@ class DispatchBook:
     @property
     def waiting_count(self) -> int:
         """Trajectories that have not begun."""
-        return len(self._waiting)
+        return len(self._queue)
 
     def find_common_version(self) -> int | None:
         """What all replicas hold; None while they differ or load."""
@@ -132,9 +187,9 @@ class DispatchBook:
             + f" with {replica.open} trajectories open"
             for name, replica in self.replicas.items()
         )
-        front = self._waiting[0] if self._waiting else None
+        front = self._queue.find_first()
         waits = (
-            f"{len(self._waiting)} trajectories wait, the first for "
+            f"{len(self._queue)} trajectories wait, the first for "
             f"v_{front.window.oldest} to v_{front.window.newest}"
             if front
             else "none waits"

@@ -79,10 +79,11 @@ class RunDial:
         if self._auto is None:
             return {}, None
         sentence = None
-        latency_s = metrics.get("pipeline/batch/generating_s")
+        is_whole = not metrics.get("filters/skipped_update")  # else the step had no update
+        latency_s = metrics.get("pipeline/batch/complete_s")
         wait_s = timers.get("gen", 0.0)
         work_s = timers["step"] - wait_s - timers.get("save_checkpoint", 0.0)
-        if lead is not None and latency_s is not None and work_s > 0:
+        if lead is not None and latency_s is not None and work_s > 0 and is_whole:
             times = StepTimes(lead, wait_s, work_s, latency_s, metrics.get(EFFECTIVE))
             before = self.current.staleness
             state, reason = turn(self._auto, times, self._bounds)

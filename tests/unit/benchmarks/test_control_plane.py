@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.control_plane import compare_metrics, estimate_growth
+from benchmarks.control_plane import compare_metrics, estimate_growth, identify_case, name_series
 from tests.helpers.patience import scale_deadline
 
 ROOT = Path(__file__).parents[3]
@@ -24,6 +24,29 @@ def test_growth_is_one_where_the_time_is_linear():
 def test_a_metric_that_is_missing_or_differs_is_named():
     ours = {"a": 1.0, "b": 1.0, "c": 2.0, "x/std": 0.001}
     assert compare_metrics(ours, {"a": 1.0001, "b": 1.01, "x/std": 0.002}) == ["b", "c"]
+
+
+def test_a_mode_is_a_series_of_its_own_and_old_reports_are_drained():
+    old, new = {"trajectories": 64}, {"trajectories": 64, "mode": "rolling"}
+    assert identify_case(old) == (64, "drained") != identify_case(new)
+    series = [name_series({"checkout": "after", "case": case}) for case in (old, new)]
+    assert series == ["after", "after, rolling"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_driver_past_the_barrier_is_measured_too(tmp_path):
+    output = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.control_plane", "--short", "--repeats", "1"]
+    run = subprocess.run(
+        [*command, "--wait", "1", "--mode", "rolling", "--largest", "32", "--output", str(output)],
+        cwd=ROOT, capture_output=True, text=True, timeout=scale_deadline(120),
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    (result,) = json.loads(output.read_text())["results"]
+    (step,) = result["steps"]
+    assert result["case"]["mode"] == "rolling" and step["driver_s"] > 0
+    assert step["metrics"]["pipeline/staleness"] == 0
 
 
 @pytest.mark.slow

@@ -75,7 +75,8 @@ def make_batch():
         for verdict in view.verdicts
     ]
     keys = [f"{uid}_{row % 4}_0" for row, uid in enumerate(view.uids)]
-    return TrajectoryBatch(keys, np.ones((n, 2), dtype=int), view, reports, generated_at=12.5)
+    versions = np.ones((n, 2), dtype=int)
+    return TrajectoryBatch(keys, versions, view, reports, generated_at=12.5, completed_at=13.5)
 
 
 def list_logged_by_functions():

@@ -130,7 +130,7 @@ def test_one_frame_shows_what_a_run_does(tmp_path):
     result = invoke("top", tmp_path, "--once")
     assert result.exit_code == 0, result.output
     text = result.stdout
-    assert "made up: one_off_pipeline, staleness 1, 2 + 2 devices: running" in text
+    assert "made up: one_off_pipeline, drained, staleness 1, 2 + 2 devices: running" in text
     for words in ("step 1 of 5", "left", "reward ", "trainer in step 1: ", "rollout in step 1: "):
         assert words in text
     assert "replica 0" in text and "replica 1" in text

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_pipeline.trainer.auto_staleness import (
@@ -41,6 +41,7 @@ def find_enough(latency_s):
     return min(max(math.ceil((1 - BOUNDS.wait_share) * latency_s / WORK_S - 1e-9), 1), 8)
 
 
+@settings(deadline=None)
 @given(latency_s=st.floats(0.1, 200.0), first=st.integers(1, 8))
 def test_it_ends_at_the_smallest_value_that_is_enough(latency_s, first):
     values, _reasons = follow(60, lambda _index, lead: measure(lead, latency_s), first=first)
@@ -53,6 +54,7 @@ def test_it_ends_at_the_smallest_value_that_is_enough(latency_s, first):
     assert len(directions) <= 1
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 100.0), st.floats(0.1, 100.0))
 def test_longer_batches_need_no_smaller_value(one, other):
     short, long = sorted((one, other))
@@ -60,6 +62,7 @@ def test_longer_batches_need_no_smaller_value(one, other):
     assert ends[0] <= ends[1]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(0.0, 300.0), st.sampled_from([None, 0.5, 0.95]), st.floats(0.5, 40.0)),

@@ -74,10 +74,10 @@ def test_a_batch_of_a_checkpoint_may_be_too_old_for_the_staleness(oldest, stalen
 def test_a_batch_of_an_earlier_run_has_no_time_of_submission():
     spans = np.array([[1, 1], [0, 2]])
     batch = make_batch(["accepted", "accepted"], [None, None])
-    batch = replace(batch, generated_at=12.5, version_spans=spans)
+    batch = replace(batch, generated_at=12.5, completed_at=14.0, version_spans=spans)
     found = compute_sampling_metrics(batch, 3, submitted_at=10.0)
     ages = {"pipeline/staleness": 2.0, "pipeline/staleness/mean": 1.0, "pipeline/mixed_share": 0.5}
-    assert found == ages | {"pipeline/batch/generating_s": 2.5}
+    assert found == ages | {"pipeline/batch/generating_s": 2.5, "pipeline/batch/complete_s": 4.0}
     assert compute_sampling_metrics(batch, 3, submitted_at=None) == ages
 
 

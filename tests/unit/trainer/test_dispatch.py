@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.pool_world import Stalled, World, find_violations
 from verl_pipeline.trainer import schedule
-from verl_pipeline.trainer.dispatch import DispatchBook, Grant
+from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant
 from verl_pipeline.trainer.schedule import (
     IN_FLIGHT,
     ROLLING,
@@ -19,6 +19,48 @@ from verl_pipeline.trainer.schedule import (
 )
 
 TIMES = st.floats(0.1, 100.0)
+
+
+class PlainBook:
+    """What :class:`DispatchBook` shall do: ``decide``, over everything after each event."""
+
+    def __init__(self, slots, mode):
+        self.replicas = {name: Replica(None, number) for name, number in slots.items()}
+        self.mode, self.published, self.waiting, self.open = mode, -1, [], {}
+
+    def arrive(self, arrival):
+        self.waiting.append(arrival)
+        self.waiting.sort(key=lambda waiting: waiting.batch)  # keeps the order of arrival
+
+    def end(self, name):
+        self.waiting = [arrival for arrival in self.waiting if arrival.name != name]
+        if (place := self.open.pop(name, None)) is not None:
+            self.replicas[place].open -= 1
+
+    def publish(self, version):
+        self.published = version
+
+    def finish_load(self, name):
+        replica = self.replicas[name]
+        replica.version, replica.loading = replica.loading, None
+
+    def lose(self, name):
+        del self.replicas[name]
+        self.open = {one: place for one, place in self.open.items() if place != name}
+
+    def take_actions(self):
+        actions = []
+        windows = (arrival.window for arrival in list(self.waiting))
+        for action in schedule.decide(self.replicas, windows, self.published, self.mode):
+            if isinstance(action, Load):
+                self.replicas[action.replica].loading = action.version
+                actions.append(action)
+            else:
+                arrival = self.waiting.pop(0)
+                self.open[arrival.name] = action.replica
+                self.replicas[action.replica].open += 1
+                actions.append(Grant(arrival.name, action.replica))
+        return actions
 
 
 @st.composite
@@ -78,6 +120,52 @@ def test_trajectories_begin_in_the_order_of_their_batches(world):
     assert batches == sorted(batches)
 
 
+@given(
+    st.dictionaries(st.sampled_from("abcd"), st.integers(1, 3), min_size=1),
+    st.sampled_from([ROLLING, IN_FLIGHT]),
+    st.integers(1, 4),
+    st.lists(
+        st.tuples(st.integers(0, 15), st.integers(0, 999), st.booleans()), min_size=30, max_size=50
+    ),
+)
+def test_the_book_does_what_the_decision_says_of_everything(slots, mode, staleness, events):
+    """Also when several events come between two looks, and a batch has several windows."""
+    book, plain = DispatchBook(dict(slots), mode), PlainBook(slots, mode)
+
+    def choose_event(number, kind, choice):
+        version = max(plain.published, 0)
+        loading = [name for name, replica in plain.replicas.items() if replica.loading is not None]
+        names = {
+            **dict.fromkeys((6, 7, 8), ("end", list(plain.open))),
+            9: ("end", [arrival.name for arrival in plain.waiting]),
+            **dict.fromkeys((10, 11, 12), ("finish_load", loading)),
+            13: ("lose", list(plain.replicas)[1:]),
+        }
+        event, able = names.get(kind, ("", []))
+        if able:
+            return event, able[choice % len(able)]
+        if kind == 14 or plain.published < 0:
+            return "publish", plain.published + 1
+        if kind == 15:
+            return "arrive", Arrival(f"t{number}", 0, Window(version, version))
+        batch = version + 1 + choice % (staleness + 1)
+        last = batch + choice // 7 % 2 * (kind == 0)
+        return "arrive", Arrival(f"t{number}", batch, find_window(last, staleness))
+
+    for number, (kind, choice, looks) in enumerate(events):
+        event, argument = choose_event(number, kind, choice)
+        if isinstance(argument, Arrival):
+            book.arrive(argument.name, argument.batch, argument.window)
+        else:
+            getattr(book, event)(argument)
+        getattr(plain, event)(argument)
+        if looks:
+            assert book.take_actions() == plain.take_actions()
+    assert book.take_actions() == plain.take_actions()
+    assert book.replicas == plain.replicas
+    assert (book.open_count, book.waiting_count) == (len(plain.open), len(plain.waiting))
+
+
 def make_world(mode=ROLLING, staleness=2, **changes):
     values = dict(
         dial=Dial(mode, staleness),
@@ -131,32 +219,32 @@ def test_too_many_open_trajectories_are_seen(monkeypatch):
 def test_a_trajectory_that_ends_twice_frees_one_slot():
     book = DispatchBook({"a": 2}, ROLLING)
     book.publish(0)
-    assert list(book.take_actions()) == [Load("a", 0)]
+    assert book.take_actions() == [Load("a", 0)]
     book.finish_load("a")
     for number in range(3):
         book.arrive(f"b1p{number}", 1, find_window(1, 1))
-    assert list(book.take_actions()) == [Grant("b1p0", "a"), Grant("b1p1", "a")]
+    assert book.take_actions() == [Grant("b1p0", "a"), Grant("b1p1", "a")]
     book.end("b1p0")
     book.end("b1p0")
     assert book.replicas["a"].open == 1
-    assert list(book.take_actions()) == [Grant("b1p2", "a")]
+    assert book.take_actions() == [Grant("b1p2", "a")]
 
 
 def test_who_gives_up_waiting_never_begins():
     book = DispatchBook({"a": 1}, ROLLING)
     book.publish(0)
-    list(book.take_actions())
+    book.take_actions()
     book.finish_load("a")
     book.arrive("b1p0", 1, find_window(1, 1))
     book.arrive("b1p1", 1, find_window(1, 1))
-    book.give_up("b1p0")
-    assert list(book.take_actions()) == [Grant("b1p1", "a")]
+    book.end("b1p0")
+    assert book.take_actions() == [Grant("b1p1", "a")]
 
 
 def test_the_description_names_who_holds_and_who_waits():
     book = DispatchBook({"a": 1, "b": 1}, ROLLING)
     book.publish(2)
-    list(book.take_actions())
+    book.take_actions()
     book.finish_load("a")
     book.arrive("b9p0", 9, find_window(9, 2))
     line = book.describe()

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_pipeline.trainer import schedule
@@ -58,6 +58,7 @@ class Trainer:
         return self
 
 
+@settings(deadline=None)
 @given(
     chosen=st.lists(st.integers(1, 8), min_size=1, max_size=30),
     held=st.integers(0, 8),
@@ -79,7 +80,7 @@ def test_the_wait_for_batches_raises_it_and_the_change_is_said():
     def choose(trainer, k):
         lead = trainer.leads[k][1]
         wait_s = max(32.0 / max(lead, 1) - 10.0, 0.0)
-        metrics = {"pipeline/batch/generating_s": 32.0}
+        metrics = {"pipeline/batch/complete_s": 32.0}
         timers = {"gen": wait_s, "step": 12.0 + wait_s, "save_checkpoint": 2.0}
         found, sentence = trainer.dial.end_step(k, metrics, timers)
         assert found == {"pipeline/staleness/dial": trainer.dial.current.staleness}

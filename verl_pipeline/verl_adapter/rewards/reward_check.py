@@ -13,6 +13,7 @@ Invariants:
 """
 
 import logging
+import time
 import traceback
 from typing import Any
 
@@ -60,6 +61,8 @@ class RewardCheckingWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc]
             for one in outputs
         ]
         keys = [f"{session}_{index}" for index in range(len(outputs))]
+        completed = {"completed_at": time.time()}
+        outcomes = [outcome | completed for outcome in outcomes]
         if keys:
             await put_outcomes(keys, VALIDATION if validate else TRAIN, outcomes)
 

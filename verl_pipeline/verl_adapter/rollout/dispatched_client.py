@@ -6,15 +6,16 @@ Invariants:
 * The wait for a place is in nobody's deadline: it may be one for the trainer.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from verl_pipeline.trainer.dispatch import Arrival
 from verl_pipeline.trainer.schedule import Window
 from verl_pipeline.verl_adapter.rollout.llm_client import TurnBudgetClient
+from verl_pipeline.verl_adapter.rollout.place_exchange import PlaceExchange
 
 
 @dataclass
@@ -33,6 +34,8 @@ _place: ContextVar[_Place | None] = ContextVar("place", default=None)
 class DispatchedClient(TurnBudgetClient):
     """See the module."""
 
+    _exchange: PlaceExchange | None = None
+
     @asynccontextmanager
     async def hold_place(self, name: str, batch: int, window: Window) -> AsyncIterator[str]:
         """Wait for a place, and have it while the trajectory is sampled.
@@ -42,11 +45,9 @@ class DispatchedClient(TurnBudgetClient):
             batch: its batch; 0 for a validation.
             window: versions that it may be sampled with.
         """
-        try:
-            server, handle = await self._load_balancer.begin_trajectory.remote(name, batch, window)
-        except asyncio.CancelledError:
-            self._load_balancer.end_trajectory.remote(name)
-            raise
+        # Made here: the client travels to the processes of the agent loops.
+        self._exchange = self._exchange or PlaceExchange(self._load_balancer)
+        server, handle = await self._exchange.begin(Arrival(name, batch, window))
         place = _Place(name, server, handle)
         token = _place.set(place)
         try:
@@ -63,7 +64,8 @@ class DispatchedClient(TurnBudgetClient):
     def _leave(self, place: _Place) -> None:
         if not place.is_left:
             place.is_left = True
-            self._load_balancer.end_trajectory.remote(place.trajectory)
+            assert self._exchange is not None, "the place came from it"
+            self._exchange.end(place.trajectory)
 
     async def _find_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
         place = _place.get()

@@ -12,12 +12,14 @@ from typing import Any
 
 import ray
 from omegaconf import DictConfig
+from ray.exceptions import RayActorError
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
-from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
+from verl_pipeline.verl_adapter.rollout.replica_probe import DEATH_ADVICE
+from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool, WorkerDead
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 
 # Versions in a node's memory: the newest, the one before, which a replica may still read, and the
@@ -100,9 +102,16 @@ class DispatchedPool(RolloutPool):
         Raises:
             RolloutServerDead: one is dead, or has been silent for too long.
             WeightSyncError, DeadlineExceeded: one could not load what was published.
+            WorkerDead: the dispatcher is dead.
         """
         super().check_health()
-        ray.get(self._dispatcher.check_loads.remote())
+        try:
+            failure = ray.get(self._dispatcher.find_failure.remote())
+        except RayActorError as error:
+            advice = DEATH_ADVICE.format(log="worker-*.err")
+            raise WorkerDead(f"dispatcher died: {str(error).splitlines()[0]} {advice}") from error
+        if failure is not None:
+            raise failure
 
     def describe(self) -> str:
         """Who holds and does what, in one line."""

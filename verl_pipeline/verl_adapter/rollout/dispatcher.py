@@ -6,12 +6,16 @@ keeps the book; here is who asks and who is told. It stands in the place of verl
 Invariants:
 * Everything runs on one event loop, so the book never sees two events at a time.
 * A trajectory asks once, when it begins; its turns go to the same replica without asking again.
+* Each process of agent loops has two calls open at most, however many of its trajectories wait.
 * A load that fails is kept for the trainer, which ends the run with it; the replica takes no
   trajectory meanwhile.
+* The slots of an agent loop worker that dies stay taken: no trajectory is lost unseen, and the
+  trainer's watchdog (:mod:`.rollout.awaited_workers`) ends the run.
 * Every load is a span ``load_weights`` on its replica's lane of the run's records.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +25,14 @@ from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
 from verl_pipeline.telemetry.recorder import RunTarget, open_recorder
 from verl_pipeline.telemetry.records import Pool
-from verl_pipeline.trainer.dispatch import DispatchBook, Grant
-from verl_pipeline.trainer.schedule import Load, Window
+from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant
+from verl_pipeline.trainer.schedule import Load
 from verl_pipeline.verl_adapter.rollout.replica_ports import ReplicaPort
 from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest
 from verl_pipeline.weight_sync.comparison import RankReading
 
-# Each trajectory that waits is an open call.
-MOST_CALLS = 1_000_000
+# Two for each process of agent loops, and the trainer's.
+MOST_CALLS = 10_000
 
 
 @dataclass(frozen=True)
@@ -56,36 +60,40 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._book = DispatchBook({port.address: slots for port in ports}, mode)
         self._request: ReadingRequest | None = None
         self._readings: list[Reading] = []
-        self._granted: dict[str, asyncio.Future[str]] = {}
+        # By trajectory that waits, the process that asked; by process, what it has not taken yet.
+        self._askers: dict[str, str] = {}
+        self._grants: dict[str, asyncio.Queue[Grant]] = defaultdict(asyncio.Queue)
         self._loads: set[asyncio.Task[None]] = set()
         self._failures: list[Exception] = []
         self._recorder = open_recorder(target, "dispatcher")
         self._lanes = {port.address: f"replica {rank}" for rank, port in enumerate(ports)}
 
-    async def begin_trajectory(self, name: str, batch: int, window: Window) -> tuple[str, Any]:
-        """Wait until a trajectory may begin.
+    async def list_handles(self) -> dict[str, Any]:
+        """What requests are sent to, by replica."""
+        return self._servers
+
+    async def tell(self, asker: str, arrivals: Sequence[Arrival], ends: Sequence[str]) -> None:
+        """What has happened in a process of agent loops since its last call.
 
         Args:
-            name: of the trajectory, unique.
-            batch: its batch; 0 for a validation.
-            window: versions that it may be sampled with.
-
-        Returns:
-            Name and handle of its replica.
+            asker: the process.
+            arrivals: its trajectories that want to begin.
+            ends: those that need their replica no more, or do not want to begin any more, by name.
+                What has arrived in the same call may be among them.
         """
-        granted = self._granted[name] = asyncio.get_running_loop().create_future()
-        self._book.arrive(name, batch, window)
+        for arrival in arrivals:
+            self._book.arrive(arrival.name, arrival.batch, arrival.window)
+            self._askers[arrival.name] = asker
+        for name in ends:
+            self._askers.pop(name, None)
+            self._book.end(name)
         self._act()
-        replica = await granted
-        return replica, self._servers[replica]
 
-    async def end_trajectory(self, name: str) -> None:
-        """A trajectory needs its replica no more, or does not want to begin; may be told twice."""
-        if (granted := self._granted.pop(name, None)) is not None:
-            granted.cancel()
-            self._book.give_up(name)
-        self._book.end(name)
-        self._act()
+    async def take_grants(self, asker: str) -> list[Grant]:
+        """Wait until trajectories of a process may begin; returns all that may."""
+        grants = self._grants[asker]
+        first = await grants.get()
+        return [first, *(grants.get_nowait() for _ in range(grants.qsize()))]
 
     async def publish(self, version: int, request: ReadingRequest | None) -> None:
         """Let the replicas load this version.
@@ -109,10 +117,9 @@ class Dispatcher(GlobalRequestLoadBalancer):
             for name, replica in self._book.replicas.items()
         }
 
-    async def check_loads(self) -> None:
-        """Raises the error of the first load that has failed."""
-        if self._failures:
-            raise self._failures[0]
+    async def find_failure(self) -> Exception | None:
+        """The error of the first load that has failed."""
+        return self._failures[0] if self._failures else None
 
     async def describe(self) -> str:
         """The state in one line, for errors."""
@@ -121,17 +128,14 @@ class Dispatcher(GlobalRequestLoadBalancer):
     def _act(self) -> None:
         for action in self._book.take_actions():
             if isinstance(action, Grant):
-                granted = self._granted.pop(action.trajectory)
-                if not granted.done():
-                    granted.set_result(action.replica)
-            else:
-                task = asyncio.get_running_loop().create_task(self._load(action))
+                self._grants[self._askers.pop(action.trajectory)].put_nowait(action)
+            else:  # of the newest version, which the request is about
+                task = asyncio.get_running_loop().create_task(self._load(action, self._request))
                 self._loads.add(task)
                 task.add_done_callback(self._loads.discard)
 
-    async def _load(self, load: Load) -> None:
-        # A load takes the newest version, which the request is about.
-        request, port = self._request, self._ports[load.replica]
+    async def _load(self, load: Load, request: ReadingRequest | None) -> None:
+        port = self._ports[load.replica]
         lane, detail = self._lanes[load.replica], {"version": load.version}
         try:
             with self._recorder.record_span(Pool.ROLLOUT, lane, "load_weights", **detail):

@@ -5,7 +5,6 @@ A port travels to the dispatcher's process, so it holds handles of actors only.
 Invariant: a load neither aborts a request nor gives memory back.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -51,8 +50,7 @@ class EnginePort:
 
     Attributes:
         handle: the server that takes requests.
-        keep_kv: what a load in flight does with the KV cache of running requests; None: nothing
-            runs while it loads.
+        keep_kv: see :func:`~..weights.weight_loading.load_weights`.
     """
 
     actors: ReplicaActors
@@ -67,13 +65,7 @@ class EnginePort:
 
     async def load(self, version: int, request: ReadingRequest | None) -> list[RankReading]:
         """See :class:`ReplicaPort`."""
-        if self.keep_kv is None:
-            return await load_weights(self.actors, version, self.deadlines, request)
-        servers = self.actors.servers
-        await asyncio.gather(*[server.freeze.remote(self.keep_kv) for server in servers])
-        readings = await load_weights(self.actors, version, self.deadlines, request)
-        await asyncio.gather(*[server.thaw.remote(version) for server in servers])
-        return readings
+        return await load_weights(self.actors, version, self.deadlines, request, self.keep_kv)
 
 
 def make_ports(manager: LLMServerManager, settings: OneOffPipelineConfig) -> Sequence[ReplicaPort]:

@@ -65,6 +65,7 @@ def make_target(config: DictConfig) -> RunTarget:
         last_step=int(config.trainer.total_training_steps or 0),
         versions=read_package_versions(),
         weight_sync_mode=pipeline.weight_sync_mode if pipeline is not None else None,
+        auto_staleness=pipeline is not None and pipeline.is_auto,
     )
     folder = os.path.abspath(str(Path(config.trainer.default_local_dir).expanduser()))
     return RunTarget(folder if settings.enabled else None, header, settings.texts_per_step)

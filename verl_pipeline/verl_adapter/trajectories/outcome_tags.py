@@ -6,7 +6,8 @@ every token (``rm_scores``, ``responses``, ``response_mask``) and lie in the sto
 Tags of the outcome: ``score`` (sum of ``rm_scores``; absent if a colocated reward model gives it
 later), ``last_token`` (-1 of an empty response), ``mask_len`` (tokens that ``response_mask``
 counts), ``num_turns``, ``generated_at``, ``max_tokens`` and ``version_spans`` (as in
-``extra_fields``; absent if unknown), ``report`` (of ``reward_extra_info``, what our metrics read).
+``extra_fields``; absent if unknown), ``completed_at`` (when it was stored with its reward, in
+seconds since the epoch), ``report`` (of ``reward_extra_info``, what our metrics read).
 
 Invariant: a tag holds numbers and short texts only, since every listing of a partition carries it.
 Tracebacks and whatever else a grader reports stay in the fields.

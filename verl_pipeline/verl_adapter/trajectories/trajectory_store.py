@@ -195,6 +195,7 @@ def read_trajectories(batch: KVBatchMeta, limits: LengthLimits) -> TrajectoryBat
         ),
         reward_reports=reports,
         generated_at=max(outcome.get("generated_at", 0.0) for outcome in outcomes),
+        completed_at=max(outcome.get("completed_at", 0.0) for outcome in outcomes),
     )
 
 

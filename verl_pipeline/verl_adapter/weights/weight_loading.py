@@ -3,7 +3,7 @@
 It runs wherever the replica's actors can be called; :mod:`.publication` has put the version there.
 
 Invariants:
-* Nothing is aborted, paused or released: whoever calls knows what runs on the replica.
+* Nothing is aborted or released. What runs is frozen if the caller says that something may.
 * verl's way from the host memory into the engine: ``CheckpointEngineWorker.update_weights``, whose
   engine reads the store (:mod:`.storing_engine`). verl's adapter clears the replica's prefix
   cache afterwards and sets its version.
@@ -77,6 +77,7 @@ async def load_weights(
     version: int,
     deadlines: Deadlines,
     request: ReadingRequest | None = None,
+    keep_kv: bool | None = None,
 ) -> list[RankReading]:
     """Load ``version`` into ``replica``.
 
@@ -84,6 +85,7 @@ async def load_weights(
         version: published, and not dropped.
         deadlines: longest waits.
         request: what to read of the replica afterwards; None: nothing.
+        keep_kv: freeze what runs meanwhile, and keep the KV cache of it or not; None: nothing runs.
 
     Returns:
         The readings of its ranks, if there is a ``request``.
@@ -93,7 +95,7 @@ async def load_weights(
         WeightSyncError: the version cannot be loaded.
         DeadlineExceeded: ``deadlines.weight_sync_s`` was not enough.
     """
-    loading = asyncio.create_task(_load_and_read(replica, version, request))
+    loading = asyncio.create_task(_load_and_read(replica, version, request, keep_kv))
     watching = asyncio.create_task(_watch(replica, version, deadlines))
     tasks = {loading, watching}
     try:
@@ -114,14 +116,20 @@ async def load_weights(
 
 
 async def _load_and_read(
-    replica: ReplicaActors, version: int, request: ReadingRequest | None
+    replica: ReplicaActors, version: int, request: ReadingRequest | None, keep_kv: bool | None
 ) -> list[RankReading]:
     name = f"{replica.name}, while it loaded v_{version},"
+    servers = replica.servers
     try:
+        if keep_kv is not None:
+            await asyncio.gather(*[server.freeze.remote(keep_kv) for server in servers])
         await asyncio.gather(
             *[worker.update_weights.remote(global_steps=version) for worker in replica.workers]
         )
-        return await read_replica(replica.servers, request) if request is not None else []
+        readings = await read_replica(servers, request) if request is not None else []
+        if keep_kv is not None:
+            await asyncio.gather(*[server.thaw.remote(version) for server in servers])
+        return readings
     except RayTaskError as error:
         if isinstance(error.cause, RayActorError):
             raise _make_death(name, replica.engine, error.cause) from error

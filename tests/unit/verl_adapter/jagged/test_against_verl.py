@@ -16,6 +16,7 @@ from verl.trainer.ppo.rollout_corr_helper import (
 )
 from verl.utils.debug.metrics import calculate_debug_metrics
 
+from verl_pipeline.trainer.off_policy import EFFECTIVE, RowDivergence, measure_divergence
 from verl_pipeline.verl_adapter.jagged import rows as rows_module
 from verl_pipeline.verl_adapter.jagged.correction import (
     NORM_FACTOR,
@@ -90,6 +91,36 @@ def corrections(draw):
         "rollout_rs": ",".join(options) or None,
         "rollout_rs_threshold": ",".join(thresholds) or None,
     }
+
+
+@settings(max_examples=40, deadline=None)
+@given(batches(), st.sampled_from([None, "token", "sequence"]))
+def test_divergence_is_verls_where_nothing_is_truncated(batch, level):
+    old, rollout, rows, mask = batch
+    ours = correct_tokens(
+        rows.select(old), rows.select(rollout), rows.counts, {"rollout_is": level}
+    ).columns
+    found = measure_divergence(
+        RowDivergence(
+            np.ones(len(rows.counts), dtype=np.int64),
+            rows.counts.numpy(),
+            *(ours[name].double().numpy() for name in ("ratio", "ratio_squared", "k3")),
+        )
+    )
+    _proto, _kept, theirs = compute_rollout_correction_and_rejection_mask(
+        *(pad(values.nan_to_num(), rows.lengths) for values in (old, rollout)),
+        pad(mask, rows.lengths),
+        rollout_is="token",
+        rollout_is_threshold=1e9,
+    )
+    assert (
+        found[EFFECTIVE]
+        == found[f"{EFFECTIVE}/age_1"]
+        == pytest.approx(theirs[f"{PREFIX}rollout_is_eff_sample_size"], rel=1e-3)
+    )
+    assert found["pipeline/correction/kl/age_1"] == pytest.approx(
+        theirs[f"{PREFIX}k3_kl"], rel=1e-3, abs=1e-5
+    )
 
 
 @settings(max_examples=80, deadline=None)

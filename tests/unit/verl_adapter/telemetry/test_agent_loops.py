@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,8 @@ from verl_pipeline.verl_adapter.telemetry import agent_loops
 from verl_pipeline.verl_adapter.telemetry.agent_loops import REPLICA_LANES, record_worker
 
 SERVER = "10.0.0.1:8000"
+# For a place.
+WAIT_S = 0.01
 
 
 class Client:
@@ -23,6 +27,11 @@ class Client:
 
     async def generate(self, request_id):
         return await self._acquire_server(request_id)
+
+    @asynccontextmanager
+    async def hold_place(self, name):
+        await asyncio.sleep(WAIT_S)
+        yield SERVER
 
 
 class Worker:
@@ -35,6 +44,10 @@ class Worker:
         self.llm_client, self.reward_loop_worker_handles = client, handles
 
     async def _run_agent_loop(self, sampling_params, *, trajectory, session_id, uid, **kwargs):
+        async with self.llm_client.hold_place(uid):
+            return await self._sample(uid, kwargs)
+
+    async def _sample(self, uid, kwargs):
         await self.llm_client.generate(uid)
         if uid == "fails":
             raise RuntimeError("no server\nfor this")
@@ -42,6 +55,8 @@ class Worker:
         output = SimpleNamespace(
             extra_fields=extra, prompt_ids=[1, 2], response_ids=[3, 4, 5], reward_score=None
         )
+        if uid == "mixed":
+            extra["version_spans"] = [[3, 2], [4, 1]]
         if uid == "odd":
             output.extra_fields = "no mapping"
         await self._compute_score([output], kwargs)
@@ -56,11 +71,11 @@ class Worker:
 @pytest.fixture
 def run_worker(tmp_path, monkeypatch, made_header):
     """Runs trajectories and returns the events and spans that were written."""
-    target = RunTarget(str(tmp_path), made_header)
-    monkeypatch.setattr(agent_loops, "make_target", lambda config: target)
     monkeypatch.setattr(recorder_module, "_recorders", {})
 
-    def run(*prompts, handles=(), lanes=None, validate=False, **kwargs):
+    def run(*prompts, handles=(), lanes=None, validate=False, header=made_header, **kwargs):
+        target = RunTarget(str(tmp_path), header)
+        monkeypatch.setattr(agent_loops, "make_target", lambda config: target)
         client = Client()
         if lanes is not None:
             setattr(client, REPLICA_LANES, lanes)
@@ -116,6 +131,30 @@ def test_each_trajectory_has_its_moments_with_what_is_known_then(run_worker):
     # One span covers both rewards, which were awaited at once.
     (span,) = spans
     assert (span["pool"], span["lane"], span["detail"]) == ("reward", "worker 3", {"rewards": 2})
+
+
+@pytest.mark.parametrize("mode", ["drained", "rolling", "in_flight"])
+def test_past_the_barrier_a_trajectory_begins_when_it_has_its_place(run_worker, made_header, mode):
+    header = replace(made_header, mode="one_off_pipeline", staleness=1, weight_sync_mode=mode)
+    _, events, _, _ = run_worker("a", header=header, lanes={SERVER: "replica 1"})
+    moments = [event["moment"] for event in events]
+    if mode == "drained":
+        assert moments == ["started", "generated", "graded"]
+        return
+    assert moments == ["started", "begun", "generated", "graded"]
+    started, begun = events[:2]
+    assert begun["replica"] == "replica 1" and begun["batch"] == 7
+    assert begun["t"] - started["t"] >= 0.9 * WAIT_S
+
+
+def test_a_trajectory_of_several_versions_tells_their_tokens(run_worker):
+    _, events, _, _ = run_worker("a", "mixed")
+    spans = {
+        event["prompt"]: event.get("version_spans")
+        for event in events
+        if event["moment"] == "generated"
+    }
+    assert spans == {"a": None, "mixed": "3:2 4:1"}
 
 
 def test_a_failure_is_the_last_moment_and_still_raised(run_worker):
