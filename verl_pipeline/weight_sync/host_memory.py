@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -52,4 +53,5 @@ def measure_free_memory() -> int:
 
 def format_bytes(nbytes: int) -> str:
     """``nbytes`` in words, in binary units."""
-    return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 1 << 30 else f"{nbytes / 2**20:.1f} MiB"
+    size, unit = (nbytes / 2**30, "GiB") if nbytes >= 1 << 30 else (nbytes / 2**20, "MiB")
+    return f"{format_decimal(size, 1)} {unit}"

@@ -25,7 +25,7 @@ from verl_pipeline.verl_adapter.trajectories.held_batches import (
 def folder(tmp_path, monkeypatch):
     """The checkpoint folder; held batches are a word in it."""
 
-    def save(path, step):
+    def save(path, step, lead):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"after {step}")
 

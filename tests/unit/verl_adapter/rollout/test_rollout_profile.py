@@ -31,6 +31,9 @@ class Manager:
     def get_addresses(self):
         return []
 
+    def get_replicas(self):
+        return []
+
     def start_profile(self):
         assert not self.open
         self.open = True
