@@ -48,7 +48,7 @@ PICTURES = {
     "rolling": "ours:rolling:2",
     "in_flight": "ours:in_flight:2",
 }
-STEPS = 5
+STEPS = 9
 # Emulated seconds in a real one: few enough for the control plane to be a small part of a step.
 TIME_SCALE = 100.0
 # Of the cluster; every picture shows as many.

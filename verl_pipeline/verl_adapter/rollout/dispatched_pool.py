@@ -8,6 +8,7 @@ Invariants:
 """
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -25,6 +26,8 @@ from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 # Versions in a node's memory: the newest, the one before, which a replica may still read, and the
 # one that is being written.
 VERSIONS = 3
+# Longest wait for loads at the end of a run, in seconds.
+CLOSE_S = 20.0
 # Between two looks at the replicas at the start of a run.
 POLL_S = 0.05
 
@@ -112,6 +115,11 @@ class DispatchedPool(RolloutPool):
             raise WorkerDead(f"dispatcher died: {str(error).splitlines()[0]} {advice}") from error
         if failure is not None:
             raise failure
+
+    def close(self) -> None:
+        """See the base. A replica that is ended in a load would leave its socket behind."""
+        with suppress(ray.exceptions.RayError):  # the run's own error is the one to be shown
+            ray.get(self._dispatcher.finish_loads.remote(CLOSE_S), timeout=2 * CLOSE_S)
 
     def describe(self) -> str:
         """Who holds and does what, in one line."""

@@ -65,6 +65,7 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._grants: dict[str, asyncio.Queue[Grant]] = defaultdict(asyncio.Queue)
         self._loads: set[asyncio.Task[None]] = set()
         self._failures: list[Exception] = []
+        self._is_closed = False
         self._recorder = open_recorder(target, "dispatcher")
         self._lanes = {port.address: f"replica {rank}" for rank, port in enumerate(ports)}
 
@@ -121,11 +122,25 @@ class Dispatcher(GlobalRequestLoadBalancer):
         """The error of the first load that has failed."""
         return self._failures[0] if self._failures else None
 
+    async def finish_loads(self, seconds: float) -> bool:
+        """Let nothing begin or load any more, and wait for the loads that have begun.
+
+        Returns:
+            Whether all of them have ended within ``seconds``.
+        """
+        self._is_closed = True
+        if not self._loads:
+            return True
+        _ended, open_loads = await asyncio.wait(set(self._loads), timeout=seconds)
+        return not open_loads
+
     async def describe(self) -> str:
         """The state in one line, for errors."""
         return self._book.describe()
 
     def _act(self) -> None:
+        if self._is_closed:
+            return
         for action in self._book.take_actions():
             if isinstance(action, Grant):
                 self._grants[self._askers.pop(action.trajectory)].put_nowait(action)

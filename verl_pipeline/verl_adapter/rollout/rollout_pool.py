@@ -174,6 +174,9 @@ class RolloutPool:
         self.fingerprints.compare(version)
         return {**metrics, "weight_sync/seconds": seconds}
 
+    def close(self) -> None:
+        """The run ends: nothing is sent to the replicas any more."""
+
     def check_health(self) -> None:
         """Check that every replica lives.
 

@@ -144,6 +144,7 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
         try:
             super().fit(agent_loop_manager)
         finally:
+            self.rollout_pool.close()
             end_engines(self.rollout_pool.manager)
 
     def get_llm_client(self):

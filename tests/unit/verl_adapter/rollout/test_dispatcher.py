@@ -61,3 +61,41 @@ def test_each_load_is_a_span_of_its_replica_with_its_version(tmp_path, read_span
         for rank in (0, 1)
     ]
     assert all(span["start"] <= span["end"] for span in spans)
+
+
+@dataclass
+class SlowPort(Port):
+    """A replica that loads until it is told that it has."""
+
+    broken: int = -1
+
+    def __post_init__(self):
+        self.has_loaded = asyncio.Event()
+        self.versions = []
+
+    async def load(self, version, request):
+        self.versions.append(version)
+        await self.has_loaded.wait()
+        return []
+
+
+def test_a_run_that_ends_waits_for_its_loads_and_begins_no_other(tmp_path):
+    """A replica that is ended in a load leaves verl's socket behind."""
+
+    async def play():
+        port = SlowPort("10.0.0.1:1")
+        dispatcher = Dispatcher([port], 4, "rolling", RunTarget(None, make_header(MadeUpRun())))
+        assert await dispatcher.finish_loads(0.01)
+        dispatcher._is_closed = False
+        await dispatcher.publish(0, None)
+        await asyncio.sleep(0)
+        assert not await dispatcher.finish_loads(0.01)
+        await dispatcher.publish(1, None)
+        waits = asyncio.create_task(dispatcher.finish_loads(60.0))
+        await asyncio.sleep(0)
+        assert not waits.done()
+        port.has_loaded.set()
+        assert await waits
+        assert port.versions == [0]
+
+    asyncio.run(play())
