@@ -226,7 +226,9 @@ def check_steps(folder, run):
         (record,) = [one for one in records if one["step"] == step]
         assert record["metrics"] == pytest.approx(metrics)
         assert 0 < metrics["pipeline/busy/trainer"] < 1
-        assert 0 <= metrics["pipeline/busy/rollout"] <= 1
+        # A step shorter than the pause between two readings of the engines may have none.
+        assert "pipeline/busy/rollout" in metrics or metrics["timing_s/step"] < 2
+        assert 0 <= metrics.get("pipeline/busy/rollout", 0) <= 1
         assert metrics["pipeline/trained_tokens_per_s"] > 0
     lines = [line for line in run.output.splitlines() if f"/{STEPS} | reward" in line]
     assert len(lines) == STEPS and "staleness" in lines[-1]

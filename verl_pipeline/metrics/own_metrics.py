@@ -36,7 +36,8 @@ OWN_METRICS = (
         "pipeline/busy/rollout",
         "share",
         "of that time, in which a rollout replica ran requests or had them frozen, mean over the "
-        "replicas; read from their engines once a second, absent if these do not tell",
+        "replicas; read from their engines once a second, absent if these do not tell, or the step "
+        "was shorter",
         _RECORDED,
     ),
     Metric(
