@@ -210,7 +210,9 @@ def test_a_validation_of_verls_sync_gets_what_has_a_reward(validation, capsys):
 def test_an_overlong_wait_names_the_prompts(buffer):
     buffer.deadline_s = 0.2
     submit(3, [0])
-    with pytest.raises(DeadlineExceeded, match=r"1 prompts of partition train: b3p0 \(running\)"):
+    buffer.describe_pool = lambda: "replica 0 holds v_1"
+    awaited = r"1 prompts of partition train: b3p0 \(running\).*; replica 0 holds v_1$"
+    with pytest.raises(DeadlineExceeded, match=awaited):
         buffer.sample(3, "train", 1)
 
 

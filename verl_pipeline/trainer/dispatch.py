@@ -173,12 +173,6 @@ class DispatchBook:
         """Trajectories that have not begun."""
         return len(self._queue)
 
-    def find_common_version(self) -> int | None:
-        """What all replicas hold; None while they differ or load."""
-        held = {replica.version for replica in self.replicas.values()}
-        is_loading = any(replica.loading is not None for replica in self.replicas.values())
-        return held.pop() if len(held) == 1 and not is_loading else None
-
     def describe(self) -> str:
         """The state in one line, for errors."""
         places = ", ".join(

@@ -122,7 +122,7 @@ class DispatchedPool(RolloutPool):
             ray.get(self._dispatcher.finish_loads.remote(CLOSE_S), timeout=2 * CLOSE_S)
 
     def describe(self) -> str:
-        """Who holds and does what, in one line."""
+        """See the base, with what waits for which weights."""
         return ray.get(self._dispatcher.describe.remote())
 
     def _find_versions(self) -> dict[str, int | None]:

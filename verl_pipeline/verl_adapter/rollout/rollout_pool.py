@@ -174,6 +174,10 @@ class RolloutPool:
         self.fingerprints.compare(version)
         return {**metrics, "weight_sync/seconds": seconds}
 
+    def describe(self) -> str:
+        """What the replicas hold and do, in one line, for errors."""
+        return f"every replica holds v_{self.version}"
+
     def close(self) -> None:
         """The run ends: nothing is sent to the replicas any more."""
 

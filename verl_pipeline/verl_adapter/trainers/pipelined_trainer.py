@@ -109,6 +109,7 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
             watchdog=self._check_processes,
             watch_every_s=deadlines.health_check_every_s,
             find_idle_s=self._awaited_workers.find_idle_s,
+            describe_pool=lambda: self.rollout_pool.describe(),
         )
 
     def _init_dataloader(self) -> None:

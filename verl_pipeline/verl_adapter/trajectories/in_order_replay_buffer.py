@@ -56,6 +56,8 @@ class InOrderReplayBuffer:
         watch_every_s: see ``watchdog``.
         find_idle_s: seconds since a request, a reward or a trajectory last ended in the pool; asked
             before a wait is given up.
+        describe_pool: what the rollout pool holds and does; asked for the message of a wait that is
+            given up.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class InOrderReplayBuffer:
         watchdog: Callable[[], None],
         watch_every_s: float,
         find_idle_s: Callable[[], float] = lambda: math.inf,
+        describe_pool: Callable[[], str] = lambda: "",
     ):
         self.deadline_s = deadline_s
         self.watchdog = watchdog
         self.watch_every_s = watch_every_s
         self.find_idle_s = find_idle_s
+        self.describe_pool = describe_pool
         # By batch, from sample() until the trainer has checked it.
         self.reports: dict[int, SamplingReport] = {}
         # Of validation's batches, until the trainer has counted them.
@@ -178,11 +182,9 @@ class InOrderReplayBuffer:
             if now - moved > self.deadline_s:
                 moved = max(moved, now - self.find_idle_s())
             if now - moved > self.deadline_s:
-                raise DeadlineExceeded(
-                    describe_overdue_prompts(
-                        partition, open_prompts, list_tags(partition), now - start
-                    )
-                )
+                tags = list_tags(partition)
+                overdue = describe_overdue_prompts(partition, open_prompts, tags, now - start)
+                raise DeadlineExceeded("; ".join(filter(None, (overdue, self.describe_pool()))))
             if now - checked > self.watch_every_s:
                 self.watchdog()
                 checked = time.monotonic()
