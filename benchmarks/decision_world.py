@@ -92,6 +92,9 @@ class DecisionWorld:
         self._book.publish(version)
         self._act()
 
+    def begin_validation(self, version: int) -> None:
+        """These runs have none."""
+
     def submit_batch(self, batch: int) -> None:
         """See :class:`schedule.Pipeline`."""
         self._submitted += self.size

@@ -10,6 +10,7 @@ from verl_pipeline.trainer import schedule
 from verl_pipeline.trainer.batch import check_held_version
 from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.trainer.schedule import IN_FLIGHT, ROLLING
+from verl_pipeline.trainer.validation import VERSION
 from verl_pipeline.trainer.version_spans import parse_spans
 
 pytestmark = pytest.mark.timeout(1200)
@@ -69,7 +70,10 @@ def check_run(run, sync_run, mode, staleness):
 @pytest.mark.parametrize(
     "mode, staleness, pools, more",
     [
-        (IN_FLIGHT, 2, {"replicas": 2}, ["trainer.test_freq=4"]),
+        (
+            IN_FLIGHT, 2, {"replicas": 2},
+            ["trainer.test_freq=4", f"{PIPELINE}.val_beside_training=true"],
+        ),
         pytest.param(ROLLING, 1, {"replicas": 2}, [], marks=pytest.mark.slow),
         pytest.param(
             ROLLING, 2, {"trainers": 2, "replicas": 2}, ["trainer.test_freq=4"],
@@ -91,7 +95,12 @@ def test_every_token_is_within_the_bound(sync_run, runs_directory, mode, stalene
     run = runs.run_training(runs_directory / name, [*overrides, *more], module=runs.STOCK)
     check_run(run, sync_run, mode, staleness)
     if "trainer.test_freq=4" in more:
-        assert any(key.startswith("val-core/") for key in run.metrics[4])
+        # With another version than its own the validation would have ended the run.
+        validated = [step for step in run.metrics if VERSION in run.metrics[step]]
+        assert [run.metrics[step][VERSION] for step in validated] == [4, 8, equivalence.STEPS]
+        for step in validated:
+            assert any(key.startswith("val-core/") for key in run.metrics[step])
+        assert (validated[0] == 4) == (len(more) == 1)
     mixed = sum(len(record["spans"]) > 1 for record in run.trajectories)
     assert (mixed > 0) == (mode == IN_FLIGHT)
     check_clean(run)

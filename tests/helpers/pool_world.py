@@ -40,6 +40,7 @@ class World:
         lengths: of trajectory i of batch k; the index wraps around.
         updates, load_s: of the trainer, and of a replica's load.
         deaths: when which replica dies, never the last one.
+        beside: steps whose validation runs beside the next ones.
     """
 
     dial: Dial
@@ -50,6 +51,7 @@ class World:
     updates: list[float]
     load_s: float
     deaths: list[tuple[float, str]] = field(default_factory=list)
+    beside: frozenset[int] = frozenset()
     book: DispatchBook = field(init=False)
     now: float = 0.0
     sampled: dict[str, Sampled] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class World:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._place: dict[str, str] = {}
+        self._validation: set[str] = set()
         for at, name in self.deaths:
             self._plan(at, lambda name=name: self._die(name))
         self.publish_weights(0)
@@ -80,6 +83,12 @@ class World:
     def publish_weights(self, version):
         self.book.publish(version)
         self._act()
+
+    def begin_validation(self, version):
+        if version in self.beside:
+            self._wait(lambda: self.done.issuperset(self._validation))
+            self.book.hold(version)
+            self._validation = set(self._submit_validation(version))
 
     def submit_batch(self, batch):
         self.submitted.append(batch)
@@ -102,11 +111,8 @@ class World:
             lead += 1
         return list(range(trained + 1, lead + 1))
 
-    def validate(self, version, size=3):
-        names = [f"v{version}p{number}" for number in range(size)]
-        for name in names:
-            self._arrive(name, VALIDATION, Window(version, version))
-        self._act()
+    def validate(self, version):
+        names = self._submit_validation(version)
         self._wait(lambda: self.done.issuperset(names))
 
     def run(self, *, validations=(), checkpoints=(), trained=0, held=(), stop=None):
@@ -127,15 +133,23 @@ class World:
             schedule.run_step(self, k, dial=self.dial, last_step=self.last_step)
             if k in checkpoints:
                 schedule.prepare_checkpoint(self, self.dial)
-            if k in validations:
+            if k in validations and k not in self.beside:
                 schedule.prepare_validation(self, k, self.dial)
                 self.validate(k)
+        self._wait(lambda: self.done.issuperset(self._validation))
         return self
 
     # ---- the engines ---------------------------------------------------------------------
 
     def _name_batch(self, batch):
         return [f"b{batch}p{number}" for number in range(self.batch_size)]
+
+    def _submit_validation(self, version, size=3):
+        names = [f"v{version}p{number}" for number in range(size)]
+        for name in names:
+            self._arrive(name, VALIDATION, Window(version, version))
+        self._act()
+        return names
 
     def _is_complete(self, batch):
         return self.done.issuperset(self._name_batch(batch))
@@ -194,6 +208,8 @@ class World:
         self.sampled[name].last = replica.version
         self.done.add(name)
         self.book.end(name)
+        if self.done.issuperset(self._validation):
+            self.book.hold(None)
         self._act()
 
     def _die(self, name):

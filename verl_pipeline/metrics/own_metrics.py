@@ -173,6 +173,12 @@ OWN_METRICS = (
         OURS,
     ),
     Metric(
+        "pipeline/validation/version",
+        "count",
+        "updates that the validated weights had seen: the step whose validation this is",
+        _PIPELINE,
+    ),
+    Metric(
         "pipeline/validation/missing",
         "count",
         "validation samples whose generation failed; verl counts each as an `acc` of 0",

@@ -8,7 +8,7 @@ Invariants:
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,23 @@ def check_versions(batch: TrajectoryBatch, k: int, expected: int | None, dial: D
             )
         if dial.mode == ROLLING and first != last:
             raise StalenessViolation(f"{sampled}, and {ROLLING} samples with one version")
+
+
+def check_validation(version: int, tags: Iterable[Mapping[str, Any]]) -> None:
+    """Check that v_version alone has sampled a validation.
+
+    Args:
+        tags: of its trajectories.
+
+    Raises:
+        StalenessViolation: naming what another version has sampled.
+    """
+    for tag in tags:
+        first, last = tag["min_global_steps"], tag["max_global_steps"]
+        if (first, last) != (version, version):
+            raise StalenessViolation(
+                f"validation of v_{version}: a trajectory was sampled with v_{first}..v_{last}"
+            )
 
 
 def check_held_version(k: int, oldest: int, staleness: int) -> None:

@@ -6,13 +6,28 @@ Invariant: the error says who is awaited, since when, and what to do.
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from concurrent.futures import Future, wait
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
 class DeadlineExceeded(TimeoutError):
     """Somebody did not answer in time."""
+
+
+def start_call(call: Callable[[], T], name: str) -> "Future[T]":
+    """Run ``call`` in a thread of this name, which does not keep the process alive."""
+    future: Future[T] = Future()
+
+    def record_outcome() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # whoever asks for the result gets it
+            future.set_exception(error)
+
+    threading.Thread(target=record_outcome, name=name, daemon=True).start()
+    return future
 
 
 def run_with_deadline(
@@ -37,24 +52,11 @@ def run_with_deadline(
             which this error is meant to stop.
         Exception: whatever ``call`` or the watchdog raised.
     """
-    outcome: dict[str, Any] = {}
-
-    def record_outcome() -> None:
-        try:
-            outcome["value"] = call()
-        except BaseException as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=record_outcome, name=f"deadline: {awaited}", daemon=True)
-    thread.start()
+    outcome = start_call(call, f"deadline: {awaited}")
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
-        thread.join(min(left, watch_every_s))
-        if not thread.is_alive():
-            break
+        wait([outcome], min(left, watch_every_s))
+        if outcome.done():
+            return outcome.result()
         watchdog()
-    else:
-        raise DeadlineExceeded(f"{awaited}: no answer for {seconds:g} s; {advice}")
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["value"]
+    raise DeadlineExceeded(f"{awaited}: no answer for {seconds:g} s; {advice}")

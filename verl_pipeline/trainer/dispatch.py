@@ -7,6 +7,7 @@ Invariants:
 * A trajectory that waits begins exactly once, in the order of (validation first, batch, arrival).
 * A trajectory stays on its replica until it ends, between its turns too.
 * Nothing begins on a replica that loads or is lost.
+* No replica begins to load a version newer than the one that is held.
 * The actions are those of ``decide`` over all replicas. It is shown only those that may act: the
   ones that an event has changed since it found nothing more to do, and all of them while one loads,
   since others wait for it, and when the first that waits asks for other versions than the first did
@@ -84,6 +85,7 @@ class DispatchBook:
     def __init__(self, slots: dict[str, int], mode: str):
         self.mode = mode
         self.published = -1
+        self._held: int | None = None
         self.replicas = {name: Replica(None, number) for name, number in slots.items()}
         self._queue = _Queue()
         self._open: dict[str, str] = {}
@@ -109,6 +111,16 @@ class DispatchBook:
         """A version can be loaded from now on."""
         self.published = max(self.published, version)
         self._changed.update(self.replicas)
+
+    def hold(self, version: int | None) -> None:
+        """No replica begins to load a newer version; None: the newest is loaded again."""
+        self._held = version
+        self._changed.update(self.replicas)
+
+    @property
+    def loadable(self) -> int:
+        """The newest version that replicas load now."""
+        return self.published if self._held is None else min(self.published, self._held)
 
     def finish_load(self, name: str) -> None:
         """A replica holds what it has been loading."""
@@ -138,7 +150,7 @@ class DispatchBook:
             # In the order of the pool, which decides between replicas that are equally busy.
             able = {name: self.replicas[name] for name in self.replicas if name in self._changed}
             self._changed, self._settled = set(), window
-            for action in decide(able, self._list_windows(window), self.published, self.mode):
+            for action in decide(able, self._list_windows(window), self.loadable, self.mode):
                 replica = self.replicas[action.replica]
                 if isinstance(action, Begin):
                     first = self._queue.find_first()
@@ -188,4 +200,5 @@ class DispatchBook:
             if front
             else "none waits"
         )
-        return f"v_{self.published} is published; {places}; {waits}"
+        held = "" if self._held is None else f", v_{self._held} is held for a validation"
+        return f"v_{self.published} is published{held}; {places}; {waits}"

@@ -128,6 +128,10 @@ class OneOffPipelineConfig:
     kv: str = "keep"
     # Trajectories that a replica has open at a time, past the barrier; null: rollout.max_num_seqs.
     slots: int | None = None
+    # Whether a validation is sampled while the trainer goes on with the next steps, rather than
+    # before them. Its metrics are then logged with the step in which it ends. The one before the
+    # training and the one after the last step are always waited for.
+    val_beside_training: bool = False
     # Off-policy correction: "auto" (token-level importance weights at staleness 1, nothing at 0) or
     # "as_configured" (algorithm.rollout_correction as it stands).
     correction: str = "auto"

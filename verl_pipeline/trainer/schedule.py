@@ -18,6 +18,8 @@ Invariants:
   waits for the trainer only where the bound says so.
 * Trajectories begin strictly in order: a replica whose weights are too old for the first that waits
   begins nothing, runs empty, and loads. So the oldest incomplete batch always goes on.
+* A validation of v_k is sampled with v_k alone: while it runs beside the training, no replica takes
+  newer weights.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,13 +48,18 @@ class Pipeline(Protocol):
     """What the schedule drives."""
 
     def drain_rollout(self) -> None:
-        """Return when every submitted batch is complete, so that the rollout pool is idle."""
+        """Return when all submitted batches, and a validation that has begun, are complete, so that
+        the rollout pool is idle.
+        """
 
     def send_weights(self, version: int) -> None:
         """Load v_version into the rollout pool; does nothing if the pool already holds it."""
 
     def publish_weights(self, version: int) -> None:
         """Let each replica load v_version when its turn comes; does not wait for that."""
+
+    def begin_validation(self, version: int) -> None:
+        """If a validation of v_version is to run beside the training, let it be sampled."""
 
     def submit_batch(self, batch: int) -> None:
         """Let a batch be sampled: with a barrier with what the pool holds, else when it may be."""
@@ -93,6 +100,7 @@ def run_step(
     if dial.has_barrier:
         pipeline.drain_rollout()
         pipeline.send_weights(k - 1)
+    pipeline.begin_validation(k - 1)
     newest = k - 1 + dial.staleness if submitted is None else submitted
     for batch in range(newest + 1, min(k + dial.staleness, last_step) + 1):
         pipeline.submit_batch(batch)
@@ -102,7 +110,9 @@ def run_step(
 
 
 def prepare_validation(pipeline: Pipeline, k: int, dial: Dial) -> None:
-    """After step k: validation samples with v_k. Past the barrier it begins before what waits."""
+    """After step k: v_k is validated before the next step begins. Past the barrier its
+    trajectories begin before what waits.
+    """
     if dial.has_barrier:
         pipeline.drain_rollout()
         pipeline.send_weights(k)

@@ -19,6 +19,7 @@ from verl_pipeline.trainer.batch import compute_verdict_shares
 from verl_pipeline.trainer.reward_value import is_reward, read_reward
 
 PREFIX = "pipeline/validation"
+VERSION = f"{PREFIX}/version"
 # verl compares these with each other, whatever they are.
 _ANY_VALUE = ("pred",)
 
@@ -42,6 +43,11 @@ class GradedSamples:
     expected: dict[tuple[str, str], int] | None
     metrics: dict[str, float]
     first_reason: str | None
+
+
+def is_validated(step: int, frequency: int, last_step: int) -> bool:
+    """Whether verl validates after this step: every ``trainer.test_freq`` steps, and at the end."""
+    return frequency > 0 and (step >= last_step or step % frequency == 0)
 
 
 def select_graded(

@@ -14,6 +14,7 @@ from verl_pipeline.trainer.batch import (
     TrajectoryBatch,
     check_failures,
     check_held_version,
+    check_validation,
     check_versions,
     compute_reward_metrics,
     compute_sampling_metrics,
@@ -148,3 +149,10 @@ def test_a_trajectory_in_several_rows_is_reported_once():
         replace(batch, view=three, reward_reports=reports).session_reports
     )
     assert found["reward/code/verdict/wrong"] == 1.0
+
+
+def test_a_validation_with_other_weights_than_its_own_is_refused():
+    own, mixed = ({"min_global_steps": 4, "max_global_steps": last} for last in (4, 5))
+    check_validation(4, [own, own])
+    with pytest.raises(StalenessViolation, match=r"validation of v_4: .* with v_4\.\.v_5"):
+        check_validation(4, [own, mixed])

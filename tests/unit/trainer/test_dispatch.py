@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.pool_world import Stalled, World, find_violations
+from tests.helpers.pool_world import VALIDATION, Stalled, World, find_violations
 from verl_pipeline.trainer import schedule
 from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant
 from verl_pipeline.trainer.schedule import (
@@ -27,6 +27,7 @@ class PlainBook:
     def __init__(self, slots, mode):
         self.replicas = {name: Replica(None, number) for name, number in slots.items()}
         self.mode, self.published, self.waiting, self.open = mode, -1, [], {}
+        self.held = None
 
     def arrive(self, arrival):
         self.waiting.append(arrival)
@@ -40,6 +41,9 @@ class PlainBook:
     def publish(self, version):
         self.published = version
 
+    def hold(self, version):
+        self.held = version
+
     def finish_load(self, name):
         replica = self.replicas[name]
         replica.version, replica.loading = replica.loading, None
@@ -51,7 +55,8 @@ class PlainBook:
     def take_actions(self):
         actions = []
         windows = (arrival.window for arrival in list(self.waiting))
-        for action in schedule.decide(self.replicas, windows, self.published, self.mode):
+        newest = self.published if self.held is None else min(self.published, self.held)
+        for action in schedule.decide(self.replicas, windows, newest, self.mode):
             if isinstance(action, Load):
                 self.replicas[action.replica].loading = action.version
                 actions.append(action)
@@ -88,10 +93,15 @@ def worlds(draw, mode=None, with_deaths=True):
 STEPS = st.sets(st.integers(1, 7))
 
 
-@given(worlds(), STEPS, STEPS)
-def test_every_token_is_within_the_bound_and_no_trajectory_is_lost(world, validations, checkpoints):
+@given(worlds(), STEPS, STEPS, STEPS)
+def test_every_token_is_within_the_bound_and_no_trajectory_is_lost(
+    world, validations, beside, checkpoints
+):
+    world.beside = frozenset(beside)
     world.run(validations=validations, checkpoints=checkpoints)
     assert find_violations(world) == []
+    validated = {life.window.oldest for life in world.sampled.values() if life.batch == VALIDATION}
+    assert validated >= {k for k in beside if k < world.last_step}
 
 
 @given(worlds(with_deaths=False), st.integers(1, 7))
@@ -125,7 +135,7 @@ def test_trajectories_begin_in_the_order_of_their_batches(world):
     st.sampled_from([ROLLING, IN_FLIGHT]),
     st.integers(1, 4),
     st.lists(
-        st.tuples(st.integers(0, 15), st.integers(0, 999), st.booleans()), min_size=30, max_size=50
+        st.tuples(st.integers(0, 16), st.integers(0, 999), st.booleans()), min_size=30, max_size=50
     ),
 )
 def test_the_book_does_what_the_decision_says_of_everything(slots, mode, staleness, events):
@@ -146,6 +156,8 @@ def test_the_book_does_what_the_decision_says_of_everything(slots, mode, stalene
             return event, able[choice % len(able)]
         if kind == 14 or plain.published < 0:
             return "publish", plain.published + 1
+        if kind == 16:
+            return "hold", version if plain.held is None else None
         if kind == 15:
             return "arrive", Arrival(f"t{number}", 0, Window(version, version))
         batch = version + 1 + choice % (staleness + 1)
@@ -192,6 +204,27 @@ def test_weights_outside_the_window_are_seen(monkeypatch, mode):
     monkeypatch.setattr(Replica, "may_begin", begin_with_any_version)
     monkeypatch.setattr(Replica, "may_load", load_once)
     assert any("sampled with v_0" in line for line in find_violations(make_world(mode).run()))
+
+
+def test_newer_weights_during_a_validation_are_seen(monkeypatch):
+    monkeypatch.setattr(DispatchBook, "hold", lambda self, version: None)
+    world = make_world(IN_FLIGHT, beside=frozenset({1, 3}), updates=[0.5])
+    assert any("v1p" in sentence for sentence in find_violations(world.run()))
+
+
+def test_replicas_wait_for_a_validation_with_the_weights_that_it_needs():
+    """Newer ones are published meanwhile, and the one that is behind takes those of the hold."""
+    book = DispatchBook({"a": 1, "b": 1}, IN_FLIGHT)
+    book.publish(0)
+    book.take_actions()
+    book.finish_load("a")
+    book.hold(0)
+    book.publish(1)
+    book.finish_load("b")
+    assert book.take_actions() == []
+    assert "v_1 is published, v_0 is held" in book.describe()
+    book.hold(None)
+    assert book.take_actions() == [Load("a", 1), Load("b", 1)]
 
 
 def test_a_load_beneath_a_running_trajectory_is_seen(monkeypatch):

@@ -31,6 +31,9 @@ class Trainer:
             last_step=last,
         )
 
+    def begin_validation(self, version):
+        pass
+
     def submit_batch(self, batch):
         self.submitted.append(batch)
         self.leads[batch] = (self.dial.submit(batch, self.step).staleness, batch - self.step)

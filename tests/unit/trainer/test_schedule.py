@@ -21,16 +21,25 @@ class Simulation:
     spans: dict[int, set[int]] = field(default_factory=dict)
     submitted: list[int] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
+    beside: frozenset[int] = frozenset()
+    validating: int | None = None
+    validated: dict[int, int | None] = field(default_factory=dict)
 
     def drain_rollout(self):
+        self.validating = None
         self.complete += self.running
         self.running = []
 
     def send_weights(self, version):
         assert version == self.trained, f"v_{version} is sent, the trainer holds v_{self.trained}"
         self.version = version
+        assert self.validating is None, f"v_{version} is sent in a validation"
         for batch in self.running:  # a request that is running goes on with the new weights
             self.spans[batch].add(version)
+
+    def begin_validation(self, version):
+        if version in self.beside:
+            self.validating, self.validated[version] = version, self.version
 
     def submit_batch(self, batch):
         self.submitted.append(batch)
@@ -94,6 +103,17 @@ def violations(pipeline, staleness, last, *, fresher=False):
 def test_versions_batches_and_order_are_those_of_the_table(staleness, last, boundaries):
     pipeline = run(staleness, last, boundaries=boundaries)
     assert violations(pipeline, staleness, last) == []
+
+
+@given(
+    staleness=st.sampled_from([0, 1]),
+    last=st.integers(1, 12),
+    beside=st.frozensets(st.integers(0, 12)),
+)
+def test_a_validation_beside_the_training_has_the_weights_of_its_step(staleness, last, beside):
+    pipeline = run(staleness, last, pipeline=Simulation(beside=beside))
+    assert violations(pipeline, staleness, last) == []
+    assert pipeline.validated == {k: k for k in beside if k < last}
 
 
 @pytest.mark.parametrize("staleness", [0, 1])

@@ -28,7 +28,13 @@ STORING = ("gloo", "nccl", "nixl", "mooncake")
 
 def check_dial(config: DictConfig) -> Iterator[ConfigError]:
     """The engine and the weight engine can do what the mode asks for."""
-    mode = load_pipeline_config(config).weight_sync_mode
+    settings = load_pipeline_config(config)
+    if settings.val_beside_training and config.trainer.test_freq == 1:
+        yield ConfigError(
+            f"{PIPELINE_KEY}.val_beside_training=true with trainer.test_freq=1: each validation "
+            "would have to end before the next step does; set trainer.test_freq to 2 or more"
+        )
+    mode = settings.weight_sync_mode
     if mode == DRAINED:
         return
     is_emulated = OmegaConf.select(config, f"{ROLLOUT}.name") == EMULATED
@@ -67,6 +73,8 @@ def describe_dial(config: DictConfig, settings: OneOffPipelineConfig) -> Iterato
     dial = settings.dial
     staleness = f"auto, at most {settings.most_staleness}" if settings.is_auto else dial.staleness
     yield f"weights {dial.mode}, staleness {staleness}"
+    if settings.val_beside_training and config.trainer.test_freq > 0:
+        yield "validations run beside the training, except for the first and the last"
     rollout = config.actor_rollout_ref.rollout
     replicas = rollout.nnodes * rollout.n_gpus_per_node // count_replica_devices(config)
     if dial.mode == ROLLING and replicas == 1:

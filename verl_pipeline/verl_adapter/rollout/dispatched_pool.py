@@ -23,8 +23,8 @@ from verl_pipeline.verl_adapter.rollout.replica_probe import DEATH_ADVICE
 from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool, WorkerDead
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 
-# Versions in a node's memory: the newest, the one before, which a replica may still read, and the
-# one that is being written.
+# Versions in a node's memory: the newest, the one before, which a replica may still read (or, while
+# a validation runs, the one that it needs), and the one that is being written.
 VERSIONS = 3
 # Longest wait for loads at the end of a run, in seconds.
 CLOSE_S = 20.0
@@ -37,7 +37,8 @@ class DispatchedPool(RolloutPool):
 
     def _connect_trainer(self, config: DictConfig, actor_wg: Any) -> None:
         self._dispatcher = self.manager.global_load_balancer
-        self._published: list[int] = []
+        self._stored: list[int] = []
+        self._held: int | None = None
         self._publisher = WeightPublisher(
             config,
             actor_wg,
@@ -63,12 +64,24 @@ class DispatchedPool(RolloutPool):
         self._compare_readings()
         metrics = self._publisher.publish(version)
         ray.get(self._dispatcher.publish.remote(version, self._publisher.take_request()))
-        # Loads that begin from now on take the new version. The one before may still be read.
-        self._published.append(version)
-        while len(self._published) >= VERSIONS:
-            self._publisher.drop(self._published.pop(0))
+        # Loads that begin from now on take the new version, or the one that is held.
+        needed = self.version if self._held is None else self._held
+        for stored in self._stored:
+            if stored != needed:
+                self._publisher.drop(stored)
+        self._stored = [stored for stored in self._stored if stored == needed] + [version]
         self.version = version
         return metrics
+
+    def hold_version(self, version: int) -> None:
+        """See the base."""
+        self._held = version
+        ray.get(self._dispatcher.hold.remote(version))
+
+    def release_version(self) -> None:
+        """See the base."""
+        ray.get(self._dispatcher.release.remote())
+        self._held = None
 
     def load_first(self, version: int) -> dict[str, float]:
         """See the base.

@@ -58,7 +58,8 @@ class Dispatcher(GlobalRequestLoadBalancer):
         super().__init__({port.address: port.handle for port in ports})
         self._ports = {port.address: port for port in ports}
         self._book = DispatchBook({port.address: slots for port in ports}, mode)
-        self._request: ReadingRequest | None = None
+        # By version that can be loaded, what to read of each replica that has.
+        self._requests: dict[int, ReadingRequest | None] = {}
         self._readings: list[Reading] = []
         # By trajectory that waits, the process that asked; by process, what it has not taken yet.
         self._askers: dict[str, str] = {}
@@ -102,9 +103,25 @@ class Dispatcher(GlobalRequestLoadBalancer):
         Args:
             request: what to read of each replica that has loaded it.
         """
-        self._request = request
+        loadable = self._book.loadable
+        self._requests = {loadable: self._requests.get(loadable), version: request}
         self._book.publish(version)
         self._act()
+
+    async def hold(self, version: int) -> None:
+        """Let no replica load a newer version than this."""
+        self._book.hold(version)
+        self._act()
+
+    async def release(self) -> None:
+        """Let the replicas load the newest version again; returns when nobody loads the held one
+        any more.
+        """
+        begun = set(self._loads)
+        self._book.hold(None)
+        self._act()
+        if begun:
+            await asyncio.wait(begun)
 
     async def take_readings(self) -> list[Reading]:
         """What has been read since the last call."""
@@ -144,8 +161,9 @@ class Dispatcher(GlobalRequestLoadBalancer):
         for action in self._book.take_actions():
             if isinstance(action, Grant):
                 self._grants[self._askers.pop(action.trajectory)].put_nowait(action)
-            else:  # of the newest version, which the request is about
-                task = asyncio.get_running_loop().create_task(self._load(action, self._request))
+            else:
+                request = self._requests[action.version]
+                task = asyncio.get_running_loop().create_task(self._load(action, request))
                 self._loads.add(task)
                 task.add_done_callback(self._loads.discard)
 

@@ -174,6 +174,12 @@ class RolloutPool:
         self.fingerprints.compare(version)
         return {**metrics, "weight_sync/seconds": seconds}
 
+    def hold_version(self, version: int) -> None:
+        """Let no replica take newer weights than v_version, until it is released."""
+
+    def release_version(self) -> None:
+        """Let the replicas take the newest weights again."""
+
     def describe(self) -> str:
         """What the replicas hold and do, in one line, for errors."""
         return f"every replica holds v_{self.version}"

@@ -15,7 +15,7 @@ from verl_pipeline.telemetry.recorder import Recorder
 from verl_pipeline.telemetry.records import Pool, Span
 from verl_pipeline.telemetry.step_line import COMPUTING
 
-DRIVER = "driver"
+DRIVER, VALIDATION = "driver", "validation"
 # Spans that are about the batch that the step trains.
 OF_BATCH = (*COMPUTING, "adv")
 
@@ -120,6 +120,15 @@ class DriverSpans:
             return
         with self._record_weights(version):
             super().send_weights(version)  # type: ignore[misc]
+
+    def _validate_beside(self, view: Any) -> dict[str, float]:
+        """Of ours, in a thread of its own: no span of the driver."""
+        start = self._recorder.now()
+        try:
+            return super()._validate_beside(view)  # type: ignore[misc]
+        finally:
+            end, step = self._recorder.now(), view.global_steps
+            self._recorder.add(Span(Pool.TRAINER, VALIDATION, "testing", start, end, step))
 
     def publish_weights(self, version: int) -> None:
         """Of ours; the replicas load by themselves."""

@@ -39,7 +39,6 @@ from verl_pipeline.trainer.pipeline_config import (
 from verl_pipeline.trainer.run_dial import STALENESS_FIELD, RunDial
 from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
-from verl_pipeline.trainer.validation import PREFIX as VALIDATION_PREFIX
 from verl_pipeline.verl_adapter.checkpointing.loader_positions import LoaderPositions
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.checks import seam_checks
@@ -56,14 +55,14 @@ from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.rollout.rollout_servers import ServerStart, end_engines
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.telemetry.trainers import record_trainer
-from verl_pipeline.verl_adapter.trainers.checkpointing_trainer import CheckpointingTrainer
+from verl_pipeline.verl_adapter.trainers.validating_trainer import ValidatingTrainer
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
 
 @register_trainer(TRAINER_MODE)
 @record_trainer
-class OneOffPipelineTrainer(CheckpointingTrainer):
+class OneOffPipelineTrainer(ValidatingTrainer):
     """PPO and GRPO where the trainer updates on batch n while the rollout pool samples batch n+1.
 
     Two pools: ``trainer.nnodes x trainer.n_gpus_per_node`` trains, ``rollout.nnodes x
@@ -189,6 +188,7 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
     def drain_rollout(self) -> None:
         with marked_timer("wait_rollout", self.step_clock.events, color="red"):
             self.replay_buffer.wait_until_sampled()
+            self._wait_for_validation()
 
     def submit_batch(self, batch: int) -> None:
         if not self.settings.dial.has_barrier and self.config.trainer.save_freq > 0:
@@ -226,10 +226,6 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
         if self.prev_step_profile and not goes_on:
             self._stop_rollout_profiling()
 
-    def on_validate_begin(self) -> None:
-        with self.step_clock.inside("testing"), self._name_dead_process():
-            schedule.prepare_validation(self, self.global_steps, self.settings.dial)
-
     # ---- checks of a complete batch ----------------------------------------------------------
 
     def check_batch(self, batch: TrajectoryBatch, metrics: dict) -> dict[str, int]:
@@ -243,13 +239,6 @@ class OneOffPipelineTrainer(CheckpointingTrainer):
         report = self.replay_buffer.reports.pop(k)
         metrics.update(check_failures(k, report, batch, self.settings.max_infrastructure_share))
         return report.group_sizes
-
-    def _val_metrics_update(self, *args, **kwargs) -> dict[str, float]:
-        missing, first_error = self.replay_buffer.take_validation_failures()
-        if missing:
-            print(f"validation: {missing} trajectories failed; first: {first_error}", flush=True)
-        metrics = super()._val_metrics_update(*args, **kwargs)
-        return metrics | {f"{VALIDATION_PREFIX}/missing": float(missing)}
 
     # ---- what verl asks about the pools ------------------------------------------------------
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from transfer_queue import KVBatchMeta
 
-from verl_pipeline.trainer.batch import SamplingReport
+from verl_pipeline.trainer.batch import SamplingReport, check_validation
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 from verl_pipeline.trainer.trajectory_keys import (
@@ -117,7 +117,7 @@ class InOrderReplayBuffer:
         """Take a batch out of the queue once all of its prompts are terminal.
 
         Args:
-            global_steps: number of the batch (training); ignored for validation.
+            global_steps: number of the batch (training), or the version that is validated.
             partition_id: "train" or "val".
             batch_size: prompts expected.
 
@@ -127,7 +127,7 @@ class InOrderReplayBuffer:
         Raises:
             DeadlineExceeded: some prompts were not terminal in time; they are named.
             RuntimeError: the queue does not hold the expected prompts, or none of their
-                trajectories.
+                trajectories, or a validation was sampled with other weights.
         """
         is_validation = partition_id == VALIDATION
 
@@ -165,6 +165,8 @@ class InOrderReplayBuffer:
             )
         remove_rows(prompts, partition_id)
         tags_of_rows = [tags[key] for key in keys]
+        if is_validation:
+            check_validation(global_steps, tags_of_rows)
         return KVBatchMeta(partition_id=partition_id, keys=keys, tags=tags_of_rows), {}
 
     def _wait_for_prompts(

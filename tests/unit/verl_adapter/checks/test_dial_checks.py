@@ -48,6 +48,10 @@ def test_a_mode_that_works_passes(composed, mode):
             [*set_mode("rolling"), f"{ROLLOUT}.router_config_path=router.yaml"],
             "router_config_path: with trainer.v1.one_off_pipeline.weight_sync_mode=rolling the",
         ),
+        (
+            [f"{PIPELINE_KEY}.val_beside_training=true", "trainer.test_freq=1"],
+            "val_beside_training=true with trainer.test_freq=1: each validation would have to end",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(composed, overrides, message):
