@@ -11,7 +11,8 @@ from tests.helpers.training_run import (
     make_staleness_overrides,
     tail,
 )
-from verl_pipeline.testing import runs
+from verl_pipeline.testing import equivalence, runs
+from verl_pipeline.trainer.validation import VERSION
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -40,3 +41,34 @@ def test_two_trainer_ranks_two_replicas(sync_run, runs_directory):
     assert run.returncode == 0, tail(run)
     check_schedule(run, sync_run)
     check_clean(run)
+
+
+@pytest.mark.slow
+def test_a_validation_beside_the_training_has_the_same_scores(sync_run, runs_directory):
+    """The schedule, the updates and the scores are those of a run that waits for validations."""
+    found = {}
+    for beside in (False, True):
+        directory = runs_directory / f"validation-{beside}"
+        settings = [
+            *make_staleness_overrides(directory),
+            "trainer.test_freq=4",
+            f"+trainer.v1.one_off_pipeline.val_beside_training={beside}",
+        ]
+        run = found[beside] = runs.run_training(directory, settings, module=runs.STOCK)
+        assert run.returncode == 0, tail(run)
+        check_schedule(run, sync_run)
+        check_clean(run)
+    assert list(list_scores(found[True])) == [4, 8, 9]
+    assert list_scores(found[True]) == list_scores(found[False])
+    for name in equivalence.COMPARED:
+        before, beside = ([m[name] for m in run.metrics.values()] for run in found.values())
+        assert beside == pytest.approx(before, rel=equivalence.TOLERANCE)
+
+
+def list_scores(run):
+    """By validated version, verl's scores."""
+    return {
+        metrics[VERSION]: {name: x for name, x in metrics.items() if name.startswith("val-core/")}
+        for metrics in run.metrics.values()
+        if VERSION in metrics
+    }
