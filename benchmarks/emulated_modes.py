@@ -44,8 +44,9 @@ PLUGIN_MODULE = "verl_pipeline.verl_adapter.emulated.plugin"
 ROUTER = "verl_pipeline.verl_adapter.emulated.router.EmulatedRouter"
 # Rows of batches that an asynchronous mode may ask for beyond those that are trained.
 SPARE_BATCHES = 8
-# Of `separate_async`: how far ahead it runs; 1 is the name without a number.
-FURTHER_AHEAD = (2, 4)
+# Of `separate_async` with a bound on age: batches that it runs ahead. Without a number it runs one
+# ahead, and trains on what is older, too.
+AHEAD = (1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class EmulatedMode:
         overrides: beside the common ones.
         is_colocated: whether all GPUs sample and train.
         schedule: of the planner, which is the same; None: the planner has none like it.
+        ahead: of verl's `separate_async`: batches that are sampled ahead.
+        is_bounded: whether that waits for what is older.
         module: for ``python -m``; all but one of verl's modes run under ours, which records them.
     """
 
@@ -64,6 +67,8 @@ class EmulatedMode:
     overrides: tuple[str, ...]
     is_colocated: bool
     schedule: Schedule | None
+    ahead: int = 0
+    is_bounded: bool = False
     module: str = OURS_MODULE
 
     @property
@@ -113,17 +118,19 @@ MODES = {
             True,
             None,
         ),
-        EmulatedMode("separate_async", SEPARATE_ASYNC, False, None),
+        EmulatedMode("separate_async", SEPARATE_ASYNC, False, None, 1),
         *(
-            EmulatedMode(f"separate_async:{ahead}", make_separate_async(ahead), False, None)
-            for ahead in FURTHER_AHEAD
+            EmulatedMode(
+                f"separate_async:{ahead}", make_separate_async(ahead), False, None, ahead, True
+            )
+            for ahead in AHEAD
         ),
         EmulatedMode(
             "one_step_off",
             ONE_STEP_OFF,
             False,
             Schedule("one_step_off", 1),
-            ONE_STEP_OFF_MODULE,
+            module=ONE_STEP_OFF_MODULE,
         ),
         *(
             EmulatedMode(

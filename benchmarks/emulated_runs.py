@@ -87,6 +87,8 @@ def make_cluster(case: Case, profile: Profile, folder: Path) -> EmulatedCluster:
         freezes=case.mode.schedule is not None and case.mode.schedule.kind == IN_FLIGHT,
         staleness=case.mode.schedule.staleness if case.mode.schedule else 0,
         steps=case.steps,
+        ahead=case.mode.ahead,
+        is_bounded=case.mode.is_bounded,
         slow_replicas=dict(case.slow_replicas),
         trace=str(folder / TRACE) if case.lengths else "",
     )

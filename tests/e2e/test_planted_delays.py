@@ -1,10 +1,13 @@
 """A run with slow parts: its bill has each delay under that part's own name.
 
-The engines are real, but for the slow replica: a real one shares its cores with the others.
+A slow replica is planted twice: into a real engine, and among emulated ones, which take no time of
+their own.
 """
 
 import re
 
+import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from benchmarks.emulated_modes import MODES, make_environment, make_overrides, write_inputs
@@ -16,13 +19,19 @@ from verl_pipeline.telemetry.accounting import bill_run
 from verl_pipeline.telemetry.advice import advise
 from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.telemetry.run_folder import load_run
+from verl_pipeline.telemetry.tails import find_slow_replicas
 from verl_pipeline.testing import runs, tiny_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 MODULE = slow_parts.__name__
-ENGINE = "actor_rollout_ref.rollout.checkpoint_engine"
+ROLLOUT = "actor_rollout_ref.rollout"
+ENGINE = f"{ROLLOUT}.checkpoint_engine"
 STEPS, BATCH = 3, 4
+# tests/helpers/slow_engine.py, which imports vLLM.
+SLOW_EXTENSION, SLOW_REPLICA, STEP_DELAY_S = "tests.helpers.slow_engine.SlowExtension", 1, 0.2
+# Of a response of real engines: as many steps of its engine, each with the delay.
+REAL_TOKENS = 40
 SLOW = [
     f"reward.custom_reward_function.path=pkg://{MODULE}",
     "reward.custom_reward_function.name=reward_late",
@@ -48,7 +57,7 @@ def bill_trainer(folder, *overrides):
         folder,
         [
             *tiny_run.make_overrides(folder, batch=BATCH),
-            "actor_rollout_ref.rollout.nnodes=1",
+            f"{ROLLOUT}.nnodes=1",
             f"trainer.total_training_steps={STEPS}",
             "trainer.v1.one_off_pipeline.staleness=0",
             *overrides,
@@ -71,6 +80,61 @@ def test_each_delay_is_found_under_its_own_name_within_a_tenth(tmp_path, monkeyp
     others = plain.keys() - PLANTED.keys() - {"start"}
     unnamed = sum(slow[state] - plain[state] for state in others)
     assert unnamed < slow_parts.DELAY_S, (plain, slow)
+
+
+def run_slow_engine(folder, *overrides):
+    """A run with two real replicas, one of them slow; all responses have the same length."""
+    run = runs.run_training(
+        folder,
+        [
+            *tiny_run.make_overrides(folder, batch=BATCH),
+            f"{ROLLOUT}.nnodes=1",
+            f"{ROLLOUT}.n_gpus_per_node=2",
+            f"{ROLLOUT}.max_model_len=240",
+            f"{ROLLOUT}.ignore_eos=True",
+            f"data.max_response_length={REAL_TOKENS}",
+            f"+{ROLLOUT}.engine_kwargs.vllm.worker_extension_cls={SLOW_EXTENSION}",
+            f"trainer.total_training_steps={STEPS}",
+            *overrides,
+        ],
+    )
+    assert run.returncode == 0, tail(run)
+    recorded = load_run(folder / "run")
+    check_bills(recorded)
+    (bill,) = [bill for bill in bill_run(recorded) if bill.pool is Pool.TRAINER]
+    return recorded, bill
+
+
+def measure_excess(recorded):
+    """Seconds that a trajectory takes longer on the slow replica than on the other, first token to
+    last, by the medians."""
+    table = recorded.trajectories.filter(pc.field("trained").is_valid())
+    seconds = pc.subtract(table["generated"], table["first_token"]).to_numpy()
+    names = np.array(table["replica"].to_pylist())
+    assert set(names) == {"replica 0", "replica 1"}
+    return np.median(seconds[names == "replica 1"]) - np.median(seconds[names == "replica 0"])
+
+
+def test_a_slow_engine_is_found_by_its_name_and_its_delay_within_a_tenth(tmp_path):
+    recorded, bill = run_slow_engine(tmp_path, "trainer.v1.one_off_pipeline.staleness=0")
+    planted = STEPS * REAL_TOKENS * STEP_DELAY_S
+    assert bill.causes["slow replica"] == pytest.approx(planted, rel=0.1), bill
+    a_trajectory = (REAL_TOKENS - 1) * STEP_DELAY_S
+    assert measure_excess(recorded) == pytest.approx(a_trajectory, rel=0.1)
+    sentence = advise(recorded).sentence
+    assert sentence.startswith(f"rollout-bound by replica {SLOW_REPLICA} ("), sentence
+
+
+def test_past_the_barrier_a_slow_engine_is_found_too(tmp_path):
+    pipeline = "trainer.v1.one_off_pipeline"
+    recorded, bill = run_slow_engine(tmp_path, f"{pipeline}.weight_sync_mode=rolling")
+    a_trajectory = (REAL_TOKENS - 1) * STEP_DELAY_S
+    assert measure_excess(recorded) == pytest.approx(a_trajectory, rel=0.1)
+    # The trainer waits for little else, and for no longer than the replica samples its share.
+    waits = bill.seconds["wait_rollout"]
+    assert 0.9 * waits <= bill.causes["slow replica"] <= waits, bill
+    assert waits <= 1.1 * STEPS * REAL_TOKENS * STEP_DELAY_S, bill
+    assert list(find_slow_replicas(recorded)) == [f"replica {SLOW_REPLICA}"]
 
 
 def test_a_slow_replica_is_found_by_its_name_and_its_delay_within_a_tenth(tmp_path):

@@ -27,6 +27,9 @@ from verl_pipeline.telemetry.records import (
     TrajectoryEvent,
 )
 
+REWARD_WORKERS = 4
+_TEXTS = ("prompt", "replica", "reward_worker")
+
 
 @dataclass
 class Story:
@@ -110,7 +113,7 @@ def _make_line(moment: Moment, *names: str, **known: Any) -> str:
     line = _dump(TrajectoryEvent(moment=moment, **known | marks)).replace("%", "%%")
     for name, mark in marks.items():
         text = f"%({name})s"
-        line = line.replace(f'"{mark}"', f'"{text}"' if name in ("prompt", "replica") else text)
+        line = line.replace(f'"{mark}"', f'"{text}"' if name in _TEXTS else text)
     return line + "\n"
 
 
@@ -126,7 +129,8 @@ def _write_group(file: Any, simulation: Simulation, group: Group, until: float) 
     started = _make_line(Moment.STARTED, "session", **known)
     names = ("session", "first_token", "response_tokens", "replica")
     generated = _make_line(Moment.GENERATED, *names, limit=run.limit, **made, **known)
-    graded = _make_line(Moment.GRADED, "session", "reward", verdict="accepted", **known)
+    names = ("session", "reward", "reward_worker")
+    graded = _make_line(Moment.GRADED, *names, verdict="accepted", **known)
     known["step"] = group.batch
     left = _make_line(Moment.FILTERED, "session", reason="zero_variance", **known)
     trained = _make_line(Moment.TRAINED, "session", **known)
@@ -145,6 +149,7 @@ def _write_group(file: Any, simulation: Simulation, group: Group, until: float) 
             "first_token": simulation.replicas[number].begun[group.first + i] + run.token_s,
             "replica": f"replica {number}",
             "reward": float(rewards[i]),
+            "reward_worker": f"reward worker {i % REWARD_WORKERS}",
         }
         moments = [(group.submitted, submitted)] if session == 0 else []
         moments += [(group.submitted, started), (float(group.generated[i]), generated)]

@@ -24,8 +24,11 @@ from pathlib import Path
 import numpy as np
 
 # Words of the shared file: what was set back; when the trainer or the weights, a trajectory, or a
-# publication last ended; updates and publications so far; whether the trainer does one.
-_SET_BACK, _DRIVER, _COMPLETED, _PUBLISHED, _UPDATES, _PUBLICATIONS, _TRAINS, _WORDS = range(8)
+# publication last ended; updates and publications so far; whether the trainer does one, and when
+# that ends.
+_SET_BACK, _DRIVER, _COMPLETED, _PUBLISHED, _UPDATES, _PUBLICATIONS, _TRAINS, _UNTIL, _WORDS = (
+    range(9)
+)
 
 
 @dataclass
@@ -36,14 +39,16 @@ class SharedTimes:
         words: of the clock, float64.
         generated: when each trajectory's response ended, float64, [batches, trajectories]; nan
             before.
-        rewarded: when its reward was there.
+        rewarded: when its reward is there; known once it has begun.
         lock: held while a word is read and written back.
+        is_drained: whether the driver waits for all that samples before it sends weights.
     """
 
     words: np.ndarray
     generated: np.ndarray
     rewarded: np.ndarray
     lock: Callable[[], AbstractContextManager[None]] = nullcontext
+    is_drained: bool = True
 
     @property
     def driver_time(self) -> float:
@@ -65,8 +70,9 @@ class SharedTimes:
         self.words[_PUBLICATIONS] += 1
 
     @contextmanager
-    def train(self, updates: int = 0) -> Iterator[None]:
-        """Around what the trainer's devices do; ``updates`` of them end with it."""
+    def train(self, until: float, updates: int = 0) -> Iterator[None]:
+        """Around what the trainer's devices do until then; ``updates`` of them end with it."""
+        self.words[_UNTIL] = until
         self.words[_TRAINS] = 1
         try:
             yield
@@ -75,25 +81,37 @@ class SharedTimes:
             self.words[_TRAINS] = 0
 
     @property
+    def updates(self) -> int:
+        """That have ended."""
+        return int(self.words[_UPDATES])
+
+    @property
+    def trains_until(self) -> float | None:
+        """When what the trainer does ends; None: it does nothing."""
+        return float(self.words[_UNTIL]) if self.words[_TRAINS] else None
+
+    @property
     def newest_version(self) -> int:
         """That has been published; -1 before the first."""
         return int(self.words[_PUBLICATIONS]) - 1
 
-    def is_driver_due(self) -> bool:
+    def is_driver_due(self, now: float) -> bool:
         """Whether a publication or an update could have begun, and the driver is late with it."""
-        updates = int(self.words[_UPDATES])
+        updates = self.updates
         if self.words[_TRAINS] or updates >= len(self.rewarded):
             return False
-        return self.newest_version < updates or not np.isnan(self.rewarded[updates]).any()
+        # Of what has no reward yet, the moment is nan.
+        return self.newest_version < updates or self.rewarded[updates].max() <= now
 
     @property
     def frontier(self) -> float:
-        """When all that has ended so far had ended."""
+        """When all that the driver waits for had ended."""
+        if not self.is_drained:
+            return self.driver_time
         return max(self.driver_time, float(self.words[_COMPLETED]))
 
-    def complete(self, batch: int, trajectory: int, moment: float) -> None:
+    def complete(self, moment: float) -> None:
         """A trajectory has its reward."""
-        self.rewarded[batch, trajectory] = moment
         self.words[_COMPLETED] = max(self.words[_COMPLETED], moment)
 
 
@@ -111,7 +129,7 @@ def create_times(path: Path, batches: int, trajectories: int, scale: float) -> N
     np.concatenate(arrays).tofile(path)
 
 
-def open_times(path: Path, batches: int, trajectories: int) -> SharedTimes:
+def open_times(path: Path, batches: int, trajectories: int, is_drained: bool = True) -> SharedTimes:
     """The times of a run; all that open them see each other's."""
     size, shape = batches * trajectories, (batches, trajectories)
     words = np.memmap(path, dtype=np.float64, mode="r+", shape=(_WORDS + 2 * size,))
@@ -123,7 +141,7 @@ def open_times(path: Path, batches: int, trajectories: int) -> SharedTimes:
             yield
 
     generated, rewarded = words[_WORDS:].reshape(2, *shape)
-    return SharedTimes(words[:_WORDS], generated, rewarded, take_lock)
+    return SharedTimes(words[:_WORDS], generated, rewarded, take_lock, is_drained)
 
 
 @dataclass(frozen=True)
@@ -157,7 +175,7 @@ class EmulatedClock:
         return start
 
     def begin_drivers(self) -> float:
-        """Begin what the driver asks for after all that has ended; returns when it begins."""
+        """Begin what the driver asks for after all it waits for; returns when it begins."""
         start = self.times.driver_time = self.begin(self.times.frontier)
         return start
 

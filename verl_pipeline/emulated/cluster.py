@@ -53,6 +53,9 @@ class EmulatedCluster:
         freezes: whether it loads with its requests frozen (in flight).
         staleness: of such a run: how many updates its samples may lag behind.
         steps: of the run; further batches are only drawn.
+        ahead: batches that verl's `separate_async` samples ahead of the one that is trained; 0: it
+            is another mode.
+        is_bounded: whether that mode waits for what is older than so many batches.
         folder: in which each process writes when it emulated what, and with the shared clock.
         slow_replicas: by number, how many times slower these replicas decode.
         dead_replicas: those that never answer.
@@ -74,6 +77,8 @@ class EmulatedCluster:
     freezes: bool = False
     staleness: int = 0
     steps: int = 0
+    ahead: int = 0
+    is_bounded: bool = False
     slow_replicas: dict[int, float] = dataclasses.field(default_factory=dict)
     dead_replicas: tuple[int, ...] = ()
     trace: str = ""
@@ -107,7 +112,8 @@ class EmulatedCluster:
 
     def open_clock(self) -> EmulatedClock:
         """The run's clock, as the run's processes share it."""
-        times = open_times(self._times, self.batches, self.cluster.sampling.trajectories)
+        size = self.batches, self.cluster.sampling.trajectories
+        times = open_times(self._times, *size, is_drained=not self.ahead)
         return EmulatedClock(self.time_scale, times, self.control_scale)
 
     @property

@@ -6,21 +6,18 @@ Invariants:
 * A load begins when the weights are published, and of a replica that runs nothing when that ended.
 * Requests that run are frozen while their replica loads, and go on with the new version.
 * No replica goes on while the driver is late with an update or a publication, the dispatcher with a
-  load, or the control plane with a burst of trajectories, at most for
-  :data:`~.replica_pool.HOLD_S`: in compressed time it would run ahead of them. A single trajectory
-  that follows another comes late by what the control plane takes.
+  load, or the control plane with a trajectory that a free slot may have, at most for
+  :data:`~.replica_pool.HOLD_S`: in compressed time it would run ahead of them.
 """
 
 import asyncio
 from collections import defaultdict, deque
+from math import inf
 
 from verl_pipeline.emulated.clock import EmulatedClock
 from verl_pipeline.emulated.cluster import EmulatedCluster
 from verl_pipeline.emulated.journal import Journal
 from verl_pipeline.emulated.replica_pool import HOLD_S, ReplicaPool
-
-# Trajectories that may begin at a time; fewer are no burst.
-BURST = 8
 
 
 class FlowingPool(ReplicaPool):
@@ -63,21 +60,20 @@ class FlowingPool(ReplicaPool):
         self.versions[place], self._loaded[place] = version, end
         self._plan_next(place, end)
 
-    @property
-    def _is_held(self) -> bool:
+    def _find_bound(self) -> float:
         times = self._clock.times
         is_due = (
-            (self._front < self._run.steps and times.is_driver_due())
+            (self._front < self._run.steps and times.is_driver_due(self._clock.now()))
             or self._is_load_due(times.newest_version)
-            or self._count_due() >= BURST
+            or self._is_trajectory_due()
         )
         if not is_due:
             self._held_since = None
-            return False
+            return inf
         now = asyncio.get_running_loop().time()
         if self._held_since is None:
             self._held_since = now
-        return now - self._held_since < HOLD_S
+        return -inf if now - self._held_since < HOLD_S else inf
 
     def _is_load_due(self, newest: int) -> bool:
         return any(
@@ -87,24 +83,19 @@ class FlowingPool(ReplicaPool):
             for place, version in enumerate(self.versions)
         )
 
-    def _count_due(self) -> int:
-        """Trajectories that the dispatcher is about to begin: it has room and weights for them."""
-        held = {
-            place: version
-            for place, version in enumerate(self.versions)
-            if version is not None and place not in self._loading
-        }
-        free = {place: len(self._free[place]) for place in held}
-        size, due = self._run.cluster.sampling.trajectories, 0
+    def _is_trajectory_due(self) -> bool:
+        """Whether the dispatcher is about to begin one: it has room and weights for it."""
+        size = self._run.cluster.sampling.trajectories
         # Batches count from 0 here: batch b is trained on by update b + 1.
         for batch in range(self._front, self._run.steps):
-            left = size - self._begun[batch]
-            oldest = batch - self._run.staleness
-            room = sum(count for place, count in free.items() if oldest <= held[place] <= batch)
-            due += min(left, room - due)
-            if due >= BURST or left > room:
-                break
-        return due
+            if self._begun[batch] < size:
+                oldest = batch - self._run.staleness
+                return any(
+                    version is not None and oldest <= version <= batch and self._free[place]
+                    for place, version in enumerate(self.versions)
+                    if place not in self._loading
+                )
+        return False
 
     async def _admit(self, place: int, batch: int, is_new: bool) -> float:
         self._held_since = None

@@ -17,6 +17,7 @@ import asyncio
 import itertools
 from collections import defaultdict
 from dataclasses import dataclass
+from math import inf
 
 from verl_pipeline.emulated.clock import EmulatedClock
 from verl_pipeline.emulated.cluster import EmulatedCluster
@@ -24,7 +25,7 @@ from verl_pipeline.emulated.journal import Journal
 from verl_pipeline.emulated.replica import EmulatedReplica, Request
 
 # Real seconds.
-HOLD_S, HOLD_POLL_S = 60.0, 0.02
+HOLD_S, HOLD_POLL_S = 60.0, 0.01
 # Gets what is left of a request when it is answered, in tokens, and when that is.
 Waiter = asyncio.Future[tuple[float, float]]
 # A timer may fire this early, in real seconds.
@@ -181,10 +182,10 @@ class ReplicaPool:
             for place in range(len(self.replicas)):
                 self._set_timer(place)
 
-    @property
-    def _is_held(self) -> bool:
+    def _find_bound(self) -> float:
+        """The emulated moment that no replica passes yet; infinity: none is held."""
         now = asyncio.get_running_loop().time()
-        return self._expected > 0 and now - self._came < HOLD_S
+        return -inf if self._expected > 0 and now - self._came < HOLD_S else inf
 
     def _answer(self, place: int, ended: list[tuple[int, float]]) -> None:
         for number, moment in ended:
@@ -206,16 +207,16 @@ class ReplicaPool:
             timer.cancel()
             self._timers[place] = None
         event = self.replicas[place].find_next()
-        if event < float("inf"):
+        if event < inf:
             loop, seconds = asyncio.get_running_loop(), self._clock.count_real(event)
-            if self._is_held:
+            if event > self._find_bound():
                 seconds = max(seconds, HOLD_POLL_S)
             self._timers[place] = loop.call_later(seconds, self._take_event, place)
 
     def _take_event(self, place: int) -> None:
         event = self.replicas[place].find_next()
         was_set_back = self._clock.count_real(event) > TIMER_S
-        if not (was_set_back or self._is_held):
+        if not was_set_back and event <= self._find_bound():
             self._answer(place, self.replicas[place].advance(event))
             self._note_busy(place, event)
         self._set_timer(place)

@@ -31,7 +31,7 @@ class EmulatedRewards:
 
     async def compute(self, row: int, sample: int) -> float:
         """Wait until the reward of a trajectory is there; 0 or 1."""
-        place = batch, trajectory = self._run.find_place(row, sample)
+        place = batch, _ = self._run.find_place(row, sample)
         times = self._clock.times
         caused = float(times.generated[place])
         if not self._run.streams_rewards:
@@ -40,11 +40,12 @@ class EmulatedRewards:
                 self._complete[batch].set()
             await self._complete[batch].wait()
             caused = float(times.generated[batch].max())
-        end = caused
-        if seconds := float(self._run.workload.rewards[place]):
-            end = self._pool.finish(caused, seconds)
+        seconds = float(self._run.workload.rewards[place])
+        end = self._pool.finish(caused, seconds) if seconds else caused
+        times.rewarded[place] = end
+        if seconds:
             await self._clock.wait(end)
             self._journal.add("reward", "rewards", end - seconds, end)
-        times.complete(batch, trajectory, end)
+        times.complete(end)
         # Half of the samples are right: every group has a gradient.
         return float(sample % 2)

@@ -168,6 +168,7 @@ def _pack_chunk(
         "reward": _list_numbers(rows.reward[places], 6),
         "started": _list_numbers(rows.started[places] - began, 2),
         "seconds": _list_numbers(rows.stopped[places] - rows.started[places], 2),
+        "to_first_token": _list_numbers(rows.first_token[places] - rows.started[places], 2),
         "waited": _list_numbers(rows.started[places] - rows.asked[places], 2),
         "spans": [
             read_spans(rows.version_spans.names[code]) if code >= 0 else None
@@ -176,7 +177,7 @@ def _pack_chunk(
     }
     for name in _NUMBERS:
         columns[name] = _list_numbers(getattr(rows, name)[places], 0)
-    for name in ("replica", "verdict", "reason"):
+    for name in ("replica", "reward_worker", "verdict", "reason"):
         texts_of = getattr(rows, name)
         columns[name] = [
             _shorten(texts_of.names[code]) if code >= 0 else None

@@ -30,6 +30,7 @@ from verl_pipeline.report.run_view import (
     format_figure,
 )
 from verl_pipeline.report.timeline import draw_timeline
+from verl_pipeline.report.trajectory_rows import TrajectoryRows
 from verl_pipeline.telemetry.accounting import Bill
 from verl_pipeline.telemetry.records import Pool
 from verl_pipeline.telemetry.run_folder import Run
@@ -59,7 +60,7 @@ def show_run(view: RunView, charts: Charts, runs: int) -> tuple[dict[str, Any], 
         "tiles": _make_tiles(view),
         "problems": run.problems,
         "timeline": charts.add(timeline.chart),
-        "timeline_notes": timeline.notes,
+        "timeline_notes": [*timeline.notes, *_note_first_tokens(rows)],
         "step_bills": _show_step_bills(view.step_bills, charts),
         "causes": _list_causes(view.bills),
         "tail": _list_tail(view),
@@ -184,5 +185,25 @@ def _list_facts(run: Run) -> list[tuple[str, str]]:
         "Batch": f"{header.batch_size} prompts, {header.group_size} trajectories each",
         "Driver": f"{header.host}, process {header.pid}",
         "Starts": len(run.headers) if len(run.headers) > 1 else None,
+        "Clocks": _describe_clocks(run),
     } | header.versions
     return [(label, str(value)) for label, value in facts.items() if value is not None]
+
+
+def _describe_clocks(run: Run) -> str | None:
+    if not run.clocks:
+        return None
+    error = max(clock.error_s for clock in run.clocks)
+    drift = max(clock.drift_s for clock in run.clocks)
+    return (
+        f"{len(run.clocks):,} process{'es' * (len(run.clocks) > 1)}, on the driver's clock to "
+        f"within {format_decimal(error, 4)} s; largest drift {format_decimal(drift, 4)} s, "
+        "corrected"
+    )
+
+
+def _note_first_tokens(rows: TrajectoryRows) -> list[str]:
+    sampled = rows.response_tokens > 0
+    if not sampled.any() or not np.isnan(rows.first_token[sampled]).all():
+        return []
+    return ["The rollout engine does not tell when a trajectory got its first token."]

@@ -163,6 +163,7 @@ def _find_thread(threads: list[list[int]], begin: int, stop: int) -> int:
 def _list_trajectories(rows: TrajectoryRows, began: float) -> Iterator[str]:
     prompts = [json.dumps(name) for name in rows.prompt.names]
     replicas = [json.dumps(name) for name in rows.replica.names] + ["null"]
+    graders = [json.dumps(name) for name in rows.reward_worker.names] + ["null"]
     shared = '"cat": "trajectory", "pid": 2, "tid": 0'
     columns = (
         rows.asked - began,
@@ -171,29 +172,26 @@ def _list_trajectories(rows: TrajectoryRows, began: float) -> Iterator[str]:
         rows.first_token - began,
         rows.prompt.codes,
         rows.replica.codes,
+        rows.reward_worker.codes,
         rows.fates,
         *(rows.session, rows.step, rows.response_tokens, rows.reward),
     )
     for number, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        asked, stopped, *moments, prompt, replica, fate, session, step, tokens, reward = row
+        asked, stopped, place, first, prompt, replica, grader, fate, *numbers = row
         if asked != asked:
             continue
         begin, end = _to_ns(asked), _to_ns(max(stopped, asked))
         head = f'{{"name": {prompts[prompt]}, {shared}, "id": "{number:#x}"'
-        figures = (
-            ("session", session),
-            ("step", step),
-            ("tokens", tokens),
-            ("reward", reward),
-        )
+        figures = zip(("session", "step", "tokens", "reward"), numbers, strict=True)
         known = "".join(
             f', "{name}": {value!r}'
             for name, value in figures
             if value == value and abs(value) != np.inf
         )
-        args = f'{{"replica": {replicas[replica]}, "fate": "{fate}"{known}}}'
+        graded_by = f', "graded by": {graders[grader]}' if grader >= 0 else ""
+        args = f'{{"replica": {replicas[replica]}, "fate": "{fate}"{graded_by}{known}}}'
         yield f'{head}, "ph": "b", "ts": {_format_us(begin)}, "args": {args}}}'
-        for name, moment in zip(("has its place", "first token"), moments, strict=True):
+        for name, moment in (("has its place", place), ("first token", first)):
             if moment == moment and (name == "first token" or moment > asked):
                 at = _format_us(min(max(_to_ns(moment), begin), end))
                 yield f'{head}, "ph": "n", "ts": {at}, "args": {{"is": "{name}"}}}}'

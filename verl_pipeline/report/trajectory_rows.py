@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from verl_pipeline.report.columns import Categories, read_categories, read_flags, read_numbers
 from verl_pipeline.telemetry.run_folder import Run
 
-_TEXTS = ("prompt", "replica", "verdict", "reason", "version_spans")
+_TEXTS = ("prompt", "replica", "reward_worker", "verdict", "reason", "version_spans")
 _NUMBERS = (
     "session",
     "first_token",
@@ -32,7 +32,7 @@ class TrajectoryRows:
     prompts; unknown numbers are NaN.
 
     Attributes:
-        prompt, replica, verdict, reason: texts.
+        prompt, replica, reward_worker, verdict, reason: texts.
         version_spans: as in ``TrajectoryEvent``.
         fates: see the module; str (n,).
         step: the step that used it, or the one that it is for; float64 (n,), as all below.
@@ -45,6 +45,7 @@ class TrajectoryRows:
 
     prompt: Categories
     replica: Categories
+    reward_worker: Categories
     verdict: Categories
     reason: Categories
     version_spans: Categories
@@ -95,6 +96,7 @@ def read_trajectory_rows(run: Run) -> TrajectoryRows:
     return TrajectoryRows(
         prompt=texts["prompt"],
         replica=texts["replica"],
+        reward_worker=texts["reward_worker"],
         verdict=texts["verdict"],
         reason=texts["reason"],
         version_spans=texts["version_spans"],

@@ -23,6 +23,7 @@ _COLUMNS = (
     "batch",
     "step",
     "replica",
+    "reward_worker",
     "first_version",
     "last_version",
     "version_spans",

@@ -45,7 +45,7 @@ class Header:
 
     Attributes:
         format: :data:`FORMAT`.
-        role: ``driver``, ``trainer``, ``agent_loop`` or ``dispatcher``.
+        role: ``driver``, ``trainer``, ``agent_loop``, ``reward`` or ``dispatcher``.
         started: see the module's times.
         mode: ``trainer.v1.trainer_mode``.
         staleness: of ours; None in verl's modes.
@@ -123,7 +123,7 @@ class Span:
 
     Attributes:
         pool: see :class:`Pool`.
-        lane: ``driver``, ``rank 0``, ``replica 1``, ``worker 3``.
+        lane: ``driver``, ``rank 0``, ``critic rank 0``, ``replica 1``, ``reward worker 3``.
         name: what, in the names that verl's ``timing_s`` has (``old_log_prob``, ``ref``,
             ``values``, ``adv``, ``update_critic``, ``update_actor``, ``update_weights``,
             ``save_checkpoint``, ``testing``, ``reward``), and ours: ``wait_rollout`` (for
@@ -198,11 +198,12 @@ class TrajectoryEvent:
         step: the step that trained or filtered it.
         is_validation: it is part of a validation.
         replica: lane of the replica that sampled it (the last one).
+        reward_worker: lane of the reward worker that graded it (the last one).
         first_version, last_version: weight versions of its oldest and its newest token.
         version_spans: tokens by weight version, in their order, as ``3:120 4:55``, where there are
             several versions (:mod:`verl_pipeline.telemetry.span_text`).
         prompt_tokens, response_tokens: lengths.
-        first_token: time of the first token.
+        first_token: time of the first token; None if the engine does not tell it.
         limit: tokens that the response was allowed.
         reward: None where grading failed.
         verdict, reason: of the grader; of the failure; of the filter.
@@ -228,6 +229,7 @@ class TrajectoryEvent:
     reason: str | None = None
     row: int | None = None
     version_spans: str | None = None
+    reward_worker: str | None = None
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 
 from verl_pipeline.errors import escape_controls, show_line
 from verl_pipeline.number_formats import format_decimal
+from verl_pipeline.telemetry.clock import ClockFit
 from verl_pipeline.telemetry.record_files import make_schema, parse_line, read_records, read_table
 from verl_pipeline.telemetry.records import (
-    ClockSample,
     Gauge,
     Header,
     Problem,
@@ -59,6 +59,7 @@ class Run:
         steps: one a step, ascending; the last one where a step was repeated after a resume.
         broken_lines: lines left out.
         problems: plain sentences to be shown with every figure made from this run.
+        clocks: of the processes that are compared with the driver's.
         last_time: of any record.
         has_ended: the driver wrote that it reached the run's end.
     """
@@ -71,6 +72,7 @@ class Run:
     steps: list[StepRecord]
     broken_lines: int
     problems: list[str]
+    clocks: list[ClockFit]
     last_time: float
     has_ended: bool
 
@@ -142,10 +144,10 @@ def _load(folder: Path, telemetry: Path, last_bytes: int | None) -> Run:
     problems += [escape_controls(f"the run failed: {error}")[:500] for error in errors if error]
     if broken:
         problems.append(f"{broken} lines were broken and are left out")
-    if whole.clock_error_s > _CLOCK_ERROR_S:
-        problems.append(
-            f"clocks of other nodes may be wrong by {format_decimal(whole.clock_error_s)} s"
-        )
+    compared = [clock for clock in clocks.values() if clock.samples]
+    clock_error = max((clock.error_s for clock in compared), default=0.0)
+    if clock_error > _CLOCK_ERROR_S:
+        problems.append(f"clocks of other nodes may be wrong by {format_decimal(clock_error)} s")
     return Run(
         folder=folder,
         headers=drivers or headers[:1],
@@ -155,6 +157,7 @@ def _load(folder: Path, telemetry: Path, last_bytes: int | None) -> Run:
         steps=steps,
         broken_lines=broken,
         problems=problems,
+        clocks=compared,
         last_time=float(last_time),
         has_ended=ends.num_rows > 0,
     )
@@ -164,7 +167,7 @@ def _read_kind(
     telemetry: Path,
     kind: str,
     record: type,
-    clocks: dict[str, list[ClockSample]],
+    clocks: dict[str, ClockFit],
     last_bytes: int | None,
 ) -> tuple[pa.Table, int]:
     """Return the records of all processes, on the driver's clock, and the lines left out."""
@@ -172,41 +175,29 @@ def _read_kind(
     for path in find_files(telemetry, f"{kind}-*.jsonl"):
         table, left_out = read_table(path, record, last_bytes)
         broken += left_out
-        if samples := clocks.get(get_process(path)):
+        clock = clocks.get(get_process(path))
+        if clock is not None and clock.samples:
             for name in _TIMES[record]:
                 times = table[name].to_numpy()
-                shifted = pa.array(times + _get_offsets(samples, times), from_pandas=True)
+                shifted = pa.array(times + clock.get_offsets(times), from_pandas=True)
                 index = table.schema.get_field_index(name)
                 table = table.set_column(index, table.schema.field(index), shifted)
         tables.append(table)
     return pa.concat_tables(tables).combine_chunks(), broken
 
 
-def _read_steps(
-    telemetry: Path, clocks: dict[str, list[ClockSample]]
-) -> tuple[list[StepRecord], int]:
+def _read_steps(telemetry: Path, clocks: dict[str, ClockFit]) -> tuple[list[StepRecord], int]:
     found, broken = [], 0
     for path in find_files(telemetry, "steps-*.jsonl"):
         records, left_out = read_records(path, StepRecord)
         broken += left_out
-        samples = clocks.get(get_process(path))
+        clock = clocks.get(get_process(path), ClockFit([]))
         for record in records:
-            offset = float(_get_offsets(samples, np.array([record.t]))[0]) if samples else 0.0
+            offset = float(clock.get_offsets(np.array([record.t]))[0])
             numbers = {n: v for n, v in record.metrics.items() if _is_number(v)}
             found.append(StepRecord(record.t + offset, record.step, numbers))
     last = {record.step: record for record in sorted(found, key=lambda record: record.t)}
     return [last[step] for step in sorted(last)], broken
-
-
-def _get_offsets(samples: list[ClockSample], times: np.ndarray) -> np.ndarray:
-    """Return what is to be added to times of a process, in seconds; between samples it is linear.
-
-    Args:
-        times: float64 [records], NaN where unknown.
-    """
-    at = np.array([sample.t for sample in samples])
-    offsets = np.array([sample.offset_s for sample in samples])
-    return np.where(np.isnan(times), 0.0, np.interp(np.nan_to_num(times), at, offsets))
 
 
 def _is_number(value: Any) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verl_pipeline.errors import UserError, show_line
+from verl_pipeline.telemetry.clock import ClockFit, fit_clock
 from verl_pipeline.telemetry.record_files import parse_line
 from verl_pipeline.telemetry.records import FOLDER, FORMAT, ClockSample, Header
 
@@ -19,15 +20,13 @@ class Starts:
 
     Attributes:
         headers: of all processes.
-        clocks: samples by process, ascending.
+        clocks: by process.
         broken_lines: lines left out.
-        clock_error_s: the largest error of a process's last sample.
     """
 
     headers: list[Header]
-    clocks: dict[str, list[ClockSample]]
+    clocks: dict[str, ClockFit]
     broken_lines: int
-    clock_error_s: float
 
 
 def find_telemetry(folder: Path) -> Path:
@@ -69,8 +68,8 @@ def read_starts(telemetry: Path) -> Starts:
         RunFolderError: another version wrote them, or no header is complete.
     """
     headers: list[Header] = []
-    clocks: dict[str, list[ClockSample]] = {}
-    errors, broken = [0.0], 0
+    clocks: dict[str, ClockFit] = {}
+    broken = 0
     for path in find_files(telemetry, "run-*.jsonl"):
         samples = []
         for line in filter(bytes.strip, path.read_bytes().split(b"\n")):
@@ -81,8 +80,7 @@ def read_starts(telemetry: Path) -> Starts:
                 samples.append(ClockSample(**sample))
             else:
                 broken += 1
-        clocks[get_process(path)] = sorted(samples, key=lambda sample: sample.t)
-        errors += [sample.error_s for sample in samples[-1:]]
+        clocks[get_process(path)] = fit_clock(samples)
     if not headers:
         raise RunFolderError(
             show_line(
@@ -90,7 +88,7 @@ def read_starts(telemetry: Path) -> Starts:
                 "starting, try again in a minute"
             )
         )
-    return Starts(headers, clocks, broken, max(errors))
+    return Starts(headers, clocks, broken)
 
 
 def _check_format(path: Path, line: bytes) -> None:

@@ -52,7 +52,7 @@ def test_a_cause_in_the_future_is_waited_for():
 
 def test_the_drivers_activities_follow_each_other_and_all_that_is_complete():
     clock, real = make_clock(10.0)
-    clock.times.complete(1, 2, 30.0)
+    clock.times.complete(30.0)
     real.seconds = 4.0
     assert clock.begin_drivers() == 31.0  # 30 and one real second
     assert clock.times.driver_time == 31.0
@@ -60,14 +60,23 @@ def test_the_drivers_activities_follow_each_other_and_all_that_is_complete():
     assert clock.begin_drivers() == 33.0
 
 
+def test_a_driver_that_does_not_wait_for_the_pool_acts_after_its_own_acts():
+    clock, real = make_clock(10.0)
+    clock.times.is_drained = False
+    clock.times.driver_time = 20.0
+    real.seconds = 3.0
+    clock.times.complete(29.0)  # while the driver was late
+    assert clock.begin_drivers() == 21.0
+
+
 def test_processes_see_each_others_times(tmp_path):
     path = tmp_path / "times"
     create_times(path, 2, 3, 100.0)
     ours, theirs = (EmulatedClock(100.0, open_times(path, 2, 3)) for _ in range(2))
     assert 0.0 <= ours.now() < 100.0
-    ours.times.complete(1, 2, 7.0)
-    ours.times.generated[0, 1] = 5.0
-    assert theirs.times.frontier == theirs.times.rewarded[1, 2] == 7.0
+    ours.times.complete(7.0)
+    ours.times.rewarded[1, 2] = ours.times.generated[0, 1] = 5.0
+    assert theirs.times.frontier == 7.0 and theirs.times.rewarded[1, 2] == 5.0
     assert theirs.times.generated[0, 1] == 5.0
     # Far behind its cause: both clocks go back.
     ours.times.words[0] -= 1e6
@@ -77,13 +86,14 @@ def test_processes_see_each_others_times(tmp_path):
 
 def test_the_driver_is_due_until_it_begins_what_it_could():
     times = make_times(2, 1)
-    assert times.is_driver_due()  # the first publication
+    assert times.is_driver_due(0.0)  # the first publication
     times.publish(0.0)
-    assert not times.is_driver_due() and times.newest_version == 0
-    times.complete(0, 0, 5.0)
-    assert times.is_driver_due()  # the first update
-    with times.train(updates=1):
-        assert not times.is_driver_due()
-    assert times.is_driver_due()  # its publication
+    assert not times.is_driver_due(9.0) and times.newest_version == 0
+    times.rewarded[0, 0] = 5.0
+    assert not times.is_driver_due(4.0)
+    assert times.is_driver_due(5.0)  # the first update
+    with times.train(6.0, updates=1):
+        assert not times.is_driver_due(5.5) and times.trains_until == 6.0
+    assert times.is_driver_due(6.0)  # its publication
     times.publish(6.0)
-    assert not times.is_driver_due()  # until the second batch is complete
+    assert not times.is_driver_due(9.0)  # until the second batch is complete

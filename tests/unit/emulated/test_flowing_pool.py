@@ -1,4 +1,4 @@
-"""Past the barrier, replicas do not run ahead of a burst that the control plane still brings."""
+"""Past the barrier, replicas do not run ahead of what the control plane still brings."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.emulated_runs import make_run
 from tests.helpers.virtual_time import run_in_virtual_time
 from verl_pipeline.emulated.clock import EmulatedClock, make_times
-from verl_pipeline.emulated.flowing_pool import BURST, FlowingPool
+from verl_pipeline.emulated.flowing_pool import FlowingPool
 from verl_pipeline.emulated.journal import Journal
 from verl_pipeline.planner.barrier import sample_share
 
@@ -26,8 +26,7 @@ def sample_late(run, pause_s):
         await asyncio.gather(*[pool.load(place, 0) for place in range(PLACES)])
         tasks = []
         for row in range(PROMPTS):
-            # Fewer than a burst come together.
-            await asyncio.sleep(pause_s if PROMPTS - row >= BURST else 0.0)
+            await asyncio.sleep(pause_s)
             tasks.append(asyncio.create_task(pool.generate(row % PLACES, row, None)))
         await asyncio.gather(*tasks)
         return times.generated[0].copy()
@@ -35,7 +34,7 @@ def sample_late(run, pause_s):
     return run_in_virtual_time(sample_all())
 
 
-def test_a_burst_that_comes_late_is_sampled_as_if_it_had_come_at_once(tmp_path):
+def test_a_batch_that_comes_late_is_sampled_as_if_it_had_come_at_once(tmp_path):
     run = make_run(
         tmp_path,
         time_scale=SCALE,

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,12 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.hostile_texts import HOSTILE_TEXTS
-from tests.helpers.made_up_run import write_run
-from tests.helpers.simulated_run import MadeUpRun
+from tests.helpers.made_up_run import make_header, write_run
+from tests.helpers.simulated_run import START, MadeUpRun
 from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.report import report_files, rollouts
-from verl_pipeline.report.page import encode_json
+from verl_pipeline.report.page import Charts, encode_json
 from verl_pipeline.report.report_files import write_report
+from verl_pipeline.report.run_content import show_run
+from verl_pipeline.report.run_view import make_view
+from verl_pipeline.telemetry.records import ClockSample
 from verl_pipeline.telemetry.run_folder import load_run
 
 
@@ -75,6 +78,30 @@ def test_the_policy_allows_the_pages_own_scripts_and_nothing_else(runs, tmp_path
 
 
 @pytest.mark.slow
+def show(folder):
+    """What the template gets of a run."""
+    return show_run(make_view(load_run(folder), "run"), Charts(), 1)[0]
+
+
+def test_the_page_says_how_the_clocks_drifted(tmp_path):
+    write_run(tmp_path, MadeUpRun(steps=2))
+    assert "Clocks" not in dict(show(tmp_path)["facts"])
+    samples = [ClockSample(START + 60 * i, 5.0 + 0.25 * i, 0.001 * (1 + i)) for i in range(3)]
+    header = make_header(MadeUpRun(steps=2), role="trainer", host="node1", pid=7)
+    lines = [json.dumps(asdict(record)) + "\n" for record in (header, *samples)]
+    (tmp_path / "telemetry/run-trainer-node1-7-0.jsonl").write_text("".join(lines))
+    told = dict(show(tmp_path)["facts"])["Clocks"]
+    assert told.startswith("1 process,") and "0.0030 s" in told and "drift 0.5000 s" in told
+
+
+def test_the_page_says_that_an_engine_does_not_tell_first_tokens(tmp_path):
+    write_run(tmp_path, MadeUpRun(steps=2))
+    assert not any("first token" in note for note in show(tmp_path)["timeline_notes"])
+    for path in (tmp_path / "telemetry").glob("trajectories-*"):
+        path.write_text(path.read_text().replace('"first_token"', '"unknown"'))
+    assert any("first token" in note for note in show(tmp_path)["timeline_notes"])
+
+
 def test_no_text_of_a_run_becomes_markup(runs, tmp_path, monkeypatch):
     """Names, settings, problems, versions and prompts, all of them hostile."""
     text = " ".join(HOSTILE_TEXTS.values())

@@ -34,6 +34,10 @@ def test_all_trajectories_of_a_small_run_are_there(run):
         assert (row["prompt"], row["session"]) == (source["prompt"], source["session"])
         assert step == (source["batch"] if source["step"] is None else source["step"])
         assert row["reward"] == source["reward"]
+        assert row["reward_worker"] == source["reward_worker"]
+        if source["first_token"] is not None:
+            wait = source["first_token"] - source["started"]
+            assert row["to_first_token"] == pytest.approx(wait, abs=0.01)
         assert row["response_tokens"] == source["response_tokens"]
         is_running = source["generated"] is None
         assert (row["fate"] == "running") == is_running or source["is_validation"]

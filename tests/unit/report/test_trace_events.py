@@ -40,6 +40,9 @@ def test_a_trace_keeps_the_format_and_has_every_record(run, tmp_path, name):
     phases = [event["ph"] for event in events]
     assert phases.count("X") == len(run.spans)
     assert phases.count("b") == phases.count("e") == len(rows)
+    graders = [event["args"].get("graded by") for event in events if event["ph"] == "b"]
+    expected = [row["reward_worker"] for row in run.trajectories.to_pylist() if row["started"]]
+    assert sorted(filter(None, graders)) == sorted(filter(None, expected)) != []
     running = [event for event in events if event["ph"] == "C" and "running" in event["args"]]
     assert len(running) == len(run.gauges)
     spans = run.spans.to_pylist()

@@ -128,9 +128,11 @@ class RolloutViewer extends ListViewer {
         Prompt: row.prompt, "In its group": row.session === null ? null : row.session + 1,
         Tokens: `${formatNumber(row.prompt_tokens)} + ${formatNumber(row.response_tokens)}` +
           (row.limit ? ` of ${formatNumber(row.limit)}` : ""),
-        Replica: row.replica,
+        Replica: row.replica, "Graded by": row.reward_worker,
         Time: row.started === null ? null
           : `${formatNumber(row.seconds, 1)} s, from ${formatNumber(row.started, 1)} s`,
+        "First token": row.to_first_token === null ? null
+          : `after ${formatNumber(row.to_first_token, 2)} s`,
         "Waited for its place": row.waited ? `${formatNumber(row.waited, 1)} s` : null,
         "Weight versions": row.first_version === null ? null
           : row.first_version === row.last_version ? row.first_version

@@ -16,6 +16,7 @@ from aiohttp import web
 from transformers import AutoTokenizer
 from verl.workers.rollout.replica import TokenOutput
 
+from verl_pipeline.emulated.ahead_pool import AheadPool
 from verl_pipeline.emulated.flowing_pool import FlowingPool
 from verl_pipeline.emulated.journal import Journal
 from verl_pipeline.emulated.replica_pool import Answer, ReplicaPool
@@ -40,7 +41,9 @@ class EmulatedServer:
         self._run = load_run()
         self._alphabet = read_alphabet(AutoTokenizer.from_pretrained(model))
         journal = Journal(self._run.journal, "rollout")
-        pool = FlowingPool if self._run.flows else ReplicaPool
+        pool: type[ReplicaPool] = AheadPool if self._run.ahead else ReplicaPool
+        if self._run.flows:
+            pool = FlowingPool
         self._pool = pool(self._run, self._run.open_clock(), journal)
         self._version: int | None = None
         # Of trajectories, the tokens that were returned so far.

@@ -106,7 +106,7 @@ class EmulatedEngine(BaseEngine):
             kind, seconds = "log_prob", self._costs.compute_log_probs(tokens)
         else:
             kind, seconds = "update", self._costs.compute_update(tokens)
-        with times.train(updates=0 if forward_only else 1):
+        with times.train(start + seconds, updates=0 if forward_only else 1):
             self._clock.sleep(start + seconds)
             times.driver_time = start + seconds
         step = int(self._weight[0]) + 1
@@ -123,7 +123,7 @@ class EmulatedEngine(BaseEngine):
         if self._run.flows:
             start = self._clock.begin(self._clock.times.driver_time)
             end = start + self._run.cluster.weights.publish_s
-            with self._clock.times.train():
+            with self._clock.times.train(end):
                 self._clock.sleep(end)
                 self._clock.times.publish(end)
             self._journal.add("publish", "weights", start, end)

@@ -29,6 +29,7 @@ from verl_pipeline.verl_adapter.placement.ray_cluster import (
     await_slots,
     check_connection,
 )
+from verl_pipeline.verl_adapter.telemetry.first_tokens import record_first_tokens
 from verl_pipeline.verl_adapter.telemetry.verl_modes import record_verl_trainer
 
 # Beyond these Python itself, one thread at a time, is the limit.
@@ -116,6 +117,7 @@ class TaskRunner(_TaskRunner):  # type: ignore[valid-type,misc]
         """verl's run."""
         give_driver_threads()
         record_verl_trainer(config)
+        record_first_tokens(config)
         with ExitStack() as self._muted:
             self._muted.enter_context(redirect_stdout(io.StringIO()))
             super().run(config)

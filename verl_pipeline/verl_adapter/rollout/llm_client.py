@@ -121,18 +121,14 @@ def _describe_versions(conversation: str, attempts: Sequence[TokenOutput]) -> di
     sampled = [span for attempt in attempts for span in _read_spans(attempt)]
     spans = conversation_spans.get({}).setdefault(conversation, [])
     spans[:] = dump_spans(join_spans([*parse_spans(spans), *sampled]))
-    times = [attempt.extra_fields.get("first_token_at") for attempt in attempts]
-    fields: dict[str, Any] = {}
-    if first_token_at := next(filter(None, times), None):
-        fields["first_token_at"] = first_token_at
-    if spans:
-        versions = [version for version, _tokens in spans]
-        fields |= {
-            VERSION_SPANS: spans,
-            "min_global_steps": min(versions),
-            "max_global_steps": max(versions),
-        }
-    return fields
+    if not spans:
+        return {}
+    versions = [version for version, _tokens in spans]
+    return {
+        VERSION_SPANS: spans,
+        "min_global_steps": min(versions),
+        "max_global_steps": max(versions),
+    }
 
 
 def _read_spans(attempt: TokenOutput) -> list[VersionSpan]:

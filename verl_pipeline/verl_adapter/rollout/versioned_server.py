@@ -12,17 +12,13 @@ Invariants:
 * A request that comes under a version takes no prefix that an older one computed: the version
   salts its blocks. A reset could not do that, since vLLM refuses it while requests hold blocks.
 * Answers carry ``extra_fields["version_spans"]`` (:mod:`verl_pipeline.trainer.version_spans`), the
-  lowest and highest of these versions in verl's ``min_global_steps`` and ``max_global_steps``, and
-  ``first_token_at`` (seconds since the epoch). Before the first load, when nobody knows a version,
-  verl's fields stay as they are.
+  lowest and highest of these versions in verl's ``min_global_steps`` and ``max_global_steps``.
+  Before the first load, when nobody knows a version, verl's fields stay as they are.
 """
 
-import argparse
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 from verl.workers.rollout.replica import TokenOutput
@@ -30,34 +26,22 @@ from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
 from vllm.v1.engine import EngineCoreOutputs
 
 from verl_pipeline.trainer.version_spans import VERSION_SPANS, VersionMark, cut_spans, dump_spans
+from verl_pipeline.verl_adapter.telemetry.first_token_server import FirstTokenServer
 
 # Between two looks whether vLLM has processed what its engine sent; usually it has.
 OUTPUT_POLL_S = 0.001
 
 
-@dataclass
-class _OpenRequest:
-    """A request of verl's that has no answer yet."""
-
-    marks: list[VersionMark] = field(default_factory=list)
-    first_token_at: float | None = None
-
-
-class VersionedServer(vLLMHttpServer):
+class VersionedServer(FirstTokenServer, vLLMHttpServer):
     """verl's server with :meth:`freeze` and :meth:`thaw`."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._requests: dict[str, _OpenRequest] = {}
+        # By request of verl's that has no answer yet, where its versions changed.
+        self._marks: dict[str, list[VersionMark]] = {}
         self._thawed = asyncio.Event()
         self._thawed.set()
         self._keeps_kv = False
-
-    async def run_server(self, args: argparse.Namespace) -> None:
-        """verl's; the engine's requests then go through :meth:`_generate`."""
-        await super().run_server(args)
-        self._engine_generate = self.engine.generate
-        self.engine.generate = self._generate
 
     async def freeze(self, keep_kv: bool) -> int:
         """Stop the engine after its current step.
@@ -79,11 +63,12 @@ class VersionedServer(vLLMHttpServer):
         await self._drain_outputs()
         frozen = 0
         for state in self.engine.output_processor.request_states.values():
-            if request := self._requests.get(state.external_req_id):
+            marks = self._marks.get(state.external_req_id)
+            if marks is not None:
                 frozen += 1
                 tokens = state.detokenizer.num_output_tokens()
                 if self.global_steps is not None:
-                    request.marks.append(VersionMark(self.global_steps, tokens))
+                    marks.append(VersionMark(self.global_steps, tokens))
         return frozen
 
     async def thaw(self, version: int) -> None:
@@ -114,24 +99,23 @@ class VersionedServer(vLLMHttpServer):
         **media: Any,
     ) -> TokenOutput:
         """verl's, with the fields that the module lists."""
-        request = self._requests[request_id] = _OpenRequest()
+        marks = self._marks[request_id] = []
         try:
             output = await super().generate(prompt_ids, sampling_params, request_id, **media)
         finally:
-            self._requests.pop(request_id, None)
+            self._marks.pop(request_id, None)
         if self.global_steps is not None:
-            output.extra_fields |= self._describe(request, len(output.token_ids))
+            output.extra_fields |= self._describe(marks, len(output.token_ids))
         return output
 
-    def _describe(self, request: _OpenRequest, tokens: int) -> dict[str, Any]:
+    def _describe(self, marks: list[VersionMark], tokens: int) -> dict[str, Any]:
         # Nothing has been awaited since the last token came, so its version is still here.
-        spans = cut_spans(request.marks, tokens, self.global_steps)
+        spans = cut_spans(marks, tokens, self.global_steps)
         versions = [span.version for span in spans] or [self.global_steps]
         return {
             VERSION_SPANS: dump_spans(spans),
             "min_global_steps": min(versions),
             "max_global_steps": max(versions),
-            "first_token_at": request.first_token_at,
         }
 
     async def _generate(
@@ -141,12 +125,9 @@ class VersionedServer(vLLMHttpServer):
         await self._thawed.wait()
         if isinstance(prompt, dict):
             prompt = {**prompt, "cache_salt": f"version {self.global_steps}"}
-        outputs = self._engine_generate(prompt, sampling_params, request_id, **arguments)
+        outputs = super()._generate(prompt, sampling_params, request_id, **arguments)
         async with aclosing(outputs):
             async for output in outputs:
-                request = self._requests.get(request_id)
-                if request is not None and request.first_token_at is None:
-                    request.first_token_at = time.time()
                 yield output
 
     async def _drain_outputs(self) -> None:

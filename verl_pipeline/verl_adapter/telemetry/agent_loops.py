@@ -5,8 +5,8 @@ Invariants:
   changed.
 * A trajectory has one ``started`` and at most one of each later moment; ``failed`` is the last.
   Only past the barrier, where it may have to wait for its place, does it have ``begun``.
-* A span ``reward`` covers the time in which a worker awaits at least one reward. It is cut at
-  :data:`LONGEST_SPAN_S`, so that a run that dies still has it.
+* In verl's modes the tag of a stored trajectory gets ``generated_at`` (seconds since the epoch), as
+  our own agent loops set it.
 """
 
 import math
@@ -17,17 +17,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+import transfer_queue as tq
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from verl_pipeline.telemetry.recorder import Recorder, open_recorder
-from verl_pipeline.telemetry.records import Moment, Pool, Span, TrajectoryEvent
+from verl_pipeline.telemetry.recorder import open_recorder
+from verl_pipeline.telemetry.records import Moment, TrajectoryEvent
 from verl_pipeline.telemetry.span_text import format_spans
 from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
 from verl_pipeline.trainer.version_spans import VERSION_SPANS, parse_spans
 from verl_pipeline.verl_adapter.telemetry.agent_loop_calls import REPLICA_LANES
+from verl_pipeline.verl_adapter.telemetry.first_tokens import note_first_tokens
+from verl_pipeline.verl_adapter.telemetry.reward_lanes import WatchedHandles, name_lane
 from verl_pipeline.verl_adapter.telemetry.run_target import make_target
 
-LONGEST_SPAN_S = 5.0
 MAX_REASON_CHARACTERS = 200
 # verl's class is a Ray actor class already; this is the plain class inside it.
 _AgentLoopWorker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
@@ -39,6 +41,8 @@ class _Life:
 
     Attributes:
         replica: lane of the replica that sampled it last.
+        reward_worker: lane of the reward worker that it went to last.
+        first_token, generated_at: on this process's clock.
     """
 
     prompt: str
@@ -46,37 +50,12 @@ class _Life:
     batch: int | None
     is_validation: bool
     replica: str | None = None
+    reward_worker: str | None = None
+    first_token: float | None = None
+    generated_at: float | None = None
 
 
 _current_life: ContextVar[_Life | None] = ContextVar("life of the trajectory", default=None)
-
-
-class _RewardSpans:
-    """The time in which this worker awaits rewards."""
-
-    def __init__(self, recorder: Recorder):
-        self._recorder = recorder
-        self._awaited = self._answered = 0
-        self._start = 0.0
-        self.lane = "worker"
-
-    def begin(self) -> None:
-        """A reward is asked for."""
-        if not self._awaited:
-            self._start = self._recorder.now()
-        self._awaited += 1
-
-    def end(self) -> None:
-        """A reward came, or its failure."""
-        self._awaited -= 1
-        self._answered += 1
-        now = self._recorder.now()
-        if not self._awaited or now - self._start > LONGEST_SPAN_S:
-            detail = {"rewards": self._answered}
-            self._recorder.add(
-                Span(Pool.REWARD, self.lane, "reward", self._start, now, detail=detail)
-            )
-            self._start, self._answered = now, 0
 
 
 class _RecordingLoops:
@@ -84,7 +63,6 @@ class _RecordingLoops:
 
     config: Any
     llm_client: Any
-    reward_loop_worker_handles: Any
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -92,8 +70,8 @@ class _RecordingLoops:
         self._has_batches = target.header.mode == TRAINER_MODE
         self._response_length = self.config.actor_rollout_ref.rollout.response_length
         self._recorder = open_recorder(target, "agent_loop")
-        self._reward_spans = _RewardSpans(self._recorder)
         _note_servers(self.llm_client)
+        note_first_tokens(self.llm_client, self._note_first_token)
         if target.header.flows:
             self._note_places(self.llm_client)
 
@@ -111,9 +89,19 @@ class _RecordingLoops:
 
         client.hold_place = hold_place
 
-    def name_worker(self, position: int) -> None:
-        """Tell the worker which one of the pool it is."""
-        self._reward_spans.lane = f"worker {position}"
+    @property
+    def reward_loop_worker_handles(self) -> list[Any] | None:
+        """verl's; None if rewards come later."""
+        return self._reward_workers
+
+    @reward_loop_worker_handles.setter
+    def reward_loop_worker_handles(self, handles: list[Any] | None) -> None:
+        watched = None if handles is None else WatchedHandles(handles, _note_reward_worker)
+        self._reward_workers = watched
+
+    def _note_first_token(self, age: float) -> None:
+        if (life := _current_life.get()) and life.first_token is None:
+            life.first_token = self._recorder.now() - age
 
     async def _run_agent_loop(self, sampling_params, *, trajectory, session_id, uid, **kwargs):
         batch = int(trajectory["step"]) if self._has_batches else None
@@ -134,11 +122,7 @@ class _RecordingLoops:
         final = outputs[-1]
         with self._recorder.survive("generated trajectories"):
             self._add_generated(outputs)
-        self._reward_spans.begin()
-        try:
-            await super()._compute_score(outputs, kwargs)  # type: ignore[misc]
-        finally:
-            self._reward_spans.end()
+        await super()._compute_score(outputs, kwargs)  # type: ignore[misc]
         if final.reward_score is not None or self.reward_loop_worker_handles is not None:
             with self._recorder.survive("graded trajectories"):
                 self._add_graded(final)
@@ -146,13 +130,17 @@ class _RecordingLoops:
     def _add_generated(self, outputs: list[Any]) -> None:
         extra = outputs[-1].extra_fields
         spans = parse_spans(extra.get(VERSION_SPANS))
+        life = _current_life.get()
+        if life is None:
+            return
+        life.generated_at = self._recorder.now()
         self._add(
             Moment.GENERATED,
             first_version=outputs[0].extra_fields.get("min_global_steps"),
             last_version=extra.get("max_global_steps"),
             prompt_tokens=len(outputs[0].prompt_ids),
             response_tokens=sum(len(output.response_ids) for output in outputs),
-            first_token=outputs[0].extra_fields.get("first_token_at"),
+            first_token=life.first_token,
             limit=extra.get("max_tokens") or self._response_length,
             version_spans=format_spans(spans) if len(spans) > 1 else None,
         )
@@ -169,6 +157,7 @@ class _RecordingLoops:
             reward=reward if math.isfinite(reward) else None,
             verdict=_shorten(report.get("verdict")),
             reason=_shorten(report.get("reason")),
+            reward_worker=life.reward_worker if (life := _current_life.get()) else None,
         )
 
     def _add(self, moment: Moment, **fields: Any) -> None:
@@ -193,6 +182,11 @@ def _shorten(value: Any) -> str | None:
     return None if value is None else str(value).partition("\n")[0][:MAX_REASON_CHARACTERS]
 
 
+def _note_reward_worker(place: int) -> None:
+    if life := _current_life.get():
+        life.reward_worker = name_lane(place)
+
+
 def _note_servers(client: Any) -> None:
     """Let this worker's client note the server of each request in the life that asks for it."""
     lanes = getattr(client, REPLICA_LANES, {})
@@ -214,9 +208,26 @@ def record_worker(worker_class: type) -> type:
     return type(f"Recording{worker_class.__name__}", (_RecordingLoops, worker_class), {})
 
 
+class _TimedWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc]
+    """verl's worker, whose stored trajectories tell when they were generated."""
+
+    async def _agent_loop_postprocess(self, output, validate, **kwargs) -> None:
+        await super()._agent_loop_postprocess(output, validate, **kwargs)
+        life = _current_life.get()
+        if validate or life is None or life.generated_at is None:
+            return
+        last = len(output) - 1 if isinstance(output, list) else 0
+        with self._recorder.survive("the times of stored trajectories"):
+            await tq.async_kv_batch_put(
+                keys=[f"{kwargs['uid']}_{kwargs['session_id']}_{last}"],
+                partition_id="train",
+                tags=[{"generated_at": life.generated_at}],
+            )
+
+
 class RecordingManager(AgentLoopManagerTQ):
     """verl's agent loop manager with workers that record their trajectories."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.agent_loop_workers_class = ray.remote(record_worker(_AgentLoopWorker))
+        self.agent_loop_workers_class = ray.remote(record_worker(_TimedWorker))

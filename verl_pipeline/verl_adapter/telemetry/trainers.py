@@ -23,8 +23,9 @@ from verl_pipeline.trainer.trajectory_keys import parse_prompt, parse_session
 from verl_pipeline.verl_adapter.telemetry.agent_loop_calls import REPLICA_LANES, RecordedManager
 from verl_pipeline.verl_adapter.telemetry.driver_spans import DRIVER, DriverSpans
 from verl_pipeline.verl_adapter.telemetry.recording_processes import (
+    REWARD,
+    ProcessClocks,
     flush_processes,
-    sample_clocks,
 )
 from verl_pipeline.verl_adapter.telemetry.replica_gauges import ReplicaGauges
 from verl_pipeline.verl_adapter.telemetry.run_target import describe_settings, make_target
@@ -40,6 +41,7 @@ class _RecordingTrainer(DriverSpans):
 
     # Of verl's trainer.
     actor_rollout_wg: Any
+    reward_loop_manager: Any
     role_worker_mapping: dict[Any, Any]
     tokenizer: Any
     total_training_steps: int
@@ -54,6 +56,7 @@ class _RecordingTrainer(DriverSpans):
         self._has_batches = self._run_target.header.mode == TRAINER_MODE
         self._run_started = self._step_began = self._recorder.now()
         self._gauges: ReplicaGauges | None = None
+        self._clocks = ProcessClocks(self._recorder, self._list_processes)
         self._agent_loops: list[Any] = []
         self._step_spans: list[Span] = []
         self._step_seconds: list[float] = []
@@ -82,9 +85,7 @@ class _RecordingTrainer(DriverSpans):
         self._agent_loops = list(getattr(agent_loop_manager, "agent_loop_workers", []))
         self._add_header()
         self._gauges = ReplicaGauges(self._recorder, self._find_replicas())
-        with self._recorder.survive("the clocks of other processes"):
-            for role, actors in self._list_processes().items():
-                sample_clocks(self._recorder, role, actors)
+        self._clocks.sample_first()
         self._gauges.start()
         detail = {}
         try:
@@ -98,6 +99,7 @@ class _RecordingTrainer(DriverSpans):
             raise
         finally:
             self._gauges.stop()
+            self._clocks.stop()
             now = self._recorder.now()
             self._recorder.add(Span(Pool.TRAINER, DRIVER, "end", now, now, detail=detail))
             self._recorder.close()
@@ -120,6 +122,7 @@ class _RecordingTrainer(DriverSpans):
         return {
             "agent_loop": self._agent_loops,
             "trainer": list(self.actor_rollout_wg.workers),
+            REWARD: list(self.reward_loop_manager.reward_loop_workers),
             "dispatcher": [manager.global_load_balancer for manager in managers],
         }
 
@@ -206,6 +209,7 @@ class _RecordingTrainer(DriverSpans):
         )
         self._recorder.add(Span(Pool.TRAINER, DRIVER, "step", began, now, step))
         self._step_spans, self._step_began = [], now
+        self._clocks.sample_again()
         self._step_seconds = [*self._step_seconds, now - began][-_RECENT_STEPS:]
         last = self._find_last_step()
         mean = math.fsum(self._step_seconds) / len(self._step_seconds)

@@ -54,7 +54,7 @@ def test_passes_take_the_planners_time(run, model):
     batch = make_batch(model.tokenizer)
     times = run.open_clock().times
     for trajectory in range(6):
-        times.complete(1, trajectory, 500.0 + trajectory)
+        times.rewarded[1, trajectory] = 500.0 + trajectory
     with engine.eval_mode():
         output = engine.infer_batch(batch)
     log_probs = output["model_output"]["log_probs"]

@@ -161,7 +161,7 @@ class ChangingEngine(Engine):
             answer = await generate(*args, **kwargs)
             server.global_steps += 1
             if self.told:
-                answer.extra_fields |= {"version_spans": self.told.pop(0), "first_token_at": 1.5}
+                answer.extra_fields["version_spans"] = self.told.pop(0)
             return answer
 
         server.generate = tell
@@ -193,7 +193,6 @@ def test_turns_and_attempts_of_a_conversation_share_their_spans(monkeypatch):
     assert first["version_spans"] == second["version_spans"] == [[3, 4], [4, 4], [5, 4]]
     assert (first["min_global_steps"], first["max_global_steps"]) == (3, 4)
     assert (second["min_global_steps"], second["max_global_steps"]) == (3, 5)
-    assert "first_token_at" not in first
 
 
 def test_a_servers_own_spans_go_before_its_version_at_the_end():
@@ -201,7 +200,6 @@ def test_a_servers_own_spans_go_before_its_version_at_the_end():
     first, second = talk(ChangingEngine(told=told, answers=4), turns=2)
     assert first["version_spans"] == second["version_spans"] == [[1, 3], [2, 3], [3, 2]]
     assert (second["min_global_steps"], second["max_global_steps"]) == (1, 3)
-    assert first["first_token_at"] == 1.5
 
 
 def test_conversations_have_their_own_spans():

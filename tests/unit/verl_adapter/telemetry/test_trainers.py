@@ -1,6 +1,7 @@
 """Verl finds a recorded trainer under its mode's name, and its own classes stay as they are."""
 
 import inspect
+import json
 
 import pytest
 import ray
@@ -10,20 +11,24 @@ from verl.single_controller.ray.base import _unwrap_ray_remote
 from verl.trainer.ppo.v1 import PPOTrainer, PPOTrainerSync, get_trainer_cls
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
-from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
-from verl_pipeline.telemetry.recorder import RunTarget
+from verl_pipeline.telemetry import recorder as recorder_module
+from verl_pipeline.telemetry.recorder import RunTarget, find_recorder
 from verl_pipeline.telemetry.records import Moment
 from verl_pipeline.verl_adapter.contract import read_contract
 from verl_pipeline.verl_adapter.telemetry import driver_spans, trainers
 from verl_pipeline.verl_adapter.telemetry.agent_loops import _RecordingLoops
 from verl_pipeline.verl_adapter.telemetry.run_target import VERL_MODES
-from verl_pipeline.verl_adapter.telemetry.trainer_ranks import METHODS, record_ranks
+from verl_pipeline.verl_adapter.telemetry.trainer_ranks import RECORDED, record_ranks
 from verl_pipeline.verl_adapter.telemetry.trainers import add_moments, record_trainer
 from verl_pipeline.verl_adapter.telemetry.verl_modes import record_verl_trainer
 
 # Of our trainers only.
 OURS = {"drain_rollout", "send_weights", "_validate_beside"}
+
+
+class OtherWorker:
+    """None that is recorded."""
 
 
 def make_config(mode, **telemetry):
@@ -83,22 +88,41 @@ def test_every_method_that_is_recorded_is_one_of_verls_and_in_the_contract():
             elif name.startswith(("on_", "_compute", "_update", "_save", "_next", "_val")):
                 pytest.fail(f"{upstream.__name__} has no {name}")
     assert found >= 20
-    for method in METHODS:
-        assert f"ActorRolloutRefWorker.{method}" in contract
+    for worker, (_lane, methods) in RECORDED.items():
+        for method in methods:
+            assert f"{worker.__name__}.{method}" in contract
 
 
-def test_ranks_keep_how_verl_distributes_their_data(made_header):
-    roles = {"actor": ray.remote(ActorRolloutRefWorker), "critic": ray.remote(TrainingWorker)}
-    critic = roles["critic"]
+@pytest.mark.parametrize("worker", RECORDED)
+def test_ranks_keep_how_verl_distributes_their_data(worker, made_header):
+    roles = {"role": ray.remote(worker), "other": (other := ray.remote(OtherWorker))}
     record_ranks(roles, RunTarget(None, made_header))
-    assert roles["critic"] is critic
+    assert roles["other"] is other
     # As verl finds what a rank's process is to run.
-    recorded = _unwrap_ray_remote(roles["actor"])
-    assert issubclass(recorded, ActorRolloutRefWorker)
-    for method in METHODS:
-        theirs, ours = getattr(ActorRolloutRefWorker, method), getattr(recorded, method)
+    recorded = _unwrap_ray_remote(roles["role"])
+    assert issubclass(recorded, worker)
+    for method in RECORDED[worker][1]:
+        theirs, ours = getattr(worker, method), getattr(recorded, method)
         assert theirs is not ours
         assert getattr(theirs, MAGIC_ATTR) is getattr(ours, MAGIC_ATTR)
+
+
+@pytest.mark.parametrize("worker", RECORDED)
+def test_what_a_rank_does_is_in_its_own_lane(worker, made_header, tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder_module, "_recorders", {})
+    lane, methods = RECORDED[worker]
+    plain = type("Plain", (worker,), {name: lambda self, data: data for name in methods})
+    roles = {"role": ray.remote(plain)}
+    record_ranks(roles, RunTarget(str(tmp_path), made_header))
+    rank = object.__new__(_unwrap_ray_remote(roles["role"]))
+    monkeypatch.setattr(worker, "rank", 3, raising=False)
+    for method in methods:
+        assert getattr(rank, method)("batch") == "batch"
+    find_recorder().close()
+    (path,) = (tmp_path / "telemetry").glob("spans-*.jsonl")
+    spans = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [span["name"] for span in spans] == list(methods.values())
+    assert {span["lane"] for span in spans} == {f"{lane} 3"}
 
 
 def test_sessions_are_recorded_in_order_with_the_reason():
