@@ -16,14 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from verl.utils import tensordict_utils as tu
+from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
 from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.trainer.schedule import Dial
 from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import MANIFEST
 from verl_pipeline.verl_adapter.checkpointing.loader_positions import LoaderPositions
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipelineTrainer
+from verl_pipeline.verl_adapter.trainers.rank_worker import PartKeeper
 from verl_pipeline.verl_adapter.trajectories import held_batches
 from verl_pipeline.verl_adapter.trajectories.held_batches import (
     FILE_NAME,
@@ -284,12 +287,22 @@ def test_a_copy_of_verls_that_cannot_be_read_is_named(tmp_path):
 class Engine:
     """Stands for the trainer's workers: writes and reads a word."""
 
+    rank, world_size = 0, 1
+    word = "model_world_size_1_rank_0.pt"
+
     def save_checkpoint(self, local_path, *_args, max_ckpt_to_keep):
         assert max_ckpt_to_keep is None
         Path(local_path).mkdir(parents=True)
+        (Path(local_path) / self.word).write_text("weights")
 
     def load_checkpoint(self, local_path, del_local_after_load):
-        assert Path(local_path).is_dir()
+        assert (Path(local_path) / self.word).read_text() == "weights"
+
+    def seal_parts(self, folder, model):
+        return [PartKeeper.seal_parts(self, folder, model)]
+
+    def find_damaged_part(self, folder, parts):
+        return [PartKeeper.find_damaged_part(self, folder, parts)]
 
 
 def make_trainer(folder, step):
@@ -326,7 +339,14 @@ def test_a_trainer_resumes_with_the_batch_that_it_had_sampled_ahead(tmp_path):
     before = read_fields(held)
     first._save_checkpoint()
     step = tmp_path / "global_step_4"
-    assert sorted(path.name for path in step.iterdir()) == ["actor", "data.pt", FILE_NAME]
+    complete = ["actor", MANIFEST, "data.pt", FILE_NAME]
+    assert sorted(path.name for path in step.iterdir()) == complete
+    # The user's callback sees the checkpoint complete, at its place.
+    first.checkpoint_callback.on_save.assert_called_once_with(
+        trainer=first, global_step=4, checkpoint_dir=str(step), async_save=False
+    )
+    # verl reads it as its own.
+    assert find_latest_ckpt_path(str(tmp_path)) == str(step)
     clear()
     second = make_trainer(tmp_path, step=0)
     second._load_checkpoint()
@@ -339,10 +359,23 @@ def test_a_trainer_resumes_with_the_batch_that_it_had_sampled_ahead(tmp_path):
     # The next checkpoint replaces this one and what it held.
     second.global_steps = 5
     second._save_checkpoint()
-    assert sorted(path.name for path in step.iterdir()) == ["actor", "data.pt", FILE_NAME]
-    second.global_steps = 6
-    second._save_checkpoint()
-    assert sorted(path.name for path in (tmp_path / "global_step_5").iterdir()) == ["data.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "global_step_5",
+        "latest_checkpointed_iteration.txt",
+    ]
+
+
+def test_a_trainer_passes_over_a_checkpoint_whose_weights_are_damaged(tmp_path, capsys):
+    first = make_trainer(tmp_path, step=4)
+    first.config.trainer.max_actor_ckpt_to_keep = None
+    first._save_checkpoint()
+    first.global_steps = 5
+    first._save_checkpoint()
+    (tmp_path / "global_step_5" / "actor" / Engine.word).write_text("Weights")
+    second = make_trainer(tmp_path, step=0)
+    second._load_checkpoint()
+    assert second.global_steps == 4
+    assert f"global_step_5: actor/{Engine.word} is damaged" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def replace_file(path: Path) -> Iterator[NamedFile]:
             file.save()
         with name_system_errors(path):
             scratch.replace(target)
-        _save_folder(target.parent)
+        save_folder(target.parent)
     finally:
         # If the folder itself is refused, the error on its way says so already.
         with contextlib.suppress(OSError):
@@ -289,7 +289,7 @@ def _remove_scratch_files(target: Path) -> None:
             left.unlink()
 
 
-def _save_folder(folder: Path) -> None:
+def save_folder(folder: Path) -> None:
     """Make a rename in ``folder`` last beyond a power failure, where the file system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -5,14 +5,17 @@ A step's folder holds ``actor``, ``critic``, ``data.pt`` and ``held_batches.arro
 stages, the next stage gets links to the weights and the optimizer of the last checkpoint.
 
 Invariants:
-* A checkpoint is complete when verl's marker says so, not when its folder exists.
+* A checkpoint is complete when verl's marker says so, not when its folder exists. Our trainer
+  writes the marker last; :func:`.checkpoint_search.restore_marker` makes up for a kill before that.
 * A transition writes nothing into the earlier stage. It leaves out the position in the data
   (``data.pt``): the next stage begins at the prompt after the last trained one.
 """
 
+import contextlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,11 @@ from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     find_shard_ranks,
     get_step_folder,
     read_latest_step,
+)
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import (
+    ManifestError,
+    read_manifest,
+    write_manifest,
 )
 
 # Fields of a model's config.json that decide whether the tensors of a checkpoint fit.
@@ -81,8 +89,18 @@ def link_checkpoint(source: Path, target: Path, step: int) -> None:
             for name in parts:
                 # Relative links stay valid if the whole output folder is moved.
                 (scratch / name).symlink_to(os.path.relpath(source_folder / name, folder))
+            _copy_manifest(source_folder, scratch, parts)
             scratch.rename(folder)
     write_text(target / LATEST_STEP_FILE, str(step))
+
+
+def _copy_manifest(source: Path, target: Path, models: list[str]) -> None:
+    """Let the next stage verify the models, if the earlier one can."""
+    with contextlib.suppress(ManifestError):
+        if manifest := read_manifest(source):
+            kept = tuple(p for p in manifest.parts if p.path.partition("/")[0] in models)
+            # The next stage may not remove what is the earlier one's.
+            write_manifest(target, replace(manifest, serial=1, keep={}, parts=kept))
 
 
 def check_checkpoint(folder: Path, config: DictConfig) -> None:

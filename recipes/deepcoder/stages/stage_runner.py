@@ -57,10 +57,8 @@ from verl_pipeline.entry_checks import EXIT_BAD_CONFIG
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.outputs.errors import name_system_errors
 from verl_pipeline.progress import make_progress_bars
-from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
-    get_step_folder,
-    repair_marker,
-)
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import get_step_folder
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_search import restore_marker
 
 POLL_INTERVAL_S = 0.5
 # Lines of a failed training's log that its error shows.
@@ -158,7 +156,7 @@ class _StageRunner:
         """Record where the stage begins, and provide the checkpoint that it begins with."""
         plan, previous = self.plans[name], self._get_previous_stage(name)
         folder = self.settings.output / name / "checkpoints"
-        repair_marker(folder)
+        restore_marker(folder)
         batch_size = plan.config.data.train_batch_size
         record = self.state.stages.get(name)
         if record is None:
@@ -227,7 +225,7 @@ class _StageRunner:
                         )
         finally:
             exit_code = training.stop_tree()
-            repair_marker(folder / "checkpoints")
+            restore_marker(folder / "checkpoints")
             record = self.state.stages[name]
             attempts = (*record.attempts[:-1], replace(attempt, exit_code=exit_code))
             self._save_record(name, replace(record, attempts=attempts))

@@ -1,20 +1,28 @@
-"""Where verl keeps the checkpoints of a run, for those who read them while or after it writes.
+"""Where the checkpoints of a run lie, for those who read them while or after it writes.
 
-    <checkpoints>/latest_checkpointed_iteration.txt    verl writes it last: the complete step
+    <checkpoints>/latest_checkpointed_iteration.txt    verl's marker: the newest complete step
     <checkpoints>/global_step_<k>/actor                one shard for each of n trainer ranks:
                                                        model_world_size_<n>_rank_<i>.pt
     <checkpoints>/global_step_<k>/critic, data.pt      the critic's; the data loader's position
     <checkpoints>/global_step_<k>/held_batches.arrow   ours (:mod:`.trajectories.held_batches`)
+    <checkpoints>/global_step_<k>/checkpoint.json      ours: what belongs to it
+                                                       (:mod:`.checkpoint_manifest`)
+    <checkpoints>/.writing-*                           a checkpoint that is being written, or that a
+                                                       kill has left
 
-Invariant: a step is complete when verl's marker says so, not when its folder exists.
+Invariant: a step is complete when its manifest, or verl's marker, says so, not when its folder
+exists (:mod:`.checkpoint_search`).
 """
 
 import re
 from pathlib import Path
 
-from verl_pipeline.outputs.files import write_text
-
 LATEST_STEP_FILE = "latest_checkpointed_iteration.txt"
+POSITION_FILE = "data.pt"
+MODELS = ("actor", "critic")
+# Batches that are sampled and not trained: our file, and verl's own copy of TransferQueue.
+HELD_BATCHES, QUEUE_SNAPSHOT = "held_batches.arrow", "transfer_queue"
+SCRATCH_PREFIX = ".writing-"
 
 
 def get_step_folder(checkpoints: Path, step: int) -> Path:
@@ -34,24 +42,8 @@ def list_steps(checkpoints: Path) -> list[int]:
 def read_latest_step(checkpoints: Path) -> int | None:
     """The step that the marker names; None if there is none, or verl is writing it now."""
     marker = checkpoints / LATEST_STEP_FILE
-    text = marker.read_text().strip() if marker.is_file() else ""
-    return int(text) if text.isdigit() else None
-
-
-def repair_marker(checkpoints: Path) -> None:
-    """Restore a marker that a kill left empty. Call it only while no training writes there.
-
-    verl opens, and thereby empties, the marker after it has written the rest of the checkpoint. The
-    checkpoint of an empty marker is therefore the newest folder.
-    """
-    marker = checkpoints / LATEST_STEP_FILE
-    if not marker.is_file() or marker.read_text().strip():
-        return
-    steps = list_steps(checkpoints)
-    if steps:
-        write_text(marker, str(max(steps)))
-    else:
-        marker.unlink()
+    text = marker.read_text(errors="replace").strip() if marker.is_file() else ""
+    return int(text) if text.isdecimal() else None
 
 
 def find_shard_ranks(step_folder: Path) -> set[int]:

@@ -1,120 +1,121 @@
 """What our trainer does beside verl when a checkpoint is written, pruned or read.
 
 Invariants:
-* A checkpoint is complete before verl's marker names it, its held batches included, and an earlier
-  one is removed only after that. So a kill at any moment leaves one to resume from. (verl's engines
-  remove earlier ones as soon as the actor is written. With ``async_save`` that is left to them.)
-* Removed are, as by verl, only checkpoints that this run wrote. The batches beside a model that is
-  gone go with it, whoever removed it.
-* Whether a checkpoint's batches can be restored is seen before a model is loaded.
+* A checkpoint is complete or absent, its sampled batches included: verl writes it into a folder
+  beside, which becomes the checkpoint by one rename (:mod:`.checkpoint_writer`).
+* An earlier one is removed only after that. So a kill at any moment leaves one to resume from.
+  (verl's engines remove earlier ones as soon as the actor is written.)
+* Removed are only checkpoints that this run wrote under a limit, in any of its attempts.
+* With Megatron's ``async_save`` verl writes on while the run goes on, so all of this is left to
+  verl: such a checkpoint has no manifest.
 """
 
 import shutil
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from verl.trainer.ppo.utils import need_critic
 
-from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.trainer.trajectory_keys import parse_batch
+from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
+    HELD_BATCHES,
+    MODELS,
+    QUEUE_SNAPSHOT,
+    SCRATCH_PREFIX,
     get_step_folder,
     list_steps,
-    read_latest_step,
-    repair_marker,
+)
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import (
+    MANIFEST,
+    TOMBSTONE,
+    Manifest,
+    ManifestError,
+    Part,
+    read_manifest,
+)
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_writer import (
+    complete_parts,
+    finish_removals,
+    publish,
+    remove_model,
+    remove_scratch,
+)
+from verl_pipeline.verl_adapter.checkpointing.resumed_checkpoint import (
+    DamageCheck,
+    ResumedCheckpoint,
 )
 from verl_pipeline.verl_adapter.checkpointing.shared_folder import check_checkpoint_folder
-from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
 from verl_pipeline.verl_adapter.trajectories.held_batches import (
-    FILE_NAME,
-    SNAPSHOT_NAME,
-    Columns,
-    count_snapshot_units,
     load_held_batches,
     load_snapshot,
-    read_parts,
     save_held_batches,
 )
 
 # verl's limits, by the model's folder in a checkpoint.
 LIMITS = {"actor": "max_actor_ckpt_to_keep", "critic": "max_critic_ckpt_to_keep"}
+ASYNC_SAVE = "actor_rollout_ref.actor.checkpoint.async_save"
+# With less than this, a write that failed has failed for want of room.
+_FULL_BYTES = 16 << 20
+
+# Has each trainer rank save and describe its parts below a step's folder.
+Seal = Callable[[Path], Sequence[Part]]
 
 
 class RunCheckpoints:
     """The checkpoints of one run in ``trainer.default_local_dir``.
 
     Raises:
-        ConfigError: nodes do not share the folder (:mod:`.shared_folder`), or the checkpoint to
-            resume from was written for another TransferQueue.
-        HeldBatchesError: its held batches cannot be read.
+        ConfigError: nodes do not share the folder (:mod:`.shared_folder`), or there is no
+            checkpoint that the settings could resume from (:mod:`.resumed_checkpoint`).
     """
 
     def __init__(self, config: DictConfig):
         self._config = config
         self._folder = Path(config.trainer.default_local_dir)
         self._models = ["actor", *(["critic"] if need_critic(config) else [])]
-        self._saved: list[int] = []
         check_checkpoint_folder(config)
-        self._check_resumed()
+        self._resumed = ResumedCheckpoint(config, self._models)
+        manifests = self._read_manifests()
+        self._serial = max((one.serial for one in manifests), default=0)
+        # Steps that a limit may remove, oldest first, by model.
+        goes_on = config.trainer.resume_mode == "auto"
+        self._limited = {
+            model: [one.step for one in manifests if goes_on and model in one.keep]
+            for model in MODELS
+        }
 
-    def _find_resumed(self) -> Path | None:
-        """The folder of the checkpoint that verl will load; None if it begins anew."""
-        settings = self._config.trainer
-        if settings.resume_mode == "resume_path":
-            return Path(settings.resume_from_path)
-        step = read_latest_step(self._folder) if settings.resume_mode == "auto" else None
-        if step is None:
-            return None
-        folder = get_step_folder(self._folder, step)
-        return folder if folder.is_dir() else None
+    def _read_manifests(self) -> list[Manifest]:
+        found = []
+        for step in list_steps(self._folder):
+            for name in (MANIFEST, TOMBSTONE):
+                with suppress(ManifestError):
+                    if manifest := read_manifest(get_step_folder(self._folder, step), name):
+                        found.append(manifest)
+        return sorted(found, key=lambda one: one.serial)
 
-    def _check_resumed(self) -> None:
-        if self._config.trainer.resume_mode == "auto":
-            repair_marker(self._folder)
-        folder = self._find_resumed()
-        if folder is None:
-            return
-        if (folder / FILE_NAME).exists():
-            self._check_batch_size(folder)
-            return
-        wrote = count_snapshot_units(folder / SNAPSHOT_NAME)
-        units = OmegaConf.select(self._config, UNITS)
-        if wrote not in (None, units):
-            raise ConfigError(
-                f"{UNITS}={units}: an earlier version wrote {folder} with {wrote} storage "
-                f"units; set {UNITS}={wrote} to resume from it (checkpoints written from "
-                "then on fit any number)"
-            )
+    @contextmanager
+    def load_newest(self, find_model_damage: DamageCheck) -> Iterator[None]:
+        """Choose the checkpoint whose content is what was written; inside, verl loads that.
 
-    def _check_batch_size(self, folder: Path) -> None:
-        # The prompts of all batches are the file's first part.
-        held: Columns = next(read_parts(folder / FILE_NAME), {"key": [], "tag": []})
-        prompts = Counter(
-            parse_batch(key)
-            for key, tag in zip(held["key"], held["tag"], strict=True)
-            if tag.get("is_prompt", False)
-        )
-        wanted = self._config.data.train_batch_size
-        for batch, size in sorted(prompts.items()):
-            if size != wanted:
-                raise ConfigError(
-                    f"data.train_batch_size={wanted}: batch {batch} in {folder} was sampled with "
-                    f"{size} prompts; resume with data.train_batch_size={size}, or delete "
-                    f"{folder / FILE_NAME} to lose that batch"
-                )
+        Raises:
+            ConfigError: there is none, but there has been one.
+        """
+        self._resumed.choose_undamaged(find_model_damage)
+        with self._resumed.show_to_verl():
+            yield
 
     def restore_batches(self, trained_step: int) -> None:
         """Put the held batches of the checkpoint that verl has loaded into TransferQueue."""
-        folder = self._find_resumed()
-        if folder is None:
+        if self._resumed.found is None:
             return
-        if (folder / FILE_NAME).exists():
-            load_held_batches(folder / FILE_NAME)
-        elif (folder / SNAPSHOT_NAME).is_dir():
-            foreign = load_snapshot(folder / SNAPSHOT_NAME, trained_step)
+        folder = self._resumed.found.folder
+        if (folder / HELD_BATCHES).exists():
+            load_held_batches(folder / HELD_BATCHES)
+        elif (folder / QUEUE_SNAPSHOT).is_dir():
+            foreign = load_snapshot(folder / QUEUE_SNAPSHOT, trained_step)
             if foreign:
                 print(
                     f"[resume] {foreign} prompts that another trainer mode had begun are left out: "
@@ -122,28 +123,62 @@ class RunCheckpoints:
                     flush=True,
                 )
 
-    @contextmanager
-    def save_step(self, step: int, lead: int) -> Iterator[None]:
-        """Write the batches after ``step`` up to ``lead``, let verl write its part inside, then
-        prune.
+    def save_step(self, step: int, lead: int, write: Callable[[], None], seal: Seal) -> Path:
+        """Write a checkpoint; :meth:`prune` then removes those that a limit excludes.
 
-        verl should believe in there that its mode is sync: it then leaves TransferQueue alone.
+        Args:
+            step: the trained step.
+            lead: the batches after ``step`` up to this one are in it.
+            write: has verl write its part, below ``trainer.default_local_dir``. verl should
+                believe that its mode is sync: it then leaves TransferQueue alone.
+            seal: called after that.
+
+        Returns:
+            The step's folder.
 
         Raises:
-            OutputError: the held batches cannot be written; earlier checkpoints are intact.
+            OutputError: the system refuses, as on a full disk; earlier checkpoints are intact.
         """
-        save_held_batches(get_step_folder(self._folder, step) / FILE_NAME, step, lead)
+        place = get_step_folder(self._folder, step)
+        if OmegaConf.select(self._config, ASYNC_SAVE):
+            save_held_batches(place / HELD_BATCHES, step, lead)
+            write()
+            return place
+        remove_scratch(self._folder)
         limits = self._read_limits()
-        if OmegaConf.select(self._config, "actor_rollout_ref.actor.checkpoint.async_save"):
-            yield
+        # Makes room as verl's engines do, but never removes the last complete checkpoint.
+        self._remove_beyond({model: max(keep - 1, 1) for model, keep in limits.items()})
+        # A rank of a killed attempt may still write: it must not find this attempt's folder.
+        scratch = self._folder / f"{SCRATCH_PREFIX}{uuid.uuid4().hex[:8]}"
+        written = get_step_folder(scratch, step)
+        try:
+            save_held_batches(written / HELD_BATCHES, step, lead)
+            with self._write_into(scratch):
+                write()
+            parts = complete_parts(written, seal(written))
+            manifest = Manifest(step, self._serial + 1, limits, tuple(parts))
+            publish(scratch, self._folder, manifest)
+        except BaseException as error:
+            is_full = shutil.disk_usage(self._folder).free < _FULL_BYTES
+            remove_scratch(self._folder)
+            if is_full and isinstance(error, Exception):
+                raise OutputError(
+                    f"{self._folder}: the disk is full, so the checkpoint of step {step} could not "
+                    "be written; earlier ones are intact: free some space and run the same command"
+                ) from error
+            raise
+        self._serial = manifest.serial
+        for model in limits:
+            kept = [other for other in self._limited[model] if other != step]
+            self._limited[model] = [*kept, step]
+        return place
+
+    def prune(self, newest: int) -> None:
+        """Remove the checkpoints that the limits exclude, now that ``newest`` is complete."""
+        if OmegaConf.select(self._config, ASYNC_SAVE):
+            self._remove_batches_without_model(newest)
         else:
-            # Makes room as verl's engines do, but never removes the last complete checkpoint.
-            self._remove_models({model: max(keep - 1, 1) for model, keep in limits.items()})
-            with self._without_limits():
-                yield
-            self._saved.append(step)
-            self._remove_models(limits)
-        self._remove_batches_without_model(step)
+            self._remove_beyond(self._read_limits())
 
     def _read_limits(self) -> dict[str, int]:
         settings = self._config.trainer
@@ -153,25 +188,30 @@ class RunCheckpoints:
         return {model: keep for model, keep in limits.items() if keep}
 
     @contextmanager
-    def _without_limits(self) -> Iterator[None]:
+    def _write_into(self, scratch: Path) -> Iterator[None]:
+        """Inside, verl writes there, and removes nothing."""
         settings = self._config.trainer
         names = (*LIMITS.values(), "remove_previous_ckpt_in_save")
         given = {name: settings[name] for name in names if name in settings}
+        replaced = {**dict.fromkeys(given), "default_local_dir": str(scratch)}
+        given["default_local_dir"] = settings.default_local_dir
         with open_dict(settings):
-            settings.update(dict.fromkeys(given))
+            settings.update(replaced)
             try:
                 yield
             finally:
                 settings.update(given)
 
-    def _remove_models(self, limits: dict[str, int]) -> None:
+    def _remove_beyond(self, limits: dict[str, int]) -> None:
         for model, keep in limits.items():
-            for step in self._saved[:-keep]:
-                shutil.rmtree(get_step_folder(self._folder, step) / model, ignore_errors=True)
+            for step in self._limited[model][:-keep]:
+                remove_model(get_step_folder(self._folder, step), model)
+            self._limited[model] = self._limited[model][-keep:]
+        finish_removals(self._folder)
 
     def _remove_batches_without_model(self, newest: int) -> None:
         for step in list_steps(self._folder):
             folder = get_step_folder(self._folder, step)
             if step != newest and not all((folder / model).is_dir() for model in self._models):
-                (folder / FILE_NAME).unlink(missing_ok=True)
-                shutil.rmtree(folder / SNAPSHOT_NAME, ignore_errors=True)
+                (folder / HELD_BATCHES).unlink(missing_ok=True)
+                shutil.rmtree(folder / QUEUE_SNAPSHOT, ignore_errors=True)

@@ -4,18 +4,34 @@
 fields of its rows and stores the fields that it returns, so nothing is read that verl's worker does
 not read, and less is written.
 
-Invariant: without a plan or advantages of ours in the batch, all methods are verl's.
+Invariants:
+* Without a plan or advantages of ours in the batch, all methods of training are verl's.
+* Each file of a checkpoint is saved to the disk and read by one rank: the one that wrote it, where
+  its name tells.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
 from tensordict import TensorDict
-from verl.single_controller.base.decorator import make_nd_compute_dataproto_dispatch_fn, register
+from verl.single_controller.base.decorator import (
+    Dispatch,
+    make_nd_compute_dataproto_dispatch_fn,
+    register,
+)
 from verl.trainer.ppo.utils import Role
 from verl.utils import tensordict_utils as tu
-from verl.workers.engine_workers import ActorRolloutRefWorker
+from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import (
+    Part,
+    find_damage,
+    list_files,
+    seal_parts,
+    select_share,
+)
 from verl_pipeline.verl_adapter.jagged.rank_fields import (
     NORM_FACTOR,
     PLAN,
@@ -29,7 +45,30 @@ from verl_pipeline.verl_adapter.jagged.rank_fields import (
 ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
 
 
-class RankWorker(ActorRolloutRefWorker):
+class PartKeeper:
+    """A rank's share of the files of a checkpoint."""
+
+    rank: int
+    world_size: int
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def seal_parts(self, folder: str, model: str) -> list[Part]:
+        """Save this rank's files of ``folder/model`` to the disk, and describe them."""
+        paths = [f"{model}/{path}" for path in list_files(Path(folder) / model)]
+        return seal_parts(Path(folder), select_share(paths, self.rank, self.world_size))
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def find_damaged_part(self, folder: str, parts: Sequence[Part]) -> str | None:
+        """Name a file of this rank that is not as its part says; None if there is none."""
+        own = set(select_share([part.path for part in parts], self.rank, self.world_size))
+        return find_damage(Path(folder), [part for part in parts if part.path in own])
+
+
+class CriticWorker(PartKeeper, TrainingWorker):
+    """verl's worker of a critic's rank."""
+
+
+class RankWorker(PartKeeper, ActorRolloutRefWorker):
     """verl's worker; dispatch and collection of each method are those of verl's method."""
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="ref"))
@@ -75,3 +114,5 @@ def use_rank_workers(role_worker_mapping: dict[Role, Any]) -> None:
     for role in ROLES:
         if role in role_worker_mapping:
             role_worker_mapping[role] = ray.remote(RankWorker)
+    if Role.Critic in role_worker_mapping:
+        role_worker_mapping[Role.Critic] = ray.remote(CriticWorker)

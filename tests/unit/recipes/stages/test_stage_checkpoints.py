@@ -17,13 +17,25 @@ from verl_pipeline.testing import tiny_run
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     LATEST_STEP_FILE,
     get_step_folder,
-    repair_marker,
+)
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import (
+    MANIFEST,
+    Manifest,
+    find_wrong_size,
+    list_files,
+    read_manifest,
+    seal_parts,
+    write_manifest,
+)
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_search import (
+    find_newest,
+    restore_marker,
 )
 
 
 @pytest.fixture
 def first(tmp_path, tiny_folder):
-    """Checkpoints of steps 2 and 4 in verl's layout, and an incomplete one of step 6."""
+    """Checkpoints of steps 2 and 4 as our trainer writes them, and an incomplete one of verl's."""
     folder = tmp_path / "first" / "checkpoints"
     for step in (2, 4, 6):
         actor = folder / f"global_step_{step}" / "actor"
@@ -32,6 +44,9 @@ def first(tmp_path, tiny_folder):
         if step < 6:
             (folder / f"global_step_{step}" / "data.pt").write_text("position")
             (folder / f"global_step_{step}" / "held_batches.arrow").write_text("batches")
+            place = folder / f"global_step_{step}"
+            parts = tuple(seal_parts(place, list_files(place)))
+            write_manifest(place, Manifest(step, step // 2, {"actor": 2}, parts))
     (folder / LATEST_STEP_FILE).write_text("4")
     return folder
 
@@ -52,14 +67,10 @@ def test_the_latest_step_is_the_one_of_verls_marker(first):
     assert find_latest_step(first) is None
 
 
-def test_a_marker_that_a_kill_left_empty_is_repaired(first):
-    # verl empties the marker after it has written the rest of step 6.
-    (first / LATEST_STEP_FILE).write_text("")
-    assert find_latest_step(first) is None
-    repair_marker(first)
-    assert find_latest_step(first) == 6
-    (first / LATEST_STEP_FILE).write_text("4")
-    repair_marker(first)
+@pytest.mark.parametrize("text", ["", "2", "6"])
+def test_a_marker_that_a_kill_left_behind_names_the_newest_complete_checkpoint(first, text):
+    (first / LATEST_STEP_FILE).write_text(text)
+    restore_marker(first)
     assert find_latest_step(first) == 4
 
 
@@ -71,7 +82,13 @@ def test_the_next_stage_gets_weights_and_step_but_not_the_position_in_the_data(f
         link_checkpoint(first, second, 4)
         folder = get_step_folder(second, 4)
         assert find_latest_ckpt_path(str(second)) == str(folder)
-        assert [path.name for path in folder.iterdir()] == ["actor"]
+        assert sorted(path.name for path in folder.iterdir()) == ["actor", MANIFEST]
+        # Its models can be verified, and no limit of the next stage removes them.
+        manifest = read_manifest(folder)
+        assert manifest is not None and manifest.keep == {}
+        assert {part.path.partition("/")[0] for part in manifest.parts} == {"actor"}
+        assert find_wrong_size(folder, manifest.parts) is None
+        assert find_newest(second).step == 4
         assert (folder / "actor" / "model_world_size_1_rank_0.pt").read_text() == "4"
     # Killed between the folder and the marker.
     (second / LATEST_STEP_FILE).unlink()

@@ -1,64 +1,47 @@
-"""Pruning and resuming beside verl: what is removed when, and what is refused before a model loads.
+"""Writing, pruning and resuming beside verl: what is complete when, and what is removed when.
 
-verl's part is played by a writer of the same folders; its engines and TransferQueue itself are in
-``integration/test_held_batches.py`` and ``e2e/test_resume.py``.
+verl's part is played by a writer of the same files; its engines and TransferQueue itself are in
+``integration/test_held_batches.py``, ``e2e/test_resume.py`` and ``tests/chaos``.
 """
 
 import json
+import shutil
 
 import pytest
-from omegaconf import OmegaConf
 
+from tests.helpers.written_checkpoints import (
+    WrittenRun,
+    make_config,
+    seal,
+    stand_in_for_queue,
+    write_step,
+)
+from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter.checkpointing import run_checkpoints
-from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import LATEST_STEP_FILE
+from verl_pipeline.verl_adapter.checkpointing import resumed_checkpoint
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
+    HELD_BATCHES,
+    LATEST_STEP_FILE,
+    QUEUE_SNAPSHOT,
+)
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import MANIFEST
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
-from verl_pipeline.verl_adapter.trajectories.held_batches import (
-    FILE_NAME,
-    SNAPSHOT_NAME,
-    HeldBatchesError,
-)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The checkpoint folder; held batches are a word in it."""
-
-    def save(path, step, lead):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"after {step}")
-
-    monkeypatch.setattr(run_checkpoints, "save_held_batches", save)
-    monkeypatch.setattr(run_checkpoints, "check_checkpoint_folder", lambda _config: None)
+    stand_in_for_queue(monkeypatch.setattr)
+    monkeypatch.setattr(resumed_checkpoint, "read_parts", lambda _path: iter([]))
     return tmp_path / "checkpoints"
-
-
-def write_step(folder, step, models=("actor",)):
-    """What verl writes, in its order."""
-    for model in models:
-        (folder / f"global_step_{step}" / model).mkdir(parents=True, exist_ok=True)
-    (folder / f"global_step_{step}" / "data.pt").write_text("")
-    (folder / LATEST_STEP_FILE).write_text(str(step))
 
 
 def list_parts(folder, part):
     return sorted(int(path.parent.name.split("_")[-1]) for path in folder.glob(f"*/{part}"))
 
 
-def make_config(folder, *overrides):
-    """What verl's configuration has of it, plus overrides."""
-    trainer = {"default_local_dir": str(folder), "resume_mode": "auto", "resume_from_path": None}
-    limits = {"max_actor_ckpt_to_keep": None, "max_critic_ckpt_to_keep": None}
-    base = {
-        "trainer": trainer | limits,
-        "algorithm": {"adv_estimator": "grpo"},
-        "critic": {"enable": False},
-        "actor_rollout_ref": {"actor": {"checkpoint": {"async_save": False}}},
-    }
-    config = OmegaConf.merge(OmegaConf.create(base), OmegaConf.from_dotlist(list(overrides)))
-    OmegaConf.set_struct(config, True)
-    return config
+def list_names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("keep", [1, 2])
@@ -66,58 +49,94 @@ def test_an_earlier_checkpoint_goes_only_after_the_next_is_complete(folder, keep
     config = make_config(folder, f"trainer.max_actor_ckpt_to_keep={keep}")
     checkpoints = RunCheckpoints(config)
     for step in (2, 4, 6, 8):
-        with checkpoints.save_step(step, step):
-            # verl would remove earlier ones by itself, before the new one is complete.
+
+        def write(step=step):
+            # verl would remove earlier ones by itself, and name the new one before it is complete.
             assert config.trainer.max_actor_ckpt_to_keep is None
-            (folder / f"global_step_{step}" / "actor").mkdir()
-            kept = list_parts(folder, "actor")
-            assert kept == [s for s in (2, 4, 6, 8) if s <= step][-max(keep, 2) :]
-            write_step(folder, step)
+            assert not (folder / f"global_step_{step}").exists()
+            expected = [s for s in (2, 4, 6, 8) if s < step][-max(keep - 1, 1) :]
+            assert list_parts(folder, MANIFEST) == expected
+            write_step(config.trainer.default_local_dir, step)
+
+        checkpoints.save_step(step, step, write, seal)
+        assert (folder / LATEST_STEP_FILE).read_text() == str(step)
         assert config.trainer.max_actor_ckpt_to_keep == keep
-    assert list_parts(folder, "actor") == list_parts(folder, FILE_NAME) == [2, 4, 6, 8][-keep:]
-    assert list_parts(folder, "data.pt") == [2, 4, 6, 8]
+        checkpoints.prune(step)
+        kept = [s for s in (2, 4, 6, 8) if s <= step][-keep:]
+        assert list_names(folder) == [*[f"global_step_{s}" for s in kept], LATEST_STEP_FILE]
+    assert list_parts(folder, HELD_BATCHES) == [2, 4, 6, 8][-keep:]
 
 
-def test_a_checkpoint_that_fails_removes_nothing(folder):
-    config = make_config(folder, "trainer.max_actor_ckpt_to_keep=1")
-    checkpoints = RunCheckpoints(config)
-    with checkpoints.save_step(2, 2):
-        write_step(folder, 2)
-    with pytest.raises(OSError, match="disk is full"), checkpoints.save_step(4, 4):
-        raise OSError("disk is full")
-    assert list_parts(folder, "actor") == [2]
-    assert config.trainer.max_actor_ckpt_to_keep == 1
-    assert (folder / LATEST_STEP_FILE).read_text() == "2"
+def test_a_checkpoint_that_fails_removes_nothing_and_leaves_nothing(folder):
+    run = WrittenRun(folder, "trainer.max_actor_ckpt_to_keep=1")
+    run.save(2)
+    before = list_names(folder)
+
+    def fail():
+        write_step(run.config.trainer.default_local_dir, 4)
+        raise RuntimeError("a rank died")
+
+    with pytest.raises(RuntimeError, match="a rank died"):
+        run.checkpoints.save_step(4, 4, fail, seal)
+    assert list_names(folder) == before
+    assert run.config.trainer.max_actor_ckpt_to_keep == 1
+    assert run.config.trainer.default_local_dir == str(folder)
+    assert WrittenRun(folder).resume() == 2
+
+
+def test_a_full_disk_is_named_whatever_broke(folder, monkeypatch):
+    run = WrittenRun(folder)
+    run.save(2)
+    full = shutil.disk_usage(folder)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
+
+    def fail():
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    with pytest.raises(OutputError, match="the disk is full, so the checkpoint of step 4"):
+        run.checkpoints.save_step(4, 4, fail, seal)
+    assert WrittenRun(folder).resume() == 2
 
 
 def test_actor_and_critic_have_limits_of_their_own(folder):
-    config = make_config(
+    run = WrittenRun(
         folder,
         "critic.enable=True",
         "trainer.max_actor_ckpt_to_keep=2",
         "trainer.max_critic_ckpt_to_keep=1",
     )
-    checkpoints = RunCheckpoints(config)
     for step in (2, 4, 6):
-        with checkpoints.save_step(step, step):
-            write_step(folder, step, ("actor", "critic"))
+        run.save(step, ("actor", "critic"))
     assert list_parts(folder, "actor") == [4, 6]
     # Without its critic, step 4 is no checkpoint to resume from.
-    assert list_parts(folder, "critic") == list_parts(folder, FILE_NAME) == [6]
+    assert list_parts(folder, "critic") == [6]
+    assert list_parts(folder, HELD_BATCHES) == list_parts(folder, MANIFEST) == [6]
 
 
-def test_models_of_earlier_runs_stay_and_batches_without_a_model_go(folder):
-    for step in (2, 4):
-        write_step(folder, step)
-        (folder / f"global_step_{step}" / FILE_NAME).write_text("")
-    (folder / "global_step_3" / SNAPSHOT_NAME).mkdir(parents=True)
-    config = make_config(folder, "trainer.max_actor_ckpt_to_keep=1", "trainer.resume_mode=disable")
-    checkpoints = RunCheckpoints(config)
-    (folder / "global_step_2" / "actor").rmdir()
-    with checkpoints.save_step(6, 6):
-        write_step(folder, 6)
-    assert list_parts(folder, "actor") == list_parts(folder, FILE_NAME) == [4, 6]
-    assert list_parts(folder, SNAPSHOT_NAME) == []
+def test_every_attempt_of_a_run_removes_what_earlier_ones_wrote_under_a_limit(folder):
+    write_step(folder, 1)  # verl's own, of no limit that we know
+    WrittenRun(folder).save(2)  # under no limit
+    for step in (3, 4, 5):
+        run = WrittenRun(folder, "trainer.max_actor_ckpt_to_keep=1")
+        assert run.resume() == step - 1
+        run.save(step)
+    assert list_parts(folder, "actor") == [1, 2, 5]
+    # A run that begins anew in the same folder is another run.
+    WrittenRun(folder, "trainer.max_actor_ckpt_to_keep=1", "trainer.resume_mode=disable").save(1)
+    assert list_parts(folder, "actor") == [1, 2, 5]
+
+
+def test_files_of_the_user_stay_when_a_checkpoint_is_removed_or_replaced(folder):
+    run = WrittenRun(folder, "trainer.max_actor_ckpt_to_keep=1")
+    run.save(1)
+    (folder / "global_step_1" / "scores.json").write_text("mine")
+    run.save(2)
+    assert list_names(folder / "global_step_1") == ["scores.json"]
+    write_step(folder, 3)
+    (folder / "global_step_3" / "notes").mkdir()
+    run.save(3)
+    assert (folder / "global_step_3" / "notes").is_dir()
+    assert WrittenRun(folder).resume() == 3
 
 
 def test_verl_prunes_itself_what_it_writes_later(folder):
@@ -125,10 +144,18 @@ def test_verl_prunes_itself_what_it_writes_later(folder):
     config = make_config(folder, "trainer.max_actor_ckpt_to_keep=1", saved_later)
     checkpoints = RunCheckpoints(config)
     for step in (2, 4):
-        with checkpoints.save_step(step, step):
+
+        def write(step=step):
             assert config.trainer.max_actor_ckpt_to_keep == 1
-            write_step(folder, step)
+            write_step(config.trainer.default_local_dir, step)
+
+        assert checkpoints.save_step(step, step, write, seal) == folder / f"global_step_{step}"
+        checkpoints.prune(step)
     assert list_parts(folder, "actor") == [2, 4]
+    assert list_parts(folder, MANIFEST) == []
+    shutil.rmtree(folder / "global_step_2" / "actor")
+    checkpoints.prune(4)
+    assert list_parts(folder, HELD_BATCHES) == [4]
 
 
 def resume(folder, *overrides):
@@ -137,35 +164,26 @@ def resume(folder, *overrides):
 
 def test_a_copy_by_another_number_of_units_is_refused_with_the_fix(folder):
     write_step(folder, 4)
-    manifest = folder / "global_step_4" / SNAPSHOT_NAME / "simple_storage"
+    manifest = folder / "global_step_4" / QUEUE_SNAPSHOT / "simple_storage"
     manifest.mkdir(parents=True)
     (manifest / "storage_unit_info.json").write_text(json.dumps([{}] * 8))
     with pytest.raises(ConfigError, match=f"{UNITS}=3: .* set {UNITS}=8 to resume"):
         resume(folder, f"{UNITS}=3")
     resume(folder, f"{UNITS}=8")
-    # With a file of held batches, the copy is not read.
-    (folder / "global_step_4" / FILE_NAME).write_text("half")
-    with pytest.raises(HeldBatchesError, match=f"{FILE_NAME}: cannot be read"):
-        resume(folder, f"{UNITS}=3")
-
-
-def test_a_marker_that_a_kill_left_empty_is_repaired(folder):
-    write_step(folder, 4)
-    (folder / LATEST_STEP_FILE).write_text("")
-    resume(folder)
-    assert (folder / LATEST_STEP_FILE).read_text() == "4"
 
 
 def test_a_folder_without_a_checkpoint_is_a_run_that_begins(folder):
-    resume(folder).restore_batches(0)
+    run = WrittenRun(folder)
+    assert run.resume() == 0
+    run.checkpoints.restore_batches(0)
 
 
 def test_held_batches_of_another_size_are_refused_with_both_numbers(folder, monkeypatch):
     write_step(folder, 2)
-    (folder / "global_step_2" / FILE_NAME).write_text("")
+    (folder / "global_step_2" / HELD_BATCHES).write_text("")
     prompts = [f"b3p{position}" for position in range(4)]
     part = {"key": [*prompts, "b3p0_0_0"], "tag": [*[{"is_prompt": True}] * 4, {}]}
-    monkeypatch.setattr(run_checkpoints, "read_parts", lambda _path: iter([part]))
+    monkeypatch.setattr(resumed_checkpoint, "read_parts", lambda _path: iter([part]))
     RunCheckpoints(make_config(folder, "data.train_batch_size=4"))
     with pytest.raises(ConfigError, match=r"train_batch_size=8: batch 3 .* with 4 prompts"):
         RunCheckpoints(make_config(folder, "data.train_batch_size=8"))
