@@ -11,7 +11,7 @@ planning.
 
 import heapq
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 
 from verl_pipeline.emulated.replica import EmulatedReplica, Request
@@ -31,6 +31,12 @@ class DecisionWorld:
     Args:
         workload: at least ``steps`` batches.
         slow: by replica, how many times slower it decodes.
+        checkpoints: steps after which one is written.
+        write_s: seconds that the trainer writes one.
+        drains: whether one waits until the pool has drained, if the dial has a barrier.
+
+    Attributes:
+        waits: of the trainer for each checkpoint, in seconds.
     """
 
     def __init__(
@@ -41,9 +47,14 @@ class DecisionWorld:
         layout: Layout,
         steps: int,
         slow: Mapping[int, float],
+        checkpoints: Container[int] = (),
+        write_s: float = 0.0,
+        drains: bool = True,
     ):
         self.profile, self.workload, self.dial, self.layout = profile, workload, dial, layout
         self.steps, self.size = steps, workload.responses.shape[1]
+        self.checkpoints, self.write_s, self.drains = checkpoints, write_s, drains
+        self.waits: list[float] = []
         count = layout.rollout_gpus // profile.sampling.tensor_parallel
         self.replicas = [
             EmulatedReplica(make_speed(profile.sampling, layout.slots, count)) for _ in range(count)
@@ -72,6 +83,11 @@ class DecisionWorld:
         )
         for step in range(1, last + 1):
             schedule.run_step(self, step, dial=dial, last_step=last)
+            if step in self.checkpoints:
+                before = self.now
+                schedule.prepare_checkpoint(self, dial, self.drains)
+                self.waits.append(self.now - before)
+                self._spend(self.write_s)
         return self.ends
 
     # ---- what the schedule drives ------------------------------------------------------------

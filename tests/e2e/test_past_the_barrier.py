@@ -9,7 +9,7 @@ from verl_pipeline.testing import equivalence, long_tail, runs
 from verl_pipeline.trainer import schedule
 from verl_pipeline.trainer.batch import check_held_version
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.trainer.schedule import IN_FLIGHT, ROLLING
+from verl_pipeline.trainer.schedule import DRAINED, IN_FLIGHT, ROLLING
 from verl_pipeline.trainer.validation import VERSION
 from verl_pipeline.trainer.version_spans import parse_spans
 
@@ -107,13 +107,17 @@ def test_every_token_is_within_the_bound(sync_run, runs_directory, mode, stalene
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "mode, staleness, more", [(IN_FLIGHT, 3, []), (DRAINED, 1, ["drain_at_checkpoint=false"])]
+)
 def test_a_run_resumes_from_a_checkpoint_that_was_written_while_it_sampled(
-    sync_run, runs_directory
+    sync_run, runs_directory, mode, staleness, more
 ):
     """Stopped right after the checkpoint of step 4, with later batches sampled in part."""
-    directory = runs_directory / "in-flight-resume"
+    directory = runs_directory / f"{mode}-resume"
     settings = [
-        *make_overrides(directory, IN_FLIGHT, 3, replicas=2),
+        *make_overrides(directory, mode, staleness, replicas=2),
+        *(f"{PIPELINE}.{setting}" for setting in more),
         "trainer.save_freq=4",
         f"trainer.default_local_dir={directory}/checkpoints",
         "trainer.resume_mode=auto",
@@ -128,9 +132,9 @@ def test_a_run_resumes_from_a_checkpoint_that_was_written_while_it_sampled(
     latest = {(r["step"], r["index"], r["session"]): r for r in second.trajectories}
     whole = runs.Run(0, "", second.metrics, list(latest.values()), [], [])
     assert whole.list_batches() == sync_run.list_batches()
-    assert list_violations(whole, IN_FLIGHT, 3) == []
+    assert list_violations(whole, mode, staleness) == []
     for metrics in second.metrics.values():
-        assert metrics["pipeline/staleness"] <= 3
+        assert metrics["pipeline/staleness"] <= staleness
         assert metrics["pipeline/infrastructure/share"] == 0
 
 

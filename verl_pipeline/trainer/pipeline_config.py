@@ -132,6 +132,10 @@ class OneOffPipelineConfig:
     # before them. Its metrics are then logged with the step in which it ends. The one before the
     # training and the one after the last step are always waited for.
     val_beside_training: bool = False
+    # Whether a checkpoint waits with "drained" until the pool has drained: a resumed run is then
+    # the uninterrupted one, bit by bit. Otherwise nobody waits, and it samples again what was not
+    # complete, as past the barrier.
+    drain_at_checkpoint: bool = True
     # Off-policy correction: "auto" (token-level importance weights at staleness 1, nothing at 0) or
     # "as_configured" (algorithm.rollout_correction as it stands).
     correction: str = "auto"

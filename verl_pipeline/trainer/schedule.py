@@ -118,11 +118,11 @@ def prepare_validation(pipeline: Pipeline, k: int, dial: Dial) -> None:
         pipeline.send_weights(k)
 
 
-def prepare_checkpoint(pipeline: Pipeline, dial: Dial) -> None:
-    """After step k: a checkpoint holds the complete batches that follow k without a gap. With a
-    barrier these are all; past it, the rest is sampled again by a resumed run.
+def prepare_checkpoint(pipeline: Pipeline, dial: Dial, drains: bool = True) -> None:
+    """After step k: a checkpoint holds the complete batches that follow k without a gap. What is
+    incomplete is sampled again by a resumed run; with a barrier and ``drains``, nothing is.
     """
-    if dial.has_barrier:
+    if dial.has_barrier and drains:
         pipeline.drain_rollout()
 
 

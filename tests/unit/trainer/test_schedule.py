@@ -160,6 +160,28 @@ def test_resume_after_a_drained_checkpoint_is_the_uninterrupted_run(
         assert restored.spans == run(staleness, last).spans
 
 
+@given(staleness=st.sampled_from([0, 1]), last=st.integers(1, 10), stop=st.integers(1, 10))
+def test_a_checkpoint_that_waits_for_nobody_loses_only_what_is_sampled_again(staleness, last, stop):
+    stop = min(stop, last)
+    dial, pipeline = Dial(DRAINED, staleness), Simulation()
+    settings = dict(dial=dial, last_step=last)
+    schedule.fill_pipeline(pipeline, trained_version=0, held_batches=set(), **settings)
+    for k in range(1, stop + 1):
+        schedule.run_step(pipeline, k, **settings)
+    schedule.prepare_checkpoint(pipeline, dial, drains=False)
+    assert pipeline.running == list(range(stop + 1, min(stop + staleness, last) + 1))
+    kept = [batch for batch in pipeline.submitted if batch not in pipeline.running]
+    restored = Simulation(
+        trained=stop,
+        complete=list(pipeline.complete),
+        spans={batch: pipeline.spans[batch] for batch in kept},
+        submitted=kept,
+        order=list(pipeline.order),
+    )
+    run(staleness, last, pipeline=restored)
+    assert violations(restored, staleness, last, fresher=True) == []
+
+
 def planted_early_sync(pipeline, k, *, dial, last_step):
     pipeline.send_weights(k - 1)
     pipeline.drain_rollout()

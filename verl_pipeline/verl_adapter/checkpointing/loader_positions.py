@@ -1,7 +1,8 @@
 """Where the data loader stood before each batch that has been submitted and not trained.
 
-Past the barrier a checkpoint is written while batches are sampled. What is not complete is not in
-it: the resumed run takes those prompts from the data loader again, which has to stand before them.
+A checkpoint that waits for nobody is written while batches are sampled. What is not complete is not
+in it: the resumed run takes those prompts from the data loader again, which has to stand before
+them.
 
 Invariant: the loader itself never moves.
 """

@@ -65,7 +65,8 @@ class CheckpointingTrainer(DialedTrainer):
     def _save_checkpoint(self) -> None:
         with self._name_dead_process():
             with self.step_clock.inside("save_checkpoint"):
-                schedule.prepare_checkpoint(self, self.settings.dial)
+                drains = self.settings.drain_at_checkpoint
+                schedule.prepare_checkpoint(self, self.settings.dial, drains)
             step, lead = self.global_steps, self.replay_buffer.find_complete_lead(self.global_steps)
             with self._act_as_sync(), self._positions.stand_before(lead + 1):
                 with self._withhold_callback() as call_back:

@@ -191,7 +191,8 @@ class OneOffPipelineTrainer(ValidatingTrainer):
             self._wait_for_validation()
 
     def submit_batch(self, batch: int) -> None:
-        if not self.settings.dial.has_barrier and self.config.trainer.save_freq > 0:
+        is_drained = self.settings.dial.has_barrier and self.settings.drain_at_checkpoint
+        if not is_drained and self.config.trainer.save_freq > 0:
             self._positions.note(batch)
         prompts = self._next_train_batch()
         keys = [make_prompt_key(batch, position) for position in range(len(prompts))]
