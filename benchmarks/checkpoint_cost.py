@@ -1,13 +1,13 @@
 """What a checkpoint costs: the trainer's wait for the rollout pool, and seconds of the whole run.
 
-``python -m benchmarks.checkpoint_cost [--write-s 30] [--output results.json]``, from the
+``python -m benchmarks.checkpoint_cost [--output results.json]``, from the
 repository's folder; a minute of one core, in virtual time (:mod:`benchmarks.decision_world`). Each
 mode runs the same batches with a checkpoint every ``EVERY`` steps and without any.
 """
 
 import statistics
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -29,10 +29,12 @@ MODES = [
     (Dial(IN_FLIGHT, 2), False),
 ]
 STEPS, EVERY, SEEDS = 24, 4, range(3)
+# Of the trainer, for one checkpoint.
+WRITE_S = 30.0
 
 
 def measure(
-    name: str, rollout: int, trainer: int, dial: Dial, drains: bool, write_s: float, seed: int
+    name: str, rollout: int, trainer: int, dial: Dial, drains: bool, seed: int
 ) -> dict[str, Any]:
     """One pair of runs."""
     profile = load_profile(Path(name))
@@ -41,7 +43,7 @@ def measure(
     # None at the end, where nothing is sampled any more.
     steps = range(EVERY, STEPS - dial.staleness, EVERY)
     without = DecisionWorld(profile, workload, dial, layout, STEPS, {})
-    beside = DecisionWorld(profile, workload, dial, layout, STEPS, {}, steps, write_s, drains)
+    beside = DecisionWorld(profile, workload, dial, layout, STEPS, {}, steps, WRITE_S, drains)
     end, later = without.run()[-1], beside.run()[-1]
     return {
         "profile": name,
@@ -54,20 +56,15 @@ def measure(
     }
 
 
-def main(
-    output: ReportOption = RESULTS,
-    write_s: Annotated[
-        float, typer.Option(min=0.0, help="Seconds that the trainer writes a checkpoint.")
-    ] = 30.0,
-) -> None:
+def main(output: ReportOption = RESULTS) -> None:
     """Run all modes on all clusters, and print the medians over seeds."""
     found = [
-        measure(*cluster, dial, drains, write_s, seed)
+        measure(*cluster, dial, drains, seed)
         for cluster in CLUSTERS
         for dial, drains in MODES
         for seed in SEEDS
     ]
-    arguments = {"steps": STEPS, "every": EVERY, "write_s": write_s}
+    arguments = {"steps": STEPS, "every": EVERY, "write_s": WRITE_S}
     write_report(output, "checkpoint_cost", arguments, {"runs": found})
     rows = make_rows(found)
     print_table(rows, list(rows[0]))
