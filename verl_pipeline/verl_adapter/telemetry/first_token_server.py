@@ -9,7 +9,7 @@ Invariants:
 
 import argparse
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -56,7 +56,7 @@ class FirstTokenServer:
 
     async def _generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **arguments: Any
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         """The engine's, for requests of verl's and for those of its HTTP server."""
         outputs = self._engine_generate(prompt, sampling_params, request_id, **arguments)
         is_awaited = request_id in self._first_tokens
@@ -73,6 +73,8 @@ def time_first_tokens(replica_class: type[RolloutReplica]) -> type[RolloutReplic
 
     class TimedReplica(replica_class):  # type: ignore[valid-type,misc]
         """A replica of such servers, whatever their class."""
+
+        server_class: Any
 
         def __init__(self, *args: Any, **kwargs: Any):
             super().__init__(*args, **kwargs)
