@@ -80,7 +80,8 @@ def time_first_tokens(replica_class: type[RolloutReplica]) -> type[RolloutReplic
             super().__init__(*args, **kwargs)
             # The class as it was before Ray changed it: Ray changes no subclass of a changed one.
             plain = self.server_class.__ray_actor_class__
-            timed = type(f"Timed{plain.__name__}", (FirstTokenServer, plain), {})
+            # Under the same name, which is its process's title.
+            timed = type(plain.__name__, (FirstTokenServer, plain), {})
             self.server_class = ray.remote(timed)
 
     return TimedReplica
