@@ -11,6 +11,7 @@ what is measured here.
 """
 
 import asyncio
+import random
 import tempfile
 import time
 import uuid
@@ -21,13 +22,17 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from omegaconf import OmegaConf
 from verl.utils import tensordict_utils as tu
+from verl.workers.rollout.llm_server import LLMServerClient
+from verl.workers.rollout.replica import TokenOutput
 
 from benchmarks.common import ReportOption, print_table, summarize_spread, write_report
 from verl_pipeline.telemetry.recorder import Recorder, RunTarget
 from verl_pipeline.telemetry.records import FORMAT, Gauge, Header
 from verl_pipeline.verl_adapter.telemetry import agent_loops
 from verl_pipeline.verl_adapter.telemetry.agent_loop_calls import RecordedManager
+from verl_pipeline.verl_adapter.telemetry.first_token_server import FIRST_TOKEN_AGE
 from verl_pipeline.verl_adapter.telemetry.replica_gauges import parse_gauges
 from verl_pipeline.verl_adapter.telemetry.trainers import add_moments
 
@@ -43,22 +48,36 @@ HEADER = Header(
 )  # fmt: skip
 
 
+class IdleClient(LLMServerClient):
+    """verl's client of one server, which answers at once."""
+
+    def __init__(self) -> None:
+        super().__init__(OmegaConf.create({"actor_rollout_ref": {"rollout": {"name": "vllm"}}}))
+        self._server = SimpleNamespace(generate=SimpleNamespace(remote=self._answer))
+
+    async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
+        return "10.0.0.1:8000", self._server
+
+    def _release_server(self, server_id: str, request_id: str | None = None) -> None:
+        pass
+
+    async def _answer(self, **request: Any) -> TokenOutput:
+        return TokenOutput(token_ids=[1], extra_fields={FIRST_TOKEN_AGE: 100.0})
+
+
 class IdleWorker:
     """An agent loop worker whose trajectories do nothing."""
 
     def __init__(self) -> None:
         rollout = SimpleNamespace(response_length=32768)
         self.config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=rollout))
-        self.llm_client = SimpleNamespace(_acquire_server=self._acquire)
-        self.reward_loop_worker_handles: list[Any] = []
-
-    async def _acquire(self, request_id: str, **extra: Any) -> tuple[str, None]:
-        return "10.0.0.1:8000", None
+        self.llm_client = IdleClient()
+        self.reward_loop_worker_handles: list[Any] = list(range(8))
 
     async def _run_agent_loop(
         self, sampling_params: dict, *, trajectory: dict, session_id: int, uid: str, **kwargs: Any
     ) -> None:
-        await self.llm_client._acquire_server(uid)
+        await self.llm_client.generate(uid, prompt_ids=[1], sampling_params={})
         output = SimpleNamespace(
             extra_fields={
                 "min_global_steps": 11,
@@ -73,6 +92,7 @@ class IdleWorker:
 
     async def _compute_score(self, outputs: list[Any], kwargs: dict[str, Any]) -> None:
         await asyncio.sleep(0)
+        random.choice(self.reward_loop_worker_handles)
         outputs[-1].reward_score = 0.5
 
 

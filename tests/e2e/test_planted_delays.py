@@ -28,8 +28,8 @@ MODULE = slow_parts.__name__
 ROLLOUT = "actor_rollout_ref.rollout"
 ENGINE = f"{ROLLOUT}.checkpoint_engine"
 STEPS, BATCH = 3, 4
-# tests/helpers/slow_engine.py, which imports vLLM.
-SLOW_EXTENSION, SLOW_REPLICA, STEP_DELAY_S = "tests.helpers.slow_engine.SlowExtension", 1, 0.2
+SLOW_EXTENSION = "tests.helpers.slow_engine.SlowExtension"  # its module imports vLLM
+SLOW_REPLICA, STEP_DELAY_S = 1, 0.2
 # Of a response of real engines: as many steps of its engine, each with the delay.
 REAL_TOKENS = 40
 SLOW = [
@@ -97,6 +97,8 @@ def run_slow_engine(folder, *overrides):
             f"trainer.total_training_steps={STEPS}",
             *overrides,
         ],
+        TESTS_SLOW_REPLICA=str(SLOW_REPLICA),
+        TESTS_STEP_DELAY_S=str(STEP_DELAY_S),
     )
     assert run.returncode == 0, tail(run)
     recorded = load_run(folder / "run")

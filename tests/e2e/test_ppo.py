@@ -5,9 +5,11 @@ end.
 import contextlib
 
 import psutil
+import pyarrow.compute as pc
 import pytest
 
 from tests.helpers.training_run import check_clean, tail
+from verl_pipeline.telemetry.run_folder import load_run
 from verl_pipeline.testing import runs, tiny_run
 
 pytestmark = pytest.mark.timeout(1200)
@@ -58,6 +60,9 @@ def test_ppo_with_critic_and_reference_model(tmp_path):
     assert any(name.startswith("val-core/") for name in run.metrics[2])
     assert (tmp_path / "checkpoints" / "global_step_4" / "critic").is_dir()
     assert (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "4"
+    spans = load_run(tmp_path / "checkpoints").spans
+    names = spans.filter(pc.field("lane") == "critic rank 0")["name"].to_pylist()
+    assert names.count("values") == names.count("update_critic") == len(names) / 2 == 4
     check_clean(run)
     # Else each worker imports for itself: a start takes 70 s instead of 20. The end of a run and
     # the benchmarks know the engines by their titles.

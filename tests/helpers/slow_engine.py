@@ -1,8 +1,8 @@
-"""A vLLM engine each of whose steps takes :data:`STEP_DELAY_S` longer, on replica 1 only.
+"""A vLLM engine each of whose steps takes longer, on one replica of a run.
 
 ``rollout.engine_kwargs.vllm.worker_extension_cls=tests.helpers.slow_engine.SlowExtension``: vLLM
-imports it in the process of each worker. The delay is a sleep, so that it takes no core from the
-other replica.
+imports it in the process of each worker. Environment: ``TESTS_SLOW_REPLICA`` (its rank),
+``TESTS_STEP_DELAY_S``. The delay is a sleep, so that it takes no core from the other replica.
 """
 
 import os
@@ -12,13 +12,9 @@ from vllm.v1.worker.worker_base import WorkerWrapperBase
 
 from verl_pipeline.verl_adapter.weights.weight_reader import WeightReadingExtension
 
-EXTENSION = f"{__name__}.SlowExtension"
-SLOW_REPLICA = 1
-STEP_DELAY_S = 0.2
-
 
 class SlowExtension(WeightReadingExtension):
-    """Ours, in a process whose engine is slow."""
+    """Ours, in a process whose engine may be slow."""
 
 
 _execute_model = WorkerWrapperBase.execute_model
@@ -26,10 +22,10 @@ _execute_model = WorkerWrapperBase.execute_model
 
 def execute_model_late(self, scheduler_output):
     if scheduler_output.total_num_scheduled_tokens:
-        time.sleep(STEP_DELAY_S)
+        time.sleep(float(os.environ["TESTS_STEP_DELAY_S"]))
     return _execute_model(self, scheduler_output)
 
 
 # Of verl's server, whose child this process is.
-if os.environ.get("VERL_REPLICA_RANK") == str(SLOW_REPLICA):
+if os.environ.get("VERL_REPLICA_RANK") == os.environ["TESTS_SLOW_REPLICA"]:
     WorkerWrapperBase.execute_model = execute_model_late  # type: ignore[method-assign]

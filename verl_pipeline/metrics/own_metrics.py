@@ -45,7 +45,7 @@ OWN_METRICS = (
         "s",
         "from when 90 % of the batch's trajectories had been generated until all had; past the "
         "barrier later batches are generated meanwhile, and `pipeline/wait_s` is what it costs",
-        _PIPELINE,
+        _RECORDED,
     ),
     Metric(
         "pipeline/wait_s",

@@ -17,7 +17,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -120,7 +120,7 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
 
     async def _generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **arguments: Any
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         """The engine's, for requests of verl's and for those of its HTTP server."""
         await self._thawed.wait()
         if isinstance(prompt, dict):

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-import transfer_queue as tq
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from verl_pipeline.telemetry.recorder import open_recorder
@@ -29,6 +28,7 @@ from verl_pipeline.verl_adapter.telemetry.agent_loop_calls import REPLICA_LANES
 from verl_pipeline.verl_adapter.telemetry.first_tokens import note_first_tokens
 from verl_pipeline.verl_adapter.telemetry.reward_lanes import WatchedHandles, name_lane
 from verl_pipeline.verl_adapter.telemetry.run_target import make_target
+from verl_pipeline.verl_adapter.trajectories.trajectory_store import TRAIN, put_outcomes
 
 MAX_REASON_CHARACTERS = 200
 # verl's class is a Ray actor class already; this is the plain class inside it.
@@ -218,11 +218,8 @@ class _TimedWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc]
             return
         last = len(output) - 1 if isinstance(output, list) else 0
         with self._recorder.survive("the times of stored trajectories"):
-            await tq.async_kv_batch_put(
-                keys=[f"{kwargs['uid']}_{kwargs['session_id']}_{last}"],
-                partition_id="train",
-                tags=[{"generated_at": life.generated_at}],
-            )
+            key = f"{kwargs['uid']}_{kwargs['session_id']}_{last}"
+            await put_outcomes([key], TRAIN, [{"generated_at": life.generated_at}])
 
 
 class RecordingManager(AgentLoopManagerTQ):

@@ -9,7 +9,7 @@ Invariants:
 
 import argparse
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -56,7 +56,7 @@ class FirstTokenServer:
 
     async def _generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **arguments: Any
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         """The engine's, for requests of verl's and for those of its HTTP server."""
         outputs = self._engine_generate(prompt, sampling_params, request_id, **arguments)
         is_awaited = request_id in self._first_tokens
@@ -74,11 +74,14 @@ def time_first_tokens(replica_class: type[RolloutReplica]) -> type[RolloutReplic
     class TimedReplica(replica_class):  # type: ignore[valid-type,misc]
         """A replica of such servers, whatever their class."""
 
+        server_class: Any
+
         def __init__(self, *args: Any, **kwargs: Any):
             super().__init__(*args, **kwargs)
             # The class as it was before Ray changed it: Ray changes no subclass of a changed one.
             plain = self.server_class.__ray_actor_class__
-            timed = type(f"Timed{plain.__name__}", (FirstTokenServer, plain), {})
+            # Under the same name, which is its process's title.
+            timed = type(plain.__name__, (FirstTokenServer, plain), {})
             self.server_class = ray.remote(timed)
 
     return TimedReplica

@@ -99,7 +99,7 @@ def test_a_replica_keeps_its_own_servers_class_below():
     replica = time_first_tokens(Replica)(2)
     made = replica.server_class.__ray_actor_class__
     assert replica.rank == 2 and issubclass(made, Server) and issubclass(made, FirstTokenServer)
-    assert made(4).args == (4,)
+    assert made(4).args == (4,) and made.__name__ == Server.__name__
 
 
 @pytest.mark.parametrize(
