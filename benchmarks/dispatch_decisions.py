@@ -1,9 +1,11 @@
-"""What the schedule's decisions do on the profiles, beside the planner; and with a slow replica.
+"""What the schedule's decisions do on the profiles, beside the planner and verl's `separate_async`
+at the same bound on age; and with a slow replica.
 
 ``python -m benchmarks.dispatch_decisions [--output results.json]``, from the repository's folder;
 some minutes of one core. Decisions, the dispatcher's book and the emulated replicas are the real
-ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`), so many modes and
-splits can be tried in long runs; :mod:`benchmarks.emulated_cluster` runs some of them with both.
+ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`), as is what verl does
+(:mod:`benchmarks.ahead_world`), so many modes and splits can be tried in long runs;
+:mod:`benchmarks.emulated_cluster` runs some of them with both.
 """
 
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import typer
 
+from benchmarks.ahead_world import AheadWorld
 from benchmarks.common import ReportOption, print_table, write_report
 from benchmarks.decision_world import DecisionWorld
 from verl_pipeline.planner.limits import compute_limit
@@ -27,6 +30,8 @@ RESULTS = Path("benchmarks/results/dispatch_decisions.json")
 SCHEDULES = [
     Schedule("drained", 1),
     *(Schedule(kind, staleness) for kind in ("rolling", "in_flight") for staleness in (1, 2, 4)),
+    # Where the cache of a pool is its limit, 4 still leaves slots free for want of what may begin.
+    Schedule("in_flight", 5),
 ]
 # Steps of a run, by the trajectories of a batch, and the first ones that do not count; the last do
 # not, either, as far as the schedule runs ahead, since nothing is sampled beside their batches.
@@ -71,6 +76,16 @@ def measure(
     }
 
 
+def measure_ahead(profile: Profile, schedule: Schedule, layout: Layout) -> dict[str, Any]:
+    """Seconds of a step of verl's `separate_async` in the same steps, and its largest age."""
+    steps = min(MOST_STEPS, TRAJECTORIES // profile.sampling.trajectories)
+    ahead, last = schedule.staleness, steps - schedule.staleness
+    world = AheadWorld(profile, draw_workload(profile, steps + ahead, 0), ahead, layout, steps)
+    ends = world.run()
+    step_s = (ends[last - 1] - ends[WARM_UP - 1]) / (last - WARM_UP)
+    return {"separate_async_s": step_s, "separate_async_age": world.largest_age}
+
+
 def measure_profile(name: str) -> list[dict[str, Any]]:
     """Every schedule at the planner's best split and slots for it, and at those for `drained`."""
     profile = load_profile(Path(name))
@@ -82,6 +97,7 @@ def measure_profile(name: str) -> list[dict[str, Any]]:
         own = planner.refine(planner.find_best_plan(schedule, splits), False).layout
         for layout in dict.fromkeys([common, own]):
             result = measure(profile, schedule, layout, 0, {}) | sync
+            result |= measure_ahead(profile, schedule, layout)
             results.append(result | {"gain": planner.sync.step_s / result["step_s"]})
     return results
 
@@ -123,6 +139,7 @@ def main(output: ReportOption = RESULTS) -> None:
         "slow",
         "step_s",
         "planner_s",
+        "separate_async_s",
         "gain",
         "of_limit",
     ]
