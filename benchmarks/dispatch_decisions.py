@@ -3,8 +3,8 @@ at the same bound on age; and with a slow replica.
 
 ``python -m benchmarks.dispatch_decisions [--output results.json]``, from the repository's folder;
 some minutes of one core. Decisions, the dispatcher's book and the emulated replicas are the real
-ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`), as is what verl does
-(:mod:`benchmarks.ahead_world`), so many modes and splits can be tried in long runs;
+ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`); what verl does is
+:mod:`benchmarks.ahead_world`. So many modes and splits can be tried in long runs;
 :mod:`benchmarks.emulated_cluster` runs some of them with both.
 """
 
