@@ -35,19 +35,24 @@ SCHEDULES = [
 ]
 # Steps of a run, by the trajectories of a batch, and the first ones that do not count; the last do
 # not, either, as far as the schedule runs ahead, since nothing is sampled beside their batches.
-TRAJECTORIES, MOST_STEPS, WARM_UP = 40_000, 40, 6
-# Of a batch: of more, the search for the best splits takes long.
-MOST_TRAJECTORIES = 2048
+TRAJECTORIES, FEWEST_STEPS, MOST_STEPS, WARM_UP = 40_000, 15, 40, 6
+# Large batches, for which the search for the best splits takes long: those of verl's pages.
+VERLS_SPLITS = {"verl_dapo_7b_16xh20": (4, 12), "moe_30b_128xh20": (96, 32)}
 SLOW_PROFILE, SLOW_LAYOUT = "deepcoder_code_8xa100", (4, 4)
 SLOW_SCHEDULES = [Schedule("drained", 1), Schedule("rolling", 2), Schedule("in_flight", 2)]
 FACTORS = [1.0, 2.0, 10.0]
+
+
+def count_steps(profile: Profile) -> int:
+    """Steps of a run."""
+    return max(FEWEST_STEPS, min(MOST_STEPS, TRAJECTORIES // profile.sampling.trajectories))
 
 
 def measure(
     profile: Profile, schedule: Schedule, layout: Layout, seed: int, slow: dict[int, float]
 ) -> dict[str, Any]:
     """Seconds of a step by our decisions, by the planner (of equal replicas), and the limit."""
-    steps = min(MOST_STEPS, TRAJECTORIES // profile.sampling.trajectories)
+    steps = count_steps(profile)
     staleness, last = schedule.staleness, steps - schedule.staleness
     workload = draw_workload(profile, steps + staleness, seed)
     dial = Dial(schedule.kind, staleness)
@@ -78,7 +83,7 @@ def measure(
 
 def measure_ahead(profile: Profile, schedule: Schedule, layout: Layout) -> dict[str, Any]:
     """Seconds of a step of verl's `separate_async` in the same steps, and its largest age."""
-    steps = min(MOST_STEPS, TRAJECTORIES // profile.sampling.trajectories)
+    steps = count_steps(profile)
     ahead, last = schedule.staleness, steps - schedule.staleness
     world = AheadWorld(profile, draw_workload(profile, steps + ahead, 0), ahead, layout, steps)
     ends = world.run()
@@ -92,10 +97,15 @@ def measure_profile(name: str) -> list[dict[str, Any]]:
     planner, splits = Planner(profile, 1), list_splits(profile)
     sync = {"sync_s": planner.sync.step_s}
     results = []
-    common = planner.find_best_plan(SCHEDULES[0], splits).layout
+    if split := VERLS_SPLITS.get(name):
+        common = Layout(*split, profile.sampling.slots)
+    else:
+        common = planner.find_best_plan(SCHEDULES[0], splits).layout
     for schedule in SCHEDULES:
-        own = planner.refine(planner.find_best_plan(schedule, splits), False).layout
-        for layout in dict.fromkeys([common, own]):
+        layouts = [common]
+        if not split:
+            layouts.append(planner.refine(planner.find_best_plan(schedule, splits), False).layout)
+        for layout in dict.fromkeys(layouts):
             result = measure(profile, schedule, layout, 0, {}) | sync
             result |= measure_ahead(profile, schedule, layout)
             results.append(result | {"gain": planner.sync.step_s / result["step_s"]})
@@ -126,8 +136,7 @@ def main(output: ReportOption = RESULTS) -> None:
     """Measure every profile of the package, then the slow replica."""
     settings = {"warm_up": WARM_UP}
     results = measure_slow()
-    names = [name for name in list_profiles() if count_trajectories(name) <= MOST_TRAJECTORIES]
-    for name in sorted(names, key=count_trajectories):
+    for name in sorted(list_profiles(), key=count_trajectories):
         typer.echo(f"{name} ...", err=True)
         results += measure_profile(name)
         write_report(output, "dispatch_decisions", settings, results)

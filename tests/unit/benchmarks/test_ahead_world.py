@@ -125,5 +125,3 @@ def test_it_takes_what_verls_steps_take_on_the_pool_however_late_they_come(tmp_p
     layout = Layout(run.rollout_gpus, GPUS, run.slots)
     expected = AheadWorld(run.cluster, run.workload, ahead, layout, STEPS).run()
     assert found == pytest.approx(expected, rel=1e-3)
-
-
