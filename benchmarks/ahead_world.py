@@ -1,15 +1,16 @@
 """verl's `separate_async` on emulated replicas in virtual time: one process, seconds a run.
 
 What verl 0.9.1 does (``trainer_separate_async.py``, ``replay_buffer.py``) in the emulated cluster's
-time, as :mod:`benchmarks.decision_world` does it for ours: replicas, rewards, weights and updates are
-the same functions of the profile. :mod:`benchmarks.emulated_cluster` runs verl's own code, beside
-which this can be checked.
+time, as :mod:`benchmarks.decision_world` does it for ours: replicas, rewards, weights and updates
+are the same functions of the profile. :mod:`benchmarks.emulated_cluster` runs verl's own code,
+beside which this can be checked.
 
 Invariants:
 * A batch is given to the pool at the begin of each step, ``ahead`` batches before the first; every
   trajectory to the replica with the fewest, where it stays.
-* Step k trains on as many finished prompts as a batch has, the oldest first. It waits for all
-  prompts that were given ``ahead`` steps before, or earlier, so none is older.
+* Step k trains on as many finished prompts as a batch has, the oldest first. After the first steps
+  it waits for all prompts that were given ``ahead`` steps before, or earlier. What those steps have
+  left over for newer prompts may be one update older.
 * After an update all that runs is interrupted, waits until the weights are published and loaded,
   and reads its context again.
 """
@@ -33,6 +34,10 @@ class AheadWorld:
     Args:
         workload: at least ``steps + ahead`` batches.
         ahead: batches that are sampled ahead, and the bound on age.
+
+    Attributes:
+        largest_age: updates between the weights with which a trajectory was given to the pool and
+            those that trained on it.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class AheadWorld:
         self.replicas = [
             EmulatedReplica(make_speed(profile.sampling, layout.slots, count)) for _ in range(count)
         ]
-        self.oldest_age = 0
+        self.largest_age = 0
         self._tokens = workload.responses.ravel()
         self._prompts = workload.prompts.ravel()
         self._place = np.full(self._tokens.size, -1)
@@ -120,7 +125,7 @@ class AheadWorld:
         self._trained.update(taken)
         rows = (np.array(taken)[:, None] * samples + np.arange(samples)).ravel()
         age = step - 1 - int(self._first_version[rows].min())
-        self.oldest_age = max(self.oldest_age, age)
+        self.largest_age = max(self.largest_age, age)
         tokens = float(self._tokens[rows].sum() + self._prompts[rows].sum())
         sampling, gpus = self.profile.sampling, self.layout.trainer_gpus
         return self.profile.training.compute_seconds(tokens, sampling.mean_tokens, gpus)

@@ -1,9 +1,11 @@
-"""What the schedule's decisions do on the profiles, beside the planner; and with a slow replica.
+"""What the schedule's decisions do on the profiles, beside the planner and verl's `separate_async`
+at the same bound on age; and with a slow replica.
 
 ``python -m benchmarks.dispatch_decisions [--output results.json]``, from the repository's folder;
 some minutes of one core. Decisions, the dispatcher's book and the emulated replicas are the real
-ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`), so many modes and
-splits can be tried in long runs; :mod:`benchmarks.emulated_cluster` runs some of them with both.
+ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`); what verl does is
+:mod:`benchmarks.ahead_world`. So many modes and splits can be tried in long runs;
+:mod:`benchmarks.emulated_cluster` runs some of them with both.
 """
 
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import typer
 
+from benchmarks.ahead_world import AheadWorld
 from benchmarks.common import ReportOption, print_table, write_report
 from benchmarks.decision_world import DecisionWorld
 from verl_pipeline.planner.limits import compute_limit
@@ -27,22 +30,29 @@ RESULTS = Path("benchmarks/results/dispatch_decisions.json")
 SCHEDULES = [
     Schedule("drained", 1),
     *(Schedule(kind, staleness) for kind in ("rolling", "in_flight") for staleness in (1, 2, 4)),
+    # Where the cache of a pool is its limit, 4 still leaves slots free for want of what may begin.
+    Schedule("in_flight", 5),
 ]
 # Steps of a run, by the trajectories of a batch, and the first ones that do not count; the last do
 # not, either, as far as the schedule runs ahead, since nothing is sampled beside their batches.
-TRAJECTORIES, MOST_STEPS, WARM_UP = 40_000, 40, 6
-# Of a batch: of more, the search for the best splits takes long.
-MOST_TRAJECTORIES = 2048
+TRAJECTORIES, FEWEST_STEPS, MOST_STEPS, WARM_UP = 40_000, 15, 40, 6
+# Large batches, for which the search for the best splits takes long: those of verl's pages.
+VERLS_SPLITS = {"verl_dapo_7b_16xh20": (4, 12), "moe_30b_128xh20": (96, 32)}
 SLOW_PROFILE, SLOW_LAYOUT = "deepcoder_code_8xa100", (4, 4)
 SLOW_SCHEDULES = [Schedule("drained", 1), Schedule("rolling", 2), Schedule("in_flight", 2)]
 FACTORS = [1.0, 2.0, 10.0]
+
+
+def count_steps(profile: Profile) -> int:
+    """Steps of a run."""
+    return max(FEWEST_STEPS, min(MOST_STEPS, TRAJECTORIES // profile.sampling.trajectories))
 
 
 def measure(
     profile: Profile, schedule: Schedule, layout: Layout, seed: int, slow: dict[int, float]
 ) -> dict[str, Any]:
     """Seconds of a step by our decisions, by the planner (of equal replicas), and the limit."""
-    steps = min(MOST_STEPS, TRAJECTORIES // profile.sampling.trajectories)
+    steps = count_steps(profile)
     staleness, last = schedule.staleness, steps - schedule.staleness
     workload = draw_workload(profile, steps + staleness, seed)
     dial = Dial(schedule.kind, staleness)
@@ -71,17 +81,33 @@ def measure(
     }
 
 
+def measure_ahead(profile: Profile, schedule: Schedule, layout: Layout) -> dict[str, Any]:
+    """Seconds of a step of verl's `separate_async` in the same steps, and its largest age."""
+    steps = count_steps(profile)
+    ahead, last = schedule.staleness, steps - schedule.staleness
+    world = AheadWorld(profile, draw_workload(profile, steps + ahead, 0), ahead, layout, steps)
+    ends = world.run()
+    step_s = (ends[last - 1] - ends[WARM_UP - 1]) / (last - WARM_UP)
+    return {"separate_async_s": step_s, "separate_async_age": world.largest_age}
+
+
 def measure_profile(name: str) -> list[dict[str, Any]]:
     """Every schedule at the planner's best split and slots for it, and at those for `drained`."""
     profile = load_profile(Path(name))
     planner, splits = Planner(profile, 1), list_splits(profile)
     sync = {"sync_s": planner.sync.step_s}
     results = []
-    common = planner.find_best_plan(SCHEDULES[0], splits).layout
+    if split := VERLS_SPLITS.get(name):
+        common = Layout(*split, profile.sampling.slots)
+    else:
+        common = planner.find_best_plan(SCHEDULES[0], splits).layout
     for schedule in SCHEDULES:
-        own = planner.refine(planner.find_best_plan(schedule, splits), False).layout
-        for layout in dict.fromkeys([common, own]):
+        layouts = [common]
+        if not split:
+            layouts.append(planner.refine(planner.find_best_plan(schedule, splits), False).layout)
+        for layout in dict.fromkeys(layouts):
             result = measure(profile, schedule, layout, 0, {}) | sync
+            result |= measure_ahead(profile, schedule, layout)
             results.append(result | {"gain": planner.sync.step_s / result["step_s"]})
     return results
 
@@ -110,8 +136,7 @@ def main(output: ReportOption = RESULTS) -> None:
     """Measure every profile of the package, then the slow replica."""
     settings = {"warm_up": WARM_UP}
     results = measure_slow()
-    names = [name for name in list_profiles() if count_trajectories(name) <= MOST_TRAJECTORIES]
-    for name in sorted(names, key=count_trajectories):
+    for name in sorted(list_profiles(), key=count_trajectories):
         typer.echo(f"{name} ...", err=True)
         results += measure_profile(name)
         write_report(output, "dispatch_decisions", settings, results)
@@ -123,6 +148,7 @@ def main(output: ReportOption = RESULTS) -> None:
         "slow",
         "step_s",
         "planner_s",
+        "separate_async_s",
         "gain",
         "of_limit",
     ]

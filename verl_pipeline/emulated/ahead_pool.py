@@ -47,6 +47,13 @@ class AheadPool(ReplicaPool):
         self._ended += left == 0.0
         super()._settle(place, number, left, moment)
 
+    def _take_event(self, place: int) -> None:
+        # Of several replicas that were held, the one whose event is first.
+        first = min(range(len(self.replicas)), key=lambda other: self.replicas[other].find_next())
+        super()._take_event(first)
+        if first != place:
+            self._set_timer(place)
+
     def _find_bound(self) -> float:
         times, run = self._clock.times, self._run
         updates = times.updates

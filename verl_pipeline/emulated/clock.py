@@ -29,6 +29,8 @@ import numpy as np
 _SET_BACK, _DRIVER, _COMPLETED, _PUBLISHED, _UPDATES, _PUBLICATIONS, _TRAINS, _UNTIL, _WORDS = (
     range(9)
 )
+# Real seconds that no timer tells apart.
+_RESOLUTION_S = 1e-6
 
 
 @dataclass
@@ -190,5 +192,5 @@ class EmulatedClock:
 
     async def wait(self, until: float) -> None:
         """Let other tasks run until the emulated moment ``until``."""
-        while (seconds := self.count_real(until)) > 0:
+        while (seconds := self.count_real(until)) > _RESOLUTION_S:
             await asyncio.sleep(seconds)
