@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.stamp-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all test-quick check check-fast lock lock-check upstream-check quickstart doctor wheel clean distclean
+.PHONY: help venv test test-all test-quick chaos check check-fast lock lock-check upstream-check quickstart doctor wheel clean distclean
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ test-all: venv ## all tests
 
 test-quick: venv ## the unit tests that take less than about a second each
 	$(PYTEST) tests/unit -m "not slow and not medium" $(PYTEST_ARGS)
+
+chaos: venv ## kill real runs at random instants; CHAOS_KILLS=6 CHAOS_SEED=1, about a minute a kill
+	$(PY) -m pytest -q -s tests/chaos $(PYTEST_ARGS)
 
 check: check-fast ## lint, format, types, contract with verl, links in the docs, quick tests
 	$(PY) -m mypy

@@ -36,7 +36,7 @@ from verl_pipeline.entry_points import OUR_ENTRY, PRIMARY, VERLS_ENTRY, find_ent
 from verl_pipeline.errors import show_line
 from verl_pipeline.input_files import InputError, read_config
 from verl_pipeline.standard_streams import exit_if_refused, open_streams
-from verl_pipeline.trainer.pipeline_config import ConfigError
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, ConfigError
 
 if TYPE_CHECKING:  # verl takes seconds to import
     from verl_pipeline.verl_adapter.checks.check_report import CheckReport
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # verl takes seconds to import
 
 EXIT_OK, EXIT_BROKEN, EXIT_BAD_CONFIG = 0, 1, 2
 CHECK_ONLY = "hydra/callbacks=check_only"
+RESTARTS = f"{PIPELINE_KEY}.restarts"
 NEVER_CHECKED = (
     "Ray: whether the cluster has the CPU slots and devices that the pools ask for",
     "other nodes: their devices, files and packages",
@@ -103,6 +104,10 @@ def refuse_wrong_command(search_path: ConfigSearchPath) -> None:
     if args.shell_completion or args.experimental_rerun:
         return
     config = _compose(search_path, args, PRIMARY[entry])
+    if entry == VERLS_ENTRY and OmegaConf.select(config, RESTARTS):
+        refuse(
+            f"{RESTARTS}: only python -m {OUR_ENTRY} starts a run again; use it, or leave this out"
+        )
     if entry == VERLS_ENTRY and CHECK_ONLY not in args.overrides:
         mode = OmegaConf.select(config, overrides.MODE_FIELD)
         if overrides.names_ours(f"{overrides.MODE_FIELD}={mode}"):

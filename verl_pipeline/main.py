@@ -8,11 +8,13 @@ Invariants:
   most :data:`SHUTDOWN_S` seconds.
 * A Ray cluster that somebody else started goes on, with all that is not of this run; to end there
   what is takes at most as long again and ``cluster_end.START_S``.
+* With ``restarts`` this process becomes :mod:`verl_pipeline.restarts`, before verl is imported.
 """
 
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -25,9 +27,10 @@ from verl_pipeline import (
 from verl_pipeline.entry_checks import CHECK_ONLY, refuse
 from verl_pipeline.fork_server.client import find_server, stop_server
 from verl_pipeline.processes import handle_end_signals
+from verl_pipeline.restarts import become_supervisor, is_attempt, report_cause
 from verl_pipeline.run_end import RunEnd, read_name, remove_sockets
 from verl_pipeline.standard_streams import guard_streams
-from verl_pipeline.trainer.pipeline_config import ConfigError
+from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
 
 SHUTDOWN_S = 25.0
 EXIT_NOT_STARTED = 1
@@ -82,6 +85,7 @@ def _handle_signals() -> None:
 @hydra.main(config_path="config", config_name="one_off_pipeline", version_base=None)
 def main(config: DictConfig) -> None:
     """Check, train, clean up; :mod:`verl_pipeline.entry_checks` has looked at the overrides."""
+    _supervise_if_asked(config)
     # verl takes seconds to import: a wrong override on the command line fails before that.
     from verl_pipeline.verl_adapter.checks.check_list import check_run
     from verl_pipeline.verl_adapter.entry.run_entry import WatchedStart, choose_device, run_training
@@ -100,6 +104,7 @@ def main(config: DictConfig) -> None:
         refuse(*error.lines)
     except NotStarted as error:
         print(f"error: {error}", file=sys.stderr)
+        report_cause(error)
         sys.exit(EXIT_NOT_STARTED)
     except KeyboardInterrupt:
         print(
@@ -108,9 +113,25 @@ def main(config: DictConfig) -> None:
             file=sys.stderr,
         )
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        report_cause(error)
+        raise
     finally:
         _ignore_signals()
         end_run(WatchedStart.kept_runners)
+
+
+def _supervise_if_asked(config: DictConfig) -> None:
+    """Become the supervisor of the attempts, if there may be several and this is none."""
+    if is_attempt():
+        return
+    try:
+        restarts = load_pipeline_config(config).restarts
+    except ConfigError as error:
+        refuse(*error.lines)
+    if restarts:
+        stop_server()
+        become_supervisor(restarts, Path(config.trainer.default_local_dir), sys.argv[1:])
 
 
 def translate_options(argv: list[str]) -> list[str]:

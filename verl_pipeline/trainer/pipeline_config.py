@@ -149,6 +149,9 @@ class OneOffPipelineConfig:
     # Share of a batch's trajectories that may be lost to infrastructure (failed generation, reward
     # or grader) before the run stops with the first traceback.
     max_infrastructure_share: float = 0.25
+    # How often in a row a run that dies is started again by itself without having written a newer
+    # checkpoint (verl_pipeline.main only); 0: never.
+    restarts: int = 0
     # Checks that the weights reach the rollout replicas.
     weight_check: WeightCheck = field(default_factory=WeightCheck)
     # Longest waits.
@@ -261,6 +264,8 @@ def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
     for name in ("max_infrastructure_share", "min_effective_share"):
         if not 0.0 <= getattr(loaded, name) <= 1.0:
             yield f"{PIPELINE_KEY}.{name}={getattr(loaded, name)}: must lie between 0 and 1"
+    if loaded.restarts < 0:
+        yield f"{PIPELINE_KEY}.restarts={loaded.restarts}: must be 0 (never) or more"
     check = loaded.weight_check
     for name in ("fingerprint_syncs", "fingerprint_every", "log_prob_every"):
         if getattr(check, name) < 0:

@@ -44,7 +44,7 @@ from verl_pipeline.verl_adapter.placement.ray_cluster import check_cluster
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_sync_settings
 from verl_pipeline.verl_adapter.telemetry.trainers import record_trainer
 from verl_pipeline.verl_adapter.trainers.jagged_trainer import JaggedTrainer
-from verl_pipeline.verl_adapter.trainers.tracking import set_aside_metrics
+from verl_pipeline.verl_adapter.trainers.tracking import continue_trackers
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     bound_waits,
     count_padding_tokens,
@@ -103,9 +103,9 @@ class FilteringTrainer(JaggedTrainer):
         return dict.fromkeys(batch.view.uids, self.config.actor_rollout_ref.rollout.n)
 
     def fit(self, agent_loop_manager) -> None:
-        settings = self.config.trainer
-        set_aside_metrics(settings.project_name, settings.experiment_name, settings.logger)
-        super().fit(agent_loop_manager)
+        # verl begins with the step of the checkpoint that it has loaded, or 0.
+        with continue_trackers(self.config.trainer, self.global_steps):
+            super().fit(agent_loop_manager)
 
     def _setup(self) -> None:
         bound_waits(load_pipeline_config(self.config).deadlines.queue_s)
