@@ -199,7 +199,7 @@ class World:
     def _die(self, name):
         if len(self.book.replicas) == 1 or name not in self.book.replicas:
             return
-        for lost in self.book.lose(name):
+        for lost in (loss.trajectory for loss in self.book.lose(name)):
             del self._place[lost]
             life = self.sampled[lost]
             life.begun_as -= 1

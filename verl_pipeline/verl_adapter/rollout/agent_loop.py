@@ -5,7 +5,9 @@ Invariants:
   reward that does not come while no other comes for ``deadlines.reward_s``. To wait in a queue that
   moves is no failure (:mod:`verl_pipeline.trainer.stall`).
 * Before a job is given up, the other workers of the pool are asked: they share its servers.
-* A reward that a replaced reward worker owed is asked of another one.
+* A reward that a replaced reward worker owed is asked of another one, :data:`REWARD_ASKS` times.
+* Past the barrier, a trajectory whose rollout replica is lost is no failure: it waits for another
+  place and is sampled again from its start, with the same parameters.
 * A failed generation leaves its siblings alone. Its cause is in the prompt's tag ``errors``, and
   the first one's traceback is stored, before the prompt becomes terminal. A failed reward is a
   verdict (:mod:`.rewards.reward_check`).
@@ -14,11 +16,12 @@ Invariants:
 """
 
 import asyncio
+import itertools
 import time
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import ray
@@ -32,7 +35,7 @@ from verl_pipeline.verl_adapter.rewards.reward_check import (
     RewardCheckingManager,
     RewardCheckingWorker,
 )
-from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
+from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient, ReplicaLost
 from verl_pipeline.verl_adapter.rollout.llm_client import conversation_spans
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     TRAIN,
@@ -50,6 +53,10 @@ REWARDS, TEACHERS = "the reward workers", "the teacher servers"
 TRAJECTORIES = "trajectories"
 # What the way to a reward worker and back may add to `reward_s`.
 REWARD_GRACE = 1.1
+# A reward whose workers die so often kills them itself.
+REWARD_ASKS = 3
+# Between two looks whether a dead reward worker has been replaced.
+SUCCESSOR_POLL_S = 0.2
 
 
 class PipelineAgentLoopWorker(RewardCheckingWorker):
@@ -133,22 +140,29 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         staleness = kwargs.pop(STALENESS_FIELD, self._staleness)
         window = Window(step, step) if is_validation else find_window(step, staleness)
         batch = 0 if is_validation else step
-        try:
+
+        async def run_once(place: str) -> Any:
             async with (
-                self._hold_place(name, batch, window),
+                self._hold_place(place, batch, window),
                 self._trajectories.limit(f"trajectory {name}") as job,
             ):
                 current_job.set(job)  # verl runs each trajectory in a task of its own
                 conversation_spans.set({})
                 params = self.choose_sampling_params(
-                    sampling_params,
+                    dict(sampling_params),
                     step=step,
                     row=trajectory["sample_index"],
                     session=session_id,
                 )
-                output = await super()._run_agent_loop(
+                return await super(PipelineAgentLoopWorker, self)._run_agent_loop(
                     params, trajectory=trajectory, session_id=session_id, uid=uid, **kwargs
                 )
+
+        try:
+            for number in itertools.count():
+                with suppress(ReplicaLost):
+                    output = await run_once(f"{name} again {number}" if number else name)
+                    break
         except Exception as error:
             if not isinstance(error, DeadlineExceeded):
                 self._ends.record_end(TRAJECTORIES)
@@ -180,13 +194,16 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         name = f"reward of {kwargs['uid']}_{kwargs['session_id']}"
         async with self._rewards.limit(name) as reward:
             with _wait_in(REWARDS, reward, current_job.get()):
-                asked = self.reward_loop_worker_handles
-                try:
-                    await super().request_reward(outputs, kwargs)
-                except ray.exceptions.RayActorError:
-                    if asked is self.reward_loop_worker_handles:
-                        raise
-                    await super().request_reward(outputs, kwargs)
+                for number in range(1, REWARD_ASKS + 1):
+                    asked = self.reward_loop_worker_handles
+                    try:
+                        return await super().request_reward(outputs, kwargs)
+                    except ray.exceptions.RayActorError as error:
+                        if number == REWARD_ASKS:
+                            raise
+                        is_dead = not isinstance(error, ray.exceptions.ActorUnavailableError)
+                    while is_dead and self.reward_loop_worker_handles is asked:
+                        await asyncio.sleep(SUCCESSOR_POLL_S)
 
     async def _compute_teacher_logprobs(self, *args, **kwargs) -> None:
         with _wait_in(TEACHERS, current_job.get()):

@@ -3,7 +3,8 @@
 Invariants:
 * Whatever a batch needs between its submission and its last reward is watched, so that a wait for
   the dead ends with their name. The rollout servers are :class:`.rollout_pool.RolloutPool`'s.
-* A reward worker that hanging rewards have worn out is replaced (:mod:`.rewards.reward_workers`).
+* A reward worker that died, or that hanging rewards have worn out, is replaced
+  (:mod:`.rewards.reward_workers`).
 * No check waits longer than ``deadlines.health_check_s`` for anybody.
 """
 
@@ -15,7 +16,11 @@ import ray
 
 from verl_pipeline.trainer.pipeline_config import Deadlines
 from verl_pipeline.verl_adapter.rewards.reward_workers import RewardWorkers
-from verl_pipeline.verl_adapter.rollout.rollout_pool import WorkerDead, probe_actors
+from verl_pipeline.verl_adapter.rollout.rollout_pool import (
+    WorkerDead,
+    make_death,
+    probe_actors,
+)
 
 
 class AwaitedWorkers:
@@ -47,14 +52,20 @@ class AwaitedWorkers:
             WorkerDead: one has died.
         """
         self._check_reward_router()
+        self._replace_reward_workers()
         for role, actors in self._list_workers().items():
             pending = self._pending_probes.get(role, [])
             self._pending_probes[role] = probe_actors(actors, pending, role)
-        if self._reward_workers is not None and self._reward_workers.replace_worn_out(
-            self._list_agent_loops(), self._deadlines.health_check_s
-        ):
-            # Those that were ended do not answer any more.
-            self._pending_probes.pop("reward worker", None)
+
+    def _replace_reward_workers(self) -> None:
+        if self._reward_workers is None:
+            return
+        try:
+            self._reward_workers.replace_worn_out(
+                self._list_agent_loops(), self._deadlines.health_check_s
+            )
+        except ray.exceptions.RayActorError as error:
+            raise make_death("reward worker", error) from error
 
     def find_idle_s(self) -> float:
         """Seconds since a request, a reward or a trajectory last ended, as the agent loops know.
@@ -80,7 +91,6 @@ class AwaitedWorkers:
         by_teacher = teachers.server_handles.values() if teachers else []
         return {
             "agent loop worker": self._list_agent_loops(),
-            "reward worker": rewards.reward_loop_workers,
             "reward model server": models.server_handles if models else [],
             "teacher server": [handle for handles in by_teacher for handle in handles],
         }

@@ -7,14 +7,16 @@ Invariants:
 * Everything runs on one event loop, so the book never sees two events at a time.
 * A trajectory asks once, when it begins; its turns go to the same replica without asking again.
 * Each process of agent loops has two calls open at most, however many of its trajectories wait.
-* A load that fails is kept for the trainer, which ends the run with it; the replica takes no
-  trajectory meanwhile.
+* A replica that is lost takes nothing any more, whoever has found it out: a load that failed, the
+  client of a request, or the trainer's patrol (:mod:`.rollout.replica_patrol`), which is told of
+  all of them. Whoever waits for it is told, and asks for another place.
 * The slots of an agent loop worker that dies stay taken: no trajectory is lost unseen, and the
   trainer's watchdog (:mod:`.rollout.awaited_workers`) ends the run.
 * Every load is a span ``load_weights`` on its replica's lane of the run's records.
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +26,8 @@ import ray
 from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
 from verl_pipeline.telemetry.recorder import RunTarget, open_recorder
-from verl_pipeline.telemetry.records import Pool
-from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant
+from verl_pipeline.telemetry.records import Pool, Span
+from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant, Loss
 from verl_pipeline.trainer.schedule import Load
 from verl_pipeline.verl_adapter.rollout.replica_ports import ReplicaPort
 from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest
@@ -44,6 +46,23 @@ class Reading:
     ranks: list[RankReading]
 
 
+@dataclass(frozen=True)
+class ReplicaLoss:
+    """A replica that was taken out.
+
+    Attributes:
+        replica: its name at the dispatcher.
+        seen: why, as a clause or as an error's text.
+        trajectories: that were open on it, and are sampled again.
+        at: when, in seconds since the epoch.
+    """
+
+    replica: str
+    seen: str
+    trajectories: int
+    at: float
+
+
 class Dispatcher(GlobalRequestLoadBalancer):
     """See the module.
 
@@ -60,11 +79,13 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._book = DispatchBook({port.address: slots for port in ports}, mode)
         self._request: ReadingRequest | None = None
         self._readings: list[Reading] = []
-        # By trajectory that waits, the process that asked; by process, what it has not taken yet.
+        # By trajectory, the process that asked; by process, what it has not taken yet.
         self._askers: dict[str, str] = {}
-        self._grants: dict[str, asyncio.Queue[Grant]] = defaultdict(asyncio.Queue)
-        self._loads: set[asyncio.Task[None]] = set()
-        self._failures: list[Exception] = []
+        self._news: dict[str, asyncio.Queue[Grant | Loss]] = defaultdict(asyncio.Queue)
+        # By replica.
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._slots = slots
+        self._losses: list[ReplicaLoss] = []
         self._is_closed = False
         self._recorder = open_recorder(target, "dispatcher")
         self._lanes = {port.address: f"replica {rank}" for rank, port in enumerate(ports)}
@@ -90,11 +111,13 @@ class Dispatcher(GlobalRequestLoadBalancer):
             self._book.end(name)
         self._act()
 
-    async def take_grants(self, asker: str) -> list[Grant]:
-        """Wait until trajectories of a process may begin; returns all that may."""
-        grants = self._grants[asker]
-        first = await grants.get()
-        return [first, *(grants.get_nowait() for _ in range(grants.qsize()))]
+    async def take_news(self, asker: str) -> list[Grant | Loss]:
+        """Wait until trajectories of a process may begin, or have lost their replica; returns all
+        that has happened.
+        """
+        news = self._news[asker]
+        first = await news.get()
+        return [first, *(news.get_nowait() for _ in range(news.qsize()))]
 
     async def publish(self, version: int, request: ReadingRequest | None) -> None:
         """Let the replicas load this version.
@@ -105,6 +128,44 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._request = request
         self._book.publish(version)
         self._act()
+
+    async def lose(self, replica: str, seen: str) -> None:
+        """Take a replica out; its trajectories are told. Without effect if it is out already.
+
+        Args:
+            replica: its name.
+            seen: why, as :class:`ReplicaLoss` has it.
+        """
+        if replica not in self._book.replicas:
+            return
+        load = self._loads.pop(replica, None)
+        if load is not None and load is not asyncio.current_task():
+            load.cancel()
+        lost = self._book.lose(replica)
+        for one in lost:
+            self._news[self._askers.pop(one.trajectory)].put_nowait(one)
+        self._losses.append(ReplicaLoss(replica, seen, len(lost), time.time()))
+        now, detail = self._recorder.now(), {"seen": seen, "trajectories": len(lost)}
+        self._recorder.add(
+            Span(Pool.ROLLOUT, self._lanes[replica], "lost", now, now, detail=detail)
+        )
+        self._act()
+
+    async def join(self, port: ReplicaPort, lane: str) -> None:
+        """Take a replica in, which holds no weights of the run yet.
+
+        Args:
+            lane: of the run's records.
+        """
+        self._ports[port.address], self._servers[port.address] = port, port.handle
+        self._lanes[port.address] = lane
+        self._book.join(port.address, self._slots)
+        self._act()
+
+    async def take_losses(self) -> list[ReplicaLoss]:
+        """The replicas that were lost since the last call."""
+        losses, self._losses = self._losses, []
+        return losses
 
     async def take_readings(self) -> list[Reading]:
         """What has been read since the last call."""
@@ -118,10 +179,6 @@ class Dispatcher(GlobalRequestLoadBalancer):
             for name, replica in self._book.replicas.items()
         }
 
-    async def find_failure(self) -> Exception | None:
-        """The error of the first load that has failed."""
-        return self._failures[0] if self._failures else None
-
     async def finish_loads(self, seconds: float) -> bool:
         """Let nothing begin or load any more, and wait for the loads that have begun.
 
@@ -131,7 +188,7 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._is_closed = True
         if not self._loads:
             return True
-        _ended, open_loads = await asyncio.wait(set(self._loads), timeout=seconds)
+        _ended, open_loads = await asyncio.wait(self._loads.values(), timeout=seconds)
         return not open_loads
 
     async def describe(self) -> str:
@@ -143,21 +200,21 @@ class Dispatcher(GlobalRequestLoadBalancer):
             return
         for action in self._book.take_actions():
             if isinstance(action, Grant):
-                self._grants[self._askers.pop(action.trajectory)].put_nowait(action)
+                self._news[self._askers[action.trajectory]].put_nowait(action)
             else:  # of the newest version, which the request is about
-                task = asyncio.get_running_loop().create_task(self._load(action, self._request))
-                self._loads.add(task)
-                task.add_done_callback(self._loads.discard)
+                self._loads[action.replica] = asyncio.get_running_loop().create_task(
+                    self._load(action, self._request)
+                )
 
     async def _load(self, load: Load, request: ReadingRequest | None) -> None:
-        port = self._ports[load.replica]
         lane, detail = self._lanes[load.replica], {"version": load.version}
         try:
             with self._recorder.record_span(Pool.ROLLOUT, lane, "load_weights", **detail):
-                ranks = await port.load(load.version, request)
+                ranks = await self._ports[load.replica].load(load.version, request)
         except Exception as error:  # an engine answers with whatever went wrong there
-            self._failures.append(error)
+            await self.lose(load.replica, str(error) or repr(error))
             return
+        del self._loads[load.replica]
         if request is not None:
             self._readings.append(Reading(load.version, load.replica, ranks))
         self._book.finish_load(load.replica)

@@ -174,6 +174,15 @@ class RolloutPool:
         self.fingerprints.compare(version)
         return {**metrics, "weight_sync/seconds": seconds}
 
+    def has_lost(self, name: str, error: Exception | None = None) -> bool:
+        """Whether a replica is lost that the run goes on without; with a barrier it never does.
+
+        Args:
+            name: that errors use.
+            error: what a request to it has just ended with.
+        """
+        return False
+
     def describe(self) -> str:
         """What the replicas hold and do, in one line, for errors."""
         return f"every replica holds v_{self.version}"
@@ -201,6 +210,12 @@ class RolloutPool:
         return probe_replica(self._engine, address, servers, self.deadlines.health_check_s)
 
 
+def make_death(role: str, error: ray.exceptions.RayActorError) -> WorkerDead:
+    """The error that names who died, in the words of Ray's."""
+    advice = DEATH_ADVICE.format(log="worker-*.err")
+    return WorkerDead(f"{role} died: {str(error).splitlines()[0]} {advice}")
+
+
 def probe_actors(
     actors: list[Any], pending_probes: list[ray.ObjectRef], role: str
 ) -> list[ray.ObjectRef]:
@@ -224,6 +239,5 @@ def probe_actors(
             with suppress(ray.exceptions.ActorUnavailableError):  # not dead: asked again
                 ray.get(probe)
     except ray.exceptions.RayActorError as error:
-        advice = DEATH_ADVICE.format(log="worker-*.err")
-        raise WorkerDead(f"{role} died: {str(error).splitlines()[0]} {advice}") from error
+        raise make_death(role, error) from error
     return [actor.__ray_ready__.remote() for actor in actors]
