@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.e2e.test_past_the_barrier import check_run, make_overrides
+from tests.e2e.test_past_the_barrier import check_run, list_violations, make_overrides
 from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.run_end import read_name
 from verl_pipeline.testing import runs
@@ -68,6 +68,42 @@ def test_the_run_goes_on_with_the_others(
     run = run_with_accident(directory, overrides, title, number)
     check_run(run, sync_run, mode, staleness)
     check_loss(run)
+    check_clean(run)
+
+
+class Return(Accident):
+    """Interrupts the run once the victim's successor has taken part in some steps."""
+
+    STEPS = 4
+
+    def __call__(self, processes):
+        super().__call__(processes)
+        metrics = runs.read_metrics(self._directory)
+        back = [step for step in metrics if metrics[step].get("pipeline/replicas/rejoined")]
+        if back and max(metrics) >= min(back) + self.STEPS and not self.is_over:
+            self.is_over = True
+            next(iter(processes)).send_signal(signal.SIGINT)
+
+    is_over = False
+
+
+@pytest.mark.parametrize("mode", [ROLLING, IN_FLIGHT])
+def test_a_lost_replica_starts_again_and_takes_part(runs_directory, mode):
+    directory = runs_directory / f"rejoined-{mode}"
+    overrides = [
+        *make_overrides(directory, mode, 2, replicas=2),
+        f"{PIPELINE}.deadlines.health_check_every_s=1",
+        "trainer.total_epochs=100000",
+    ]
+    accident = Return(directory, ENGINE, signal.SIGKILL, 2)
+    run = runs.run_training(directory, overrides, watch=accident)
+    assert run.returncode == 130, tail(run)
+    assert " has taken the place of the one lost, " in run.output
+    assert list_violations(run, mode, 2) == []
+    back = [step for step in run.metrics if run.metrics[step]["pipeline/replicas/rejoined"]]
+    assert len(back) == 1
+    last = run.metrics[max(run.metrics)]
+    assert last["pipeline/replicas/living"] == 2
     check_clean(run)
 
 

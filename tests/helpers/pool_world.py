@@ -40,6 +40,7 @@ class World:
         lengths: of trajectory i of batch k; the index wraps around.
         updates, load_s: of the trainer, and of a replica's load.
         deaths: when which replica dies, never the last one.
+        return_s: from its death until it takes part again, under another name; None: never.
     """
 
     dial: Dial
@@ -50,6 +51,7 @@ class World:
     updates: list[float]
     load_s: float
     deaths: list[tuple[float, str]] = field(default_factory=list)
+    return_s: float | None = None
     book: DispatchBook = field(init=False)
     now: float = 0.0
     sampled: dict[str, Sampled] = field(default_factory=dict)
@@ -199,11 +201,18 @@ class World:
     def _die(self, name):
         if len(self.book.replicas) == 1 or name not in self.book.replicas:
             return
+        if self.return_s is not None:
+            slots = self.book.replicas[name].slots
+            self._plan(self.now + self.return_s, lambda: self._join(f"{name} again", slots))
         for lost in (loss.trajectory for loss in self.book.lose(name)):
             del self._place[lost]
             life = self.sampled[lost]
             life.begun_as -= 1
             self.book.arrive(lost, life.batch, life.window)
+        self._act()
+
+    def _join(self, name, slots):
+        self.book.join(name, slots)
         self._act()
 
 

@@ -155,6 +155,7 @@ OWN_METRICS = (
         "of them, that died, hung or failed in a load since the step before; past the barrier only",
         _PIPELINE,
     ),
+    Metric("pipeline/replicas/rejoined", "count", "that took part again since then", _PIPELINE),
     Metric(
         "pipeline/replicas/resampled_trajectories",
         "count",

@@ -21,6 +21,7 @@ from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_co
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
 from verl_pipeline.verl_adapter.rollout.replica_patrol import ReplicaPatrol
 from verl_pipeline.verl_adapter.rollout.replica_probe import find_death
+from verl_pipeline.verl_adapter.rollout.replica_restart import ReplicaRestart
 from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 
@@ -39,13 +40,9 @@ class DispatchedPool(RolloutPool):
     def _connect_trainer(self, config: DictConfig, actor_wg: Any) -> None:
         self._dispatcher = self.manager.global_load_balancer
         self._published: list[int] = []
+        settings = load_pipeline_config(config)
         self._patrol = ReplicaPatrol(
-            self._engine,
-            self.manager,
-            self._dispatcher,
-            self.deadlines,
-            load_pipeline_config(config).min_replicas,
-            lambda worker: self._publisher.is_storing(worker),
+            self._engine, self.manager, self._dispatcher, self.deadlines, settings.min_replicas
         )
         self._publisher = WeightPublisher(
             config,
@@ -54,6 +51,9 @@ class DispatchedPool(RolloutPool):
             self.deadlines,
             VERSIONS,
             self.check_health,
+        )
+        self._patrol.let_restart(
+            ReplicaRestart(self.manager, self._publisher, settings), self._publisher.is_storing
         )
         self.fingerprints = self._publisher.fingerprints
 
@@ -107,7 +107,7 @@ class DispatchedPool(RolloutPool):
         """The servers of the replicas that hold v_version, by the name that errors use."""
         versions = self._find_versions()
         return {
-            member.name: member.handle
+            member.name: member.replica.server_handle
             for member in self._patrol.list_living()
             if versions.get(member.address) == version
         }
@@ -148,7 +148,7 @@ class DispatchedPool(RolloutPool):
         return ray.get(self._dispatcher.find_versions.remote())
 
     def _compare_readings(self) -> None:
-        names = {member.address: member.name for member in self._patrol.members}
+        names = self._patrol.names
         for reading in ray.get(self._dispatcher.take_readings.remote()):
             ranks = {names[reading.replica]: reading.ranks}
             self.fingerprints.compare_readings(reading.version, ranks)

@@ -8,7 +8,7 @@ Invariants:
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,17 @@ class WeightPublisher:
             "pipeline/weight_sync/seconds": time.perf_counter() - start,
             **{f"pipeline/{key}": value for key, value in metrics.items()},
         }
+
+    def add_workers(self, workers: Sequence[Any], name: str) -> None:
+        """Let workers that have just started load what is stored on their nodes.
+
+        Args:
+            name: what errors call their replica.
+
+        Raises:
+            WeightSyncError: their node stores nothing.
+        """
+        self._transport.add_workers(workers, name)
 
     def is_storing(self, worker: Any) -> bool:
         """Whether a replica's worker stores versions for the others of its node."""

@@ -10,7 +10,7 @@ Invariants:
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -59,6 +59,10 @@ class VersionTransport(ABC):
         """
 
     @abstractmethod
+    def add_workers(self, workers: Sequence[Any], name: str) -> None:
+        """See :meth:`~.publication.WeightPublisher.add_workers`."""
+
+    @abstractmethod
     def call_stores(self, method: str, argument: int) -> list[ray.ObjectRef]:
         """Call a method of :class:`~.storing_engine.StoringEngine` where versions are stored, in
         the order of ``places``; returns at once.
@@ -89,11 +93,15 @@ class LocalTransport(VersionTransport):
         opened = actor_wg.execute_checkpoint_engine(
             ["keep_sends"] * size, [versions] * size, [timeout_s] * size
         )
+        self._opened, self._timeout_s = opened, timeout_s
+        self.add_workers(workers, "")
+
+    def add_workers(self, workers: Sequence[Any], name: str) -> None:
         joined = [
-            worker.execute_checkpoint_engine.remote("join_store", opened[0], timeout_s)
+            worker.execute_checkpoint_engine.remote("join_store", self._opened[0], self._timeout_s)
             for worker in workers
         ]
-        ray.get([*opened, *joined])
+        ray.get([*self._opened, *joined])
 
     def send(self, version: int) -> dict[str, float]:
         try:
@@ -138,19 +146,29 @@ class LeaderTransport(VersionTransport):
         self._actor_wg = actor_wg
         self._sync = sync
         self._leaders: dict[Any, str] = {}
-        paths: dict[str, ray.ObjectRef] = {}
+        self._timeout_s = timeout_s
+        # By node, what its workers join the store with.
+        self._paths: dict[str, ray.ObjectRef] = {}
         joined = []
         for worker, node in nodes.items():
             call = worker.execute_checkpoint_engine.remote
-            if node not in paths:
-                paths[node] = call("open_store", versions, timeout_s)
+            if node not in self._paths:
+                self._paths[node] = call("open_store", versions, timeout_s)
                 self._leaders[worker] = f"the node of {names[worker]}"
             else:
-                joined.append(call("join_store", paths[node], timeout_s))
-        ray.get([*paths.values(), *joined])
+                joined.append(call("join_store", self._paths[node], timeout_s))
+        ray.get([*self._paths.values(), *joined])
         self.places = list(self._leaders.values())
         self._group = _make_group(self._leaders)
         self._sends: list[ray.ObjectRef] = []
+
+    def add_workers(self, workers: Sequence[Any], name: str) -> None:
+        calls = [worker.execute_checkpoint_engine.remote for worker in workers]
+        found = ray.get([call("find_node") for call in calls])
+        if missing := set(found) - self._paths.keys():
+            raise WeightSyncError(f"{name}: no version is stored on node {', '.join(missing)}")
+        pairs = zip(calls, found, strict=True)
+        ray.get([call("join_store", self._paths[node], self._timeout_s) for call, node in pairs])
 
     def send(self, version: int) -> dict[str, float]:
         while True:

@@ -61,15 +61,22 @@ def list_replica_actors(
         addresses: ``host:port`` of each replica.
     """
     return [
-        ReplicaActors(
-            f"rollout replica {rank} at {address}",
-            engine,
-            address,
-            list(replica.servers),
-            list(replica.workers),
-        )
+        make_replica_actors(engine, rank, replica, address)
         for rank, (replica, address) in enumerate(zip(replicas, addresses, strict=True))
     ]
+
+
+def make_replica_actors(
+    engine: str, rank: int, replica: RolloutReplica, address: str
+) -> ReplicaActors:
+    """The actors of one replica."""
+    return ReplicaActors(
+        f"rollout replica {rank} at {address}",
+        engine,
+        address,
+        list(replica.servers),
+        list(replica.workers),
+    )
 
 
 async def load_weights(
