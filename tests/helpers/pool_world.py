@@ -187,7 +187,7 @@ class World:
             self._act()
 
     def _end(self, name, place):
-        if self._place.get(name) != place or name in self.done:
+        if self._place.get(name) != place or name in self.done or place not in self.book.replicas:
             return
         replica = self.book.replicas[place]
         if replica.loading is not None:  # frozen meanwhile
