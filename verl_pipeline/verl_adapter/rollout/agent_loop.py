@@ -25,6 +25,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext,
 from typing import Any
 
 import ray
+from tensordict import TensorDict
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
@@ -37,6 +38,7 @@ from verl_pipeline.verl_adapter.rewards.reward_check import (
 )
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient, ReplicaLost
 from verl_pipeline.verl_adapter.rollout.llm_client import conversation_spans
+from verl_pipeline.verl_adapter.rollout.loop_succession import LoopSuccession, introduce
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     TRAIN,
     VALIDATION,
@@ -70,6 +72,8 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         settings = load_pipeline_config(self.config)
         deadlines, self._staleness = settings.deadlines, settings.most_staleness
         self._watch_stalls(deadlines.trajectory_s, deadlines.reward_s)
+        if isinstance(self.llm_client, DispatchedClient):
+            self.llm_client.process = ray.get_runtime_context().get_actor_id()
         bound_waits(deadlines.queue_s)
         self._errors: dict[str, dict[str, str]] = defaultdict(dict)
         # A tag is read, changed and written back: two writers of one prompt would lose an entry.
@@ -245,10 +249,9 @@ class PipelineAgentLoopManager(RewardCheckingManager):
 
     async def _init_agent_loop_workers(self) -> None:
         await super()._init_agent_loop_workers()
-        workers = self.agent_loop_workers
-        await asyncio.gather(
-            *[
-                worker.meet_peers.remote([peer for peer in workers if peer is not worker])
-                for worker in workers
-            ]
-        )
+        self.succession = LoopSuccession(self)
+        await asyncio.gather(*introduce(self.agent_loop_workers))
+
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        """verl's; the prompts of a worker that dies go to its successor."""
+        self.succession.submit(prompts)

@@ -47,8 +47,14 @@ _held: ContextVar[_HeldPlace | None] = ContextVar("place", default=None)
 
 
 class DispatchedClient(TurnBudgetClient):
-    """See the module."""
+    """See the module.
 
+    Attributes:
+        process: what the dispatcher knows this process of agent loops by; set before the first
+            trajectory, or made up.
+    """
+
+    process: str | None = None
     _exchange: PlaceExchange | None = None
 
     @asynccontextmanager
@@ -64,7 +70,7 @@ class DispatchedClient(TurnBudgetClient):
             ReplicaLost: the replica was lost while the body ran, which was cancelled.
         """
         # Made here: the client travels to the processes of the agent loops.
-        self._exchange = self._exchange or PlaceExchange(self._load_balancer)
+        self._exchange = self._exchange or PlaceExchange(self._load_balancer, self.process)
         place = await self._exchange.begin(Arrival(name, batch, window))
         held = _HeldPlace(place, asyncio.timeout(None))
         token = _held.set(held)

@@ -57,6 +57,11 @@ class DispatchedPool(RolloutPool):
         )
         self.fingerprints = self._publisher.fingerprints
 
+    @property
+    def dispatcher(self) -> Any:
+        """See the base."""
+        return self._dispatcher
+
     def make_client(self) -> LLMServerClient:
         """A client that asks the dispatcher for a place, once for each trajectory."""
         return self.manager.get_client(client_cls=DispatchedClient)

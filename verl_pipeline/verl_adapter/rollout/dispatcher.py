@@ -10,8 +10,8 @@ Invariants:
 * A replica that is lost takes nothing any more, whoever has found it out: a load that failed, the
   client of a request, or the trainer's patrol (:mod:`.rollout.replica_patrol`), which is told of
   all of them. Whoever waits for it is told, and asks for another place.
-* The slots of an agent loop worker that dies stay taken: no trajectory is lost unseen, and the
-  trainer's watchdog (:mod:`.rollout.awaited_workers`) ends the run.
+* The slots of an agent loop worker that dies stay taken until its trajectories can begin again
+  (:mod:`.rollout.loop_succession`): none is lost unseen.
 * Every load is a span ``load_weights`` on its replica's lane of the run's records.
 """
 
@@ -85,6 +85,8 @@ class Dispatcher(GlobalRequestLoadBalancer):
         # By replica.
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._slots = slots
+        # Processes that have died, whose calls may come late.
+        self._forgotten: set[str] = set()
         self._losses: list[ReplicaLoss] = []
         self._is_closed = False
         self._recorder = open_recorder(target, "dispatcher")
@@ -103,6 +105,8 @@ class Dispatcher(GlobalRequestLoadBalancer):
             ends: those that need their replica no more, or do not want to begin any more, by name.
                 What has arrived in the same call may be among them.
         """
+        if asker in self._forgotten:
+            return
         for arrival in arrivals:
             self._book.arrive(arrival.name, arrival.batch, arrival.window)
             self._askers[arrival.name] = asker
@@ -118,6 +122,15 @@ class Dispatcher(GlobalRequestLoadBalancer):
         news = self._news[asker]
         first = await news.get()
         return [first, *(news.get_nowait() for _ in range(news.qsize()))]
+
+    async def forget(self, asker: str) -> None:
+        """A process has died: its trajectories end, and nothing is taken from it any more."""
+        self._forgotten.add(asker)
+        for name in [name for name, process in self._askers.items() if process == asker]:
+            del self._askers[name]
+            self._book.end(name)
+        self._news.pop(asker, None)
+        self._act()
 
     async def publish(self, version: int, request: ReadingRequest | None) -> None:
         """Let the replicas load this version.

@@ -38,11 +38,12 @@ class PlaceExchange:
 
     Args:
         dispatcher: the actor :class:`~.dispatcher.Dispatcher`.
+        name: of this process; None: a new one.
     """
 
-    def __init__(self, dispatcher: Any):
+    def __init__(self, dispatcher: Any, name: str | None = None):
         self._dispatcher = dispatcher
-        self._name = uuid.uuid4().hex
+        self._name = name or uuid.uuid4().hex
         self._handles: dict[str, Any] = {}
         # By trajectory that waits, its replica; by one that has a place, the loss of it.
         self._places: dict[str, asyncio.Future[str]] = {}

@@ -116,6 +116,11 @@ class RolloutPool:
         return dict(zip(self._names, self.manager.server_handles, strict=True))
 
     @property
+    def dispatcher(self) -> Any | None:
+        """The actor that gives trajectories their places; None with a barrier."""
+        return None
+
+    @property
     def addresses(self) -> list[str]:
         """``host:port`` of each replica's HTTP server."""
         return self.manager.get_addresses()

@@ -17,6 +17,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from tests.helpers.made_up_run import MadeUpRun, make_header
 from verl_pipeline.telemetry.recorder import RunTarget
+from verl_pipeline.trainer.dispatch import Arrival
 from verl_pipeline.trainer.schedule import ROLLING, find_window
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient, ReplicaLost
 from verl_pipeline.verl_adapter.rollout.dispatcher import Dispatcher
@@ -297,6 +298,35 @@ def test_a_loss_stops_what_runs_and_leaves_what_has_left_its_place():
         await dispatcher.lose(reached[0], "it is dead")
         assert await graded == 1 and await stopped == 2
         assert reached[2] != reached[0]
+
+    asyncio.run(run())
+
+
+def test_what_a_dead_process_held_comes_back_and_its_late_calls_change_nothing():
+    async def run():
+        dispatcher = make_dispatcher()
+        dying, living = make_client(Transport(dispatcher)), make_client(Transport(dispatcher))
+        dying.process = "the dying one"
+        await dispatcher.publish(0, None)
+
+        async def hold(client, name):
+            async with client.hold_place(name, 1, find_window(1, 1)):
+                await asyncio.sleep(3600 if client is dying else 0)
+
+        held = [asyncio.create_task(hold(dying, f"b1p{number}")) for number in range(7)]
+        await wait_until(lambda: dispatcher._book.open_count == 2 * SLOTS)
+        waits = [asyncio.create_task(hold(living, "b2p0"))]
+        await wait_until(lambda: dispatcher._book.waiting_count == 4)
+        await dispatcher.forget("the dying one")
+        await asyncio.gather(*waits)
+        late = Arrival("b1p8", 1, find_window(1, 1))
+        await dispatcher.tell("the dying one", [late], ["b1p0"])
+        # The successor uses the same names.
+        await asyncio.gather(*[hold(living, f"b1p{number}") for number in range(7)])
+        await wait_until(lambda: is_empty(dispatcher))
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
 
     asyncio.run(run())
 
