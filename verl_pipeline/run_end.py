@@ -14,7 +14,7 @@ import os
 import signal
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -25,15 +25,25 @@ from verl_pipeline.processes import wait_until_ended
 
 
 class RunEnd:
-    """The end of the processes that ``list_processes`` finds, now and before the last step."""
+    """The end of the processes that ``list_processes`` finds, now and before the last step.
 
-    def __init__(self, list_processes: Callable[[], list[psutil.Process]]):
+    Args:
+        segments: shared memory that such processes had mapped earlier, some of which may have ended
+            without removing it.
+    """
+
+    def __init__(
+        self, list_processes: Callable[[], list[psutil.Process]], segments: Iterable[Path] = ()
+    ):
         self._list_processes = list_processes
         self.processes = list_processes()
         self._segments = {
-            path
-            for process in self.processes
-            for path in shared_memory.find_mapped_segments(process)
+            *segments,
+            *(
+                path
+                for process in self.processes
+                for path in shared_memory.find_mapped_segments(process)
+            ),
         }
 
     def end_engines(self, seconds: float) -> None:
@@ -55,6 +65,18 @@ class RunEnd:
             alive = wait_until_ended(alive, seconds / 2)
         for path in self._segments:
             path.unlink(missing_ok=True)
+
+
+def note_processes(processes: Iterable[psutil.Process]) -> list[list]:
+    """Of each process that is there, its id, its time of creation and the segments that it has
+    mapped, as a plain list.
+    """
+    noted = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            segments = sorted(map(str, shared_memory.find_mapped_segments(process)))
+            noted.append([process.pid, process.create_time(), segments])
+    return noted
 
 
 def _send_signal(processes: list[psutil.Process], number: int) -> None:

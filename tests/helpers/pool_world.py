@@ -41,6 +41,7 @@ class World:
         updates, load_s: of the trainer, and of a replica's load.
         deaths: when which replica dies, never the last one.
         beside: steps whose validation runs beside the next ones.
+        return_s: from its death until it takes part again, under another name; None: never.
     """
 
     dial: Dial
@@ -52,6 +53,7 @@ class World:
     load_s: float
     deaths: list[tuple[float, str]] = field(default_factory=list)
     beside: frozenset[int] = frozenset()
+    return_s: float | None = None
     book: DispatchBook = field(init=False)
     now: float = 0.0
     sampled: dict[str, Sampled] = field(default_factory=dict)
@@ -199,7 +201,7 @@ class World:
             self._act()
 
     def _end(self, name, place):
-        if self._place.get(name) != place or name in self.done:
+        if self._place.get(name) != place or name in self.done or place not in self.book.replicas:
             return
         replica = self.book.replicas[place]
         if replica.loading is not None:  # frozen meanwhile
@@ -215,11 +217,18 @@ class World:
     def _die(self, name):
         if len(self.book.replicas) == 1 or name not in self.book.replicas:
             return
-        for lost in self.book.lose(name):
+        if self.return_s is not None:
+            slots = self.book.replicas[name].slots
+            self._plan(self.now + self.return_s, lambda: self._join(f"{name} again", slots))
+        for lost in (loss.trajectory for loss in self.book.lose(name)):
             del self._place[lost]
             life = self.sampled[lost]
             life.begun_as -= 1
             self.book.arrive(lost, life.batch, life.window)
+        self._act()
+
+    def _join(self, name, slots):
+        self.book.join(name, slots)
         self._act()
 
 

@@ -95,11 +95,13 @@ class Adapter:
 class RolloutWorker(CheckpointEngineWorker):
     """verl's, without the process group that other engines need."""
 
-    def __init__(self, server, timeout_s):
+    def __init__(self, server, timeout_s, node):
         self.checkpoint_engine = CheckpointEngineRegistry.new(
             "gloo", bucket_size=BUCKET, timeout_s=timeout_s
         )
         self.server_adapter = Adapter(server)
+        if node is not None:
+            self.checkpoint_engine.find_node = lambda: node
 
     async def stop_loading(self):
         self.server_adapter.may_go_on.clear()
@@ -155,10 +157,10 @@ class Server:
 
 
 class Replica:
-    def __init__(self, workers=1, timeout_s=60.0):
+    def __init__(self, workers=1, timeout_s=60.0, node=None):
         self.servers = [ray.remote(num_cpus=0)(Server).remote()]
         actor = ray.remote(num_cpus=0)(RolloutWorker)
-        self.workers = [actor.remote(self.servers[0], timeout_s) for _ in range(workers)]
+        self.workers = [actor.remote(self.servers[0], timeout_s, node) for _ in range(workers)]
 
 
 class Manager:

@@ -189,3 +189,27 @@ def test_a_leader_that_dies_meanwhile_is_named_and_leaves_no_memory():
         match=r"^the node of rollout replica 0 at \S+ .*the process that stores v_2 ended: ",
     ):
         publisher.publish(2)
+
+
+@pytest.mark.parametrize("when", ["before", "while it stores"])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_other_nodes_get_what_a_dead_one_cannot_store(when, victim, capsys):
+    """Three nodes; also that the trainer's other rank is not left in a gather."""
+    replicas = [Replica(node=f"node {number}") for number in range(3)]
+    group = TrainerGroup(2, timeout_s=10.0, is_local=False)
+    publisher = make_publisher(replicas, group)
+    publisher.publish(1)
+    (dying,) = replicas[victim].workers
+    if when == "before":
+        ray.kill(dying)
+    else:
+        ray.get(dying.die_at_next_tensor.remote())
+    for version in (2, 3):
+        publisher.publish(version)
+        for number, replica in enumerate(replicas):
+            if number != victim:
+                load(publisher.replicas[number], version)
+                assert_holds(replica, version)
+    assert f"no version reaches the node of rollout replica {victim}" in capsys.readouterr().out
+    publisher.drop(1)
+    publisher.publish(4)

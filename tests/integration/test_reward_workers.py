@@ -15,6 +15,7 @@ from verl.experimental.reward_loop import RewardLoopManager
 from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.testing import tiny_run
 from verl_pipeline.trainer.pipeline_config import Deadlines
+from verl_pipeline.verl_adapter.rewards import reward_workers
 from verl_pipeline.verl_adapter.rewards.reward_workers import WORN_OUT
 from verl_pipeline.verl_adapter.rollout.agent_loop import PipelineAgentLoopWorker
 from verl_pipeline.verl_adapter.rollout.awaited_workers import AwaitedWorkers
@@ -127,7 +128,27 @@ def test_a_worker_grades_on_while_ten_of_thirty_rewards_hang_and_is_replaced_in_
     for _ in range(20):  # the end of the first is no death
         trainer.awaited.check()
     trainer.check_graded(HANGING, told)
-    # What dies by itself ends the wait by name.
+
+
+def test_a_worker_that_dies_is_replaced_and_one_whose_successors_die_ends_the_wait(
+    tmp_path, monkeypatch
+):
+    trainer = Trainer(tmp_path, "naive")
+    workers = trainer.reward_loop_manager.reward_loop_workers
+
+    def is_replaced(first):
+        trainer.awaited.check()
+        return workers != first
+
+    first = list(workers)
+    trainer.awaited.check()
+    ray.kill(first[0])
+    wait_until(lambda: is_replaced(first), 120, "the successor of the dead worker")
+    told = ray.get(trainer.loops.list_handles.remote())
+    assert told == workers
+    trainer.check_graded(set(), told)
+    # What kills its workers one after the other ends the wait by name.
+    monkeypatch.setattr(reward_workers, "MOST_DEATHS", 1)
     ray.kill(told[0])
     with pytest.raises(WorkerDead, match="reward worker died"):
         wait_until(trainer.awaited.check, 60, "the death of the worker to be seen")

@@ -148,6 +148,20 @@ OWN_METRICS = (
         "absent when it was not measured",
         _PIPELINE,
     ),
+    Metric("pipeline/replicas/living", "count", "rollout replicas that take part", _PIPELINE),
+    Metric(
+        "pipeline/replicas/lost",
+        "count",
+        "of them, that died, hung or failed in a load since the step before; past the barrier only",
+        _PIPELINE,
+    ),
+    Metric("pipeline/replicas/rejoined", "count", "that took part again since then", _PIPELINE),
+    Metric(
+        "pipeline/replicas/resampled_trajectories",
+        "count",
+        "that these had begun and not finished, and that others sample again",
+        _PIPELINE,
+    ),
     Metric(
         "pipeline/infrastructure/missing",
         "count",

@@ -44,6 +44,14 @@ class Grant:
     replica: str
 
 
+@dataclass(frozen=True)
+class Loss:
+    """The replica of a trajectory is lost: it has to arrive again, under another name."""
+
+    trajectory: str
+    replica: str
+
+
 class _Queue:
     """The trajectories that wait; everything but the choice among a few batches is O(1)."""
 
@@ -130,15 +138,22 @@ class DispatchBook:
         self._loading.discard(name)
         self._changed.update(self.replicas)
 
-    def lose(self, name: str) -> list[str]:
-        """A replica is dead; returns the trajectories that were open on it."""
+    def lose(self, name: str) -> list[Loss]:
+        """A replica is lost; returns the trajectories that were open on it, which have ended."""
         self.replicas.pop(name, None)
         self._loading.discard(name)
+        self._changed.discard(name)
         self._changed.update(self.replicas)
         lost = [trajectory for trajectory, place in self._open.items() if place == name]
         for trajectory in lost:
             del self._open[trajectory]
-        return lost
+        return [Loss(trajectory, name) for trajectory in lost]
+
+    def join(self, name: str, slots: int) -> None:
+        """A replica that holds no weights yet, new or back from a loss, is there."""
+        assert name not in self.replicas, f"{name} is there already"
+        self.replicas[name] = Replica(None, slots)
+        self._changed.update(self.replicas)
 
     def take_actions(self) -> list[Grant | Load]:
         """What happens now, in order; all of it is in the book."""

@@ -81,6 +81,8 @@ class Deadlines:
     health_check_s: float = 20.0
     # Silence of a rollout server whose process lives, over three health checks or more.
     silent_server_s: float = 60.0
+    # Past the barrier, silence of a vLLM engine that runs requests: not a token of any of them.
+    token_s: float = 600.0
 
 
 @dataclass
@@ -136,6 +138,9 @@ class OneOffPipelineConfig:
     # the uninterrupted one, bit by bit. Otherwise nobody waits, and it samples again what was not
     # complete, as past the barrier.
     drain_at_checkpoint: bool = True
+    # Past the barrier, the fewest rollout replicas that the run goes on with when others die, hang
+    # or fail in a load.
+    min_replicas: int = 1
     # Off-policy correction: "auto" (token-level importance weights at staleness 1, nothing at 0) or
     # "as_configured" (algorithm.rollout_correction as it stands).
     correction: str = "auto"
@@ -259,6 +264,8 @@ def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
             f"{PIPELINE_KEY}.slots={loaded.slots}: must be 1 or more, or null for "
             f"{ROLLOUT}.max_num_seqs"
         )
+    if loaded.min_replicas < 1:
+        yield f"{PIPELINE_KEY}.min_replicas={loaded.min_replicas}: must be 1 or more"
     if loaded.correction not in ("auto", "as_configured"):
         yield f"{PIPELINE_KEY}.correction={loaded.correction}: must be auto or as_configured"
     for name in ("max_infrastructure_share", "min_effective_share"):

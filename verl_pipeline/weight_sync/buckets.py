@@ -18,10 +18,15 @@ class WeightSyncError(RuntimeError):
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Where the sender's TCP store listens."""
+    """Where the sender's TCP store listens.
+
+    Attributes:
+        generation: of the group that meets there.
+    """
 
     host: str
     port: int
+    generation: int = 0
 
 
 @dataclass(frozen=True)

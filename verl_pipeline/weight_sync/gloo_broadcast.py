@@ -7,7 +7,8 @@ Invariants:
 * One broadcast group: rank 0 is actor rank 0, ranks 1.. are the rollout workers. Other actor ranks
   only consume the generator, since gathering a sharded tensor is collective among the actor ranks.
 * The group is private (its own TCP store): it shares nothing with the default group of either side.
-  It is built at the first sync and kept.
+  It is built at the first sync and kept until :meth:`GlooBroadcast.leave_group`.
+* Also a send that fails takes what the actor ranks gather to its end: the others wait for it.
 * A rank keeps its two buckets, because the first touch of new memory costs more than the copy into
   it. A rollout worker's buckets lie in one shared-memory segment, from which vLLM loads
   (:mod:`.weights.vllm_weight_sender`).
@@ -23,7 +24,7 @@ from datetime import timedelta
 
 import ray.util
 import torch
-from torch.distributed import ProcessGroupGloo, TCPStore
+from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore
 
 from verl_pipeline.weight_sync.buckets import (
     ALIGNMENT,
@@ -70,11 +71,11 @@ class GlooBroadcast:
         self.checksum = checksum
         self.timeout = timedelta(seconds=timeout_s)
         self.rank: int | None = None
-        # Where a rollout worker's buckets lie.
-        self.segment: Segment | None = None
+        self.segment: Segment | None = None  # where a rollout worker's buckets lie
         self._group: ProcessGroupGloo | None = None
         self._membership: tuple[int, int, Rendezvous] | None = None
         self._store: TCPStore | None = None
+        self._generation = 0
         self._buckets: tuple[torch.Tensor, ...] = ()
         if is_master:
             self._host = ray.util.get_node_ip_address().strip("[]")
@@ -84,7 +85,9 @@ class GlooBroadcast:
 
     def prepare(self) -> Rendezvous | None:
         """Where the group meets; only the sender knows."""
-        return Rendezvous(self._host, self._store.port) if self._store is not None else None
+        if self._store is None:
+            return None
+        return Rendezvous(self._host, self._store.port, self._generation)
 
     @classmethod
     def build_topology(cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list):
@@ -119,12 +122,23 @@ class GlooBroadcast:
             store = self._store or TCPStore(
                 rendezvous.host, rendezvous.port, is_master=False, timeout=self.timeout
             )
-            self._group = ProcessGroupGloo(store, rank, world_size, self.timeout)
-            size = 2 * self.bucket_size
-            self.segment = create_segment(size, self) if rank > 0 else None
-            memory = self.segment.memory if self.segment else torch.empty(size, dtype=torch.uint8)
-            self._buckets = memory.chunk(2)
+            meeting = PrefixStore(str(rendezvous.generation), store)
+            self._group = ProcessGroupGloo(meeting, rank, world_size, self.timeout)
+            self._make_buckets(is_receiver=rank > 0)
         self.rank, self._membership = rank, membership
+
+    def _make_buckets(self, is_receiver: bool) -> None:
+        if self._buckets:  # of an earlier group
+            return
+        size = 2 * self.bucket_size
+        self.segment = create_segment(size, self) if is_receiver else None
+        memory = self.segment.memory if self.segment else torch.empty(size, dtype=torch.uint8)
+        self._buckets = memory.chunk(2)
+
+    def leave_group(self) -> None:
+        """Forget the group, one of whose members is gone; the next sync builds another one."""
+        self._group = self._membership = self.rank = None
+        self._generation += 1
 
     def finalize(self) -> None:
         """Does nothing: group and buckets stay for the next sync."""
@@ -150,10 +164,15 @@ class GlooBroadcast:
             others.
         """
         if self.rank is None or self.rank < 0:
-            # Gathering each sharded tensor is collective: this rank has to take part.
-            for _name, _weight in weights:
-                pass
+            _take_all(weights)
             return {}
+        try:
+            return await self._send_all(weights)
+        except BaseException:
+            _take_all(weights)
+            raise
+
+    async def _send_all(self, weights: Iterator[tuple[str, torch.Tensor]]) -> dict[str, float]:
         total, tensors, offset = 0, 0, 0
         entries: list[Entry] = []
         under_way: list = []
@@ -267,6 +286,12 @@ class IncomingWeights(SegmentWeights):
     @property
     def _label(self) -> str:
         return f"weight sync of version {self._version} at rank {self._engine.rank}"
+
+
+def _take_all(weights: Iterator[tuple[str, torch.Tensor]]) -> None:
+    """Gathering each sharded tensor is collective: every actor rank has to take part."""
+    for _name, _weight in weights:
+        pass
 
 
 async def _wait_for_broadcasts(works: list) -> None:

@@ -139,6 +139,13 @@ LITERALS = {
     "pipeline/weights/compare_s": "verl_pipeline.verl_adapter.rollout.rollout_pool",
     "pipeline/weights/log_prob_gap": "verl_pipeline.verl_adapter.rollout.log_prob_check",
     "checkpoint_engine/changed_ratio": "verl.checkpoint_engine.delta_checkpoint_engine",
+    **dict.fromkeys(
+        [
+            f"pipeline/replicas/{name}"
+            for name in ("living", "lost", "rejoined", "resampled_trajectories")
+        ],
+        "verl_pipeline.verl_adapter.rollout.replica_patrol",
+    ),
     "{VALIDATION_PREFIX}/missing": "verl_pipeline.verl_adapter.trainers.pipelined_trainer",
     "filters/skipped_update": "verl_pipeline.verl_adapter.trainers.filtering_trainer",
     "filters/replaced_batches": "verl_pipeline.verl_adapter.trainers.filtering_replay_buffer",

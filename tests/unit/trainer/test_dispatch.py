@@ -52,6 +52,9 @@ class PlainBook:
         del self.replicas[name]
         self.open = {one: place for one, place in self.open.items() if place != name}
 
+    def join(self, name):
+        self.replicas[name] = Replica(None, 2)
+
     def take_actions(self):
         actions = []
         windows = (arrival.window for arrival in list(self.waiting))
@@ -87,6 +90,7 @@ def worlds(draw, mode=None, with_deaths=True):
         updates=draw(st.lists(TIMES, min_size=1, max_size=4)),
         load_s=draw(st.sampled_from([0.0, 0.5, 40.0])),
         deaths=deaths,
+        return_s=draw(st.none() | st.sampled_from([0.0, 7.0, 60.0])),
     )
 
 
@@ -135,7 +139,7 @@ def test_trajectories_begin_in_the_order_of_their_batches(world):
     st.sampled_from([ROLLING, IN_FLIGHT]),
     st.integers(1, 4),
     st.lists(
-        st.tuples(st.integers(0, 16), st.integers(0, 999), st.booleans()), min_size=30, max_size=50
+        st.tuples(st.integers(0, 17), st.integers(0, 999), st.booleans()), min_size=30, max_size=50
     ),
 )
 def test_the_book_does_what_the_decision_says_of_everything(slots, mode, staleness, events):
@@ -158,6 +162,8 @@ def test_the_book_does_what_the_decision_says_of_everything(slots, mode, stalene
             return "publish", plain.published + 1
         if kind == 16:
             return "hold", version if plain.held is None else None
+        if kind == 17:
+            return "join", f"replica {number}"
         if kind == 15:
             return "arrive", Arrival(f"t{number}", 0, Window(version, version))
         batch = version + 1 + choice % (staleness + 1)
@@ -168,6 +174,8 @@ def test_the_book_does_what_the_decision_says_of_everything(slots, mode, stalene
         event, argument = choose_event(number, kind, choice)
         if isinstance(argument, Arrival):
             book.arrive(argument.name, argument.batch, argument.window)
+        elif event == "join":
+            book.join(argument, 2)
         else:
             getattr(book, event)(argument)
         getattr(plain, event)(argument)
@@ -239,6 +247,25 @@ def test_a_replica_that_never_loads_stalls(monkeypatch):
     monkeypatch.setattr(Replica, "may_load", load_once)
     with pytest.raises(Stalled, match="wait"):
         make_world().run()
+
+
+def test_what_nobody_samples_again_is_missed(monkeypatch):
+    lose = DispatchBook.lose
+    monkeypatch.setattr(DispatchBook, "lose", lambda self, name: lose(self, name)[1:])
+    with pytest.raises(Stalled, match="none waits"):
+        make_world(deaths=[(2.0, "replica 1")]).run()
+
+
+def test_a_replica_that_returns_without_the_weights_of_the_others_is_seen(monkeypatch):
+    def join(self, name, slots):
+        self.replicas[name] = Replica(0, slots)
+        self._changed.update(self.replicas)
+
+    monkeypatch.setattr(DispatchBook, "join", join)
+    monkeypatch.setattr(Replica, "may_begin", begin_with_any_version)
+    monkeypatch.setattr(Replica, "may_load", load_once)
+    world = make_world(deaths=[(60.0, "replica 1")], return_s=5.0)
+    assert any("sampled with v_0" in line for line in find_violations(world.run()))
 
 
 def test_too_many_open_trajectories_are_seen(monkeypatch):

@@ -37,6 +37,7 @@ def check_dial(config: DictConfig) -> Iterator[ConfigError]:
     mode = settings.weight_sync_mode
     if mode == DRAINED:
         return
+    yield from _check_replicas(config)
     is_emulated = OmegaConf.select(config, f"{ROLLOUT}.name") == EMULATED
     if mode == IN_FLIGHT and not is_emulated and (fault := find_freeze_fault(config)) is not None:
         yield ConfigError(f"{MODE}={mode}: {fault}")
@@ -51,6 +52,22 @@ def check_dial(config: DictConfig) -> Iterator[ConfigError]:
             f"{ROLLOUT}.router_config_path: with {MODE}={mode} the dispatcher chooses each "
             "trajectory's replica by the weights it holds; remove it"
         )
+
+
+def _check_replicas(config: DictConfig) -> Iterator[ConfigError]:
+    least, replicas = load_pipeline_config(config).min_replicas, _count_replicas(config)
+    is_emulated = OmegaConf.select(config, f"{ROLLOUT}.name") == EMULATED  # has its own number
+    if least > replicas and not is_emulated:
+        yield ConfigError(
+            f"{PIPELINE_KEY}.min_replicas={least}: the rollout pool has {replicas} from the start "
+            f"({ROLLOUT}.nnodes and n_gpus_per_node, by the devices of a replica); set it to "
+            f"{replicas} or less"
+        )
+
+
+def _count_replicas(config: DictConfig) -> int:
+    rollout = config.actor_rollout_ref.rollout
+    return rollout.nnodes * rollout.n_gpus_per_node // count_replica_devices(config)
 
 
 def check_staleness(settings: OneOffPipelineConfig, last_step: int) -> None:
@@ -75,9 +92,7 @@ def describe_dial(config: DictConfig, settings: OneOffPipelineConfig) -> Iterato
     yield f"weights {dial.mode}, staleness {staleness}"
     if settings.val_beside_training and config.trainer.test_freq > 0:
         yield "validations run beside the training, except for the first and the last"
-    rollout = config.actor_rollout_ref.rollout
-    replicas = rollout.nnodes * rollout.n_gpus_per_node // count_replica_devices(config)
-    if dial.mode == ROLLING and replicas == 1:
+    if dial.mode == ROLLING and _count_replicas(config) == 1:
         yield (
             f"hint: {MODE}={ROLLING} with one replica: it runs empty before each load, and nobody "
             "samples meanwhile; what is left to gain is that the trainer does not wait for the "

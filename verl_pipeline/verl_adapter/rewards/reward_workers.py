@@ -7,8 +7,11 @@ Invariants:
   its thread back: in verl's managers that call it in threads
   (:mod:`verl_pipeline.trainer.reward_calls`), and in ``remote``, where the process that it hangs in
   is replaced. ``async`` functions hold no thread; nor does the wait for a reward model.
-* A worker in which :data:`WORN_OUT` calls hang is replaced while the trainer waits for rewards. Its
-  unfinished rewards are computed by others (:meth:`.rollout.agent_loop.PipelineAgentLoopWorker`).
+* A worker in which :data:`WORN_OUT` calls hang, or which has died, is replaced while the trainer
+  waits for rewards. Its unfinished rewards are computed by others
+  (:meth:`.rollout.agent_loop.PipelineAgentLoopWorker`).
+* A run in which :data:`MOST_DEATHS` workers have died ends by name: it is the reward function that
+  kills them.
 """
 
 import asyncio
@@ -33,6 +36,8 @@ from verl_pipeline.trainer.reward_calls import BoundedCalls, describe_function
 
 # Calls that hang in one worker before it is replaced.
 WORN_OUT = 16
+# Deaths of workers that a run goes on after.
+MOST_DEATHS = 16
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class RewardWorkers:
         # By position among the manager's workers.
         self._states: dict[int, ray.ObjectRef] = {}
         self._successors: dict[int, tuple[Any, ray.ObjectRef]] = {}
+        self._nodes: dict[int, str] = {}
+        self._deaths = 0
 
     def bound_calls(self, timeout_s: float) -> None:
         """Give each worker's calls their deadline.
@@ -80,19 +87,32 @@ class RewardWorkers:
             ) from error
 
     def replace_worn_out(self, agent_loops: list[Any], timeout_s: float) -> bool:
-        """Look at what the workers last said of themselves, replace those worn out, and ask again.
+        """Look at what the workers last said of themselves, replace those worn out or dead, and ask
+        again.
 
         Returns whether one has been replaced, and ended.
+
+        Raises:
+            ray.exceptions.RayActorError: a successor cannot start, or too many have died.
 
         Args:
             agent_loops: handles of the workers that ask for rewards.
             timeout_s: longest wait for them to take a successor's handle.
         """
         for position, worker in enumerate(self._manager.reward_loop_workers):
-            state = _read_answer(self._states.pop(position, None))
+            try:
+                state = _read_answer(self._states.pop(position, None))
+            except ray.exceptions.ActorUnavailableError:  # not dead: asked again
+                state = None
+            except ray.exceptions.RayActorError as error:
+                self._replace_dead(position, error)
+                continue
             if state is None or isinstance(state, WorkerState):
+                if state:
+                    self._nodes[position] = state.node
                 if state and state.hanging_calls >= WORN_OUT:
-                    self._start_successor(position, state)
+                    hanging = f"{state.hanging_calls} calls of the reward function hang in it"
+                    self._start_successor(position, hanging)
                 self._states[position] = worker.__ray_call__.remote(_describe_state)
             else:
                 self._states[position] = state  # not answered yet
@@ -109,20 +129,26 @@ class RewardWorkers:
     def _bound(self, worker: Any) -> ray.ObjectRef:
         return worker.__ray_call__.remote(_bound_calls, self._reward_s)
 
-    def _start_successor(self, position: int, state: WorkerState) -> None:
+    def _replace_dead(self, position: int, error: ray.exceptions.RayActorError) -> None:
         if position in self._successors:
             return
-        manager = self._manager
+        self._deaths += 1
+        if self._deaths > MOST_DEATHS:
+            raise error
+        self._start_successor(position, f"it died: {str(error).splitlines()[0]}")
+
+    def _start_successor(self, position: int, reason: str) -> None:
+        if position in self._successors:
+            return
+        manager, node = self._manager, self._nodes.get(position)
+        options: dict[str, Any] = {}
+        if node is not None:
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
         successor = manager.reward_loop_workers_class.options(
-            name=f"reward_loop_worker_{position}_{uuid4().hex[:8]}",
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=state.node, soft=True),
+            name=f"reward_loop_worker_{position}_{uuid4().hex[:8]}", **options
         ).remote(manager.config, manager.reward_router_address)
         self._successors[position] = (successor, self._bound(successor))
-        print(
-            f"reward worker {position}: {state.hanging_calls} calls of the reward function hang in "
-            "it; another one takes its place",
-            flush=True,
-        )
+        print(f"reward worker {position}: {reason}; another one takes its place", flush=True)
 
     def _hand_over(
         self, position: int, successor: Any, agent_loops: list[Any], timeout_s: float

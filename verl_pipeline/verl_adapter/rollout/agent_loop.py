@@ -5,7 +5,9 @@ Invariants:
   reward that does not come while no other comes for ``deadlines.reward_s``. To wait in a queue that
   moves is no failure (:mod:`verl_pipeline.trainer.stall`).
 * Before a job is given up, the other workers of the pool are asked: they share its servers.
-* A reward that a replaced reward worker owed is asked of another one.
+* A reward that a replaced reward worker owed is asked of another one, :data:`REWARD_ASKS` times.
+* Past the barrier, a trajectory whose rollout replica is lost is no failure: it waits for another
+  place and is sampled again from its start, with the same parameters.
 * A failed generation leaves its siblings alone. Its cause is in the prompt's tag ``errors``, and
   the first one's traceback is stored, before the prompt becomes terminal. A failed reward is a
   verdict (:mod:`.rewards.reward_check`).
@@ -14,14 +16,16 @@ Invariants:
 """
 
 import asyncio
+import itertools
 import time
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import ray
+from tensordict import TensorDict
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
@@ -32,8 +36,9 @@ from verl_pipeline.verl_adapter.rewards.reward_check import (
     RewardCheckingManager,
     RewardCheckingWorker,
 )
-from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
+from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient, ReplicaLost
 from verl_pipeline.verl_adapter.rollout.llm_client import conversation_spans
+from verl_pipeline.verl_adapter.rollout.loop_succession import LoopSuccession, introduce
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     TRAIN,
     VALIDATION,
@@ -50,6 +55,10 @@ REWARDS, TEACHERS = "the reward workers", "the teacher servers"
 TRAJECTORIES = "trajectories"
 # What the way to a reward worker and back may add to `reward_s`.
 REWARD_GRACE = 1.1
+# A reward whose workers die so often kills them itself.
+REWARD_ASKS = 3
+# Between two looks whether a dead reward worker has been replaced.
+SUCCESSOR_POLL_S = 0.2
 
 
 class PipelineAgentLoopWorker(RewardCheckingWorker):
@@ -63,6 +72,8 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         settings = load_pipeline_config(self.config)
         deadlines, self._staleness = settings.deadlines, settings.most_staleness
         self._watch_stalls(deadlines.trajectory_s, deadlines.reward_s)
+        if isinstance(self.llm_client, DispatchedClient):
+            self.llm_client.process = ray.get_runtime_context().get_actor_id()
         bound_waits(deadlines.queue_s)
         self._errors: dict[str, dict[str, str]] = defaultdict(dict)
         # A tag is read, changed and written back: two writers of one prompt would lose an entry.
@@ -133,22 +144,29 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         staleness = kwargs.pop(STALENESS_FIELD, self._staleness)
         window = Window(step, step) if is_validation else find_window(step, staleness)
         batch = 0 if is_validation else step
-        try:
+
+        async def run_once(place: str) -> Any:
             async with (
-                self._hold_place(name, batch, window),
+                self._hold_place(place, batch, window),
                 self._trajectories.limit(f"trajectory {name}") as job,
             ):
                 current_job.set(job)  # verl runs each trajectory in a task of its own
                 conversation_spans.set({})
                 params = self.choose_sampling_params(
-                    sampling_params,
+                    dict(sampling_params),
                     step=step,
                     row=trajectory["sample_index"],
                     session=session_id,
                 )
-                output = await super()._run_agent_loop(
+                return await super(PipelineAgentLoopWorker, self)._run_agent_loop(
                     params, trajectory=trajectory, session_id=session_id, uid=uid, **kwargs
                 )
+
+        try:
+            for number in itertools.count():
+                with suppress(ReplicaLost):
+                    output = await run_once(f"{name} again {number}" if number else name)
+                    break
         except Exception as error:
             if not isinstance(error, DeadlineExceeded):
                 self._ends.record_end(TRAJECTORIES)
@@ -180,13 +198,16 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         name = f"reward of {kwargs['uid']}_{kwargs['session_id']}"
         async with self._rewards.limit(name) as reward:
             with _wait_in(REWARDS, reward, current_job.get()):
-                asked = self.reward_loop_worker_handles
-                try:
-                    await super().request_reward(outputs, kwargs)
-                except ray.exceptions.RayActorError:
-                    if asked is self.reward_loop_worker_handles:
-                        raise
-                    await super().request_reward(outputs, kwargs)
+                for number in range(1, REWARD_ASKS + 1):
+                    asked = self.reward_loop_worker_handles
+                    try:
+                        return await super().request_reward(outputs, kwargs)
+                    except ray.exceptions.RayActorError as error:
+                        if number == REWARD_ASKS:
+                            raise
+                        is_dead = not isinstance(error, ray.exceptions.ActorUnavailableError)
+                    while is_dead and self.reward_loop_worker_handles is asked:
+                        await asyncio.sleep(SUCCESSOR_POLL_S)
 
     async def _compute_teacher_logprobs(self, *args, **kwargs) -> None:
         with _wait_in(TEACHERS, current_job.get()):
@@ -228,10 +249,9 @@ class PipelineAgentLoopManager(RewardCheckingManager):
 
     async def _init_agent_loop_workers(self) -> None:
         await super()._init_agent_loop_workers()
-        workers = self.agent_loop_workers
-        await asyncio.gather(
-            *[
-                worker.meet_peers.remote([peer for peer in workers if peer is not worker])
-                for worker in workers
-            ]
-        )
+        self.succession = LoopSuccession(self)
+        await asyncio.gather(*introduce(self.agent_loop_workers))
+
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        """verl's; the prompts of a worker that dies go to its successor."""
+        self.succession.submit(prompts)

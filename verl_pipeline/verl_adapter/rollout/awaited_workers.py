@@ -3,19 +3,27 @@
 Invariants:
 * Whatever a batch needs between its submission and its last reward is watched, so that a wait for
   the dead ends with their name. The rollout servers are :class:`.rollout_pool.RolloutPool`'s.
-* A reward worker that hanging rewards have worn out is replaced (:mod:`.rewards.reward_workers`).
+* An agent loop worker that died is replaced (:mod:`.rollout.loop_succession`), if it is ours.
+* A reward worker that died, or that hanging rewards have worn out, is replaced
+  (:mod:`.rewards.reward_workers`).
 * No check waits longer than ``deadlines.health_check_s`` for anybody.
 """
 
 import math
 import socket
+from contextlib import suppress
 from typing import Any
 
 import ray
 
 from verl_pipeline.trainer.pipeline_config import Deadlines
 from verl_pipeline.verl_adapter.rewards.reward_workers import RewardWorkers
-from verl_pipeline.verl_adapter.rollout.rollout_pool import WorkerDead, probe_actors
+from verl_pipeline.verl_adapter.rollout.loop_succession import LoopSuccession
+from verl_pipeline.verl_adapter.rollout.rollout_pool import (
+    WorkerDead,
+    make_death,
+    probe_actors,
+)
 
 
 class AwaitedWorkers:
@@ -47,14 +55,38 @@ class AwaitedWorkers:
             WorkerDead: one has died.
         """
         self._check_reward_router()
+        self._replace_reward_workers()
+        self._replace_agent_loops()
         for role, actors in self._list_workers().items():
             pending = self._pending_probes.get(role, [])
             self._pending_probes[role] = probe_actors(actors, pending, role)
-        if self._reward_workers is not None and self._reward_workers.replace_worn_out(
-            self._list_agent_loops(), self._deadlines.health_check_s
-        ):
-            # Those that were ended do not answer any more.
-            self._pending_probes.pop("reward worker", None)
+
+    def _replace_reward_workers(self) -> None:
+        if self._reward_workers is None:
+            return
+        try:
+            self._reward_workers.replace_worn_out(
+                self._list_agent_loops(), self._deadlines.health_check_s
+            )
+        except ray.exceptions.RayActorError as error:
+            raise make_death("reward worker", error) from error
+
+    def _replace_agent_loops(self) -> None:
+        if (succession := self._find_succession()) is None:
+            return
+        try:
+            succession.replace_dead(
+                self._find_dispatcher(), self._trainer.reward_loop_manager.reward_loop_workers
+            )
+        except ray.exceptions.RayActorError as error:
+            raise make_death("agent loop worker", error) from error
+
+    def _find_succession(self) -> LoopSuccession | None:
+        return getattr(getattr(self._trainer, "agent_loop_manager", None), "succession", None)
+
+    def _find_dispatcher(self) -> Any | None:
+        pool = getattr(self._trainer, "rollout_pool", None)
+        return pool.dispatcher if pool is not None else None
 
     def find_idle_s(self) -> float:
         """Seconds since a request, a reward or a trajectory last ended, as the agent loops know.
@@ -67,7 +99,10 @@ class AwaitedWorkers:
         asked = [loop.list_end_ages.remote() for loop in loops]
         timeout_s = self._deadlines.health_check_s
         answered, _open = ray.wait(asked, num_returns=len(asked), timeout=timeout_s)
-        ages = [age for listed in ray.get(answered) for age in listed.values()]
+        ages: list[float] = []
+        for answer in answered:
+            with suppress(ray.exceptions.RayError):  # one that has died
+                ages += ray.get(answer).values()
         return min(ages, default=math.inf)
 
     def _list_agent_loops(self) -> list[Any]:
@@ -78,9 +113,9 @@ class AwaitedWorkers:
         rewards, teachers = self._trainer.reward_loop_manager, self._trainer.teacher_model_manager
         models = rewards.reward_model_manager
         by_teacher = teachers.server_handles.values() if teachers else []
+        replaced = self._find_succession() is not None
         return {
-            "agent loop worker": self._list_agent_loops(),
-            "reward worker": rewards.reward_loop_workers,
+            "agent loop worker": [] if replaced else self._list_agent_loops(),
             "reward model server": models.server_handles if models else [],
             "teacher server": [handle for handles in by_teacher for handle in handles],
         }

@@ -3,8 +3,9 @@
 Invariants:
 * Nobody drains, and no request is aborted.
 * The trainer waits until what it publishes is where the replicas can load it, and for nothing else.
-* A replica that dies, or whose load fails, is named within one health check; one that holds other
-  weights than were sent, at the next publication.
+* A replica that is lost is named within one health check, and the run goes on with the others
+  (:mod:`.rollout.replica_patrol`); one that holds other weights than were sent ends the run at the
+  next publication.
 """
 
 import time
@@ -13,14 +14,15 @@ from typing import Any
 
 import ray
 from omegaconf import DictConfig
-from ray.exceptions import RayActorError
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
-from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
-from verl_pipeline.verl_adapter.rollout.replica_probe import DEATH_ADVICE
-from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool, WorkerDead
+from verl_pipeline.verl_adapter.rollout.replica_patrol import ReplicaPatrol
+from verl_pipeline.verl_adapter.rollout.replica_probe import find_death
+from verl_pipeline.verl_adapter.rollout.replica_restart import ReplicaRestart
+from verl_pipeline.verl_adapter.rollout.rollout_pool import RolloutPool
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 
 # Versions in a node's memory: the newest, the one before, which a replica may still read (or, while
@@ -39,6 +41,10 @@ class DispatchedPool(RolloutPool):
         self._dispatcher = self.manager.global_load_balancer
         self._stored: list[int] = []
         self._held: int | None = None
+        settings = load_pipeline_config(config)
+        self._patrol = ReplicaPatrol(
+            self._engine, self.manager, self._dispatcher, self.deadlines, settings.min_replicas
+        )
         self._publisher = WeightPublisher(
             config,
             actor_wg,
@@ -47,7 +53,15 @@ class DispatchedPool(RolloutPool):
             VERSIONS,
             self.check_health,
         )
+        self._patrol.let_restart(
+            ReplicaRestart(self.manager, self._publisher, settings), self._publisher.is_storing
+        )
         self.fingerprints = self._publisher.fingerprints
+
+    @property
+    def dispatcher(self) -> Any:
+        """See the base."""
+        return self._dispatcher
 
     def make_client(self) -> LLMServerClient:
         """A client that asks the dispatcher for a place, once for each trajectory."""
@@ -104,33 +118,43 @@ class DispatchedPool(RolloutPool):
             watch_every_s=self.deadlines.health_check_every_s,
         )
         self._compare_readings()
+        self._patrol.start()
         return metrics
 
     def name_servers(self, version: int) -> dict[str, Any]:
         """The servers of the replicas that hold v_version, by the name that errors use."""
         versions = self._find_versions()
-        servers = zip(self.addresses, self._names, self.manager.server_handles, strict=True)
-        return {name: server for at, name, server in servers if versions.get(at) == version}
+        return {
+            member.name: member.replica.server_handle
+            for member in self._patrol.list_living()
+            if versions.get(member.address) == version
+        }
 
     def check_health(self) -> None:
-        """Check that every replica lives, and that no load has failed.
+        """Look after the replicas.
 
         Raises:
-            RolloutServerDead: one is dead, or has been silent for too long.
-            WeightSyncError, DeadlineExceeded: one could not load what was published.
+            RolloutServerDead: fewer are left than ``min_replicas``.
             WorkerDead: the dispatcher is dead.
         """
-        super().check_health()
-        try:
-            failure = ray.get(self._dispatcher.find_failure.remote())
-        except RayActorError as error:
-            advice = DEATH_ADVICE.format(log="worker-*.err")
-            raise WorkerDead(f"dispatcher died: {str(error).splitlines()[0]} {advice}") from error
-        if failure is not None:
-            raise failure
+        self._patrol.check()
+
+    def has_lost(self, name: str, error: Exception | None = None) -> bool:
+        """See the base."""
+        seen = find_death(error) if error is not None else None
+        for member in self._patrol.list_living() if seen else ():
+            if member.name == name:
+                ray.get([self._dispatcher.lose.remote(place, seen) for place in member.places])
+                self.check_health()
+        return self._patrol.is_lost(name)
+
+    def take_metrics(self) -> dict[str, float]:
+        """``pipeline/replicas/*`` since the last call."""
+        return self._patrol.take_metrics()
 
     def close(self) -> None:
         """See the base. A replica that is ended in a load would leave its socket behind."""
+        self._patrol.close()
         with suppress(ray.exceptions.RayError):  # the run's own error is the one to be shown
             ray.get(self._dispatcher.finish_loads.remote(CLOSE_S), timeout=2 * CLOSE_S)
 
@@ -142,7 +166,7 @@ class DispatchedPool(RolloutPool):
         return ray.get(self._dispatcher.find_versions.remote())
 
     def _compare_readings(self) -> None:
-        names = dict(zip(self.addresses, self._names, strict=True))
+        names = self._patrol.names
         for reading in ray.get(self._dispatcher.take_readings.remote()):
             ranks = {names[reading.replica]: reading.ranks}
             self.fingerprints.compare_readings(reading.version, ranks)

@@ -7,14 +7,16 @@ Invariants:
 * Everything runs on one event loop, so the book never sees two events at a time.
 * A trajectory asks once, when it begins; its turns go to the same replica without asking again.
 * Each process of agent loops has two calls open at most, however many of its trajectories wait.
-* A load that fails is kept for the trainer, which ends the run with it; the replica takes no
-  trajectory meanwhile.
-* The slots of an agent loop worker that dies stay taken: no trajectory is lost unseen, and the
-  trainer's watchdog (:mod:`.rollout.awaited_workers`) ends the run.
+* A replica that is lost takes nothing any more, whoever has found it out: a load that failed, the
+  client of a request, or the trainer's patrol (:mod:`.rollout.replica_patrol`), which is told of
+  all of them. Whoever waits for it is told, and asks for another place.
+* The slots of an agent loop worker that dies stay taken until its trajectories can begin again
+  (:mod:`.rollout.loop_succession`): none is lost unseen.
 * Every load is a span ``load_weights`` on its replica's lane of the run's records.
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +26,8 @@ import ray
 from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
 from verl_pipeline.telemetry.recorder import RunTarget, open_recorder
-from verl_pipeline.telemetry.records import Pool
-from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant
+from verl_pipeline.telemetry.records import Pool, Span
+from verl_pipeline.trainer.dispatch import Arrival, DispatchBook, Grant, Loss
 from verl_pipeline.trainer.schedule import Load
 from verl_pipeline.verl_adapter.rollout.replica_ports import ReplicaPort
 from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest
@@ -42,6 +44,23 @@ class Reading:
     version: int
     replica: str
     ranks: list[RankReading]
+
+
+@dataclass(frozen=True)
+class ReplicaLoss:
+    """A replica that was taken out.
+
+    Attributes:
+        replica: its name at the dispatcher.
+        seen: why, as a clause or as an error's text.
+        trajectories: that were open on it, and are sampled again.
+        at: when, in seconds since the epoch.
+    """
+
+    replica: str
+    seen: str
+    trajectories: int
+    at: float
 
 
 class Dispatcher(GlobalRequestLoadBalancer):
@@ -61,11 +80,15 @@ class Dispatcher(GlobalRequestLoadBalancer):
         # By version that can be loaded, what to read of each replica that has.
         self._requests: dict[int, ReadingRequest | None] = {}
         self._readings: list[Reading] = []
-        # By trajectory that waits, the process that asked; by process, what it has not taken yet.
+        # By trajectory, the process that asked; by process, what it has not taken yet.
         self._askers: dict[str, str] = {}
-        self._grants: dict[str, asyncio.Queue[Grant]] = defaultdict(asyncio.Queue)
-        self._loads: set[asyncio.Task[None]] = set()
-        self._failures: list[Exception] = []
+        self._news: dict[str, asyncio.Queue[Grant | Loss]] = defaultdict(asyncio.Queue)
+        # By replica.
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._slots = slots
+        # Processes that have died, whose calls may come late.
+        self._forgotten: set[str] = set()
+        self._losses: list[ReplicaLoss] = []
         self._is_closed = False
         self._recorder = open_recorder(target, "dispatcher")
         self._lanes = {port.address: f"replica {rank}" for rank, port in enumerate(ports)}
@@ -83,6 +106,8 @@ class Dispatcher(GlobalRequestLoadBalancer):
             ends: those that need their replica no more, or do not want to begin any more, by name.
                 What has arrived in the same call may be among them.
         """
+        if asker in self._forgotten:
+            return
         for arrival in arrivals:
             self._book.arrive(arrival.name, arrival.batch, arrival.window)
             self._askers[arrival.name] = asker
@@ -91,11 +116,22 @@ class Dispatcher(GlobalRequestLoadBalancer):
             self._book.end(name)
         self._act()
 
-    async def take_grants(self, asker: str) -> list[Grant]:
-        """Wait until trajectories of a process may begin; returns all that may."""
-        grants = self._grants[asker]
-        first = await grants.get()
-        return [first, *(grants.get_nowait() for _ in range(grants.qsize()))]
+    async def take_news(self, asker: str) -> list[Grant | Loss]:
+        """Wait until trajectories of a process may begin, or have lost their replica; returns all
+        that has happened.
+        """
+        news = self._news[asker]
+        first = await news.get()
+        return [first, *(news.get_nowait() for _ in range(news.qsize()))]
+
+    async def forget(self, asker: str) -> None:
+        """A process has died: its trajectories end, and nothing is taken from it any more."""
+        self._forgotten.add(asker)
+        for name in [name for name, process in self._askers.items() if process == asker]:
+            del self._askers[name]
+            self._book.end(name)
+        self._news.pop(asker, None)
+        self._act()
 
     async def publish(self, version: int, request: ReadingRequest | None) -> None:
         """Let the replicas load this version.
@@ -117,11 +153,49 @@ class Dispatcher(GlobalRequestLoadBalancer):
         """Let the replicas load the newest version again; returns when nobody loads the held one
         any more.
         """
-        begun = set(self._loads)
+        begun = set(self._loads.values())
         self._book.hold(None)
         self._act()
         if begun:
             await asyncio.wait(begun)
+
+    async def lose(self, replica: str, seen: str) -> None:
+        """Take a replica out; its trajectories are told. Without effect if it is out already.
+
+        Args:
+            replica: its name.
+            seen: why, as :class:`ReplicaLoss` has it.
+        """
+        if replica not in self._book.replicas:
+            return
+        load = self._loads.pop(replica, None)
+        if load is not None and load is not asyncio.current_task():
+            load.cancel()
+        lost = self._book.lose(replica)
+        for one in lost:
+            self._news[self._askers.pop(one.trajectory)].put_nowait(one)
+        self._losses.append(ReplicaLoss(replica, seen, len(lost), time.time()))
+        now, detail = self._recorder.now(), {"seen": seen, "trajectories": len(lost)}
+        self._recorder.add(
+            Span(Pool.ROLLOUT, self._lanes[replica], "lost", now, now, detail=detail)
+        )
+        self._act()
+
+    async def join(self, port: ReplicaPort, lane: str) -> None:
+        """Take a replica in, which holds no weights of the run yet.
+
+        Args:
+            lane: of the run's records.
+        """
+        self._ports[port.address], self._servers[port.address] = port, port.handle
+        self._lanes[port.address] = lane
+        self._book.join(port.address, self._slots)
+        self._act()
+
+    async def take_losses(self) -> list[ReplicaLoss]:
+        """The replicas that were lost since the last call."""
+        losses, self._losses = self._losses, []
+        return losses
 
     async def take_readings(self) -> list[Reading]:
         """What has been read since the last call."""
@@ -135,10 +209,6 @@ class Dispatcher(GlobalRequestLoadBalancer):
             for name, replica in self._book.replicas.items()
         }
 
-    async def find_failure(self) -> Exception | None:
-        """The error of the first load that has failed."""
-        return self._failures[0] if self._failures else None
-
     async def finish_loads(self, seconds: float) -> bool:
         """Let nothing begin or load any more, and wait for the loads that have begun.
 
@@ -148,7 +218,7 @@ class Dispatcher(GlobalRequestLoadBalancer):
         self._is_closed = True
         if not self._loads:
             return True
-        _ended, open_loads = await asyncio.wait(set(self._loads), timeout=seconds)
+        _ended, open_loads = await asyncio.wait(self._loads.values(), timeout=seconds)
         return not open_loads
 
     async def describe(self) -> str:
@@ -160,22 +230,22 @@ class Dispatcher(GlobalRequestLoadBalancer):
             return
         for action in self._book.take_actions():
             if isinstance(action, Grant):
-                self._grants[self._askers.pop(action.trajectory)].put_nowait(action)
+                self._news[self._askers[action.trajectory]].put_nowait(action)
             else:
                 request = self._requests[action.version]
-                task = asyncio.get_running_loop().create_task(self._load(action, request))
-                self._loads.add(task)
-                task.add_done_callback(self._loads.discard)
+                self._loads[action.replica] = asyncio.get_running_loop().create_task(
+                    self._load(action, request)
+                )
 
     async def _load(self, load: Load, request: ReadingRequest | None) -> None:
-        port = self._ports[load.replica]
         lane, detail = self._lanes[load.replica], {"version": load.version}
         try:
             with self._recorder.record_span(Pool.ROLLOUT, lane, "load_weights", **detail):
-                ranks = await port.load(load.version, request)
+                ranks = await self._ports[load.replica].load(load.version, request)
         except Exception as error:  # an engine answers with whatever went wrong there
-            self._failures.append(error)
+            await self.lose(load.replica, str(error) or repr(error))
             return
+        del self._loads[load.replica]
         if request is not None:
             self._readings.append(Reading(load.version, load.replica, ranks))
         self._book.finish_load(load.replica)

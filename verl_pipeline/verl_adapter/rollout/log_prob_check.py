@@ -137,10 +137,11 @@ class LogProbCheck:
             return {}
         kept = set(keys)
         rows = [row for row, entry in enumerate(question.trajectories) if entry.key in kept]
-        outputs = {
+        asked = {
             name: self._wait(name, [answers[row] for row in rows])
             for name, answers in question.answers.items()
         }
+        outputs = {name: answers for name, answers in asked.items() if answers is not None}
         if not rows:
             self._show(f"the filters left none of the trajectories of batch {step} that were asked")
             return {}
@@ -199,10 +200,23 @@ class LogProbCheck:
             request_id=f"weight-check-{step}-{entry.key}",
         )
 
-    def _wait(self, name: str, answers: list[ray.ObjectRef]) -> list[Any]:
+    def _wait(self, name: str, answers: list[ray.ObjectRef]) -> list[Any] | None:
+        """The answers; None if the replica is lost, and the run goes on without it."""
         seconds = self._deadlines.trajectory_s
+
+        def get() -> list[Any] | None:
+            while not self._pool.has_lost(name):
+                try:
+                    return ray.get(answers, timeout=self._deadlines.health_check_every_s)
+                except ray.exceptions.GetTimeoutError:
+                    continue
+                except ray.exceptions.RayError as error:
+                    if not self._pool.has_lost(name, error):
+                        raise
+            return None
+
         return run_with_deadline(
-            lambda: ray.get(answers),
+            get,
             seconds,
             f"log-probs of {len(answers)} trajectories from {name}",
             f"look at its log, or set {PIPELINE_KEY}.weight_check.log_prob_every=0",

@@ -1,8 +1,9 @@
 """What one process of agent loops and the dispatcher tell each other.
 
 Invariants:
-* However many trajectories wait, two calls are open: one that tells what has happened here, and one
-  that waits for places. What happens while a call tells goes into the next one.
+* However many trajectories there are, two calls are open: one that tells what has happened here,
+  and one that waits for places and for the loss of replicas. What happens while a call tells goes
+  into the next one.
 * The dispatcher hears of a trajectory's arrival before its end, or of both at once: Ray starts the
   calls of an async actor in no certain order, so the next call follows the answer.
 * A place that comes for a trajectory that has given up was given back with its end.
@@ -11,9 +12,25 @@ Invariants:
 import asyncio
 import uuid
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any
 
-from verl_pipeline.trainer.dispatch import Arrival
+from verl_pipeline.trainer.dispatch import Arrival, Loss
+
+
+@dataclass(frozen=True)
+class Place:
+    """A trajectory's place.
+
+    Attributes:
+        replica, handle: name and handle of its replica.
+        loss: done once the replica is lost.
+    """
+
+    trajectory: str
+    replica: str
+    handle: Any
+    loss: asyncio.Future[None]
 
 
 class PlaceExchange:
@@ -21,30 +38,30 @@ class PlaceExchange:
 
     Args:
         dispatcher: the actor :class:`~.dispatcher.Dispatcher`.
+        name: of this process; None: a new one.
     """
 
-    def __init__(self, dispatcher: Any):
+    def __init__(self, dispatcher: Any, name: str | None = None):
         self._dispatcher = dispatcher
-        self._name = uuid.uuid4().hex
+        self._name = name or uuid.uuid4().hex
         self._handles: dict[str, Any] = {}
-        # By trajectory that waits, its replica.
+        # By trajectory that waits, its replica; by one that has a place, the loss of it.
         self._places: dict[str, asyncio.Future[str]] = {}
+        self._losses: dict[str, asyncio.Future[None]] = {}
         self._arrivals: list[Arrival] = []
         self._ends: list[str] = []
         self._telling: asyncio.Task[None] | None = None
         self._taking: asyncio.Task[None] | None = None
 
-    async def begin(self, arrival: Arrival) -> tuple[str, Any]:
+    async def begin(self, arrival: Arrival) -> Place:
         """Wait until a trajectory may begin; a wait that is cancelled gives the place back.
-
-        Returns:
-            Name and handle of its replica.
 
         Raises:
             RayActorError: the dispatcher has died.
         """
-        place = asyncio.get_running_loop().create_future()
-        self._places[arrival.name] = place
+        loop = asyncio.get_running_loop()
+        place, loss = loop.create_future(), loop.create_future()
+        self._places[arrival.name], self._losses[arrival.name] = place, loss
         self._arrivals.append(arrival)
         self._telling = self._keep_running(self._telling, self._tell)
         self._taking = self._keep_running(self._taking, self._take)
@@ -53,11 +70,19 @@ class PlaceExchange:
         except asyncio.CancelledError:
             self.end(arrival.name)
             raise
-        return replica, self._handles[replica]
+        except Exception:
+            self._losses.pop(arrival.name, None)
+            raise
+        return Place(arrival.name, replica, self._handles[replica], loss)
+
+    async def report_loss(self, replica: str, seen: str) -> None:
+        """A replica is known to be dead, by what was ``seen`` (a clause)."""
+        await self._dispatcher.lose.remote(replica, seen)
 
     def end(self, name: str) -> None:
         """A trajectory needs its replica no more, or does not want to begin; does not wait."""
         self._places.pop(name, None)
+        self._losses.pop(name, None)
         self._ends.append(name)
         self._telling = self._keep_running(self._telling, self._tell)
 
@@ -84,9 +109,17 @@ class PlaceExchange:
             await self._dispatcher.tell.remote(self._name, arrivals, ends)
 
     async def _take(self) -> None:
-        self._handles = self._handles or await self._dispatcher.list_handles.remote()
-        while self._places:
-            for grant in await self._dispatcher.take_grants.remote(self._name):
-                place = self._places.pop(grant.trajectory, None)
-                if place is not None and not place.done():
-                    place.set_result(grant.replica)
+        while self._losses:
+            news = await self._dispatcher.take_news.remote(self._name)
+            if any(one.replica not in self._handles for one in news):
+                self._handles = await self._dispatcher.list_handles.remote()
+            for one in news:
+                if isinstance(one, Loss):
+                    _settle(self._losses.pop(one.trajectory, None), None)
+                else:
+                    _settle(self._places.pop(one.trajectory, None), one.replica)
+
+
+def _settle(future: asyncio.Future[Any] | None, result: Any) -> None:
+    if future is not None and not future.done():
+        future.set_result(result)

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from verl.workers.rollout.llm_server import LLMServerManager
+from verl.workers.rollout.replica import RolloutReplica
 
 from verl_pipeline.trainer.pipeline_config import Deadlines, OneOffPipelineConfig
 from verl_pipeline.trainer.schedule import IN_FLIGHT
 from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest
 from verl_pipeline.verl_adapter.weights.weight_loading import (
     ReplicaActors,
-    list_replica_actors,
     load_weights,
+    make_replica_actors,
 )
 from verl_pipeline.weight_sync.comparison import RankReading
 
@@ -70,20 +71,26 @@ class EnginePort:
 
 def make_ports(manager: LLMServerManager, settings: OneOffPipelineConfig) -> Sequence[ReplicaPort]:
     """The ports of a pool's replicas, which have started."""
-    freezes = settings.weight_sync_mode == IN_FLIGHT
-    keep_kv = settings.kv == "keep" if freezes else None
-    replicas, handles = manager.get_replicas(), manager.server_handles
-    engine = str(manager.rollout_config.name)
+    replicas = zip(manager.get_replicas(), manager.get_addresses(), strict=True)
     ports: list[ReplicaPort] = []
-    for replica, handle, actors in zip(
-        replicas,
-        handles,
-        list_replica_actors(engine, replicas, manager.get_addresses()),
-        strict=True,
-    ):
+    for rank, (replica, address) in enumerate(replicas):
         # A replica class may stand for several replicas (emulated ones).
         if (make := getattr(replica, "make_ports", None)) is not None:
-            ports += make(actors.address)
+            ports += make(address)
         else:
-            ports.append(EnginePort(actors, handle, settings.deadlines, keep_kv))
+            ports.append(make_port(manager, settings, rank, replica, address))
     return ports
+
+
+def make_port(
+    manager: LLMServerManager,
+    settings: OneOffPipelineConfig,
+    rank: int,
+    replica: RolloutReplica,
+    address: str,
+) -> ReplicaPort:
+    """The port of one replica of a real engine, which has started."""
+    freezes = settings.weight_sync_mode == IN_FLIGHT
+    keep_kv = settings.kv == "keep" if freezes else None
+    actors = make_replica_actors(str(manager.rollout_config.name), rank, replica, address)
+    return EnginePort(actors, replica.server_handle, settings.deadlines, keep_kv)

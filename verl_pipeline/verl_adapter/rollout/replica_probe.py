@@ -25,10 +25,11 @@ DEAD_STATUS = {"vllm": 503}
 ACTORS_S = 5.0
 
 
-DEATH_ADVICE = (
-    "Its log is in Ray's session folder ({log}); a common cause is memory. "
-    "Resume from the last checkpoint with the same command"
-)
+LOG_ADVICE = "Its log is in Ray's session folder ({log}); a common cause is memory"
+DEATH_ADVICE = f"{LOG_ADVICE}. Resume from the last checkpoint with the same command"
+
+# Errors of engines that are dead for good, by name: an import of vLLM takes seconds.
+ENGINE_DEATHS = ("EngineDeadError",)
 
 
 class RolloutServerDead(RuntimeError):
@@ -46,6 +47,20 @@ def describe_death(name: str, engine: str, verdict: str, seen: str) -> str:
     """
     advice = DEATH_ADVICE.format(log=f"worker-*.err of the {engine} server")
     return f"{name} {verdict}: {seen}. {advice}"
+
+
+def find_death(error: BaseException) -> str | None:
+    """What the error of a request says about its replica's death, as a clause; None if nothing."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        cause = error.cause
+        if type(cause).__name__ in ENGINE_DEATHS:
+            return "its engine died"
+        return find_death(cause) if isinstance(cause, ray.exceptions.RayActorError) else None
+    if isinstance(error, ray.exceptions.ActorUnavailableError):
+        return None
+    if isinstance(error, ray.exceptions.RayActorError):
+        return f"its process died: {str(error).splitlines()[0]}"
+    return None
 
 
 def probe_replica(

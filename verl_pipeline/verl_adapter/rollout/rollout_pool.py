@@ -116,6 +116,11 @@ class RolloutPool:
         return dict(zip(self._names, self.manager.server_handles, strict=True))
 
     @property
+    def dispatcher(self) -> Any | None:
+        """The actor that gives trajectories their places; None with a barrier."""
+        return None
+
+    @property
     def addresses(self) -> list[str]:
         """``host:port`` of each replica's HTTP server."""
         return self.manager.get_addresses()
@@ -180,6 +185,15 @@ class RolloutPool:
     def release_version(self) -> None:
         """Let the replicas take the newest weights again."""
 
+    def has_lost(self, name: str, error: Exception | None = None) -> bool:
+        """Whether a replica is lost that the run goes on without; with a barrier it never does.
+
+        Args:
+            name: that errors use.
+            error: what a request to it has just ended with.
+        """
+        return False
+
     def describe(self) -> str:
         """What the replicas hold and do, in one line, for errors."""
         return f"every replica holds v_{self.version}"
@@ -207,6 +221,12 @@ class RolloutPool:
         return probe_replica(self._engine, address, servers, self.deadlines.health_check_s)
 
 
+def make_death(role: str, error: ray.exceptions.RayActorError) -> WorkerDead:
+    """The error that names who died, in the words of Ray's."""
+    advice = DEATH_ADVICE.format(log="worker-*.err")
+    return WorkerDead(f"{role} died: {str(error).splitlines()[0]} {advice}")
+
+
 def probe_actors(
     actors: list[Any], pending_probes: list[ray.ObjectRef], role: str
 ) -> list[ray.ObjectRef]:
@@ -230,6 +250,5 @@ def probe_actors(
             with suppress(ray.exceptions.ActorUnavailableError):  # not dead: asked again
                 ray.get(probe)
     except ray.exceptions.RayActorError as error:
-        advice = DEATH_ADVICE.format(log="worker-*.err")
-        raise WorkerDead(f"{role} died: {str(error).splitlines()[0]} {advice}") from error
+        raise make_death(role, error) from error
     return [actor.__ray_ready__.remote() for actor in actors]

@@ -60,6 +60,21 @@ class PlacedServerManager(LLMServerManager):
             replica_class = version_servers(replica_class)
         self.rollout_replica_class = place_replicas(replica_class, replicas)
 
+    def make_replica(self, rank: int, start: int) -> RolloutReplica:
+        """A replica in the place of one whose processes have ended; it has not started.
+
+        Args:
+            start: how often it starts again with this, for names.
+        """
+        replica = self.rollout_replica_class(
+            replica_rank=rank,
+            config=self.rollout_config,
+            model_config=self.model_config,
+            gpus_per_node=self.rollout_config.n_gpus_per_node,
+        )
+        replica.start = start
+        return replica
+
     async def _init_global_load_balancer(self) -> None:
         """verl's with a barrier; past it our dispatcher."""
         settings = self._settings
@@ -79,7 +94,13 @@ def place_replicas(
     run = uuid.uuid4().hex[:12]  # short: the path of a socket may have 107 bytes
 
     class PlacedReplica(replica_class):  # type: ignore[valid-type,misc]
-        """A replica that finds its placement groups."""
+        """A replica that finds its placement groups.
+
+        Attributes:
+            start: how often it has started again.
+        """
+
+        start = 0
 
         async def init_standalone(self) -> None:
             """verl's, but for the pool, which verl would make here."""
@@ -91,11 +112,13 @@ def place_replicas(
                 name_prefix=f"rollout_pool_{rank}",
             )
             self.resource_pool.pgs = replicas[self.replica_rank]
+            # Workers of an earlier start may live on, with their names.
+            again = f"_start_{self.start}" if self.start else ""
             worker_group = RayWorkerGroup(
                 resource_pool=self.resource_pool,
                 ray_cls_with_init=self.get_ray_class_with_init_args(),
                 bin_pack=False,
-                name_prefix=f"rollout_standalone_{rank}",
+                name_prefix=f"rollout_standalone_{rank}{again}",
                 use_gpu=True,
                 device_name=get_device_name(),
             )

@@ -17,6 +17,7 @@ Invariants:
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -27,6 +28,7 @@ from vllm.v1.engine import EngineCoreOutputs
 
 from verl_pipeline.trainer.version_spans import VERSION_SPANS, VersionMark, cut_spans, dump_spans
 from verl_pipeline.verl_adapter.telemetry.first_token_server import FirstTokenServer
+from verl_pipeline.verl_adapter.weights.weight_extension import EXTENSION
 
 # Between two looks whether vLLM has processed what its engine sent; usually it has.
 OUTPUT_POLL_S = 0.001
@@ -42,6 +44,8 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
         self._thawed = asyncio.Event()
         self._thawed.set()
         self._keeps_kv = False
+        self._running = 0
+        self._last_output = time.monotonic()
 
     async def freeze(self, keep_kv: bool) -> int:
         """Stop the engine after its current step.
@@ -78,7 +82,27 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
         await self.set_global_steps(version)
         self._keeps_kv = False
         await self.engine.resume_generation()
+        self._last_output = time.monotonic()
         self._thawed.set()
+
+    async def measure_silence(self) -> float:
+        """Seconds since the engine last answered one of its requests; 0 while it has none or is
+        frozen.
+        """
+        if not self._running or not self._thawed.is_set():
+            return 0.0
+        return time.monotonic() - self._last_output
+
+    async def note_workers(self) -> list[list]:
+        """:func:`~verl_pipeline.run_end.note_processes` of the engine's worker processes, if they
+        have our extension.
+        """
+        engine_kwargs = self.config.engine_kwargs.get("vllm") or {}
+        if self.node_rank != 0 or engine_kwargs.get("worker_extension_cls") != EXTENSION:
+            return []
+        return [
+            noted for rank in await self.engine.collective_rpc("note_process") for noted in rank
+        ]
 
     async def clear_kv_cache(self) -> None:
         """verl's call after a load.
@@ -126,9 +150,16 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
         if isinstance(prompt, dict):
             prompt = {**prompt, "cache_salt": f"version {self.global_steps}"}
         outputs = super()._generate(prompt, sampling_params, request_id, **arguments)
-        async with aclosing(outputs):
-            async for output in outputs:
-                yield output
+        if not self._running:
+            self._last_output = time.monotonic()
+        self._running += 1
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    self._last_output = time.monotonic()
+                    yield output
+        finally:
+            self._running -= 1
 
     async def _drain_outputs(self) -> None:
         """Return when everything that the paused engine has sent is processed.

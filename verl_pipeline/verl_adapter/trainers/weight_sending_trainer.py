@@ -43,6 +43,7 @@ class WeightSendingTrainer(FilteringTrainer):
         with marked_timer("update_weights", self.step_clock.events, color="red"):
             sync = self.rollout_pool.publish_weights(version)
         add_weight_sync(self.step_metrics, sync)
+        self.step_metrics.update(self.rollout_pool.take_metrics())
 
     @cached_property
     def log_prob_check(self) -> LogProbCheck:

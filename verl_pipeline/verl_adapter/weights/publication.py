@@ -8,13 +8,14 @@ Invariants:
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 from omegaconf import DictConfig
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from verl.checkpoint_engine.base import CheckpointEngineManager
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.rollout.llm_server import LLMServerManager
@@ -139,6 +140,21 @@ class WeightPublisher:
             **{f"pipeline/{key}": value for key, value in metrics.items()},
         }
 
+    def add_workers(self, workers: Sequence[Any], name: str) -> None:
+        """Let workers that have just started load what is stored on their nodes.
+
+        Args:
+            name: what errors call their replica.
+
+        Raises:
+            WeightSyncError: their node stores nothing.
+        """
+        self._transport.add_workers(workers, name)
+
+    def is_storing(self, worker: Any) -> bool:
+        """Whether a replica's worker stores versions for the others of its node."""
+        return self._transport.is_storing(worker)
+
     def take_request(self) -> ReadingRequest | None:
         """What is to be read of each replica that loads the version published last, once."""
         request, self._request = self._request, None
@@ -175,4 +191,6 @@ class WeightPublisher:
 
     def _take_drops(self) -> None:
         drops, self._drops = self._drops, []
-        ray.get(drops)
+        for drop in drops:
+            with suppress(RayActorError):  # the next send finds out whether it can do without
+                ray.get(drop)

@@ -94,6 +94,10 @@ class StoringEngine:
         self._reception = executor.submit(self._receive_and_store, version, device)
         executor.shutdown(wait=False)
 
+    def has_ended_reception(self) -> bool:
+        """Whether nothing is being received."""
+        return self._reception is None or self._reception.done()
+
     def take_stored(self) -> StoreReport | None:
         """What :meth:`begin_storing` did; None until it is done.
 

@@ -1,25 +1,36 @@
 """How a version of the weights gets from the trainer into the host memory of the rollout nodes.
 
 Invariants:
-* A transport sends to the same processes throughout the run: engines assert it.
+* A transport sends to the same processes throughout the run, but for those that have died: their
+  nodes get no version any more, so that no replica there can load one. Then an engine that can
+  (``leave_group``) builds another group and sends again.
 * It waits for no replica that loads or samples.
 * Whoever cannot store a version, or dies meanwhile, is named.
 """
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 from verl.checkpoint_engine.base import CheckpointEngineManager, CheckpointEngineWorker
 from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup
 
+from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
 from verl_pipeline.verl_adapter.rollout.replica_probe import RolloutServerDead, describe_death
 from verl_pipeline.verl_adapter.weights.storing_engine import StoreReport
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 
+# For the dead of a failed send to be known as such, and for the living to end it, in seconds.
+SETTLE_S = 60.0
 # Between two questions whether a leader has stored what was sent, in seconds: while the trainer
 # sends, they only find those that died.
 POLL_SENDING_S = 0.5
@@ -48,10 +59,18 @@ class VersionTransport(ABC):
         """
 
     @abstractmethod
+    def add_workers(self, workers: Sequence[Any], name: str) -> None:
+        """See :meth:`~.publication.WeightPublisher.add_workers`."""
+
+    @abstractmethod
     def call_stores(self, method: str, argument: int) -> list[ray.ObjectRef]:
         """Call a method of :class:`~.storing_engine.StoringEngine` where versions are stored, in
         the order of ``places``; returns at once.
         """
+
+    def is_storing(self, worker: Any) -> bool:
+        """Whether a replica's worker stores versions for the others of its node."""
+        return False
 
 
 class LocalTransport(VersionTransport):
@@ -74,11 +93,15 @@ class LocalTransport(VersionTransport):
         opened = actor_wg.execute_checkpoint_engine(
             ["keep_sends"] * size, [versions] * size, [timeout_s] * size
         )
+        self._opened, self._timeout_s = opened, timeout_s
+        self.add_workers(workers, "")
+
+    def add_workers(self, workers: Sequence[Any], name: str) -> None:
         joined = [
-            worker.execute_checkpoint_engine.remote("join_store", opened[0], timeout_s)
+            worker.execute_checkpoint_engine.remote("join_store", self._opened[0], self._timeout_s)
             for worker in workers
         ]
-        ray.get([*opened, *joined])
+        ray.get([*self._opened, *joined])
 
     def send(self, version: int) -> dict[str, float]:
         try:
@@ -123,36 +146,105 @@ class LeaderTransport(VersionTransport):
         self._actor_wg = actor_wg
         self._sync = sync
         self._leaders: dict[Any, str] = {}
-        paths: dict[str, ray.ObjectRef] = {}
+        self._timeout_s = timeout_s
+        # By node, what its workers join the store with.
+        self._paths: dict[str, ray.ObjectRef] = {}
         joined = []
         for worker, node in nodes.items():
             call = worker.execute_checkpoint_engine.remote
-            if node not in paths:
-                paths[node] = call("open_store", versions, timeout_s)
+            if node not in self._paths:
+                self._paths[node] = call("open_store", versions, timeout_s)
                 self._leaders[worker] = f"the node of {names[worker]}"
             else:
-                joined.append(call("join_store", paths[node], timeout_s))
-        ray.get([*paths.values(), *joined])
+                joined.append(call("join_store", self._paths[node], timeout_s))
+        ray.get([*self._paths.values(), *joined])
         self.places = list(self._leaders.values())
-        self._group = RayWorkerGroup(
-            worker_handles=list(self._leaders),
-            ray_cls_with_init=RayClassWithInitArgs(cls=ray.remote(CheckpointEngineWorker)),
-        )
+        self._group = _make_group(self._leaders)
+        self._sends: list[ray.ObjectRef] = []
+
+    def add_workers(self, workers: Sequence[Any], name: str) -> None:
+        calls = [worker.execute_checkpoint_engine.remote for worker in workers]
+        found = ray.get([call("find_node") for call in calls])
+        if missing := set(found) - self._paths.keys():
+            raise WeightSyncError(f"{name}: no version is stored on node {', '.join(missing)}")
+        pairs = zip(calls, found, strict=True)
+        ray.get([call("join_store", self._paths[node], self._timeout_s) for call, node in pairs])
 
     def send(self, version: int) -> dict[str, float]:
+        while True:
+            try:
+                return self._send_once(version)
+            except (RayError, WeightSyncError, RolloutServerDead) as error:
+                dead = self._find_dead_leaders()
+                if not dead or not hasattr(self._sync.backend_cls, "leave_group"):
+                    raise
+                self._drop_leaders(dead, error)
+
+    def _send_once(self, version: int) -> dict[str, float]:
         self._sync.build_process_group(self._group)
         ray.get(self._call_leaders("begin_storing", version))
-        sends = self._actor_wg.update_weights(global_steps=version, mode=self._sync.backend)
-        self._wait_until_stored(version, sends)
+        self._sends = self._actor_wg.update_weights(global_steps=version, mode=self._sync.backend)
+        self._wait_until_stored(version, self._sends)
         size = self._actor_wg.world_size
         ray.get(
             self._actor_wg.execute_checkpoint_engine(["finalize"] * size)
             + self._call_leaders("finalize")
         )
         metrics: dict[str, float] = {}
-        for report in ray.get(sends):
+        for report in ray.get(self._sends):
             metrics.update(report or {})
         return metrics
+
+    def _find_dead_leaders(self) -> list[Any]:
+        """After a failed send; those who do not answer may be dying, and are asked for a while."""
+        dead, deadline = [], time.monotonic() + SETTLE_S
+        open_leaders = list(self._leaders)
+        while open_leaders and time.monotonic() < deadline:
+            for leader in list(open_leaders):
+                try:
+                    ray.get(leader.__ray_ready__.remote(), timeout=POLL_SENDING_S)
+                except (GetTimeoutError, ActorUnavailableError):
+                    continue
+                except RayActorError:
+                    dead.append(leader)
+                open_leaders.remove(leader)
+            time.sleep(POLL_S)
+        return dead
+
+    def _drop_leaders(self, dead: list[Any], error: Exception) -> None:
+        """Send to the others from now on.
+
+        Raises:
+            Exception: ``error``, if there are none.
+        """
+        gone = [self._leaders.pop(leader) for leader in dead]
+        if not self._leaders:
+            raise error
+        self.places = list(self._leaders.values())
+        print(
+            f"[{TRAINER_MODE}] warning: no version reaches {', '.join(gone)} any more: the process "
+            "that stored them is dead",
+            flush=True,
+        )
+        ray.wait(self._sends, num_returns=len(self._sends), timeout=SETTLE_S)
+        size = self._actor_wg.world_size
+        ray.get(self._actor_wg.execute_checkpoint_engine(["leave_group"] * size))
+        for leader in self._leaders:
+            self._end_reception(leader)
+        ray.get(self._call_leaders("leave_group"))
+        self._group = _make_group(self._leaders)
+
+    def _end_reception(self, leader: Any) -> None:
+        """What a leader has received of a failed send is of no use, nor is the error."""
+        deadline = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline:
+            try:
+                if ray.get(leader.execute_checkpoint_engine.remote("has_ended_reception")):
+                    ray.get(leader.execute_checkpoint_engine.remote("take_stored"))
+                    return
+            except RayTaskError:
+                return
+            time.sleep(POLL_S)
 
     def _wait_until_stored(self, version: int, sends: list[ray.ObjectRef]) -> None:
         """Wait for the trainer's ranks and for the leaders, whose errors name more."""
@@ -184,7 +276,18 @@ class LeaderTransport(VersionTransport):
     def call_stores(self, method: str, argument: int) -> list[ray.ObjectRef]:
         return self._call_leaders(method, argument)
 
+    def is_storing(self, worker: Any) -> bool:
+        return worker in self._leaders
+
     def _call_leaders(self, method: str, *arguments: Any) -> list[ray.ObjectRef]:
         return [
             leader.execute_checkpoint_engine.remote(method, *arguments) for leader in self._leaders
         ]
+
+
+def _make_group(leaders: Iterable[Any]) -> RayWorkerGroup:
+    """verl's group of these workers, which live already."""
+    return RayWorkerGroup(
+        worker_handles=list(leaders),
+        ray_cls_with_init=RayClassWithInitArgs(cls=ray.remote(CheckpointEngineWorker)),
+    )

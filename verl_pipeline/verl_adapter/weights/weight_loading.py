@@ -7,8 +7,8 @@ Invariants:
 * verl's way from the host memory into the engine: ``CheckpointEngineWorker.update_weights``, whose
   engine reads the store (:mod:`.storing_engine`). verl's adapter clears the replica's prefix
   cache afterwards and sets its version.
-* A replica that dies, fails or takes too long is named. Its weights may be half loaded then, and
-  the run has to end.
+* A replica that dies, fails or takes too long is named. Its weights may be half loaded then, so
+  that it must sample no more.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines
 from verl_pipeline.trainer.server_health import ServerWatch
 from verl_pipeline.verl_adapter.rollout.replica_probe import (
+    LOG_ADVICE,
     RolloutServerDead,
-    describe_death,
     probe_replica,
 )
 from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest, read_replica
@@ -61,15 +61,22 @@ def list_replica_actors(
         addresses: ``host:port`` of each replica.
     """
     return [
-        ReplicaActors(
-            f"rollout replica {rank} at {address}",
-            engine,
-            address,
-            list(replica.servers),
-            list(replica.workers),
-        )
+        make_replica_actors(engine, rank, replica, address)
         for rank, (replica, address) in enumerate(zip(replicas, addresses, strict=True))
     ]
+
+
+def make_replica_actors(
+    engine: str, rank: int, replica: RolloutReplica, address: str
+) -> ReplicaActors:
+    """The actors of one replica."""
+    return ReplicaActors(
+        f"rollout replica {rank} at {address}",
+        engine,
+        address,
+        list(replica.servers),
+        list(replica.workers),
+    )
 
 
 async def load_weights(
@@ -142,9 +149,13 @@ async def _load_and_read(
 
 
 def _make_death(name: str, engine: str, error: RayActorError) -> RolloutServerDead:
-    return RolloutServerDead(
-        describe_death(name, engine, "died", f"a process of it ended: {str(error).splitlines()[0]}")
-    )
+    seen = f"a process of it ended: {str(error).splitlines()[0]}"
+    return RolloutServerDead(_describe_loss(name, engine, "died", seen))
+
+
+def _describe_loss(name: str, engine: str, verdict: str, seen: str) -> str:
+    advice = LOG_ADVICE.format(log=f"worker-*.err of the {engine} server")
+    return f"{name} {verdict}: {seen}. {advice}"
 
 
 async def _watch(replica: ReplicaActors, version: int, deadlines: Deadlines) -> Any:
@@ -161,4 +172,4 @@ async def _watch(replica: ReplicaActors, version: int, deadlines: Deadlines) -> 
         )
         if (verdict := watch.judge(sign)) is not None:
             name = f"{replica.name}, while it loaded v_{version},"
-            raise RolloutServerDead(describe_death(name, replica.engine, verdict, seen))
+            raise RolloutServerDead(_describe_loss(name, replica.engine, verdict, seen))

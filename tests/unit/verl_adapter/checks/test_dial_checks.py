@@ -41,6 +41,10 @@ def test_a_mode_that_works_passes(composed, mode):
         ([*set_mode("in_flight"), f"{PIPELINE_KEY}.kv=drop"], "kv=drop: must be keep or recompute"),
         ([*set_mode("rolling"), f"{PIPELINE_KEY}.slots=0"], "slots=0: must be 1 or more, or null"),
         (
+            [*set_mode("rolling"), f"{PIPELINE_KEY}.min_replicas=9"],
+            "min_replicas=9: the rollout pool has 1 from the start",
+        ),
+        (
             [*set_mode("rolling"), f"{ROLLOUT}.checkpoint_engine.backend=delta_sharded"],
             "backend=delta_sharded: does not keep weights on the rollout nodes",
         ),

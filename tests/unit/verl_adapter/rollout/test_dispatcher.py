@@ -50,10 +50,13 @@ def test_each_load_is_a_span_of_its_replica_with_its_version(tmp_path, read_span
             await dispatcher.publish(version, None)
             while dispatcher._loads:
                 await asyncio.sleep(0)
-        assert "no such weights" in str(await dispatcher.find_failure())
+        (loss,) = await dispatcher.take_losses()
+        assert (loss.replica, loss.seen) == ("10.0.0.1:2", "no such weights")
+        assert await dispatcher.take_losses() == []
 
     asyncio.run(play())
     spans = read_spans()
+    assert spans.pop()["name"] == "lost"
     found = [(span["pool"], span["lane"], span["name"], span["detail"]) for span in spans]
     assert found == [
         ("rollout", f"replica {rank}", "load_weights", {"version": version})

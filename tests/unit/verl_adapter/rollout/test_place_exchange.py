@@ -4,18 +4,24 @@ Client, exchange and dispatcher are the real ones; only Ray's transport is made 
 """
 
 import asyncio
+import itertools
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+from verl.workers.rollout.replica import TokenOutput
 
 from tests.helpers.made_up_run import MadeUpRun, make_header
 from verl_pipeline.telemetry.recorder import RunTarget
+from verl_pipeline.trainer.dispatch import Arrival
 from verl_pipeline.trainer.schedule import ROLLING, find_window
-from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
+from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient, ReplicaLost
 from verl_pipeline.verl_adapter.rollout.dispatcher import Dispatcher
+from verl_pipeline.verl_adapter.rollout.replica_probe import find_death
 
 SLOTS = 2
 NOWHERE = RunTarget(None, make_header(MadeUpRun()))
@@ -198,20 +204,194 @@ def test_a_load_reads_what_was_asked_of_its_version():
     assert loaded == [(1, "what v_1 has"), (2, "what v_2 has")]
 
 
-def test_a_load_that_fails_is_kept_as_it_was_raised():
-    error = RuntimeError("replica 0 could not load v_0")
-
+def test_a_replica_that_fails_in_a_load_is_lost_and_the_others_go_on():
     async def load_badly(_version, _request):
-        raise error
+        raise RuntimeError("replica 0 could not load v_0")
 
     async def run():
         dispatcher = make_dispatcher([load_badly, load_at_once])
-        assert await dispatcher.find_failure() is None
         await dispatcher.publish(0, None)
-        await wait_until(lambda: dispatcher._failures)
-        assert await dispatcher.find_failure() is error
+        await wait_until(lambda: dispatcher._losses)
+        (loss,) = await dispatcher.take_losses()
+        assert (loss.replica, loss.seen) == ("replica 0", "replica 0 could not load v_0")
+        assert await dispatcher.find_versions() == {"replica 1": 0}
 
     asyncio.run(run())
+
+
+async def sample_until_kept(client, name, body):
+    """As an agent loop worker does; returns how often it began."""
+    for number in itertools.count():
+        with suppress(ReplicaLost):
+            async with client.hold_place(f"{name} again {number}", 1, find_window(1, 1)) as server:
+                await body(server)
+            return number + 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_is_lost_when_each_trajectory_is_sampled_once(seed):
+    """Two of three replicas, also while they load, and with trajectories that give up."""
+    chance = random.Random(seed)
+    gone, kept, broken = set(), [], []
+
+    async def load_slowly(_version, _request):
+        for _ in range(chance.randrange(6)):
+            await asyncio.sleep(0)
+        return []
+
+    async def run():
+        dispatcher = make_dispatcher([load_slowly] * 3)
+        clients = [make_client(Transport(dispatcher, seed + number)) for number in range(3)]
+
+        def sample(number):
+            async def body(server):
+                for _ in range(chance.randrange(20)):
+                    await asyncio.sleep(0)
+                (broken if server in gone else kept).append(f"b1p{number}")
+                clients[number % 3].leave_place()
+                await asyncio.sleep(0)  # the reward, which no loss interrupts
+
+            return sample_until_kept(clients[number % 3], f"b1p{number}", body)
+
+        tasks = [asyncio.create_task(sample(number)) for number in range(40)]
+        await dispatcher.publish(0, None)
+        for name in chance.sample(["replica 0", "replica 1", "replica 2"], 2):
+            for _ in range(chance.randrange(100)):
+                await asyncio.sleep(0)
+            await dispatcher.lose(name, "it is dead")
+            await dispatcher.lose(name, "it is dead, says another")
+            # What is on its way to be sampled may end before its client hears of the loss.
+            asyncio.get_running_loop().call_later(0.05, gone.add, name)
+        cancelled = chance.sample(tasks, 5)
+        for task in cancelled:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert {task for task in tasks if task.cancelled()} <= set(cancelled)
+        await wait_until(lambda: is_empty(dispatcher))
+        assert [replica.open for replica in dispatcher._book.replicas.values()] == [0]
+        assert len(await dispatcher.take_losses()) == 2
+
+    asyncio.run(run())
+    assert len(kept) == len(set(kept)) >= 35 and not broken
+
+
+def test_a_loss_stops_what_runs_and_leaves_what_has_left_its_place():
+    async def run():
+        dispatcher = make_dispatcher()
+        client = make_client(Transport(dispatcher))
+        await dispatcher.publish(0, None)
+        reached = []
+
+        async def sample(name, *, leaves):
+            async def body(server):
+                if leaves:
+                    client.leave_place()
+                reached.append(server)
+                await asyncio.sleep(3600 if len(reached) <= 2 and not leaves else 0.05)
+
+            return await sample_until_kept(client, name, body)
+
+        stopped = asyncio.create_task(sample("b1p0", leaves=False))
+        await wait_until(lambda: len(reached) == 1)
+        graded = asyncio.create_task(sample("b1p1", leaves=True))
+        await wait_until(lambda: len(reached) == 2)
+        await dispatcher.lose(reached[0], "it is dead")
+        assert await graded == 1 and await stopped == 2
+        assert reached[2] != reached[0]
+
+    asyncio.run(run())
+
+
+def test_what_a_dead_process_held_comes_back_and_its_late_calls_change_nothing():
+    async def run():
+        dispatcher = make_dispatcher()
+        dying, living = make_client(Transport(dispatcher)), make_client(Transport(dispatcher))
+        dying.process = "the dying one"
+        await dispatcher.publish(0, None)
+
+        async def hold(client, name):
+            async with client.hold_place(name, 1, find_window(1, 1)):
+                await asyncio.sleep(3600 if client is dying else 0)
+
+        held = [asyncio.create_task(hold(dying, f"b1p{number}")) for number in range(7)]
+        await wait_until(lambda: dispatcher._book.open_count == 2 * SLOTS)
+        waits = [asyncio.create_task(hold(living, "b2p0"))]
+        await wait_until(lambda: dispatcher._book.waiting_count == 4)
+        await dispatcher.forget("the dying one")
+        await asyncio.gather(*waits)
+        late = Arrival("b1p8", 1, find_window(1, 1))
+        await dispatcher.tell("the dying one", [late], ["b1p0"])
+        # The successor uses the same names.
+        await asyncio.gather(*[hold(living, f"b1p{number}") for number in range(7)])
+        await wait_until(lambda: is_empty(dispatcher))
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def make_death():
+    return ActorDiedError()
+
+
+def make_engine_death():
+    return RayTaskError(
+        "generate", "Traceback", EngineDeadError("it\nis gone")
+    ).as_instanceof_cause()
+
+
+class EngineDeadError(Exception):
+    """As vLLM names it."""
+
+
+@pytest.mark.parametrize("make_error", [make_death, make_engine_death])
+def test_a_request_that_finds_its_replica_dead_is_sampled_by_another(make_error):
+    asked = []
+
+    @dataclass(frozen=True)
+    class Handle:
+        place: str
+
+        @property
+        def generate(self):
+            async def answer(**_request):
+                asked.append(self.place)
+                if self.place == asked[0]:
+                    raise make_error()
+                return TokenOutput(token_ids=[1], extra_fields={"global_steps": 0})
+
+            return SimpleNamespace(remote=answer)
+
+    class HandledPort(Port):
+        handle = property(lambda self: Handle(self.address))
+
+    async def run():
+        ports = [HandledPort(f"replica {number}", load_at_once) for number in range(2)]
+        dispatcher = Dispatcher(ports, SLOTS, ROLLING, NOWHERE)
+        rollout = SimpleNamespace(name="vllm", response_length=4, prompt_length=4)
+        config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=rollout))
+        client = DispatchedClient(config, Transport(dispatcher))
+        await dispatcher.publish(0, None)
+        outputs = []
+
+        async def body(_server):
+            outputs.append(await client.generate("r", prompt_ids=[1], sampling_params={}))
+
+        assert await sample_until_kept(client, "b1p0", body) == 2
+        (loss,) = await dispatcher.take_losses()
+        assert (loss.replica, loss.trajectories) == (asked[0], 1)
+        assert loss.seen.startswith("its ")
+        assert len(outputs) == 1 and asked[1] != asked[0]
+
+    asyncio.run(run())
+
+
+def test_an_error_that_is_no_death_is_the_trajectorys_own():
+    unavailable = ActorUnavailableError("not now", b"0" * 16)
+    assert find_death(unavailable) is None
+    assert find_death(RayTaskError("generate", "Traceback", ValueError("too long"))) is None
+    assert find_death(RayTaskError("generate", "Traceback", make_death())) is not None
 
 
 class Dead:

@@ -1,0 +1,146 @@
+"""Processes that are killed or stopped while a run samples: it goes on to its end, with the batches
+of a run that lost none. Rollout replicas past the barrier, agent loop workers in every mode.
+"""
+
+import signal
+from dataclasses import replace
+
+import pytest
+
+from tests.e2e.test_past_the_barrier import (
+    TRAJECTORIES,
+    check_run,
+    list_violations,
+    make_overrides,
+)
+from tests.helpers.training_run import check_clean, tail
+from verl_pipeline.run_end import read_name
+from verl_pipeline.testing import runs
+from verl_pipeline.trainer.schedule import DRAINED, IN_FLIGHT, ROLLING
+
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
+PIPELINE = "+trainer.v1.one_off_pipeline"
+ENGINE, SERVER, LOOP = "VLLM::Engine", "ray::VersionedServer", "ray::RecordingLongTail"
+
+
+class Accident:
+    """Sends one process of a replica a signal, once so many steps are done."""
+
+    def __init__(self, directory, title, number, after):
+        self._directory, self._title, self._number = directory, title, number
+        self._after, self.victim = after, None
+
+    def __call__(self, processes):
+        if self.victim is not None or len(runs.read_metrics(self._directory)) < self._after:
+            return
+        found = [one for one in processes if read_name(one).startswith(self._title[:15])]
+        assert len(found) == (1 if self._title == LOOP else 2), list(map(read_name, processes))
+        self.victim = found[0]
+        self.victim.send_signal(self._number)
+
+
+def run_with_accident(directory, overrides, title, number, after=2):
+    accident = Accident(directory, title, number, after)
+    run = runs.run_training(directory, overrides, module=runs.STOCK, watch=accident)
+    assert accident.victim is not None
+    return run
+
+
+def check_loss(run, lost=1):
+    """The run tells of its loss, and counts it."""
+    assert run.output.count("trajectories are sampled again by the 1 of 2 replicas") == lost
+    assert sum(step["pipeline/replicas/lost"] for step in run.metrics.values()) == lost
+    assert run.metrics[max(run.metrics)]["pipeline/replicas/living"] == 2 - lost
+
+
+@pytest.mark.parametrize(
+    "mode, staleness, title, number, more",
+    [
+        (ROLLING, 2, ENGINE, signal.SIGKILL, []),
+        (ROLLING, 2, SERVER, signal.SIGKILL, ["trainer.test_freq=4"]),
+        (IN_FLIGHT, 2, ENGINE, signal.SIGKILL, []),
+        (ROLLING, 2, ENGINE, signal.SIGSTOP, [f"{PIPELINE}.deadlines.token_s=10"]),
+    ],
+)
+def test_the_run_goes_on_with_the_others(
+    sync_run, runs_directory, mode, staleness, title, number, more
+):
+    directory = runs_directory / f"lost-{mode}-{title[:4]}-{number.name}"
+    overrides = [
+        *make_overrides(directory, mode, staleness, replicas=2),
+        f"{PIPELINE}.deadlines.health_check_every_s=1",
+        *more,
+    ]
+    run = run_with_accident(directory, overrides, title, number)
+    check_run(run, sync_run, mode, staleness)
+    check_loss(run)
+    check_clean(run)
+
+
+@pytest.mark.parametrize("mode", [DRAINED, ROLLING])
+def test_a_dead_agent_loop_worker_is_replaced(sync_run, runs_directory, mode):
+    directory = runs_directory / f"lost-loops-{mode}"
+    overrides = make_overrides(directory, mode, 1, replicas=2)
+    run = run_with_accident(directory, overrides, LOOP, signal.SIGKILL)
+    assert run.returncode == 0, tail(run)
+    assert " unfinished prompts again" in run.output
+    # A trajectory may have been recorded by the dead worker, too; the batch holds it once.
+    latest = {(r["step"], r["index"], r["session"]): r for r in run.trajectories}
+    once = replace(run, trajectories=list(latest.values()))
+    assert list_violations(once, mode, 1) == []
+    assert once.list_batches() == sync_run.list_batches()
+    for metrics in run.metrics.values():
+        assert metrics["filters/before/trajectories"] == TRAJECTORIES
+        assert metrics["pipeline/infrastructure/share"] == 0
+    check_clean(run)
+
+
+class Return(Accident):
+    """Interrupts the run once the victim's successor has taken part in some steps."""
+
+    STEPS = 4
+
+    def __call__(self, processes):
+        super().__call__(processes)
+        metrics = runs.read_metrics(self._directory)
+        back = [step for step in metrics if metrics[step].get("pipeline/replicas/rejoined")]
+        if back and max(metrics) >= min(back) + self.STEPS and not self.is_over:
+            self.is_over = True
+            next(iter(processes)).send_signal(signal.SIGINT)
+
+    is_over = False
+
+
+@pytest.mark.parametrize("mode", [ROLLING, IN_FLIGHT])
+def test_a_lost_replica_starts_again_and_takes_part(runs_directory, mode):
+    directory = runs_directory / f"rejoined-{mode}"
+    overrides = [
+        *make_overrides(directory, mode, 2, replicas=2),
+        f"{PIPELINE}.deadlines.health_check_every_s=1",
+        "trainer.total_epochs=100000",
+    ]
+    accident = Return(directory, ENGINE, signal.SIGKILL, 2)
+    run = runs.run_training(directory, overrides, watch=accident)
+    assert run.returncode == 130, tail(run)
+    assert " has taken the place of the one lost, " in run.output
+    assert list_violations(run, mode, 2) == []
+    back = [step for step in run.metrics if run.metrics[step]["pipeline/replicas/rejoined"]]
+    assert len(back) == 1
+    last = run.metrics[max(run.metrics)]
+    assert last["pipeline/replicas/living"] == 2
+    check_clean(run)
+
+
+def test_with_fewer_than_asked_for_the_run_ends_by_name(runs_directory):
+    directory = runs_directory / "lost-too-many"
+    overrides = [
+        *make_overrides(directory, ROLLING, 2, replicas=2),
+        f"{PIPELINE}.deadlines.health_check_every_s=1",
+        f"{PIPELINE}.min_replicas=2",
+    ]
+    run = run_with_accident(directory, overrides, ENGINE, signal.SIGKILL)
+    assert run.returncode not in (0, None)
+    assert "1 of 2 replicas are left, fewer than trainer.v1.one_off_pipeline.min_replicas=2" in (
+        run.output
+    ), tail(run)
+    check_clean(run)
