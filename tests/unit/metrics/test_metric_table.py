@@ -146,7 +146,8 @@ LITERALS = {
         ],
         "verl_pipeline.verl_adapter.rollout.replica_patrol",
     ),
-    "{VALIDATION_PREFIX}/missing": "verl_pipeline.verl_adapter.trainers.pipelined_trainer",
+    "{PREFIX}/missing": "verl_pipeline.verl_adapter.trainers.validating_trainer",
+    "{PREFIX}/version": "verl_pipeline.trainer.validation",
     "filters/skipped_update": "verl_pipeline.verl_adapter.trainers.filtering_trainer",
     "filters/replaced_batches": "verl_pipeline.verl_adapter.trainers.filtering_replay_buffer",
 }

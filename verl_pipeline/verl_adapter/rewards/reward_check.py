@@ -8,6 +8,8 @@ Invariants:
   a failure of that trajectory's grader: its reward is NaN and its verdict ``infrastructure``, with
   the cause as ``reason``. The trajectory stays in its group; :mod:`verl_pipeline.filters` drops it.
 * Every other trajectory's reward is a ``float``.
+* A trajectory carries the end of its generation (``extra_fields["generated_at"]``, seconds since
+  the epoch).
 * The tag of a stored trajectory tells its outcome (:mod:`.trajectories.outcome_tags`) before its
   prompt becomes terminal.
 """
@@ -68,6 +70,7 @@ class RewardCheckingWorker(_AgentLoopWorker):  # type: ignore[valid-type,misc]
 
     async def _compute_score(self, outputs, kwargs) -> None:
         final = outputs[-1]
+        final.extra_fields["generated_at"] = time.time()
         try:
             await self.request_reward(outputs, kwargs)
             if final.reward_score is None and self.reward_loop_worker_handles is None:

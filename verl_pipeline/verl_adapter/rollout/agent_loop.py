@@ -11,13 +11,10 @@ Invariants:
 * A failed generation leaves its siblings alone. Its cause is in the prompt's tag ``errors``, and
   the first one's traceback is stored, before the prompt becomes terminal. A failed reward is a
   verdict (:mod:`.rewards.reward_check`).
-* A training trajectory carries the end of its generation (``extra_fields["generated_at"]``, seconds
-  since the epoch).
 """
 
 import asyncio
 import itertools
-import time
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
@@ -194,7 +191,6 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
             )
 
     async def request_reward(self, outputs, kwargs) -> None:
-        outputs[-1].extra_fields["generated_at"] = time.time()
         name = f"reward of {kwargs['uid']}_{kwargs['session_id']}"
         async with self._rewards.limit(name) as reward:
             with _wait_in(REWARDS, reward, current_job.get()):

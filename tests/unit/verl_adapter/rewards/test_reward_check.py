@@ -7,6 +7,7 @@ Only Ray's transport is left out; tests/e2e/test_failures.py has it.
 import asyncio
 import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -125,6 +126,18 @@ UNUSABLE = {
     "exception": fail,
     "exception of a coroutine": fail_later,
 }
+
+
+@pytest.mark.parametrize("compute_score", [give(0.5), fail])
+def test_the_end_of_the_generation_is_told_before_the_reward(compute_score):
+    asked = []
+
+    def grade(**kwargs):
+        asked.append(time.time())
+        return compute_score(**kwargs)
+
+    output = run_reward(grade)
+    assert 0 < output.extra_fields["generated_at"] <= asked[0]
 
 
 @pytest.mark.parametrize("name", USABLE)

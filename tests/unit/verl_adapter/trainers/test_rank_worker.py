@@ -33,14 +33,14 @@ def test_verl_dispatches_and_collects_as_for_its_own_worker(name):
     assert {**ours, "dispatch_mode": None} == {**verls, "dispatch_mode": None}
 
 
-def test_actors_of_every_mode_are_ours_and_the_critic_is_verls():
+def test_actors_of_every_mode_and_the_critic_are_ours():
     mapping = {Role.Actor: "verl's", Role.RefPolicy: "verl's", Role.Critic: "verl's"}
     use_rank_workers(mapping)
     assert mapping.keys() == {Role.Actor, Role.RefPolicy, Role.Critic}
-    for role in (Role.Actor, Role.RefPolicy):
-        assert isinstance(mapping[role], ray.actor.ActorClass)
-        assert mapping[role].__ray_metadata__.modified_class.__name__ == "RankWorker"
-    assert mapping[Role.Critic] == "verl's"
+    for role, actors in mapping.items():
+        assert isinstance(actors, ray.actor.ActorClass)
+        expected = "CriticWorker" if role == Role.Critic else "RankWorker"
+        assert actors.__ray_metadata__.modified_class.__name__ == expected
 
 
 def test_what_verl_reports_beside_the_log_probs_is_kept():
