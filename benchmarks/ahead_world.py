@@ -15,7 +15,7 @@ Invariants:
   and reads its context again.
 """
 
-import heapq
+from math import inf
 
 import numpy as np
 
@@ -58,6 +58,10 @@ class AheadWorld:
         self._first_version = np.zeros(self._tokens.size, int)
         self._rewards = RewardPool(profile.reward.workers, self._tokens.size)
         self._rewarded = np.full(workload.responses.shape, np.nan)
+        # By prompt, samples without a reward; prompts that have none.
+        samples = profile.sampling.samples
+        self._left = [samples] * (self._tokens.size // samples)
+        self._complete = 0
         self._submitted = 0
         self._trained: set[int] = set()
 
@@ -89,22 +93,26 @@ class AheadWorld:
     def _wait(self, step: int) -> float:
         """Let time pass until the batch of a step is there; returns when that is."""
         samples = self.profile.sampling.samples
-        queue = [(replica.find_next(), place) for place, replica in enumerate(self.replicas)]
-        heapq.heapify(queue)
         while True:
             end = find_batch_end(self._rewarded, samples, step, self.ahead, is_bounded=True)
+            complete = self._complete
             # What ends later than the batch is there changes nothing about it.
-            while queue[0][0] <= end:
-                event, place = heapq.heappop(queue)
-                if event == float("inf"):
-                    raise RuntimeError(f"step {step} waits for prompts, and nothing is sampled")
-                ended = self.replicas[place].advance(event)
-                heapq.heappush(queue, (self.replicas[place].find_next(), place))
-                if ended:
-                    self._finish(ended)
-                    break
-            else:
-                return end
+            while self._complete == complete and (goes_on := self._take_event(end)):
+                pass
+            if not goes_on:
+                break
+        if end == inf:
+            raise RuntimeError(f"step {step} waits for prompts, and nothing is sampled")
+        return end
+
+    def _take_event(self, until: float) -> bool:
+        """Let the first event of all replicas happen; whether there was one until then."""
+        events = [replica.find_next() for replica in self.replicas]
+        place = int(np.argmin(events))
+        if events[place] > until or events[place] == inf:
+            return False
+        self._finish(self.replicas[place].advance(events[place]))
+        return True
 
     def _finish(self, ended: list[tuple[int, float]]) -> None:
         for number, moment in ended:
@@ -112,6 +120,9 @@ class AheadWorld:
             self._in_flight[self._place[number]] -= 1
             seconds = float(self.workload.rewards[batch, index])
             self._rewarded[batch, index] = self._rewards.finish(moment, seconds)
+            group = number // self.profile.sampling.samples
+            self._left[group] -= 1
+            self._complete += self._left[group] == 0
 
     def _train(self, step: int, now: float) -> float:
         """Take the batch of a step; returns its seconds."""
@@ -132,10 +143,11 @@ class AheadWorld:
 
     def _interrupt(self, now: float) -> list[tuple[int, float]]:
         """Stop everything; returns what was not done, with the tokens that are left."""
+        while self._take_event(now):
+            pass
         left = []
         for replica in self.replicas:
-            ended, aborted = replica.abort(now)
-            self._finish(ended)
+            _ended, aborted = replica.abort(now)
             left += aborted
         return left
 

@@ -38,6 +38,12 @@ SCHEDULES = [
 TRAJECTORIES, FEWEST_STEPS, MOST_STEPS, WARM_UP = 40_000, 15, 40, 6
 # Large batches, for which the search for the best splits takes long: those of verl's pages.
 VERLS_SPLITS = {"verl_dapo_7b_16xh20": (4, 12), "moe_30b_128xh20": (96, 32)}
+# By profile and mode, layouts on which other seeds are measured, too: the fastest.
+SPREAD_SEEDS = range(1, 5)
+SPREAD_LAYOUTS = {
+    "deepcoder_code_8xa100": {"drained:1": (4, 4), "in_flight:1": (4, 4), "in_flight:2": (2, 6)},
+    "deepcoder_math_8xa100": {"drained:1": (5, 3), "in_flight:1": (4, 4), "in_flight:2": (3, 5)},
+}
 SLOW_PROFILE, SLOW_LAYOUT = "deepcoder_code_8xa100", (4, 4)
 SLOW_SCHEDULES = [Schedule("drained", 1), Schedule("rolling", 2), Schedule("in_flight", 2)]
 FACTORS = [1.0, 2.0, 10.0]
@@ -81,11 +87,13 @@ def measure(
     }
 
 
-def measure_ahead(profile: Profile, schedule: Schedule, layout: Layout) -> dict[str, Any]:
+def measure_ahead(
+    profile: Profile, schedule: Schedule, layout: Layout, seed: int
+) -> dict[str, Any]:
     """Seconds of a step of verl's `separate_async` in the same steps, and its largest age."""
     steps = count_steps(profile)
     ahead, last = schedule.staleness, steps - schedule.staleness
-    world = AheadWorld(profile, draw_workload(profile, steps + ahead, 0), ahead, layout, steps)
+    world = AheadWorld(profile, draw_workload(profile, steps + ahead, seed), ahead, layout, steps)
     ends = world.run()
     step_s = (ends[last - 1] - ends[WARM_UP - 1]) / (last - WARM_UP)
     return {"separate_async_s": step_s, "separate_async_age": world.largest_age}
@@ -107,8 +115,23 @@ def measure_profile(name: str) -> list[dict[str, Any]]:
             layouts.append(planner.refine(planner.find_best_plan(schedule, splits), False).layout)
         for layout in dict.fromkeys(layouts):
             result = measure(profile, schedule, layout, 0, {}) | sync
-            result |= measure_ahead(profile, schedule, layout)
+            result |= measure_ahead(profile, schedule, layout, 0)
             results.append(result | {"gain": planner.sync.step_s / result["step_s"]})
+    return results
+
+
+def measure_spread() -> list[dict[str, Any]]:
+    """The fastest modes of the main profiles on other lengths."""
+    results = []
+    for name, layouts in SPREAD_LAYOUTS.items():
+        profile = load_profile(Path(name))
+        for mode, split in layouts.items():
+            kind, staleness = mode.split(":")
+            schedule = Schedule(kind, int(staleness))
+            layout = Layout(*split, profile.sampling.slots)
+            for seed in SPREAD_SEEDS:
+                result = measure(profile, schedule, layout, seed, {})
+                results.append(result | measure_ahead(profile, schedule, layout, seed))
     return results
 
 
@@ -135,7 +158,7 @@ def count_trajectories(name: str) -> int:
 def main(output: ReportOption = RESULTS) -> None:
     """Measure every profile of the package, then the slow replica."""
     settings = {"warm_up": WARM_UP}
-    results = measure_slow()
+    results = [*measure_slow(), *measure_spread()]
     for name in sorted(list_profiles(), key=count_trajectories):
         typer.echo(f"{name} ...", err=True)
         results += measure_profile(name)
@@ -145,6 +168,7 @@ def main(output: ReportOption = RESULTS) -> None:
         "mode",
         "split",
         "slots",
+        "seed",
         "slow",
         "step_s",
         "planner_s",

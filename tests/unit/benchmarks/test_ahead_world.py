@@ -105,9 +105,9 @@ def test_it_takes_what_verls_steps_take_on_the_pool_however_late_they_come(tmp_p
         "sampling__samples": SAMPLES,
         "weights__publish_s": 1.0,
         "weights__load_s": 0.5,
-        # While a driver is late rewards go on, so it may see one too many.
-        "reward__seconds": 0.0,
     }
+    if late_s:  # while a driver is late rewards go on, so it may see one too many
+        profile["reward__seconds"] = 0.0
     run = make_run(
         tmp_path,
         time_scale=SCALE,
