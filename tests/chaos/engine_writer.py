@@ -94,45 +94,49 @@ def train(model: Path, folder: Path, store: Path, last_step: int) -> None:
         writer.save(step)
 
 
-def train_in_fork(model: Path, folder: Path, last_step: int, kill_after_s: float | None) -> bool:
-    """Train in a fork, which is killed ``kill_after_s`` after it began to save; returns whether.
+def train_in_fork(
+    model: Path, folder: Path, last_step: int, kill: tuple[int, float] | None
+) -> bool:
+    """Train in a fork; returns whether it was killed.
+
+    Args:
+        kill: the step that must be complete first, and the seconds from the beginning of the next
+            write to the kill; None: let it end.
 
     Raises:
         AssertionError: it ended by itself with an error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     store = folder.with_name(f"store-{random.getrandbits(32):08x}")
+    log = folder.with_name("output.log")
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            with open(folder.with_name("output.log"), "a") as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
+            with log.open("a") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
             train(model, folder, store, last_step)
             code = 0
         finally:
             os._exit(code)
-    status: int | None = None
-    while status is None and kill_after_s is not None and not any(folder.glob(".writing-*")):
-        time.sleep(0.001)
-        status = _poll(child)
-    if status is None and kill_after_s is not None:
-        until = time.monotonic() + kill_after_s
-        while status is None and time.monotonic() < until:
-            time.sleep(0.001)
-            status = _poll(child)
-        if status is None:
-            os.kill(child, signal.SIGKILL)
-    if status is None:
-        _, status = os.waitpid(child, 0)
+    status = os.waitpid(child, 0)[1] if kill is None else _kill(child, folder, *kill)
     store.unlink(missing_ok=True)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, folder.with_name(
-        "output.log"
-    ).read_text()[-3000:]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, log.read_text()[-3000:]
     return os.WIFSIGNALED(status)
 
 
-def _poll(child: int) -> int | None:
-    found, status = os.waitpid(child, os.WNOHANG)
-    return status if found else None
+def _kill(child: int, folder: Path, step: int, seconds: float) -> int:
+    """Kill it so long after it began to write what follows ``step``; returns its status."""
+    began = None
+    is_complete = step == 0
+    while began is None or time.monotonic() < began + seconds:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status
+        is_complete = is_complete or get_step_folder(folder, step).is_dir()
+        if began is None and is_complete and any(folder.glob(".writing-*/global_step_*")):
+            began = time.monotonic()
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]

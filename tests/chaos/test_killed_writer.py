@@ -43,20 +43,20 @@ def merge(folder):
 
 def test_a_writer_killed_at_random_instants_ends_with_the_undisturbed_weights(model, tmp_path):
     dice, folder = random.Random(SEED), tmp_path / "killed" / "checkpoints"
-    last_step, reached, in_write = max(KILLS // 2, 3), 0, 0
+    last_step = 2 * KILLS
+    reached = in_write = 0
     for number in range(1, KILLS + 1):
-        delay = dice.random() * WRITE_S
-        if not train_in_fork(model, folder, last_step, delay):
-            last_step += 3  # it had ended before: it gets more to do
-            continue
+        writes, delay = dice.randint(0, 2), dice.random() * WRITE_S
+        kill = (reached + writes if writes else 0, delay)
+        assert train_in_fork(model, folder, last_step, kill), "it ended before the kill"
         newest = find_newest(folder)
         step = newest.step if newest else 0
         assert step >= reached
         reached = step
         is_within = any(folder.glob(".writing-*"))
         in_write += is_within
-        place = "within the write" if is_within else "after it"
-        print(f"kill {number}: {1000 * delay:.0f} ms into a write, {place}; complete {step}")
+        place = "within a write" if is_within else "between two"
+        print(f"kill {number}: {1000 * delay:.0f} ms after a write began, {place}; complete {step}")
     print(f"{KILLS} kills, {in_write} within a write, seed {SEED}")
     assert not train_in_fork(model, folder, last_step + 1, None)
     whole = tmp_path / "whole" / "checkpoints"
