@@ -252,6 +252,8 @@ class ReplicaPatrol:
         return self._end.is_set() or self._failure is not None
 
     def _end_processes(self, member: Member) -> None:
+        if not member.footprints:  # lost before the first look
+            self._note(member)
         kept = [worker for worker in member.replica.workers if self._is_needed(worker)]
         nodes = note_footprints(kept, self._deadlines.health_check_s) if kept else []
         spared = {known for footprint in nodes for known in footprint.processes}

@@ -16,6 +16,7 @@ import ray
 from ray.util import placement_group_table
 
 from verl_pipeline.trainer.pipeline_config import OneOffPipelineConfig
+from verl_pipeline.verl_adapter.rollout.replica_end import end_footprints, note_footprints
 from verl_pipeline.verl_adapter.rollout.replica_ports import make_port
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 
@@ -66,9 +67,15 @@ class ReplicaRestart:
             raise NoRestart("its devices are gone, with their node")
         _wait_for_ends([*dead.servers, *dead.workers], self._publisher.is_storing)
         replica = self._manager.make_replica(rank, number + 1)
-        asyncio.run(asyncio.wait_for(replica.init_standalone(), self._settings.deadlines.start_s))
-        address = replica.server_address
-        self._publisher.add_workers(replica.workers, f"rollout replica {rank} at {address}")
+        deadlines = self._settings.deadlines
+        try:
+            asyncio.run(asyncio.wait_for(replica.init_standalone(), deadlines.start_s))
+            address = replica.server_address
+            self._publisher.add_workers(replica.workers, f"rollout replica {rank} at {address}")
+        except BaseException:
+            started = [*replica.servers, *replica.workers]
+            end_footprints(note_footprints(started, deadlines.health_check_s))
+            raise
         port = make_port(self._manager, self._settings, rank, replica, address)
         return StartedReplica(replica, address, port)
 
