@@ -6,6 +6,7 @@ nobody disturbs. So a hundred kills can be spread over many calls.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import shutil
@@ -27,7 +28,9 @@ DEADLINE_S = 300.0
 # Where a kill is aimed at: within a checkpoint's write, anywhere in the training, in the start.
 AIMS, WEIGHTS = ("write", "training", "start"), (5, 4, 1)
 # A checkpoint of the tiny model is written in about so long, and a run starts in so long.
-WRITE_S, START_S = 0.3, 20.0
+WRITE_S, START_S = 0.1, 20.0
+# To list processes takes as long as to write a checkpoint: it is done before.
+LIST_EVERY_S = 1.0
 KEY = ("step", "index", "session")
 SAMPLED = (*KEY, "prompt", "response", "reward", "versions")
 BARRIER = "drained"
@@ -91,22 +94,32 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
     reached = before.step if before else 0
     steps, delay = dice.randint(0, 2), dice.random()
     process = runs.start_run(folder, overrides)
-    began, below = time.monotonic(), {}
+    began = listed = time.monotonic()
+    below: dict[int, psutil.Process] = {}
+
+    def list_below() -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                below[child.pid] = child
 
     def is_running(deadline_s: float = DEADLINE_S) -> bool:
-        seconds = time.monotonic() - began
-        assert seconds < DEADLINE_S, f"the attempt hangs: {folder}"
-        time.sleep(0.002)
-        return process.poll() is None and seconds < deadline_s
+        nonlocal listed
+        now = time.monotonic()
+        assert now < began + DEADLINE_S, f"the attempt hangs: {folder}"
+        if now > listed + LIST_EVERY_S:
+            list_below()
+            listed = now
+        time.sleep(0.001)
+        return process.poll() is None and time.monotonic() < began + deadline_s
 
-    def has_reached(step: int) -> bool:
-        return (checkpoints / f"global_step_{step}").is_dir()
+    def is_complete(step: int) -> bool:
+        return step == reached or (checkpoints / f"global_step_{step}").is_dir()
 
     if aim == "start":
         while is_running(delay * START_S):
             pass
     else:
-        while is_running() and not (steps == 0 or has_reached(reached + steps)):
+        while is_running() and not is_complete(reached + steps):
             pass
         while is_running() and not any(checkpoints.glob(f"{SCRATCH_PREFIX}*/global_step_*")):
             pass
@@ -115,12 +128,11 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
             pass
     if process.poll() is None:
         main = psutil.Process(process.pid)
-        below = {child.pid: child for child in main.children(recursive=True)}
-        for one in [main, *below.values()]:
-            try:
-                one.kill()
-            except psutil.NoSuchProcess:
-                continue
+        for _ in range(2):
+            for one in [main, *below.values()]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            list_below()
     seconds = time.monotonic() - began
     run = runs.collect_run(folder, process, list(below.values()))
     (folder / runs.OUTPUT).rename(folder / f"output-{number:03d}.log")
