@@ -12,7 +12,7 @@ import random
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -92,6 +92,7 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
     number = len(list(folder.glob("output-*.log"))) + 1
     before = find_newest(checkpoints)
     reached = before.step if before else 0
+    left = list_writes(checkpoints)
     steps, delay = dice.randint(0, 2), dice.random()
     process = runs.start_run(folder, overrides)
     began = listed = time.monotonic()
@@ -121,7 +122,7 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
     else:
         while is_running() and not is_complete(reached + steps):
             pass
-        while is_running() and not any(checkpoints.glob(f"{SCRATCH_PREFIX}*/global_step_*")):
+        while is_running() and not list_writes(checkpoints) - left:
             pass
         until = time.monotonic() - began + delay * (WRITE_S if aim == "write" else 3.0)
         while is_running(until):
@@ -140,21 +141,25 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
         return None
     assert run.returncode == -9, f"kill {number}: the attempt ended by itself: {tail(run)}"
     assert run.survivors == []
-    return _describe(folder, number, aim, seconds, reached, max(run.metrics, default=0))
+    in_write = bool(list_writes(checkpoints) - left)
+    logged = max(run.metrics, default=0)
+    return _describe(folder, reached, Kill(number, aim, seconds, 0, in_write, logged))
 
 
-def _describe(
-    folder: Path, number: int, aim: str, seconds: float, reached: int, logged: int
-) -> Kill:
-    checkpoints = folder / "checkpoints"
-    newest = find_newest(checkpoints)
+def list_writes(checkpoints: Path) -> set[str]:
+    """Checkpoints that are being written, and what kills have left of such."""
+    return {path.parent.name for path in checkpoints.glob(f"{SCRATCH_PREFIX}*/global_step_*")}
+
+
+def _describe(folder: Path, reached: int, kill: Kill) -> Kill:
+    """Check what the kill has left, and note it."""
+    newest = find_newest(folder / "checkpoints")
     step = newest.step if newest else 0
-    assert step >= reached, f"kill {number}: step {reached} was complete, now {step} is the newest"
+    assert step >= reached, f"step {reached} was complete before, now {step} is the newest: {kill}"
     if newest is not None:
         assert newest.manifest is not None
         assert find_damage(newest.folder, newest.manifest.parts) is None
-    in_write = any(checkpoints.glob(f"{SCRATCH_PREFIX}*"))
-    kill = Kill(number, aim, seconds, step, in_write, logged)
+    kill = replace(kill, complete=step)
     with (folder / "kills.jsonl").open("a") as file:
         file.write(json.dumps(asdict(kill)) + "\n")
     print(kill, flush=True)
