@@ -16,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 
+from tests.chaos.killed_run import list_writes
 from tests.helpers.written_checkpoints import make_config
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import get_step_folder
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import (
@@ -128,14 +129,14 @@ def train_in_fork(
 
 def _kill(child: int, folder: Path, step: int, seconds: float) -> int:
     """Kill it so long after it began to write what follows ``step``; returns its status."""
-    began = None
+    began, left = None, list_writes(folder)
     is_complete = step == 0
     while began is None or time.monotonic() < began + seconds:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return status
         is_complete = is_complete or get_step_folder(folder, step).is_dir()
-        if began is None and is_complete and any(folder.glob(".writing-*/global_step_*")):
+        if began is None and is_complete and list_writes(folder) - left:
             began = time.monotonic()
         time.sleep(0.001)
     os.kill(child, signal.SIGKILL)

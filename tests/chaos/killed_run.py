@@ -6,12 +6,13 @@ nobody disturbs. So a hundred kills can be spread over many calls.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,9 @@ DEADLINE_S = 300.0
 # Where a kill is aimed at: within a checkpoint's write, anywhere in the training, in the start.
 AIMS, WEIGHTS = ("write", "training", "start"), (5, 4, 1)
 # A checkpoint of the tiny model is written in about so long, and a run starts in so long.
-WRITE_S, START_S = 0.3, 20.0
+WRITE_S, START_S = 0.1, 20.0
+# To list processes takes as long as to write a checkpoint: it is done before.
+LIST_EVERY_S = 1.0
 KEY = ("step", "index", "session")
 SAMPLED = (*KEY, "prompt", "response", "reward", "versions")
 BARRIER = "drained"
@@ -89,38 +92,48 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
     number = len(list(folder.glob("output-*.log"))) + 1
     before = find_newest(checkpoints)
     reached = before.step if before else 0
+    left = list_writes(checkpoints)
     steps, delay = dice.randint(0, 2), dice.random()
     process = runs.start_run(folder, overrides)
-    began, below = time.monotonic(), {}
+    began = listed = time.monotonic()
+    below: dict[int, psutil.Process] = {}
+
+    def list_below() -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                below[child.pid] = child
 
     def is_running(deadline_s: float = DEADLINE_S) -> bool:
-        seconds = time.monotonic() - began
-        assert seconds < DEADLINE_S, f"the attempt hangs: {folder}"
-        time.sleep(0.002)
-        return process.poll() is None and seconds < deadline_s
+        nonlocal listed
+        now = time.monotonic()
+        assert now < began + DEADLINE_S, f"the attempt hangs: {folder}"
+        if now > listed + LIST_EVERY_S:
+            list_below()
+            listed = now
+        time.sleep(0.001)
+        return process.poll() is None and time.monotonic() < began + deadline_s
 
-    def has_reached(step: int) -> bool:
-        return (checkpoints / f"global_step_{step}").is_dir()
+    def is_complete(step: int) -> bool:
+        return step == reached or (checkpoints / f"global_step_{step}").is_dir()
 
     if aim == "start":
         while is_running(delay * START_S):
             pass
     else:
-        while is_running() and not (steps == 0 or has_reached(reached + steps)):
+        while is_running() and not is_complete(reached + steps):
             pass
-        while is_running() and not any(checkpoints.glob(f"{SCRATCH_PREFIX}*/global_step_*")):
+        while is_running() and not list_writes(checkpoints) - left:
             pass
         until = time.monotonic() - began + delay * (WRITE_S if aim == "write" else 3.0)
         while is_running(until):
             pass
     if process.poll() is None:
         main = psutil.Process(process.pid)
-        below = {child.pid: child for child in main.children(recursive=True)}
-        for one in [main, *below.values()]:
-            try:
-                one.kill()
-            except psutil.NoSuchProcess:
-                continue
+        for _ in range(2):
+            for one in [main, *below.values()]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            list_below()
     seconds = time.monotonic() - began
     run = runs.collect_run(folder, process, list(below.values()))
     (folder / runs.OUTPUT).rename(folder / f"output-{number:03d}.log")
@@ -128,21 +141,25 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
         return None
     assert run.returncode == -9, f"kill {number}: the attempt ended by itself: {tail(run)}"
     assert run.survivors == []
-    return _describe(folder, number, aim, seconds, reached, max(run.metrics, default=0))
+    in_write = bool(list_writes(checkpoints) - left)
+    logged = max(run.metrics, default=0)
+    return _describe(folder, reached, Kill(number, aim, seconds, 0, in_write, logged))
 
 
-def _describe(
-    folder: Path, number: int, aim: str, seconds: float, reached: int, logged: int
-) -> Kill:
-    checkpoints = folder / "checkpoints"
-    newest = find_newest(checkpoints)
+def list_writes(checkpoints: Path) -> set[str]:
+    """Checkpoints that are being written, and what kills have left of such."""
+    return {path.parent.name for path in checkpoints.glob(f"{SCRATCH_PREFIX}*/global_step_*")}
+
+
+def _describe(folder: Path, reached: int, kill: Kill) -> Kill:
+    """Check what the kill has left, and note it."""
+    newest = find_newest(folder / "checkpoints")
     step = newest.step if newest else 0
-    assert step >= reached, f"kill {number}: step {reached} was complete, now {step} is the newest"
+    assert step >= reached, f"step {reached} was complete before, now {step} is the newest: {kill}"
     if newest is not None:
         assert newest.manifest is not None
         assert find_damage(newest.folder, newest.manifest.parts) is None
-    in_write = any(checkpoints.glob(f"{SCRATCH_PREFIX}*"))
-    kill = Kill(number, aim, seconds, step, in_write, logged)
+    kill = replace(kill, complete=step)
     with (folder / "kills.jsonl").open("a") as file:
         file.write(json.dumps(asdict(kill)) + "\n")
     print(kill, flush=True)

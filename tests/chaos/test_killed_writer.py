@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.chaos.engine_writer import train_in_fork
+from tests.chaos.killed_run import list_writes
 from tests.helpers.written_checkpoints import stand_in_for_queue
 from verl_pipeline.testing import tiny_run
 from verl_pipeline.verl_adapter.checkpointing import resumed_checkpoint
@@ -43,17 +44,17 @@ def merge(folder):
 
 def test_a_writer_killed_at_random_instants_ends_with_the_undisturbed_weights(model, tmp_path):
     dice, folder = random.Random(SEED), tmp_path / "killed" / "checkpoints"
-    last_step = 2 * KILLS
+    last_step = 5 * KILLS  # more than are reached
     reached = in_write = 0
     for number in range(1, KILLS + 1):
         writes, delay = dice.randint(0, 2), dice.random() * WRITE_S
-        kill = (reached + writes if writes else 0, delay)
+        kill, left = (reached + writes if writes else 0, delay), list_writes(folder)
         assert train_in_fork(model, folder, last_step, kill), "it ended before the kill"
         newest = find_newest(folder)
         step = newest.step if newest else 0
         assert step >= reached
         reached = step
-        is_within = any(folder.glob(".writing-*"))
+        is_within = bool(list_writes(folder) - left)
         in_write += is_within
         place = "within a write" if is_within else "between two"
         print(f"kill {number}: {1000 * delay:.0f} ms after a write began, {place}; complete {step}")
