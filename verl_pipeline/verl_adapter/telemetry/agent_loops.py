@@ -99,13 +99,13 @@ class _RecordingLoops:
 
     def _note_places(self, client: Any) -> None:
         """Let this worker's client record when a trajectory has its place on a replica."""
-        lanes, hold = getattr(client, REPLICA_LANES, {}), client.hold_place
+        hold = client.hold_place
 
         @asynccontextmanager
         async def hold_place(*trajectory: Any) -> AsyncIterator[str]:
             async with hold(*trajectory) as server:
                 if life := _current_life.get():
-                    life.replica = lanes.get(server, server)
+                    life.replica = _find_lane(client, server)
                 self._add(Moment.BEGUN)
                 yield server
 
@@ -193,9 +193,15 @@ def _shorten(value: Any) -> str | None:
     return None if value is None else str(value).partition("\n")[0][:MAX_REASON_CHARACTERS]
 
 
+def _find_lane(client: Any, server: str) -> str:
+    """Of a server; one that started after the run did is known to the client only."""
+    lanes = getattr(client, REPLICA_LANES, {})
+    name_lane = getattr(client, "name_lane", None)
+    return lanes.get(server) or (name_lane(server) if name_lane else server)
+
+
 def _note_servers(client: Any) -> None:
     """Let this worker's client note the server of each request in the life that asks for it."""
-    lanes = getattr(client, REPLICA_LANES, {})
     acquire = getattr(client, "_acquire_server", None)
     if acquire is None:  # another client than verl's
         return
@@ -203,7 +209,7 @@ def _note_servers(client: Any) -> None:
     async def acquire_server(request_id: str, **extra: Any) -> tuple[str, Any]:
         server, handle = await acquire(request_id, **extra)
         if life := _current_life.get():
-            life.replica = lanes.get(server, server)
+            life.replica = _find_lane(client, server)
         return server, handle
 
     client._acquire_server = acquire_server
