@@ -4,7 +4,8 @@ Invariants:
 * The agent loops, their rewards and their errors stay as they are: what is recorded is read, never
   changed.
 * A trajectory has one ``started`` and at most one of each later moment; ``failed`` is the last.
-  Only past the barrier, where it may have to wait for its place, does it have ``begun``.
+  Only past the barrier, where it may have to wait for its place, does it have ``begun``; it has
+  another one, which counts, when its replica was lost and it begins again.
 * A span ``reward`` covers the time in which a worker awaits at least one reward. It is cut at
   :data:`LONGEST_SPAN_S`, so that a run that dies still has it.
 """
