@@ -24,6 +24,7 @@ _KINDS = {
     "update_weights": ("weight sync", "#a97a12"),
     "weight_sync": ("weight sync", "#a97a12"),
     "load_weights": ("loading weights", "#a97a12"),
+    "lost": ("lost", "#6b6f76"),
     "save_checkpoint": ("checkpoint", "#9a63b5"),
     "checkpoint": ("checkpoint", "#9a63b5"),
     "testing": ("validation", "#4d8f8f"),

@@ -131,7 +131,8 @@ class Span:
             their devices), ``wait_data``, ``start`` (until the first step), ``step`` (they follow
             each other without a gap), ``end`` (empty; ``detail.error`` if the run failed).
             Past the barrier ``update_weights`` is the trainer's publication, and ``load_weights``,
-            on a replica's lane, a replica's load (``detail.version`` of both).
+            on a replica's lane, a replica's load (``detail.version`` of both); ``lost`` (empty) is
+            there where the replica was taken out (``detail.seen``, ``detail.trajectories``).
         start, end: spans of a lane lie inside one another or apart.
         step: the step that the driver was in; None before the first.
         batch: the batch it is about, if it is about one.

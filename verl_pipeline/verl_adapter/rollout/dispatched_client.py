@@ -92,6 +92,10 @@ class DispatchedClient(TurnBudgetClient):
             _held.reset(token)
             self._leave(held)
 
+    def name_lane(self, server: str) -> str:
+        """The lane of the run's records that a replica is on."""
+        return self._exchange.lanes.get(server, server) if self._exchange else server
+
     def leave_place(self) -> None:
         """The trajectory of this task has been sampled; its reward needs no replica."""
         if (held := _held.get()) is not None:

@@ -97,6 +97,10 @@ class Dispatcher(GlobalRequestLoadBalancer):
         """What requests are sent to, by replica."""
         return self._servers
 
+    async def list_lanes(self) -> dict[str, str]:
+        """Lanes of the run's records, by replica."""
+        return self._lanes
+
     async def tell(self, asker: str, arrivals: Sequence[Arrival], ends: Sequence[str]) -> None:
         """What has happened in a process of agent loops since its last call.
 

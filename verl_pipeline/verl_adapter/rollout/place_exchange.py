@@ -39,12 +39,16 @@ class PlaceExchange:
     Args:
         dispatcher: the actor :class:`~.dispatcher.Dispatcher`.
         name: of this process; None: a new one.
+
+    Attributes:
+        lanes: of the run's records, by replica.
     """
 
     def __init__(self, dispatcher: Any, name: str | None = None):
         self._dispatcher = dispatcher
         self._name = name or uuid.uuid4().hex
         self._handles: dict[str, Any] = {}
+        self.lanes: dict[str, str] = {}
         # By trajectory that waits, its replica; by one that has a place, the loss of it.
         self._places: dict[str, asyncio.Future[str]] = {}
         self._losses: dict[str, asyncio.Future[None]] = {}
@@ -113,6 +117,7 @@ class PlaceExchange:
             news = await self._dispatcher.take_news.remote(self._name)
             if any(one.replica not in self._handles for one in news):
                 self._handles = await self._dispatcher.list_handles.remote()
+                self.lanes = await self._dispatcher.list_lanes.remote()
             for one in news:
                 if isinstance(one, Loss):
                     _settle(self._losses.pop(one.trajectory, None), None)

@@ -4,7 +4,8 @@ Invariants:
 * The agent loops, their rewards and their errors stay as they are: what is recorded is read, never
   changed.
 * A trajectory has one ``started`` and at most one of each later moment; ``failed`` is the last.
-  Only past the barrier, where it may have to wait for its place, does it have ``begun``.
+  Only past the barrier, where it may have to wait for its place, does it have ``begun``; it has
+  another one, which counts, when its replica was lost and it begins again.
 * In verl's modes the tag of a stored trajectory gets ``generated_at`` (seconds since the epoch), as
   our own agent loops set it.
 """
@@ -77,13 +78,13 @@ class _RecordingLoops:
 
     def _note_places(self, client: Any) -> None:
         """Let this worker's client record when a trajectory has its place on a replica."""
-        lanes, hold = getattr(client, REPLICA_LANES, {}), client.hold_place
+        hold = client.hold_place
 
         @asynccontextmanager
         async def hold_place(*trajectory: Any) -> AsyncIterator[str]:
             async with hold(*trajectory) as server:
                 if life := _current_life.get():
-                    life.replica = lanes.get(server, server)
+                    life.replica = _find_lane(client, server)
                 self._add(Moment.BEGUN)
                 yield server
 
@@ -187,9 +188,15 @@ def _note_reward_worker(place: int) -> None:
         life.reward_worker = name_lane(place)
 
 
+def _find_lane(client: Any, server: str) -> str:
+    """Of a server; one that started after the run did is known to the client only."""
+    lanes = getattr(client, REPLICA_LANES, {})
+    name_lane = getattr(client, "name_lane", None)
+    return lanes.get(server) or (name_lane(server) if name_lane else server)
+
+
 def _note_servers(client: Any) -> None:
     """Let this worker's client note the server of each request in the life that asks for it."""
-    lanes = getattr(client, REPLICA_LANES, {})
     acquire = getattr(client, "_acquire_server", None)
     if acquire is None:  # another client than verl's
         return
@@ -197,7 +204,7 @@ def _note_servers(client: Any) -> None:
     async def acquire_server(request_id: str, **extra: Any) -> tuple[str, Any]:
         server, handle = await acquire(request_id, **extra)
         if life := _current_life.get():
-            life.replica = lanes.get(server, server)
+            life.replica = _find_lane(client, server)
         return server, handle
 
     client._acquire_server = acquire_server

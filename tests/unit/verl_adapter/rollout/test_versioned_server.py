@@ -115,3 +115,47 @@ def test_nodes_without_the_engine_have_nothing_to_freeze():
 def test_what_cannot_change_weights_in_flight_is_named(rollout, fault):
     found = find_freeze_fault(OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}}))
     assert found is None if fault is None else fault in found
+
+
+def test_only_an_engine_that_answers_none_of_its_requests_is_silent(monkeypatch):
+    """In virtual time: what waits for weights, and an engine without requests, is not."""
+    now = [100.0]
+    monkeypatch.setattr(versioned_server.time, "monotonic", lambda: now[0])
+
+    async def sample():
+        server = make_server(Engine(outputs=0))
+        server._running, server._last_output = 0, 0.0
+        goes_on = asyncio.Event()
+
+        async def generate(_prompt, _params, _request, **_arguments):
+            for token in range(2):
+                await goes_on.wait()
+                goes_on.clear()
+                yield token
+
+        async def run():
+            return [token async for token in server._generate({}, None, "a")]
+
+        async def look_after(seconds):
+            for _ in range(5):
+                await asyncio.sleep(0)
+            now[0] += seconds
+            return await server.measure_silence()
+
+        server._engine_generate = generate
+        running = asyncio.create_task(run())
+        silences = [await look_after(50.0)]  # it waits until the weights are loaded
+        server._thawed.set()
+        silences.append(await look_after(7.0))
+        silences.append(await look_after(1.0))
+        goes_on.set()
+        silences.append(await look_after(2.0))
+        server._thawed.clear()
+        silences.append(await look_after(50.0))
+        server._thawed.set()
+        goes_on.set()
+        assert await running == [0, 1]
+        silences.append(await look_after(50.0))
+        return silences
+
+    assert asyncio.run(sample()) == [0.0, 7.0, 8.0, 2.0, 0.0, 0.0]
