@@ -31,6 +31,7 @@ def plant_hostile_texts(folder):
             about = {"verdict": hostile[:200], "reason": hostile[:200], "reward": 9.0}
             if moment == Moment.GENERATED:
                 about |= {"replica": f"replica {hostile[:60]}", "response_tokens": 9000 + session}
+                about |= {"reward_worker": f"reward worker {hostile[:60]}"}
             events.append(TrajectoryEvent(moment, began + 30 + number, **known, **about))
         versions = [[0, 10], [1, 20]]
         texts.append(
