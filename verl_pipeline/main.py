@@ -26,6 +26,7 @@ from verl_pipeline import (
 )
 from verl_pipeline.entry_checks import CHECK_ONLY, refuse
 from verl_pipeline.fork_server.client import find_server, stop_server
+from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.processes import handle_end_signals
 from verl_pipeline.restarts import become_supervisor, is_attempt, report_cause
 from verl_pipeline.run_end import RunEnd, read_name, remove_sockets
@@ -33,7 +34,7 @@ from verl_pipeline.standard_streams import guard_streams
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
 
 SHUTDOWN_S = 25.0
-EXIT_NOT_STARTED = 1
+EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
@@ -102,10 +103,10 @@ def main(config: DictConfig) -> None:
         run_training(config, on_start=_handle_signals)
     except ConfigError as error:
         refuse(*error.lines)
-    except NotStarted as error:
+    except (NotStarted, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         report_cause(error)
-        sys.exit(EXIT_NOT_STARTED)
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         print(
             "interrupted: shutting down; the last checkpoint is intact, and the same command "

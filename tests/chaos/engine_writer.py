@@ -18,6 +18,7 @@ from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 
 from tests.chaos.killed_run import list_writes
 from tests.helpers.written_checkpoints import make_config
+from verl_pipeline.processes import signal_on_parent_death
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import get_step_folder
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import (
     find_damage,
@@ -113,6 +114,7 @@ def train_in_fork(
     child = os.fork()
     if child == 0:
         code = 1
+        signal_on_parent_death(signal.SIGKILL)
         try:
             with log.open("a") as file:
                 os.dup2(file.fileno(), 1)

@@ -148,7 +148,7 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
 
 def list_writes(checkpoints: Path) -> set[str]:
     """Checkpoints that are being written, and what kills have left of such."""
-    return {path.parent.name for path in checkpoints.glob(f"{SCRATCH_PREFIX}*/global_step_*")}
+    return {path.name for path in checkpoints.glob(f"{SCRATCH_PREFIX}*")}
 
 
 def _describe(folder: Path, reached: int, kill: Kill) -> Kill:

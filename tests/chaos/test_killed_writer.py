@@ -14,7 +14,6 @@ from tests.chaos.engine_writer import train_in_fork
 from tests.chaos.killed_run import list_writes
 from tests.helpers.written_checkpoints import stand_in_for_queue
 from verl_pipeline.testing import tiny_run
-from verl_pipeline.verl_adapter.checkpointing import resumed_checkpoint
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_search import find_newest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -27,7 +26,6 @@ WRITE_S = 0.6
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     stand_in_for_queue(monkeypatch.setattr)
-    monkeypatch.setattr(resumed_checkpoint, "read_parts", lambda _path: iter([]))
     return tiny_run.write_model(tmp_path / "model")
 
 

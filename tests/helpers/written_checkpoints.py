@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from verl_pipeline.verl_adapter.checkpointing import run_checkpoints
+from verl_pipeline.outputs.errors import OutputError
+from verl_pipeline.verl_adapter.checkpointing import resumed_checkpoint, run_checkpoints
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     HELD_BATCHES,
     LATEST_STEP_FILE,
@@ -137,6 +138,7 @@ def stand_in_for_queue(patch):
     """Have ``patch`` (pytest's, or ``setattr``) replace what needs Ray and TransferQueue."""
     patch(run_checkpoints, "save_held_batches", save_batches)
     patch(run_checkpoints, "check_checkpoint_folder", lambda _config: None)
+    patch(resumed_checkpoint, "read_parts", lambda _path: iter([]))
 
 
 def skip_saving(patch):
@@ -179,3 +181,12 @@ def run_until_killed(folder, last_step, number, *overrides):
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, status
     return os.WIFSIGNALED(status)
+
+
+if __name__ == "__main__":  # resumes in a folder and writes one checkpoint more
+    stand_in_for_queue(setattr)
+    attempt = WrittenRun(sys.argv[1])
+    try:
+        attempt.save(attempt.resume() + 1)
+    except OutputError as error:
+        sys.exit(f"error: {error}")

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.utils.device import auto_set_device
 
+from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
 from verl_pipeline.verl_adapter.cpu.environment import is_cpu_run
 from verl_pipeline.verl_adapter.entry.start_settings import derive_start_settings
@@ -53,6 +54,7 @@ def run_training(config: DictConfig, on_start: Callable[[], None]) -> None:
     Raises:
         ConfigError: a setting that only Ray's cluster or the data set can refuse.
         NotStarted: Ray did not start a process of the run in time.
+        OutputError: the run cannot write, as on a full disk.
     """
     check_connection(config)
     for setting in derive_start_settings(config):
@@ -64,6 +66,8 @@ def run_training(config: DictConfig, on_start: Callable[[], None]) -> None:
             raise ConfigError(*error.cause.lines) from None
         if isinstance(error.cause, NotStarted):
             raise NotStarted(*error.cause.args) from None
+        if isinstance(error.cause, OutputError):
+            raise OutputError(*error.cause.args) from None
         raise
 
 

@@ -19,7 +19,6 @@ from tests.helpers.written_checkpoints import (
     write_step,
 )
 from verl_pipeline.trainer.pipeline_config import ConfigError
-from verl_pipeline.verl_adapter.checkpointing import resumed_checkpoint
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     HELD_BATCHES,
     LATEST_STEP_FILE,
@@ -33,7 +32,6 @@ SHARD = f"actor/model_world_size_{RANKS}_rank_1.pt"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     stand_in_for_queue(monkeypatch.setattr)
-    monkeypatch.setattr(resumed_checkpoint, "read_parts", lambda _path: iter([]))
     return tmp_path / "checkpoints"
 
 
@@ -202,7 +200,6 @@ def test_a_run_killed_again_and_again_loses_no_complete_checkpoint(tmp_path_fact
     with pytest.MonkeyPatch.context() as patch:
         stand_in_for_queue(patch.setattr)
         skip_saving(patch.setattr)
-        patch.setattr(resumed_checkpoint, "read_parts", lambda _path: iter([]))
         reached = 0
         for number in kills:
             run_until_killed(folder, 6, number, *overrides)

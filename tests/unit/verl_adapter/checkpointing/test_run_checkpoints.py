@@ -6,9 +6,11 @@ verl's part is played by a writer of the same files; its engines and TransferQue
 
 import json
 import shutil
+import sys
 
 import pytest
 
+from tests.helpers.small_disk import run_on_disk
 from tests.helpers.written_checkpoints import (
     WrittenRun,
     make_config,
@@ -32,7 +34,6 @@ from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     stand_in_for_queue(monkeypatch.setattr)
-    monkeypatch.setattr(resumed_checkpoint, "read_parts", lambda _path: iter([]))
     return tmp_path / "checkpoints"
 
 
@@ -96,6 +97,20 @@ def test_a_full_disk_is_named_whatever_broke(folder, monkeypatch):
     with pytest.raises(OutputError, match="the disk is full, so the checkpoint of step 4"):
         run.checkpoints.save_step(4, 4, fail, seal)
     assert WrittenRun(folder).resume() == 2
+
+
+@pytest.mark.slow
+def test_a_real_full_disk_leaves_what_was_there(folder):
+    WrittenRun(folder).save(1)
+    program = (sys.executable, "-m", "tests.helpers.written_checkpoints", str(folder))
+    run = run_on_disk("full", folder, *program)
+    assert run.exit_code == 1
+    assert f"error: {folder}: the disk is full, so the checkpoint of step 2 could" in run.output
+    assert run.after == run.before
+    # With room again, the run goes on.
+    next_run = WrittenRun(folder)
+    assert next_run.resume() == 1
+    next_run.save(2)
 
 
 def test_actor_and_critic_have_limits_of_their_own(folder):
