@@ -91,6 +91,8 @@ def _wait_for_ends(actors: list[Any], lives_on: Any) -> None:
             except (ray.exceptions.ActorUnavailableError, ray.exceptions.GetTimeoutError):
                 continue
             except ray.exceptions.RayActorError:
+                # This process, which started the actor, would go on to take its name for given.
+                ray.kill(actor)
                 left.remove(actor)
         if left and time.monotonic() > deadline:
             raise NoRestart(f"{len(left)} of its processes have not ended after {NAMES_S:g} s")
