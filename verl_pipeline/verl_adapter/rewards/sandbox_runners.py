@@ -7,8 +7,8 @@ verl 0.9.1 has no registry of such runners: its Sandbox Fusion reward posts ever
 with ``call_sandbox_api``. A verl with ``register_sandbox_runner`` (the name that other runners of
 this kind look for) gets ours there.
 
-MONKEY-PATCH, the only one of this package for GPUs: without that registry ``call_sandbox_api`` is
-wrapped, so that URLs of our scheme come to us. ``contract.toml`` has its signature and fingerprint:
+MONKEY-PATCH: without that registry ``call_sandbox_api`` is wrapped, so that URLs of our scheme come
+to us. ``contract.toml`` has its signature and fingerprint:
 a test fails when either changes.
 
 Invariants:

@@ -1,5 +1,8 @@
 """verl's trackers (TensorBoard, Weights & Biases, ...).
 
+MONKEY-PATCH, while the trackers are opened: verl looks up the classes of two of them in its module
+and takes no others. ``contract.toml`` has what they have to be: a test fails when that changes.
+
 Invariants:
 * Importing this module does not import verl.
 * Nothing that an earlier start has logged is lost, although verl's ``file`` tracker begins its
