@@ -78,6 +78,12 @@ class RunCheckpoints:
         self._models = ["actor", *(["critic"] if need_critic(config) else [])]
         check_checkpoint_folder(config)
         self._resumed = ResumedCheckpoint(config, self._models)
+        if OmegaConf.select(config, ASYNC_SAVE):
+            print(
+                f"[checkpoints] {ASYNC_SAVE}=True: verl names and removes checkpoints itself; they "
+                f"have no {MANIFEST}, and a kill may cost the newest one",
+                flush=True,
+            )
         manifests = self._read_manifests()
         self._serial = max((one.serial for one in manifests), default=0)
         # Steps that a limit may remove, oldest first, by model.

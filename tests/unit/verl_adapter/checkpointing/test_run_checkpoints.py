@@ -154,7 +154,7 @@ def test_files_of_the_user_stay_when_a_checkpoint_is_removed_or_replaced(folder)
     assert WrittenRun(folder).resume() == 3
 
 
-def test_verl_prunes_itself_what_it_writes_later(folder):
+def test_verl_prunes_itself_what_it_writes_later(folder, capsys):
     saved_later = "actor_rollout_ref.actor.checkpoint.async_save=True"
     config = make_config(folder, "trainer.max_actor_ckpt_to_keep=1", saved_later)
     checkpoints = RunCheckpoints(config)
@@ -168,6 +168,7 @@ def test_verl_prunes_itself_what_it_writes_later(folder):
         checkpoints.prune(step)
     assert list_parts(folder, "actor") == [2, 4]
     assert list_parts(folder, MANIFEST) == []
+    assert "async_save=True: verl names and removes" in capsys.readouterr().out
     shutil.rmtree(folder / "global_step_2" / "actor")
     checkpoints.prune(4)
     assert list_parts(folder, HELD_BATCHES) == [4]

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from ray.exceptions import RayTaskError
 
+from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.trainer.pipeline_config import ConfigError
 from verl_pipeline.verl_adapter.entry import run_entry
 from verl_pipeline.verl_adapter.entry.run_entry import (
@@ -86,6 +87,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(composed, tmp_path):
     [
         ConfigError("data.train_batch_size=4: the training set has 3 prompts"),
         NotStarted("the run's pools have no place in Ray's cluster"),
+        OutputError("checkpoints: the disk is full"),
     ],
 )
 def test_what_the_task_runner_refuses_is_one_line(composed, monkeypatch, cause):
