@@ -201,7 +201,7 @@ def _read_setting(header: Header, *names: str) -> int:
 
 def find_own_schedule(header: Header) -> Schedule | None:
     """The planner's schedule that a run's start names; None if it knows none like it."""
-    if header.mode == "sync":
+    if header.mode in ("sync", "sync_filtered"):
         return SYNC
     if header.mode != "one_off_pipeline" or header.staleness is None:
         return None

@@ -51,7 +51,10 @@ class _RecordingTrainer(DriverSpans):
         self._prepare_recording()
 
     def _prepare_recording(self) -> None:
-        self._run_target = make_target(self.config)
+        target = make_target(self.config)
+        # Of a trainer of ours that has to call itself by one of verl's modes.
+        mode = getattr(self, "own_mode", target.header.mode)
+        self._run_target = replace(target, header=replace(target.header, mode=mode))
         self._recorder = open_recorder(self._run_target, DRIVER)
         self._has_batches = self._run_target.header.mode == TRAINER_MODE
         self._run_started = self._step_began = self._recorder.now()

@@ -202,6 +202,8 @@ class FilteredSyncTrainer(FilteringTrainer, PPOTrainerSync):
         ConfigError: a filter or a setting that cannot work, before anything is loaded.
     """
 
+    own_mode = FILTERED_SYNC_MODE
+
     def __init__(self, config: DictConfig):
         self.filters = load_sync_filters(config)
         check_mini_batches(config)

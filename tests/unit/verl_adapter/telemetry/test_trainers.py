@@ -66,6 +66,16 @@ def test_ours_are_recorded_whichever_entry_starts_them(mode):
     assert record_trainer(get_trainer_cls(mode)) is get_trainer_cls(mode)
 
 
+@pytest.mark.parametrize("mode", ["sync", "sync_filtered"])
+def test_a_run_is_called_by_the_mode_that_was_asked_for(mode, made_header, monkeypatch):
+    """Ours has to call itself `sync` in verl's configuration."""
+    monkeypatch.setattr(trainers, "make_target", lambda config: RunTarget(None, made_header))
+    trainer = object.__new__(record_trainer(get_trainer_cls(mode)))
+    trainer.config = None
+    trainer._prepare_recording()
+    assert made_header.mode == "sync" and trainer._run_target.header.mode == mode
+
+
 def test_every_method_that_is_recorded_is_one_of_verls_and_in_the_contract():
     """If verl renames one, nothing would be recorded."""
     contract = {entry.name.rpartition(":")[2] for entry in read_contract()}
