@@ -1,5 +1,6 @@
 """``restarts``: a run whose processes are killed goes on by itself to its end."""
 
+import contextlib
 import random
 
 import psutil
@@ -17,11 +18,11 @@ STEPS = 6
 
 def kill_one(process, words):
     """Kill one process of the run whose command line holds one of ``words``."""
-    found = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if any(word in " ".join(child.cmdline()) for word in words)
-    ]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if any(word in " ".join(child.cmdline()) for word in words):
+                found.append(child)
     assert found, words
     random.Random(1).choice(found).kill()
 
