@@ -88,7 +88,7 @@ class World:
 
     def begin_validation(self, version):
         if version in self.beside:
-            self._wait(lambda: self.done.issuperset(self._validation))
+            self._finish_validation()
             self.book.hold(version)
             self._validation = set(self._submit_validation(version))
 
@@ -113,8 +113,8 @@ class World:
             lead += 1
         return list(range(trained + 1, lead + 1))
 
-    def validate(self, version):
-        names = self._submit_validation(version)
+    def validate(self, version, size=3):
+        names = self._submit_validation(version, size)
         self._wait(lambda: self.done.issuperset(names))
 
     def run(self, *, validations=(), checkpoints=(), trained=0, held=(), stop=None):
@@ -136,15 +136,19 @@ class World:
             if k in checkpoints:
                 schedule.prepare_checkpoint(self, self.dial)
             if k in validations and k not in self.beside:
+                self._finish_validation()  # one at a time
                 schedule.prepare_validation(self, k, self.dial)
                 self.validate(k)
-        self._wait(lambda: self.done.issuperset(self._validation))
+        self._finish_validation()
         return self
 
     # ---- the engines ---------------------------------------------------------------------
 
     def _name_batch(self, batch):
         return [f"b{batch}p{number}" for number in range(self.batch_size)]
+
+    def _finish_validation(self):
+        self._wait(lambda: self.done.issuperset(self._validation))
 
     def _submit_validation(self, version, size=3):
         names = [f"v{version}p{number}" for number in range(size)]

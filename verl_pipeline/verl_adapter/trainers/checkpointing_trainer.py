@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
-
 from verl_pipeline.trainer import schedule
 from verl_pipeline.trainer.batch import check_held_version
 from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
@@ -26,14 +24,13 @@ from verl_pipeline.verl_adapter.trainers.dialed_trainer import DialedTrainer
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 
 
-class _CallNotes(CheckpointCallback):
-    """Notes the calls of :meth:`on_save`."""
+class _CallNotes:
+    """In the place of verl's ``CheckpointCallback``: notes the calls of :meth:`on_save`."""
 
-    def __init__(self, config: Any):
-        super().__init__(config)
+    def __init__(self) -> None:
         self.noted: list[dict[str, Any]] = []
 
-    def on_save(self, **arguments: Any) -> None:  # type: ignore[override]
+    def on_save(self, **arguments: Any) -> None:
         self.noted.append(arguments)
 
 
@@ -45,7 +42,7 @@ class CheckpointingTrainer(DialedTrainer):
     _checkpoints: RunCheckpoints
     _positions: LoaderPositions
     _awaited_workers: AwaitedWorkers
-    checkpoint_callback: CheckpointCallback
+    checkpoint_callback: Any
     # By batch, from its submission or its restoration until it is checked.
     _sampling_versions: dict[int, int]
 
@@ -79,8 +76,7 @@ class CheckpointingTrainer(DialedTrainer):
     @contextmanager
     def _withhold_callback(self) -> Iterator[Callable[[Path], None]]:
         """Inside, verl calls nobody; yields what calls the user's callback, with the folder."""
-        calls = _CallNotes(self.config)
-        given: CheckpointCallback = self.checkpoint_callback
+        calls, given = _CallNotes(), self.checkpoint_callback
         self.checkpoint_callback = calls
 
         def call_back(folder: Path) -> None:
