@@ -95,11 +95,11 @@ def _make_sync_mode(poll_s: float, suffix: str, ranks: int = 1) -> TrainerMode:
     )
 
 
-def _make_separate_async_mode(poll_s: float, suffix: str) -> TrainerMode:
+def _make_separate_async_mode(poll_s: float, suffix: str, replicas: int = 1) -> TrainerMode:
     return TrainerMode(
         f"verl separate_async{suffix}",
         OURS,
-        SEPARATE_ASYNC,
+        (*SEPARATE_ASYNC, f"{ROLLOUT}.n_gpus_per_node={replicas}"),
         pools=2,
         poll_s=poll_s,
         batches_ahead=1,
@@ -129,6 +129,7 @@ MODES = (
     _make_separate_async_mode(2.0, " as shipped"),
     # Replicas of a pool share its core.
     _make_our_mode(1, replicas=2),
+    _make_separate_async_mode(0.05, ", 2 replicas", replicas=2),
     *(
         _make_our_mode(staleness, kind, replicas)
         for kind in (ROLLING, IN_FLIGHT)
