@@ -55,15 +55,17 @@ def measure_probabilities(
     def measure_block(rows: slice, tokens: slice) -> dict[str, torch.Tensor]:
         p, q, counted = actor[tokens].exp(), rollout[tokens].exp(), counts[rows]
         difference = (p - q).abs()
-        # Probabilities relative to a typical one, since their spread may be far below their size.
-        center = float(p[: counted.max()].mean()) if len(p) else 0.0
-        p -= center
-        q -= center
+        # Probabilities relative to a typical one of theirs, since their spread may be far below
+        # their size, and that of the others.
+        p_center, q_center = (float(x[: counted.max()].mean()) if len(x) else 0.0 for x in (p, q))
+        p -= p_center
+        q -= q_center
         return {
             "gap": sum_rows(difference, counted),
             "gap_squared": sum_rows(difference * difference, counted),
             "gap_largest": max_rows(difference, counted),
-            "center": torch.full((len(counted),), center),
+            "p_center": torch.full((len(counted),), p_center),
+            "q_center": torch.full((len(counted),), q_center),
             "p": sum_rows(p, counted),
             "q": sum_rows(q, counted),
             "pp": sum_rows(p * p, counted),
@@ -89,16 +91,18 @@ def describe_probabilities(
         unknown = {f"training/rollout_probs_{name}": math.nan for name in names}
         correlation = {"training/rollout_actor_probs_pearson_corr": math.nan}
         return {"training/rollout_probs_diff_valid": 0, **unknown, **correlation}
-    gap, gap_squared, center, p, q, pp, qq, pq = (
-        columns[name].double()
-        for name in ("gap", "gap_squared", "center", "p", "q", "pp", "qq", "pq")
+    gap, gap_squared, p, q, pp, qq, pq = (
+        columns[name].double() for name in ("gap", "gap_squared", "p", "q", "pp", "qq", "pq")
     )
-    # All relative to the mean of the centers.
-    shift = center - (center * counts).sum() / size
-    pp = pp + 2 * shift * p + counts * shift**2
-    qq = qq + 2 * shift * q + counts * shift**2
-    pq = pq + shift * (p + q) + counts * shift**2
-    p, q = p + counts * shift, q + counts * shift
+    # All relative to the means of the centers.
+    p_shift, q_shift = (
+        center - (center * counts).sum() / size
+        for center in (columns["p_center"].double(), columns["q_center"].double())
+    )
+    pp = pp + 2 * p_shift * p + counts * p_shift**2
+    qq = qq + 2 * q_shift * q + counts * q_shift**2
+    pq = pq + p_shift * q + q_shift * p + counts * p_shift * q_shift
+    p, q = p + counts * p_shift, q + counts * q_shift
     mean, square = float(gap.sum()) / size, float(gap_squared.sum()) / size
     p_mean, q_mean, p_square, q_square, product = (
         float(column.sum()) / size for column in (p, q, pp, qq, pq)

@@ -171,6 +171,14 @@ def test_probabilities_compare_as_in_verl(batch, block):
     assert_same(describe_probabilities(columns, rows.counts), theirs)
 
 
+def test_probabilities_far_from_each_other_correlate_as_in_verl():
+    """Those of one side are a millionth of the other's: neither hides the other's spread."""
+    counts = torch.tensor([2])
+    p, q = torch.tensor([-0.0949, -0.4724]), torch.tensor([-12.2763, -9.8423])
+    found = describe_probabilities(measure_probabilities(p, q, counts), counts)
+    assert found["training/rollout_actor_probs_pearson_corr"] == pytest.approx(-1.0, abs=1e-5)
+
+
 def test_no_token_at_all_compares_as_in_verl():
     mask = torch.zeros(2, 3, dtype=torch.long)
     values = dict.fromkeys(("old_log_probs", "rollout_log_probs"), torch.zeros(2, 3))

@@ -55,7 +55,7 @@ def make_server(engine, node_rank=0):
     server = object.__new__(versioned_server.VersionedServer)
     server.engine, server.global_steps, server.node_rank = engine, 7, node_rank
     server._thawed, server._keeps_kv = asyncio.Event(), False
-    server._marks = {name: [] for name in "ac"}
+    server._marks, server._first_tokens = {name: [] for name in "ac"}, {}
     return server
 
 
