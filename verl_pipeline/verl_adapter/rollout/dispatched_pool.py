@@ -74,7 +74,10 @@ class DispatchedPool(RolloutPool):
 
         Raises:
             WeightsDiffer: a replica does not hold what was sent earlier.
+            RolloutServerDead: fewer replicas are left than ``min_replicas``, which a trainer that
+                never waits would not notice otherwise.
         """
+        self._patrol.raise_failure()
         self._compare_readings()
         metrics = self._publisher.publish(version)
         ray.get(self._dispatcher.publish.remote(version, self._publisher.take_request()))

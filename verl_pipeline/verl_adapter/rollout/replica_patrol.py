@@ -129,6 +129,10 @@ class ReplicaPatrol:
         """
         with self._lock:
             self._look()
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """Raise what a look has found that ends the run, if it has; does not look."""
         if self._failure is not None:
             raise self._failure
 
