@@ -100,8 +100,9 @@ def continue_trackers(settings: Any, trained: int) -> Iterator[None]:
             assert path is not None
             path.parent.mkdir(parents=True, exist_ok=True)
             self.filepath = str(path)
-            print(f"metrics go to {path.absolute()}, after those of earlier starts")
             self.fp = open(path, "ab", buffering=0)
+            after = ", after those of earlier starts" if self.fp.tell() else ""
+            print(f"metrics go to {path.absolute()}{after}")
 
     class ContinuedEvents(adapter):  # type: ignore[valid-type,misc]
         """verl's, whose reader leaves out later steps of earlier starts."""
