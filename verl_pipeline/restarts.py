@@ -9,7 +9,8 @@ Invariants:
   run that ends well, was interrupted or has wrong settings is not started again.
 * The signals that end a command reach the attempt, which ends in order. If this program is killed,
   the attempt gets SIGTERM.
-* What an attempt leaves behind (processes, shared memory, sockets) is gone before the next begins.
+* What an attempt leaves behind (processes, shared memory, sockets, temporary folders) is gone
+  before the next begins.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from verl_pipeline import shared_memory
 from verl_pipeline.errors import show_line
 from verl_pipeline.processes import end_with_parent, handle_end_signals
 from verl_pipeline.run_end import RunEnd, remove_sockets
+from verl_pipeline.temporary_folders import FORKS_PREFIX, SOCKETS_PREFIX, remove_left_folders
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_search import find_newest
 
 # Of an attempt: the descriptor to which it writes what ended it.
@@ -200,6 +202,8 @@ def _end_leftovers() -> None:
         left.end_engines(_END_S)
         left.end_rest(_GRACE_S, _END_S)
         remove_sockets()
+    for prefix in (SOCKETS_PREFIX, FORKS_PREFIX):
+        remove_left_folders(prefix)
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

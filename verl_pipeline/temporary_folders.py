@@ -14,6 +14,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# Of a run, in the system's folder for temporary files: of CPU engines' sockets, and of the fork
+# server.
+SOCKETS_PREFIX, FORKS_PREFIX = "verl-pipeline-", "verl-forks-"
+
 
 def make_temporary_folder(prefix: str, parent: Path | None = None) -> Path:
     """Make a folder that is removed at exit, and remove those that killed processes have left.
@@ -23,13 +27,18 @@ def make_temporary_folder(prefix: str, parent: Path | None = None) -> Path:
         parent: the folder around it; by default the system's for temporary files.
     """
     parent = parent or Path(tempfile.gettempdir())
-    for left in parent.glob(f"{prefix}*"):
-        _remove_without_owner(left)
+    remove_left_folders(prefix, parent)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         if _keep_lock(folder):
             remove_at_exit(folder)
             return folder
+
+
+def remove_left_folders(prefix: str, parent: Path | None = None) -> None:
+    """Remove the folders that killed processes have left; arguments as for a new one."""
+    for left in (parent or Path(tempfile.gettempdir())).glob(f"{prefix}*"):
+        _remove_without_owner(left)
 
 
 def _keep_lock(folder: Path) -> bool:

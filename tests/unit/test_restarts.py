@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,6 +28,8 @@ for step in steps:
     manifest = {"format": 1, "step": step, "serial": step, "keep": {}, "parts": []}
     (place / "checkpoint.json").write_text(json.dumps(manifest))
 if end == "leave":
+    from verl_pipeline.temporary_folders import SOCKETS_PREFIX, make_temporary_folder
+    (folder / "left").write_text(str(make_temporary_folder(SOCKETS_PREFIX)))
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     (folder / "child").write_text(str(child.pid))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -127,6 +130,7 @@ def test_what_a_killed_attempt_leaves_is_ended_before_the_next_one(tmp_path):
     assert (code, len(words)) == (0, 2)
     child = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(child) or has_ended(psutil.Process(child))
+    assert not Path((tmp_path / "left").read_text()).exists()
 
 
 def test_the_cause_of_an_end_is_one_line(monkeypatch):

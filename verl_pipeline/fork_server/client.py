@@ -19,7 +19,7 @@ import psutil
 
 from verl_pipeline.fork_server import forked_process, launcher, server
 from verl_pipeline.processes import end_with_parent
-from verl_pipeline.temporary_folders import make_temporary_folder
+from verl_pipeline.temporary_folders import FORKS_PREFIX, make_temporary_folder
 
 # Ray calls this function of ours with the runtime environment of a run (ray_constants).
 RAY_HOOK = {"RAY_RUNTIME_ENV_HOOK": "verl_pipeline.fork_server.client.add_launcher"}
@@ -73,7 +73,7 @@ def start_server(
     if _running is not None:
         return _running
     # Short: a Unix socket's path is limited to 107 bytes.
-    folder = make_temporary_folder("verl-forks-")
+    folder = make_temporary_folder(FORKS_PREFIX)
     address, program = folder / "socket", folder / "python"
     command = [sys.executable, "-I", "-S", launcher.__file__, str(address), sys.executable]
     program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')

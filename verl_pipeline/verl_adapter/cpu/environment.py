@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from verl_pipeline.temporary_folders import make_temporary_folder
+from verl_pipeline.temporary_folders import SOCKETS_PREFIX, make_temporary_folder
 
 CPU_ENVIRONMENT: dict[str, str] = {
     # verl's platform registry; ours registers under this name.
@@ -84,7 +84,7 @@ def set_environment() -> None:
     if "VLLM_RPC_BASE_PATH" not in os.environ:
         # vLLM never removes its sockets. The path must stay short: a Unix socket's is limited to
         # 107 bytes.
-        os.environ["VLLM_RPC_BASE_PATH"] = str(make_temporary_folder("verl-pipeline-"))
+        os.environ["VLLM_RPC_BASE_PATH"] = str(make_temporary_folder(SOCKETS_PREFIX))
 
 
 def warm_up_processes(argv: list[str]) -> None:
