@@ -32,6 +32,7 @@ from verl_pipeline.restarts import become_supervisor, is_attempt, report_cause
 from verl_pipeline.run_end import RunEnd, read_name, remove_sockets
 from verl_pipeline.standard_streams import guard_streams
 from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
+from verl_pipeline.verl_adapter.cpu.environment import remove_sockets_folder
 
 SHUTDOWN_S = 25.0
 EXIT_FAILED = 1
@@ -132,6 +133,7 @@ def _supervise_if_asked(config: DictConfig) -> None:
         refuse(*error.lines)
     if restarts:
         stop_server()
+        remove_sockets_folder()
         become_supervisor(restarts, Path(config.trainer.default_local_dir), sys.argv[1:])
 
 

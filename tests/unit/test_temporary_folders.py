@@ -9,12 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from verl_pipeline.temporary_folders import make_temporary_folder
+from verl_pipeline.temporary_folders import SOCKETS_PREFIX, make_temporary_folder
+from verl_pipeline.verl_adapter.cpu.environment import SOCKETS, remove_sockets_folder
 
 MAKER = """
 import sys
 from pathlib import Path
-from verl_pipeline.temporary_folders import make_temporary_folder
+from verl_pipeline.temporary_folders import SOCKETS_PREFIX, make_temporary_folder
+from verl_pipeline.verl_adapter.cpu.environment import SOCKETS, remove_sockets_folder
 folder = make_temporary_folder("test-", Path(sys.argv[1]))
 (folder / "file").write_text("")
 print(folder, flush=True)
@@ -84,3 +86,15 @@ def test_without_locks_one_folder_is_made_and_none_removed(tmp_path, monkeypatch
     monkeypatch.setattr(fcntl, "flock", refuse)
     made = make_temporary_folder("test-", tmp_path)
     assert {*tmp_path.iterdir()} == {made, tmp_path / "test-of-another"}
+
+
+def test_a_program_that_replaces_this_one_inherits_no_folder_of_ours(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    made = make_temporary_folder(SOCKETS_PREFIX)
+    monkeypatch.setenv(SOCKETS, str(made))
+    remove_sockets_folder()
+    assert SOCKETS not in os.environ and list(tmp_path.iterdir()) == []
+    monkeypatch.setenv(SOCKETS, str(tmp_path))  # the user's
+    remove_sockets_folder()
+    assert os.environ[SOCKETS] == str(tmp_path) and tmp_path.is_dir()

@@ -5,11 +5,14 @@ inherits the variables; a Ray that already runs must have been started with them
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from verl_pipeline.temporary_folders import SOCKETS_PREFIX, make_temporary_folder
 
+# vLLM's: the folder of its engines' sockets.
+SOCKETS = "VLLM_RPC_BASE_PATH"
 CPU_ENVIRONMENT: dict[str, str] = {
     # verl's platform registry; ours registers under this name.
     "VERL_PLATFORM": "cpu",
@@ -81,10 +84,20 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "verl_pipeline"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "torchinductor"))
-    if "VLLM_RPC_BASE_PATH" not in os.environ:
+    if SOCKETS not in os.environ:
         # vLLM never removes its sockets. The path must stay short: a Unix socket's is limited to
         # 107 bytes.
-        os.environ["VLLM_RPC_BASE_PATH"] = str(make_temporary_folder(SOCKETS_PREFIX))
+        os.environ[SOCKETS] = str(make_temporary_folder(SOCKETS_PREFIX))
+
+
+def remove_sockets_folder() -> None:
+    """Remove the folder that :func:`set_environment` has made, if it has; call it before another
+    program replaces this one, which would inherit a folder that nobody keeps.
+    """
+    folder = Path(os.environ.get(SOCKETS, ""))
+    if folder.name.startswith(SOCKETS_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
+        del os.environ[SOCKETS]
 
 
 def warm_up_processes(argv: list[str]) -> None:
