@@ -153,6 +153,5 @@ def test_a_slow_replica_is_found_by_its_name_and_its_delay_within_a_tenth(tmp_pa
     planted = STEPS * (SLOWNESS - 1) * TOKENS * TOKEN_S / TIME_SCALE
     assert bill.causes["slow replica"] == pytest.approx(planted, rel=0.1), bill
     sentence = advise(recorded).sentence
-    # The emulated replicas are called by their server's address and their number.
-    named = re.search(r"^rollout-bound by \S+/1 \((\S+) times the others' time", sentence)
+    named = re.search(r"^rollout-bound by replica 1 \((\S+) times the others' time", sentence)
     assert named and float(named[1]) == pytest.approx(SLOWNESS, rel=0.1), sentence

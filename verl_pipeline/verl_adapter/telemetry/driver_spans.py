@@ -114,6 +114,12 @@ class DriverSpans:
         with self._span("wait_rollout"):
             super().drain_rollout()  # type: ignore[misc]
 
+    def load_first_weights(self, version: int) -> None:
+        """Of ours; replicas that load by themselves tell their part."""
+        start = self._recorder.now()
+        super().load_first_weights(version)  # type: ignore[misc]
+        self._add_span("update_weights", start, version=version)
+
     def send_weights(self, version: int) -> None:
         """Of ours."""
         if self.rollout_pool.version == version:

@@ -152,7 +152,7 @@ class OneOffPipelineTrainer(ValidatingTrainer):
 
     def on_init_end(self) -> None:
         with self._server_start.end_servers_on_error():
-            self.rollout_pool.load_first(self.global_steps)
+            self.load_first_weights(self.global_steps)
 
     def on_train_begin(self) -> None:
         """verl calls this with ``global_steps`` already at the first step to come."""

@@ -29,6 +29,10 @@ class WeightSendingTrainer(FilteringTrainer):
     step_metrics: dict[str, Any]
     step_clock: StepClock
 
+    def load_first_weights(self, version: int) -> None:
+        """Let every replica hold v_version before the run begins."""
+        self.rollout_pool.load_first(version)
+
     def send_weights(self, version: int) -> None:
         """Of the schedule: load v_version into the pool, which is drained."""
         if self.rollout_pool.version == version:

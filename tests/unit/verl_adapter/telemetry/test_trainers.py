@@ -24,7 +24,7 @@ from verl_pipeline.verl_adapter.telemetry.trainers import add_moments, record_tr
 from verl_pipeline.verl_adapter.telemetry.verl_modes import record_verl_trainer
 
 # Of our trainers only.
-OURS = {"drain_rollout", "send_weights", "_validate_beside"}
+OURS = {"drain_rollout", "load_first_weights", "send_weights", "_validate_beside"}
 
 
 class OtherWorker:
