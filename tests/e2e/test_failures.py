@@ -11,7 +11,8 @@ from tests.helpers import failing_run
 from tests.helpers.patience import scale_deadline, wait_until
 from tests.helpers.training_run import check_clean, tail
 from verl_pipeline.testing import equivalence, runs, seeded_rollout, tiny_run
-from verl_pipeline.verl_adapter.trajectories.held_batches import FILE_NAME, read_parts
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import HELD_BATCHES
+from verl_pipeline.verl_adapter.trajectories.held_batches import read_parts
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -162,6 +163,6 @@ def test_an_interrupt_ends_everything_within_30_s_and_leaves_the_checkpoint(runs
     run = runs.collect_run(directory, process, below)
     assert run.returncode == 130, tail(run)
     latest = int((directory / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
-    held = directory / "checkpoints" / f"global_step_{latest}" / FILE_NAME
+    held = directory / "checkpoints" / f"global_step_{latest}" / HELD_BATCHES
     assert list(read_parts(held))[0]["key"][0].startswith(f"b{latest + 1}p")
     check_clean(run)

@@ -22,6 +22,7 @@ from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.trainer.schedule import Dial
 from verl_pipeline.trainer.step_metrics import StepClock
 from verl_pipeline.trainer.trajectory_keys import make_prompt_key
+from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import HELD_BATCHES
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import MANIFEST
 from verl_pipeline.verl_adapter.checkpointing.loader_positions import LoaderPositions
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
@@ -29,7 +30,6 @@ from verl_pipeline.verl_adapter.trainers.pipelined_trainer import OneOffPipeline
 from verl_pipeline.verl_adapter.trainers.rank_worker import PartKeeper
 from verl_pipeline.verl_adapter.trajectories import held_batches
 from verl_pipeline.verl_adapter.trajectories.held_batches import (
-    FILE_NAME,
     HeldBatchesError,
     load_held_batches,
     load_snapshot,
@@ -147,9 +147,9 @@ def test_what_is_loaded_is_what_was_saved(rows, part_tokens, tmp_path, monkeypat
     clear()
     keys = put_batch(2, rows)
     before, tags = repr(read_fields(keys)), list_tags("train")
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
+    save_held_batches(tmp_path / HELD_BATCHES, trained_step=1, lead=9)
     clear()
-    assert load_held_batches(tmp_path / FILE_NAME) == 2 * len(rows)
+    assert load_held_batches(tmp_path / HELD_BATCHES) == 2 * len(rows)
     assert repr(read_fields(keys)) == before
     assert list_tags("train") == tags
 
@@ -158,9 +158,9 @@ def test_tensors_that_are_ragged_twice_have_no_batch_and_come_back(tmp_path):
     rows = [make_row([1], [2], grid=torch.ones(n, n + 1)) for n in (1, 2)]
     keys = put_batch(2, rows)
     before = [read_fields([key]) for key in keys]
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
+    save_held_batches(tmp_path / HELD_BATCHES, trained_step=1, lead=9)
     clear()
-    load_held_batches(tmp_path / FILE_NAME)
+    load_held_batches(tmp_path / HELD_BATCHES)
     assert [read_fields([key]) for key in keys] == before
 
 
@@ -175,17 +175,17 @@ def put_trained_batch(batch):
 def test_the_trained_batch_and_its_padding_are_left_out(tmp_path):
     put_trained_batch(4)
     held = put_batch(5, [make_row([1, 2], [3]), make_row([4], [5])], versions=(3, 3))
-    assert save_held_batches(tmp_path / FILE_NAME, trained_step=4, lead=9) == 4
-    parts = list(read_parts(tmp_path / FILE_NAME))
+    assert save_held_batches(tmp_path / HELD_BATCHES, trained_step=4, lead=9) == 4
+    parts = list(read_parts(tmp_path / HELD_BATCHES))
     assert [part["key"] for part in parts] == [["b5p0", "b5p1"], held]
     assert "advantages" not in parts[1]
 
 
 def test_a_checkpoint_without_a_held_batch_says_so(tmp_path):
     put_trained_batch(4)
-    assert save_held_batches(tmp_path / FILE_NAME, trained_step=4, lead=9) == 0
+    assert save_held_batches(tmp_path / HELD_BATCHES, trained_step=4, lead=9) == 0
     clear()
-    assert load_held_batches(tmp_path / FILE_NAME) == 0
+    assert load_held_batches(tmp_path / HELD_BATCHES) == 0
     assert list_tags("train") == {}
 
 
@@ -195,10 +195,10 @@ def test_a_batch_takes_an_eighth_of_the_room_of_verls_copy(tmp_path):
         make_row(rng.integers(0, 150_000, 100), rng.integers(0, 150_000, 900)) for _ in range(24)
     ]
     put_batch(2, rows)
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
+    save_held_batches(tmp_path / HELD_BATCHES, trained_step=1, lead=9)
     tq.save_checkpoint(tmp_path / "verls")
     copied = sum(path.stat().st_size for path in (tmp_path / "verls").rglob("*.pkl"))
-    assert (tmp_path / FILE_NAME).stat().st_size < copied / 8
+    assert (tmp_path / HELD_BATCHES).stat().st_size < copied / 8
 
 
 @ray.remote(num_cpus=0)
@@ -219,45 +219,45 @@ def save_and_die(path, trained_step):
 
 def test_a_kill_amid_the_writing_leaves_what_was_there(tmp_path):
     keys = put_batch(2, [make_row([1], [2])])
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
-    content = (tmp_path / FILE_NAME).read_bytes()
+    save_held_batches(tmp_path / HELD_BATCHES, trained_step=1, lead=9)
+    content = (tmp_path / HELD_BATCHES).read_bytes()
     tq.kv_clear(keys=keys, partition_id="train")
     put_batch(2, [make_row([7], [8, 9])])
     with pytest.raises(ray.exceptions.WorkerCrashedError):
-        ray.get(save_and_die.options(max_retries=0).remote(tmp_path / FILE_NAME, 1))
-    assert (tmp_path / FILE_NAME).read_bytes() == content
+        ray.get(save_and_die.options(max_retries=0).remote(tmp_path / HELD_BATCHES, 1))
+    assert (tmp_path / HELD_BATCHES).read_bytes() == content
     assert len(list(tmp_path.iterdir())) == 2  # and what the kill has left
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
-    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    save_held_batches(tmp_path / HELD_BATCHES, trained_step=1, lead=9)
+    assert [path.name for path in tmp_path.iterdir()] == [HELD_BATCHES]
     clear()
-    load_held_batches(tmp_path / FILE_NAME)
+    load_held_batches(tmp_path / HELD_BATCHES)
     assert read_fields(keys)["responses"] == [(torch.int64, (2,), [8, 9])]
 
 
 def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path):
     put_batch(2, [make_row([1], [2])])
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
-    content = (tmp_path / FILE_NAME).read_bytes()
+    save_held_batches(tmp_path / HELD_BATCHES, trained_step=1, lead=9)
+    content = (tmp_path / HELD_BATCHES).read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(OutputError, match=f"{FILE_NAME}: cannot be written: File too large"):
-            save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
+        with pytest.raises(OutputError, match=f"{HELD_BATCHES}: cannot be written: File too large"):
+            save_held_batches(tmp_path / HELD_BATCHES, trained_step=1, lead=9)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (tmp_path / FILE_NAME).read_bytes() == content
-    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    assert (tmp_path / HELD_BATCHES).read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == [HELD_BATCHES]
 
 
 def test_half_a_file_and_another_format_are_refused(tmp_path):
     put_batch(2, [make_row([1], [2]), make_row([3], [4])])
-    path = tmp_path / FILE_NAME
+    path = tmp_path / HELD_BATCHES
     save_held_batches(path, trained_step=1, lead=9)
     content = path.read_bytes()
     clear()
     for size in (0, 1, *range(4, len(content) - 8, len(content) // 20)):
         path.write_bytes(content[:size])
-        with pytest.raises(HeldBatchesError, match=f"{FILE_NAME}: cannot be read .*resume from"):
+        with pytest.raises(HeldBatchesError, match=f"{HELD_BATCHES}: cannot be read .*resume from"):
             load_held_batches(path)
         clear()
     path.write_bytes(content.replace(b"held batches 1", b"held batches 9"))
@@ -339,7 +339,7 @@ def test_a_trainer_resumes_with_the_batch_that_it_had_sampled_ahead(tmp_path):
     before = read_fields(held)
     first._save_checkpoint()
     step = tmp_path / "global_step_4"
-    complete = ["actor", MANIFEST, "data.pt", FILE_NAME]
+    complete = ["actor", MANIFEST, "data.pt", HELD_BATCHES]
     assert sorted(path.name for path in step.iterdir()) == complete
     # The user's callback sees the checkpoint complete, at its place.
     first.checkpoint_callback.on_save.assert_called_once_with(
@@ -382,10 +382,10 @@ def test_a_trainer_passes_over_a_checkpoint_whose_weights_are_damaged(tmp_path, 
 def test_a_queue_of_another_size_takes_what_was_saved(tmp_path):
     keys = put_batch(2, [make_row([1, 2, 3], [4]), make_row([5], [6, 7])])
     before, tags = read_fields(keys), list_tags("train")
-    save_held_batches(tmp_path / FILE_NAME, trained_step=1, lead=9)
+    save_held_batches(tmp_path / HELD_BATCHES, trained_step=1, lead=9)
     tq.close()
     start_queue(units=2, size=10)
-    load_held_batches(tmp_path / FILE_NAME)
+    load_held_batches(tmp_path / HELD_BATCHES)
     assert read_fields(keys) == before
     assert list_tags("train") == tags
 

@@ -71,13 +71,13 @@ def list_checkpoints(checkpoints: Path, models: Sequence[str]) -> list[FoundChec
         for step in list_steps(checkpoints)
     ]
     present = [one for one in found if not (one.folder / TOMBSTONE).exists()]
-    with_manifest = sorted(
+    ordered = sorted(
         (one for one in present if one.manifest), key=lambda one: _get_serial(one), reverse=True
     )
     for one in sorted((one for one in present if not one.manifest), key=lambda one: one.step):
-        later = (i for i, other in enumerate(with_manifest) if other.step < one.step)
-        with_manifest.insert(next(later, len(with_manifest)), one)
-    return with_manifest
+        later = (i for i, other in enumerate(ordered) if other.step < one.step)
+        ordered.insert(next(later, len(ordered)), one)
+    return ordered
 
 
 def find_newest(checkpoints: Path, models: Sequence[str] = ("actor",)) -> FoundCheckpoint | None:

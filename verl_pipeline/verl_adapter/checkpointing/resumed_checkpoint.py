@@ -198,7 +198,7 @@ class ResumedCheckpoint:
                 raise ConfigError(
                     f"data.train_batch_size={wanted}: batch {batch} in {folder} was sampled with "
                     f"{size} prompts; resume with data.train_batch_size={size}, or delete "
-                    f"{folder / HELD_BATCHES} to lose that batch"
+                    f"{HELD_BATCHES} and {MANIFEST} there to lose that batch"
                 )
 
 

@@ -32,16 +32,9 @@ from verl_pipeline.errors import UserError
 from verl_pipeline.outputs.files import replace_file
 from verl_pipeline.trainer.row_codec import EncodedColumn, decode_columns, encode_columns
 from verl_pipeline.trainer.trajectory_keys import make_loader_sort_key, parse_batch
-from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
-    HELD_BATCHES,
-    QUEUE_SNAPSHOT,
-)
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import TRAIN, list_tags, remove_rows
 
-FILE_NAME = HELD_BATCHES
 FORMAT = b"verl-pipeline held batches 1"
-# verl's own copy of TransferQueue in a checkpoint.
-SNAPSHOT_NAME = QUEUE_SNAPSHOT
 # A part is in memory as a whole, with some 100 bytes for each of its tokens.
 PART_TOKENS = 1 << 20
 # Fields whose rows, one after the other, another field may repeat.

@@ -27,6 +27,7 @@ from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     QUEUE_SNAPSHOT,
 )
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import MANIFEST
+from verl_pipeline.verl_adapter.checkpointing.resumed_checkpoint import ResumedCheckpoint
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
 
@@ -203,3 +204,14 @@ def test_held_batches_of_another_size_are_refused_with_both_numbers(folder, monk
     RunCheckpoints(make_config(folder, "data.train_batch_size=4"))
     with pytest.raises(ConfigError, match=r"train_batch_size=8: batch 3 .* with 4 prompts"):
         RunCheckpoints(make_config(folder, "data.train_batch_size=8"))
+
+
+def test_who_gives_a_held_batch_up_as_the_refusal_says_resumes_from_the_same_step(folder):
+    run = WrittenRun(folder)
+    run.save(2)
+    run.save(4)
+    (folder / "global_step_4" / HELD_BATCHES).unlink()
+    config = make_config(folder)
+    assert ResumedCheckpoint(config, ["actor"]).found.step == 2  # lost, as far as anybody knows
+    (folder / "global_step_4" / MANIFEST).unlink()
+    assert ResumedCheckpoint(config, ["actor"]).found.step == 4
