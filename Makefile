@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.stamp-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all test-quick chaos check check-fast lock lock-check upstream-check quickstart doctor wheel clean distclean
+.PHONY: help venv test test-all test-quick chaos check check-fast lock lock-check upstream-check demo quickstart doctor wheel clean distclean
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -74,6 +74,9 @@ check-fast: venv ## the part of check that takes seconds: lint, format, links
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -q -p no:cacheprovider tests/unit/packaging/test_docs.py
+
+demo: venv ## every schedule on the same work, on emulated GPUs: a table and a page, in seconds
+	$(VENV)/bin/verl-pipeline demo
 
 quickstart: venv ## SmolLM2-135M learns to write small Python functions, one-off pipelined, on CPUs
 	$(PY) -m verl_pipeline.quickstart

@@ -1,9 +1,9 @@
 """verl's `separate_async` on emulated replicas in virtual time: one process, seconds a run.
 
 What verl 0.9.1 does (``trainer_separate_async.py``, ``replay_buffer.py``) in the emulated cluster's
-time, as :mod:`benchmarks.decision_world` does it for ours: replicas, rewards, weights and updates
-are the same functions of the profile. :mod:`benchmarks.emulated_cluster` runs verl's own code,
-beside which this can be checked.
+time, as :mod:`verl_pipeline.emulated.decision_world` does it for ours: replicas, rewards, weights
+and updates are the same functions of the profile. :mod:`benchmarks.emulated_cluster` runs verl's
+own code, beside which this can be checked.
 
 Invariants:
 * A batch is given to the pool at the begin of each step, ``ahead`` batches before the first; every

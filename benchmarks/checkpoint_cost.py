@@ -1,8 +1,9 @@
 """What a checkpoint costs: the trainer's wait for the rollout pool, and seconds of the whole run.
 
 ``python -m benchmarks.checkpoint_cost [--output results.json]``, from the
-repository's folder; a minute of one core, in virtual time (:mod:`benchmarks.decision_world`). Each
-mode runs the same batches with a checkpoint every ``EVERY`` steps and without any.
+repository's folder; a minute of one core, in virtual time
+(:mod:`verl_pipeline.emulated.decision_world`). Each mode runs the same batches with a
+checkpoint every ``EVERY`` steps and without any.
 """
 
 import statistics
@@ -12,7 +13,7 @@ from typing import Any
 import typer
 
 from benchmarks.common import ReportOption, print_table, write_report
-from benchmarks.decision_world import DecisionWorld
+from verl_pipeline.emulated.decision_world import DecisionWorld
 from verl_pipeline.planner.profile_reader import load_profile
 from verl_pipeline.planner.schedules import Layout
 from verl_pipeline.planner.workload import draw_workload

@@ -3,8 +3,8 @@ at the same bound on age; and with a slow replica.
 
 ``python -m benchmarks.dispatch_decisions [--output results.json]``, from the repository's folder;
 some minutes of one core. Decisions, the dispatcher's book and the emulated replicas are the real
-ones, in virtual time and without verl or Ray (:mod:`benchmarks.decision_world`); what verl does is
-:mod:`benchmarks.ahead_world`. So many modes and splits can be tried in long runs;
+ones, in virtual time and without verl or Ray (:mod:`verl_pipeline.emulated.decision_world`); what
+verl does is :mod:`benchmarks.ahead_world`. So many modes and splits can be tried in long runs;
 :mod:`benchmarks.emulated_cluster` runs some of them with both.
 """
 
@@ -15,7 +15,7 @@ import typer
 
 from benchmarks.ahead_world import AheadWorld
 from benchmarks.common import ReportOption, print_table, write_report
-from benchmarks.decision_world import DecisionWorld
+from verl_pipeline.emulated.decision_world import DecisionWorld
 from verl_pipeline.planner.limits import compute_limit
 from verl_pipeline.planner.plan import Planner
 from verl_pipeline.planner.profile import Profile

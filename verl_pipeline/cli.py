@@ -1,4 +1,4 @@
-"""The command ``verl-pipeline``: doctor, plan, grade, eval and its kin, ledger, top and report."""
+"""The command ``verl-pipeline``: doctor, demo, plan, grade, eval and its kin, report and more."""
 
 import sys
 from typing import Annotated
@@ -10,6 +10,7 @@ from verl_pipeline import __version__
 from verl_pipeline.standard_streams import guard_streams
 
 try:
+    from verl_pipeline.demo import run_demo
     from verl_pipeline.evaluation import commands
     from verl_pipeline.grading.commands import run_grade
     from verl_pipeline.planning.commands import run_plan
@@ -110,6 +111,7 @@ def _run_acceptance(words: list[str], cpu: bool, keep: bool) -> int:
 
 
 if _import_error is None:
+    app.command("demo")(run_demo)
     app.command("plan")(run_plan)
     app.command("grade")(run_grade)
     app.command("eval")(commands.run_eval)

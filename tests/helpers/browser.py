@@ -42,3 +42,13 @@ def open_watched(browser: Any, width: int, height: int = 1000) -> tuple[Any, lis
     page.on("console", lambda m: m.type in ("error", "warning") and errors.append(m.text))
     page.on("pageerror", lambda error: errors.append(str(error)))
     return page, requested, errors
+
+
+def draw_charts(page: Any) -> list[Any]:
+    """Scroll to each visible chart until it is drawn; returns their places."""
+    places = page.locator("[data-chart]:visible").all()
+    for place in places:
+        place.scroll_into_view_if_needed()
+        page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
+        assert place.locator("canvas").count() > 0
+    return places

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers.browser import WIDTHS, open_watched, start_browser
+from tests.helpers.browser import WIDTHS, draw_charts, open_watched, start_browser
 from tests.helpers.planner_cases import make_small
 from verl_pipeline.planner.estimate import Estimate
 from verl_pipeline.planner.plan_report import make_report
@@ -35,12 +35,7 @@ def browser():
 def test_the_page_is_drawn_and_the_map_tells_its_cells(browser, page_file, width):
     page, requested, errors = open_watched(browser, width)
     page.goto(page_file.as_uri())
-    places = page.locator("[data-chart]").all()
-    for place in places:
-        place.scroll_into_view_if_needed()
-        page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
-        assert place.locator("canvas").count() > 0
-    assert len(places) == 4 + 9
+    assert len(draw_charts(page)) == 4 + 9
     heat_map = page.locator("#map [data-chart]").first
     heat_map.evaluate("place => place.scrollIntoView({ block: 'center' })")
     box = heat_map.locator("canvas").first.bounding_box()

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from tests.helpers.browser import WIDTHS, open_watched, start_browser
+from tests.helpers.browser import WIDTHS, draw_charts, open_watched, start_browser
 from tests.helpers.hostile_texts import HOSTILE_TEXTS
 from tests.helpers.made_up_run import write_run
 from tests.helpers.simulated_run import MadeUpRun
@@ -81,9 +81,7 @@ def opened(browser, pages, request):
 def draw(page, name):
     """Draw all charts, so that nothing moves any more, and return the place of the figure."""
     found = None
-    for place in page.locator("[data-chart]:visible").all():
-        place.scroll_into_view_if_needed()
-        page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
+    for place in draw_charts(page):
         chart = place.get_attribute("data-chart")
         if f'"name":"{name}"' in page.locator(f"#chart-{chart}").text_content():
             found = page.locator(f"[data-chart='{chart}']:visible")
@@ -119,10 +117,7 @@ def read(opened):
 
 def test_all_charts_are_drawn_and_advice_and_bill_come_first(read):
     page = read()
-    for place in page.locator("[data-chart]:visible").all():
-        place.scroll_into_view_if_needed()
-        page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
-        assert place.locator("canvas").count() > 0
+    assert draw_charts(page)
     page.evaluate("scrollTo(0, 0)")
     advice, bill = page.locator(".advice"), page.locator("[data-chart]").first
     assert advice.bounding_box()["y"] < bill.bounding_box()["y"] < 1000

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from tests.helpers.browser import WIDTHS, open_watched, start_browser
+from tests.helpers.browser import WIDTHS, draw_charts, open_watched, start_browser
 from tests.helpers.made_up_results import HOSTILE, HOSTILE_ID, WEIGHTS, write_results
 from verl_pipeline.evaluation.results_page import write_results_page
 from verl_pipeline.number_formats import format_decimal, format_percent, format_score
@@ -63,13 +63,6 @@ def wait_for_problems(page, section, expected):
         "`${section} .list a span:first-child`)].map((one) => one.textContent)) === ids",
         arg=[section, json.dumps(expected, separators=(",", ":"))],
     )
-
-
-def draw_charts(page):
-    for place in page.locator("[data-chart]").all():
-        place.scroll_into_view_if_needed()
-        page.wait_for_function("e => e.hasAttribute('data-drawn')", arg=place.element_handle())
-        assert place.locator("canvas").count() > 0
 
 
 def test_the_table_has_the_scores_of_the_results(opened, results):

@@ -55,6 +55,8 @@ _SPARE = ("#5f7fb5", "#8a8a2f", "#a8704a", "#4f8f6f", "#9b6fa8", "#b06a6a")
 NOT_ACCEPTED, REFERENCE = "#d0702b", "#7d8894"
 RUNS = ("#3d7fc7", "#d0702b", "#2c9a6c", "#b8639b", "#7a68c9", "#8f7a5c")
 TRAJECTORY = "#2c9a6c"
+# Of weights in turn, so that a change shows.
+VERSIONS = ("#2c9a6c", "#2f95a3", "#7f9430")
 FATES = {
     "trained": "#2c9a6c",
     "filtered": "#a97a12",

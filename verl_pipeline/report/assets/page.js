@@ -25,7 +25,7 @@ function dressChart(view) {
         axis_label_text_color: muted, major_label_text_color: text, axis_line_color: line,
         major_tick_line_color: line,
       });
-    } else if (model.type === "LabelSet") {
+    } else if (model.type === "LabelSet" || model.type === "Title") {
       model.setv({ text_color: text });
     } else if (model.type === "Grid") {
       model.setv({ grid_line_color: line, grid_line_alpha: 0.7 });

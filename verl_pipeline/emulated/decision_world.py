@@ -12,6 +12,7 @@ planning.
 import heapq
 import itertools
 from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from verl_pipeline.emulated.replica import EmulatedReplica, Request
@@ -25,6 +26,21 @@ from verl_pipeline.trainer.dispatch import DispatchBook, Grant
 from verl_pipeline.trainer.schedule import ROLLING, Dial, find_window
 
 
+@dataclass(frozen=True)
+class Span:
+    """What somebody did, in virtual seconds: an update, a checkpoint, a publication or a load; or
+    that the trainer waited for rewards only.
+
+    Attributes:
+        number: of the batch, or of the weights' version; 0 if neither is one.
+    """
+
+    name: str
+    number: int
+    start: float
+    end: float
+
+
 class DecisionWorld:
     """What the schedule drives; its waits let virtual time pass.
 
@@ -34,9 +50,14 @@ class DecisionWorld:
         checkpoints: steps after which one is written.
         write_s: seconds that the trainer writes one.
         drains: whether one waits until the pool has drained, if the dial has a barrier.
+        streams_rewards: whether a reward begins when its trajectory ends; else when the last of
+            the batch does.
 
     Attributes:
         waits: of the trainer for each checkpoint, in seconds.
+        trainer: what the trainer did; the rest of its time it waited for samples.
+        loads: by replica, its loads of weights.
+        running: by replica, how many trajectories it ran from which moment on.
     """
 
     def __init__(
@@ -50,15 +71,20 @@ class DecisionWorld:
         checkpoints: Container[int] = (),
         write_s: float = 0.0,
         drains: bool = True,
+        streams_rewards: bool = True,
     ):
         self.profile, self.workload, self.dial, self.layout = profile, workload, dial, layout
         self.steps, self.size = steps, workload.responses.shape[1]
         self.checkpoints, self.write_s, self.drains = checkpoints, write_s, drains
+        self.streams_rewards = streams_rewards
         self.waits: list[float] = []
+        self.trainer: list[Span] = []
         count = layout.rollout_gpus // profile.sampling.tensor_parallel
         self.replicas = [
             EmulatedReplica(make_speed(profile.sampling, layout.slots, count)) for _ in range(count)
         ]
+        self.loads: list[list[Span]] = [[] for _ in self.replicas]
+        self.running: list[list[tuple[float, int]]] = [[(0.0, 0)] for _ in self.replicas]
         for place, factor in slow.items():
             self.replicas[place].slow_down(factor, 0.0)
         self.now = 0.0
@@ -68,7 +94,7 @@ class DecisionWorld:
         self._stamps = [0] * count
         self._rewards = RewardPool(profile.reward.workers, steps * self.size)
         self._submitted = 0
-        self._rewarded = [0] * steps
+        self._rewarded, self._sampled = [0] * steps, [0] * steps
         # With a barrier every trajectory begins at once, on the replica with the fewest.
         slots = self.size * steps if dial.has_barrier else layout.slots
         mode = ROLLING if dial.has_barrier else dial.mode
@@ -87,24 +113,28 @@ class DecisionWorld:
                 before = self.now
                 schedule.prepare_checkpoint(self, dial, self.drains)
                 self.waits.append(self.now - before)
-                self._spend(self.write_s)
+                self._spend("checkpoint", step, self.write_s)
         return self.ends
 
     # ---- what the schedule drives ------------------------------------------------------------
 
     def drain_rollout(self) -> None:
         """See :class:`schedule.Pipeline`."""
-        self._wait(lambda: sum(self._rewarded) == self._submitted)
+        self._wait(lambda: sum(self._sampled) == self._submitted)
+        self._await_rewards(lambda: sum(self._rewarded) == self._submitted)
 
     def send_weights(self, version: int) -> None:
         """Both pools wait."""
         if version:
-            self._spend(self.profile.weights.publish_s + self.profile.weights.load_s)
+            weights = self.profile.weights
+            span = self._spend("weights", version, weights.publish_s + weights.load_s)
+            for loads in self.loads:
+                loads.append(span)
             self._hold(version)
 
     def publish_weights(self, version: int) -> None:
         """The trainer waits until they are sent."""
-        self._spend(self.profile.weights.publish_s)
+        self._spend("weights", version, self.profile.weights.publish_s)
         self._book.publish(version)
         self._act()
 
@@ -121,13 +151,13 @@ class DecisionWorld:
 
     def train_batch(self, batch: int) -> None:
         """Wait for its rewards, then let the update pass."""
-        self._wait(lambda: self._rewarded[batch - 1] == self.size)
+        self._wait(lambda: self._sampled[batch - 1] == self.size)
+        self._await_rewards(lambda: self._rewarded[batch - 1] == self.size)
         tokens = float(self.workload.tokens[batch - 1])
-        self._spend(
-            self.profile.training.compute_seconds(
-                tokens, self.profile.sampling.mean_tokens, self.layout.trainer_gpus
-            )
+        seconds = self.profile.training.compute_seconds(
+            tokens, self.profile.sampling.mean_tokens, self.layout.trainer_gpus
         )
+        self._spend("update", batch, seconds)
         self.ends.append(self.now)
 
     # ---- virtual time ------------------------------------------------------------------------
@@ -142,10 +172,18 @@ class DecisionWorld:
             self.now, _number, event = heapq.heappop(self._events)
             event()
 
-    def _spend(self, seconds: float) -> None:
-        end = self.now + seconds
-        self._plan(end, lambda: None)
-        self._wait(lambda: self.now >= end)
+    def _await_rewards(self, are_there: Callable[[], bool]) -> None:
+        began = self.now
+        self._wait(are_there)
+        if self.now > began:
+            self.trainer.append(Span("rewards", 0, began, self.now))
+
+    def _spend(self, name: str, number: int, seconds: float) -> Span:
+        span = Span(name, number, self.now, self.now + seconds)
+        self.trainer.append(span)
+        self._plan(span.end, lambda: None)
+        self._wait(lambda: self.now >= span.end)
+        return span
 
     # ---- replicas ----------------------------------------------------------------------------
 
@@ -162,6 +200,7 @@ class DecisionWorld:
             else:
                 self._settle(place, self.replicas[place].pause(self.now))
                 end = self.now + self.profile.weights.load_s
+                self.loads[place].append(Span("load", action.version, self.now, end))
                 self._plan(end, partial(self._finish_load, place))
 
     def _begin(self, name: str, place: int) -> None:
@@ -188,12 +227,21 @@ class DecisionWorld:
         for number, moment in ended:
             batch, index = divmod(number, self.size)
             self._book.end(f"{batch}:{index}")
-            rewarded = self._rewards.finish(moment, float(self.workload.rewards[batch, index]))
-            self._plan(rewarded, partial(self._reward, batch))
+            self._sampled[batch] += 1
+            if self.streams_rewards:
+                self._grade(batch, index, moment)
+            elif self._sampled[batch] == self.size:
+                for each in range(self.size):
+                    self._grade(batch, each, moment)
+        self.running[place].append((self.now, self.replicas[place].running))
         self._stamps[place] = stamp = self._stamps[place] + 1
         following = self.replicas[place].find_next()
         if following < float("inf"):
             self._plan(following, lambda: self._take_event(place, stamp))
+
+    def _grade(self, batch: int, index: int, moment: float) -> None:
+        rewarded = self._rewards.finish(moment, float(self.workload.rewards[batch, index]))
+        self._plan(rewarded, partial(self._reward, batch))
 
     def _reward(self, batch: int) -> None:
         self._rewarded[batch] += 1

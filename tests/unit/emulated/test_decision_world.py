@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.decision_world import DecisionWorld
 from tests.helpers.planner_cases import make_small
+from verl_pipeline.emulated.decision_world import DecisionWorld
 from verl_pipeline.planner.schedules import Layout, Schedule
 from verl_pipeline.planner.simulation import simulate
 from verl_pipeline.planner.workload import draw_workload
