@@ -180,7 +180,7 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
     assert any(name.endswith("licenses/LICENSE") for name in names)
     # No registry has the repository's files.
     assert find_relative_links(description) == []
-    assert "Two commands" in description and "docs/installation.md" in description
+    assert "First commands" in description and "docs/installation.md" in description
 
 
 def find_relative_links(text):
