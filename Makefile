@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.stamp-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all test-quick chaos check check-fast lock lock-check upstream-check demo quickstart doctor wheel clean distclean
+.PHONY: help venv test test-all test-quick chaos check check-fast docs lock lock-check upstream-check demo quickstart doctor wheel clean distclean
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -65,9 +65,10 @@ test-quick: venv ## the unit tests that take less than about a second each
 chaos: venv ## kill real runs at random instants; CHAOS_KILLS=6 CHAOS_SEED=1, about a minute a kill
 	$(PY) -m pytest -q -s tests/chaos $(PYTEST_ARGS)
 
-check: check-fast ## lint, format, types, contract with verl, links in the docs, quick tests
+check: check-fast ## lint, format, types, contract with verl, the docs site, quick tests
 	$(PY) -m mypy
 	VERL_PLATFORM=cpu $(PY) -m verl_pipeline.verl_adapter.contract
+	$(MAKE) --no-print-directory docs
 	$(MAKE) --no-print-directory test-quick
 
 check-fast: venv ## the part of check that takes seconds: lint, format, links
@@ -80,6 +81,9 @@ demo: venv ## every schedule on the same work, on emulated GPUs: a table and a p
 
 quickstart: venv ## SmolLM2-135M learns to write small Python functions, one-off pipelined, on CPUs
 	$(PY) -m verl_pipeline.quickstart
+
+docs: venv ## build/site: the docs by task, with generated reference; strict
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) $(VENV)/bin/mkdocs build --strict --quiet
 
 doctor: venv ## what this machine can run, and whether the plugin is active
 	$(VENV)/bin/verl-pipeline doctor
