@@ -56,7 +56,7 @@ from verl_pipeline.verl_adapter.rollout.rollout_servers import ServerStart, end_
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.telemetry.trainers import record_trainer
 from verl_pipeline.verl_adapter.trainers.validating_trainer import ValidatingTrainer
-from verl_pipeline.verl_adapter.trajectories.chosen_prompts import choose_prompts
+from verl_pipeline.verl_adapter.trajectories.chosen_prompts import ChosenPrompts, choose_prompts
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
@@ -76,6 +76,9 @@ class OneOffPipelineTrainer(ValidatingTrainer):
         ConfigError: a setting that cannot work, before anything is loaded.
         NotActive: some part of this plugin is not in place in this process.
     """
+
+    # None: verl's data loader gives the prompts.
+    _chosen: ChosenPrompts | None = None
 
     def __init__(self, config: DictConfig):
         seam_checks.require_active()

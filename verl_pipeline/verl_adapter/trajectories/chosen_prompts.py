@@ -175,16 +175,15 @@ def find_foreign_state(state: Any, selector: str | None) -> str | None:
         state: of the data loader, or of :class:`ChosenPrompts`.
         selector: of the run; None if verl's data loader gives its batches.
     """
-    of = (
-        state[CURRICULUM]["selector"]
-        if isinstance(state, Mapping) and CURRICULUM in state
-        else None
-    )
-    if of == selector:
+    is_ours = isinstance(state, Mapping) and CURRICULUM in state
+    written_with = state[CURRICULUM]["selector"] if is_ours else None
+    if written_with == selector:
         return None
-    names = {None: "verl's data loader (selector=null)"}
     return (
-        f"was written with {names.get(of, f'the selector {of}')}, not with "
-        f"{names.get(selector, f'the selector {selector}')}: resume with what wrote it, or begin "
-        "anew in another folder"
+        f"was written with {_describe(written_with)}, not with {_describe(selector)}: resume with "
+        "what wrote it, or begin anew in another folder"
     )
+
+
+def _describe(selector: str | None) -> str:
+    return "no selector (null)" if selector is None else f"the selector {selector}"

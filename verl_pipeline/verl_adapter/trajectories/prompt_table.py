@@ -4,9 +4,8 @@ Invariant: the order of an epoch is the one that verl's own sampler and data loa
 are what gives it here, over row numbers in place of rows.
 """
 
-import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,21 +59,39 @@ def read_prompt_table(dataset: Any, settings: DictConfig) -> tuple[PromptTable, 
     return prompts, digest.hexdigest()
 
 
-def make_order(settings: DictConfig, rows: int):
+def make_order(settings: DictConfig, rows: int) -> Callable[[int], np.ndarray]:
     """The order of the rows by epoch, as verl's data loader has it.
 
     Args:
         settings: verl's section ``data``.
     """
+    numbers = range(rows)
+    # With workers, the loader makes another order of the same seed; their number changes nothing.
+    workers = min(settings.get("dataloader_num_workers") or 0, 1)
 
-    @functools.lru_cache(maxsize=2)
-    def read_order(epoch: int) -> np.ndarray:
-        numbers = range(rows)
+    def begin() -> Iterator[np.ndarray]:
         sampler = create_rl_sampler(settings, numbers)
-        loader = StatefulDataLoader(numbers, batch_size=rows, sampler=sampler, collate_fn=np.array)
-        for _epoch in range(epoch + 1):
+        loader = StatefulDataLoader(
+            numbers, batch_size=rows, num_workers=workers, sampler=sampler, collate_fn=np.array
+        )
+        while True:
             (order,) = loader
-        return order
+            yield order
+
+    epochs, known = begin(), dict[int, np.ndarray]()
+
+    def read_order(epoch: int) -> np.ndarray:
+        nonlocal epochs
+        if epoch not in known:
+            newest = max(known, default=-1)
+            if epoch < newest:
+                epochs, newest = begin(), -1
+                known.clear()
+            for number in range(newest + 1, epoch + 1):
+                known[number] = next(epochs)
+            for number in sorted(known)[:-2]:
+                del known[number]
+        return known[epoch]
 
     return read_order
 
