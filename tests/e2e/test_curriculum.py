@@ -1,4 +1,4 @@
-"""Runs with a selector: ``uniform`` is the run without one; a killed run goes on as if it was not."""
+"""Runs with a selector: ``uniform`` is the run without one; a killed run goes on as it would."""
 
 import psutil
 import pytest

@@ -6,6 +6,7 @@ from typing import Any
 
 from verl_pipeline.curriculum.protocol import Selector
 from verl_pipeline.curriculum.registry import load_selector
+from verl_pipeline.number_formats import format_percent
 
 
 @dataclass
@@ -45,3 +46,14 @@ def find_wrong_curriculum(settings: CurriculumSettings, key: str) -> Iterator[st
 def make_selector(settings: CurriculumSettings) -> Selector | None:
     """The selector of settings that are not wrong; None without one."""
     return None if settings.selector is None else load_selector(settings.selector)
+
+
+def describe_curriculum(settings: CurriculumSettings) -> str:
+    """In a few words, who chooses the prompts of settings that are not wrong."""
+    selector = make_selector(settings)
+    if selector is None:
+        return "the data loader's, in its order"
+    if selector.covers_all:
+        return f"chosen by {selector.name}"
+    share = format_percent(settings.floor_share, 0)
+    return f"chosen by {selector.name}; {share} of the places go to those that have waited longest"

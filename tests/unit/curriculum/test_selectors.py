@@ -15,7 +15,11 @@ from verl_pipeline.curriculum import (
 )
 from verl_pipeline.curriculum.evidence import CellPriors, PromptEvidence
 from verl_pipeline.curriculum.neighbours import MOST, find_neighbours
-from verl_pipeline.curriculum.settings import CurriculumSettings, find_wrong_curriculum
+from verl_pipeline.curriculum.settings import (
+    CurriculumSettings,
+    describe_curriculum,
+    find_wrong_curriculum,
+)
 
 
 def make_outcome(row, solved, members=8, is_blind=True):
@@ -53,6 +57,16 @@ def test_a_share_that_lets_prompts_starve_is_refused():
         (line,) = find_wrong_curriculum(CurriculumSettings(floor_share=share), "k")
         assert line.startswith(f"k.floor_share={share}: must be above 0")
     assert not list(find_wrong_curriculum(CurriculumSettings(), "k"))
+
+
+def test_a_run_says_who_chooses_its_prompts():
+    words = {
+        entry: describe_curriculum(CurriculumSettings(selector=entry))
+        for entry in (None, "uniform", "similar")
+    }
+    assert words[None] == "the data loader's, in its order"
+    assert words["uniform"] == "chosen by uniform"
+    assert words["similar"].startswith("chosen by similar; 10 % of the places go to those that")
 
 
 def test_a_name_belongs_to_one_class():
