@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.selection simulate`` compares the selectors and DAPO's refill in a made-up
 world (:mod:`benchmarks.selection_world` has its assumptions); about 30 minutes on one core.
-``python -m benchmarks.selection train`` trains the quickstart's model with each selector
-(:mod:`benchmarks.selection_training`); hours on two cores. From the repository's folder.
+``python -m benchmarks.selection train CASE`` trains a model with each selector
+(:mod:`benchmarks.selection_training`): ``quickstart`` takes hours on two cores, ``tiny`` half an
+hour. From the repository's folder.
 
 Invariants:
 * Compared is what the same number of *generated* trajectories bought, those that were thrown away
@@ -28,12 +29,7 @@ from benchmarks.common import (
     write_report,
 )
 from benchmarks.heldout_runs import average_over_runs, read_earlier_runs
-from benchmarks.selection_training import (
-    SELECTORS,
-    SelectionRun,
-    count_generated,
-    train,
-)
+from benchmarks.selection_training import CASES, UNIFORM, SelectionRun, train
 from benchmarks.selection_world import (
     Course,
     Shape,
@@ -44,9 +40,8 @@ from benchmarks.selection_world import (
 )
 from verl_pipeline.evaluation.estimators import Interval, estimate_difference, estimate_mean
 from verl_pipeline.number_formats import format_interval
-from verl_pipeline.quickstart.model import prepare_model
 
-UNIFORM, REFILL = "uniform", "DAPO's refill"
+REFILL = "DAPO's refill"
 METHODS = (UNIFORM, "learnability", "similar", REFILL)
 # Each differs from the first in one assumption.
 WORLDS = {
@@ -139,27 +134,27 @@ def _compare(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> di
     return row
 
 
-def compare_selectors(measured: Sequence[SelectionRun]) -> list[dict[str, Any]]:
-    """One row a selector, over the seeds that every selector has run.
+def compare_selectors(case: str, measured: Sequence[SelectionRun]) -> list[dict[str, Any]]:
+    """One row for each selector of a case, over the seeds that every selector has run.
 
     Returns:
         As :func:`compare_methods`; ``against_uniform`` is paired by problem, over the mean of the
         seeds, and ``gain_by_seed`` has the gain of each seed. Empty if there is no such seed.
     """
     by_name = {
-        name: {run.seed: run for run in measured if run.selector == name} for name in SELECTORS
+        name: {run.seed: run for run in measured if run.selector == name}
+        for name in CASES[case].selectors
     }
     seeds = sorted(set.intersection(*(set(found) for found in by_name.values())))
     rows = []
-    for name in SELECTORS if seeds else ():
+    for name in by_name if seeds else ():
         chosen = [by_name[name][seed] for seed in seeds]
         uniform = [by_name[UNIFORM][seed] for seed in seeds]
         last = str(max(map(int, chosen[0].scores)))
         after = average_over_runs([run.scores[last] for run in chosen])
         before = average_over_runs([run.scores["0"] for run in chosen])
-        pairs = [
-            (_as_course(one), _as_course(other)) for one, other in zip(uniform, chosen, strict=True)
-        ]
+        courses = [[_as_course(case, run) for run in some] for some in (uniform, chosen)]
+        pairs = list(zip(*courses, strict=True))
         row = {"selector": name, **_compare(pairs)}
         row["gain"] = estimate_difference(before, after)
         base = average_over_runs([run.scores[last] for run in uniform])
@@ -170,13 +165,13 @@ def compare_selectors(measured: Sequence[SelectionRun]) -> list[dict[str, Any]]:
     return rows
 
 
-def _as_course(run: SelectionRun) -> dict[str, Any]:
+def _as_course(case: str, run: SelectionRun) -> dict[str, Any]:
     points = sorted(map(int, run.scores))
     scores = [statistics.fmean(run.scores[str(point)].values()) for point in points]
     steps = list(run.steps.values())
     return {
         "before": scores[0],
-        "generated": [count_generated(point) for point in points[1:]],
+        "generated": [point * CASES[case].trajectories for point in points[1:]],
         "scores": scores[1:],
         "signal": statistics.fmean(step["curriculum/signal_share"] for step in steps),
         "metrics": steps[-1],
@@ -234,29 +229,36 @@ def run_simulation(
     _show(compare_methods(found), ["world", "method"])
 
 
+def _check_case(name: str) -> str:
+    if name not in CASES:
+        raise typer.BadParameter(f"{name}: must be one of {', '.join(CASES)}")
+    return name
+
+
 @app.command("train")
 def run_trainings(
+    case: Annotated[str, typer.Argument(help="quickstart or tiny.", callback=_check_case)],
     seeds: Annotated[int, typer.Option(min=1, help="Trainings with each selector.")] = 3,
-    updates: Annotated[int, typer.Option(min=1, help="Updates of each training.")] = 32,
-    every: Annotated[int, typer.Option(min=1, help="Updates between two scores.")] = 8,
+    updates: Annotated[int, typer.Option(min=1, help="Updates of each training.")] = 40,
+    every: Annotated[int, typer.Option(min=1, help="Updates between two scores.")] = 5,
     most_runs: Annotated[
         int | None, typer.Option(min=1, help="Trainings of this call; by default all.")
     ] = None,
     output: ReportOption = Path("benchmarks/results/selection_trained.json"),
 ) -> None:
-    """Train the quickstart's model with each selector."""
-    model, arguments = prepare_model(), {"updates": updates, "every": every}
+    """Train a model with each selector."""
+    arguments = {"case": case, "updates": updates, "every": every}
     measured = [SelectionRun(**run) for run in read_earlier_runs(output, arguments)]
     done = {(run.seed, run.selector) for run in measured}
-    wanted = [(seed, name) for seed in range(1, seeds + 1) for name in SELECTORS]
+    wanted = [(seed, name) for seed in range(1, seeds + 1) for name in CASES[case].selectors]
     for seed, name in [entry for entry in wanted if entry not in done][:most_runs]:
-        measured.append(train(model, name, seed, updates, every))
+        measured.append(train(CASES[case], name, seed, updates, every))
         results = {
-            "selectors": _as_plain(compare_selectors(measured)),
+            "selectors": _as_plain(compare_selectors(case, measured)),
             "runs": [asdict(run) for run in measured],
         }
         write_report(output, "selection", arguments, results)
-    _show(compare_selectors(measured), ["selector"])
+    _show(compare_selectors(case, measured), ["selector"])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Trainings of the quickstart's model with a selector, on problems most of which teach it nothing.
+"""Trainings with a selector, on problems most of which teach the model nothing.
 
-The corpus is the quickstart's training problems without most of the easy ones: all hard and medium
-ones and every third easy one. The untrained model solves hard ones never and medium ones rarely, so
-that more than half of uniform's groups have no signal. Held-out problems are the quickstart's.
+``quickstart`` trains the quickstart's model on its training problems without most of the easy ones:
+all hard and medium ones and every third easy one. The untrained model solves hard ones never and
+medium ones rarely, so that more than half of uniform's groups have no signal. Held-out problems are
+the quickstart's. ``tiny`` is :mod:`benchmarks.selection_tiny`.
 
 Invariants:
 * All selectors train the same model from the same weights, with the same number of groups and of
@@ -13,27 +14,64 @@ Invariants:
 
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import selection_tiny
 from benchmarks.common import read_versions
 from benchmarks.heldout_runs import average_by_problem
 from verl_pipeline.quickstart.__main__ import DIFFICULTIES, PROMPTS, SAMPLES, make_overrides
+from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import QuickstartProblem, load_problems, write_parquet
 from verl_pipeline.testing import runs
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 
 RUN_TIMEOUT_S = 4 * 3600.0
 EASY_KEPT = 3
-# By name, as in the configuration. `uniform` comes first: what the others are compared with.
-SELECTORS = {
-    "uniform": "uniform",
-    "learnability": "learnability",
-    "similar": "{name: similar, by: [difficulty]}",
-}
+UNIFORM = "uniform"
 # In place of the quickstart's own.
 REPLACED = ("data.seed=", "trainer.val_before_train=", "trainer.test_freq=", "trainer.logger=")
 KEPT = ("curriculum/", "critic/score/mean", "response_length/mean", "timing_s/step")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its problems.
+
+    Attributes:
+        write_data: writes ``train.parquet`` and ``heldout.parquet`` into a folder.
+        make_overrides: of a training below a folder that has its data in ``data``, with so many
+            updates.
+        trajectories: of an update.
+        selectors: by name, as in the configuration.
+    """
+
+    write_data: Callable[[Path], object]
+    make_overrides: Callable[[Path, int], list[str]]
+    trajectories: int
+    selectors: Mapping[str, str]
+
+
+CASES = {
+    "quickstart": Case(
+        lambda folder: write_parquet(folder, choose_problems()),
+        lambda folder, updates: make_overrides(prepare_model(), folder / "data", folder, updates),
+        PROMPTS * SAMPLES,
+        # All problems have one source.
+        {
+            UNIFORM: "uniform",
+            "learnability": "learnability",
+            "similar": "{name: similar, by: [difficulty]}",
+        },
+    ),
+    "tiny": Case(
+        selection_tiny.write_data,
+        selection_tiny.make_overrides,
+        selection_tiny.PROMPTS * selection_tiny.SAMPLES,
+        {UNIFORM: "uniform", "learnability": "learnability", "similar": "similar"},
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +79,7 @@ class SelectionRun:
     """One training.
 
     Attributes:
-        selector: of :data:`SELECTORS`.
+        selector: of the case's.
         scores: by number of updates, the mean score by held-out problem.
         steps: by update, the metrics that begin with one of :data:`KEPT`.
         seconds: from the command to its end.
@@ -66,17 +104,15 @@ def choose_problems() -> list[QuickstartProblem]:
 
 
 def choose_overrides(
-    folder: Path, model: Path, selector: str, seed: int, updates: int, every: int
+    case: Case, folder: Path, selector: str, seed: int, updates: int, every: int
 ) -> list[str]:
     """Overrides of one training below ``folder``, which has its data in ``data``."""
     settings = [
-        word
-        for word in make_overrides(model, folder / "data", folder, updates)
-        if not word.startswith(REPLACED)
+        word for word in case.make_overrides(folder, updates) if not word.startswith(REPLACED)
     ]
     return [
         *settings,
-        f"{PIPELINE_KEY}.curriculum.selector={SELECTORS[selector]}",
+        f"{PIPELINE_KEY}.curriculum.selector={case.selectors[selector]}",
         f"data.seed={seed}",
         f"actor_rollout_ref.rollout.seed={seed}",
         f"trainer.test_freq={every}",
@@ -84,7 +120,7 @@ def choose_overrides(
     ]
 
 
-def train(model: Path, selector: str, seed: int, updates: int, every: int) -> SelectionRun:
+def train(case: Case, selector: str, seed: int, updates: int, every: int) -> SelectionRun:
     """Run one training.
 
     Raises:
@@ -93,8 +129,8 @@ def train(model: Path, selector: str, seed: int, updates: int, every: int) -> Se
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="selection-") as name:
         folder = Path(name)
-        write_parquet(folder / "data", choose_problems())
-        overrides = choose_overrides(folder, model, selector, seed, updates, every)
+        case.write_data(folder / "data")
+        overrides = choose_overrides(case, folder, selector, seed, updates, every)
         run = runs.run_training(folder / "training", overrides, timeout_s=RUN_TIMEOUT_S)
         if run.returncode or not {*range(1, updates + 1)} <= run.metrics.keys():
             raise RuntimeError(f"{selector} exited with {run.returncode}: {run.output[-2000:]}")
@@ -109,8 +145,3 @@ def train(model: Path, selector: str, seed: int, updates: int, every: int) -> Se
     seconds = time.monotonic() - started
     commit = read_versions().get("commit", "unknown")
     return SelectionRun(selector, seed, scores, steps, seconds, commit)
-
-
-def count_generated(updates: int) -> int:
-    """Trajectories that a training has generated after so many updates."""
-    return updates * PROMPTS * SAMPLES

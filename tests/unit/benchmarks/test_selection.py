@@ -1,17 +1,13 @@
 """The benchmark of selectors: its made-up world, and what it compares."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from benchmarks import selection
+from benchmarks import selection, selection_tiny
 from benchmarks.heldout_runs import read_earlier_runs
-from benchmarks.selection_training import (
-    SELECTORS,
-    SelectionRun,
-    choose_overrides,
-    choose_problems,
-    count_generated,
-)
+from benchmarks.selection_training import CASES, SelectionRun, choose_overrides, choose_problems
 from benchmarks.selection_world import (
     Shape,
     World,
@@ -123,19 +119,19 @@ def make_run(selector, seed, gain):
 
 
 def test_trainings_are_compared_over_the_seeds_that_all_have():
+    selectors = CASES["tiny"].selectors
     runs = [
         make_run(name, seed, 0.2 if name == "similar" else 0.1)
-        for name in SELECTORS
+        for name in selectors
         for seed in (1, 2)
     ]
-    rows = selection.compare_selectors([*runs, make_run("uniform", 3, 0.9)])
-    similar = rows[list(SELECTORS).index("similar")]
+    rows = selection.compare_selectors("tiny", [*runs, make_run("uniform", 3, 0.9)])
+    similar = rows[list(selectors).index("similar")]
     assert similar["seeds"] == 2 and similar["gain_by_seed"] == pytest.approx([0.2, 0.2])
     assert isinstance(similar["gain"], Interval) and similar["gain"].value == pytest.approx(0.2)
     assert similar["against_uniform"].value == pytest.approx(0.1)
     assert similar["rollouts"]["ratio"] == pytest.approx(0.5)
     assert rows[0]["rollouts"]["ratio"] == pytest.approx(1.0)
-    assert count_generated(2) == 48
 
 
 def test_the_harder_corpus_is_mostly_what_the_model_cannot_solve():
@@ -145,15 +141,37 @@ def test_the_harder_corpus_is_mostly_what_the_model_cannot_solve():
     assert {one.difficulty for one in problems if one.split == "heldout"} == {"easy", "medium"}
 
 
-def test_a_training_differs_in_the_selector_only(tmp_path):
-    sets = [
-        set(choose_overrides(tmp_path, tmp_path / "model", name, 1, 8, 4)) for name in SELECTORS
-    ]
+@pytest.mark.parametrize("name", CASES)
+def test_a_training_differs_in_the_selector_only(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("benchmarks.selection_training.prepare_model", lambda: tmp_path / "model")
+    case = CASES[name]
+    sets = [set(choose_overrides(case, tmp_path, one, 1, 8, 4)) for one in case.selectors]
     common = set.intersection(*sets)
-    for name, given in zip(SELECTORS, sets, strict=True):
+    for entry, given in zip(case.selectors.values(), sets, strict=True):
         (own,) = given - common
-        assert own.endswith(f"curriculum.selector={SELECTORS[name]}")
-    assert load_selector({"name": "similar", "by": ["difficulty"]}).name == "similar"
+        assert own.endswith(f"curriculum.selector={entry}")
+        load_selector(yaml.safe_load(entry))
+
+
+def test_most_tiny_prompts_teach_nothing_and_no_held_out_one_is_trained(tmp_path):
+    selection_tiny.write_data(tmp_path)
+    train, heldout = (
+        pq.read_table(tmp_path / f"{name}.parquet").to_pylist() for name in ("train", "heldout")
+    )
+    needs = [int(row["reward_model"]["ground_truth"].split()[1]) for row in train]
+    learnable = [need in selection_tiny.NEEDS for need in needs]
+    assert 0.25 < np.mean(learnable) < 0.35
+    letters = {
+        row["reward_model"]["ground_truth"]
+        for row, may in zip(train, learnable, strict=True)
+        if may
+    }
+    assert letters == {row["reward_model"]["ground_truth"] for row in heldout}
+    texts = [{row["prompt"][0]["content"] for row in rows} for rows in (train, heldout)]
+    assert not texts[0] & texts[1]
+    best = "a" * 16
+    assert selection_tiny.compute_score("", best, "a 4") == 1.0
+    assert selection_tiny.compute_score("", best, f"a {selection_tiny.HOPELESS}") == 0.0
 
 
 def test_a_report_of_other_arguments_is_not_continued(tmp_path):
