@@ -33,7 +33,7 @@ def read_prompt_table(dataset: Any, settings: DictConfig) -> tuple[PromptTable, 
         ConfigError: the data set has no table of rows, or an order of its own.
     """
     table = getattr(dataset, "dataframe", None)
-    if table is None or len(table) != len(dataset):
+    if table is None or not hasattr(table, "select_columns") or len(table) != len(dataset):
         raise ConfigError(
             f"{SELECTOR}: a selector chooses rows of verl's RLHFDataset, and "
             f"{type(dataset).__name__} (data.custom_cls) has an order of its own; use verl's data "
