@@ -15,7 +15,6 @@ Invariants:
   mode that has no partner in another mode are in the report, but in no comparison.
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -27,12 +26,12 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.common import ReportOption, print_table, read_versions, write_report
+from benchmarks.heldout_runs import average_by_problem, average_over_runs, read_earlier_runs
 from verl_pipeline.evaluation.estimators import Interval, estimate_difference, estimate_mean
 from verl_pipeline.number_formats import format_interval
 from verl_pipeline.quickstart.__main__ import DIFFICULTIES, make_overrides
 from verl_pipeline.quickstart.model import prepare_model
 from verl_pipeline.quickstart.problems import load_problems, write_parquet
-from verl_pipeline.quickstart.summary import read_scores
 from verl_pipeline.testing import runs
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 from verl_pipeline.trainer.schedule import DRAINED, IN_FLIGHT, ROLLING, Dial
@@ -130,7 +129,7 @@ def train(model: Path, dial: Dial, seed: int, updates: int) -> LearningRun:
         if run.returncode or not {*range(1, updates + 1)} <= run.metrics.keys():
             raise RuntimeError(f"{dial} exited with {run.returncode}: {run.output[-2000:]}")
         scores = {
-            step: _average(read_scores(folder / "heldout" / f"{step}.jsonl"))
+            step: average_by_problem(folder / "heldout" / f"{step}.jsonl")
             for step in (0, updates)
             if step or dial == MODES[0]
         }
@@ -145,15 +144,6 @@ def train(model: Path, dial: Dial, seed: int, updates: int) -> LearningRun:
     )
 
 
-def _average(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {name: statistics.fmean(values) for name, values in scores.items()}
-
-
-def _average_runs(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean over runs, by problem."""
-    return {name: statistics.fmean(run[name] for run in scores) for name in scores[0]}
-
-
 def compare_modes(measured: Sequence[LearningRun]) -> list[dict[str, Any]]:
     """One row a mode, over the seeds that every mode has run.
 
@@ -166,12 +156,12 @@ def compare_modes(measured: Sequence[LearningRun]) -> list[dict[str, Any]]:
     seeds = sorted(set.intersection(*(set(found) for found in by_mode.values())))
     if not seeds:
         return []
-    before = _average_runs([run.before for run in measured if run.before is not None])
-    first = _average_runs([by_mode[MODES[0]][seed].after for seed in seeds])
+    before = average_over_runs([run.before for run in measured if run.before is not None])
+    first = average_over_runs([by_mode[MODES[0]][seed].after for seed in seeds])
     rows = []
     for dial in MODES:
         chosen = [by_mode[dial][seed] for seed in seeds]
-        after = _average_runs([run.after for run in chosen])
+        after = average_over_runs([run.after for run in chosen])
         gains = [statistics.fmean(run.after[key] - before[key] for key in before) for run in chosen]
         row: dict[str, Any] = {
             "mode": f"{dial.mode}, staleness {dial.staleness}",
@@ -194,15 +184,6 @@ def _list_missing(measured: Sequence[LearningRun], seeds: int) -> list[tuple[int
     done = {(run.seed, run.dial) for run in measured}
     wanted = [(seed, dial) for seed in range(1, seeds + 1) for dial in MODES]
     return [entry for entry in wanted if entry not in done]
-
-
-def _read_earlier(output: Path, arguments: Mapping[str, Any]) -> list[LearningRun]:
-    if not output.is_file():
-        return []
-    report = json.loads(output.read_text())
-    if report["arguments"] != arguments:
-        return []
-    return [LearningRun(**run) for run in report["results"]["runs"]]
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -228,7 +209,7 @@ def main(
 ) -> None:
     """Run what is missing, print the table, and write the report after every run."""
     model, arguments = prepare_model(), {"updates": updates}
-    measured = _read_earlier(output, arguments)
+    measured = [LearningRun(**run) for run in read_earlier_runs(output, arguments)]
     for seed, dial in _list_missing(measured, seeds)[:most_runs]:
         measured.append(train(model, dial, seed, updates))
         rows = compare_modes(measured)

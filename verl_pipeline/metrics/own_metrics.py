@@ -1,5 +1,6 @@
 """The metrics that only we log. None has a name of verl's."""
 
+from verl_pipeline.metrics.curriculum_metrics import CURRICULUM_METRICS
 from verl_pipeline.metrics.metric import OURS, TRAINERS, Metric, Mode
 from verl_pipeline.metrics.off_policy_metrics import OFF_POLICY_METRICS
 
@@ -12,6 +13,7 @@ _FILTERS = (*OURS, Mode.SYNC)
 
 OWN_METRICS = (
     *OFF_POLICY_METRICS,
+    *CURRICULUM_METRICS,
     Metric(
         "pipeline/batch/generating_s",
         "s",

@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_pipeline.curriculum.settings import CurriculumSettings, find_wrong_curriculum
 from verl_pipeline.errors import SettingsError
 from verl_pipeline.filters import Filter, load_filters
 from verl_pipeline.trainer.dial_settings import (
@@ -141,8 +142,8 @@ class OneOffPipelineConfig:
     # Past the barrier, the fewest rollout replicas that the run goes on with when others die, hang
     # or fail in a load.
     min_replicas: int = 1
-    # Off-policy correction: "auto" (token-level importance weights at staleness 1, nothing at 0) or
-    # "as_configured" (algorithm.rollout_correction as it stands).
+    # Off-policy correction: "auto" (token-level importance weights at staleness 1, none at 0) or
+    # "as_configured" (algorithm.rollout_correction).
     correction: str = "auto"
     # Effective sample size of a batch's importance weights before truncation, as a share of its
     # tokens, below which the run warns, and "auto" takes a smaller staleness; 0: never. For weights
@@ -151,11 +152,12 @@ class OneOffPipelineConfig:
     # Filters between reward and advantage, in this order: names of registered filters or class
     # paths, or mappings of name and settings, as in {name: overlong, mode: drop}.
     filters: list[Any] = field(default_factory=lambda: ["infrastructure"])
+    # Which prompts each batch has.
+    curriculum: CurriculumSettings = field(default_factory=CurriculumSettings)
     # Share of a batch's trajectories that may be lost to infrastructure (failed generation, reward
     # or grader) before the run stops with the first traceback.
     max_infrastructure_share: float = 0.25
-    # How often in a row a run that dies is started again by itself without having written a newer
-    # checkpoint (verl_pipeline.main only); 0: never.
+    # How often in a row a run that dies is started again without a newer checkpoint; 0: never.
     restarts: int = 0
     # Checks that the weights reach the rollout replicas.
     weight_check: WeightCheck = field(default_factory=WeightCheck)
@@ -271,6 +273,7 @@ def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
     for name in ("max_infrastructure_share", "min_effective_share"):
         if not 0.0 <= getattr(loaded, name) <= 1.0:
             yield f"{PIPELINE_KEY}.{name}={getattr(loaded, name)}: must lie between 0 and 1"
+    yield from find_wrong_curriculum(loaded.curriculum, f"{PIPELINE_KEY}.curriculum")
     if loaded.restarts < 0:
         yield f"{PIPELINE_KEY}.restarts={loaded.restarts}: must be 0 (never) or more"
     check = loaded.weight_check

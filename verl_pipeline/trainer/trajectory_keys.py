@@ -24,6 +24,13 @@ def parse_batch(key: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def parse_position(key: str) -> int:
+    """Position in its batch of a prompt or trajectory of ours."""
+    match = _PROMPT_KEY.fullmatch(parse_prompt(key))
+    assert match is not None, f"{key} is no key of a batch"
+    return int(match.group(2))
+
+
 def parse_prompt(key: str) -> str:
     """Prompt key of a prompt or trajectory key."""
     return key.split("_", 1)[0]

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from tests.helpers.repository import ROOT
+from verl_pipeline.curriculum import GroupOutcome
+from verl_pipeline.curriculum.measures import CurriculumMeasures
 from verl_pipeline.evaluation.caveats import Caveat
 from verl_pipeline.evaluation.checkpoint_evaluation import make_metrics
 from verl_pipeline.filters import BatchView
@@ -112,10 +114,14 @@ def list_logged_by_functions():
         }
     }
     one = np.ones(1)
+    curriculum = CurriculumMeasures(2)
+    outcomes = [GroupOutcome(row, np.array([0.0, 1.0]), one, 1, True) for row in (0, 1)]
+    floor, predicted = np.array([True, False]), np.array([0.5, 0.5])
     dial = RunDial(OneOffPipelineConfig(weight_sync_mode="rolling", staleness="auto"))
     return {
         **ours,
         **measure_divergence(RowDivergence(one.astype(int), one.astype(int), one, one, one)),
+        **curriculum.measure(outcomes, floor, predicted),
         **dial.end_step(1, {}, {"step": 1.0})[0],
         **compute_sampling_metrics(batch, 2, submitted_at=10.0),
         **compute_reward_metrics(batch.reward_reports),
@@ -148,6 +154,7 @@ LITERALS = {
     ),
     "{PREFIX}/missing": "verl_pipeline.verl_adapter.trainers.validating_trainer",
     "{PREFIX}/version": "verl_pipeline.trainer.validation",
+    "curriculum/longest_wait": "verl_pipeline.curriculum.curriculum",
     "filters/skipped_update": "verl_pipeline.verl_adapter.trainers.filtering_trainer",
     "filters/replaced_batches": "verl_pipeline.verl_adapter.trainers.filtering_replay_buffer",
 }

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
-from verl_pipeline.trainer.pipeline_config import ConfigError
+from verl_pipeline.curriculum.settings import make_selector
+from verl_pipeline.trainer.pipeline_config import ConfigError, load_pipeline_config
 from verl_pipeline.trainer.trajectory_keys import parse_batch
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import (
     HELD_BATCHES,
@@ -36,6 +38,7 @@ from verl_pipeline.verl_adapter.checkpointing.checkpoint_search import (
     list_checkpoints,
 )
 from verl_pipeline.verl_adapter.checks.queue_capacity import UNITS
+from verl_pipeline.verl_adapter.trajectories.chosen_prompts import SELECTOR, find_foreign_state
 from verl_pipeline.verl_adapter.trajectories.held_batches import (
     Columns,
     HeldBatchesError,
@@ -111,6 +114,7 @@ class ResumedCheckpoint:
             fault = found.fault or _find_state_damage(found)
             if fault is None:
                 self._check_units(found.folder)
+                self._check_selector(found.folder)
                 try:
                     self._check_batch_size(found.folder)
                     return found
@@ -181,6 +185,18 @@ class ResumedCheckpoint:
                 f"units; set {UNITS}={wrote} to resume from it (checkpoints written from "
                 "then on fit any number)"
             )
+
+    def _check_selector(self, folder: Path) -> None:
+        """Whose batches follow; which training set they are of is seen when it has been read."""
+        if not (folder / POSITION_FILE).is_file():
+            return
+        try:
+            state = torch.load(folder / POSITION_FILE, weights_only=False)
+        except Exception:  # verl's own load says what is wrong with it
+            return
+        selector = make_selector(load_pipeline_config(self._config).curriculum)
+        if fault := find_foreign_state(state, None if selector is None else selector.name):
+            raise ConfigError(f"{SELECTOR}: {folder} {fault}")
 
     def _check_batch_size(self, folder: Path) -> None:
         if not (folder / HELD_BATCHES).exists():

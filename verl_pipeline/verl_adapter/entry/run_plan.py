@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.device import get_resource_name
 
+from verl_pipeline.curriculum.settings import describe_curriculum
 from verl_pipeline.number_formats import format_percent
 from verl_pipeline.trainer.pipeline_config import (
     FILTERED_SYNC,
@@ -158,6 +159,7 @@ def _describe_schedule(config: DictConfig) -> Iterator[str]:
         settings = load_pipeline_config(config)
         yield from describe_dial(config, settings)
         yield f"correction {settings.correction}: {describe_correction(config)}"
+        yield f"prompts: {describe_curriculum(settings.curriculum)}"
         yield f"filters: {_join(settings.filters)}"
         yield f"at most {format_percent(settings.max_infrastructure_share, 0)} of a batch may fail"
     elif mode == FILTERED_SYNC_MODE:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig
 
+from verl_pipeline.curriculum.settings import describe_curriculum
 from verl_pipeline.number_formats import format_percent
 from verl_pipeline.trainer.pipeline_config import (
     ROLLOUT,
@@ -37,6 +38,8 @@ def describe_start(
         f"{rollout.nnodes} x {rollout.n_gpus_per_node} sample; "
         f"correction {settings.correction}: {describe_correction(config)}"
     )
+    if settings.curriculum.selector is not None:
+        yield f"prompts: {describe_curriculum(settings.curriculum)}"
     if (hint := suggest_memory_share(config)) is not None:
         yield hint
 

@@ -21,6 +21,7 @@ from verl_pipeline.verl_adapter.checkpointing.loader_positions import LoaderPosi
 from verl_pipeline.verl_adapter.checkpointing.run_checkpoints import RunCheckpoints
 from verl_pipeline.verl_adapter.rollout.awaited_workers import AwaitedWorkers
 from verl_pipeline.verl_adapter.trainers.dialed_trainer import DialedTrainer
+from verl_pipeline.verl_adapter.trajectories.chosen_prompts import ChosenPrompts
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 
 
@@ -40,7 +41,7 @@ class CheckpointingTrainer(DialedTrainer):
     trainer_mode: str
     replay_buffer: InOrderReplayBuffer
     _checkpoints: RunCheckpoints
-    _positions: LoaderPositions
+    _positions: LoaderPositions | ChosenPrompts
     _awaited_workers: AwaitedWorkers
     checkpoint_callback: Any
     # By batch, from its submission or its restoration until it is checked.

@@ -56,6 +56,7 @@ from verl_pipeline.verl_adapter.rollout.rollout_servers import ServerStart, end_
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
 from verl_pipeline.verl_adapter.telemetry.trainers import record_trainer
 from verl_pipeline.verl_adapter.trainers.validating_trainer import ValidatingTrainer
+from verl_pipeline.verl_adapter.trajectories.chosen_prompts import ChosenPrompts, choose_prompts
 from verl_pipeline.verl_adapter.trajectories.in_order_replay_buffer import InOrderReplayBuffer
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import put_prompts
 
@@ -75,6 +76,9 @@ class OneOffPipelineTrainer(ValidatingTrainer):
         ConfigError: a setting that cannot work, before anything is loaded.
         NotActive: some part of this plugin is not in place in this process.
     """
+
+    # None: verl's data loader gives the prompts.
+    _chosen: ChosenPrompts | None = None
 
     def __init__(self, config: DictConfig):
         seam_checks.require_active()
@@ -121,7 +125,10 @@ class OneOffPipelineTrainer(ValidatingTrainer):
         epochs = self.config.trainer.total_epochs
         self.last_step = min(self.total_training_steps, self.steps_per_epoch * epochs)
         check_staleness(self.settings, self.last_step)
-        self._positions = LoaderPositions(self.train_dataloader)
+        self._chosen = choose_prompts(self.train_dataset, self.config, self.settings)
+        if self._chosen is not None:
+            self.train_dataloader = self._chosen
+        self._positions = self._chosen or LoaderPositions(self.train_dataloader)
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
@@ -192,7 +199,7 @@ class OneOffPipelineTrainer(ValidatingTrainer):
 
     def submit_batch(self, batch: int) -> None:
         is_drained = self.settings.dial.has_barrier and self.settings.drain_at_checkpoint
-        if not is_drained and self.config.trainer.save_freq > 0:
+        if self._chosen or (not is_drained and self.config.trainer.save_freq > 0):
             self._positions.note(batch)
         prompts = self._next_train_batch()
         keys = [make_prompt_key(batch, position) for position in range(len(prompts))]
@@ -237,6 +244,8 @@ class OneOffPipelineTrainer(ValidatingTrainer):
         submitted_at = self._submission_times.pop(k, None)
         metrics.update(compute_sampling_metrics(batch, k, submitted_at))
         metrics.update(compute_reward_metrics(batch.session_reports))
+        if self._chosen:
+            metrics.update(self._chosen.observe(k, batch))
         report = self.replay_buffer.reports.pop(k)
         metrics.update(check_failures(k, report, batch, self.settings.max_infrastructure_share))
         return report.group_sizes

@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
@@ -213,3 +214,28 @@ def test_a_run_killed_again_and_again_loses_no_complete_checkpoint(tmp_path_fact
         kept = sorted(path.name for path in folder.iterdir())
     expected = list(range(1, 8)) if keep is None else list(range(8 - keep, 8))
     assert kept == [*[f"global_step_{step}" for step in expected], LATEST_STEP_FILE]
+
+
+@pytest.mark.parametrize(
+    ("written", "selector", "message"),
+    [
+        ("similar", "learnability", "with the selector similar, not with the selector learnab"),
+        ("similar", "null", "with the selector similar, not with no selector .null."),
+        (None, "learnability", "with no selector .null., not with the selector learnability"),
+        ("similar", "similar", None),
+        (None, "null", None),
+    ],
+)
+def test_a_checkpoint_of_another_selector_is_refused_before_a_model_is_loaded(
+    folder, written, selector, message
+):
+    write_step(folder, 4)
+    state = {"step": 4} if written is None else {"curriculum": {"selector": written}, "next": 5}
+    torch.save(state, folder / "global_step_4" / "data.pt")
+    override = f"trainer.v1.one_off_pipeline.curriculum.selector={selector}"
+    if message is None:
+        assert WrittenRun(folder, override).checkpoints is not None
+        return
+    with pytest.raises(ConfigError, match=f"curriculum.selector: .*global_step_4 .*{message}") as e:
+        WrittenRun(folder, override)
+    assert "\n" not in str(e.value)
