@@ -255,6 +255,15 @@ def test_a_node_that_joins_stores_what_is_published_from_then_on(capsys):
     assert "no version reaches the node of rollout replica 0" in output
 
 
+def test_a_node_without_room_for_the_versions_does_not_join():
+    first = Replica(node="node 0")
+    publisher = make_publisher([first], TrainerGroup(1, is_local=False))
+    publisher._transport.bytes_per_version = 1 << 42
+    with pytest.raises(WeightSyncError, match=r"the node of rollout replica 1 .*12288.0 GiB"):
+        add(publisher, Replica(node="node 1"))
+    publisher.publish(1)
+
+
 def test_another_node_is_refused_if_nothing_is_sent_between_nodes():
     publisher = make_publisher([Replica()], TrainerGroup(1))
     with pytest.raises(WeightSyncError, match="the run began on one node; set .*max_replicas to"):

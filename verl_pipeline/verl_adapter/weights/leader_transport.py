@@ -90,7 +90,7 @@ class LeaderTransport(VersionTransport):
 
     def add_workers(self, workers: Sequence[Any], name: str) -> None:
         found = find_nodes(workers)
-        joined = []
+        joined, opened = [], {}
         with self._lock:
             for worker, node in zip(workers, found, strict=True):
                 call = worker.execute_checkpoint_engine.remote
@@ -104,9 +104,24 @@ class LeaderTransport(VersionTransport):
                         f"{self._sync.backend} forms no other group; gloo can"
                     )
                 self._paths[node] = call("open_store", self._versions, self._timeout_s)
-                self._newcomers[worker] = f"the node of {name}"
+                opened[worker] = node
                 joined.append(self._paths[node])
         ray.get(joined)
+        for worker, node in opened.items():
+            self._check_memory(worker, node, name)
+        with self._lock:
+            self._newcomers |= dict.fromkeys(opened, f"the node of {name}")
+
+    def _check_memory(self, worker: Any, node: str, name: str) -> None:
+        """A node without room for the versions must not join: it would end the run later."""
+        if self.bytes_per_version is None:
+            return
+        try:
+            ray.get(worker.execute_checkpoint_engine.remote("check_memory", self.bytes_per_version))
+        except RayTaskError as error:
+            with self._lock:
+                del self._paths[node]
+            raise WeightSyncError(f"the node of {name}: {error.cause}") from error
 
     def find_first_version(self, workers: Sequence[Any]) -> int | None:
         with self._lock:

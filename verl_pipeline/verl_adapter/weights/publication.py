@@ -106,6 +106,7 @@ class WeightPublisher:
             WeightSyncError: naming node, bytes, versions, limit and what to change.
         """
         answers = self._transport.call_stores("check_memory", bytes_per_version)
+        self._transport.bytes_per_version = bytes_per_version
         for place, answer in zip(self._transport.places, answers, strict=True):
             try:
                 ray.get(answer)

@@ -26,9 +26,11 @@ class VersionTransport(ABC):
 
     Attributes:
         places: where they are stored, for errors.
+        bytes_per_version: of the weights; None if nobody knows before they are sent.
     """
 
     places: list[str]
+    bytes_per_version: int | None = None
 
     @abstractmethod
     def send(self, version: int) -> dict[str, float]:
