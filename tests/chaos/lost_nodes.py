@@ -11,7 +11,6 @@ import contextlib
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -214,10 +213,12 @@ def kill_node(node: subprocess.Popen, run: int, before: set[int]) -> None:
         own = [psutil.Process(node.pid)] if psutil.pid_exists(node.pid) else []
         below = [*own, *runs.list_descendants(node.pid), *runs.list_descendants(run)]
         for one in below:
+            if one.pid in before:
+                continue
             with contextlib.suppress(psutil.Error):
-                if one.pid not in before:
-                    segments |= set(shared_memory.find_mapped_segments(one))
-                    one.send_signal(signal.SIGKILL)
+                segments |= set(shared_memory.find_mapped_segments(one))
+            with contextlib.suppress(psutil.Error):
+                one.kill()
         time.sleep(POLL_S)
     node.wait()
     for segment in set(shared_memory.find_unused_segments()) & segments:

@@ -18,6 +18,7 @@ from verl_pipeline.verl_adapter.placement.ray_slots import (
 )
 from verl_pipeline.verl_adapter.placement.reserved_pools import make_groups
 from verl_pipeline.verl_adapter.placement.slot_placement import Place
+from verl_pipeline.verl_adapter.rollout.replica_end import list_living_nodes
 
 
 class ReplicaPlaces:
@@ -52,7 +53,12 @@ class ReplicaPlaces:
 
 def are_placed(groups: list[PlacementGroup]) -> bool:
     """Whether all have their slots; not if the node of one is gone."""
-    return all(placement_group_table(group)["state"] == "CREATED" for group in groups)
+    living = list_living_nodes()
+    tables = [placement_group_table(group) for group in groups]
+    return all(
+        table["state"] == "CREATED" and living.issuperset(table["bundles_to_node_id"].values())
+        for table in tables
+    )
 
 
 def remove_groups(groups: list[PlacementGroup]) -> None:
