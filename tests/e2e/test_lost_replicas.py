@@ -2,9 +2,13 @@
 of a run that lost none. Rollout replicas past the barrier, agent loop workers in every mode.
 """
 
+import contextlib
 import signal
+import threading
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.test_past_the_barrier import (
@@ -23,11 +27,25 @@ PIPELINE = "+trainer.v1.one_off_pipeline"
 ENGINE, SERVER, LOOP = "VLLM::Engine", "ray::VersionedServer", "ray::RecordingLongTail"
 
 
-class Accident:
-    """Sends one process of a replica a signal, once so many steps are done."""
+def limit_memory(process):
+    """It can map nothing more: as when the memory of its machine is used up."""
+    process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms,) * 2)
 
-    def __init__(self, directory, title, number, after):
-        self._directory, self._title, self._number = directory, title, number
+
+def limit_files(process):
+    """It can open nothing more."""
+    numbers = [int(path.name) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
+    lowest = min(set(range(max(numbers) + 2)) - set(numbers))
+    process.rlimit(psutil.RLIMIT_NOFILE, (lowest,) * 2)
+
+
+class Accident:
+    """Sends one process of a replica a signal, or does something else to it, once so many steps
+    are done.
+    """
+
+    def __init__(self, directory, title, harm, after):
+        self._directory, self._title, self._harm = directory, title, harm
         self._after, self.victim = after, None
 
     def __call__(self, processes):
@@ -36,11 +54,44 @@ class Accident:
         found = [one for one in processes if read_name(one).startswith(self._title[:15])]
         assert len(found) == (1 if self._title == LOOP else 2), list(map(read_name, processes))
         self.victim = found[0]
-        self.victim.send_signal(self._number)
+        if callable(self._harm):
+            self._harm(self.victim)
+        else:
+            self.victim.send_signal(self._harm)
 
 
-def run_with_accident(directory, overrides, title, number, after=2):
-    accident = Accident(directory, title, number, after)
+class SlowDown:
+    """Stops all engines but the last of those that the run begins with, most of the time."""
+
+    RUNS_S, STOPS_S = 0.01, 0.09
+
+    def __init__(self):
+        self._spared, self._engines, self._end = None, [], threading.Event()
+        self._thread = threading.Thread(target=self._slow_down, daemon=True)
+        self._thread.start()
+
+    def __call__(self, processes):
+        engines = [one for one in processes if read_name(one).startswith(ENGINE)]
+        if self._spared is None and len(engines) == 2:
+            self._spared = engines[-1]
+        if self._spared is not None:
+            self._engines = [one for one in engines if one != self._spared]
+
+    def _slow_down(self):
+        while not self._end.is_set():
+            for number, seconds in ((signal.SIGSTOP, self.STOPS_S), (signal.SIGCONT, self.RUNS_S)):
+                for engine in self._engines:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        engine.send_signal(number)
+                self._end.wait(seconds)
+
+    def close(self):
+        self._end.set()
+        self._thread.join()
+
+
+def run_with_accident(directory, overrides, title, harm, after=2):
+    accident = Accident(directory, title, harm, after)
     run = runs.run_training(directory, overrides, module=runs.STOCK, watch=accident)
     assert accident.victim is not None
     return run
@@ -54,24 +105,27 @@ def check_loss(run, lost=1):
 
 
 @pytest.mark.parametrize(
-    "mode, staleness, title, number, more",
+    "mode, staleness, title, harm, more",
     [
         (ROLLING, 2, ENGINE, signal.SIGKILL, []),
         (ROLLING, 2, SERVER, signal.SIGKILL, ["trainer.test_freq=4"]),
         (IN_FLIGHT, 2, ENGINE, signal.SIGKILL, []),
         (ROLLING, 2, ENGINE, signal.SIGSTOP, [f"{PIPELINE}.deadlines.token_s=10"]),
+        (ROLLING, 2, ENGINE, limit_memory, []),
+        (ROLLING, 2, ENGINE, limit_files, []),
     ],
 )
 def test_the_run_goes_on_with_the_others(
-    sync_run, runs_directory, mode, staleness, title, number, more
+    sync_run, runs_directory, mode, staleness, title, harm, more
 ):
-    directory = runs_directory / f"lost-{mode}-{title[:4]}-{number.name}"
+    name = getattr(harm, "name", None) or harm.__name__
+    directory = runs_directory / f"lost-{mode}-{title[:4]}-{name}"
     overrides = [
         *make_overrides(directory, mode, staleness, replicas=2),
         f"{PIPELINE}.deadlines.health_check_every_s=1",
         *more,
     ]
-    run = run_with_accident(directory, overrides, title, number)
+    run = run_with_accident(directory, overrides, title, harm)
     check_run(run, sync_run, mode, staleness)
     check_loss(run)
     check_clean(run)
@@ -113,6 +167,35 @@ def test_a_lost_replica_starts_again_and_takes_part(runs_directory, mode):
     assert len(back) == 1
     last = run.metrics[max(run.metrics)]
     assert last["pipeline/replicas/living"] == 2
+    check_clean(run)
+
+
+def test_a_slow_replica_is_taken_out_and_stays_out_if_it_is_slow_again(runs_directory):
+    # The engine starts again and is watched for as long as these steps take, or less.
+    directory, steps = runs_directory / "slow", 200
+    overrides = [
+        *make_overrides(directory, ROLLING, 2, replicas=2),
+        f"{PIPELINE}.deadlines.health_check_every_s=1",
+        f"{PIPELINE}.deadlines.slow_s=15",
+        f"{PIPELINE}.slow_factor=3",
+        "trainer.total_epochs=100000",
+        f"trainer.total_training_steps={steps}",
+    ]
+    slow_down = SlowDown()
+    try:
+        run = runs.run_training(directory, overrides, module=runs.STOCK, watch=slow_down)
+    finally:
+        slow_down.close()
+    assert run.returncode == 0, tail(run)
+    assert "times slower than the others at the same load" in run.output, tail(run)
+    assert list_violations(run, ROLLING, 2) == []
+    assert len(run.list_batches()) == steps
+    lost = [step for step in run.metrics if run.metrics[step]["pipeline/replicas/lost"]]
+    back = [step for step in run.metrics if run.metrics[step]["pipeline/replicas/rejoined"]]
+    assert len(back) == 1 and len(lost) == 2, (lost, back)
+    assert run.output.count(" has taken the place of the one lost, ") == 1
+    assert "again after its restart: it stays out" in run.output
+    assert run.metrics[max(run.metrics)]["pipeline/replicas/living"] == 1
     check_clean(run)
 
 

@@ -19,7 +19,7 @@ from tests.helpers.publishing_pool import (
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import Deadlines
 from verl_pipeline.verl_adapter.rollout.replica_probe import RolloutServerDead
-from verl_pipeline.verl_adapter.weights.weight_loading import load_weights
+from verl_pipeline.verl_adapter.weights.weight_loading import load_weights, make_replica_actors
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 from verl_pipeline.weight_sync.comparison import WeightsDiffer
 
@@ -213,3 +213,58 @@ def test_the_other_nodes_get_what_a_dead_one_cannot_store(when, victim, capsys):
     assert f"no version reaches the node of rollout replica {victim}" in capsys.readouterr().out
     publisher.drop(1)
     publisher.publish(4)
+
+
+def add(publisher, replica):
+    """Let a replica load what is published; returns what it is loaded by."""
+    actors = make_replica_actors("vllm", 1, replica, "127.0.0.1:1")
+    publisher.add_workers(replica.workers, actors.name)
+    return actors
+
+
+def test_a_node_that_joins_stores_what_is_published_from_then_on(capsys):
+    """Also if a node is lost meanwhile, one that has not stored anything yet, and the first one."""
+    first = Replica(node="node 0")
+    publisher = make_publisher([first], TrainerGroup(2, timeout_s=10.0, is_local=False))
+    publisher.publish(1)
+    late = Replica(workers=2, node="node 1")
+    actors = add(publisher, late)
+    assert publisher.find_first_version(late.workers) is None
+    publisher.publish(2)
+    assert publisher.find_first_version(late.workers) == 2
+    for version, replica, loads in ((2, late, actors), (2, first, publisher.replicas[0])):
+        load(loads, version)
+        assert_holds(replica, version)
+    gone = Replica(node="node 2")
+    add(publisher, gone)
+    again = Replica(node="node 0")
+    for replica in (gone, first):
+        ray.kill(replica.workers[0])
+    publisher.publish(3)
+    load(actors, 3)
+    assert_holds(late, 3)
+    with pytest.raises(WeightSyncError, match="no weights are sent to node node 2 any more"):
+        publisher.find_first_version(gone.workers)
+    actors = add(publisher, again)  # the first node's memory went with its leader
+    publisher.publish(4)
+    load(actors, 4)
+    assert_holds(again, 4)
+    publisher.drop(2)
+    publisher.publish(5)
+    output = capsys.readouterr().out
+    assert "no version reaches the node of rollout replica 0" in output
+
+
+def test_a_node_without_room_for_the_versions_does_not_join():
+    first = Replica(node="node 0")
+    publisher = make_publisher([first], TrainerGroup(1, is_local=False))
+    publisher._transport.bytes_per_version = 1 << 42
+    with pytest.raises(WeightSyncError, match=r"the node of rollout replica 1 .*12288.0 GiB"):
+        add(publisher, Replica(node="node 1"))
+    publisher.publish(1)
+
+
+def test_another_node_is_refused_if_nothing_is_sent_between_nodes():
+    publisher = make_publisher([Replica()], TrainerGroup(1))
+    with pytest.raises(WeightSyncError, match="the run began on one node; set .*max_replicas to"):
+        add(publisher, Replica(node="another node"))

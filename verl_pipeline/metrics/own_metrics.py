@@ -154,10 +154,16 @@ OWN_METRICS = (
     Metric(
         "pipeline/replicas/lost",
         "count",
-        "of them, that died, hung or failed in a load since the step before; past the barrier only",
+        "of them, that died, hung, failed in a load or were too slow since the step before; past "
+        "the barrier only",
         _PIPELINE,
     ),
-    Metric("pipeline/replicas/rejoined", "count", "that took part again since then", _PIPELINE),
+    Metric(
+        "pipeline/replicas/rejoined",
+        "count",
+        "that took part again, or for the first time, since then",
+        _PIPELINE,
+    ),
     Metric(
         "pipeline/replicas/resampled_trajectories",
         "count",

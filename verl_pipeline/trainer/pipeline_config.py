@@ -7,9 +7,8 @@ Invariants:
   error names field, value and fix.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +25,9 @@ from verl_pipeline.trainer.dial_settings import (
     find_wrong_dial,
     make_dial,
 )
+from verl_pipeline.trainer.replica_settings import find_wrong_replicas
 from verl_pipeline.trainer.schedule import DRAINED, Dial
+from verl_pipeline.trainer.unknown_keys import find_unknown_keys
 
 TRAINER_MODE = "one_off_pipeline"
 FILTERED_SYNC_MODE = "sync_filtered"
@@ -84,6 +85,8 @@ class Deadlines:
     silent_server_s: float = 60.0
     # Past the barrier, silence of a vLLM engine that runs requests: not a token of any of them.
     token_s: float = 600.0
+    # Past the barrier, time over which the speeds of the replicas are compared.
+    slow_s: float = 300.0
 
 
 @dataclass
@@ -142,6 +145,12 @@ class OneOffPipelineConfig:
     # Past the barrier, the fewest rollout replicas that the run goes on with when others die, hang
     # or fail in a load.
     min_replicas: int = 1
+    # Past the barrier, the most replicas that the run takes when nodes join Ray's cluster; null: as
+    # many as it starts with, so that a node's replacement is used.
+    max_replicas: int | None = None
+    # Past the barrier, how many times slower than the median of the others, at the same load, a
+    # vLLM replica may be; a slower one is taken out and started again, once. null: any.
+    slow_factor: float | None = None
     # Off-policy correction: "auto" (token-level importance weights at staleness 1, none at 0) or
     # "as_configured" (algorithm.rollout_correction).
     correction: str = "auto"
@@ -182,19 +191,6 @@ class OneOffPipelineConfig:
         return find_staleness(self.weight_sync_mode, self.staleness, self.auto_staleness)[1]
 
 
-def _find_unknown_keys(section: Any, schema: type, prefix: str) -> Iterator[str]:
-    known = {entry.name: entry.type for entry in fields(schema)}
-    for key in section:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = (
-                f"did you mean {prefix}.{near[0]}?" if near else f"known keys: {', '.join(known)}"
-            )
-            yield f"{prefix}.{key}: unknown key; {hint}"
-        elif is_dataclass(known[key]) and OmegaConf.is_dict(section[key]):
-            yield from _find_unknown_keys(section[key], known[key], f"{prefix}.{key}")  # type: ignore[arg-type]
-
-
 def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
     """Read ``trainer.v1.one_off_pipeline`` from verl's configuration; absent keys take their
     defaults.
@@ -205,7 +201,7 @@ def load_pipeline_config(config: DictConfig) -> OneOffPipelineConfig:
     section = OmegaConf.select(config, PIPELINE_KEY) or OmegaConf.create({})
     if not OmegaConf.is_dict(section):
         raise ConfigError(f"{PIPELINE_KEY}={section}: must be a mapping")
-    _refuse(_find_unknown_keys(section, OneOffPipelineConfig, PIPELINE_KEY))
+    _refuse(find_unknown_keys(section, OneOffPipelineConfig, PIPELINE_KEY))
     try:
         plain = OmegaConf.create(OmegaConf.to_container(section, resolve=True))
         merged = OmegaConf.merge(OmegaConf.structured(OneOffPipelineConfig), plain)
@@ -266,8 +262,9 @@ def _find_wrong_values(loaded: OneOffPipelineConfig) -> Iterator[str]:
             f"{PIPELINE_KEY}.slots={loaded.slots}: must be 1 or more, or null for "
             f"{ROLLOUT}.max_num_seqs"
         )
-    if loaded.min_replicas < 1:
-        yield f"{PIPELINE_KEY}.min_replicas={loaded.min_replicas}: must be 1 or more"
+    yield from find_wrong_replicas(
+        loaded.min_replicas, loaded.max_replicas, loaded.slow_factor, PIPELINE_KEY
+    )
     if loaded.correction not in ("auto", "as_configured"):
         yield f"{PIPELINE_KEY}.correction={loaded.correction}: must be auto or as_configured"
     for name in ("max_infrastructure_share", "min_effective_share"):

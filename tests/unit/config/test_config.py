@@ -58,6 +58,8 @@ def test_without_a_block_the_defaults_hold():
         ("{}.staleness=auto", "staleness=auto: needs weight_sync_mode=rolling or in_flight"),
         ("{}.min_effective_share=2", "min_effective_share=2.0: must lie between 0 and 1"),
         ("{}.min_replicas=0", "min_replicas=0: must be 1 or more"),
+        ("{}.max_replicas=0", "max_replicas=0: must be .*min_replicas=1 or more, or null"),
+        ("{}.slow_factor=1", "slow_factor=1.0: must be more than 1, or null"),
         ("{}.deadlines.token_s=-1", "deadlines.token_s=-1.0: must be positive"),
         ("{}.correction=none", "correction=none: must be auto or as_configured"),
         (

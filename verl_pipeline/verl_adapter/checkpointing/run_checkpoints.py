@@ -10,6 +10,9 @@ Invariants:
   verl: such a checkpoint has no manifest.
 """
 
+import errno
+import os
+import resource
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -150,14 +153,14 @@ class RunCheckpoints:
             save_held_batches(place / HELD_BATCHES, step, lead)
             write()
             return place
-        remove_scratch(self._folder)
         limits = self._read_limits()
-        # Makes room as verl's engines do, but never removes the last complete checkpoint.
-        self._remove_beyond({model: max(keep - 1, 1) for model, keep in limits.items()})
         # A rank of a killed attempt may still write: it must not find this attempt's folder.
         scratch = self._folder / f"{SCRATCH_PREFIX}{uuid.uuid4().hex[:8]}"
         written = get_step_folder(scratch, step)
         try:
+            remove_scratch(self._folder)
+            # Makes room as verl's engines do, but never removes the last complete checkpoint.
+            self._remove_beyond({model: max(keep - 1, 1) for model, keep in limits.items()})
             save_held_batches(written / HELD_BATCHES, step, lead)
             with self._write_into(scratch):
                 write()
@@ -165,12 +168,14 @@ class RunCheckpoints:
             manifest = Manifest(step, self._serial + 1, limits, tuple(parts))
             publish(scratch, self._folder, manifest)
         except BaseException as error:
-            is_full = shutil.disk_usage(self._folder).free < _FULL_BYTES
-            remove_scratch(self._folder)
-            if is_full and isinstance(error, Exception):
+            lack = _find_lack(self._folder, error)
+            with suppress(OSError):  # the next one does it, too
+                remove_scratch(self._folder)
+            if lack is not None and isinstance(error, Exception):
+                seen, fix = lack
                 raise OutputError(
-                    f"{self._folder}: the disk is full, so the checkpoint of step {step} could not "
-                    "be written; earlier ones are intact: free some space and run the same command"
+                    f"{self._folder}: {seen}, so the checkpoint of step {step} could not be "
+                    f"written; earlier ones are intact: {fix} and run the same command"
                 ) from error
             raise
         self._serial = manifest.serial
@@ -221,3 +226,22 @@ class RunCheckpoints:
             if step != newest and not all((folder / model).is_dir() for model in self._models):
                 (folder / HELD_BATCHES).unlink(missing_ok=True)
                 shutil.rmtree(folder / QUEUE_SNAPSHOT, ignore_errors=True)
+
+
+def _find_lack(folder: Path, error: BaseException) -> tuple[str, str] | None:
+    """What has run out when a checkpoint could not be written, and what to do; None if nothing has.
+
+    verl's engines and torch hide the cause in errors of their own.
+    """
+    if shutil.disk_usage(folder).free < _FULL_BYTES:
+        return "the disk is full", "free some space"
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        is_left = True
+    except OSError:
+        is_left = False
+    # Of a trainer rank, which has a limit of its own, the error tells.
+    if is_left and os.strerror(errno.EMFILE) not in str(error):
+        return None
+    limit, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return f"no file descriptors are left (ulimit -n is {limit} here)", "raise that limit"

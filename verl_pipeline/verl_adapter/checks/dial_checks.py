@@ -55,9 +55,17 @@ def check_dial(config: DictConfig) -> Iterator[ConfigError]:
 
 
 def _check_replicas(config: DictConfig) -> Iterator[ConfigError]:
-    least, replicas = load_pipeline_config(config).min_replicas, _count_replicas(config)
-    is_emulated = OmegaConf.select(config, f"{ROLLOUT}.name") == EMULATED  # has its own number
-    if least > replicas and not is_emulated:
+    settings, replicas = load_pipeline_config(config), _count_replicas(config)
+    least, most = settings.min_replicas, settings.max_replicas
+    if OmegaConf.select(config, f"{ROLLOUT}.name") == EMULATED:  # has its own number
+        return
+    if most is not None and most < replicas:
+        yield ConfigError(
+            f"{PIPELINE_KEY}.max_replicas={most}: the rollout pool has {replicas} from the start "
+            f"({ROLLOUT}.nnodes and n_gpus_per_node, by the devices of a replica); set it to "
+            f"{replicas} or more, or to null"
+        )
+    if least > replicas:
         yield ConfigError(
             f"{PIPELINE_KEY}.min_replicas={least}: the rollout pool has {replicas} from the start "
             f"({ROLLOUT}.nnodes and n_gpus_per_node, by the devices of a replica); set it to "

@@ -135,7 +135,7 @@ def place_pools(
                 if problem is None:
                     return groups
             elif can_grow(device) and not awaited:
-                awaited = _make_groups(
+                awaited = make_groups(
                     [Place(pool, None) for pool in pools for _ in range(pool.count)], device
                 )
             waited = time.monotonic() - start
@@ -159,7 +159,7 @@ def place_pools(
 def _try_places(places: Sequence[Place], seconds: float, device: str) -> tuple[Groups, str | None]:
     """The groups, placed; or {} and which of them was not."""
     deadline = time.monotonic() + seconds
-    groups = _make_groups(places, device)
+    groups = make_groups(places, device)
     try:
         for name, made in groups.items():
             for number, group in enumerate(made, start=1):
@@ -173,8 +173,12 @@ def _try_places(places: Sequence[Place], seconds: float, device: str) -> tuple[G
     return groups, None
 
 
-def _make_groups(places: Sequence[Place], device: str) -> Groups:
-    """Placement groups as verl makes them, the largest first; returns before they are placed."""
+def make_groups(places: Sequence[Place], device: str, label: str = "") -> Groups:
+    """Placement groups as verl makes them, the largest first; returns before they are placed.
+
+    Args:
+        label: in their names, of which Ray takes none twice.
+    """
     groups: Groups = {}
     for place in places:
         pool, count = place.request.pool, place.request.devices
@@ -187,7 +191,7 @@ def _make_groups(places: Sequence[Place], device: str) -> Groups:
             placement_group(
                 [dict(bundle) for _ in range(count)],
                 strategy="STRICT_PACK",
-                name=f"{pool}verl_group_{count}:{len(made)}",
+                name=f"{pool}verl_group_{count}:{label}{len(made)}",
                 bundle_label_selector=labels,
             )
         )

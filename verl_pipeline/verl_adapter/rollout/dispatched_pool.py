@@ -19,6 +19,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl_pipeline.trainer.deadlines import run_with_deadline
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, load_pipeline_config
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient
+from verl_pipeline.verl_adapter.rollout.replica_growth import ReplicaPlaces
 from verl_pipeline.verl_adapter.rollout.replica_patrol import ReplicaPatrol
 from verl_pipeline.verl_adapter.rollout.replica_probe import find_death
 from verl_pipeline.verl_adapter.rollout.replica_restart import ReplicaRestart
@@ -42,9 +43,7 @@ class DispatchedPool(RolloutPool):
         self._stored: list[int] = []
         self._held: int | None = None
         settings = load_pipeline_config(config)
-        self._patrol = ReplicaPatrol(
-            self._engine, self.manager, self._dispatcher, self.deadlines, settings.min_replicas
-        )
+        self._patrol = ReplicaPatrol(self._engine, self.manager, self._dispatcher, settings)
         self._publisher = WeightPublisher(
             config,
             actor_wg,
@@ -53,8 +52,8 @@ class DispatchedPool(RolloutPool):
             VERSIONS,
             self.check_health,
         )
-        self._patrol.let_restart(
-            ReplicaRestart(self.manager, self._publisher, settings), self._publisher.is_storing
+        self._patrol.let_start(
+            ReplicaRestart(self.manager, self._publisher, settings), ReplicaPlaces(config)
         )
         self.fingerprints = self._publisher.fingerprints
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
 from verl_pipeline.telemetry.recorder import RunTarget, open_recorder
@@ -89,6 +90,8 @@ class Dispatcher(GlobalRequestLoadBalancer):
         # Processes that have died, whose calls may come late.
         self._forgotten: set[str] = set()
         self._losses: list[ReplicaLoss] = []
+        # By replica that cannot load yet, the first version that it can.
+        self._joining: dict[str, int] = {}
         self._is_closed = False
         self._recorder = open_recorder(target, "dispatcher")
         self._lanes = {port.address: f"replica {rank}" for rank, port in enumerate(ports)}
@@ -170,7 +173,7 @@ class Dispatcher(GlobalRequestLoadBalancer):
             replica: its name.
             seen: why, as :class:`ReplicaLoss` has it.
         """
-        if replica not in self._book.replicas:
+        if self._joining.pop(replica, None) is None and replica not in self._book.replicas:
             return
         load = self._loads.pop(replica, None)
         if load is not None and load is not asyncio.current_task():
@@ -185,15 +188,16 @@ class Dispatcher(GlobalRequestLoadBalancer):
         )
         self._act()
 
-    async def join(self, port: ReplicaPort, lane: str) -> None:
+    async def join(self, port: ReplicaPort, lane: str, oldest: int) -> None:
         """Take a replica in, which holds no weights of the run yet.
 
         Args:
             lane: of the run's records.
+            oldest: the first version that it can load; it takes no part before that is published.
         """
         self._ports[port.address], self._servers[port.address] = port, port.handle
         self._lanes[port.address] = lane
-        self._book.join(port.address, self._slots)
+        self._joining[port.address] = oldest
         self._act()
 
     async def take_losses(self) -> list[ReplicaLoss]:
@@ -232,6 +236,10 @@ class Dispatcher(GlobalRequestLoadBalancer):
     def _act(self) -> None:
         if self._is_closed:
             return
+        for name, oldest in list(self._joining.items()):
+            if oldest <= self._book.loadable:
+                del self._joining[name]
+                self._book.join(name, self._slots)
         for action in self._book.take_actions():
             if isinstance(action, Grant):
                 self._news[self._askers[action.trajectory]].put_nowait(action)
@@ -258,5 +266,7 @@ class Dispatcher(GlobalRequestLoadBalancer):
 
 def start_dispatcher(ports: Sequence[ReplicaPort], slots: int, mode: str, target: RunTarget) -> Any:
     """Start the actor; returns its handle."""
-    options = {"max_concurrency": MOST_CALLS}
+    # With the trainer, whose end is the run's: a node of replicas may go.
+    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"max_concurrency": MOST_CALLS, "scheduling_strategy": node}
     return ray.remote(Dispatcher).options(**options).remote(ports, slots, mode, target)

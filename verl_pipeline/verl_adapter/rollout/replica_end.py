@@ -52,6 +52,26 @@ def note_footprints(actors: Sequence[Any], seconds: float) -> list[Footprint]:
     return found
 
 
+def end_replica(
+    actors: Sequence[Any], footprints: Sequence[Footprint], kept: Sequence[Any], seconds: float
+) -> None:
+    """End what is left of a replica.
+
+    Args:
+        actors: its servers and workers.
+        footprints: of them, as far as they have been noted.
+        kept: of its workers, those that live on.
+        seconds: for actors to answer.
+
+    Raises:
+        RayError: as :func:`end_footprints`.
+    """
+    noted = footprints or note_footprints(actors, seconds)  # lost before the first look
+    nodes = note_footprints(kept, seconds) if kept else []
+    spared = {known for footprint in nodes for known in footprint.processes}
+    end_footprints(Footprint(one.node, one.processes - spared, one.segments) for one in noted)
+
+
 def _note_workers(actor: Any) -> ray.ObjectRef | None:
     """Of a server of ours, what its engine's workers tell: they need not be below it."""
     return actor.note_workers.remote() if hasattr(actor, "note_workers") else None
@@ -92,12 +112,13 @@ def end_footprints(footprints: Iterable[Footprint]) -> None:
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
         ).remote(found)
         for node, found in by_node.items()
-        if node in _list_living_nodes()
+        if node in list_living_nodes()
     ]
     ray.get(ended, timeout=START_S + ENGINES_S + REST_S)
 
 
-def _list_living_nodes() -> set[str]:
+def list_living_nodes() -> set[str]:
+    """Ray's ids of them."""
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import ray
 
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines
+from verl_pipeline.trainer.replica_speed import Works
 from verl_pipeline.trainer.server_health import ServerWatch, Sign
 from verl_pipeline.verl_adapter.rollout.replica_end import Footprint
 from verl_pipeline.verl_adapter.rollout.replica_probe import probe_replica
@@ -23,7 +24,9 @@ class Member:
         replica: verl's object.
         watch: what its health checks have seen so far.
         footprints: of its servers and of its workers.
+        works: what its engine has done so far; None if it does not tell.
         is_lost: it takes no part any more.
+        stays_out: it does not start again either.
     """
 
     rank: int
@@ -33,7 +36,9 @@ class Member:
     replica: Any
     watch: ServerWatch
     footprints: list[Footprint] = field(default_factory=list)
+    works: Works | None = None
     is_lost: bool = False
+    stays_out: bool = False
 
     @property
     def is_emulated(self) -> bool:
@@ -49,12 +54,15 @@ def make_member(rank: int, replica: Any, address: str, deadlines: Deadlines) -> 
     return Member(rank, name, address, places, replica, ServerWatch(deadlines.silent_server_s))
 
 
-def judge(member: Member, engine: str, deadlines: Deadlines) -> str | None:
-    """Why a replica counts as lost, as a clause; None if it does not.
+def judge(member: Member, engine: str, deadlines: Deadlines, nodes: set[str]) -> str | None:
+    """Why a replica counts as lost, as a clause; None if it does not. Reads ``works``, too.
 
     Args:
         engine: ``rollout.name``.
+        nodes: Ray's ids of those that live.
     """
+    if any(footprint.node not in nodes for footprint in member.footprints):
+        return "its node is gone"
     seconds = deadlines.health_check_s
     sign, seen = probe_replica(engine, member.address, member.replica.servers, seconds)
     if (verdict := member.watch.judge(sign)) is not None:
@@ -63,7 +71,8 @@ def judge(member: Member, engine: str, deadlines: Deadlines) -> str | None:
     if sign is not Sign.ALIVE or not hasattr(handle, "measure_silence"):
         return None
     try:
-        silence = ray.get(handle.measure_silence.remote(), timeout=seconds)
+        asked = [handle.measure_silence.remote(), handle.measure_work.remote()]
+        silence, member.works = ray.get(asked, timeout=seconds)
     except ray.exceptions.RayError:  # the next probe says more
         return None
     if silence <= deadlines.token_s:

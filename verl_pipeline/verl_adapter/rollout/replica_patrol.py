@@ -4,35 +4,41 @@ Invariants:
 * A replica is lost once it is found dead, has been silent for too long, samples no token for
   ``deadlines.token_s`` although it runs requests, or fails in a load, whoever finds it out
   (:mod:`.dispatcher`). It does not come back by itself: its processes are ended.
-* What is lost is started again in the background (:mod:`.replica_restart`), and joins the others.
+* What is lost is started again in the background (:mod:`.replica_restart`), and joins the others;
+  if its node is gone, at another place (:mod:`.replica_growth`). So does a new replica, while there
+  are fewer than ``max_replicas``.
+* One that is slower than the others (:mod:`verl_pipeline.trainer.replica_speed`) is lost, too, if
+  enough are left; the second time it stays out.
 * The run goes on with the others, and is told in one line of the console; with fewer than
   ``min_replicas`` it ends with an error that names the loss.
 * It looks by itself, whether or not the trainer waits for somebody.
 """
 
 import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError
 from verl.workers.rollout.llm_server import LLMServerManager
 
-from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, TRAINER_MODE, Deadlines
-from verl_pipeline.verl_adapter.rollout.dispatcher import ReplicaLoss
-from verl_pipeline.verl_adapter.rollout.replica_end import (
-    Footprint,
-    end_footprints,
-    note_footprints,
+from verl_pipeline.trainer.pipeline_config import (
+    PIPELINE_KEY,
+    TRAINER_MODE,
+    OneOffPipelineConfig,
 )
+from verl_pipeline.trainer.replica_speed import SpeedWatch
+from verl_pipeline.verl_adapter.rollout.dispatcher import ReplicaLoss
+from verl_pipeline.verl_adapter.rollout.replica_end import list_living_nodes, note_footprints
+from verl_pipeline.verl_adapter.rollout.replica_growth import ReplicaPlaces
 from verl_pipeline.verl_adapter.rollout.replica_member import Member, judge, make_member
 from verl_pipeline.verl_adapter.rollout.replica_probe import (
     DEATH_ADVICE,
     RolloutServerDead,
 )
-from verl_pipeline.verl_adapter.rollout.replica_restart import ReplicaRestart
+from verl_pipeline.verl_adapter.rollout.replica_restart import ReplicaRestart, StartedReplica
+from verl_pipeline.verl_adapter.rollout.replica_starts import ReplicaStarts
 from verl_pipeline.verl_adapter.rollout.rollout_pool import make_death
 
 # At the end of a run, for the processes of lost replicas to end, and for one that starts again: its
@@ -47,8 +53,7 @@ class ReplicaPatrol:
         engine: ``rollout.name``.
         manager: the replicas, started; a lost one leaves its lists.
         dispatcher: the actor.
-        deadlines: longest waits.
-        least: the fewest replicas that the run goes on with.
+        settings: ours.
 
     Attributes:
         names: what errors call each replica, by all addresses that replicas have had.
@@ -59,20 +64,21 @@ class ReplicaPatrol:
         engine: str,
         manager: LLMServerManager,
         dispatcher: Any,
-        deadlines: Deadlines,
-        least: int,
+        settings: OneOffPipelineConfig,
     ):
         self._engine, self._manager, self._dispatcher = engine, manager, dispatcher
-        self._deadlines, self._least = deadlines, least
-        self._restart: ReplicaRestart | None = None
-        self._is_needed: Callable[[Any], bool] = lambda _worker: False
+        self._settings, self._deadlines = settings, settings.deadlines
+        self._starts: ReplicaStarts | None = None
+        self._speeds: SpeedWatch | None = None
+        if settings.slow_factor is not None:
+            self._speeds = SpeedWatch(settings.slow_factor, settings.deadlines.slow_s)
+        # Ranks of replicas that have been slow before.
+        self._slow_ranks: set[int] = set()
         self.names: dict[str, str] = {}
         self._lost_names: set[str] = set()
         self._lock = threading.Lock()
         self._failure: Exception | None = None
         self._lost = self._resampled = self._rejoined = 0
-        self._ends: list[Future[None]] = []
-        self._executor = ThreadPoolExecutor(thread_name_prefix="replica end")
         replicas = zip(manager.get_replicas(), manager.get_addresses(), strict=True)
         self.members = [
             self._make_member(rank, replica, address)
@@ -86,13 +92,10 @@ class ReplicaPatrol:
         self.names[address] = member.name
         return member
 
-    def let_restart(self, restart: ReplicaRestart, is_needed: Callable[[Any], bool]) -> None:
-        """Start again what is lost from now on.
-
-        Args:
-            is_needed: whether a replica's worker has to live on although the replica is lost.
-        """
-        self._restart, self._is_needed = restart, is_needed
+    def let_start(self, restart: ReplicaRestart, places: ReplicaPlaces) -> None:
+        """Start again what is lost from now on, and what there is a place for."""
+        most = self._settings.max_replicas or len(self.members)
+        self._starts = ReplicaStarts(restart, places, self._deadlines, most, self._admit)
 
     def start(self) -> None:
         """Begin to look, once the replicas hold their first weights."""
@@ -109,7 +112,8 @@ class ReplicaPatrol:
         self._end.set()
         if self._thread.is_alive():
             self._thread.join(timeout=CLOSE_S)
-        wait(self._ends, timeout=CLOSE_S)
+        if self._starts is not None:
+            self._starts.close(CLOSE_S)
 
     def list_living(self) -> list[Member]:
         """The replicas that are not lost."""
@@ -158,10 +162,13 @@ class ReplicaPatrol:
             with self._lock:
                 if self._failure is None:
                     self._look()
+                    if self._starts is not None and self._failure is None:
+                        self._starts.look_for_place(len(self.members))
 
     def _look(self) -> None:
         try:
             self._probe(self.list_living())
+            self._take_out_slow()
             for loss in self._ask("take_losses"):
                 self._take_out(loss)
         except RayActorError as error:
@@ -178,14 +185,37 @@ class ReplicaPatrol:
     def _probe(self, members: Sequence[Member]) -> None:
         if not members:
             return
+        nodes = list_living_nodes()
         with ThreadPoolExecutor(max_workers=len(members)) as executor:
             judged = [
-                executor.submit(judge, member, self._engine, self._deadlines) for member in members
+                executor.submit(judge, member, self._engine, self._deadlines, nodes)
+                for member in members
             ]
         verdicts = [one.result() for one in judged]
         for member, seen in zip(members, verdicts, strict=True):
             for place in member.places if seen else ():
                 self._ask("lose", place, seen)
+
+    def _take_out_slow(self) -> None:
+        """At most one at a time, and none of the last that the run needs."""
+        living = {member.address: member for member in self.list_living()}
+        if self._speeds is None or len(living) <= self._settings.min_replicas:
+            return
+        works = {name: one.works for name, one in living.items() if one.works is not None}
+        slow = self._speeds.judge(works)
+        if slow is None:
+            return
+        member = living[slow.replica]
+        member.stays_out = member.rank in self._slow_ranks
+        self._slow_ranks.add(member.rank)
+        again = ", again after its restart: it stays out" if member.stays_out else ""
+        seen = (
+            f"it samples {slow.tokens_per_s:.3g} tokens/s, {slow.factor:.1f} times slower than the "
+            f"others at the same load ({PIPELINE_KEY}.slow_factor={self._settings.slow_factor:g}, "
+            f"over {self._deadlines.slow_s:g} s){again}"
+        )
+        for place in member.places:
+            self._ask("lose", place, seen)
 
     def _take_out(self, loss: ReplicaLoss) -> None:
         member = next(one for one in self.members if loss.replica in one.places)
@@ -198,14 +228,14 @@ class ReplicaPatrol:
         is_sentence = loss.seen.startswith(member.name)
         sentence = loss.seen if is_sentence else f"{member.name} is lost: {loss.seen}"
         left, total = self.count_places()
-        least = f"{PIPELINE_KEY}.min_replicas={self._least}"
-        if left < self._least:
+        least = f"{PIPELINE_KEY}.min_replicas={self._settings.min_replicas}"
+        if left < self._settings.min_replicas:
             advice = DEATH_ADVICE.format(log=f"worker-*.err of the {self._engine} server")
             self._failure = self._failure or RolloutServerDead(
                 f"{sentence}; {left} of {total} replicas are left, fewer than {least}. {advice}"
             )
-        if is_first:
-            self._ends.append(self._executor.submit(self._replace, member))
+        if is_first and self._starts is not None:
+            self._starts.replace(member)
         if self._failure is not None:
             return
         print(
@@ -221,54 +251,19 @@ class ReplicaPatrol:
         manager.server_handles = [one.replica.server_handle for one in living]
         manager.server_addresses = [one.address for one in living]
 
-    def _replace(self, member: Member) -> None:
-        """In a thread: end what is left of a replica, and start it again."""
-        began = time.monotonic()
-        self._end_processes(member)
-        if self._restart is None or self._is_over or member.is_emulated:
-            return
-        try:
-            started = self._restart.start(member.rank, member.replica)
-        except Exception as error:  # the run goes on without it
-            reason = str(error).splitlines() or [repr(error)]
-            print(
-                f"[{TRAINER_MODE}] warning: {member.name} does not start again: {reason[0]}",
-                flush=True,
-            )
-            return
-        new = self._make_member(member.rank, started.replica, started.address)
-        with self._lock:
-            self.members[member.rank] = new
-            self._list_living_to_verl()
-            if self._is_over:  # the end of the run ends it with the others
-                return
-            self._ask("join", started.port, f"replica {member.rank}")
-            self._rejoined += 1
-        print(
-            f"[{TRAINER_MODE}] {new.name} has taken the place of the one lost, "
-            f"{time.monotonic() - began:.0f} s later",
-            flush=True,
-        )
+    def _admit(self, rank: int, started: StartedReplica, oldest: int) -> Member | None:
+        """Take a replica in that has started; None if the run is over.
+
+        Args:
+            oldest: the first version that it can load.
+        """
+        new = self._make_member(rank, started.replica, started.address)
         self._note(new)
-
-    @property
-    def _is_over(self) -> bool:
-        return self._end.is_set() or self._failure is not None
-
-    def _end_processes(self, member: Member) -> None:
-        if not member.footprints:  # lost before the first look
-            self._note(member)
-        kept = [worker for worker in member.replica.workers if self._is_needed(worker)]
-        nodes = note_footprints(kept, self._deadlines.health_check_s) if kept else []
-        spared = {known for footprint in nodes for known in footprint.processes}
-        try:
-            end_footprints(
-                Footprint(one.node, one.processes - spared, one.segments)
-                for one in member.footprints
-            )
-        except RayError as error:
-            print(
-                f"[{TRAINER_MODE}] warning: what is left of {member.name} could not be ended: "
-                f"{str(error).splitlines()[0]}",
-                flush=True,
-            )
+        with self._lock:
+            self.members[rank : rank + 1] = [new]
+            self._list_living_to_verl()
+            if self._end.is_set() or self._failure is not None:
+                return None  # the end of the run ends it with the others
+            self._ask("join", started.port, f"replica {rank}", oldest)
+            self._rejoined += 1
+        return new

@@ -1,26 +1,30 @@
-"""A lost replica starts again: on its devices, from the weights that the node stores.
+"""A replica starts while the run goes on: a lost one again on its devices, or one at a new place.
 
 Invariants:
-* It begins where the others are: it joins the dispatcher without weights, and loads the newest.
-* A replica on a node that is gone does not start, nor one that has started :data:`MOST_STARTS`
-  times again.
-* Who waits for a restart has no part in it: it runs in a thread of its own.
+* It begins where the others are: it joins the dispatcher without weights, and loads the newest of
+  what its node stores. A node that stores nothing yet does so from the next version on.
+* One that has started again :data:`MOST_STARTS` times within :data:`RECENT_S` does not, nor one
+  whose node is gone: for that there are new places.
+* Who waits for a start has no part in it: it runs in a thread of its own.
 """
 
 import asyncio
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.util import placement_group_table
+from ray.util.placement_group import PlacementGroup
 
 from verl_pipeline.trainer.pipeline_config import OneOffPipelineConfig
 from verl_pipeline.verl_adapter.rollout.replica_end import end_footprints, note_footprints
+from verl_pipeline.verl_adapter.rollout.replica_growth import are_placed, remove_groups
 from verl_pipeline.verl_adapter.rollout.replica_ports import make_port
 from verl_pipeline.verl_adapter.weights.publication import WeightPublisher
 
-MOST_STARTS = 3
+MOST_STARTS, RECENT_S = 3, 3600.0
 # For Ray to give the names of dead actors free, in seconds, and between two looks.
 NAMES_S, POLL_S = 60.0, 0.5
 
@@ -29,9 +33,13 @@ class NoRestart(RuntimeError):
     """A replica cannot start again; the text is a clause."""
 
 
+class DevicesGone(NoRestart):
+    """Nor can it later, at this place."""
+
+
 @dataclass(frozen=True)
 class StartedReplica:
-    """A replica that has started again: verl's object, its address, and the dispatcher's port."""
+    """A replica that has started: verl's object, its address, and the dispatcher's port."""
 
     replica: Any
     address: str
@@ -49,24 +57,60 @@ class ReplicaRestart:
 
     def __init__(self, manager: Any, publisher: WeightPublisher, settings: OneOffPipelineConfig):
         self._manager, self._publisher, self._settings = manager, publisher, settings
-        self._starts: dict[int, int] = {}
+        # By rank, when it has started again.
+        self._starts: dict[int, list[float]] = defaultdict(list)
+
+    def is_needed(self, worker: Any) -> bool:
+        """Whether a replica's worker has to live on although the replica is lost."""
+        return self._publisher.is_storing(worker)
 
     def start(self, rank: int, dead: Any) -> StartedReplica:
         """Start replica ``rank`` in the place of ``dead``, whose processes have ended.
 
         Raises:
+            DevicesGone: the node of that place is gone.
             NoRestart: it cannot be.
             Exception: whatever the engine's start ended with.
         """
-        number = self._starts.get(rank, 0)
-        if number >= MOST_STARTS:
-            raise NoRestart(f"it has started again {number} times")
-        self._starts[rank] = number + 1
+        now = time.monotonic()
+        recent = sum(at > now - RECENT_S for at in self._starts[rank])
         groups = dead.resource_pool.pgs
-        if any(placement_group_table(group)["state"] != "CREATED" for group in groups):
-            raise NoRestart("its devices are gone, with their node")
+        if not are_placed(groups):
+            remove_groups(groups)
+            raise DevicesGone("its devices are gone, with their node")
+        if recent >= MOST_STARTS:
+            raise NoRestart(f"it has started again {recent} times within {RECENT_S / 60:g} minutes")
         _wait_for_ends([*dead.servers, *dead.workers], self._publisher.is_storing)
-        replica = self._manager.make_replica(rank, number + 1)
+        return self._launch(rank)
+
+    def start_at(self, rank: int, groups: list[PlacementGroup]) -> StartedReplica:
+        """Start replica ``rank``, which is new or whose place is gone, in these groups.
+
+        Raises:
+            Exception: whatever the engine's start ended with.
+        """
+        self._manager.place_replica(rank, groups)
+        return self._launch(rank)
+
+    def wait_for_weights(self, started: StartedReplica, is_over: Callable[[], bool]) -> int | None:
+        """Wait until its nodes store weights: for the next version, if one has none yet.
+
+        Returns:
+            The first version that it can load; None if the run is over before.
+
+        Raises:
+            WeightSyncError: a node of it stores no weights any more.
+        """
+        while not is_over():
+            first = self._publisher.find_first_version(started.replica.workers)
+            if first is not None:
+                return first
+            time.sleep(POLL_S)
+        return None
+
+    def _launch(self, rank: int) -> StartedReplica:
+        self._starts[rank].append(time.monotonic())
+        replica = self._manager.make_replica(rank, len(self._starts[rank]))
         deadlines = self._settings.deadlines
         try:
             asyncio.run(asyncio.wait_for(replica.init_standalone(), deadlines.start_s))

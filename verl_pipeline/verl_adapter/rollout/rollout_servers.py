@@ -54,14 +54,18 @@ class PlacedServerManager(LLMServerManager):
 
     def __init__(self, config: DictConfig, replicas: list[list[PlacementGroup]]):
         super().__init__(config)
-        self._config, self._settings = config, load_pipeline_config(config)
+        self._config, self._settings, self._places = config, load_pipeline_config(config), replicas
         replica_class = self.rollout_replica_class  # verl's hook for recipes
         if not self._settings.dial.has_barrier and self.rollout_config.name == "vllm":
             replica_class = version_servers(replica_class)
         self.rollout_replica_class = place_replicas(replica_class, replicas)
 
+    def place_replica(self, rank: int, groups: list[PlacementGroup]) -> None:
+        """Let replica ``rank`` start in these groups; the next rank is a new one."""
+        self._places[rank : rank + 1] = [groups]
+
     def make_replica(self, rank: int, start: int) -> RolloutReplica:
-        """A replica in the place of one whose processes have ended; it has not started.
+        """A replica that has not started: a new one, or in the place of one that has ended.
 
         Args:
             start: how often it starts again with this, for names.

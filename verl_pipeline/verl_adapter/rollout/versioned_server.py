@@ -26,6 +26,7 @@ from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
 from vllm.v1.engine import EngineCoreOutputs
 
+from verl_pipeline.trainer.replica_speed import Work, WorkMeter
 from verl_pipeline.trainer.version_spans import VERSION_SPANS, VersionMark, cut_spans, dump_spans
 from verl_pipeline.verl_adapter.telemetry.first_token_server import FirstTokenServer
 from verl_pipeline.verl_adapter.weights.weight_extension import EXTENSION
@@ -46,6 +47,7 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
         self._keeps_kv = False
         self._running = 0
         self._last_output = time.monotonic()
+        self._meter = WorkMeter()
 
     async def freeze(self, keep_kv: bool) -> int:
         """Stop the engine after its current step.
@@ -60,6 +62,7 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
         if self.node_rank != 0:  # the engine is the first node's
             return 0
         self._thawed.clear()
+        self._meter.pause(True)
         self._keeps_kv = keep_kv
         # With clear_cache vLLM preempts what runs, so that it is prefilled again, and drops every
         # cached prefix.
@@ -83,6 +86,7 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
         self._keeps_kv = False
         await self.engine.resume_generation()
         self._last_output = time.monotonic()
+        self._meter.pause(False)
         self._thawed.set()
 
     async def measure_silence(self) -> float:
@@ -92,6 +96,10 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
         if not self._running or not self._thawed.is_set():
             return 0.0
         return time.monotonic() - self._last_output
+
+    async def measure_work(self) -> dict[int, Work]:
+        """What the engine has done so far, by class of load."""
+        return self._meter.read()
 
     async def note_workers(self) -> list[list]:
         """:func:`~verl_pipeline.run_end.note_processes` of the engine's worker processes, if they
@@ -153,13 +161,19 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
         if not self._running:
             self._last_output = time.monotonic()
         self._running += 1
+        self._meter.change(1)
+        tokens = 0
         try:
             async with aclosing(outputs):
                 async for output in outputs:
                     self._last_output = time.monotonic()
+                    # verl asks for all tokens so far with each output.
+                    before, tokens = tokens, sum(len(one.token_ids) for one in output.outputs)
+                    self._meter.sample(max(tokens - before, 0))
                     yield output
         finally:
             self._running -= 1
+            self._meter.change(-1)
 
     async def _drain_outputs(self) -> None:
         """Return when everything that the paused engine has sent is processed.

@@ -22,13 +22,10 @@ from verl.workers.rollout.llm_server import LLMServerManager
 
 from verl_pipeline.trainer.deadlines import run_with_deadline
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY, Deadlines, load_pipeline_config
+from verl_pipeline.verl_adapter.weights.leader_transport import LeaderTransport
 from verl_pipeline.verl_adapter.weights.replica_reading import ReadingRequest
 from verl_pipeline.verl_adapter.weights.storing_engine import StoringEngine
-from verl_pipeline.verl_adapter.weights.version_transport import (
-    LeaderTransport,
-    LocalTransport,
-    VersionTransport,
-)
+from verl_pipeline.verl_adapter.weights.version_transport import LocalTransport, VersionTransport
 from verl_pipeline.verl_adapter.weights.weight_fingerprints import FingerprintCheck
 from verl_pipeline.verl_adapter.weights.weight_loading import list_replica_actors
 from verl_pipeline.weight_sync.buckets import WeightSyncError
@@ -90,6 +87,8 @@ class WeightPublisher:
             self._sync.backend_cls,
             {one.name: replica for one, replica in zip(self.replicas, replicas, strict=True)},
         )
+        most = load_pipeline_config(config).max_replicas
+        self._may_grow = most is not None and most > len(replicas)
         self._transport = self._open_transport(versions)
         kwargs = rollout.checkpoint_engine.get("engine_kwargs", {}).get(self._sync.backend, {})
         folder = Path(str(config.actor_rollout_ref.model.path))
@@ -107,6 +106,7 @@ class WeightPublisher:
             WeightSyncError: naming node, bytes, versions, limit and what to change.
         """
         answers = self._transport.call_stores("check_memory", bytes_per_version)
+        self._transport.bytes_per_version = bytes_per_version
         for place, answer in zip(self._transport.places, answers, strict=True):
             try:
                 ray.get(answer)
@@ -146,10 +146,20 @@ class WeightPublisher:
         Args:
             name: what errors call their replica.
 
+        A node that stores nothing yet does so from the next version on.
+
         Raises:
-            WeightSyncError: their node stores nothing.
+            WeightSyncError: no weights can be sent there.
         """
         self._transport.add_workers(workers, name)
+
+    def find_first_version(self, workers: Sequence[Any]) -> int | None:
+        """Of workers that were added, the first version that all can load; None: not stored yet.
+
+        Raises:
+            WeightSyncError: a node of theirs stores no weights any more.
+        """
+        return self._transport.find_first_version(workers)
 
     def is_storing(self, worker: Any) -> bool:
         """Whether a replica's worker stores versions for the others of its node."""
@@ -165,7 +175,7 @@ class WeightPublisher:
 
         Returns at once; a replica that loads it already is not disturbed.
         """
-        self._drops += self._transport.call_stores("drop_version", version)
+        self._drops += self._transport.drop(version)
 
     def _send_observed(self, version: int) -> dict[str, float]:
         self._take_drops()
@@ -183,9 +193,9 @@ class WeightPublisher:
         sender, *_others = ray.get(found)
         nodes = dict(zip(names, ray.get(asked), strict=True))
         timeout_s = self._deadlines.weight_sync_s
-        if set(nodes.values()) == {sender}:
+        if set(nodes.values()) == {sender} and not self._may_grow:
             return LocalTransport(
-                self._actor_wg, list(names), versions, timeout_s, self._sync.backend
+                self._actor_wg, list(names), sender, versions, timeout_s, self._sync.backend
             )
         return LeaderTransport(self._actor_wg, self._sync, nodes, names, versions, timeout_s)
 

@@ -1,40 +1,24 @@
 """How a version of the weights gets from the trainer into the host memory of the rollout nodes.
 
+Between nodes, :mod:`.leader_transport` does it.
+
 Invariants:
-* A transport sends to the same processes throughout the run, but for those that have died: their
-  nodes get no version any more, so that no replica there can load one. Then an engine that can
-  (``leave_group``) builds another group and sends again.
 * It waits for no replica that loads or samples.
 * Whoever cannot store a version, or dies meanwhile, is named.
 """
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    ActorUnavailableError,
-    GetTimeoutError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-)
-from verl.checkpoint_engine.base import CheckpointEngineManager, CheckpointEngineWorker
-from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup
+from ray.exceptions import RayTaskError
 
-from verl_pipeline.trainer.pipeline_config import TRAINER_MODE
-from verl_pipeline.verl_adapter.rollout.replica_probe import RolloutServerDead, describe_death
-from verl_pipeline.verl_adapter.weights.storing_engine import StoreReport
+from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 
-# For the dead of a failed send to be known as such, and for the living to end it, in seconds.
-SETTLE_S = 60.0
-# Between two questions whether a leader has stored what was sent, in seconds: while the trainer
-# sends, they only find those that died.
-POLL_SENDING_S = 0.5
-POLL_S = 0.005
+# Before all that a run sends.
+ANY_VERSION = -1
 
 
 class VersionTransport(ABC):
@@ -42,9 +26,11 @@ class VersionTransport(ABC):
 
     Attributes:
         places: where they are stored, for errors.
+        bytes_per_version: of the weights; None if nobody knows before they are sent.
     """
 
     places: list[str]
+    bytes_per_version: int | None = None
 
     @abstractmethod
     def send(self, version: int) -> dict[str, float]:
@@ -63,10 +49,18 @@ class VersionTransport(ABC):
         """See :meth:`~.publication.WeightPublisher.add_workers`."""
 
     @abstractmethod
+    def find_first_version(self, workers: Sequence[Any]) -> int | None:
+        """See :meth:`~.publication.WeightPublisher.find_first_version`."""
+
+    @abstractmethod
     def call_stores(self, method: str, argument: int) -> list[ray.ObjectRef]:
         """Call a method of :class:`~.storing_engine.StoringEngine` where versions are stored, in
         the order of ``places``; returns at once.
         """
+
+    @abstractmethod
+    def drop(self, version: int) -> list[ray.ObjectRef]:
+        """Free the memory of ``version`` wherever it is stored; returns at once."""
 
     def is_storing(self, worker: Any) -> bool:
         """Whether a replica's worker stores versions for the others of its node."""
@@ -79,12 +73,19 @@ class LocalTransport(VersionTransport):
     Args:
         actor_wg: the worker group whose actor the weights come from.
         workers: of all replicas.
+        node: on which all of them are.
         versions, timeout_s: as of :meth:`~.storing_engine.StoringEngine.open_store`.
         backend: of the checkpoint engine.
     """
 
     def __init__(
-        self, actor_wg: Any, workers: list[Any], versions: int, timeout_s: float, backend: str
+        self,
+        actor_wg: Any,
+        workers: list[Any],
+        node: str,
+        versions: int,
+        timeout_s: float,
+        backend: str,
     ):
         self.places = ["the node of trainer and replicas"]
         self._actor_wg = actor_wg
@@ -93,15 +94,23 @@ class LocalTransport(VersionTransport):
         opened = actor_wg.execute_checkpoint_engine(
             ["keep_sends"] * size, [versions] * size, [timeout_s] * size
         )
-        self._opened, self._timeout_s = opened, timeout_s
+        self._opened, self._node, self._timeout_s = opened, node, timeout_s
         self.add_workers(workers, "")
 
     def add_workers(self, workers: Sequence[Any], name: str) -> None:
+        if set(find_nodes(workers)) != {self._node}:
+            raise WeightSyncError(
+                f"{name}: no weights are sent to its node, since the run began on one node; set "
+                f"{PIPELINE_KEY}.max_replicas to the number of replicas that it may have"
+            )
         joined = [
             worker.execute_checkpoint_engine.remote("join_store", self._opened[0], self._timeout_s)
             for worker in workers
         ]
         ray.get([*self._opened, *joined])
+
+    def find_first_version(self, workers: Sequence[Any]) -> int | None:
+        return ANY_VERSION
 
     def send(self, version: int) -> dict[str, float]:
         try:
@@ -116,178 +125,14 @@ class LocalTransport(VersionTransport):
             raise
         return reports[0] or {}
 
+    def drop(self, version: int) -> list[ray.ObjectRef]:
+        return self.call_stores("drop_version", version)
+
     def call_stores(self, method: str, argument: int) -> list[ray.ObjectRef]:
         size = self._actor_wg.world_size
         return self._actor_wg.execute_checkpoint_engine([method] * size, [argument] * size)[:1]
 
 
-class LeaderTransport(VersionTransport):
-    """One rollout worker of each node, its leader, receives versions through the engine's network.
-
-    The network's group is the senders and the leaders alone.
-
-    Args:
-        actor_wg: the worker group whose actor the weights come from.
-        sync: verl's manager of its checkpoint engine.
-        nodes: of each worker of all replicas, its node.
-        names: of each worker, what errors call its replica.
-        versions, timeout_s: as of :meth:`~.storing_engine.StoringEngine.open_store`.
-    """
-
-    def __init__(
-        self,
-        actor_wg: Any,
-        sync: CheckpointEngineManager,
-        nodes: Mapping[Any, str],
-        names: Mapping[Any, str],
-        versions: int,
-        timeout_s: float,
-    ):
-        self._actor_wg = actor_wg
-        self._sync = sync
-        self._leaders: dict[Any, str] = {}
-        self._timeout_s = timeout_s
-        # By node, what its workers join the store with.
-        self._paths: dict[str, ray.ObjectRef] = {}
-        joined = []
-        for worker, node in nodes.items():
-            call = worker.execute_checkpoint_engine.remote
-            if node not in self._paths:
-                self._paths[node] = call("open_store", versions, timeout_s)
-                self._leaders[worker] = f"the node of {names[worker]}"
-            else:
-                joined.append(call("join_store", self._paths[node], timeout_s))
-        ray.get([*self._paths.values(), *joined])
-        self.places = list(self._leaders.values())
-        self._group = _make_group(self._leaders)
-        self._sends: list[ray.ObjectRef] = []
-
-    def add_workers(self, workers: Sequence[Any], name: str) -> None:
-        calls = [worker.execute_checkpoint_engine.remote for worker in workers]
-        found = ray.get([call("find_node") for call in calls])
-        if missing := set(found) - self._paths.keys():
-            raise WeightSyncError(f"{name}: no version is stored on node {', '.join(missing)}")
-        pairs = zip(calls, found, strict=True)
-        ray.get([call("join_store", self._paths[node], self._timeout_s) for call, node in pairs])
-
-    def send(self, version: int) -> dict[str, float]:
-        while True:
-            try:
-                return self._send_once(version)
-            except (RayError, WeightSyncError, RolloutServerDead) as error:
-                dead = self._find_dead_leaders()
-                if not dead or not hasattr(self._sync.backend_cls, "leave_group"):
-                    raise
-                self._drop_leaders(dead, error)
-
-    def _send_once(self, version: int) -> dict[str, float]:
-        self._sync.build_process_group(self._group)
-        ray.get(self._call_leaders("begin_storing", version))
-        self._sends = self._actor_wg.update_weights(global_steps=version, mode=self._sync.backend)
-        self._wait_until_stored(version, self._sends)
-        size = self._actor_wg.world_size
-        ray.get(
-            self._actor_wg.execute_checkpoint_engine(["finalize"] * size)
-            + self._call_leaders("finalize")
-        )
-        metrics: dict[str, float] = {}
-        for report in ray.get(self._sends):
-            metrics.update(report or {})
-        return metrics
-
-    def _find_dead_leaders(self) -> list[Any]:
-        """After a failed send; those who do not answer may be dying, and are asked for a while."""
-        dead, deadline = [], time.monotonic() + SETTLE_S
-        open_leaders = list(self._leaders)
-        while open_leaders and time.monotonic() < deadline:
-            for leader in list(open_leaders):
-                try:
-                    ray.get(leader.__ray_ready__.remote(), timeout=POLL_SENDING_S)
-                except (GetTimeoutError, ActorUnavailableError):
-                    continue
-                except RayActorError:
-                    dead.append(leader)
-                open_leaders.remove(leader)
-            time.sleep(POLL_S)
-        return dead
-
-    def _drop_leaders(self, dead: list[Any], error: Exception) -> None:
-        """Send to the others from now on.
-
-        Raises:
-            Exception: ``error``, if there are none.
-        """
-        gone = [self._leaders.pop(leader) for leader in dead]
-        if not self._leaders:
-            raise error
-        self.places = list(self._leaders.values())
-        print(
-            f"[{TRAINER_MODE}] warning: no version reaches {', '.join(gone)} any more: the process "
-            "that stored them is dead",
-            flush=True,
-        )
-        ray.wait(self._sends, num_returns=len(self._sends), timeout=SETTLE_S)
-        size = self._actor_wg.world_size
-        ray.get(self._actor_wg.execute_checkpoint_engine(["leave_group"] * size))
-        for leader in self._leaders:
-            self._end_reception(leader)
-        ray.get(self._call_leaders("leave_group"))
-        self._group = _make_group(self._leaders)
-
-    def _end_reception(self, leader: Any) -> None:
-        """What a leader has received of a failed send is of no use, nor is the error."""
-        deadline = time.monotonic() + SETTLE_S
-        while time.monotonic() < deadline:
-            try:
-                if ray.get(leader.execute_checkpoint_engine.remote("has_ended_reception")):
-                    ray.get(leader.execute_checkpoint_engine.remote("take_stored"))
-                    return
-            except RayTaskError:
-                return
-            time.sleep(POLL_S)
-
-    def _wait_until_stored(self, version: int, sends: list[ray.ObjectRef]) -> None:
-        """Wait for the trainer's ranks and for the leaders, whose errors name more."""
-        is_sent = False
-        storing = dict(self._leaders)
-        while storing:
-            if not is_sent:
-                done, sending = ray.wait(sends, num_returns=len(sends), timeout=POLL_SENDING_S)
-                is_sent = not sending
-            else:
-                time.sleep(POLL_S)
-            for leader, node in list(storing.items()):
-                if self._take_stored(leader, node, version) is not None:
-                    del storing[leader]
-            if is_sent:
-                ray.get(sends)
-
-    def _take_stored(self, leader: Any, node: str, version: int) -> StoreReport | None:
-        try:
-            return ray.get(leader.execute_checkpoint_engine.remote("take_stored"))
-        except RayTaskError as error:
-            raise WeightSyncError(f"v_{version} is not stored on {node}: {error.cause}") from error
-        except RayActorError as error:
-            seen = f"the process that stores v_{version} ended: {str(error).splitlines()[0]}"
-            raise RolloutServerDead(
-                describe_death(node, "checkpoint engine", "stores nothing any more", seen)
-            ) from error
-
-    def call_stores(self, method: str, argument: int) -> list[ray.ObjectRef]:
-        return self._call_leaders(method, argument)
-
-    def is_storing(self, worker: Any) -> bool:
-        return worker in self._leaders
-
-    def _call_leaders(self, method: str, *arguments: Any) -> list[ray.ObjectRef]:
-        return [
-            leader.execute_checkpoint_engine.remote(method, *arguments) for leader in self._leaders
-        ]
-
-
-def _make_group(leaders: Iterable[Any]) -> RayWorkerGroup:
-    """verl's group of these workers, which live already."""
-    return RayWorkerGroup(
-        worker_handles=list(leaders),
-        ray_cls_with_init=RayClassWithInitArgs(cls=ray.remote(CheckpointEngineWorker)),
-    )
+def find_nodes(workers: Sequence[Any]) -> list[str]:
+    """Ray's id of the node of each of a replica's workers."""
+    return ray.get([worker.execute_checkpoint_engine.remote("find_node") for worker in workers])

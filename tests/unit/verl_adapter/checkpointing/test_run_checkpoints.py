@@ -5,8 +5,11 @@ verl's part is played by a writer of the same files; its engines and TransferQue
 """
 
 import json
+import os
+import resource
 import shutil
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -96,6 +99,44 @@ def test_a_full_disk_is_named_whatever_broke(folder, monkeypatch):
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
 
     with pytest.raises(OutputError, match="the disk is full, so the checkpoint of step 4"):
+        run.checkpoints.save_step(4, 4, fail, seal)
+    assert WrittenRun(folder).resume() == 2
+
+
+@contextmanager
+def without_descriptors():
+    """This process can open nothing more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield lowest
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_lack_of_file_descriptors_is_named_and_leaves_what_was_there(folder):
+    run = WrittenRun(folder)
+    run.save(2)
+    with without_descriptors() as limit, pytest.raises(OutputError) as raised:
+        run.save(4)
+    assert f"no file descriptors are left (ulimit -n is {limit} here), so the checkpoint of st" in (
+        str(raised.value)
+    )
+    assert WrittenRun(folder).resume() == 2
+    run.save(4)
+    assert WrittenRun(folder).resume() == 4
+
+
+def test_nor_does_a_rank_without_file_descriptors_spoil_anything(folder):
+    run = WrittenRun(folder)
+    run.save(2)
+
+    def fail():
+        raise RuntimeError("[Errno 24] Too many open files: 'model_world_size_2_rank_1.pt'")
+
+    with pytest.raises(OutputError, match="no file descriptors are left .* raise that limit"):
         run.checkpoints.save_step(4, 4, fail, seal)
     assert WrittenRun(folder).resume() == 2
 

@@ -45,6 +45,14 @@ def test_a_mode_that_works_passes(composed, mode):
             "min_replicas=9: the rollout pool has 1 from the start",
         ),
         (
+            [
+                *set_mode("rolling"),
+                f"{PIPELINE_KEY}.max_replicas=1",
+                f"{ROLLOUT}.n_gpus_per_node=2",
+            ],
+            "max_replicas=1: the rollout pool has 2 from the start",
+        ),
+        (
             [*set_mode("rolling"), f"{ROLLOUT}.checkpoint_engine.backend=delta_sharded"],
             "backend=delta_sharded: does not keep weights on the rollout nodes",
         ),

@@ -432,3 +432,30 @@ def test_a_name_that_comes_twice_is_refused_and_its_first_place_kept():
         await wait_until(lambda: is_empty(dispatcher))
 
     asyncio.run(run())
+
+
+def test_a_replica_takes_part_once_a_version_is_published_that_its_node_stores():
+    loaded = []
+
+    async def load(version, _request):
+        loaded.append(version)
+        return []
+
+    async def run():
+        dispatcher = make_dispatcher([load_at_once])
+        await dispatcher.publish(3, None)
+        await dispatcher.join(Port("replica 1", load), "replica 1", 4)
+        await dispatcher.join(Port("replica 2", load), "replica 2", 4)
+        assert await dispatcher.find_versions() == {"replica 0": None}
+        await dispatcher.lose("replica 2", "it died before")
+        await dispatcher.hold(3)
+        await dispatcher.publish(4, None)
+        assert set(await dispatcher.find_versions()) == {"replica 0"}
+        await dispatcher.release()
+        await wait_until(lambda: loaded)
+        assert set(await dispatcher.find_versions()) == {"replica 0", "replica 1"}
+        (loss,) = await dispatcher.take_losses()
+        assert (loss.replica, loss.trajectories) == ("replica 2", 0)
+
+    asyncio.run(run())
+    assert loaded == [4]

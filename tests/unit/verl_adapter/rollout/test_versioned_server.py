@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from verl_pipeline.trainer.replica_speed import Work, WorkMeter
 from verl_pipeline.trainer.version_spans import VersionMark
 from verl_pipeline.verl_adapter.cpu.vllm_distribution import install_finder
 from verl_pipeline.verl_adapter.rollout.versioned_replica import find_freeze_fault
@@ -55,6 +56,7 @@ def make_server(engine, node_rank=0):
     server = object.__new__(versioned_server.VersionedServer)
     server.engine, server.global_steps, server.node_rank = engine, 7, node_rank
     server._thawed, server._keeps_kv = asyncio.Event(), False
+    server._meter = WorkMeter()
     server._marks, server._first_tokens = {name: [] for name in "ac"}, {}
     return server
 
@@ -72,6 +74,7 @@ def test_a_freeze_counts_what_is_still_queued(keep_kv):
     engine, server, frozen = asyncio.run(freeze())
     # `b` is a request of the HTTP server, `c` has not reached the engine.
     assert frozen == 1 and engine.paused == ("keep", not keep_kv)
+    assert server._meter._is_paused
     assert server._marks == {"a": [VersionMark(7, 5)], "c": []}
 
 
@@ -128,13 +131,14 @@ def test_only_an_engine_that_answers_none_of_its_requests_is_silent(monkeypatch)
         goes_on = asyncio.Event()
 
         async def generate(_prompt, _params, _request, **_arguments):
-            for token in range(2):
+            for tokens in ([1], [1, 2, 3]):
                 await goes_on.wait()
                 goes_on.clear()
-                yield token
+                yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=tokens)])
 
         async def run():
-            return [token async for token in server._generate({}, None, "a")]
+            outputs = server._generate({}, None, "a")
+            return [output.outputs[0].token_ids async for output in outputs]
 
         async def look_after(seconds):
             for _ in range(5):
@@ -143,6 +147,7 @@ def test_only_an_engine_that_answers_none_of_its_requests_is_silent(monkeypatch)
             return await server.measure_silence()
 
         server._engine_generate = generate
+        server._meter = WorkMeter(lambda: now[0])
         running = asyncio.create_task(run())
         silences = [await look_after(50.0)]  # it waits until the weights are loaded
         server._thawed.set()
@@ -154,8 +159,9 @@ def test_only_an_engine_that_answers_none_of_its_requests_is_silent(monkeypatch)
         silences.append(await look_after(50.0))
         server._thawed.set()
         goes_on.set()
-        assert await running == [0, 1]
+        assert await running == [[1], [1, 2, 3]]
         silences.append(await look_after(50.0))
+        assert await server.measure_work() == {1: Work(60.0, 60.0, 3)}
         return silences
 
     assert asyncio.run(sample()) == [0.0, 7.0, 8.0, 2.0, 0.0, 0.0]
