@@ -25,12 +25,16 @@ def change_tokenizer(student, folder, change):
     """Copy the tokenizer of ``student``, without weights, and change its JSON."""
     folder.mkdir()
     for path in student.iterdir():
-        if "token" in path.name or path.name.endswith(".jinja") or path.name == "config.json":
+        # Without the model's configuration, which would choose a class that builds parts anew.
+        if "token" in path.name or path.name.endswith(".jinja"):
             shutil.copy(path, folder)
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    path.write_text(json.dumps(settings))
     return folder
 
 
