@@ -1,12 +1,20 @@
-"""On-policy distillation in real runs: verl's teacher pool beside our rollout pool, on CPUs."""
+"""Distillation in real runs on CPUs: verl's teacher pool beside our rollout pool, and the recipe's
+SFT, killed and resumed.
+"""
 
+import json
 import math
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from tests.helpers.patience import scale_deadline
 from tests.helpers.silent_teacher import FAILING_EVERY, write_teacher
 from tests.helpers.training_run import check_clean, tail
+from verl_pipeline.quickstart.problems import load_problems, write_parquet
 from verl_pipeline.testing import runs, tiny_run
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
@@ -53,3 +61,56 @@ def test_a_run_learns_from_its_teacher_and_masks_what_the_teacher_did_not_say(
         assert math.isfinite(step["actor/grad_norm"]) and step["actor/grad_norm"] > 0
         assert 0 < step["actor/distillation/abs_loss"] < 20
     assert "planted: the teacher's answer was lost" in finished.output
+
+
+def test_the_recipe_distils_right_answers_and_goes_on_after_an_interrupt(tmp_path):
+    """The teacher's answers come from a file: half of them right, one of them cut short."""
+    student = tiny_run.write_model(tmp_path / "student")
+    problems = [one for one in load_problems() if one.difficulty == "easy"]
+    problems = [*problems[:16], *[one for one in problems if one.split == "heldout"][:2]]
+    write_parquet(tmp_path / "data", problems)
+    answers = [
+        {"id": problem.name, "response": f"```python\n{code}\n```"}
+        for problem in problems
+        for code in (problem.reference, "wrong")
+    ]
+    teacher = tmp_path / "answers.jsonl"
+    teacher.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    output = tmp_path / "out"
+    command = [
+        sys.executable,
+        *("-m", "recipes.deepcoder.distill", "--method", "sft"),
+        *("--data", str(tmp_path / "data"), "--output", str(output)),
+        f"student={student}",
+        f"teacher.model={teacher}",
+        "teacher.k=2",
+        "source=taco",
+        "max_prompt_tokens=200",
+        "max_tokens=16",
+        "sft.epochs=3",
+        "sft.batch_size=4",
+        "score.n=1",
+        "overrides=[data.max_length=400]",
+    ]
+    tracker = output / "training/checkpoints/latest_checkpointed_iteration.txt"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        deadline = time.monotonic() + scale_deadline(300)
+        while not tracker.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=120)[0].decode()
+        assert process.returncode == 130, text[-3000:]
+    reached = int(tracker.read_text())
+    assert 0 < reached < 12
+    done = subprocess.run(command, capture_output=True, text=True, timeout=scale_deadline(300))
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert f"training to update 12 from update {reached}" in " ".join(done.stdout.split())
+    report = json.loads((output / "report.json").read_text())
+    assert report["answers"]["right"] == report["answers"]["chosen"] == 16
+    assert report["answers"]["answers"] == 32 and report["updates"] == 12
+    assert report["gain"]["problems"] == 2
+    steps = [
+        json.loads(line)["step"]
+        for line in (output / "training/metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps[-1] == 12 and set(steps) == set(range(1, 13))

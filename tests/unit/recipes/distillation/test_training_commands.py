@@ -37,8 +37,7 @@ def test_verls_sft_trainer_takes_every_setting(tmp_path, tiny_directory, device)
     assert (settings.engine.strategy == "fsdp2") == (device == "cpu")
 
 
-@pytest.mark.parametrize("staleness", [0, 1])
-@pytest.mark.parametrize("task_reward", [False, True])
+@pytest.mark.parametrize(("staleness", "task_reward"), [(0, False), (1, True)])
 def test_the_pipelined_trainer_takes_every_setting(
     tiny_directory, tmp_path, staleness, task_reward
 ):
