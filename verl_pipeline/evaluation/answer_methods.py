@@ -5,17 +5,24 @@ Invariant: a scorer sees neither the verdict nor the reward of a sample.
 
 import importlib
 import math
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from verl_pipeline.evaluation import estimators
+from verl_pipeline.evaluation.behaviours import BEHAVIOUR, has_behaviours
+from verl_pipeline.evaluation.confidence_methods import (
+    ConfidenceWindows,
+    has_token_confidences,
+    list_confidence_methods,
+)
 from verl_pipeline.evaluation.eval_settings import BadSetting
-from verl_pipeline.evaluation.graded_samples import (
-    GradedSamples,
-    average_tokens,
-    has_logprobs,
-    make_score,
+from verl_pipeline.evaluation.graded_samples import GradedSamples, has_logprobs
+from verl_pipeline.evaluation.method_values import (
+    MethodValues,
+    count_tokens,
+    measure_gain,
+    score_method,
+    vote,
 )
 from verl_pipeline.evaluation.store import Row
 
@@ -36,46 +43,44 @@ Scorer = Callable[[Row], float]
 
 
 def score_methods(
-    graded: GradedSamples, votes: list[dict[str, Any]], k: int, scorer: Scorer, scorer_name: str
+    graded: GradedSamples,
+    votes: list[dict[str, Any]],
+    k: int,
+    scorer: Scorer,
+    scorer_name: str,
+    windows: ConfidenceWindows | None = None,
 ) -> list[dict[str, Any]]:
     """Return the scores of the methods that make one answer of k samples.
 
     A method is left out if the samples do not distinguish it: weighted votes need answers and
-    log-probs, best of k needs different scores.
+    log-probs, votes by behaviour programs that ran, best of k different scores. ``gain`` is the
+    paired gain over a plain vote of as many tokens.
     """
-    methods = [{"name": f"vote of {vote['k']}", **vote} for vote in votes if vote["k"] > 1]
-    if k > 1 and votes and has_logprobs(graded):
-        methods.append(
-            {
-                "name": f"vote of {k} weighted by confidence",
-                **score_vote(graded, k, compute_confidence),
-            }
-        )
+    entries = [{"name": f"vote of {row['k']}", **row} for row in votes if row["k"] > 1]
+    methods: list[MethodValues] = []
+    if k > 1 and votes:
+        if has_logprobs(graded):
+            name = f"vote of {k} weighted by confidence"
+            methods.append(vote(graded, k, name, compute_confidence))
+        if windows is not None and has_token_confidences(graded):
+            methods += list_confidence_methods(graded, k, windows)
+        if has_behaviours(graded):
+            name, field = f"vote of {k} by behaviour", BEHAVIOUR
+            methods.append(vote(graded, k, name, weigh_equally, field))
+            if has_logprobs(graded):
+                name += " weighted by confidence"
+                methods.append(vote(graded, k, name, compute_confidence, field))
     if k > 1 and len({_apply_scorer(row, scorer) for rows in graded.values() for row in rows}) > 1:
-        methods.append(
-            {"name": f"best of {k} by {scorer_name}", **score_best_of_k(graded, k, scorer)}
-        )
-    return methods
+        methods.append(_choose_best(graded, k, f"best of {k} by {scorer_name}", scorer))
+    for method in methods:
+        gain = {"gain": measure_gain(graded, method)} if votes else {}
+        entries.append({"name": method.name, **score_method(graded, method), **gain})
+    return entries
 
 
 def score_vote(graded: GradedSamples, k: int, weigh: Scorer) -> dict[str, Any]:
-    """Score a vote of k samples, each with the weight that ``weigh`` gives it.
-
-    The reward of a vote is that of the first sample with the winning answer.
-    """
-
-    def average_problem(rows: list[Row]) -> float:
-        def score_subset(indices: Sequence[int]) -> float:
-            chosen = [rows[index] for index in indices]
-            votes = [(row["answer"], weigh(row)) for row in chosen]
-            return chosen[estimators.find_vote_winner(votes)]["reward"]
-
-        return estimators.average_over_subsets(len(rows), k, score_subset)
-
-    observations = statistics.fmean(map(len, graded.values())) / k
-    return make_score(map(average_problem, graded.values()), observations) | {
-        "tokens_per_problem": average_tokens(graded) * k
-    }
+    """Score a vote of k samples, each with the weight that ``weigh`` gives it."""
+    return score_method(graded, vote(graded, k, "", weigh))
 
 
 def score_best_of_k(graded: GradedSamples, k: int, scorer: Scorer) -> dict[str, Any]:
@@ -83,17 +88,18 @@ def score_best_of_k(graded: GradedSamples, k: int, scorer: Scorer) -> dict[str, 
 
     A sample that fails the tests in the prompt ranks behind all others.
     """
-    values = []
-    for rows in graded.values():
+    return score_method(graded, _choose_best(graded, k, "", scorer))
+
+
+def _choose_best(graded: GradedSamples, k: int, name: str, scorer: Scorer) -> MethodValues:
+    rewards = {}
+    for problem, rows in graded.items():
         scored = [(row["shown"] is not False, _apply_scorer(row, scorer)) for row in rows]
         ranks = {score: rank for rank, score in enumerate(sorted(set(scored)))}
-        values.append(
-            estimators.estimate_best_of_k(
-                [(ranks[score], row["reward"]) for score, row in zip(scored, rows, strict=True)], k
-            )
+        rewards[problem] = estimators.estimate_best_of_k(
+            [(ranks[score], row["reward"]) for score, row in zip(scored, rows, strict=True)], k
         )
-    observations = statistics.fmean(map(len, graded.values())) / k
-    return make_score(values, observations) | {"tokens_per_problem": average_tokens(graded) * k}
+    return MethodValues(name, rewards, count_tokens(graded, k), k)
 
 
 def _apply_scorer(row: Row, scorer: Scorer) -> float:

@@ -69,6 +69,8 @@ class EngineConfig:
             ``{rope_type: yarn, factor: 2.0, original_max_position_embeddings: 32768}``.
         trained_length: maximum response length in training, in tokens, if known; a longer
             ``sampling.max_tokens`` gives a caveat.
+        top_logprobs: record each token's confidence: the negative mean log-prob of so many
+            likeliest tokens, as DeepConf; 0: the log-prob of the sampled token; None: not recorded.
     """
 
     kind: str = "vllm"
@@ -87,6 +89,7 @@ class EngineConfig:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     rope_parameters: dict[str, Any] | None = None
     trained_length: int | None = None
+    top_logprobs: int | None = None
 
 
 @dataclass
@@ -137,6 +140,40 @@ class RefineConfig:
 
 
 @dataclass
+class ConfidenceConfig:
+    """Confidence in windows of a sample; it needs ``engine.top_logprobs``.
+
+    See :mod:`verl_pipeline.evaluation.confidence_methods`.
+
+    Attributes:
+        window: tokens of a window; a shorter sample is one window.
+        keep: share of the samples, the most confident ones, that a filtered vote keeps, and whose
+            lowest confidence in the warm-up is the threshold of early stop.
+        warmup: samples of a problem that are generated to their end before early stop begins.
+        consensus: early stop begins no further sample once the leading answer has this share of
+            the vote's weight.
+    """
+
+    window: int = 1024
+    keep: float = 0.5
+    warmup: int = 4
+    consensus: float = 0.95
+
+
+@dataclass
+class BehaviourConfig:
+    """Votes of programs by what they do; see :mod:`verl_pipeline.evaluation.behaviours`.
+
+    Attributes:
+        inputs: generated inputs that the programs of a problem run on; 0: no votes by behaviour.
+        cpu_s: CPU seconds of a program on one input.
+    """
+
+    inputs: int = 0
+    cpu_s: float = 2.0
+
+
+@dataclass
 class EvalConfig:
     """All settings of an evaluation.
 
@@ -175,6 +212,8 @@ class EvalConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     grader: ResponseGraderConfig = field(default_factory=ResponseGraderConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
+    behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -9,10 +9,11 @@ Invariants:
 
 import ast
 import asyncio
+import functools
 import hashlib
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from verl_pipeline.evaluation.eval_settings import BadSetting, ResponseGraderConfig
@@ -20,7 +21,8 @@ from verl_pipeline.evaluation.reward_functions import RewardCall, RewardFunction
 from verl_pipeline.evaluation.task import TaskItem
 from verl_pipeline.grading import Problem, Verdict, grade_response
 from verl_pipeline.grading.program_extraction import extract_answer_text, extract_last_program
-from verl_pipeline.sandbox import make_sandbox
+from verl_pipeline.grading.program_outputs import run_inputs
+from verl_pipeline.sandbox import SandboxError, make_sandbox
 from verl_pipeline.verl_adapter.rewards.scored_response import UngradedResponse
 
 
@@ -78,6 +80,33 @@ class Grader:
             "shown": shown,
             "tier": result.tier or self.tier,
         }
+
+    def run_program(
+        self,
+        problem: Problem,
+        program: str,
+        entry_point: str | None,
+        inputs: Sequence[Any],
+        cpu_s: float,
+    ) -> list[str | None]:
+        """Return what a program prints or returns for each input; None where it fails.
+
+        Args:
+            entry_point: function to call; None: the inputs are texts for standard input.
+            cpu_s: CPU seconds for each input.
+
+        Raises:
+            SandboxError: two workers failed.
+        """
+        run = functools.partial(run_inputs, problem, program, entry_point, inputs, cpu_s)
+        try:
+            return run(self._sandbox)
+        except (SandboxError, OSError):
+            pass
+        try:
+            return run(self._sandbox)
+        except OSError as error:
+            raise SandboxError(str(error)) from error
 
     def _grade_as_training(self, call: RewardCall, response: str) -> dict[str, Any]:
         row: dict[str, Any] = {

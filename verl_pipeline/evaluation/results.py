@@ -8,8 +8,9 @@ that are in the training data), ``options``, ``style``, ``system``, ``sampling``
 ``verdicts``, ``answers`` (:func:`verl_pipeline.evaluation.missing_answers.count_answers`),
 ``tokens``, the scores of
 :func:`verl_pipeline.evaluation.scores.estimate_scores`, ``rating`` (or the reason in
-``rating_missing``), ``refinement`` and ``published``. An estimate is ``{"value", "low", "high"}``:
-a fraction and its 95 % interval.
+``rating_missing``), ``behaviours`` (counts of
+:func:`verl_pipeline.evaluation.behaviours.add_behaviours`), ``refinement`` and ``published``. An
+estimate is ``{"value", "low", "high"}``: a fraction and its 95 % interval.
 
 Invariants:
 * Every limit of a score is in the task's ``caveats``.

@@ -94,6 +94,8 @@ def sample_and_grade(
                     store.add_failure({**key, "reason": answer.reason})
                     continue
                 row = {**key, "seed": request.seed, **dataclasses.asdict(answer)}
+                if answer.token_confidences is None:
+                    del row["token_confidences"]
                 store.add_sample(row)
                 progress.advance(generation_bar)
                 submit_grading(row)

@@ -57,6 +57,8 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     """Print the scores of an evaluation with their caveats."""
     console.print(make_score_table(results))
     for task in results["tasks"]:
+        if len(task.get("methods") or ()) > 1:
+            console.print(make_method_table(task))
         print_caveats(console, task["task"], read_caveats(task))
 
 
@@ -86,6 +88,24 @@ def make_score_table(results: dict[str, Any]) -> Table:
             format_decimal(task["lengths"]["mean"], 0, group=True) if task["lengths"] else "-",
             # The name of a reward function may look like markup.
             Text(f"{task['grader']}: {task['tier']}"),
+        )
+    return table
+
+
+def make_method_table(task: Mapping[str, Any]) -> Table:
+    """Return a table of the methods that make one answer of several samples."""
+    table = Table(
+        title=Text(f"{mark_name(task['title'], read_caveats(task))}: test-time methods"),
+        caption="gain: paired by problem, over a plain vote that generates as many tokens",
+    )
+    for column in ("method", "tokens per problem", "score", "gain at equal tokens"):
+        table.add_column(column)
+    for row in task["methods"]:
+        table.add_row(
+            Text(row["name"]),
+            format_decimal(row["tokens_per_problem"], 0, group=True),
+            format_score(row),
+            format_gain(row["gain"]) if row.get("gain") else "-",
         )
     return table
 

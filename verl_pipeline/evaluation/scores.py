@@ -20,6 +20,7 @@ from verl_pipeline.evaluation.answer_methods import (
     score_vote,
     weigh_equally,
 )
+from verl_pipeline.evaluation.confidence_methods import ConfidenceWindows
 from verl_pipeline.evaluation.graded_samples import (
     GradedSamples,
     average_tokens,
@@ -36,7 +37,11 @@ SMALLEST_BUDGET = 64
 
 
 def estimate_scores(
-    graded: GradedSamples, items: Sequence[TaskItem], scorer: Scorer, scorer_name: str
+    graded: GradedSamples,
+    items: Sequence[TaskItem],
+    scorer: Scorer,
+    scorer_name: str,
+    windows: ConfidenceWindows | None = None,
 ) -> dict[str, Any]:
     """Return all scores of a task; their keys are those of ``results.json``.
 
@@ -79,7 +84,7 @@ def estimate_scores(
         "budget": _score_budgets(graded, mean_samples),
         "methods": [
             {"name": "one sample", **pass_at_1, "tokens_per_problem": average_tokens(graded)},
-            *score_methods(graded, votes, sizes[-1], scorer, scorer_name),
+            *score_methods(graded, votes, sizes[-1], scorer, scorer_name, windows),
         ],
         "lengths": _summarize_lengths(rows),
         "breakdown": _break_down_scores(means, mean_samples, items),

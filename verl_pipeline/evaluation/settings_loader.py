@@ -63,13 +63,20 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "engine.trained_length": (1, LARGEST),
     "grader.workers": (1, LARGEST),
     "grader.reward_s": (1, LARGEST),
+    "engine.top_logprobs": (0, 20),
     "refine.n": (0, LARGEST),
+    "confidence.window": (1, LARGEST),
+    "confidence.warmup": (1, LARGEST),
+    "behaviour.inputs": (0, 1000),
+    "behaviour.cpu_s": (0.1, LARGEST),
 }
 # Bounds of shares: above 0 up to 1, or from 0 to below 1.
 SHARES = {
     "sampling.top_p": (False, True),
     "engine.gpu_memory_utilization": (False, True),
     "refine.agreement": (False, True),
+    "confidence.keep": (False, True),
+    "confidence.consensus": (False, True),
     "refine.confidence": (True, False),
 }
 

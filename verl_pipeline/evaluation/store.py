@@ -6,6 +6,7 @@
     OUTPUT/<task>/samples.jsonl    responses
     OUTPUT/<task>/verdicts.jsonl   verdicts
     OUTPUT/<task>/failures.jsonl   failed requests; the next call repeats them
+    OUTPUT/<task>/behaviours.jsonl what the programs of a problem do on generated inputs
 
 Invariants:
 * A folder holds samples of one model, one set of sampling parameters and one version of the data;
@@ -45,6 +46,7 @@ EVALUATION = FolderKind(
                 "samples.jsonl",
                 "verdicts.jsonl",
                 "failures.jsonl",
+                "behaviours.jsonl",
             )
         ),
     ),

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from verl_pipeline.evaluation import graded_samples, results, scores, second_round
 from verl_pipeline.evaluation.answer_methods import Scorer
+from verl_pipeline.evaluation.behaviours import add_behaviours
+from verl_pipeline.evaluation.confidence_methods import ConfidenceWindows
 from verl_pipeline.evaluation.data import DataFinder, DataNotFound
 from verl_pipeline.evaluation.engines import Engine, SampleRequest
 from verl_pipeline.evaluation.eval_settings import EvalConfig
@@ -50,7 +52,14 @@ class TaskRunner:
             **graded_samples.count_samples(requests, samples, graded),
         }
         result["problems_without_samples"] = len(items) - len(graded)
-        result |= scores.estimate_scores(graded, items, self.scorer, self.config.scorer)
+        result["behaviours"] = None
+        if self.config.behaviour.inputs and graded_samples.is_binary(graded):
+            result["behaviours"] = add_behaviours(
+                graded, items, self.config.behaviour, self.grader, folder, self.console
+            )
+        tops = self.config.engine.top_logprobs
+        windows = None if tops is None else ConfidenceWindows(self.config.confidence, tops)
+        result |= scores.estimate_scores(graded, items, self.scorer, self.config.scorer, windows)
         result["answers"] = count_answers(graded, items)
         result["verdicts"] = graded_samples.count_verdicts(graded)
         result["tier"] = ", ".join(

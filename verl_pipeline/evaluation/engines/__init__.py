@@ -51,6 +51,8 @@ class Generation:
         finish: ``length`` if the response was cut off at ``max_tokens``.
         mean_logprob: mean log-prob of the generated tokens under the model's own distribution
             (temperature 1); None if the engine does not report it.
+        token_confidences: confidence of each generated token
+            (:mod:`verl_pipeline.evaluation.token_confidence`), rounded; None if not recorded.
     """
 
     response: str
@@ -58,6 +60,7 @@ class Generation:
     tokens: int
     finish: Literal["stop", "length"]
     mean_logprob: float | None = None
+    token_confidences: list[float] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from verl_pipeline.evaluation.engines import (
     Generation,
     SampleRequest,
 )
+from verl_pipeline.evaluation.token_confidence import measure_token
 
 # Names of the servers for "the model ended the response": OpenAI; TGI; Anthropic; Cohere; others.
 _ENDS = frozenset(
@@ -37,6 +38,7 @@ def read_answer(
     *,
     thinks: bool = True,
     counts_tokens: bool = True,
+    top_logprobs: int | None = None,
 ) -> Generation | FailedRequest:
     """Return the response in ``answer``, the parsed body of a chat completion.
 
@@ -44,9 +46,10 @@ def read_answer(
         counts_tokens: whether the server counts tokens; if it does not, ``tokens`` is 0.
         thinks: False if thinking is switched off: then a reasoning parser that finds nothing but
             thoughts has taken the answer for them.
+        top_logprobs: as ``engine.top_logprobs``.
     """
     try:
-        read = _read_choice(request, answer, max_tokens, thinks)
+        read = _read_choice(request, answer, max_tokens, thinks, top_logprobs)
     # An answer may have any form; each is a failure of the server, not of the model.
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         return FailedRequest(
@@ -59,7 +62,11 @@ def read_answer(
 
 
 def _read_choice(
-    request: SampleRequest, answer: Any, max_tokens: int, thinks: bool
+    request: SampleRequest,
+    answer: Any,
+    max_tokens: int,
+    thinks: bool,
+    top_logprobs: int | None,
 ) -> Generation | FailedRequest:
     if not answer.get("choices"):
         # OpenRouter reports errors of the provider with status 200.
@@ -89,6 +96,7 @@ def _read_choice(
         tokens,
         finish,
         sum(logprobs) / len(logprobs) if logprobs else None,
+        None if top_logprobs is None else _list_confidences(choice, top_logprobs),
     )
 
 
@@ -143,6 +151,19 @@ def _list_logprobs(choice: dict[str, Any]) -> list[float]:
     """Return the log-prob of each token, in OpenAI's chat form; empty if the server gives none."""
     tokens = (choice.get("logprobs") or {}).get("content") or []
     return [float(token["logprob"]) for token in tokens]
+
+
+def _list_confidences(choice: dict[str, Any], top_logprobs: int) -> list[float] | None:
+    """Return the confidence of each token; None if the server gives too few log-probs."""
+    tokens = (choice.get("logprobs") or {}).get("content") or []
+    confidences = []
+    for token in tokens:
+        tops = sorted(float(one["logprob"]) for one in token.get("top_logprobs") or ())
+        ranked = list(enumerate(reversed(tops), 1))
+        if len(ranked) < top_logprobs:
+            return None
+        confidences.append(measure_token(float(token["logprob"]), ranked, top_logprobs))
+    return confidences or None
 
 
 def _cut_at_stop(request: SampleRequest, text: str) -> str:

@@ -40,8 +40,11 @@ LOSSES = {
     "chat_template_kwargs": "the prompts follow the server's own template arguments",
     "continue_final_message": "the response may not continue the prefill",
 }
-# vLLM takes the second only together with the first.
-_COMPANIONS = {"continue_final_message": ("add_generation_prompt",)}
+# Servers take the second only together with the first.
+_COMPANIONS = {
+    "continue_final_message": ("add_generation_prompt",),
+    "logprobs": ("top_logprobs",),
+}
 _SETTINGS = {
     "chat_template_kwargs": "engine.chat_template_kwargs",
     "continue_final_message": "style",

@@ -75,7 +75,9 @@ class ServerEngine:
         return {"name": self.name, "weights": None, "root": self.weights_root}
 
     def describe_settings(self) -> dict[str, Any]:
+        recorded = self.config.top_logprobs
         return {
+            **({} if recorded is None else {"top_logprobs": recorded}),
             "kind": "server",
             "position_limit": self.position_limit,
             "chat_template_kwargs": self.config.chat_template_kwargs,
@@ -216,7 +218,8 @@ class ServerEngine:
                 "include_stop_str_in_output": True,
                 "stop": [PREFILL_STOP],
             }
-        return body | {"seed": request.seed, "logprobs": True}
+        body |= {"seed": request.seed, "logprobs": True}
+        return body | ({"top_logprobs": tops} if (tops := self.config.top_logprobs) else {})
 
     def _read(
         self,
@@ -233,6 +236,7 @@ class ServerEngine:
             sampling.max_tokens,
             thinks=thinks,
             counts_tokens=dialect.counts_tokens,
+            top_logprobs=self.config.top_logprobs,
         )
 
     def close(self) -> None:

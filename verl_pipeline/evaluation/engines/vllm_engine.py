@@ -32,6 +32,7 @@ from verl_pipeline.evaluation.engines.model_folder import (
 )
 from verl_pipeline.evaluation.eval_settings import EngineConfig
 from verl_pipeline.evaluation.task import SamplingParameters
+from verl_pipeline.evaluation.token_confidence import measure_token
 from verl_pipeline.machine import list_bf16_flags
 
 
@@ -64,7 +65,9 @@ class VllmEngine:
         return {"name": self.name, "weights": hash_weights(self.folder)}
 
     def describe_settings(self) -> dict[str, Any]:
+        recorded = self.config.top_logprobs
         return {
+            **({} if recorded is None else {"top_logprobs": recorded}),
             "kind": "vllm",
             "dtype": self._choose_dtype(),
             "position_limit": self.position_limit.limit,
@@ -129,7 +132,7 @@ class VllmEngine:
                 if output.finished:
                     request = running.pop(output.request_id)
                     opening = request.prefill or self.prompt_tokenizer.find_thought_opening(request)
-                    yield request, _make_generation(opening, output)
+                    yield request, _make_generation(opening, output, self.config.top_logprobs)
 
     def close(self) -> None:
         if self._llm is not None:
@@ -146,7 +149,7 @@ class VllmEngine:
             top_k=sampling.top_k,
             max_tokens=sampling.max_tokens,
             seed=request.seed,
-            logprobs=0,  # of the sampled token only
+            logprobs=self.config.top_logprobs or 0,  # 0: of the sampled token only
             stop=[PREFILL_STOP] if request.prefill else None,
             include_stop_str_in_output=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -212,19 +215,25 @@ def _set_environment() -> bool:
 
 
 def _make_cpu_options(max_model_len: int) -> dict[str, Any]:
-    """Return the options of vLLM on a CPU, without chunked prefill.
+    """Return the options of vLLM on a CPU: small blocks, and no chunked prefill.
+
+    vLLM's blocks on CPUs have 128 tokens, so that it would read a shorter prompt anew for each of
+    its samples.
 
     With chunked prefill, vLLM 0.27.1 rewinds the sample's random generator, which a CPU generator
     does not support.
     """
     return {
+        "block_size": 32,
         "enforce_eager": True,
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(max_model_len, 8192),
     }
 
 
-def _make_generation(opening: str, output: Any) -> Generation | FailedRequest:
+def _make_generation(
+    opening: str, output: Any, top_logprobs: int | None
+) -> Generation | FailedRequest:
     [answer] = output.outputs
     if answer.finish_reason not in ("stop", "length"):
         return FailedRequest(f"vLLM ended it with {answer.finish_reason!r}")
@@ -234,6 +243,17 @@ def _make_generation(opening: str, output: Any) -> Generation | FailedRequest:
         if count and answer.cumulative_logprob is not None
         else None
     )
+    recorded = None
+    if top_logprobs is not None:
+        recorded = [
+            measure_token(
+                places[token].logprob,
+                [(place.rank, place.logprob) for place in places.values()],
+                top_logprobs,
+            )
+            for token, places in zip(answer.token_ids, answer.logprobs, strict=True)
+        ]
+    prompt_tokens = len(output.prompt_token_ids)
     return Generation(
-        opening + answer.text, len(output.prompt_token_ids), count, answer.finish_reason, mean
+        opening + answer.text, prompt_tokens, count, answer.finish_reason, mean, recorded
     )

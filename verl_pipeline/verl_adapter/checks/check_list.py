@@ -29,6 +29,7 @@ from verl_pipeline.verl_adapter.checks import (
     engine_names,
     machine_checks,
     model_checks,
+    teacher_checks,
     value_checks,
 )
 from verl_pipeline.verl_adapter.checks.check_report import (
@@ -108,6 +109,11 @@ PIPELINED = [
     Check("filters", _check_filters, needs=["pipeline settings"]),
     Check("weight sync mode", dial_checks.check_dial, needs=["pipeline settings", "numbers"]),
     Check("derived settings", _check_derived_settings, needs=["pipeline settings"]),
+    Check(
+        "distillation loss",
+        teacher_checks.check_distillation_loss,
+        needs=["pipeline settings", "weight sync mode"],
+    ),
     Check("queue capacity", _check_queue_capacity, needs=["batches", "pipeline settings"]),
 ]
 FILTERED_SYNC = [
@@ -148,6 +154,7 @@ MACHINE = [
     Check("sandbox", _try_sandbox, needs=["reward function", "derived settings"]),
     Check("model paths", model_checks.check_model_paths, needs=["paths"]),
     Check("model", model_checks.check_positions, needs=["numbers", "model paths"]),
+    Check("teachers", teacher_checks.check_teachers, needs=["model paths"]),
 ]
 _OF_MODE = {TRAINER_MODE: PIPELINED, FILTERED_SYNC_MODE: FILTERED_SYNC}
 

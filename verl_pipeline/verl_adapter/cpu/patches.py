@@ -5,6 +5,7 @@ upstream changes the patched code, so that a patch is still needed and right, or
 """
 
 import functools
+import os
 
 # Long enough for an answer that is already on its way; a step of generation takes tens of ms.
 BUSY_LOOP_S = 0.001
@@ -15,9 +16,9 @@ RECHECK_MS = 5
 def patch_process_group_backend(module) -> None:
     """Open verl's process groups with gloo alone.
 
-    ``verl.utils.distributed.initialize_global_process_group_ray`` composes
-    ``cpu:gloo,{device}:{backend}``; on a CPU that names the device ``cpu`` twice, which torch
-    refuses ("Duplicate device type cpu").
+    ``verl.utils.distributed.initialize_global_process_group_ray`` and, for the SFT trainer,
+    ``initialize_global_process_group`` compose ``cpu:gloo,{device}:{backend}``; on a CPU that names
+    the device ``cpu`` twice, which torch refuses ("Duplicate device type cpu").
 
     Args:
         module: the freshly imported ``verl.utils.distributed``.
@@ -28,8 +29,13 @@ def patch_process_group_backend(module) -> None:
     def initialize_global_process_group_ray(timeout_second=None, backend=None):
         return original(timeout_second=timeout_second, backend=backend or "cpu:gloo")
 
-    initialize_global_process_group_ray.__module__ = __name__
-    module.initialize_global_process_group_ray = initialize_global_process_group_ray
+    def initialize_global_process_group(timeout_second=36000):
+        initialize_global_process_group_ray(timeout_second)
+        return tuple(int(os.environ[name]) for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"))
+
+    for function in (initialize_global_process_group_ray, initialize_global_process_group):
+        function.__module__ = __name__
+        setattr(module, function.__name__, function)
 
 
 def patch_value_head_attention(module) -> None:

@@ -8,6 +8,8 @@ Invariants:
 * A reward that a replaced reward worker owed is asked of another one, :data:`REWARD_ASKS` times.
 * Past the barrier, a trajectory whose rollout replica is lost is no failure: it waits for another
   place and is sampled again from its start, with the same parameters.
+* A teacher that gives no log-probs is a failure of that trajectory's grader
+  (:mod:`.rollout.teacher_answers`).
 * A failed generation leaves its siblings alone. Its cause is in the prompt's tag ``errors``, and
   the first one's traceback is stored, before the prompt becomes terminal. A failed reward is a
   verdict (:mod:`.rewards.reward_check`).
@@ -15,6 +17,7 @@ Invariants:
 
 import asyncio
 import itertools
+import logging
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
@@ -36,12 +39,15 @@ from verl_pipeline.verl_adapter.rewards.reward_check import (
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient, ReplicaLost
 from verl_pipeline.verl_adapter.rollout.llm_client import conversation_spans
 from verl_pipeline.verl_adapter.rollout.loop_succession import LoopSuccession, introduce
+from verl_pipeline.verl_adapter.rollout.teacher_answers import check_teacher_answer, mark_unscored
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     TRAIN,
     VALIDATION,
     bound_waits,
     put_errors,
 )
+
+logger = logging.getLogger(__name__)
 
 MAX_CAUSE_CHARACTERS = 200
 
@@ -205,9 +211,23 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
                     while is_dead and self.reward_loop_worker_handles is asked:
                         await asyncio.sleep(SUCCESSOR_POLL_S)
 
-    async def _compute_teacher_logprobs(self, *args, **kwargs) -> None:
-        with _wait_in(TEACHERS, current_job.get()):
-            await super()._compute_teacher_logprobs(*args, **kwargs)
+    async def _compute_teacher_logprobs(
+        self, output, prompt_ids, response_ids, validate, sample_kwargs=None
+    ) -> None:
+        if validate or not self.distillation_enabled:
+            return
+        loss = self.teacher_server_manager.distillation_loss_config
+        sequence, uses_topk = [*prompt_ids, *response_ids], bool(loss.loss_settings.use_topk)
+        try:
+            with _wait_in(TEACHERS, current_job.get()):
+                await super()._compute_teacher_logprobs(
+                    output, prompt_ids, response_ids, validate, sample_kwargs
+                )
+            check_teacher_answer(output, sequence, uses_topk=uses_topk)
+        except Exception as error:
+            reason = f"teacher: {type(error).__name__}: {error}".partition("\n")[0]
+            logger.error("%s", reason)
+            mark_unscored(output, sequence, int(loss.topk) if uses_topk else 1, reason)
 
     async def _record_error(
         self, prompt: str, session: int, error: Exception, partition: str

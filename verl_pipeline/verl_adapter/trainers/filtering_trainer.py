@@ -146,7 +146,8 @@ class FilteringTrainer(JaggedTrainer):
     def _learns_without_advantage(self) -> bool:
         """Whether the loss has terms beside the advantage, so that rows without one still count."""
         actor = self.config.actor_rollout_ref.actor
-        return bool(self.use_critic or actor.use_kl_loss or actor.entropy_coeff)
+        has_own_terms = self.use_critic or actor.use_kl_loss or actor.entropy_coeff
+        return bool(has_own_terms or self.use_teacher_policy)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_advantage(batch, metrics)

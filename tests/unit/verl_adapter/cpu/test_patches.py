@@ -20,9 +20,14 @@ def test_verl_still_names_the_cpu_twice():
     assert 'backend or f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"' in inspect.getsource(
         original
     )
+    # The SFT trainer's: its name, signature and what it returns.
+    source = Path(inspect.getsourcefile(original)).read_text()
+    assert "def initialize_global_process_group(timeout_second=36000):" in source
+    assert 'backend = f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"' in source
+    assert "return local_rank, rank, world_size" in source
 
 
-def test_the_patched_process_group_is_gloo_alone():
+def test_the_patched_process_group_is_gloo_alone(monkeypatch):
     class Module:
         @staticmethod
         def initialize_global_process_group_ray(timeout_second=None, backend=None):
@@ -31,6 +36,9 @@ def test_the_patched_process_group_is_gloo_alone():
     patches.patch_process_group_backend(Module)
     assert Module.initialize_global_process_group_ray() == "cpu:gloo"
     assert Module.initialize_global_process_group_ray(backend="cpu:mpi") == "cpu:mpi"
+    for name, value in {"LOCAL_RANK": "1", "RANK": "5", "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    assert Module.initialize_global_process_group() == (1, 5, 8)
 
 
 def test_verl_still_insists_on_flash_attention_for_critics():

@@ -1,0 +1,81 @@
+"""Distils a teacher into a student; if interrupted, rerun the same command to resume.
+
+    python -m recipes.deepcoder.distill --method sft --config distill.yaml
+    python -m recipes.deepcoder.distill --method on_policy student=quickstart teacher.model=DIR ...
+
+Invariant: a refusal is one line with exit code 2, an interrupt by the user ends with exit code 130,
+a failed training with 1. In all cases finished work is kept.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from verl_pipeline.errors import UserError, show_line
+from verl_pipeline.evaluation.override_texts import format_override
+from verl_pipeline.number_formats import format_gain
+from verl_pipeline.path_options import path_option
+from verl_pipeline.processes import raise_on_signals
+from verl_pipeline.standard_streams import exit_if_refused, guard_streams
+
+
+def main(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings, as in student=quickstart teacher.model=FOLDER teacher.k=8."),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="sft or on_policy.")] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML file of settings.")] = None,
+    data: Annotated[
+        Path | None, path_option(help="Folder with train.parquet and heldout.parquet.")
+    ] = None,
+    output: Annotated[Path | None, path_option(help="Folder of everything written.")] = None,
+) -> None:
+    """Distil, and evaluate the student on held-out problems before and after."""
+    from recipes.deepcoder.distillation.distill_loader import load_distillation
+    from recipes.deepcoder.distillation.distillation import run_distillation
+    from recipes.deepcoder.distillation.training_run import TrainingFailed
+    from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
+    from verl_pipeline.sandbox import SandboxError
+
+    console = Console()
+    named = {"method": method, "data": data, "output": output}
+    options = [format_override(name, str(value)) for name, value in named.items() if value]
+    try:
+        loaded = load_distillation(config, [*(settings or []), *options])
+        if loaded.device == "cpu":
+            # verl fixes its platform while it is imported.
+            os.environ.setdefault("VERL_PLATFORM", "cpu")
+        student = str(prepare_model()) if loaded.student == "quickstart" else loaded.student
+        report = run_distillation(loaded, student, console)
+    except KeyboardInterrupt:
+        print("interrupted; rerun the same command to resume", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except TrainingFailed as error:
+        print(str(error), file=sys.stderr)
+        raise typer.Exit(1) from error
+    except (UserError, SandboxError, ModelUnavailableError, OSError) as error:
+        if isinstance(error, OSError):
+            exit_if_refused(error)
+        for line in str(error).splitlines():
+            print(f"error: {show_line(line)}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    console.print(
+        f"held out, paired: {format_gain(report['gain'])}; model: {report['model']}; "
+        f"report: {loaded.output}/report.json",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    raise_on_signals()
+    # Unset, the tokenizer warns of every fork of the sandbox.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    with guard_streams():
+        typer.run(main)
