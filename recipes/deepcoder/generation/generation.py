@@ -11,9 +11,11 @@ Invariants:
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -25,14 +27,33 @@ from recipes.deepcoder.generation.built_rows import (
     Proposal,
     build_rows,
 )
-from recipes.deepcoder.generation.candidates import GeneratedRow
+from recipes.deepcoder.generation.candidates import Candidate, GeneratedRow
 from recipes.deepcoder.generation.codeio import locate_corpus, read_corpus
+from recipes.deepcoder.generation.families import list_families
 from recipes.deepcoder.generation.generation_config import (
     GenerateConfig,
     select_building_settings,
 )
 from recipes.deepcoder.generation.generation_loader import find_rows_file
-from recipes.deepcoder.generation.problem_building import Interpreters, build_problem
+from recipes.deepcoder.generation.model_answers import ModelAnswers
+from recipes.deepcoder.generation.model_problems import (
+    keep_agreed,
+    plan_problems,
+    propose_problems,
+    read_sources,
+)
+from recipes.deepcoder.generation.problem_building import build_problem
+from recipes.deepcoder.generation.program_runs import Interpreters
+from recipes.deepcoder.generation.strengthening import (
+    KnownProblem,
+    describe_strengthening,
+    make_strengthening_candidate,
+    strengthen_problem,
+)
+from recipes.deepcoder.generation.strengthening_inputs import (
+    ask_for_generators,
+    read_sample_file,
+)
 from verl_pipeline.evaluation.data import DataFinder
 from verl_pipeline.outputs.files import encode_line, write_lines
 from verl_pipeline.progress import make_progress_bars
@@ -76,13 +97,74 @@ class Generation:
         return Preparation(self.preparation, self.console).run()
 
     def _run_method(self, method: str, interpreters: Interpreters) -> list[GeneratedRow]:
-        path, origin = locate_corpus(self.config.codeio, self._finder)
-        proposals = read_corpus(path, self.config.codeio)
+        proposals: Iterable[Proposal]
+        match method:
+            case "codeio":
+                path, _origin = locate_corpus(self.config.codeio, self._finder)
+                proposals = read_corpus(path, self.config.codeio)
+            case "families":
+                proposals = list_families(self.config.families, self._finder, self.config.seed)
+            case "model":
+                return self._run_model(interpreters)
+            case _:
+                return self._run_strengthening(interpreters)
+        return self._build_problems(method, proposals, interpreters)
+
+    def _run_model(self, interpreters: Interpreters) -> list[GeneratedRow]:
+        config = self.config.model
+        seeds = read_sources("model.seeds", config.seeds, self._finder)
+        writer = self._open_answers(config.name)
+        solver = self._open_answers(config.solver or config.name)
+        plans = plan_problems(seeds, config, self.config.seed)
+        proposals = propose_problems(plans, writer)
+        rows = self._build_problems("model", proposals, interpreters)
+        store = self.work / "solver-verdicts.jsonl"
+        rows = keep_agreed(rows, solver, config, interpreters.first, store)
+        self._warn_of_failures(writer, solver)
+        return rows
+
+    def _run_strengthening(self, interpreters: Interpreters) -> list[GeneratedRow]:
+        config = self.config.strengthen
+        records = read_sources("strengthen.sources", config.sources, self._finder)
+        samples = read_sample_file(config.samples)
+        generators: dict[str, str] = {}
+        if config.generator == "model":
+            answers = self._open_answers(self.config.model.name)
+            generators = ask_for_generators(records, answers)
+            self._warn_of_failures(answers)
+        problems = {}
+        for record in records:
+            problem = KnownProblem(record, samples.get(record.id, ()), generators.get(record.id))
+            problems[record.id] = problem
+        proposals = [
+            (name, make_strengthening_candidate(problem)) for name, problem in problems.items()
+        ]
+
+        def build(candidate: Candidate) -> GeneratedRow:
+            return strengthen_problem(problems[candidate.id], interpreters, self.config)
+
+        settings = {**select_building_settings(self.config), **describe_strengthening(self.config)}
+        return self._build("strengthen", proposals, build, settings)
+
+    def _open_answers(self, model: str) -> ModelAnswers:
+        return ModelAnswers(model, self.config.model, self.config.seed, self.work / "answers.jsonl")
+
+    def _warn_of_failures(self, *answers: ModelAnswers) -> None:
+        failures = sum((one.failures for one in answers), Counter[str]())
+        for reason, count in failures.most_common(1):
+            self.warnings.append(
+                f"the server failed {failures.total()} requests, most often ({count}): {reason}; "
+                "rerun the command, which asks for these only"
+            )
+
+    def _build_problems(
+        self, method: str, proposals: Iterable[Proposal], interpreters: Interpreters
+    ) -> list[GeneratedRow]:
         build = functools.partial(build_problem, interpreters=interpreters, config=self.config)
-        return self._build(method, proposals, build)
+        return self._build(method, proposals, build, select_building_settings(self.config))
 
     def _build(
-        self, method: str, proposals: Iterable[Proposal], build: Build
+        self, method: str, proposals: Iterable[Proposal], build: Build, settings: Any
     ) -> list[GeneratedRow]:
         bars = make_progress_bars(
             self.console, transient=True, disable=not self.console.is_terminal
@@ -92,7 +174,7 @@ class Generation:
             return build_rows(
                 proposals,
                 build,
-                select_building_settings(self.config),
+                settings,
                 self.work / f"built-{method}.jsonl",
                 self.config.grader.workers or 1,
                 lambda: progress.advance(bar),

@@ -18,7 +18,7 @@ class TestsConfig:
     Attributes:
         draws: inputs that are drawn from a generator.
         keep: tests that a problem has at most.
-        min: tests that a problem has at least.
+        min: tests that a problem has at least. A table of few entries could be learned by heart.
         distinct: distinct outputs that they have at least: with fewer, a program can guess.
         repeats: tests with the same output that are kept.
         characters: longest input, and longest output, as JSON.
@@ -26,7 +26,7 @@ class TestsConfig:
 
     draws: int = 48
     keep: int = 24
-    min: int = 8
+    min: int = 12
     distinct: int = 4
     repeats: int = 4
     characters: int = 4000
@@ -85,8 +85,10 @@ class FamiliesConfig:
 
     Attributes:
         names: families; empty: all.
+        folder: the folder of the package ``reasoning_gym``, if it is not installed.
     """
 
+    folder: str | None = None
     names: list[str] = field(default_factory=list)
 
 

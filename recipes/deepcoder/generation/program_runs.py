@@ -62,6 +62,14 @@ class Answer:
     cpu_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class Interpreters:
+    """Two sandboxes whose programs have different hash seeds; the first one's is the grader's."""
+
+    first: AnySandbox
+    second: AnySandbox
+
+
 def answer_inputs(
     sandbox: AnySandbox,
     program: str,
