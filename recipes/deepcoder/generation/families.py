@@ -157,7 +157,8 @@ def _read_answer(family: Family, item: Mapping[str, Any]) -> Any:
         return json.loads(answer)
     if kind == "words":
         return answer.replace(",", " ").split()
-    return _look_up(item["metadata"], kind.removeprefix("metadata."))
+    values = [_look_up(item["metadata"], key.removeprefix("metadata.")) for key in kind.split()]
+    return values[0] if len(values) == 1 else values
 
 
 def _look_up(values: Any, path: str) -> Any:

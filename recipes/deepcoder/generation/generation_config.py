@@ -121,7 +121,7 @@ class ModelConfig:
     temperature: float = 0.8
     top_p: float = 1.0
     rounds: int = 3
-    engine: EngineConfig = field(default_factory=lambda: EngineConfig(kind="server"))
+    engine: EngineConfig = field(default_factory=lambda: EngineConfig(kind="server", tries=6))
 
 
 @dataclass

@@ -10,7 +10,13 @@ from typing import Any
 
 from recipes.deepcoder.generation.candidates import Candidate, Rejection
 from recipes.deepcoder.generation.generation_config import GenerateConfig
-from recipes.deepcoder.generation.program_runs import Interpreters, ProgramInput, draw_inputs
+from recipes.deepcoder.generation.program_runs import (
+    Answer,
+    Interpreters,
+    ProgramInput,
+    draw_inputs,
+)
+from verl_pipeline.grading.program_grader import AnySandbox
 from verl_pipeline.grading.readers.case_values import restore_integer_keys
 
 
@@ -24,11 +30,9 @@ def draw_distinct_inputs(
     """
     seeds = [config.seed * 100_003 + number for number in range(config.tests.draws)]
     drawn, again = (
-        draw_inputs(sandbox, candidate.generator, seeds, config.time.generator_s)
+        _draw_in_time(sandbox, candidate, seeds, config.time.generator_s)
         for sandbox in (interpreters.first, interpreters.second)
     )
-    if slow := next((answer for answer in (*drawn, *again) if answer.is_slow), None):
-        raise Rejection("the generator does not end in time", slow.failure)
     if [answer.value for answer in drawn] != [answer.value for answer in again]:
         raise Rejection("the generator is not deterministic", "two runs with one seed differ")
     inputs: dict[str, ProgramInput] = {}
@@ -49,6 +53,15 @@ def draw_distinct_inputs(
             f"{len(inputs)} distinct of {len(seeds)}{describe_failures(failures)}",
         )
     return list(inputs.values())
+
+
+def _draw_in_time(
+    sandbox: AnySandbox, candidate: Candidate, seeds: list[int], time_s: float
+) -> list[Answer]:
+    drawn = draw_inputs(sandbox, candidate.generator, seeds, time_s)
+    if slow := next((answer for answer in drawn if answer.is_slow), None):
+        raise Rejection("the generator does not end in time", slow.failure)
+    return drawn
 
 
 def shape_input(candidate: Candidate, value: Any) -> ProgramInput:

@@ -89,23 +89,24 @@ class ModelAnswers:
     ) -> dict[str, str]:
         answers: dict[str, str] = {}
         failures: dict[str, str] = {}
-        samples = {
+        samples = [
             SampleRequest(
                 _TASK,
                 request.id,
                 request.sample,
                 self._sampling.derive_seed(request.id, request.sample),
                 request.messages,
-            ): key
-            for key, request in missing.items()
-        }
-        engine.check_requests(list(samples), self._sampling)
+            )
+            for request in missing.values()
+        ]
+        keys = {(request.id, request.sample): key for key, request in missing.items()}
+        engine.check_requests(samples, self._sampling)
         for _round in range(self._config.rounds):
-            waiting = [sample for sample, key in samples.items() if key not in answers]
+            waiting = [one for one in samples if keys[one.id, one.sample] not in answers]
             if not waiting:
                 break
             for sample, result in engine.generate(waiting, self._sampling):
-                key = samples[sample]
+                key = keys[sample.id, sample.sample]
                 if isinstance(result, FailedRequest):
                     failures[key] = result.reason
                     continue
