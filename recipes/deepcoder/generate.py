@@ -37,7 +37,10 @@ GENERATION = FolderKind(
 STORED_RESULTS = FolderKind(
     "the stored results of recipes.deepcoder.generate",
     landmarks=(".lock", "built-*.jsonl"),
-    written=("*/kept.jsonl", "*/removed.jsonl", "verdicts.jsonl", "built-*.jsonl", "answers.jsonl"),
+    written=(
+        *("*/kept.jsonl", "*/removed.jsonl", "verdicts.jsonl"),
+        *("built-*.jsonl", "answers.jsonl", "solver-verdicts.jsonl"),
+    ),
     option="work",
 )
 

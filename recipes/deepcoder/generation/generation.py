@@ -92,11 +92,12 @@ class Generation:
         """
         with open_interpreters(self.config) as interpreters:
             for method in self.config.methods:
-                self.rows[method] = self._run_method(method, interpreters)
+                self.rows[method] = self.make_rows(method, interpreters)
                 self._write_rows(method)
         return Preparation(self.preparation, self.console).run()
 
-    def _run_method(self, method: str, interpreters: Interpreters) -> list[GeneratedRow]:
+    def make_rows(self, method: str, interpreters: Interpreters) -> list[GeneratedRow]:
+        """Run one method; return a row for each of its candidates."""
         proposals: Iterable[Proposal]
         match method:
             case "codeio":

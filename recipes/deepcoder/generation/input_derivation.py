@@ -21,6 +21,7 @@ from recipes.deepcoder.generation.program_runs import ProgramInput
 
 # Attempts per input that is wanted: many give one that is known already.
 _ATTEMPTS = 6
+_ORDERED = (int, float, str)
 _INTEGER = re.compile(r"-?\d{1,18}")
 
 
@@ -88,24 +89,23 @@ def _find_shape(examples: Sequence[Any]) -> _Shape:
         members = [member for one in values for member in one]
         if not members:
             return _Shape(values, None)
+        inner = _find_shape(members)
         return _Shape(
             values,
             kind,
             min(lengths),
             max(lengths),
-            _find_shape(members),
+            inner,
             "",
-            all(_is_sorted(one) for one in values) and max(lengths) > 1,
+            # Members of several types have no order, though each list may be sorted.
+            inner.kind in _ORDERED and max(lengths) > 1 and all(map(_is_sorted, values)),
             all(len({json.dumps(member) for member in one}) == len(one) for one in values),
         )
     return _Shape(values, None)
 
 
 def _is_sorted(values: list[Any]) -> bool:
-    try:
-        return all(one <= other for one, other in zip(values, values[1:], strict=False))
-    except TypeError:
-        return False
+    return all(one <= other for one, other in zip(values, values[1:], strict=False))
 
 
 def _draw(shape: _Shape, chance: random.Random, length: int | None = None) -> Any:

@@ -38,6 +38,27 @@ def test_rows_of_a_matrix_have_one_length():
         assert len({len(row) for row in matrix}) == 1
 
 
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text("ab", max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("xy"), inner, max_size=2)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=4))
+def test_inputs_of_any_types_are_derived_without_an_error(known):
+    for one in derive_inputs(known, 5, "s"):
+        assert len(one) == 2
+
+
+def test_members_of_several_types_have_no_order():
+    assert derive_inputs([([1, 2],), (["a", "b"],), ([3, 7],)], 5, "s")
+    assert derive_inputs([([[1], [2]],), ([["a"], [3]],), ([[3]],)], 5, "s")
+
+
 def test_on_standard_input_counts_stay_and_numbers_move_within_their_range():
     known = ["3 10\n4 5 6\n", "2 20\n1 9\n", "4 15\n1 1 2 3\n"]
 

@@ -10,7 +10,7 @@ from recipes.deepcoder.generation.candidates import Rejection
 from recipes.deepcoder.generation.generation import Generation
 from recipes.deepcoder.generation.generation_loader import load_generation
 from recipes.deepcoder.generation.model_prompts import read_proposal
-from tests.helpers.chat_server import serve_chat
+from tests.helpers.chat_server import complete, serve_chat
 from tests.helpers.scripted_author import STORIES, ScriptedAuthor, write_answer
 
 pytestmark = pytest.mark.medium
@@ -52,7 +52,7 @@ def make_rows(tmp_path, server, interpreters):
         )
         (tmp_path / "out" / "work").mkdir(parents=True, exist_ok=True)
         generation = Generation(config, preparation, Console(quiet=True))
-        return generation._run_method("model", interpreters), generation.warnings
+        return generation.make_rows(config.methods[0], interpreters), generation.warnings
 
     return run
 
@@ -155,3 +155,34 @@ def test_thoughts_are_no_part_of_the_answer():
         "way": "translate",
         "seeds": ["a/1"],
     }
+
+
+def test_a_model_writes_the_inputs_that_strengthen_known_problems(
+    server, make_rows, tmp_path, interpreters
+):
+    tests = {"inputs": [[[1, 5], 3], [[2], 4]], "outputs": [[5], []], "fn_name": "f"}
+    row = {
+        "question": "Keep what exceeds.",
+        "input_output": json.dumps(tests),
+        "solutions": ["def f(values, least):\n    return [v for v in values if v > least]\n"],
+    }
+    (tmp_path / "taco.jsonl").write_text(json.dumps(row) + "\n")
+    generator = "def generate_inputs(rng):\n    return [[7, rng.randint(8, 99)], 7]\n"
+
+    def reply(body):
+        if "Write a Python function\n`generate_inputs(rng)`" in body["messages"][-1]["content"]:
+            return complete(f"```python\n{generator}```")
+        return complete("2")
+
+    server.reply = reply
+    rows, _warnings = make_rows(
+        f"data={tmp_path}",
+        "methods=[strengthen]",
+        "strengthen.sources={taco: {}}",
+        "strengthen.generator=model",
+        "strengthen.opinions=1",
+    )
+
+    [row] = rows
+    assert row.generation["added"] and row.generation["killed"] > row.generation["killed_before"]
+    assert all(given[1] == 7 for given in row.tests["inputs"][2:])
