@@ -79,7 +79,7 @@ def _describe_method(
     reasons = Counter(
         row.skip_reason.partition(":")[0] for row in rows if row.skip_reason is not None
     )
-    scores = sorted(one["mutation_score"] for one in generations if "mutation_score" in one)
+    scores = sorted(one["mutation_score"] for one in generations if one.get("mutants"))
     figures: dict[str, Any] = {
         "candidates": len(rows),
         "rejected": dict(reasons.most_common()),
