@@ -13,7 +13,7 @@ import typer
 
 from benchmarks import grading as grading_benchmark
 from benchmarks import pipeline as pipeline_benchmark
-from recipes.deepcoder import ablation, card, demo, prepare, train
+from recipes.deepcoder import ablation, card, demo, generate, prepare, train
 from tests.helpers.problem_mixture import make_mixture
 from verl_pipeline import cli
 from verl_pipeline.outputs.files import write_json, write_lines
@@ -99,6 +99,12 @@ def _prepare(folder: Path) -> list[str]:
     ]
 
 
+def _generate(folder: Path) -> list[str]:
+    (folder / "data").mkdir()
+    write_lines(folder / "data/codeio.jsonl", [{"task_description": "no program"}])
+    return ["methods=[codeio]", "hub=false", "--data", str(folder / "data")]
+
+
 def _train(folder: Path) -> list[str]:
     (folder / "prepared").mkdir()
     (folder / "prepared/train.parquet").write_bytes(b"PAR1")
@@ -127,6 +133,9 @@ COMMANDS = {
     "eval": WritingCommand("verl_pipeline.cli", cli.app, True, _evaluate, "."),
     "eval-watch": WritingCommand("verl_pipeline.cli", cli.app, True, _watch, "checkpoints"),
     "prepare": WritingCommand(prepare.__name__, _make_app(prepare.main), True, _prepare, "data"),
+    "generate": WritingCommand(
+        generate.__name__, _make_app(generate.main), True, _generate, "data"
+    ),
     "train": WritingCommand(train.__name__, _make_app(train.main), True, _train, "prepared"),
     "card": WritingCommand(
         card.__name__, _make_app(card.main), False, _write_card, "run/stages.json"

@@ -191,6 +191,15 @@ QUICKSTART_ROW = {
 
 # Data source, row, expected id, number of tests, number of solutions, and a right solution if the
 # row has none. Rows in the hub's formats:
+GENERATED_ROW = {
+    "id": "1",
+    "question": "Add two numbers.",
+    "tests": STDIN_TESTS,
+    "solutions": [ADD_PROGRAM],
+    "difficulty": "",
+    "generation": {"mutants": 2, "killed": 2},
+    "skip_reason": None,
+}
 HUB_EXAMPLES = [
     ("taco", TACO_ROW, "taco/7", 2, 2, None),
     ("primeintellect", PRIMEINTELLECT_ROW, "primeintellect/vfc_1", 2, 1, None),
@@ -204,6 +213,11 @@ HUB_EXAMPLES = [
     ("kodcode", KODCODE_ROW, "kodcode/Prefill_1_I", 2, 1, None),
     ("mbpp", MBPP_ROW, "mbpp/601", 3, 1, None),
     ("quickstart", QUICKSTART_ROW, "quickstart/add", 2, 1, None),
+    # Those that recipes.deepcoder.generate writes.
+    ("codeio", GENERATED_ROW, "codeio/1", 2, 1, None),
+    ("families", GENERATED_ROW, "families/1", 2, 1, None),
+    ("model_made", GENERATED_ROW, "model_made/1", 2, 1, None),
+    ("strengthened", GENERATED_ROW, "strengthened/1", 2, 1, None),
 ]
 # Rows in rLLM's formats:
 RLLM_EXAMPLES = [

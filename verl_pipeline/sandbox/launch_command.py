@@ -52,7 +52,6 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "PATH": "/usr/bin:/bin",
     "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONHASHSEED": "0",  # the iteration order of a set must not depend on the worker
     # Integers have no limit of digits: the data sets' solutions are older than that limit, and what
     # a conversion costs is the program's own CPU time.
     "PYTHONINTMAXSTRDIGITS": "0",
@@ -110,8 +109,12 @@ def find_bubblewrap() -> Path:
     return Path(found)
 
 
-def build_launch_command(tier: Tier, scratch: str | None = None) -> LaunchCommand:
+def build_launch_command(
+    tier: Tier, scratch: str | None = None, hash_seed: int = 0
+) -> LaunchCommand:
     """Return the command of ``tier``; ``rlimits`` needs a ``scratch`` folder of its own.
+
+    ``hash_seed`` decides the iteration order of sets of texts, which must not depend on the worker.
 
     Raises:
         SandboxError: bubblewrap is missing, or ``rlimits`` was chosen by root.
@@ -126,15 +129,17 @@ def build_launch_command(tier: Tier, scratch: str | None = None) -> LaunchComman
         "files": MAX_OPEN_FILES,
     }
     if tier == "rlimits":
-        return _build_rlimits_command(settings, scratch)
+        return _build_rlimits_command(settings, scratch, hash_seed)
     settings |= {"scratch": _SCRATCH_FOLDER, "writable": str(Path(_SCRATCH_FOLDER).parent)}
     # The jail's root contains readable files only.
     settings |= {"packages": ["/packages"], "readable": ["/"]}
-    command = [*_RAISE_STACK, *_build_bubblewrap_command()]
+    command = [*_RAISE_STACK, *_build_bubblewrap_command(hash_seed)]
     return LaunchCommand(command, dict(os.environ), settings)
 
 
-def _build_rlimits_command(settings: dict[str, Any], scratch: str | None) -> LaunchCommand:
+def _build_rlimits_command(
+    settings: dict[str, Any], scratch: str | None, hash_seed: int
+) -> LaunchCommand:
     if os.getuid() == 0:
         raise SandboxError(
             "the tier 'rlimits' cannot restrict a program of root",
@@ -155,7 +160,7 @@ def _build_rlimits_command(settings: dict[str, Any], scratch: str | None) -> Lau
         "packages": sorted({str(path.parent) for path in _find_packages()}),
     }
     settings["readable"] = readable
-    environment = {**_ENVIRONMENT, "HOME": str(scratch), "TMPDIR": str(scratch)}
+    environment = {**_make_environment(hash_seed), "HOME": str(scratch), "TMPDIR": str(scratch)}
     environment["LD_LIBRARY_PATH"] = f"{sys.base_prefix}/lib"
     python = f"{sys.base_prefix}/bin/python3.{sys.version_info.minor}"
     script = str(INSIDE_FOLDER / "warm_interpreter.py")
@@ -163,7 +168,11 @@ def _build_rlimits_command(settings: dict[str, Any], scratch: str | None) -> Lau
     return LaunchCommand(command, environment, settings)
 
 
-def _build_bubblewrap_command() -> list[str]:
+def _make_environment(hash_seed: int) -> dict[str, str]:
+    return {**_ENVIRONMENT, "PYTHONHASHSEED": str(hash_seed)}
+
+
+def _build_bubblewrap_command(hash_seed: int) -> list[str]:
     """Return the command that starts the interpreter in its jail.
 
     For a judge that is root it is two bubblewraps: the outer one mounts, readable for everybody,
@@ -195,7 +204,8 @@ def _build_bubblewrap_command() -> list[str]:
     user_id = str(UNPRIVILEGED_ID)
     command += ["--unshare-all", "--unshare-user", "--uid", user_id, "--gid", user_id]
     command += ["--new-session", "--clearenv"]
-    command += [word for name, value in _ENVIRONMENT.items() for word in ("--setenv", name, value)]
+    variables = _make_environment(hash_seed).items()
+    command += [word for name, value in variables for word in ("--setenv", name, value)]
     command += ["--ro-bind", "/usr", "/usr", *_make_system_folder_options()]
     command += _make_bind_options(binds)
     for folder in _find_hidden_folders():

@@ -55,8 +55,9 @@ class SandboxWorker:
             (:mod:`.start_failures`).
     """
 
-    def __init__(self, tier: Tier = "namespaces"):
+    def __init__(self, tier: Tier = "namespaces", hash_seed: int = 0):
         self.tier = tier
+        self._hash_seed = hash_seed
         self._has_failed = False
         # Programs loaded now: one, or one and the tests that call it.
         self.loaded_programs = 0
@@ -102,7 +103,8 @@ class SandboxWorker:
                 prefix="verl_pipeline_scratch_", ignore_cleanup_errors=True
             )
             undo.callback(self._scratch.cleanup)
-        launch = build_launch_command(self.tier, self._scratch.name if self._scratch else None)
+        scratch = self._scratch.name if self._scratch else None
+        launch = build_launch_command(self.tier, scratch, self._hash_seed)
         self._log = undo.enter_context(tempfile.TemporaryFile())
         # Two jails: one for the program, one for the tests that call it.
         self.cgroups = WorkerCgroups(2 * MAX_PROCESSES + JAIL_TASKS)

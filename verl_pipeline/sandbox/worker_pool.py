@@ -30,19 +30,26 @@ class Sandbox:
         workers: number of warm interpreters; each starts when first needed.
         tier: how programs are isolated, see :mod:`verl_pipeline.sandbox.launch_command`.
         queue_s: longest time to wait for a free worker, in seconds.
+        hash_seed: ``PYTHONHASHSEED`` of the programs; grading uses 0. What prints otherwise under
+            another seed depends on the order of a set.
 
     Raises:
         ValueError: there is no such tier.
     """
 
     def __init__(
-        self, workers: int | None = None, tier: str = "namespaces", queue_s: float = 1800.0
+        self,
+        workers: int | None = None,
+        tier: str = "namespaces",
+        queue_s: float = 1800.0,
+        hash_seed: int = 0,
     ):
         if tier not in get_args(Tier):
             raise ValueError(f"no isolation tier {tier!r}; use one of {', '.join(get_args(Tier))}")
         self.workers = workers or len(os.sched_getaffinity(0))
         self.tier: Tier = tier  # type: ignore[assignment]
         self.queue_s = queue_s
+        self._hash_seed = hash_seed
         # Of the worker that started last; see SandboxWorker.calibration.
         self.calibration: float | None = None
         self._is_closed = False
@@ -79,7 +86,7 @@ class Sandbox:
             if self._is_closed:
                 raise SandboxError("the sandbox is closed")
             if worker is None:
-                worker = SandboxWorker(self.tier)
+                worker = SandboxWorker(self.tier, self._hash_seed)
                 self.calibration = worker.calibration
             with self._lock:
                 self.busy_workers += 1

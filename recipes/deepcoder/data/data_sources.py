@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from recipes.deepcoder.data import rllm_formats, row_formats
-from recipes.deepcoder.data.row_formats import RawProblem
+from recipes.deepcoder.data.row_formats import RawProblem, read_generated
 from verl_pipeline.evaluation.data import HubFiles, PackageFile, Row
 
 
@@ -134,6 +134,15 @@ SOURCES: Mapping[str, DataSource] = {
         ("mbpp_sanitized", "sanitized-mbpp", "mbpp"),
         hub=HubFiles("google-research-datasets/mbpp", ("sanitized/*.parquet",)),
     ),
+    # Files that recipes.deepcoder.generate writes, one a method.
+    **{
+        name: DataSource(
+            "taco",
+            (_make_format("id question tests solutions generation", read_generated),),
+            (f"generated_{name}",),
+        )
+        for name in ("codeio", "families", "model_made", "strengthened")
+    },
     "quickstart": DataSource(
         "taco",
         (

@@ -282,3 +282,15 @@ def read_quickstart(row: Row) -> RawProblem:
         # sample; an empty one prevents that.
         prompt=({"role": "system", "content": ""}, {"role": "user", "content": problem.prompt}),
     )
+
+
+def read_generated(row: Row) -> RawProblem:
+    """Read a row that :mod:`recipes.deepcoder.generation` wrote; a rejected one says why."""
+    return RawProblem(
+        id=str(row["id"]),
+        question=row["question"],
+        tests=row["tests"],
+        solutions=list_programs(row["solutions"]),
+        difficulty=str(row.get("difficulty") or ""),
+        skip_reason=row.get("skip_reason"),
+    )

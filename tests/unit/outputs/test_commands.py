@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from benchmarks.pipeline import RESULTS
 from recipes.deepcoder.card import CARD_MARK
 from recipes.deepcoder.demo import DEMONSTRATION
+from recipes.deepcoder.generate import GENERATION
 from recipes.deepcoder.prepare import PREPARATION
 from recipes.deepcoder.stages import run_state
 from tests.helpers.output_commands import COMMANDS, FILLING, QUICKSTART
@@ -92,7 +93,7 @@ def test_a_file_that_is_not_the_commands_own_is_refused(tmp_path, name, kind):
 def test_a_folder_that_is_not_the_commands_own_is_refused(tmp_path, name, kind):
     place = make_place(tmp_path, kind)
     # Some commands resolve links before they start others.
-    shown = place if name in ("eval", "prepare") else place.resolve()
+    shown = place if name in ("eval", "generate", "prepare") else place.resolve()
     check_refusal(invoke(name, tmp_path, place), tmp_path, str(shown))
 
 
@@ -189,6 +190,7 @@ def test_a_second_call_in_the_same_folder_is_refused(tmp_path, name, monkeypatch
     kinds = {
         "eval": EVALUATION,
         "eval-watch": WATCHING,
+        "generate": GENERATION,
         "prepare": PREPARATION,
         "train": run_state.TRAINING,
         "demo": DEMONSTRATION,

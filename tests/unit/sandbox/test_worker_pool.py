@@ -176,3 +176,12 @@ def test_a_sandbox_whose_workers_are_all_busy_says_so():
     with Sandbox(1, queue_s=0.1) as sandbox, sandbox.lend_worker():
         with pytest.raises(SandboxError, match="1 workers, all busy"), sandbox.lend_worker():
             pass
+
+
+def test_programs_of_another_hash_seed_see_sets_in_another_order():
+    program = "print(*{str(number) for number in range(20)})"
+    with Sandbox(1) as first, Sandbox(1) as again, Sandbox(1, hash_seed=1) as other:
+        outputs = [run_program(sandbox, program).stdout for sandbox in (first, again, other)]
+
+    assert outputs[0] == outputs[1] != outputs[2]
+    assert sorted(outputs[0].split()) == sorted(outputs[2].split())

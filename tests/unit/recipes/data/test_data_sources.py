@@ -80,7 +80,7 @@ def test_a_row_is_the_same_in_every_file_format(tmp_path, source, row, suffix):
     assert record == ProblemRecord(**{**vars(expected), "origin": f"rows.{suffix}:1"})
 
 
-@pytest.mark.parametrize("source", [name for name in SOURCES if name != "quickstart"])
+@pytest.mark.parametrize("source", [name for name in SOURCES if SOURCES[name].hub])
 def test_missing_data_is_refused_with_the_local_files_that_are_needed(tmp_path, source):
     finder = DataFinder(tmp_path, hub=False)
     with pytest.raises(
@@ -88,6 +88,16 @@ def test_missing_data_is_refused_with_the_local_files_that_are_needed(tmp_path, 
         match=rf"Put {SOURCES[source].file_stems[0]}.jsonl .*publishes the file",
     ):
         locate_files(source, SourceConfig(), finder)
+
+
+def test_a_rejected_candidate_of_a_generation_is_removed_with_its_reason(tmp_path):
+    row = {"id": "3", "question": "", "tests": {}, "solutions": [], "generation": {}}
+    row["skip_reason"] = "too few tests: 3 of 48 inputs"
+
+    [removed] = ingest_file("codeio", write_jsonl(tmp_path, row))
+
+    assert (removed.id, removed.reason) == ("codeio/3", "too few tests")
+    assert removed.detail == "too few tests: 3 of 48 inputs"
 
 
 def test_the_problems_of_the_package_need_no_file():
