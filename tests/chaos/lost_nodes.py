@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -37,6 +38,12 @@ LAST_STEP = 100000
 STEPS_PER_EPOCH = equivalence.ROWS // equivalence.BATCH
 JOINED = re.compile(r"rollout replica \d+ at \S+ has joined at a new place")
 LOST = re.compile(r"trajectories are sampled again by the \d+ of \d+ replicas")
+AGENT_PORTS = (
+    "--dashboard-agent-grpc-port",
+    "--dashboard-agent-listen-port",
+    "--runtime-env-agent-port",
+    "--metrics-export-port",
+)
 # What `ray start` says once its node is there.
 STARTED = "Ray runtime started"
 # What a started replica adds to a node's life before it is killed, at most.
@@ -180,6 +187,15 @@ class NodeRun:
         return runs.collect_run(self.folder, self.process, list(self._seen.values()))
 
 
+def find_free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens at now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
 def start_node(
     log: Path, devices: int, address: str, environment: dict[str, str]
 ) -> subprocess.Popen:
@@ -187,10 +203,11 @@ def start_node(
     cpus = CPUS_PER_ROLLOUT_DEVICE * devices
     command = ["start", f"--address={address}", f"--num-cpus={cpus}", f"--num-gpus={devices}"]
     environment = {name: environment[name] for name in environment if name not in RAY_HOOK}
-    environment["RAY_agent_register_timeout_ms"] = "120000"
-    # What two nodes on one machine would both take.
-    command += ["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"]
-    command += ["--object-store-memory=150000000"]
+    # Two nodes on one machine would take the same ones; for one that it may choose itself, an agent
+    # has 15 s to start and tell, which a busy machine does not give.
+    ports = zip(AGENT_PORTS, find_free_ports(len(AGENT_PORTS)), strict=True)
+    command += [f"{option}={port}" for option, port in ports]
+    command += ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=150000000"]
     with open(log, "w") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", *command, "--block"],

@@ -172,7 +172,7 @@ def test_a_lost_replica_starts_again_and_takes_part(runs_directory, mode):
 
 def test_a_slow_replica_is_taken_out_and_stays_out_if_it_is_slow_again(runs_directory):
     # The engine starts again and is watched for as long as these steps take, or less.
-    directory, steps = runs_directory / "slow", 200
+    directory, steps = runs_directory / "slow", 120
     overrides = [
         *make_overrides(directory, ROLLING, 2, replicas=2),
         f"{PIPELINE}.deadlines.health_check_every_s=1",
