@@ -48,7 +48,7 @@ WORLDS = {
     "100,000 prompts": Shape(),
     "steps of a fixed size": Shape(growth=0.5),
     "5,000 prompts, eight epochs": Shape(prompts=5_000),
-    "two thirds have a signal": Shape(spread=1.0),
+    "half have a signal": Shape(spread=1.0),
 }
 # About so many points of a simulated course are kept, and the last.
 KEPT_POINTS = 100
