@@ -57,10 +57,11 @@ def make_inputs(item: TaskItem, programs: Sequence[str], count: int) -> list[Any
         text = "\n".join(message["content"] for message in item.messages)
         seeds += _list_calls(text, entry_point)
         if not seeds and (arity := _find_arity(programs, entry_point)):
+            # All parameters of one type, and of any types: a list and a number, for instance.
+            mixed = [sum(COMMON_VALUES, ())] * (2 * len(COMMON_VALUES) if arity > 1 else 0)
             seeds = [
                 tuple(generator.choice(values) for _ in range(arity))
-                for values in COMMON_VALUES
-                for _ in range(3)
+                for values in (*COMMON_VALUES, *COMMON_VALUES, *mixed)
             ]
     inputs = {repr(seed): seed for seed in seeds[:count]}
     # Few seeds have few different variants: so many draws are enough.

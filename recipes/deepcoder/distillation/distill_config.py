@@ -34,10 +34,13 @@ class SelectionConfig:
         keep: ``shortest``, by tokens; ``diverse``: the answers whose programs share the fewest
             words with those already taken, beginning with the shortest.
         per_problem: at most this many answers of a problem.
+        cut_off: what becomes of a right answer that reached ``max_tokens``: ``drop``; or ``trim``:
+            it ends with its program, which teaches the student to end there.
     """
 
     keep: str = "shortest"
     per_problem: int = 1
+    cut_off: str = "drop"
 
 
 @dataclass

@@ -100,6 +100,7 @@ def _check_choices(config: DistillConfig) -> None:
         "method": METHODS,
         "device": ("cpu", "cuda"),
         "selection.keep": ("shortest", "diverse"),
+        "selection.cut_off": ("drop", "trim"),
         "on_policy.staleness": (0, 1),
         "on_policy.loss": LOSSES,
         "grader.tier": ("namespaces", "rlimits", "remote"),

@@ -25,12 +25,15 @@ class EvaluationFailed(UserError):
 def evaluate(config: EvalConfig, console: Console) -> dict[str, Any]:
     """Start or resume an evaluation, and return the content of its ``results.json``.
 
-    The settings stand beside the folder, in ``<folder>.yaml``.
+    The settings stand beside the folder, in ``<folder>.yaml``. A complete evaluation is not
+    repeated: the caller answers for it that the folder is of these settings.
 
     Raises:
         EvaluationFailed: it was refused or failed.
     """
     folder = Path(config.output)
+    if (folder / "results.json").exists() and is_complete(results := read_results(folder), config):
+        return results
     settings = folder.with_suffix(".yaml")
     write_text(settings, OmegaConf.to_yaml(OmegaConf.structured(config)))
     command = [sys.executable, "-m", "verl_pipeline.cli", "eval", "--config", str(settings)]
@@ -45,3 +48,11 @@ def evaluate(config: EvalConfig, console: Console) -> dict[str, Any]:
     elif code:
         raise EvaluationFailed(f"{folder}: the evaluation ended with exit code {code} (see above)")
     return read_results(folder)
+
+
+def is_complete(results: dict[str, Any], config: EvalConfig) -> bool:
+    """Whether every sample that ``config`` asks for is generated and graded."""
+    [task] = results["tasks"]
+    counts = task["counts"]
+    is_whole = counts["failed"] == counts["infrastructure"] == 0
+    return is_whole and task["sampling"]["n"] == config.sampling.n

@@ -3,7 +3,7 @@
 Invariants:
 * The answers are an evaluation (:mod:`verl_pipeline.evaluation`) in ``OUTPUT/teacher``: it resumes,
   keeps each answer with its seed, and refuses the folder of another teacher.
-* An answer that was cut off is not right, even if it passes: it would teach the student not to end.
+* No answer is handed on that was cut off, even if it passes: it would teach the student not to end.
 * A failed request or grading is no wrong answer: it is counted, and the next call repeats it.
 """
 
@@ -17,6 +17,7 @@ from recipes.deepcoder.distillation.distill_config import DistillConfig
 from recipes.deepcoder.distillation.evaluation_process import evaluate
 from verl_pipeline.evaluation.eval_settings import EvalConfig, ResponseGraderConfig, SamplingConfig
 from verl_pipeline.evaluation.recorded_files import read_records
+from verl_pipeline.grading.program_extraction import extract_last_program
 
 TASK = "parquet"
 
@@ -37,8 +38,8 @@ class TeacherAnswers:
 
     Attributes:
         right: the right and complete answers, in order.
-        counts: ``problems``, ``answers``, ``right``, ``cut_off`` of the right ones, ``missing``:
-            not generated or not graded, and generated ``tokens``.
+        counts: ``problems``, ``answers``, ``right``, ``cut_off`` of the right ones and ``trimmed``
+            of those, ``missing``: not generated or not graded, and generated ``tokens``.
         model: the teacher's name and the hash of its weights.
     """
 
@@ -79,10 +80,13 @@ def collect_answers(config: DistillConfig, output: Path, console: Console) -> Te
     evaluation = build_evaluation(config, config.teacher.model, file, folder, is_teacher=True)
     results = evaluate(evaluation, console)
     [task] = results["tasks"]
-    return read_answers(folder / TASK, task["counts"]["expected"], config.teacher.k, results)
+    expected, is_trimmed = task["counts"]["expected"], config.selection.cut_off == "trim"
+    return read_answers(folder / TASK, expected, config.teacher.k, results, is_trimmed)
 
 
-def read_answers(folder: Path, expected: int, k: int, results: dict[str, Any]) -> TeacherAnswers:
+def read_answers(
+    folder: Path, expected: int, k: int, results: dict[str, Any], is_trimmed: bool = False
+) -> TeacherAnswers:
     """Return the right answers among the first k of each problem."""
     # The last verdict of an answer counts: one whose grading failed is graded again.
     rewards = {
@@ -92,16 +96,37 @@ def read_answers(folder: Path, expected: int, k: int, results: dict[str, Any]) -
     graded = [row for row in rows if rewards.get((row["id"], row["sample"])) is not None]
     right = [row for row in graded if rewards[row["id"], row["sample"]] == 1.0]
     complete = [row for row in right if row["finish"] == "stop"]
+    cut_off = [row for row in right if row["finish"] != "stop"]
+    trimmed = [
+        row | {"response": text}
+        for row in (cut_off if is_trimmed else ())
+        if (text := trim_answer(row["response"])) is not None
+    ]
     answers = sorted(
-        (Answer(row["id"], row["sample"], row["response"], row["tokens"]) for row in complete),
+        (
+            Answer(row["id"], row["sample"], row["response"], row["tokens"])
+            for row in (*complete, *trimmed)
+        ),
         key=lambda answer: (answer.problem, answer.sample),
     )
     counts = {
         "problems": len({row["id"] for row in rows}),
         "answers": len(rows),
         "right": len(right),
-        "cut_off": len(right) - len(complete),
+        "cut_off": len(cut_off),
+        "trimmed": len(trimmed),
         "missing": expected - len(graded),
         "tokens": sum(row["tokens"] for row in rows),
     }
     return TeacherAnswers(answers, counts, results["model"])
+
+
+def trim_answer(response: str) -> str | None:
+    """Return a response up to the end of its program's block; None if that has another program."""
+    program = extract_last_program(response)
+    begin = response.rfind(program.strip()) if program else -1
+    if program is None or begin < 0:
+        return None
+    end = response.find("```", begin + len(program.strip()))
+    trimmed = response[: end + 3]
+    return trimmed if end >= 0 and extract_last_program(trimmed) == program else None

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from recipes.deepcoder.distillation.answer_selection import select_answers
 from recipes.deepcoder.distillation.distill_config import SelectionConfig
 from recipes.deepcoder.distillation.sft_data import read_prompts, write_sft_rows
-from recipes.deepcoder.distillation.teacher_answers import Answer, read_answers
+from recipes.deepcoder.distillation.teacher_answers import Answer, read_answers, trim_answer
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.quickstart.problems import load_problems, write_parquet
 
@@ -97,9 +97,38 @@ def test_only_right_complete_and_graded_answers_count(tmp_path):
         "answers": 4,
         "right": 2,
         "cut_off": 1,
+        "trimmed": 0,
         "missing": 2,
         "tokens": 20,
     }
+
+
+@pytest.mark.parametrize(
+    ("response", "trimmed"),
+    [
+        ("Here:\n```python\nx = 1\n```\nThis prog", "Here:\n```python\nx = 1\n```"),
+        ("```python\nx = 1\n```", "```python\nx = 1\n```"),
+        (
+            "```python\nx = 1\n```\n```python\nx = 2\n```\n So",
+            "```python\nx = 1\n```\n```python\nx = 2\n```",
+        ),
+        ("```python\nx = 1", None),
+        ("no program", None),
+    ],
+)
+def test_a_cut_off_answer_ends_with_its_program_or_is_left_out(response, trimmed):
+    assert trim_answer(response) == trimmed
+
+
+@pytest.mark.parametrize("is_trimmed", [False, True])
+def test_right_answers_that_were_cut_off_are_trimmed_if_asked(tmp_path, is_trimmed):
+    text = "```python\nx = 1\n```"
+    row = {"id": "a", "sample": 0, "response": f"{text}\nAnd", "tokens": 5, "finish": "length"}
+    write_rows(tmp_path, "samples.jsonl", [row])
+    write_rows(tmp_path, "verdicts.jsonl", [{"id": "a", "sample": 0, "reward": 1.0}])
+    found = read_answers(tmp_path, 1, 1, {"model": {"name": "t"}}, is_trimmed)
+    assert [answer.response for answer in found.right] == [text] * is_trimmed
+    assert found.counts["trimmed"] == is_trimmed and found.counts["cut_off"] == 1
 
 
 @pytest.fixture(scope="module")

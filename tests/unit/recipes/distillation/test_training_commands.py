@@ -7,10 +7,15 @@ import sys
 import pytest
 from hydra import compose, initialize_config_module
 
-from recipes.deepcoder.distillation import distillation, training_commands, training_run
+from recipes.deepcoder.distillation import (
+    distillation,
+    evaluation_process,
+    training_commands,
+    training_run,
+)
 from recipes.deepcoder.distillation.distill_config import DistillConfig, OnPolicyConfig
 from recipes.deepcoder.stages.stage_overrides import compose_config
-from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig, SamplingConfig
 from verl_pipeline.trainer.pipeline_config import load_pipeline_config
 from verl_pipeline.verl_adapter.checks.check_list import examine_run
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
@@ -108,3 +113,14 @@ def test_a_trainings_log_is_continued_and_its_refusal_is_its_own(tmp_path):
     with pytest.raises(training_run.TrainingFailed, match=r"boom\nthe training exited with code 3"):
         run_python(tmp_path, "print('boom'); raise SystemExit(3)")
     assert (tmp_path / "train.log").read_text() == "mark 7\nerror: a=1: wrong\nboom\n"
+
+
+@pytest.mark.parametrize(
+    ("failed", "ungraded", "n", "is_complete"),
+    [(0, 0, 8, True), (1, 0, 8, False), (0, 1, 8, False), (0, 0, 4, False)],
+)
+def test_only_a_complete_evaluation_is_not_repeated(failed, ungraded, n, is_complete):
+    counts = {"failed": failed, "infrastructure": ungraded}
+    results = {"tasks": [{"counts": counts, "sampling": {"n": n}}]}
+    config = EvalConfig(sampling=SamplingConfig(n=8))
+    assert evaluation_process.is_complete(results, config) is is_complete
