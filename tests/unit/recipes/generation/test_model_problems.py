@@ -47,6 +47,7 @@ def make_rows(tmp_path, server, interpreters):
                 "model.engine.concurrency=1",  # the script counts the solutions of a story
                 f"model.problems={len(STORIES)}",
                 "time.generator_s=0.3",
+                "mutation.mutants=5",
                 *settings,
             ],
         )

@@ -39,6 +39,7 @@ def make_known(solutions=(RIGHT,), samples=(), generator=None, tests=WEAK_TESTS)
 def make_config(opinions=1) -> GenerateConfig:
     config = GenerateConfig()
     config.strengthen.opinions = opinions
+    config.strengthen.mutants, config.time.mutant_s = 16, 0.5
     return config
 
 
