@@ -158,8 +158,8 @@ def _train(
 def _list_variables(config: DistillConfig) -> dict[str, str]:
     if config.device != "cpu":
         return {}
-    threads = str(max(1, len(os.sched_getaffinity(0)) // config.devices))
-    own = {"OMP_NUM_THREADS": threads} if config.method == "sft" else {}
+    # One thread a rank: threads that wait for each other stand still on a machine that others use.
+    own = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     return {"VERL_PLATFORM": "cpu", "TOKENIZERS_PARALLELISM": "false"} | own
 
 
