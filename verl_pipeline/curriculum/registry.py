@@ -1,33 +1,15 @@
-"""Selectors by name or by class path, with their settings.
+"""Selectors by name or by class path, with their settings (:mod:`verl_pipeline.named_classes`)."""
 
-The entry in the configuration: ``learnability``, ``{name: learnability, half_life: 100}``,
-``my_package.selectors.Newest`` or ``{name: my_package.selectors.Newest, share: 0.5}``.
-"""
-
-import difflib
-import importlib
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from verl_pipeline.curriculum.protocol import Selector
+from verl_pipeline.named_classes import NamedClasses
 
-_SELECTORS: dict[str, type] = {}
-
-
-def register_selector(name: str) -> Callable[[type], type]:
-    """Class decorator: makes a selector available under ``name``.
-
-    Raises:
-        ValueError: the name belongs to another class.
-    """
-
-    def decorator(cls: type) -> type:
-        if _SELECTORS.setdefault(name, cls) is not cls:
-            raise ValueError(f"selector name {name!r} belongs to {_SELECTORS[name].__qualname__}")
-        return cls
-
-    return decorator
+_SELECTORS = NamedClasses(
+    "selector", "observe", "{name: learnability, half_life: 64}", "checkpoints are known by it"
+)
+register_selector = _SELECTORS.register
 
 
 def load_selector(entry: str | Mapping[str, Any]) -> Selector:
@@ -40,38 +22,5 @@ def load_selector(entry: str | Mapping[str, Any]) -> Selector:
         ValueError: the name is neither registered nor importable, or a setting is unknown or wrong;
             one line.
     """
-    settings: dict[Any, Any] = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
-    name = settings.pop("name", None)
-    if not isinstance(name, str):
-        raise ValueError(
-            f"{entry!r}: a name is needed, as in {{name: learnability, half_life: 64}}"
-        )
-    cls = _find_class(name)
-    try:
-        made = cls(**settings)
-    except TypeError as error:  # an unknown setting, or one of the wrong type
-        takes = ", ".join(inspect.signature(cls).parameters) or "no settings"
-        raise ValueError(f"selector {name}: {error}; it takes {takes}") from error
-    except ValueError as error:
-        raise ValueError(f"selector {name}: {error}") from error
-    if not isinstance(getattr(made, "name", None), str):
-        raise ValueError(f"selector {name} needs an attribute `name`: checkpoints are known by it")
+    made: Selector = _SELECTORS.make(entry)
     return made
-
-
-def _find_class(name: str) -> type:
-    if name in _SELECTORS:
-        return _SELECTORS[name]
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        near = difflib.get_close_matches(name, _SELECTORS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        known = ", ".join(sorted(_SELECTORS))
-        raise ValueError(f"unknown selector {name!r}; {hint}registered: {known}, or a class path")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"selector {name!r} cannot be imported: {error}") from error
-    if not isinstance(found, type) or not hasattr(found, "observe"):
-        raise ValueError(f"selector {name!r} is none: a class with a method observe is needed")
-    return found

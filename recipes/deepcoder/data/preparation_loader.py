@@ -6,22 +6,13 @@ Invariants:
 """
 
 import datetime
-import difflib
 import os
-from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from recipes.deepcoder.data.data_sources import SOURCES
-from recipes.deepcoder.data.preparation_config import PrepareConfig, SourceConfig
+from recipes.deepcoder.data.preparation_config import PrepareConfig
+from recipes.deepcoder.settings_layers import merge_settings, read_layer, suggest_known
 from verl_pipeline.evaluation.eval_settings import BadSetting
-from verl_pipeline.evaluation.override_texts import parse_overrides
-from verl_pipeline.input_files import InputError, read_config
 from verl_pipeline.settings_values import list_empty_texts
 
 # An empty system message is one; the model, which has no default, has a message of its own.
@@ -40,23 +31,8 @@ def load_preparation(file: str | None, overrides: list[str]) -> PrepareConfig:
         BadSetting: the file does not exist, a field is unknown, a value has the wrong type, or
             settings contradict each other.
     """
-    try:
-        layers = [] if file is None else [read_config(find_profile(file))]
-        merged = OmegaConf.merge(
-            OmegaConf.structured(PrepareConfig), *layers, parse_overrides(overrides)
-        )
-        config = OmegaConf.to_object(merged)
-    except InputError as error:
-        raise BadSetting(f"--config {error}") from error
-    except BadSetting:
-        raise
-    except ConfigKeyError as error:
-        raise BadSetting(_describe_unknown_key(error.full_key or str(error.key))) from error
-    except OmegaConfBaseException as error:
-        raise BadSetting(f"{error.full_key or 'settings'}: {str(error).splitlines()[0]}") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise BadSetting(f"settings: {' '.join(str(error).split())}") from error
-    assert isinstance(config, PrepareConfig)
+    layers = [] if file is None else [read_layer(find_profile(file))]
+    config = merge_settings(PrepareConfig, layers, overrides)
     _check_texts(config)
     _check_names(config)
     _check_choices(config)
@@ -80,29 +56,9 @@ def find_profile(name: str) -> Path:
         return profiles[name]
     if not os.path.exists(name):
         raise BadSetting(
-            f"--config {name}: no such file, and no profile{_suggest_name(name, profiles)}"
+            f"--config {name}: no such file, and no profile{suggest_known(name, profiles)}"
         )
     return Path(name)
-
-
-def _suggest_name(name: str, known_names: Iterable[str]) -> str:
-    """Return the end of an error message about an unknown name."""
-    matches = difflib.get_close_matches(name, known_names, 1)
-    suggestion = f"; did you mean {matches[0]}?" if matches else ";"
-    return f"{suggestion} Known: {', '.join(known_names)}"
-
-
-def _describe_unknown_key(key: str) -> str:
-    *path, name = key.split(".")
-    node: Any = PrepareConfig
-    for part in path:
-        fields_by_name = {one.name: one for one in fields(node)} if is_dataclass(node) else {}
-        if part in fields_by_name and fields_by_name[part].default_factory is not dict:
-            node = fields_by_name[part].default_factory
-        else:
-            # Below `sources`, the only mapping whose keys are not fields, is a SourceConfig.
-            node = SourceConfig
-    return f"{key}: no such setting{_suggest_name(name, [one.name for one in fields(node)])}"
 
 
 def _check_texts(config: PrepareConfig) -> None:
@@ -114,7 +70,7 @@ def _check_texts(config: PrepareConfig) -> None:
 def _check_names(config: PrepareConfig) -> None:
     for name in config.sources:
         if name not in SOURCES:
-            raise BadSetting(f"sources.{name}: no such source{_suggest_name(name, SOURCES)}")
+            raise BadSetting(f"sources.{name}: no such source{suggest_known(name, SOURCES)}")
     if not config.sources:
         raise BadSetting(
             "sources: no data source is selected; name at least one, as in --config cpu. "

@@ -5,18 +5,11 @@ the settings' is opened.
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-
 from recipes.deepcoder.distillation.distill_config import DistillConfig
+from recipes.deepcoder.settings_layers import merge_settings, read_layer
 from verl_pipeline.evaluation.eval_settings import BadSetting
-from verl_pipeline.evaluation.override_texts import parse_overrides
-from verl_pipeline.evaluation.suggestions import suggest_name
-from verl_pipeline.input_files import InputError, read_config
 from verl_pipeline.settings_values import list_empty_texts
 
 METHODS = ("sft", "on_policy")
@@ -36,37 +29,13 @@ def load_distillation(file: str | None, overrides: list[str]) -> DistillConfig:
     Raises:
         BadSetting: an unknown setting, a value of another type, or a contradiction.
     """
-    try:
-        layers = [] if file is None else [read_config(Path(file))]
-        defaults = OmegaConf.structured(DistillConfig)
-        merged = OmegaConf.merge(defaults, *layers, parse_overrides(overrides))
-        config = OmegaConf.to_object(merged)
-    except InputError as error:
-        raise BadSetting(f"--config {error}") from error
-    except BadSetting:
-        raise
-    except ConfigKeyError as error:
-        key = error.full_key or str(error.key)
-        known = _list_names(OmegaConf.to_container(OmegaConf.structured(DistillConfig)))
-        raise BadSetting(f"{key}: no such setting; {suggest_name(key, known)}see --help") from error
-    except OmegaConfBaseException as error:
-        raise BadSetting(f"{error.full_key or 'settings'}: {str(error).splitlines()[0]}") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise BadSetting(f"settings: {' '.join(str(error).split())}") from error
-    assert isinstance(config, DistillConfig)
+    layers = [] if file is None else [read_layer(Path(file))]
+    config = merge_settings(DistillConfig, layers, overrides)
     _check_texts(config)
     _check_choices(config)
     _check_numbers(config)
     _check_combinations(config)
     return config
-
-
-def _list_names(settings: object, prefix: str = "") -> list[str]:
-    if not isinstance(settings, Mapping) or not settings:
-        return [prefix.rstrip(".")]
-    return [
-        name for key, value in settings.items() for name in _list_names(value, f"{prefix}{key}.")
-    ]
 
 
 def _read(config: object, name: str) -> object:

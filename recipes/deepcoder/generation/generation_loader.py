@@ -6,28 +6,20 @@ Invariants:
 * The error for an unknown setting names the most similar known one.
 """
 
-import difflib
 import json
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from recipes.deepcoder.data.data_sources import SOURCES
-from recipes.deepcoder.data.preparation_config import PrepareConfig, SourceConfig
+from recipes.deepcoder.data.preparation_config import PrepareConfig
 from recipes.deepcoder.data.preparation_loader import load_preparation
 from recipes.deepcoder.generation.generation_config import GenerateConfig
+from recipes.deepcoder.settings_layers import merge_settings, read_layer, suggest_known
 from verl_pipeline.evaluation.eval_settings import BadSetting
-from verl_pipeline.evaluation.override_texts import (
-    escape_references,
-    format_override,
-    parse_overrides,
-)
-from verl_pipeline.input_files import InputError, read_config
+from verl_pipeline.evaluation.override_texts import escape_references, format_override
 from verl_pipeline.settings_values import list_empty_texts
 
 # Data source of the preparation by method.
@@ -60,22 +52,9 @@ def load_generation(
     overrides = list(overrides)
     own = [text for text in overrides if not text.startswith(PREPARE)]
     passed_on = [text.removeprefix(PREPARE) for text in overrides if text.startswith(PREPARE)]
-    try:
-        layer = OmegaConf.create({}) if file is None else read_config(Path(file))
-        section = layer.pop("prepare", {}) if isinstance(layer, DictConfig) else {}
-        merged = OmegaConf.merge(OmegaConf.structured(GenerateConfig), layer, parse_overrides(own))
-        config = OmegaConf.to_object(merged)
-    except InputError as error:
-        raise BadSetting(f"--config {error}") from error
-    except BadSetting:
-        raise
-    except ConfigKeyError as error:
-        raise BadSetting(_describe_unknown_key(error.full_key or str(error.key))) from error
-    except OmegaConfBaseException as error:
-        raise BadSetting(f"{error.full_key or 'settings'}: {str(error).splitlines()[0]}") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise BadSetting(f"settings: {' '.join(str(error).split())}") from error
-    assert isinstance(config, GenerateConfig)
+    layer = OmegaConf.create({}) if file is None else read_layer(Path(file))
+    section = layer.pop("prepare", {}) if isinstance(layer, DictConfig) else {}
+    config = merge_settings(GenerateConfig, [layer], own)
     _check(config)
     content = OmegaConf.to_container(section) if isinstance(section, DictConfig) else {}
     settings = [f"{key}={json.dumps(value)}" for key, value in dict(content).items()]
@@ -121,7 +100,7 @@ def _check(config: GenerateConfig) -> None:
     ):
         for name in sources:
             if name not in SOURCES:
-                raise BadSetting(f"{setting}.{name}: no such source{_suggest(name, SOURCES)}")
+                raise BadSetting(f"{setting}.{name}: no such source{suggest_known(name, SOURCES)}")
     choices = {
         "codeio.form": (config.codeio.form, ("mixed", "call", "stdin")),
         "strengthen.generator": (config.strengthen.generator, ("derived", "model")),
@@ -152,7 +131,7 @@ def _check_list(setting: str, names: list[str], known: Iterable[str]) -> None:
         raise BadSetting(f"{setting}: empty; name at least one of {', '.join(known)}")
     for name in names:
         if name not in known:
-            raise BadSetting(f"{setting}: {name!r} is not known{_suggest(name, known)}")
+            raise BadSetting(f"{setting}: {name!r} is not known{suggest_known(name, known)}")
     if len(set(names)) < len(names):
         raise BadSetting(f"{setting}={names}: each may be named once")
 
@@ -188,21 +167,3 @@ def _check_numbers(config: GenerateConfig) -> None:
             raise BadSetting(f"{name}={number}: must be at least {minimum:g}")
     if not 0 <= config.mutation.min_score <= 1:
         raise BadSetting(f"mutation.min_score={config.mutation.min_score}: must be from 0 to 1")
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(str(name), known, 1)
-    hint = f"; did you mean {matches[0]}?" if matches else ";"
-    return f"{hint} Known: {', '.join(known)}"
-
-
-def _describe_unknown_key(key: str) -> str:
-    *path, name = key.split(".")
-    node: Any = GenerateConfig
-    for part in path:
-        made = next((one.default_factory for one in fields(node) if one.name == part), None)
-        node = type(made()) if callable(made) else dict
-        if not is_dataclass(node):
-            node = SourceConfig
-    known = [one.name for one in fields(node)]
-    return f"{key}: no such setting{_suggest(name, known)}"

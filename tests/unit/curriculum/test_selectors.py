@@ -33,7 +33,7 @@ def make_outcome(row, solved, members=8, is_blind=True):
         ("learnabilty", "unknown selector 'learnabilty'; did you mean learnability. registered: "),
         ("zzz", "unknown selector 'zzz'; registered: learnability, similar, uniform"),
         ("no.such.module", "selector 'no.such.module' cannot be imported"),
-        ("numpy.ndarray", "selector 'numpy.ndarray' is none: a class with a method observe"),
+        ("numpy.ndarray", "selector 'numpy.ndarray' is no selector: a class with a method observe"),
         ({"half_life": 3}, "a name is needed"),
         ({"name": "learnability", "halflife": 3}, "unexpected keyword argument 'halflife'; it t"),
         ({"name": "learnability", "half_life": 0}, "half_life=0: must be a positive number"),

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verl_pipeline.filters import BatchView, Decision, load_filters, registry
+from verl_pipeline.filters import BatchView, Decision, load_filters
 from verl_pipeline.filters.filter_chain import apply_filters, find_lone_survivors
+from verl_pipeline.named_classes import NamedClasses
 
 
 def view(verdicts, rewards=None, lengths=None):
@@ -139,11 +140,13 @@ def test_two_filters_of_one_name_are_refused():
         load_filters(["overlong", "zero_variance", {"name": "overlong", "mode": "deepcoder"}])
 
 
-def test_a_class_is_registered_under_its_own_name(monkeypatch):
-    monkeypatch.setattr(registry, "_FILTERS", {})
-    registry.register_filter("few")(TooFew)
+def test_a_class_is_registered_under_its_own_name():
+    filters = NamedClasses("filter", "decide", "{name: few}", "its metrics go under it")
+    filters.register("few")(TooFew)
     with pytest.raises(ValueError, match="filter few: its attribute `name` is 'too_few'"):
-        load_filters(["few"])
+        filters.make("few")
+    with pytest.raises(ValueError, match="filter name 'few' belongs to TooFew"):
+        filters.register("few")(dict)
 
 
 def test_a_filter_that_returns_too_few_decisions_is_named():

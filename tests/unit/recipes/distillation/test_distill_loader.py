@@ -35,7 +35,7 @@ def test_the_defaults_and_the_settings(data):
         (["on_policy.staleness=2"], "on_policy.staleness=2: must be one of 0, 1"),
         (["on_policy.loss=k9"], "on_policy.loss=k9: must be one of k1"),
         (["techer.k=2"], "techer: no such setting; did you mean teacher"),
-        (["teacher.kk=2"], "teacher.kk: no such setting; did you mean teacher.k"),
+        (["teacher.kk=2"], "teacher.kk: no such setting; did you mean k? Known: model, k"),
         (["teacher.k=0"], "teacher.k=0: must be at least 1"),
         (["teacher.k=many"], "teacher.k"),
         (["sft.lr=0"], "sft.lr=0.0: must be a number above 0"),
