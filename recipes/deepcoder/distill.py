@@ -15,12 +15,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from verl_pipeline.errors import UserError, show_line
+from recipes.deepcoder.command_ends import end_by_name
 from verl_pipeline.evaluation.override_texts import format_override
 from verl_pipeline.number_formats import format_gain
 from verl_pipeline.path_options import path_option
 from verl_pipeline.processes import raise_on_signals
-from verl_pipeline.standard_streams import exit_if_refused, guard_streams
+from verl_pipeline.standard_streams import guard_streams
 
 
 def main(
@@ -39,31 +39,22 @@ def main(
     from recipes.deepcoder.distillation.distill_loader import load_distillation
     from recipes.deepcoder.distillation.distillation import run_distillation
     from recipes.deepcoder.distillation.training_run import TrainingFailed
-    from verl_pipeline.quickstart.model import ModelUnavailableError, prepare_model
-    from verl_pipeline.sandbox import SandboxError
+    from verl_pipeline.quickstart.model import prepare_model
 
     console = Console()
     named = {"method": method, "data": data, "output": output}
     options = [format_override(name, str(value)) for name, value in named.items() if value]
     try:
-        loaded = load_distillation(config, [*(settings or []), *options])
-        if loaded.device == "cpu":
-            # verl fixes its platform while it is imported.
-            os.environ.setdefault("VERL_PLATFORM", "cpu")
-        student = str(prepare_model()) if loaded.student == "quickstart" else loaded.student
-        report = run_distillation(loaded, student, console)
-    except KeyboardInterrupt:
-        print("interrupted; rerun the same command to resume", file=sys.stderr)
-        raise typer.Exit(130) from None
+        with end_by_name("interrupted; rerun the same command to resume"):
+            loaded = load_distillation(config, [*(settings or []), *options])
+            if loaded.device == "cpu":
+                # verl fixes its platform while it is imported.
+                os.environ.setdefault("VERL_PLATFORM", "cpu")
+            student = str(prepare_model()) if loaded.student == "quickstart" else loaded.student
+            report = run_distillation(loaded, student, console)
     except TrainingFailed as error:
         print(str(error), file=sys.stderr)
         raise typer.Exit(1) from error
-    except (UserError, SandboxError, ModelUnavailableError, OSError) as error:
-        if isinstance(error, OSError):
-            exit_if_refused(error)
-        for line in str(error).splitlines():
-            print(f"error: {show_line(line)}", file=sys.stderr)
-        raise typer.Exit(2) from error
     console.print(
         f"held out, paired: {format_gain(report['gain'])}; model: {report['model']}; "
         f"report: {loaded.output}/report.json",

@@ -17,12 +17,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from verl_pipeline.errors import UserError, show_line
+from recipes.deepcoder.command_ends import end_by_name
 from verl_pipeline.evaluation.override_texts import format_override
 from verl_pipeline.outputs.folders import FolderKind
 from verl_pipeline.path_options import path_option
 from verl_pipeline.processes import raise_on_signals
-from verl_pipeline.standard_streams import exit_if_refused, guard_streams
+from verl_pipeline.standard_streams import guard_streams
 
 # Columns of the output if it is not a terminal: the summary table needs more than the usual 80.
 _FILE_WIDTH = 160
@@ -58,13 +58,11 @@ def main(
     from recipes.deepcoder.data.preparation_loader import load_preparation
     from recipes.deepcoder.data.preparation_report import write_reports
     from verl_pipeline.outputs.folders import claim_output
-    from verl_pipeline.quickstart.model import ModelUnavailableError
-    from verl_pipeline.sandbox import SandboxError
 
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
     named = {"data": data, "output": output}
     options = [format_override(name, str(path)) for name, path in named.items() if path]
-    try:
+    with end_by_name("interrupted; finished work is kept, rerun the same command to resume"):
         loaded = load_preparation(config, [*(settings or []), *options])
         folder = Path(loaded.output)
         inputs = {
@@ -82,17 +80,6 @@ def main(
         ):
             result = Preparation(loaded, console).run()
             report = write_reports(loaded, result)
-    except KeyboardInterrupt:
-        print(
-            "interrupted; finished work is kept, rerun the same command to resume",
-            file=sys.stderr,
-        )
-        raise typer.Exit(130) from None
-    except (UserError, SandboxError, ModelUnavailableError, OSError) as error:
-        if isinstance(error, OSError):
-            exit_if_refused(error)
-        print(f"error: {show_line(str(error))}", file=sys.stderr)
-        raise typer.Exit(2) from error
     console.print(build_summary(report))
     for warning in report["warnings"]:
         console.print(warning, style="yellow", markup=False, highlight=False)
