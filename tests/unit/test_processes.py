@@ -10,10 +10,13 @@ import pytest
 from tests.helpers.patience import scale_deadline, wait_until
 from verl_pipeline.processes import has_ended, wait_until_ended
 
+# The tests may run under nohup, which the commands obey.
 SCRIPT = """
+import signal
 from recipes.deepcoder.demo import run_command
 from verl_pipeline.processes import raise_on_signals
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 raise_on_signals()
 run_command("http.server", "0", "--bind", "127.0.0.1")
 """
