@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 import torch
 from torch import Tensor, nn
 
+from verl_pipeline.number_formats import format_decimal
 from verl_pipeline.trainer.schedule import Dial, fill_pipeline, oldest_allowed_version, run_step
 
 STEPS, PROMPTS, SAMPLES, LIMIT = 20, 48, 8, 128
@@ -145,7 +146,8 @@ class Loop:
         self._update(found)
         self.trained.append((batch, began, time.time()))
         self.rewards.append(float(found.rewards.mean()))
-        print(f"  step {batch:2}: reward {self.rewards[-1]:.2f}, sampled with v_{found.version}")
+        reward = format_decimal(self.rewards[-1], 2)
+        print(f"  step {batch:2}: reward {reward}, sampled with v_{found.version}")
 
     def publish_weights(self, version: int) -> None:
         """Only the modes without a barrier publish; see docs/schedule.md."""
@@ -222,9 +224,11 @@ def main() -> None:
     seconds = {}
     for staleness, loop in loops.items():
         seconds[staleness] = loop.trained[-1][2] - loop.sampled[0][1]
-        print(f"\nstaleness {staleness}: {seconds[staleness]:.1f} s for {STEPS} steps")
+        taken = format_decimal(seconds[staleness])
+        print(f"\nstaleness {staleness}: {taken} s for {STEPS} steps")
         print(draw(loop))
-    print(f"\nstaleness 1 was {seconds[0] / seconds[1]:.2f} times as fast as 0 here, this time.")
+    ratio = format_decimal(seconds[0] / seconds[1], 2)
+    print(f"\nstaleness 1 was {ratio} times as fast as 0 here, this time.")
 
 
 if __name__ == "__main__":

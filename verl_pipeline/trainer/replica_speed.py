@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from verl_pipeline.number_formats import format_decimal
+
 # Shares of the window: in which a replica must have run requests, in which it must have had loads
 # that others had, too, and in which both must have had a load to be compared at it.
 BUSY, SHARED, LEAST = 0.5, 0.2, 0.02
@@ -106,6 +108,12 @@ class Slowness:
     replica: str
     factor: float
     tokens_per_s: float
+
+    def describe_factor(self) -> str:
+        """Before "the others": ``3.7 times slower than``; ``none, unlike`` if it samples none."""
+        if math.isinf(self.factor):
+            return "none, unlike"
+        return f"{format_decimal(self.factor)} times slower than"
 
 
 def find_slowest(works: Mapping[str, Works], window_s: float, factor: float) -> Slowness | None:

@@ -181,3 +181,11 @@ def test_a_long_tail_beside_a_steady_load_is_not_slow():
         return choose(_chance, name, second) if second % 2 else 10
 
     assert world.run(250, choose_shared) is None
+
+
+def test_how_slow_is_told_for_one_that_samples_nothing_too():
+    found = {name: {1: Work(WINDOW, WINDOW, tokens)} for name, tokens in [("a", 0), ("b", 50)]}
+    slowest = find_slowest(found, WINDOW, 3.0)
+    assert slowest.replica == "a" and slowest.describe_factor() == "none, unlike"
+    found["a"] = {1: Work(WINDOW, WINDOW, 10)}
+    assert find_slowest(found, WINDOW, 3.0).describe_factor() == "5.0 times slower than"

@@ -210,9 +210,9 @@ class ReplicaPatrol:
         self._slow_ranks.add(member.rank)
         again = ", again after its restart: it stays out" if member.stays_out else ""
         seen = (
-            f"it samples {slow.tokens_per_s:.3g} tokens/s, {slow.factor:.1f} times slower than the "
-            f"others at the same load ({PIPELINE_KEY}.slow_factor={self._settings.slow_factor:g}, "
-            f"over {self._deadlines.slow_s:g} s){again}"
+            f"it samples {slow.tokens_per_s:.3g} tokens/s, {slow.describe_factor()} the others at "
+            f"the same load ({PIPELINE_KEY}.slow_factor={self._settings.slow_factor:g}, over "
+            f"{self._deadlines.slow_s:g} s){again}"
         )
         for place in member.places:
             self._ask("lose", place, seen)
