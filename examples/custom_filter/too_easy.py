@@ -18,7 +18,7 @@ class TooEasy:
 
     def __init__(self, share: float = 0.75, right: float = 1.0):
         if not 0 <= share <= 1:
-            raise ValueError(f"too_easy: share={share} must lie in [0, 1]")
+            raise ValueError(f"share={share} must lie in [0, 1]")
         self.share, self.right = share, right
 
     def decide(self, batch: BatchView) -> list[Decision]:

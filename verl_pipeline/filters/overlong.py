@@ -33,7 +33,7 @@ class OverlongFilter:
 
     def __init__(self, mode: Mode = "drop"):
         if mode not in get_args(Mode):
-            raise ValueError(f"overlong: mode={mode!r} must be one of {', '.join(get_args(Mode))}")
+            raise ValueError(f"mode={mode!r} must be one of {', '.join(get_args(Mode))}")
         self.mode = mode
         self.only_drops = mode != "deepcoder"
 

@@ -90,7 +90,7 @@ def test_a_run_that_works_passes(composed):
             ),
             (
                 f"{PIPELINE_KEY}.filters=[{{name: overlong, mode: mask}}]",
-                "filters: overlong: mode='mask' must be one of drop",
+                "filters: filter overlong: mode='mask' must be one of drop",
             ),
             (f"{PIPELINE_KEY}.filters=overlong", f"{PIPELINE_KEY}.filters: "),
             (
