@@ -83,7 +83,7 @@ quickstart: venv ## SmolLM2-135M learns to write small Python functions, one-off
 	$(PY) -m verl_pipeline.quickstart
 
 docs: venv ## build/site: the docs by task, with generated reference; strict
-	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) $(PY) -m mkdocs build --strict --quiet
 
 doctor: venv ## what this machine can run, and whether the plugin is active
 	$(VENV)/bin/verl-pipeline doctor

@@ -13,7 +13,7 @@ import typer
 from playwright.sync_api import sync_playwright
 
 from verl_pipeline.demo import DEFAULT_PROFILE
-from verl_pipeline.emulated.schedules import run_schedules
+from verl_pipeline.emulated.schedule_runs import run_schedules
 from verl_pipeline.outputs.files import replace_file
 from verl_pipeline.path_options import path_option
 from verl_pipeline.planner.profile_reader import load_profile

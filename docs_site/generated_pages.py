@@ -16,8 +16,11 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = {
     "verl-pipeline": "verl_pipeline.cli",
     "python -m verl_pipeline.quickstart": "verl_pipeline.quickstart.__main__",
+    "python -m recipes.deepcoder.generate": "recipes.deepcoder.generate",
     "python -m recipes.deepcoder.prepare": "recipes.deepcoder.prepare",
     "python -m recipes.deepcoder.train": "recipes.deepcoder.train",
+    "python -m recipes.deepcoder.distill": "recipes.deepcoder.distill",
+    "python -m recipes.deepcoder.ablation": "recipes.deepcoder.ablation",
     "python -m recipes.deepcoder.demo": "recipes.deepcoder.demo",
     "python -m recipes.deepcoder.card": "recipes.deepcoder.card",
 }
@@ -26,6 +29,8 @@ SETTINGS = "verl_pipeline/config/one_off_pipeline.yaml"
 MODULES = {
     "Filters": "verl_pipeline.filters.protocol",
     "Filters by name": "verl_pipeline.filters.registry",
+    "Selectors of prompts": "verl_pipeline.curriculum.protocol",
+    "Selectors by name": "verl_pipeline.curriculum.registry",
     "Rewards": "verl_pipeline.rewards.code",
     "Grading": "verl_pipeline.grading",
     "Sandbox": "verl_pipeline.sandbox",

@@ -32,7 +32,7 @@ def run_demo(
 
     Exit code 2: the profile cannot be simulated, or the page cannot be written.
     """
-    from verl_pipeline.emulated.schedules import run_schedules
+    from verl_pipeline.emulated.schedule_runs import run_schedules
     from verl_pipeline.errors import UserError, show_line
     from verl_pipeline.planner.profile_reader import load_profile
     from verl_pipeline.report.demo_page import (

@@ -4,7 +4,7 @@ import pytest
 
 from tests.helpers.browser import WIDTHS, draw_charts, open_watched, start_browser
 from tests.helpers.planner_cases import make_small
-from verl_pipeline.emulated.schedules import run_schedules
+from verl_pipeline.emulated.schedule_runs import run_schedules
 from verl_pipeline.report.demo_page import write_demo_page
 
 # The middle of an update of the first schedule, in pixels of the window.

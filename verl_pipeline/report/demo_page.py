@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from verl_pipeline.emulated.schedules import SYNC, ScheduleRun
+from verl_pipeline.emulated.schedule_runs import SYNC, ScheduleRun
 from verl_pipeline.number_formats import format_decimal, format_percent
 from verl_pipeline.outputs.files import prepare_target, refuse_foreign_text
 from verl_pipeline.planner.profile import Profile

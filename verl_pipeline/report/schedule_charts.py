@@ -11,7 +11,7 @@ from bokeh.layouts import column
 from bokeh.models import Column, ColumnDataSource, FixedTicker, Range1d
 from bokeh.plotting import figure
 
-from verl_pipeline.emulated.schedules import ScheduleRun
+from verl_pipeline.emulated.schedule_runs import ScheduleRun
 from verl_pipeline.report.figures import add_hover, make_figure
 from verl_pipeline.report.palette import VERSIONS, choose_colour
 

@@ -57,6 +57,12 @@ def test_every_command_and_field_is_in_the_reference():
     assert {"doctor", "demo", "plan", "report"} <= set(names)
     for name in names:
         assert f"verl-pipeline {name}" in pages["reference/commands.md"]
+    commands = {
+        f"recipes.deepcoder.{path.stem}"
+        for path in (ROOT / "recipes/deepcoder").glob("*.py")
+        if "typer.run(main)" in path.read_text()
+    }
+    assert commands and commands <= set(generated_pages.COMMANDS.values())
     text = (ROOT / generated_pages.SETTINGS).read_text()
     fields = yaml.safe_load(text)["trainer"]["v1"]["one_off_pipeline"]
     for field in fields:

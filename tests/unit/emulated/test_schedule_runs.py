@@ -3,7 +3,7 @@
 import pytest
 
 from tests.helpers.planner_cases import make_small
-from verl_pipeline.emulated.schedules import (
+from verl_pipeline.emulated.schedule_runs import (
     STEPS,
     SYNC,
     WARM_UP,
