@@ -86,7 +86,7 @@ docs: venv ## build/site: the docs by task, with generated reference; strict
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) $(PY) -m mkdocs build --strict --quiet
 
 doctor: venv ## what this machine can run, and whether the plugin is active
-	$(VENV)/bin/verl-pipeline doctor
+	$(VENV)/bin/verl-pipeline doctor --cpu
 
 lock: venv ## resolve pyproject.toml afresh into requirements/*.lock (downloads about 1 GB)
 	$(PY) requirements/lock.py write

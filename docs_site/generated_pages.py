@@ -13,16 +13,18 @@ from typer.main import get_command
 
 ROOT = Path(__file__).parents[1]
 # Command, and the module with its typer application or function.
-COMMANDS = {
-    "verl-pipeline": "verl_pipeline.cli",
-    "python -m verl_pipeline.quickstart": "verl_pipeline.quickstart.__main__",
-    "python -m recipes.deepcoder.generate": "recipes.deepcoder.generate",
-    "python -m recipes.deepcoder.prepare": "recipes.deepcoder.prepare",
-    "python -m recipes.deepcoder.train": "recipes.deepcoder.train",
-    "python -m recipes.deepcoder.distill": "recipes.deepcoder.distill",
-    "python -m recipes.deepcoder.ablation": "recipes.deepcoder.ablation",
-    "python -m recipes.deepcoder.demo": "recipes.deepcoder.demo",
-    "python -m recipes.deepcoder.card": "recipes.deepcoder.card",
+COMMANDS = {"verl-pipeline": "verl_pipeline.cli"} | {
+    f"python -m {module.removesuffix('.__main__')}": module
+    for module in (
+        "verl_pipeline.quickstart.__main__",
+        "verl_pipeline.recipes.deepcoder.generate",
+        "verl_pipeline.recipes.deepcoder.prepare",
+        "verl_pipeline.recipes.deepcoder.train",
+        "verl_pipeline.recipes.deepcoder.distill",
+        "verl_pipeline.recipes.deepcoder.ablation",
+        "verl_pipeline.recipes.deepcoder.demo",
+        "verl_pipeline.recipes.deepcoder.card",
+    )
 }
 SETTINGS = "verl_pipeline/config/one_off_pipeline.yaml"
 # What users import, by room.

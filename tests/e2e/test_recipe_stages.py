@@ -88,7 +88,9 @@ def write_run(directory: Path, **until: dict) -> list[str]:
 def run_command(directory: Path, output: Path, arguments: list[str]) -> runs.Run:
     """Run the command to its end."""
     return runs.run_training(
-        directory, [*arguments, f"--output={output}"], module="recipes.deepcoder.train"
+        directory,
+        [*arguments, f"--output={output}"],
+        module="verl_pipeline.recipes.deepcoder.train",
     )
 
 
@@ -254,7 +256,7 @@ def start_and_stop(
 
     The signal ``kill`` goes to the whole process tree, ``terminate`` to the command only.
     """
-    process = runs.start_run(base, arguments, module="recipes.deepcoder.train")
+    process = runs.start_run(base, arguments, module="verl_pipeline.recipes.deepcoder.train")
 
     def has_logged_step():
         logs = [path.read_text() for path in stage.glob("attempts/*/metrics.jsonl")]

@@ -13,11 +13,11 @@ import typer
 
 from benchmarks import grading as grading_benchmark
 from benchmarks import pipeline as pipeline_benchmark
-from recipes.deepcoder import ablation, card, demo, generate, prepare, train
 from tests.helpers.problem_mixture import make_mixture
 from verl_pipeline import cli
 from verl_pipeline.outputs.files import write_json, write_lines
 from verl_pipeline.quickstart import __main__ as quickstart
+from verl_pipeline.recipes.deepcoder import ablation, card, demo, generate, prepare, train
 from verl_pipeline.testing.tiny_run import write_model
 
 PROBLEM = {

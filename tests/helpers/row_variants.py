@@ -11,16 +11,16 @@ from typing import Any
 import numpy
 import pyarrow
 
-from recipes.deepcoder.data.data_sources import SOURCES
-from recipes.deepcoder.data.ingestion import _build_record
-from recipes.deepcoder.data.preparation_config import SourceConfig
-from recipes.deepcoder.data.problem_records import ProblemRecord
-from recipes.deepcoder.data.rllm_formats import read_rllm
 from verl_pipeline.evaluation.row_graders import RowGrader
 from verl_pipeline.evaluation.tasks.parquet import _make_item
 from verl_pipeline.grading import Problem
 from verl_pipeline.grading.grading_inputs import read_problems
 from verl_pipeline.grading.readers import BadRow
+from verl_pipeline.recipes.deepcoder.data.data_sources import SOURCES
+from verl_pipeline.recipes.deepcoder.data.ingestion import _build_record
+from verl_pipeline.recipes.deepcoder.data.preparation_config import SourceConfig
+from verl_pipeline.recipes.deepcoder.data.problem_records import ProblemRecord
+from verl_pipeline.recipes.deepcoder.data.rllm_formats import read_rllm
 from verl_pipeline.rewards import code
 
 NAME = "row"

@@ -6,9 +6,9 @@ import pickle
 import zlib
 from pathlib import Path
 
-from recipes.deepcoder.data.ingestion import ingest_rows
-from recipes.deepcoder.data.preparation_config import SourceConfig
-from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
+from verl_pipeline.recipes.deepcoder.data.ingestion import ingest_rows
+from verl_pipeline.recipes.deepcoder.data.preparation_config import SourceConfig
+from verl_pipeline.recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
 
 
 def pack_tests(text: str) -> str:
@@ -213,7 +213,7 @@ HUB_EXAMPLES = [
     ("kodcode", KODCODE_ROW, "kodcode/Prefill_1_I", 2, 1, None),
     ("mbpp", MBPP_ROW, "mbpp/601", 3, 1, None),
     ("quickstart", QUICKSTART_ROW, "quickstart/add", 2, 1, None),
-    # Those that recipes.deepcoder.generate writes.
+    # Those that verl_pipeline.recipes.deepcoder.generate writes.
     ("codeio", GENERATED_ROW, "codeio/1", 2, 1, None),
     ("families", GENERATED_ROW, "families/1", 2, 1, None),
     ("model_made", GENERATED_ROW, "model_made/1", 2, 1, None),

@@ -139,8 +139,8 @@ MODULES = (
     "verl_pipeline.verl_adapter.entry.run_plan",
     "verl.trainer.ppo.v1.trainer_base",
     "transformers.models.qwen2.configuration_qwen2",
-    "recipes.deepcoder.train",
-    "recipes.deepcoder.stages.stage_checks",
+    "verl_pipeline.recipes.deepcoder.train",
+    "verl_pipeline.recipes.deepcoder.stages.stage_checks",
     "verl_pipeline.quickstart",
     "verl_pipeline.quickstart.__main__",
 )
@@ -196,7 +196,7 @@ CHECK_FILE = FuzzedCommand(
 )
 TRAIN = FuzzedCommand(
     name="train --dry-run",
-    module="recipes.deepcoder.train",
+    module="verl_pipeline.recipes.deepcoder.train",
     arguments=(
         *("--stages", STAGES, "--hardware", HARDWARE, "--data", "data", "--output", "out"),
         "--dry-run",
@@ -205,7 +205,7 @@ TRAIN = FuzzedCommand(
         **_FILES,
         STAGES: {"tiny": _RUN},
         HARDWARE: _MACHINE,
-        OWNER: {"command": "recipes.deepcoder.train"},
+        OWNER: {"command": "verl_pipeline.recipes.deepcoder.train"},
         STATE: {"version": 1, "identity": {}, "stages": {}},
     },
     exit_codes=frozenset({0, 2}),

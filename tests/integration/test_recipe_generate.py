@@ -52,7 +52,7 @@ def start_generate(data: Path, model: Path, output: Path) -> subprocess.Popen[st
         "prepare.length.max_tokens=6000",
         "prepare.contamination.tasks=[humaneval]",
     ]
-    command = [sys.executable, "-m", "recipes.deepcoder.generate", *settings]
+    command = [sys.executable, "-m", "verl_pipeline.recipes.deepcoder.generate", *settings]
     return subprocess.Popen(
         [*command, "--data", str(data), "--output", str(output)],
         cwd=ROOT,

@@ -33,7 +33,7 @@ def start_prepare(
     model: Path, data: Path, output: Path, *settings: str, **environment: str
 ) -> subprocess.Popen[str]:
     settings = (f"model={model}", "length.max_tokens=6000", *settings)
-    command = [sys.executable, "-m", "recipes.deepcoder.prepare", *settings]
+    command = [sys.executable, "-m", "verl_pipeline.recipes.deepcoder.prepare", *settings]
     return subprocess.Popen(
         [*command, "--data", str(data), "--output", str(output)],
         cwd=ROOT,

@@ -9,10 +9,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from recipes.deepcoder.data.preparation_loader import load_preparation
 from tests.helpers.repository import ROOT
 from verl_pipeline.cli import app
 from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.recipes.deepcoder.data.preparation_loader import load_preparation
 
 SMALL = "tests.helpers.small_task"
 LONG = "a" * 300  # Linux takes 255 bytes
@@ -89,7 +89,9 @@ def test_a_full_standard_output_is_named(folder, arguments):
         assert json.loads((folder / "verdicts").read_text())["verdict"] == "accepted"
 
 
-@pytest.mark.parametrize("module", ["verl_pipeline.metrics", "recipes.deepcoder.card"])
+@pytest.mark.parametrize(
+    "module", ["verl_pipeline.metrics", "verl_pipeline.recipes.deepcoder.card"]
+)
 def test_other_commands_name_a_full_standard_output_too(module):
     arguments = [] if module == "verl_pipeline.metrics" else ["--help"]
     with open("/dev/full", "w") as full:

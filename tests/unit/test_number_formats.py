@@ -80,7 +80,7 @@ def test_no_output_rounds_by_another_rule():
         "verl_pipeline/doctor.py",
     }
     found = []
-    for room in ("verl_pipeline", "recipes", "benchmarks", "examples"):
+    for room in ("verl_pipeline", "benchmarks", "examples"):
         for path in (ROOT / room).rglob("*.py"):
             name = str(path.relative_to(ROOT))
             if name in exempt or "sandbox/inside" in name:
@@ -90,7 +90,7 @@ def test_no_output_rounds_by_another_rule():
                     spec = ast.unparse(node.format_spec)
                     if re.search(r"[0-9]%|,\.\d+f|\.[1-9]\d*f|\}f", spec):
                         found.append(f"{name}:{node.lineno}: {spec}")
-    for path in (ROOT / "recipes").rglob("*.jinja"):
+    for path in (ROOT / "verl_pipeline").rglob("*.jinja"):
         found += [path.name] * ("|format" in path.read_text())
     assert found == []
 

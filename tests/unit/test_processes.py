@@ -13,7 +13,7 @@ from verl_pipeline.processes import has_ended, wait_until_ended
 # The tests may run under nohup, which the commands obey.
 SCRIPT = """
 import signal
-from recipes.deepcoder.demo import run_command
+from verl_pipeline.recipes.deepcoder.demo import run_command
 from verl_pipeline.processes import raise_on_signals
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

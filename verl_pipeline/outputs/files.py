@@ -107,7 +107,7 @@ def refuse_foreign_text(path: Path, mark: str, title: str, option: str = "--outp
 
     Args:
         mark: what every file of the command holds in its first :data:`_MARKED_BYTES`.
-        title: what the file should be, as in "a card of recipes.deepcoder.card".
+        title: what the file should be, as in "a card of verl_pipeline.recipes.deepcoder.card".
         option: name of the option that chooses the file.
 
     Raises:

@@ -17,12 +17,6 @@ import pytest
 import yaml
 from rich.console import Console
 
-from recipes.deepcoder.card import build_card
-from recipes.deepcoder.demo_report import (
-    compute_gain,
-    render_markdown,
-    summarize_evaluation,
-)
 from tests.helpers.small_model_files import write_model_files
 from tests.helpers.thinned import thin_out
 from verl_pipeline.evaluation.caveats import KINDS, Caveat, mark_name, read_caveats
@@ -40,6 +34,12 @@ from verl_pipeline.evaluation.score_tables import (
 )
 from verl_pipeline.evaluation.settings_loader import load_eval_config
 from verl_pipeline.outputs.files import write_json
+from verl_pipeline.recipes.deepcoder.card import build_card
+from verl_pipeline.recipes.deepcoder.demo_report import (
+    compute_gain,
+    render_markdown,
+    summarize_evaluation,
+)
 
 ROOT = Path(__file__).parents[3]
 TEXT = "planted caveat of a score"
@@ -169,9 +169,9 @@ OUTPUTS = {
     ),
     "verl_pipeline/evaluation/results.py": lambda folder: (folder / "results.json").read_text(),
     "verl_pipeline/report/evaluation_page.py": write_page_text,
-    "recipes/deepcoder/card.py": write_card,
-    "recipes/deepcoder/card.md.jinja": write_card,
-    "recipes/deepcoder/demo_report.py": write_demo,
+    "verl_pipeline/recipes/deepcoder/card.py": write_card,
+    "verl_pipeline/recipes/deepcoder/card.md.jinja": write_card,
+    "verl_pipeline/recipes/deepcoder/demo_report.py": write_demo,
 }
 # These show the kind, since trackers take numbers only.
 METRICS = "verl_pipeline/evaluation/checkpoint_evaluation.py"
@@ -253,7 +253,7 @@ def test_every_file_that_shows_scores_is_tested_here():
     listed = {name.partition(":")[0] for name in OUTPUTS} | NO_OUTPUTS.keys() | {METRICS}
     found = {
         str(path.relative_to(ROOT))
-        for room in ("verl_pipeline", "recipes", "benchmarks")
+        for room in ("verl_pipeline", "benchmarks")
         for path in (ROOT / room).rglob("*")
         if path.suffix in (".py", ".js", ".jinja", ".html")
         and "tasks" not in path.parts

@@ -9,7 +9,6 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from recipes.deepcoder.data.row_files import read_numbered_rows
 from tests.helpers.made_up_results import write_rows
 from verl_pipeline.evaluation.data import (
     SUFFIXES,
@@ -22,6 +21,7 @@ from verl_pipeline.evaluation.data import (
 )
 from verl_pipeline.evaluation.tasks import find_task
 from verl_pipeline.grading.readers import BadRow
+from verl_pipeline.recipes.deepcoder.data.row_files import read_numbered_rows
 
 
 def test_missing_data_lists_the_places_searched_and_the_fix(tmp_path, monkeypatch):

@@ -10,11 +10,6 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.pipeline import RESULTS
-from recipes.deepcoder.card import CARD_MARK
-from recipes.deepcoder.demo import DEMONSTRATION
-from recipes.deepcoder.generate import GENERATION
-from recipes.deepcoder.prepare import PREPARATION
-from recipes.deepcoder.stages import run_state
 from tests.helpers.output_commands import COMMANDS, FILLING, QUICKSTART
 from tests.helpers.small_disk import run_on_disk, take_snapshot
 from tests.helpers.thinned import thin_out
@@ -24,6 +19,11 @@ from verl_pipeline.grading.grading_files import VERDICTS
 from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.outputs.files import JsonLinesFile, write_lines
 from verl_pipeline.outputs.folders import claim_output
+from verl_pipeline.recipes.deepcoder.card import CARD_MARK
+from verl_pipeline.recipes.deepcoder.demo import DEMONSTRATION
+from verl_pipeline.recipes.deepcoder.generate import GENERATION
+from verl_pipeline.recipes.deepcoder.prepare import PREPARATION
+from verl_pipeline.recipes.deepcoder.stages import run_state
 
 FOREIGN = {"README.md": "# Mine\n", "problems.jsonl": '{"id": 1, "source": "taco"}', "b": "\0\xff"}
 FILE_COMMANDS = [name for name, command in COMMANDS.items() if not command.writes_folder]

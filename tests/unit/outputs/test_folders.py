@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from recipes.deepcoder.prepare import PREPARATION, STAGE_CACHE
-from recipes.deepcoder.stages.run_state import TRAINING
 from tests.helpers.small_disk import take_snapshot
 from verl_pipeline.evaluation.checkpoint_watcher import WATCHING
 from verl_pipeline.evaluation.store import EVALUATION
 from verl_pipeline.outputs.errors import OutputError
 from verl_pipeline.outputs.folders import FolderKind, claim_output
+from verl_pipeline.recipes.deepcoder.prepare import PREPARATION, STAGE_CACHE
+from verl_pipeline.recipes.deepcoder.stages.run_state import TRAINING
 
 KIND = FolderKind("the test", landmarks=(".lock", "state.json"), written=("*/rows.jsonl",))
 OTHER = FolderKind("another test", landmarks=("other",), written=())

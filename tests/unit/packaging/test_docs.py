@@ -12,19 +12,19 @@ from tests.helpers.repository import ROOT, list_repository_files
 
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "recipes/**/*.md", "examples/**/*.md")
+    for pattern in ("*.md", "docs/*.md", "verl_pipeline/**/*.md", "examples/**/*.md")
     for path in ROOT.glob(pattern)
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 # The folders that a page may leave out of a path, as `e2e/test_staleness.py`.
 PARENTS = ("", "tests", "verl_pipeline")
 FILE = re.compile(
-    r"`((?:benchmarks|docs|examples|recipes|requirements|tests|verl_pipeline)/[\w./-]+\.\w+"
+    r"`((?:benchmarks|docs|examples|requirements|tests|verl_pipeline)/[\w./-]+\.\w+"
     r"|[a-z]\w*/[\w./-]+\.py)`"
 )
 # Dotted names of ours in code, configuration and documents.
 DOTTED = re.compile(
-    r"(?<![\w./])(?:benchmarks|recipes|tests\.(?:e2e|helpers|integration|unit)|verl_pipeline)(?:\.(?!md\b)[A-Za-z_]\w*)+"
+    r"(?<![\w./])(?:benchmarks|tests\.(?:e2e|helpers|integration|unit)|verl_pipeline)(?:\.(?!md\b)[A-Za-z_]\w*)+"
 )
 # Files that name what has moved.
 OTHERS = (
@@ -148,6 +148,7 @@ def test_the_table_of_rooms_is_what_the_code_imports():
     table = dict(re.findall(r"^\| `(\w+)/` \|.*\|([^|]*)\|$", page, re.MULTILINE))
     imports = list_imports_between_rooms()
     folders = {path.parent.name for path in (ROOT / "verl_pipeline").glob("*/__init__.py")}
+    assert folders - {*re.findall(r"`(\w+)/`", page)} == set()
     for room in table.keys() & imports.keys():
         assert set(re.findall(r"`(\w+)`", table[room])) == imports[room] & folders, room
 

@@ -26,14 +26,22 @@ CONFIG = str(ROOT / "mkdocs.yml")
             "source/verl_pipeline/trainer/schedule.py.md",
         ),
         ("schedule.md", "../CONTRIBUTING.md", "CONTRIBUTING.md"),
-        ("schedule.md", "../recipes/deepcoder", "recipes/deepcoder/README.md"),
+        (
+            "schedule.md",
+            "../verl_pipeline/recipes/deepcoder",
+            "verl_pipeline/recipes/deepcoder/README.md",
+        ),
         ("index.md", "docs/schedule.md", "schedule.md"),
         ("index.md", "docs/demo.png", "demo.png"),
-        ("recipes/deepcoder/README.md", "../../docs/filters.md#x", "../../filters.md#x"),
         (
-            "recipes/deepcoder/README.md",
+            "verl_pipeline/recipes/deepcoder/README.md",
+            "../../../docs/filters.md#x",
+            "../../../filters.md#x",
+        ),
+        (
+            "verl_pipeline/recipes/deepcoder/README.md",
             "prepare.py",
-            "../../source/recipes/deepcoder/prepare.py.md",
+            "../../../source/verl_pipeline/recipes/deepcoder/prepare.py.md",
         ),
         ("examples.md", "../examples/slurm/README.md", "examples/slurm/README.md"),
         # What leads nowhere stays, for --strict to find.
@@ -58,8 +66,8 @@ def test_every_command_and_field_is_in_the_reference():
     for name in names:
         assert f"verl-pipeline {name}" in pages["reference/commands.md"]
     commands = {
-        f"recipes.deepcoder.{path.stem}"
-        for path in (ROOT / "recipes/deepcoder").glob("*.py")
+        f"verl_pipeline.recipes.deepcoder.{path.stem}"
+        for path in (ROOT / "verl_pipeline/recipes/deepcoder").glob("*.py")
         if "typer.run(main)" in path.read_text()
     }
     assert commands and commands <= set(generated_pages.COMMANDS.values())

@@ -62,7 +62,11 @@ COMMANDS = ["verl-pipeline", *(f"verl-pipeline {name}" for name in SUBCOMMANDS),
 
 
 def test_all_commands_are_found():
-    known = {"verl_pipeline.quickstart.__main__", "recipes.deepcoder.train", "benchmarks.pipeline"}
+    known = {
+        "verl_pipeline.quickstart.__main__",
+        "verl_pipeline.recipes.deepcoder.train",
+        "benchmarks.pipeline",
+    }
     assert known <= set(MODULES) and len(MODULES) >= 13
     assert {"doctor", "plan", "grade", "eval", "eval-compare", "eval-watch"} <= set(SUBCOMMANDS)
 

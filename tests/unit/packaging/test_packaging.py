@@ -5,6 +5,7 @@ import configparser
 import fnmatch
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -57,7 +58,7 @@ def test_git_ignores_no_source_file():
     """A folder with the name of something that runs write would be missing in every clone."""
     sources = {
         path
-        for folder in ("verl_pipeline", "tests", "recipes", "benchmarks", "examples")
+        for folder in ("verl_pipeline", "tests", "benchmarks", "examples")
         for path in (ROOT / folder).rglob("*.py")
     }
     assert sources - set(list_repository_files()) == set()
@@ -131,28 +132,27 @@ def test_ci_runs_the_tests():
     assert script.read_text().rstrip().endswith("exec make test")
 
 
-@pytest.mark.slow
-def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
-    checkout = tmp_path / "checkout"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Path of the wheel, built from a copy of what it is built from."""
+    folder = tmp_path_factory.mktemp("wheel")
+    checkout = folder / "checkout"
     checkout.mkdir()
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
     for name in ("verl_pipeline", "hydra_plugins", "tests"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(tmp_path),
-        str(checkout),
-    ]
-    build = subprocess.run(command, capture_output=True, text=True)
+    options = ("--wheel", "--no-isolation", "--outdir", str(folder), str(checkout))
+    build = subprocess.run(
+        [sys.executable, "-m", "build", *options], capture_output=True, text=True
+    )
     assert build.returncode == 0, build.stdout + build.stderr
+    (path,) = folder.glob("*.whl")
+    return path
 
-    (wheel,) = tmp_path.glob("*.whl")
+
+@pytest.mark.slow
+def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         entry_points = configparser.ConfigParser(delimiters=("=",))
@@ -167,6 +167,9 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
         "config/**/*.yaml",
         "planner/profiles/*.yaml",
         "quickstart/*.jsonl",
+        "recipes/deepcoder/*.jinja",
+        "recipes/**/*.md",
+        "recipes/**/*.yaml",
         "report/assets/*",
         "verl_adapter/*.toml",
     )
@@ -181,6 +184,45 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(tmp_path):
     # No registry has the repository's files.
     assert find_relative_links(description) == []
     assert "First commands" in description and "docs/installation.md" in description
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["verl_pipeline.cli", "demo", "--out", "demo.html"], "in_flight"),
+        (["verl_pipeline.cli", "plan", "--profile", "deepcoder_code_8xa100"], "staleness"),
+        (["verl_pipeline.cli", "doctor", "--cpu"], "contract with verl"),
+        (["verl_pipeline.quickstart", "--help"], "--output"),
+        (["verl_pipeline.recipes.deepcoder.prepare", "--help"], "--config"),
+        (
+            ["verl_pipeline.recipes.deepcoder.train", "--hardware", "cpu", "--dry-run"],
+            "stage short",
+        ),
+        (["verl_pipeline.main", "--cfg", "job", "--resolve"], "one_off_pipeline"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_the_wheel_works_where_no_checkout_is(wheel, tmp_path, command, expected):
+    """Installed beside verl, used from an empty folder."""
+    site, folder = tmp_path / "site", tmp_path / "folder"
+    folder.mkdir()
+    install = ("-m", "pip", "install", "--no-deps", "--no-index", f"--target={site}", str(wheel))
+    subprocess.run([sys.executable, *install], check=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(site), "COLUMNS": "200"}
+    origin = "import verl_pipeline as package; print(package.__file__)"
+    ran = [
+        subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        for arguments in (("-c", origin), ("-m", *command))
+    ]
+    assert ran[0].stdout.startswith(str(site))
+    assert ran[1].returncode == 0 and expected in ran[1].stdout, ran[1].stdout + ran[1].stderr
 
 
 def find_relative_links(text):

@@ -5,19 +5,22 @@ import json
 import pytest
 import yaml
 
-from recipes.deepcoder.card import SHOWN_SETTINGS, CardInputError, build_card
-from recipes.deepcoder.stages.run_state import index_overrides
-from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
-from recipes.deepcoder.stages.stage_loader import (
+from verl_pipeline.evaluation.caveats import Caveat
+from verl_pipeline.evaluation.recorded_files import DamagedFileError
+from verl_pipeline.outputs.files import write_json, write_lines
+from verl_pipeline.recipes.deepcoder.card import SHOWN_SETTINGS, CardInputError, build_card
+from verl_pipeline.recipes.deepcoder.stages.run_state import index_overrides
+from verl_pipeline.recipes.deepcoder.stages.stage_config import (
+    REWARD_METRIC,
+    TRUNCATED_SHARE_METRIC,
+)
+from verl_pipeline.recipes.deepcoder.stages.stage_loader import (
     STAGES_FILE,
     load_hardware,
     load_runs,
     select_run,
 )
-from recipes.deepcoder.stages.stage_overrides import RunSettings, build_overrides
-from verl_pipeline.evaluation.caveats import Caveat
-from verl_pipeline.evaluation.recorded_files import DamagedFileError
-from verl_pipeline.outputs.files import write_json, write_lines
+from verl_pipeline.recipes.deepcoder.stages.stage_overrides import RunSettings, build_overrides
 
 INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
 

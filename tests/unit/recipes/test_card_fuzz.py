@@ -1,8 +1,7 @@
-"""`recipes.deepcoder.card` with broken files of a run, its data and an evaluation."""
+"""`verl_pipeline.recipes.deepcoder.card` with broken files of a run, its data and an evaluation."""
 
 import pytest
 
-from recipes.deepcoder.stages.stage_config import REWARD_METRIC, TRUNCATED_SHARE_METRIC
 from tests.helpers.broken_inputs import broken_arguments, broken_contents
 from tests.helpers.command_fuzz import (
     FuzzedCommand,
@@ -12,6 +11,10 @@ from tests.helpers.command_fuzz import (
     run_command,
 )
 from tests.helpers.damaged_files import damage_file, each_damage
+from verl_pipeline.recipes.deepcoder.stages.stage_config import (
+    REWARD_METRIC,
+    TRUNCATED_SHARE_METRIC,
+)
 
 pytestmark = pytest.mark.medium
 STATE, METRICS, REPORT = "run/stages.json", "run/short/metrics.jsonl", "data/report.json"
@@ -29,7 +32,7 @@ STAGE = {
 INTERVAL = {"value": 0.125, "low": 0.05, "high": 0.25}
 CARD = FuzzedCommand(
     name="card",
-    module="recipes.deepcoder.card",
+    module="verl_pipeline.recipes.deepcoder.card",
     arguments=("run", "--data", "data", "--evaluation", "eval"),
     files={
         STATE: {

@@ -2,14 +2,14 @@
 
 import pytest
 
-from recipes.deepcoder.demo_report import (
+from verl_pipeline.evaluation.estimators import estimate_proportion
+from verl_pipeline.outputs.files import write_json, write_lines
+from verl_pipeline.recipes.deepcoder.demo_report import (
     build_stage_rows,
     summarize_evaluation,
     summarize_training,
     write_demo_report,
 )
-from verl_pipeline.evaluation.estimators import estimate_proportion
-from verl_pipeline.outputs.files import write_json, write_lines
 
 
 def write_evaluation(folder, rewards, tokens, n=2):

@@ -55,7 +55,7 @@ def check_teachers(config: DictConfig) -> Findings:
             yield ConfigError(
                 f"{field}={path}: another tokenizer than {MODEL}.path={student.path}: "
                 f"{difference}; choose a teacher with the student's tokenizer, or distil by texts "
-                "(python -m recipes.deepcoder.distill --method sft)"
+                "(python -m verl_pipeline.recipes.deepcoder.distill --method sft)"
             )
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recipes.deepcoder.data.preparation import Preparation, PreparationResult
-from recipes.deepcoder.data.preparation_loader import load_preparation
-from recipes.deepcoder.data.preparation_report import write_reports
+from verl_pipeline.recipes.deepcoder.data.preparation import Preparation, PreparationResult
+from verl_pipeline.recipes.deepcoder.data.preparation_loader import load_preparation
+from verl_pipeline.recipes.deepcoder.data.preparation_report import write_reports
 from verl_pipeline.testing.tiny_run import write_model
 
 

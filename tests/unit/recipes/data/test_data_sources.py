@@ -8,11 +8,6 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from recipes.deepcoder.data.data_sources import SOURCES
-from recipes.deepcoder.data.ingestion import ingest_rows, locate_files
-from recipes.deepcoder.data.preparation_config import PromptConfig, SourceConfig
-from recipes.deepcoder.data.problem_records import ProblemRecord
-from recipes.deepcoder.data.prompt_length import build_prompt
 from tests.helpers.source_rows import (
     HUB_EXAMPLES,
     RLLM_EXAMPLES,
@@ -21,6 +16,11 @@ from tests.helpers.source_rows import (
 )
 from verl_pipeline.evaluation.data import DataFinder, DataNotFound
 from verl_pipeline.grading import Verdict, grade
+from verl_pipeline.recipes.deepcoder.data.data_sources import SOURCES
+from verl_pipeline.recipes.deepcoder.data.ingestion import ingest_rows, locate_files
+from verl_pipeline.recipes.deepcoder.data.preparation_config import PromptConfig, SourceConfig
+from verl_pipeline.recipes.deepcoder.data.problem_records import ProblemRecord
+from verl_pipeline.recipes.deepcoder.data.prompt_length import build_prompt
 from verl_pipeline.sandbox import Sandbox
 
 

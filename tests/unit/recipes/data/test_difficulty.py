@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recipes.deepcoder.data.difficulty import (
+from verl_pipeline.errors import UserError
+from verl_pipeline.evaluation.data import BadData
+from verl_pipeline.quickstart.problems import load_problems
+from verl_pipeline.recipes.deepcoder.data.difficulty import (
     filter_by_pass_rate,
     measure_pass_rates,
     read_pass_rates,
 )
-from recipes.deepcoder.data.preparation_config import DifficultyConfig
-from recipes.deepcoder.data.preparation_loader import load_preparation
-from recipes.deepcoder.data.problem_records import KeptRow, RecordSet, RemovedRow
-from verl_pipeline.errors import UserError
-from verl_pipeline.evaluation.data import BadData
-from verl_pipeline.quickstart.problems import load_problems
+from verl_pipeline.recipes.deepcoder.data.preparation_config import DifficultyConfig
+from verl_pipeline.recipes.deepcoder.data.preparation_loader import load_preparation
+from verl_pipeline.recipes.deepcoder.data.problem_records import KeptRow, RecordSet, RemovedRow
 
 SAMPLES = 4
 

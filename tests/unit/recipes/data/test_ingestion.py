@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from recipes.deepcoder.data.data_sources import SOURCES
-from recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
 from tests.helpers.source_rows import (
     CODE_CONTESTS_ROW,
     CODEFORCES_ROW,
@@ -23,6 +21,8 @@ from tests.helpers.source_rows import (
     write_jsonl,
 )
 from verl_pipeline.evaluation.data import BadData
+from verl_pipeline.recipes.deepcoder.data.data_sources import SOURCES
+from verl_pipeline.recipes.deepcoder.data.problem_records import ProblemRecord, RemovedRow
 
 
 def test_only_contests_of_the_window_are_read(tmp_path):

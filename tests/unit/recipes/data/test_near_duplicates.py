@@ -10,10 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recipes.deepcoder.data.data_sources import SOURCES
-from recipes.deepcoder.data.deduplication import group_texts
-from recipes.deepcoder.data.ingestion import ingest_rows, locate_files
-from recipes.deepcoder.data.near_duplicates import (
+from tests.helpers.problem_mixture import make_story
+from verl_pipeline.evaluation.data import DataFinder
+from verl_pipeline.grading.readers import READERS
+from verl_pipeline.recipes.deepcoder.data.data_sources import SOURCES
+from verl_pipeline.recipes.deepcoder.data.deduplication import group_texts
+from verl_pipeline.recipes.deepcoder.data.ingestion import ingest_rows, locate_files
+from verl_pipeline.recipes.deepcoder.data.near_duplicates import (
     DuplicateIndex,
     TextGroup,
     choose_bands,
@@ -23,11 +26,8 @@ from recipes.deepcoder.data.near_duplicates import (
     hash_shingles,
     hash_tests,
 )
-from recipes.deepcoder.data.preparation_config import NearConfig, SourceConfig
-from recipes.deepcoder.data.problem_records import ProblemRecord
-from tests.helpers.problem_mixture import make_story
-from verl_pipeline.evaluation.data import DataFinder
-from verl_pipeline.grading.readers import READERS
+from verl_pipeline.recipes.deepcoder.data.preparation_config import NearConfig, SourceConfig
+from verl_pipeline.recipes.deepcoder.data.problem_records import ProblemRecord
 
 DATA = Path(
     os.environ.get("VERL_PIPELINE_DATA", Path(__file__).parents[4].parent / "shared" / "data")

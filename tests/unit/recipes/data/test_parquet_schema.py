@@ -6,8 +6,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from recipes.deepcoder.data import parquet_schema
-from recipes.deepcoder.data.parquet_schema import (
+from verl_pipeline.recipes.deepcoder.data import parquet_schema
+from verl_pipeline.recipes.deepcoder.data.parquet_schema import (
     METADATA_KEY,
     SCHEMA,
     ParquetFileError,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from recipes.deepcoder.data.parquet_schema import check_parquet
-from recipes.deepcoder.data.stage_sequence import EmptyStageError
 from tests.helpers.problem_mixture import make_mixture, make_story, make_taco_row
 from tests.helpers.thinned import thin_out, thin_out_rows
 from verl_pipeline.evaluation.data import BadData, DataNotFound
 from verl_pipeline.evaluation.eval_settings import BadSetting
 from verl_pipeline.evaluation.tasks.parquet import TASK
+from verl_pipeline.recipes.deepcoder.data.parquet_schema import check_parquet
+from verl_pipeline.recipes.deepcoder.data.stage_sequence import EmptyStageError
 
 pytestmark = pytest.mark.medium
 

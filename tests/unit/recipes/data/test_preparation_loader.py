@@ -6,9 +6,9 @@ from dataclasses import fields, is_dataclass
 import pytest
 import yaml
 
-from recipes.deepcoder.data.preparation_config import PrepareConfig, SourceConfig
-from recipes.deepcoder.data.preparation_loader import PROFILE_FOLDER, load_preparation
 from verl_pipeline.evaluation.eval_settings import BadSetting, EngineConfig, GraderConfig
+from verl_pipeline.recipes.deepcoder.data.preparation_config import PrepareConfig, SourceConfig
+from verl_pipeline.recipes.deepcoder.data.preparation_loader import PROFILE_FOLDER, load_preparation
 
 DOCUMENTED_ELSEWHERE = (EngineConfig,)  # with the evaluation
 

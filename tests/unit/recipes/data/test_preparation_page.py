@@ -4,8 +4,8 @@ import json
 import random
 from html.parser import HTMLParser
 
-from recipes.deepcoder.data.preparation_page import HASH_DIGITS
 from tests.helpers.problem_mixture import WRONG_PROGRAM, make_story, make_taco_row
+from verl_pipeline.recipes.deepcoder.data.preparation_page import HASH_DIGITS
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'>&amp;<!--"
 VOID_TAGS = {"meta", "br", "img", "link", "input"}

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from recipes.deepcoder.data.problem_records import RemovedRow
 from tests.helpers.broken_inputs import broken_arguments, broken_contents
 from tests.helpers.command_fuzz import (
     Answer,
@@ -22,6 +21,7 @@ from tests.helpers.damaged_files import damage_file, each_damage
 from tests.helpers.source_rows import HUB_EXAMPLES, MBPP_ROW, RLLM_EXAMPLES, TACO_ROW, ingest_file
 from tests.helpers.thinned import thin_out
 from verl_pipeline.errors import UserError, show_line
+from verl_pipeline.recipes.deepcoder.data.problem_records import RemovedRow
 from verl_pipeline.testing.tiny_run import write_model
 
 pytestmark = pytest.mark.medium
@@ -36,7 +36,7 @@ def read_model() -> dict[str, bytes]:
 
 PREPARE = FuzzedCommand(
     name="prepare",
-    module="recipes.deepcoder.prepare",
+    module="verl_pipeline.recipes.deepcoder.prepare",
     arguments=("--config", SETTINGS, "--data", "data", "--output", "out", "hub=false"),
     files={
         TACO: [TACO_ROW, {**TACO_ROW, "id": 8, "question": "Add two other numbers, please."}],
@@ -65,9 +65,9 @@ PREPARE = FuzzedCommand(
     links=frozenset({"file", "rates", "tasks", "sources", "taco", "mbpp", "model", "mode"}),
     settings_file=SETTINGS,
     preload=(
-        "recipes.deepcoder.data.preparation",
-        "recipes.deepcoder.data.preparation_report",
-        "recipes.deepcoder.data.preparation_loader",
+        "verl_pipeline.recipes.deepcoder.data.preparation",
+        "verl_pipeline.recipes.deepcoder.data.preparation_report",
+        "verl_pipeline.recipes.deepcoder.data.preparation_loader",
     ),
 )
 FILES = (TACO, MBPP, SETTINGS, RATES)

@@ -1,6 +1,6 @@
 """Removed rows as the files store them."""
 
-from recipes.deepcoder.data.problem_records import RemovedRow
+from verl_pipeline.recipes.deepcoder.data.problem_records import RemovedRow
 
 
 def test_the_names_in_removed_jsonl_stay_those_of_earlier_runs():

@@ -1,7 +1,7 @@
 """The starter code of a prompt."""
 
-from recipes.deepcoder.data.prompt_length import build_starter
 from tests.helpers.source_rows import ADD_METHOD
+from verl_pipeline.recipes.deepcoder.data.prompt_length import build_starter
 
 
 def test_a_starter_shows_the_signatures_and_nothing_of_the_bodies():

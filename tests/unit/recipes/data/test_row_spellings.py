@@ -5,10 +5,6 @@ import json
 import numpy
 import pytest
 
-from recipes.deepcoder.data.data_sources import SOURCES
-from recipes.deepcoder.data.ingestion import _build_record, _find_format
-from recipes.deepcoder.data.preparation_config import SourceConfig
-from recipes.deepcoder.data.problem_records import ProblemRecord
 from tests.helpers.row_variants import make_arrays
 from tests.helpers.source_rows import (
     CODE_CONTESTS_ROW,
@@ -22,6 +18,10 @@ from tests.helpers.source_rows import (
 )
 from tests.helpers.thinned import thin_out
 from verl_pipeline.grading.readers import BadRow, read_problem
+from verl_pipeline.recipes.deepcoder.data.data_sources import SOURCES
+from verl_pipeline.recipes.deepcoder.data.ingestion import _build_record, _find_format
+from verl_pipeline.recipes.deepcoder.data.preparation_config import SourceConfig
+from verl_pipeline.recipes.deepcoder.data.problem_records import ProblemRecord
 
 
 def open_texts(row):

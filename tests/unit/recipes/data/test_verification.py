@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from recipes.deepcoder.data import preparation
-from recipes.deepcoder.data.preparation_config import VerifyConfig
-from recipes.deepcoder.data.problem_records import ProblemRecord
-from recipes.deepcoder.data.stage_sequence import EmptyStageError
-from recipes.deepcoder.data.verification import select_solutions
 from tests.helpers.problem_mixture import WRONG_PROGRAM, make_story, make_taco_row
 from verl_pipeline.outputs.files import write_lines
+from verl_pipeline.recipes.deepcoder.data import preparation
+from verl_pipeline.recipes.deepcoder.data.preparation_config import VerifyConfig
+from verl_pipeline.recipes.deepcoder.data.problem_records import ProblemRecord
+from verl_pipeline.recipes.deepcoder.data.stage_sequence import EmptyStageError
+from verl_pipeline.recipes.deepcoder.data.verification import select_solutions
 from verl_pipeline.sandbox import Sandbox, SandboxError
 
 SETTINGS = ("sources={taco: {}}", "length.max_tokens=6000")

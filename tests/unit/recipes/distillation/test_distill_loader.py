@@ -3,9 +3,9 @@
 import pytest
 from typer.testing import CliRunner
 
-from recipes.deepcoder import distill
-from recipes.deepcoder.distillation.distill_loader import load_distillation
 from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.recipes.deepcoder import distill
+from verl_pipeline.recipes.deepcoder.distillation.distill_loader import load_distillation
 
 
 @pytest.fixture

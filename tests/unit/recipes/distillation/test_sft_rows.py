@@ -8,12 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from recipes.deepcoder.distillation.answer_selection import select_answers
-from recipes.deepcoder.distillation.distill_config import SelectionConfig
-from recipes.deepcoder.distillation.sft_data import read_prompts, write_sft_rows
-from recipes.deepcoder.distillation.teacher_answers import Answer, read_answers, trim_answer
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.quickstart.problems import load_problems, write_parquet
+from verl_pipeline.recipes.deepcoder.distillation.answer_selection import select_answers
+from verl_pipeline.recipes.deepcoder.distillation.distill_config import SelectionConfig
+from verl_pipeline.recipes.deepcoder.distillation.sft_data import read_prompts, write_sft_rows
+from verl_pipeline.recipes.deepcoder.distillation.teacher_answers import (
+    Answer,
+    read_answers,
+    trim_answer,
+)
 
 
 def make_answer(text, tokens, problem="p", sample=0):

@@ -7,15 +7,18 @@ import sys
 import pytest
 from hydra import compose, initialize_config_module
 
-from recipes.deepcoder.distillation import (
+from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig, SamplingConfig
+from verl_pipeline.recipes.deepcoder.distillation import (
     distillation,
     evaluation_process,
     training_commands,
     training_run,
 )
-from recipes.deepcoder.distillation.distill_config import DistillConfig, OnPolicyConfig
-from recipes.deepcoder.stages.stage_overrides import compose_config
-from verl_pipeline.evaluation.eval_settings import BadSetting, EvalConfig, SamplingConfig
+from verl_pipeline.recipes.deepcoder.distillation.distill_config import (
+    DistillConfig,
+    OnPolicyConfig,
+)
+from verl_pipeline.recipes.deepcoder.stages.stage_overrides import compose_config
 from verl_pipeline.trainer.pipeline_config import load_pipeline_config
 from verl_pipeline.verl_adapter.checks.check_list import examine_run
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.deepcoder.generation.program_runs import Interpreters
+from verl_pipeline.recipes.deepcoder.generation.program_runs import Interpreters
 from verl_pipeline.sandbox import Sandbox
 from verl_pipeline.testing.tiny_run import write_model
 

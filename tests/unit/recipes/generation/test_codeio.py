@@ -5,10 +5,14 @@ import json
 
 import pytest
 
-from recipes.deepcoder.generation.candidates import Rejection
-from recipes.deepcoder.generation.codeio import locate_corpus, make_candidate, read_corpus
-from recipes.deepcoder.generation.generation_config import CodeioConfig
 from verl_pipeline.evaluation.data import DataFinder, DataNotFound
+from verl_pipeline.recipes.deepcoder.generation.candidates import Rejection
+from verl_pipeline.recipes.deepcoder.generation.codeio import (
+    locate_corpus,
+    make_candidate,
+    read_corpus,
+)
+from verl_pipeline.recipes.deepcoder.generation.generation_config import CodeioConfig
 
 ROW = {
     "task_description": "Scale a list.",

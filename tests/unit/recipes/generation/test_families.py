@@ -4,17 +4,20 @@ import json
 
 import pytest
 
-from recipes.deepcoder.generation.candidates import Rejection
-from recipes.deepcoder.generation.families import (
+from verl_pipeline.evaluation.data import DataFinder, DataNotFound
+from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.recipes.deepcoder.generation.candidates import Rejection
+from verl_pipeline.recipes.deepcoder.generation.families import (
     Family,
     list_families,
     make_candidate,
     read_families,
 )
-from recipes.deepcoder.generation.generation_config import FamiliesConfig, GenerateConfig
-from recipes.deepcoder.generation.problem_building import build_problem
-from verl_pipeline.evaluation.data import DataFinder, DataNotFound
-from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.recipes.deepcoder.generation.generation_config import (
+    FamiliesConfig,
+    GenerateConfig,
+)
+from verl_pipeline.recipes.deepcoder.generation.problem_building import build_problem
 
 # As the generators of reasoning-gym are written.
 GCD_MODULE = """

@@ -9,19 +9,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from recipes.deepcoder import generate
-from recipes.deepcoder.data.parquet_schema import check_parquet
-from recipes.deepcoder.data.preparation_report import write_reports
-from recipes.deepcoder.generation import generation as generation_module
-from recipes.deepcoder.generation.built_rows import build_rows
-from recipes.deepcoder.generation.candidates import Candidate, GeneratedRow
-from recipes.deepcoder.generation.generation import Generation
-from recipes.deepcoder.generation.generation_loader import load_generation
-from recipes.deepcoder.generation.generation_report import write_figures
 from verl_pipeline.evaluation.data import DataFinder
 from verl_pipeline.evaluation.tasks.humaneval import TASK as HUMANEVAL
 from verl_pipeline.grading import grade
 from verl_pipeline.grading.readers import read_problem
+from verl_pipeline.recipes.deepcoder import generate
+from verl_pipeline.recipes.deepcoder.data.parquet_schema import check_parquet
+from verl_pipeline.recipes.deepcoder.data.preparation_report import write_reports
+from verl_pipeline.recipes.deepcoder.generation import generation as generation_module
+from verl_pipeline.recipes.deepcoder.generation.built_rows import build_rows
+from verl_pipeline.recipes.deepcoder.generation.candidates import Candidate, GeneratedRow
+from verl_pipeline.recipes.deepcoder.generation.generation import Generation
+from verl_pipeline.recipes.deepcoder.generation.generation_loader import load_generation
+from verl_pipeline.recipes.deepcoder.generation.generation_report import write_figures
 from verl_pipeline.sandbox import SandboxError
 
 pytestmark = pytest.mark.medium

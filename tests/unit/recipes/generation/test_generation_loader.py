@@ -2,8 +2,8 @@
 
 import pytest
 
-from recipes.deepcoder.generation.generation_loader import load_generation
 from verl_pipeline.evaluation.eval_settings import BadSetting
+from verl_pipeline.recipes.deepcoder.generation.generation_loader import load_generation
 
 
 def test_defaults_and_the_preparation_that_follows():

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.deepcoder.generation.input_derivation import derive_inputs
+from verl_pipeline.recipes.deepcoder.generation.input_derivation import derive_inputs
 
 KNOWN = [
     ([1, 4, 9], 3, "abc", [True, False, True]),

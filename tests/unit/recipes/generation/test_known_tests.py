@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from recipes.deepcoder.generation.candidates import Rejection
-from recipes.deepcoder.generation.known_tests import NO_PAIRS, read_known_tests
 from verl_pipeline.grading.readers import read_problem
+from verl_pipeline.recipes.deepcoder.generation.candidates import Rejection
+from verl_pipeline.recipes.deepcoder.generation.known_tests import NO_PAIRS, read_known_tests
 
 TWO_SUM = "class Solution:\n    def twoSum(self, nums, target):\n        return [0, 1]\n"
 

@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
-from recipes.deepcoder.generation.candidates import Rejection
-from recipes.deepcoder.generation.generation import Generation
-from recipes.deepcoder.generation.generation_loader import load_generation
-from recipes.deepcoder.generation.model_prompts import read_proposal
 from tests.helpers.chat_server import complete, serve_chat
 from tests.helpers.scripted_author import STORIES, ScriptedAuthor, write_answer
+from verl_pipeline.recipes.deepcoder.generation.candidates import Rejection
+from verl_pipeline.recipes.deepcoder.generation.generation import Generation
+from verl_pipeline.recipes.deepcoder.generation.generation_loader import load_generation
+from verl_pipeline.recipes.deepcoder.generation.model_prompts import read_proposal
 
 pytestmark = pytest.mark.medium
 

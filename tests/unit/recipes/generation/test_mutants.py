@@ -5,7 +5,7 @@ import ast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.deepcoder.generation.mutants import make_mutants
+from verl_pipeline.recipes.deepcoder.generation.mutants import make_mutants
 
 PROGRAM = '''
 def unused(x):

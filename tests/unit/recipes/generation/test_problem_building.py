@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from recipes.deepcoder.generation.candidates import Candidate, Rejection
-from recipes.deepcoder.generation.generation_config import GenerateConfig
-from recipes.deepcoder.generation.output_rounding import ROUNDING_NOTE
-from recipes.deepcoder.generation.problem_building import build_problem
 from verl_pipeline.grading import grade
 from verl_pipeline.grading.readers import read_problem
+from verl_pipeline.recipes.deepcoder.generation.candidates import Candidate, Rejection
+from verl_pipeline.recipes.deepcoder.generation.generation_config import GenerateConfig
+from verl_pipeline.recipes.deepcoder.generation.output_rounding import ROUNDING_NOTE
+from verl_pipeline.recipes.deepcoder.generation.problem_building import build_problem
 
 pytestmark = pytest.mark.medium
 

@@ -5,15 +5,18 @@ import json
 
 import pytest
 
-from recipes.deepcoder.data.problem_records import ProblemRecord
-from recipes.deepcoder.generation.candidates import Rejection
-from recipes.deepcoder.generation.generation_config import GenerateConfig
-from recipes.deepcoder.generation.strengthening import KnownProblem, strengthen_problem
-from recipes.deepcoder.generation.strengthening_inputs import read_sample_file
 from verl_pipeline.evaluation.data import BadData
 from verl_pipeline.evaluation.recorded_files import DamagedFileError
 from verl_pipeline.grading import grade
 from verl_pipeline.grading.readers import read_problem
+from verl_pipeline.recipes.deepcoder.data.problem_records import ProblemRecord
+from verl_pipeline.recipes.deepcoder.generation.candidates import Rejection
+from verl_pipeline.recipes.deepcoder.generation.generation_config import GenerateConfig
+from verl_pipeline.recipes.deepcoder.generation.strengthening import (
+    KnownProblem,
+    strengthen_problem,
+)
+from verl_pipeline.recipes.deepcoder.generation.strengthening_inputs import read_sample_file
 
 pytestmark = pytest.mark.medium
 

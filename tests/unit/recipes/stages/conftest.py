@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from recipes.deepcoder.stages.stage_loader import load_hardware, load_runs
-from recipes.deepcoder.stages.stage_overrides import RunSettings
+from verl_pipeline.recipes.deepcoder.stages.stage_loader import load_hardware, load_runs
+from verl_pipeline.recipes.deepcoder.stages.stage_overrides import RunSettings
 from verl_pipeline.testing import tiny_run
 
 ONE_DEVICE = {"nodes": 1, "devices": 1}

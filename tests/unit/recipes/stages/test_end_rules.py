@@ -3,8 +3,8 @@
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recipes.deepcoder.stages.end_rules import find_end_reason, list_rule_metrics
-from recipes.deepcoder.stages.stage_config import (
+from verl_pipeline.recipes.deepcoder.stages.end_rules import find_end_reason, list_rule_metrics
+from verl_pipeline.recipes.deepcoder.stages.stage_config import (
     REWARD_METRIC,
     TRUNCATED_SHARE_METRIC,
     DevicePool,

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from recipes.deepcoder.stages import run_state
-from recipes.deepcoder.stages.run_state import (
+from verl_pipeline.errors import UserError
+from verl_pipeline.outputs.errors import OutputError
+from verl_pipeline.recipes.deepcoder.stages import run_state
+from verl_pipeline.recipes.deepcoder.stages.run_state import (
     RunMismatchError,
     RunState,
     StageAttempt,
@@ -24,8 +26,6 @@ from recipes.deepcoder.stages.run_state import (
     load_state,
     lock_output,
 )
-from verl_pipeline.errors import UserError
-from verl_pipeline.outputs.errors import OutputError
 
 
 @given(stages=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 64)), min_size=1, max_size=5))

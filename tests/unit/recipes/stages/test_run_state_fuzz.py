@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from recipes.deepcoder.stages.run_state import load_state
 from tests.helpers.broken_inputs import broken_contents, write_contents
 from tests.helpers.command_fuzz import Answer, FuzzedCommand, efforts, find_faults, fuzz
 from tests.helpers.damaged_files import FILE_DAMAGES, damage_file
 from verl_pipeline.errors import UserError, show_line
+from verl_pipeline.recipes.deepcoder.stages.run_state import load_state
 
 STATE_FILE = "stages.json"
 STATE = {

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
-from recipes.deepcoder.stages.stage_checkpoints import (
+from verl_pipeline.recipes.deepcoder.stages.stage_checkpoints import (
     CheckpointError,
     check_checkpoint,
     find_latest_step,

@@ -5,22 +5,26 @@ import shutil
 
 import pytest
 
-from recipes.deepcoder.data import parquet_schema
-from recipes.deepcoder.stages.stage_checks import StageError, list_data_files, plan_stages
-from recipes.deepcoder.stages.stage_loader import (
+from tests.helpers.thinned import thin_out_rows
+from verl_pipeline.recipes.deepcoder.data import parquet_schema
+from verl_pipeline.recipes.deepcoder.stages.stage_checks import (
+    StageError,
+    list_data_files,
+    plan_stages,
+)
+from verl_pipeline.recipes.deepcoder.stages.stage_loader import (
     STAGES_FILE,
     load_hardware,
     load_runs,
     select_run,
 )
-from recipes.deepcoder.stages.stage_overrides import (
+from verl_pipeline.recipes.deepcoder.stages.stage_overrides import (
     OverrideError,
     RunSettings,
     build_overrides,
     compose_config,
     split_overrides,
 )
-from tests.helpers.thinned import thin_out_rows
 from verl_pipeline.testing import tiny_run
 from verl_pipeline.trainer.pipeline_config import load_pipeline_config
 from verl_pipeline.trainer.schedule import Dial
@@ -173,8 +177,9 @@ def test_data_of_another_version_is_refused(make_settings, tmp_path, monkeypatch
 
 def test_missing_data_is_refused_but_only_noted_in_a_dry_run(make_settings, tmp_path):
     settings = make_settings(overrides=[f"data.train_files={tmp_path}/none.parquet"])
-    assert "none.parquet: no such file; python -m recipes.deepcoder.prepare" in read_refusal(
-        settings
+    assert (
+        "none.parquet: no such file; python -m verl_pipeline.recipes.deepcoder.prepare"
+        in read_refusal(settings)
     )
     assert all(
         "none.parquet does not exist yet" in plan.notes[0]

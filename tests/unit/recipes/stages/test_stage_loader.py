@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes.deepcoder.stages.stage_loader import (
+from verl_pipeline.recipes.deepcoder.stages.stage_loader import (
     HARDWARE_FOLDER,
     STAGES_FILE,
     StageFileError,

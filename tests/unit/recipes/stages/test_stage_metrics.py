@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.deepcoder.stages.run_state import StageAttempt
-from recipes.deepcoder.stages.stage_metrics import (
+from verl_pipeline.recipes.deepcoder.stages.run_state import StageAttempt
+from verl_pipeline.recipes.deepcoder.stages.stage_metrics import (
     get_attempt_folder,
     merge_attempts,
     write_merged_metrics,

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.medium
 
 def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if name != "VERL_PLATFORM"}
-    command = [find_python(), "-m", "recipes.deepcoder.train", *arguments]
+    command = [find_python(), "-m", "verl_pipeline.recipes.deepcoder.train", *arguments]
     return subprocess.run(
         command,
         capture_output=True,

@@ -1,7 +1,7 @@
 """A training process: its working directory and its arguments."""
 
-from recipes.deepcoder.stages import training_process
 from tests.helpers.patience import wait_until
+from verl_pipeline.recipes.deepcoder.stages import training_process
 
 PROGRAM = "import os, sys; print(os.getcwd()); print(*sys.argv[1:], sep='\\n')"
 

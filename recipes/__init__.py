@@ -1,4 +1,0 @@
-"""Whole training runs with verl_pipeline, run from a checkout.
-
-Each command is a module: ``python -m recipes.<name>.<command>``.
-"""

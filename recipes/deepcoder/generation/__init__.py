@@ -1,1 +1,0 @@
-"""Generation of verifiable problems, in front of the preparation (recipes.deepcoder.data)."""

@@ -1,0 +1,1 @@
+"""Generation of verifiable problems, in front of the preparation (``recipes.deepcoder.data``)."""
