@@ -12,6 +12,7 @@ import random
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -89,11 +90,45 @@ def run_undisturbed(folder: Path, steps: int, mode: str) -> runs.Run:
 def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) -> Kill | None:
     """Start or resume the run in ``folder`` and kill all its processes; None if it ended before."""
     checkpoints = folder / "checkpoints"
-    number = len(list(folder.glob("output-*.log"))) + 1
     before = find_newest(checkpoints)
     reached = before.step if before else 0
     left = list_writes(checkpoints)
-    steps, delay = dice.randint(0, 2), dice.random()
+    steps = dice.randint(0, 2)
+
+    def is_complete() -> bool:
+        return not steps or (checkpoints / f"global_step_{reached + steps}").is_dir()
+
+    def is_writing() -> bool:
+        return bool(list_writes(checkpoints) - left)
+
+    number, seconds, run = kill_attempt(folder, overrides, aim, dice, is_complete, is_writing)
+    if run.returncode == 0:
+        return None
+    assert run.returncode == -9, f"kill {number}: the attempt ended by itself: {tail(run)}"
+    assert run.survivors == []
+    logged = max(run.metrics, default=0)
+    return _describe(folder, reached, Kill(number, aim, seconds, 0, is_writing(), logged))
+
+
+def kill_attempt(
+    folder: Path,
+    overrides: list[str],
+    aim: str,
+    dice: random.Random,
+    is_complete: Callable[[], bool],
+    is_writing: Callable[[], bool],
+) -> tuple[int, float, runs.Run]:
+    """Start or resume the run in ``folder`` and kill all its processes, unless it ends before.
+
+    Args:
+        is_complete: whether the checkpoint before the one that is aimed at is there.
+        is_writing: whether a checkpoint is being written.
+
+    Returns:
+        The attempt's number, after how many seconds it ended, and what it left.
+    """
+    number = len(list(folder.glob("output-*.log"))) + 1
+    delay = dice.random()
     process = runs.start_run(folder, overrides)
     began = listed = time.monotonic()
     below: dict[int, psutil.Process] = {}
@@ -113,16 +148,13 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
         time.sleep(0.001)
         return process.poll() is None and time.monotonic() < began + deadline_s
 
-    def is_complete(step: int) -> bool:
-        return step == reached or (checkpoints / f"global_step_{step}").is_dir()
-
     if aim == "start":
         while is_running(delay * START_S):
             pass
     else:
-        while is_running() and not is_complete(reached + steps):
+        while is_running() and not is_complete():
             pass
-        while is_running() and not list_writes(checkpoints) - left:
+        while is_running() and not is_writing():
             pass
         until = time.monotonic() - began + delay * (WRITE_S if aim == "write" else 3.0)
         while is_running(until):
@@ -137,13 +169,7 @@ def kill_run(folder: Path, overrides: list[str], aim: str, dice: random.Random) 
     seconds = time.monotonic() - began
     run = runs.collect_run(folder, process, list(below.values()))
     (folder / runs.OUTPUT).rename(folder / f"output-{number:03d}.log")
-    if run.returncode == 0:
-        return None
-    assert run.returncode == -9, f"kill {number}: the attempt ended by itself: {tail(run)}"
-    assert run.survivors == []
-    in_write = bool(list_writes(checkpoints) - left)
-    logged = max(run.metrics, default=0)
-    return _describe(folder, reached, Kill(number, aim, seconds, 0, in_write, logged))
+    return number, seconds, run
 
 
 def list_writes(checkpoints: Path) -> set[str]:

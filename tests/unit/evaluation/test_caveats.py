@@ -170,6 +170,7 @@ OUTPUTS = {
     "verl_pipeline/evaluation/results.py": lambda folder: (folder / "results.json").read_text(),
     "verl_pipeline/report/evaluation_page.py": write_page_text,
     "verl_pipeline/recipes/deepcoder/card.py": write_card,
+    "verl_pipeline/recipes/deepcoder/card_scores.py": write_card,
     "verl_pipeline/recipes/deepcoder/card.md.jinja": write_card,
     "verl_pipeline/recipes/deepcoder/demo_report.py": write_demo,
 }

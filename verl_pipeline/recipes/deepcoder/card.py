@@ -12,7 +12,7 @@ Invariants:
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,23 +21,20 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from pydantic import TypeAdapter
 
 from verl_pipeline.errors import UserError, show_line
-from verl_pipeline.evaluation.caveats import (
-    Caveat,
-    list_barring,
-    mark_name,
-    read_caveats,
-    sort_caveats,
-)
-from verl_pipeline.evaluation.differences import HASH_CHARACTERS
 from verl_pipeline.evaluation.engines.model_folder import hash_weights
 from verl_pipeline.evaluation.recorded_files import check_shape, read_record, read_records
-from verl_pipeline.evaluation.results import read_results
 from verl_pipeline.evaluation.score_tables import format_main_score
 from verl_pipeline.machine import read_package_versions
 from verl_pipeline.number_formats import format_decimal, format_percent, to_percent
 from verl_pipeline.outputs.files import refuse_foreign_text, write_text
 from verl_pipeline.path_options import path_argument, path_option
 from verl_pipeline.recipes.deepcoder.card_inputs import METRICS, REPORT, STATE
+from verl_pipeline.recipes.deepcoder.card_scores import read_scores
+from verl_pipeline.recipes.deepcoder.hub_folder import (
+    has_weights,
+    make_upload_command,
+    write_hub_folder,
+)
 from verl_pipeline.recipes.deepcoder.stages.stage_config import (
     REWARD_METRIC,
     TRUNCATED_SHARE_METRIC,
@@ -89,14 +86,14 @@ def build_card(
         ResultsError: a folder has no results of an evaluation.
         DamagedFileError: a file is not as its command has written it.
     """
-    state = _read_json(run / "stages.json", STATE, "verl_pipeline.recipes.deepcoder.train", "RUN")
+    state = _read_state(run)
     stages = [_summarize_stage(run, stage, record) for stage, record in state["stages"].items()]
     report = _read_json(
         data / "report.json", REPORT, "verl_pipeline.recipes.deepcoder.prepare", "--data"
     )
-    folder = model or _find_trained_model(run, state)
-    weights = hash_weights(folder) if evaluations and folder and _has_weights(folder) else None
-    scores = [score for one in evaluations for score in _read_scores(one, weights)]
+    folder = model or find_trained_model(run)
+    weights = hash_weights(folder) if evaluations and folder and has_weights(folder) else None
+    scores = [score for one in evaluations for score in read_scores(one, weights)]
     base = base_model or _read_model_name(state, run / "stages.json")
     header = ModelCardData(
         # A local folder is not a name that the hub could link to.
@@ -136,6 +133,10 @@ def build_card(
         format_percent=format_percent,
         format_decimal=format_decimal,
     )
+
+
+def _read_state(run: Path) -> dict[str, Any]:
+    return _read_json(run / "stages.json", STATE, "verl_pipeline.recipes.deepcoder.train", "RUN")
 
 
 def _read_json(path: Path, shape: TypeAdapter, command: str, option: str) -> dict[str, Any]:
@@ -194,73 +195,15 @@ def _summarize_sources(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _find_trained_model(run: Path, state: Mapping[str, Any]) -> Path | None:
+def find_trained_model(run: Path) -> Path | None:
     """Return where the last checkpoint of the last stage that has ended may hold a whole model."""
+    state = _read_state(run)
     folders = [
         get_step_folder(run / name / "checkpoints", record["ended_at"]) / "actor" / "huggingface"
         for name, record in state["stages"].items()
         if record["ended_at"] is not None
     ]
     return folders[-1] if folders else None
-
-
-def _has_weights(model: Path) -> bool:
-    return any(model.glob("*.safetensors"))
-
-
-def _read_scores(folder: Path, weights: str | None) -> list[dict[str, Any]]:
-    results = read_results(folder)
-    same_model = list(_check_weights(results["model"], weights))
-    scores = []
-    for task in results["tasks"]:
-        caveats = sort_caveats([*same_model, *read_caveats(task)])
-        scores.append(
-            {
-                "task": task["task"],
-                "title": task["title"],
-                "name": mark_name(task["title"], caveats),
-                "pass@1": task["pass@1"],
-                "mean_reward": task.get("mean_reward"),
-                "problems": task["data"]["problems"],
-                "samples": task["counts"]["samples"],
-                "truncated": task["counts"]["truncated"],
-                "sampling": task["sampling"],
-                "published": task["published"],
-                "caveats": caveats,
-                "barring": list_barring(caveats),
-            }
-        )
-    return scores
-
-
-def _check_weights(evaluated: Mapping[str, Any], weights: str | None) -> Iterator[Caveat]:
-    """Yield a caveat unless the evaluated weights are those of the card's model.
-
-    Args:
-        evaluated: the model of the evaluation.
-        weights: the hash of the card's model; None: unknown.
-    """
-    # A published card has no local paths.
-    name = Path(evaluated["name"]).name
-    if not evaluated["weights"]:
-        yield Caveat(
-            "unknown_weights",
-            f"the evaluation of {name} does not record its weights, so it is unknown whether they "
-            "are this model's",
-        )
-    elif weights is None:
-        yield Caveat(
-            "unknown_weights",
-            "the run's last checkpoint holds no whole model, so it is unknown whether the "
-            f"evaluation of {name} is of this model; name its folder with --model",
-        )
-    elif weights != evaluated["weights"]:
-        yield Caveat(
-            "other_weights",
-            f"the evaluation is of {name} with other weights (SHA-256 "
-            f"{evaluated['weights'][:HASH_CHARACTERS]}...) than this model's "
-            f"({weights[:HASH_CHARACTERS]}...)",
-        )
 
 
 def main(
@@ -283,12 +226,16 @@ def main(
         path_option(help="Folder of the published model; by default the last checkpoint's."),
     ] = None,
     output: Annotated[Path | None, path_option(help="By default RUN/README.md.")] = None,
+    hub_folder: Annotated[
+        Path | None,
+        path_option(help="Also write a folder for a hub: model, card, configuration, results."),
+    ] = None,
 ) -> None:
     """Write a model card from the files of a run, its data and its evaluations."""
     target = output or run / "README.md"
     try:
         refuse_foreign_text(target, CARD_MARK, "a card of verl_pipeline.recipes.deepcoder.card")
-        if model is not None and not _has_weights(model):
+        if model is not None and not has_weights(model):
             raise CardInputError(
                 f"--model {model}: no *.safetensors in it; name the folder of a model in Hugging "
                 "Face's format"
@@ -296,10 +243,16 @@ def main(
         title = name or run.resolve().name
         card = build_card(run, data, evaluation or [], title, base_model, model)
         write_text(target, str(card))
+        if hub_folder is not None:
+            whole = model or find_trained_model(run)
+            write_hub_folder(hub_folder, str(card), run, data, whole, evaluation or [])
     except UserError as error:
         print(f"error: {show_line(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
     print(show_line(f"written: {target}"))
+    if hub_folder is not None:
+        print(show_line(f"written: {hub_folder}; to push it: "), end="")
+        print(make_upload_command(hub_folder, title))
 
 
 if __name__ == "__main__":
