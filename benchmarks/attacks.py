@@ -1,9 +1,10 @@
 """Runs the attack corpus and right programs through verl's ``prime_code`` and our grader.
 
-``python -m benchmarks.attacks [--output outputs/attacks.json] [--markdown docs/graders.md] [--only
-ours]``, from the repository's folder; about 7 minutes on two idle cores, one with ``--only ours``,
-Linux only. ``--markdown`` replaces the tables in that file. ``--only ours`` takes prime_code's
-results from the last report (``--saved``) for programs and tests that have not changed.
+``python -m benchmarks.attacks [--output outputs/attacks.json] [--only ours]
+[--markdown docs/grading/attacks-results.md]``, from the repository's folder; about 7 minutes on two
+idle cores, one with ``--only ours``, Linux only. ``--markdown`` replaces the tables in that file.
+``--only ours`` takes prime_code's results from the last report (``--saved``) for programs and tests
+that have not changed.
 
 Invariants:
 * No program runs in this process: prime_code has its jail (:mod:`benchmarks.attacks_jail`), ours
@@ -89,7 +90,7 @@ def count_by_family(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def render_markdown(rows: Sequence[dict[str, Any]], left_out: dict[str, int]) -> str:
-    """Return the tables of docs/graders.md."""
+    """Return the tables of docs/grading/attacks-results.md."""
     attacks = [row for row in rows if row["family"] != RIGHT_PROGRAMS]
     right = [row for row in rows if row["family"] == RIGHT_PROGRAMS]
     accepted = [row for row in attacks if row["prime_code"]["end"] == "accepted"]

@@ -140,7 +140,7 @@ def _compare_steps(
 
 
 def make_markdown(report: dict) -> str:
-    """Return the tables of ``docs/benchmarks.md``.
+    """Return the tables of ``docs/benchmarks/trainer-modes-results.md``.
 
     Everything but the ratios and the repeats' medians is a mean, so that the phases of a row add up
     to its step, as in the plot.

@@ -21,7 +21,7 @@ from verl_pipeline.processes import handle_end_signals, raise_on_signals
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Further settings, e.g. engine.kind=server; docs/evaluation.md lists them all."
+        help="Further settings, e.g. engine.kind=server; all: docs/evaluation/settings.md"
     ),
 ]
 

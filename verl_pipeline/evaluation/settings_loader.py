@@ -163,8 +163,8 @@ def _check_names(settings: Any, defaults: Any) -> None:
             members = [other for other in known if other.startswith(f"{name}.")]
             raise BadSetting(f"{name}: set its members, {', '.join(members)}")
         raise BadSetting(
-            f"{name} is not a setting; {suggest_name(name, known)}docs/evaluation.md lists all "
-            "settings"
+            f"{name} is not a setting; {suggest_name(name, known)}docs/evaluation/settings.md "
+            "lists all settings"
         )
 
 

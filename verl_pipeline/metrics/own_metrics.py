@@ -300,7 +300,7 @@ OWN_METRICS = (
     Metric(
         "eval/<task>/caveats/<kind>",
         "number",
-        "1: the score has a caveat of this kind, which docs/evaluation.md explains",
+        "1: the score has a caveat of this kind, which docs/evaluation/caveats.md explains",
         _WATCHER,
     ),
     Metric(

@@ -1,6 +1,7 @@
 """Which container or job this process runs in, and how the tier ``namespaces`` is allowed there.
 
-What the advice costs in safety, and which of it was tried, is in ``docs/sandbox-requirements.md``.
+What the advice costs in safety is in ``docs/sandbox-requirements.md``, and which of it was tried in
+``docs/grading/how-it-was-tested.md``.
 
 Invariant: the marks of a container choose the words of an advice only. Whether something is missing
 is found by trying (:mod:`.kernel_trials`).

@@ -19,7 +19,7 @@ from verl_pipeline.testing import runs, seeded_rollout, tiny_run
 
 ROWS, BATCH, EPOCHS = 14, 4, 3
 STEPS = ROWS // BATCH * EPOCHS
-# Relative; measured sync against sync: see docs/results.md.
+# Relative; measured sync against sync: see docs/benchmarks/equivalence.md.
 TOLERANCE = 1e-5
 COMPARED = ("actor/loss", "actor/pg_loss", "actor/grad_norm")
 

@@ -183,7 +183,7 @@ def test_the_plot_shows_what_the_table_says(tmp_path):
         for row in make_rows(stored, workload["name"]):
             phases = sum(row[name] for name in ("wait", "weight sync", "training", "other"))
             assert row["step s"] == pytest.approx(phases)
-    assert table in (ROOT / "docs/benchmarks.md").read_text()
+    assert table in (ROOT / "docs/benchmarks/trainer-modes-results.md").read_text()
     assert texts == list_texts(ROOT / "docs/pipeline.svg")
 
 

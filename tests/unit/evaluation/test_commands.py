@@ -264,7 +264,7 @@ def test_the_watcher_refuses_bad_settings_and_names_a_missing_checkpoint(tmp_pat
 
 
 def test_the_documentation_lists_every_setting_with_its_default():
-    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "evaluation" / "settings.md").read_text()
 
     def fields(settings, prefix=""):
         for field in dataclasses.fields(settings):

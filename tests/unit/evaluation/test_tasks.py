@@ -262,7 +262,7 @@ def test_shared_data_sets_load_completely(name, count):
 
 
 def test_the_documented_task_loads():
-    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "evaluation" / "own-task.md").read_text()
     module: dict = {}
     exec(text.split("```python\n")[1].split("```")[0], module)
     loaded = module["TASK"].load(None, **{**module["TASK"].options, "largest": 3})

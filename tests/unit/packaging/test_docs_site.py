@@ -44,6 +44,14 @@ CONFIG = str(ROOT / "mkdocs.yml")
             "../../../source/verl_pipeline/recipes/deepcoder/prepare.py.md",
         ),
         ("examples.md", "../examples/slurm/README.md", "examples/slurm/README.md"),
+        # Pages in folders below docs/.
+        ("grading/isolation.md", "../sandbox-requirements.md", "../sandbox-requirements.md"),
+        ("benchmarks/files.md", "../../benchmarks/pools.py", "../source/benchmarks/pools.py.md"),
+        (
+            "recipe/gpus.md",
+            "../../verl_pipeline/recipes/deepcoder/README.md#on-32-h100",
+            "../verl_pipeline/recipes/deepcoder/README.md#on-32-h100",
+        ),
         # What leads nowhere stays, for --strict to find.
         ("schedule.md", "../verl_pipeline/none.py", "../verl_pipeline/none.py"),
         ("schedule.md", "https://example.org/a.md", "https://example.org/a.md"),
