@@ -150,7 +150,7 @@ class Loop:
         print(f"  step {batch:2}: reward {reward}, sampled with v_{found.version}")
 
     def publish_weights(self, version: int) -> None:
-        """Only the modes without a barrier publish; see docs/schedule.md."""
+        """Only the modes without a barrier publish; see docs/schedule/modes.md."""
         raise NotImplementedError
 
     def begin_validation(self, version: int) -> None:

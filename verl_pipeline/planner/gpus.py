@@ -73,6 +73,6 @@ def find_gpu(name: str) -> Gpu:
     if name.lower() not in GPUS:
         raise ProfileError(
             f"--gpu {name}: unknown; one of {', '.join(sorted(GPUS))}, or write a profile with its "
-            "rates (docs/when-it-pays.md)"
+            "rates (docs/planner/profiles.md)"
         )
     return GPUS[name.lower()]

@@ -87,7 +87,7 @@ def compute_size(config: Mapping[str, Any]) -> ModelSize:
         if config.get(field) is not None:
             raise ProfileError(
                 f"{field}: the model has {kind}, whose cache is not computed; write a profile with "
-                "its rates (docs/when-it-pays.md)"
+                "its rates (docs/planner/profiles.md)"
             )
     hidden = _read(config, "hidden_size")
     layers = _read(config, "num_hidden_layers")

@@ -144,7 +144,7 @@ def run_plan(
 
     Exit code 2: the profile cannot be simulated, or a file cannot be read or written.
 
-    docs/when-it-pays.md explains the model and where it is wrong.
+    docs/planner/model.md explains the model, docs/planner/accuracy.md where it is wrong.
     """
     from verl_pipeline.errors import UserError
     from verl_pipeline.planner.plan_report import (

@@ -175,7 +175,7 @@ def compute_ideal_step(part: Parts, is_overlapped: bool) -> float:
     reward)``. Training on a batch needs it generated and graded, and the next batch is generated
     meanwhile; nothing overlaps a weight sync, a checkpoint or a validation. Otherwise (staleness 0,
     ``sync``, ``colocate_async``): the parts one after another, less what did overlap. Source: the
-    events of ``trainer/schedule.py`` and of verl's trainers (``docs/schedule.md``).
+    events of ``trainer/schedule.py`` and of verl's trainers (``docs/schedule/modes.md``).
 
     It never exceeds ``step_s``: the parts of one pool exclude each other.
     """

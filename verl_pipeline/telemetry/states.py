@@ -1,6 +1,6 @@
 """The names that a second of a pool can have, and the causes of seconds without work of its own.
 
-Source of the definitions for people: ``docs/accounting.md`` (a test compares the two).
+Source of the definitions for people: ``docs/accounting-names.md`` (a test compares the two).
 """
 
 from verl_pipeline.telemetry.records import Pool

@@ -151,8 +151,8 @@ class OneOffPipelineConfig:
     # Past the barrier, how many times slower than the median of the others, at the same load, a
     # vLLM replica may be; a slower one is taken out and started again, once. null: any.
     slow_factor: float | None = None
-    # Off-policy correction: "auto" (token-level importance weights at staleness 1, none at 0) or
-    # "as_configured" (algorithm.rollout_correction).
+    # Off-policy correction: "auto" (token-level importance weights from staleness 1 on, none at 0)
+    # or "as_configured" (algorithm.rollout_correction).
     correction: str = "auto"
     # Effective sample size of a batch's importance weights before truncation, as a share of its
     # tokens, below which the run warns, and "auto" takes a smaller staleness; 0: never. For weights

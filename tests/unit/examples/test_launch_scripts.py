@@ -265,7 +265,7 @@ def test_the_image_is_made_of_files_that_exist_at_verls_pins():
 def test_the_memory_on_the_page_is_what_its_formulas_say():
     """Qwen2.5-7B: parameters, layers, hidden size, vocabulary; tokens of a micro-batch."""
     p, layers, h, v, t = 7.62e9, 28, 3584, 152_064, 8192
-    page = (ROOT / "docs/gpu-runs.md").read_text()
+    page = (ROOT / "docs/gpu-memory.md").read_text()
     same = [2.0, 2 * layers * t * h / 1e9, 34 * t * h / 1e9, 10 * t * v / 1e9]
     rows = {"parameters, gradients, AdamW": [16 * p / d / 1e9 for d in (8, 4, 2)]}
     rows["checkpoints of activations"] = [same[1]] * 3

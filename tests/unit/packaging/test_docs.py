@@ -1,4 +1,4 @@
-"""The documents: links and names lead somewhere, and the README stays short."""
+"""The documents: links and names lead somewhere, and pages stay short."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ from tests.helpers.repository import ROOT, list_repository_files
 
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "verl_pipeline/**/*.md", "examples/**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "verl_pipeline/**/*.md", "examples/**/*.md")
     for path in ROOT.glob(pattern)
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -38,7 +38,12 @@ NO_FILE = {
     "verl_pipeline.filters.Nothing",
     "verl_pipeline.verl_adapter.cpu.device",
 }
+# Pages of the package's documents that code, its messages and examples name; not verl's own.
+NAMED_PAGE = re.compile(r"(?<!verl )(?<![\w./-])docs/[\w./-]+\.md")
 MAX_README_WORDS = 900
+MAX_PAGE_WORDS = 1_200
+# Pages to look things up in.
+REFERENCE = {"CHANGELOG.md", "docs/metrics.md"}
 
 
 def strip_code(text: str) -> str:
@@ -81,6 +86,16 @@ def test_every_file_that_is_named_exists(path):
     folders = [path.parent, *(ROOT / parent for parent in PARENTS)]
     named = FILE.findall(path.read_text())
     assert [name for name in named if not any((at / name).exists() for at in folders)] == []
+
+
+def test_every_page_that_code_names_exists():
+    missing = []
+    for path in list_repository_files("benchmarks", "docs_site", "examples", "verl_pipeline"):
+        if path.suffix in (".md", ".py", ".sh", ".toml", ".yaml"):
+            named = NAMED_PAGE.findall(path.read_text())
+            missing += [f"{path.relative_to(ROOT)}: {page}" for page in named
+                        if not (ROOT / page).is_file()]  # fmt: skip
+    assert missing == []
 
 
 @cache
@@ -173,3 +188,23 @@ def test_a_broken_link_is_found(tmp_path, link):
 def test_the_readme_can_be_read_in_a_minute_or_two():
     words = (ROOT / "README.md").read_text().split()
     assert len(words) <= MAX_README_WORDS
+
+
+def count_words(path: Path) -> int:
+    """Words as ``wc -w`` counts them; of a page of results, those outside its tables."""
+    lines = path.read_text().splitlines()
+    if path.stem.endswith("-results"):
+        lines = [line for line in lines if not line.startswith("|")]
+    return len(" ".join(lines).split())
+
+
+def test_a_page_can_be_read_at_one_sitting():
+    words = {str(path.relative_to(ROOT)): count_words(path) for path in DOCUMENTS}
+    long = {name for name, count in words.items() if count > MAX_PAGE_WORDS}
+    assert long == REFERENCE, "split the page, or take it from the list of those to look up"
+
+
+def test_tables_of_results_count_nothing(tmp_path):
+    for name, expected in (("a-results.md", 2), ("results.md", 8)):
+        (tmp_path / name).write_text("Two words.\n\n| a | b c |\n")
+        assert count_words(tmp_path / name) == expected

@@ -33,6 +33,19 @@ CONFIG = str(ROOT / "mkdocs.yml")
         ),
         ("index.md", "docs/schedule.md", "schedule.md"),
         ("index.md", "docs/demo.png", "demo.png"),
+        ("index.md", "docs/planner/model.md#the-limit", "planner/model.md#the-limit"),
+        ("planner/model.md", "../when-it-pays.md#the-map", "../when-it-pays.md#the-map"),
+        ("schedule/modes.md", "../schedule-drained.png", "../schedule-drained.png"),
+        (
+            "schedule/modes.md",
+            "../../verl_pipeline/trainer/schedule.py",
+            "../source/verl_pipeline/trainer/schedule.py.md",
+        ),
+        (
+            "planner/profiles.md",
+            "../../verl_pipeline/planner/profiles",
+            "../source/verl_pipeline/planner/profiles.md",
+        ),
         (
             "verl_pipeline/recipes/deepcoder/README.md",
             "../../../docs/filters.md#x",

@@ -216,7 +216,7 @@ def test_a_run_that_still_writes_is_billed_up_to_its_last_record(tmp_path):
 
 
 def test_the_page_explains_every_name():
-    page = (ROOT / "docs" / "accounting.md").read_text()
+    page = (ROOT / "docs" / "accounting-names.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     expected = [
         f"| `{name}` | {meaning} |"
