@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,8 +60,12 @@ def kill_run(folder: Path, overrides: list[str], dice: random.Random) -> dict:
     (aim,) = dice.choices(AIMS, WEIGHTS)
     steps = dice.randint(0, 2)
 
+    began = time.time()
+
     def is_writing() -> bool:
-        return (checkpoints / f"global_step_{reached + steps + 1}").is_dir()
+        # A kill may have left that folder.
+        written = (checkpoints / f"global_step_{reached + steps + 1}").rglob("*")
+        return any(path.stat().st_mtime > began for path in written)
 
     number, seconds, run = kill_attempt(
         folder,
