@@ -21,7 +21,7 @@ _TIMES = (
         "timing_s/gen",
         "s",
         "the batch is generated and rewarded while the trainer waits",
-        ours="logged at staleness 0 only; else the batch is ready: see `pipeline/timing_s/collect`",
+        ours="logged at staleness 0 and past the barrier; else see `pipeline/timing_s/collect`",
     ),
     Metric("timing_s/reward", "s", "a colocated reward model scores the batch", _NOT_PIPELINED),
     Metric(
@@ -171,7 +171,7 @@ _BATCH = (
         f"training/off_policy/trajectory_spans/{STATISTICS}",
         "count",
         "weight versions that sampled one trajectory",
-        ours="always 1",
+        ours="1, but for `in_flight`",
     ),
     Metric(
         "training/off_policy/{trajectory_staleness,trajectory_staleness_worst}/" + STATISTICS,

@@ -167,7 +167,7 @@ def read_metrics(path: Path) -> dict[int, dict[str, float]]:
 def main(
     steps: Annotated[
         int,
-        typer.Option(min=1, max=MAX_STEPS, help="Updates; 12 take about 18 minutes on 2 cores."),
+        typer.Option(min=1, max=MAX_STEPS, help="Updates; 12 take 7 to 18 minutes on 2 cores."),
     ] = 12,
     output: Annotated[Path, path_option(help="Folder for logs, samples and metrics.")] = Path(
         "outputs/quickstart"

@@ -14,6 +14,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.device import get_resource_name
 
 from verl_pipeline.curriculum.settings import describe_curriculum
+from verl_pipeline.entry_points import VERLS_ENTRY, find_entry
 from verl_pipeline.number_formats import format_percent
 from verl_pipeline.trainer.pipeline_config import (
     FILTERED_SYNC,
@@ -84,7 +85,9 @@ def build_plan(config: DictConfig, report: CheckReport) -> Plan:
 
 
 def _complete(config: DictConfig) -> list[DerivedSetting]:
-    mode, derived = config.trainer.v1.trainer_mode, derive_start_settings(config)
+    mode = config.trainer.v1.trainer_mode
+    # verl's entry starts Ray and TransferQueue before anything of ours runs.
+    derived = [] if find_entry() == VERLS_ENTRY else derive_start_settings(config)
     if mode == TRAINER_MODE:
         derived += derive_settings(config, load_pipeline_config(config))
     elif mode == FILTERED_SYNC_MODE:

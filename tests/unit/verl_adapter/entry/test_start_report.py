@@ -2,8 +2,10 @@
 
 import pytest
 
+from verl_pipeline.entry_points import OUR_ENTRY, VERLS_ENTRY
 from verl_pipeline.trainer.pipeline_config import ROLLOUT, load_pipeline_config
 from verl_pipeline.verl_adapter.checks.check_report import CheckReport
+from verl_pipeline.verl_adapter.entry import run_plan
 from verl_pipeline.verl_adapter.entry.run_plan import build_plan
 from verl_pipeline.verl_adapter.entry.start_report import describe_start, suggest_memory_share
 from verl_pipeline.verl_adapter.settings.derived_settings import derive_settings
@@ -33,6 +35,16 @@ def test_a_colocated_share_on_dedicated_devices_is_said_at_the_start_and_in_the_
     assert lines[-2].startswith("pools: 1 x 1 train, 1 x 1 sample; correction auto")
     assert lines[0].startswith("derived ")
     assert config.actor_rollout_ref.rollout.gpu_memory_utilization == share
+
+
+@pytest.mark.parametrize(("entry", "is_listed"), [(OUR_ENTRY, True), (VERLS_ENTRY, False)])
+def test_the_plan_lists_what_is_derived_before_ray_on_our_entry_only(
+    composed, monkeypatch, entry, is_listed
+):
+    monkeypatch.setattr(run_plan, "find_entry", lambda: entry)
+    derived = build_plan(composed(CUDA), CheckReport())["derived settings"]
+    assert any("total_storage_size" in line for line in derived) == is_listed
+    assert any("total_storage_size" not in line for line in derived)
 
 
 @pytest.mark.parametrize(
