@@ -8,6 +8,7 @@ may end the run.
 
 import argparse
 import json
+import math
 import random
 import re
 import statistics
@@ -63,13 +64,14 @@ class PartKill:
     kind: str
     title: str
     step: int
-    back_s: float
+    back_s: float | None
     held_s: float
 
     def __str__(self) -> str:
+        back = "not before the run's end" if self.back_s is None else f"after {self.back_s:.1f} s"
         return (
             f"kill {self.number}: {self.title} ({self.kind}) after step {self.step}; replaced "
-            f"after {self.back_s:.1f} s, the run held up by {self.held_s:.1f} s"
+            f"{back}, the run held up by {self.held_s:.1f} s"
         )
 
 
@@ -141,7 +143,8 @@ class PartKiller:
         seen: dict[str, int] = defaultdict(int)
         kills = []
         for number, (at, kind, title, step) in enumerate(self.hits, start=1):
-            back = self.backs[kind][seen[kind]] - at
+            told = self.backs[kind][seen[kind] :]
+            back = told[0] - at if told else None
             seen[kind] += 1
             until = self.hits[number][0] if number < len(self.hits) else times[-1]
             after = [gap for end, gap in gaps if at <= end <= until]
@@ -189,7 +192,7 @@ def print_table(kills: list[PartKill]) -> None:
     for kind in TITLES:
         of_kind = [kill for kill in kills if kill.kind == kind]
         if of_kind:
-            back = sorted(kill.back_s for kill in of_kind)
+            back = sorted(math.inf if kill.back_s is None else kill.back_s for kill in of_kind)
             held = sorted(kill.held_s for kill in of_kind)
             print(
                 f"{kind}: {len(of_kind)} kills; replaced after {statistics.median(back):.1f} s "

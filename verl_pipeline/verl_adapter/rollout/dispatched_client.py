@@ -5,7 +5,9 @@ Invariants:
 * The place is given back once, when the trajectory has been sampled or has failed.
 * A trajectory whose replica is lost is stopped wherever it is, between its turns too, and nothing
   of what was sampled is kept: whoever holds the place begins it again.
-* What is known to be dead from a request's error is told to the dispatcher at once.
+* What is known to be dead from a request's error is told to the dispatcher at once. If Ray cannot
+  reach a replica at the moment, the request is lost whatever becomes of the replica (Ray says so of
+  the actors of a dead node until it knows better): the trajectory begins again, too.
 * The wait for a place is in nobody's deadline: it may be one for the trainer.
 """
 
@@ -16,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_pipeline.trainer.dispatch import Arrival
@@ -25,9 +27,13 @@ from verl_pipeline.verl_adapter.rollout.llm_client import TurnBudgetClient
 from verl_pipeline.verl_adapter.rollout.place_exchange import Place, PlaceExchange
 from verl_pipeline.verl_adapter.rollout.replica_probe import find_death
 
+# A trajectory whose replica cannot be reached waits so long for the news of its loss before it
+# begins again, perhaps on the same one; whoever waits for the batch has a deadline.
+UNREACHABLE_S = 2.0
+
 
 class ReplicaLost(RuntimeError):
-    """The replica of a trajectory is lost; it has to be sampled again from its start."""
+    """A trajectory's replica, or its request there, is lost: it is sampled again from its start."""
 
 
 @dataclass
@@ -87,7 +93,7 @@ class DispatchedClient(TurnBudgetClient):
         except TimeoutError as error:
             if not held.scope.expired():
                 raise
-            raise ReplicaLost(f"{name}: {place.replica} is lost") from error
+            raise ReplicaLost(f"{name}: {place.replica} is lost or cannot be reached") from error
         finally:
             _held.reset(token)
             self._leave(held)
@@ -109,17 +115,22 @@ class DispatchedClient(TurnBudgetClient):
             self._exchange.end(held.place.trajectory)
 
     async def generate(self, request_id: str, **request: Any) -> TokenOutput:  # type: ignore[override]
-        """See the base; does not return if the replica is dead."""
+        """See the base; does not return if the replica is dead or cannot be reached."""
         try:
             return await super().generate(request_id, **request)
         except RayError as error:
             held, seen = _held.get(), find_death(error)
-            if held is None or held.is_left or seen is None:
+            is_unreachable = isinstance(error, ActorUnavailableError)
+            if held is None or held.is_left or (seen is None and not is_unreachable):
                 raise
-            assert self._exchange is not None, "the place came from it"
-            await self._exchange.report_loss(held.place.replica, seen)
-            if not held.place.loss.done():
-                held.place.loss.set_result(None)
+            if seen is None:
+                end = asyncio.get_running_loop().time() + UNREACHABLE_S
+                held.scope.reschedule(end)  # a loss that is told meanwhile ends it at once
+            else:
+                assert self._exchange is not None, "the place came from it"
+                await self._exchange.report_loss(held.place.replica, seen)
+                if not held.place.loss.done():
+                    held.place.loss.set_result(None)
             return await asyncio.Event().wait()  # for the end of the place, which is on its way
 
     async def _find_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:

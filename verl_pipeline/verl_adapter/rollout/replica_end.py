@@ -107,14 +107,19 @@ def end_footprints(footprints: Iterable[Footprint]) -> None:
     for footprint in footprints:
         by_node.setdefault(footprint.node, []).append(footprint)
     task = ray.remote(_end_on_node)
-    ended = [
-        task.options(
+    ended = {
+        node: task.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
         ).remote(found)
         for node, found in by_node.items()
         if node in list_living_nodes()
-    ]
-    ray.get(ended, timeout=START_S + ENGINES_S + REST_S)
+    }
+    for node, answer in ended.items():
+        try:
+            ray.get(answer, timeout=START_S + ENGINES_S + REST_S)
+        except ray.exceptions.RayError:
+            if node in list_living_nodes():
+                raise  # else it went meanwhile, with all that was on it
 
 
 def list_living_nodes() -> set[str]:

@@ -19,6 +19,7 @@ from tests.helpers.made_up_run import MadeUpRun, make_header
 from verl_pipeline.telemetry.recorder import RunTarget
 from verl_pipeline.trainer.dispatch import Arrival
 from verl_pipeline.trainer.schedule import ROLLING, find_window
+from verl_pipeline.verl_adapter.rollout import dispatched_client
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient, ReplicaLost
 from verl_pipeline.verl_adapter.rollout.dispatcher import Dispatcher
 from verl_pipeline.verl_adapter.rollout.replica_probe import find_death
@@ -345,9 +346,9 @@ class EngineDeadError(Exception):
     """As vLLM names it."""
 
 
-@pytest.mark.parametrize("make_error", [make_death, make_engine_death])
-def test_a_request_that_finds_its_replica_dead_is_sampled_by_another(make_error):
-    asked = []
+def make_failing_pool(make_error, asked):
+    """A dispatcher with two replicas of which the first one asked fails its first request, and a
+    client; ``asked`` grows by the replica of each request."""
 
     @dataclass(frozen=True)
     class Handle:
@@ -357,7 +358,7 @@ def test_a_request_that_finds_its_replica_dead_is_sampled_by_another(make_error)
         def generate(self):
             async def answer(**_request):
                 asked.append(self.place)
-                if self.place == asked[0]:
+                if len(asked) == 1:
                     raise make_error()
                 return TokenOutput(token_ids=[1], extra_fields={"global_steps": 0})
 
@@ -366,14 +367,20 @@ def test_a_request_that_finds_its_replica_dead_is_sampled_by_another(make_error)
     class HandledPort(Port):
         handle = property(lambda self: Handle(self.address))
 
+    ports = [HandledPort(f"replica {number}", load_at_once) for number in range(2)]
+    dispatcher = Dispatcher(ports, SLOTS, ROLLING, NOWHERE)
+    rollout = SimpleNamespace(name="vllm", response_length=4, prompt_length=4)
+    config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=rollout))
+    return dispatcher, DispatchedClient(config, Transport(dispatcher))
+
+
+@pytest.mark.parametrize("make_error", [make_death, make_engine_death])
+def test_a_request_that_finds_its_replica_dead_is_sampled_by_another(make_error):
+    asked, outputs = [], []
+
     async def run():
-        ports = [HandledPort(f"replica {number}", load_at_once) for number in range(2)]
-        dispatcher = Dispatcher(ports, SLOTS, ROLLING, NOWHERE)
-        rollout = SimpleNamespace(name="vllm", response_length=4, prompt_length=4)
-        config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=rollout))
-        client = DispatchedClient(config, Transport(dispatcher))
+        dispatcher, client = make_failing_pool(make_error, asked)
         await dispatcher.publish(0, None)
-        outputs = []
 
         async def body(_server):
             outputs.append(await client.generate("r", prompt_ids=[1], sampling_params={}))
@@ -387,9 +394,52 @@ def test_a_request_that_finds_its_replica_dead_is_sampled_by_another(make_error)
     asyncio.run(run())
 
 
+def make_unavailable():
+    return ActorUnavailableError("not now", b"0" * 16)
+
+
+def test_a_request_that_cannot_reach_its_replica_is_lost_and_sampled_again(monkeypatch):
+    """Ray says so of the replicas of a node that has just died, and of living ones at times."""
+    monkeypatch.setattr(dispatched_client, "UNREACHABLE_S", 0.01)
+    asked, outputs = [], []
+
+    async def run():
+        dispatcher, client = make_failing_pool(make_unavailable, asked)
+        await dispatcher.publish(0, None)
+
+        async def body(_server):
+            outputs.append(await client.generate("r", prompt_ids=[1], sampling_params={}))
+
+        assert await sample_until_kept(client, "b1p0", body) == 2
+        assert await dispatcher.take_losses() == []  # nobody knows that it is dead
+        assert len(outputs) == 1 and len(asked) == 2
+        await wait_until(lambda: is_empty(dispatcher))
+
+    asyncio.run(run())
+
+
+def test_the_loss_of_a_replica_ends_the_wait_of_who_cannot_reach_it(monkeypatch):
+    monkeypatch.setattr(dispatched_client, "UNREACHABLE_S", 3600.0)
+    asked, outputs = [], []
+
+    async def run():
+        dispatcher, client = make_failing_pool(make_unavailable, asked)
+        await dispatcher.publish(0, None)
+
+        async def body(_server):
+            outputs.append(await client.generate("r", prompt_ids=[1], sampling_params={}))
+
+        sampling = asyncio.create_task(sample_until_kept(client, "b1p0", body))
+        await wait_until(lambda: asked)
+        await dispatcher.lose(asked[0], "its node is gone")
+        assert await asyncio.wait_for(sampling, 10) == 2
+        assert asked[1] != asked[0]
+
+    asyncio.run(run())
+
+
 def test_an_error_that_is_no_death_is_the_trajectorys_own():
-    unavailable = ActorUnavailableError("not now", b"0" * 16)
-    assert find_death(unavailable) is None
+    assert find_death(make_unavailable()) is None
     assert find_death(RayTaskError("generate", "Traceback", ValueError("too long"))) is None
     assert find_death(RayTaskError("generate", "Traceback", make_death())) is not None
 
