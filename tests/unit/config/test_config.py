@@ -112,7 +112,10 @@ main()
             *("pkg://verl_pipeline.config", "one_off_pipeline", ["+verl_pipeline=cpu"]),
             marks=pytest.mark.slow,
         ),
-        ("pkg://verl.trainer.config", "ppo_trainer", ["+verl_pipeline=cpu"]),
+        pytest.param(
+            *("pkg://verl.trainer.config", "ppo_trainer", ["+verl_pipeline=cpu"]),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_hydra_writes_nothing(tmp_path, folder, primary, overlay):

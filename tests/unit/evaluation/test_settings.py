@@ -35,18 +35,22 @@ def load(arguments):
         return str(error)
 
 
-@settings(deadline=None, max_examples=300)
-@example("limit", "9" * 400)
-@example("sampling.top_p", "9" * 400)
-@example("tasks", "[[a]]")
-@example("tasks[0]", "a: b")
-@example("limit", "${x}")
-@example("limit", "0\r\r0")
-@example("options", "${model}")
-@given(st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=8))
-def test_any_setting_is_accepted_or_refused_in_one_line(key, value):
-    loaded = load([*BASE, f"{key}={value}"])
-    assert isinstance(loaded, EvalConfig | str)
+@pytest.mark.parametrize("examples", [80, pytest.param(1000, marks=pytest.mark.slow)])
+def test_any_setting_is_accepted_or_refused_in_one_line(examples):
+    @settings(deadline=None, max_examples=examples)
+    @example("limit", "9" * 400)
+    @example("sampling.top_p", "9" * 400)
+    @example("tasks", "[[a]]")
+    @example("tasks[0]", "a: b")
+    @example("limit", "${x}")
+    @example("limit", "0\r\r0")
+    @example("options", "${model}")
+    @given(st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=8))
+    def check(key, value):
+        loaded = load([*BASE, f"{key}={value}"])
+        assert isinstance(loaded, EvalConfig | str)
+
+    check()
 
 
 @pytest.mark.parametrize("name", [*BOUNDS, *SHARES])

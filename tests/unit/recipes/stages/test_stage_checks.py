@@ -228,6 +228,7 @@ def test_an_override_of_an_unknown_key_is_refused(make_settings):
     )
 
 
+@pytest.mark.slow
 def test_patterns_and_lists_of_files_are_the_files_that_verl_reads(make_settings, tiny_folder):
     data = tiny_folder / "data"
     names = [f"{data}/tr*.parquet", f"[{data}/train.parquet]"]
@@ -240,7 +241,7 @@ def test_patterns_and_lists_of_files_are_the_files_that_verl_reads(make_settings
     assert "hdfs:/host/train.parquet: no such file" in read_refusal(settings)
 
 
-@pytest.mark.parametrize("name", ["32xH100", "8xA100"])
+@pytest.mark.parametrize("name", ["32xH100", pytest.param("8xA100", marks=pytest.mark.slow)])
 def test_the_profiles_pass_the_checks_of_the_training_command(tmp_path, monkeypatch, name):
     """As ``verl_pipeline.main --check`` makes them, with data and a model's configuration there."""
     hardware = load_hardware(name)

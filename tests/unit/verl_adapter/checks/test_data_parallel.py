@@ -220,7 +220,7 @@ def draw_values(draw):
     return values
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [8, pytest.param(150, marks=pytest.mark.slow)])
 def test_what_verls_workers_accept_passes_and_the_reverse(make_config, examples):
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(values=draw_values())
