@@ -102,6 +102,10 @@ class NodeRun:
     def read_output(self) -> str:
         return (self.folder / runs.OUTPUT).read_text(errors="replace")
 
+    def count_lines(self, pattern: re.Pattern[str]) -> int:
+        """Different lines that match: each node's log monitor prints what this machine logs."""
+        return len(set(filter(pattern.search, self.read_output().splitlines())))
+
     def wait_for(self, condition, what: str):
         """Return what ``condition`` returns, once that is something true."""
         began = time.monotonic()
@@ -133,14 +137,14 @@ class NodeRun:
         node = LostNode(number, self._dice.randint(1, MOST - 1))
         waits = self._dice.randint(0, node.devices) if number else node.devices
         life_s = self._dice.random() * LONGEST_LIFE_S
-        joined, lost = (len(line.findall(self.read_output())) for line in (JOINED, LOST))
+        joined, lost = map(self.count_lines, (JOINED, LOST))
         before = {one.pid for one in runs.list_descendants(self.process.pid)}
         began = time.monotonic()
         raylet = self._start_node(node.devices)
         try:
             for place in range(waits):
                 self.wait_for(
-                    lambda place=place: len(JOINED.findall(self.read_output())) > joined + place,
+                    lambda place=place: self.count_lines(JOINED) > joined + place,
                     f"replica {place + 1} of {node.devices} of node {number}",
                 )
                 node.joined_s.append(time.monotonic() - began)
@@ -150,9 +154,9 @@ class NodeRun:
             kill_node(raylet, self.process.pid, before)
         killed = time.monotonic()
         # One more may have joined meanwhile.
-        here = len(JOINED.findall(self.read_output())) - joined
+        here = self.count_lines(JOINED) - joined
         step = self.count_steps()
-        self.wait_for(lambda: len(LOST.findall(self.read_output())) >= lost + here, "its loss")
+        self.wait_for(lambda: self.count_lines(LOST) >= lost + here, "its loss")
         node.lost_s = time.monotonic() - killed
         self.wait_for(lambda: self.count_steps() > step, "a step")
         node.held_s = time.monotonic() - killed

@@ -75,12 +75,14 @@ class ReplicaRestart:
         now = time.monotonic()
         recent = sum(at > now - RECENT_S for at in self._starts[rank])
         groups = dead.resource_pool.pgs
-        if not are_placed(groups):
+        if is_gone := not are_placed(groups):
             remove_groups(groups)
-            raise DevicesGone("its devices are gone, with their node")
-        if recent >= MOST_STARTS:
+        elif recent >= MOST_STARTS:
             raise NoRestart(f"it has started again {recent} times within {RECENT_S / 60:g} minutes")
+        # Its successor takes their names, here or at a new place.
         _wait_for_ends([*dead.servers, *dead.workers], self._publisher.is_storing)
+        if is_gone:
+            raise DevicesGone("its devices are gone, with their node")
         return self._launch(rank)
 
     def start_at(self, rank: int, groups: list[PlacementGroup]) -> StartedReplica:
