@@ -201,7 +201,7 @@ class LogProbCheck:
         )
 
     def _wait(self, name: str, answers: list[ray.ObjectRef]) -> list[Any] | None:
-        """The answers; None if the replica is lost, and the run goes on without it."""
+        """The answers; None if the replica is lost or cannot be reached."""
         seconds = self._deadlines.trajectory_s
 
         def get() -> list[Any] | None:
@@ -210,6 +210,10 @@ class LogProbCheck:
                     return ray.get(answers, timeout=self._deadlines.health_check_every_s)
                 except ray.exceptions.GetTimeoutError:
                     continue
+                except ray.exceptions.ActorUnavailableError:
+                    # The answers are lost; so is the replica, or it is asked another time.
+                    self._show(f"Ray could not reach {name}")
+                    return None
                 except ray.exceptions.RayError as error:
                     if not self._pool.has_lost(name, error):
                         raise

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayTaskError
 
-from verl_pipeline.verl_adapter.rollout import probed_trajectories
+from verl_pipeline.trainer.pipeline_config import load_pipeline_config
+from verl_pipeline.verl_adapter.rollout import log_prob_check, probed_trajectories
 from verl_pipeline.verl_adapter.rollout.log_prob_check import (
+    LogProbCheck,
     compute_gap,
     find_obstacle,
     read_log_prob,
@@ -121,3 +124,41 @@ def test_short_trajectories_of_different_prompts_are_chosen(monkeypatch):
     assert list_short_trajectories(2, None, 2, 50) == ["b2p1_0_0", "b2p0_1_0"]
     assert list_short_trajectories(2, ["b2p0_0_0"], 8, 50) == ["b2p0_0_0"]
     assert list_short_trajectories(1, None, 8, 50) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        (ActorUnavailableError("not now", b"0" * 16), False),  # of a node that has just died
+        (ActorDiedError(), True),
+        (GetTimeoutError(), True),
+    ],
+)
+def test_the_run_goes_on_without_the_answers_of_who_cannot_give_them(
+    composed, monkeypatch, capsys, error, is_lost
+):
+    """A measurement, which is made again; the patrol finds the dead."""
+    config = composed()
+    losses = iter([False, is_lost, True])
+    pool = SimpleNamespace(has_lost=lambda *_: next(losses), check_health=lambda: None)
+
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(log_prob_check.ray, "get", fail)
+    check = LogProbCheck(config, load_pipeline_config(config), pool)
+    assert check._wait("rollout replica 1", ["an answer"]) is None
+    assert ("could not reach rollout replica 1" in capsys.readouterr().out) == (not is_lost)
+
+
+def test_another_error_of_a_living_replica_is_raised(composed, monkeypatch):
+    config = composed()
+    pool = SimpleNamespace(has_lost=lambda *_: False, check_health=lambda: None)
+
+    def fail(*_arguments, **_options):
+        raise RayTaskError("generate", "Traceback", ValueError("too long"))
+
+    monkeypatch.setattr(log_prob_check.ray, "get", fail)
+    check = LogProbCheck(config, load_pipeline_config(config), pool)
+    with pytest.raises(RayTaskError):
+        check._wait("rollout replica 1", ["an answer"])
