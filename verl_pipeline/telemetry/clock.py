@@ -98,14 +98,38 @@ class ClockFit:
 
 def fit_clock(samples: list[ClockSample]) -> ClockFit:
     """Leave out the samples that tell nothing: those whose error, and that of what the more certain
-    ones give for their time, allow for the difference between the two.
+    ones give for their time, allow for the difference between the two. Where a less certain one,
+    which does tell something, would move what one that was left out tells, that one is kept, too.
     """
     kept: list[ClockSample] = []
-    for sample in sorted(samples, key=lambda one: (one.error_s, one.t)):
+    left_out: list[ClockSample] = []
+    ordered = sorted(samples, key=lambda one: (one.error_s, one.t))
+    for sample in ordered:
         told = _interpolate(kept, sample.t) if kept else None
-        if told is None or abs(told.offset_s - sample.offset_s) > told.error_s + sample.error_s:
-            insort(kept, sample, key=lambda one: one.t)
+        if told is not None and _differ_by(told, sample) <= told.error_s + sample.error_s:
+            left_out.append(sample)
+            continue
+        moved: ClockSample | None = sample
+        while moved is not None:
+            insort(kept, moved, key=lambda one: one.t)
+            moved = _find_moved(kept, left_out, ordered[0].error_s)
+            if moved is not None:
+                left_out.remove(moved)
     return ClockFit(kept)
+
+
+def _find_moved(
+    kept: list[ClockSample], left_out: list[ClockSample], least_s: float
+) -> ClockSample | None:
+    """One that the kept ones contradict by more than its error and the most certain one's."""
+    for sample in left_out:
+        if _differ_by(_interpolate(kept, sample.t), sample) > least_s + sample.error_s:
+            return sample
+    return None
+
+
+def _differ_by(one: ClockSample, other: ClockSample) -> float:
+    return abs(one.offset_s - other.offset_s)
 
 
 def _interpolate(samples: list[ClockSample], t: float) -> ClockSample:
