@@ -123,6 +123,7 @@ def score_as_verl(rows, responses, **reward):
     return answers
 
 
+@pytest.mark.slow
 def test_gsm8k_in_verls_own_form_scores_100_percent(tmp_path):
     data = write_gsm8k(tmp_path / "test.parquet", TRUTHS)
     shown, task, _ = evaluate(tmp_path / "canonical", data, "canonical")
