@@ -24,7 +24,8 @@ from verl_pipeline.trainer.schedule import DRAINED, IN_FLIGHT, ROLLING
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
 PIPELINE = "+trainer.v1.one_off_pipeline"
-ENGINE, SERVER, LOOP = "VLLM::Engine", "ray::VersionedServer", "ray::RecordingLongTail"
+ENGINE, WORKER = "VLLM::Engine", "VLLM::Worker"
+SERVER, LOOP = "ray::VersionedServer", "ray::RecordingLongTail"
 
 
 def limit_memory(process):
@@ -111,8 +112,8 @@ def check_loss(run, lost=1):
         (ROLLING, 2, SERVER, signal.SIGKILL, ["trainer.test_freq=4"]),
         (IN_FLIGHT, 2, ENGINE, signal.SIGKILL, []),
         (ROLLING, 2, ENGINE, signal.SIGSTOP, [f"{PIPELINE}.deadlines.token_s=10"]),
-        (ROLLING, 2, ENGINE, limit_memory, []),
-        (ROLLING, 2, ENGINE, limit_files, []),
+        (ROLLING, 2, WORKER, limit_memory, []),
+        (ROLLING, 2, WORKER, limit_files, []),
     ],
 )
 def test_the_run_goes_on_with_the_others(
