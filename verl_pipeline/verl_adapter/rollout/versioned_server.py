@@ -14,6 +14,8 @@ Invariants:
 * Answers carry ``extra_fields["version_spans"]`` (:mod:`verl_pipeline.trainer.version_spans`), the
   lowest and highest of these versions in verl's ``min_global_steps`` and ``max_global_steps``.
   Before the first load, when nobody knows a version, verl's fields stay as they are.
+* A load that failed in the engine is told to whoever asks: who sends the weights waits for the
+  worker that failed, and would see the error only afterwards.
 """
 
 import asyncio
@@ -33,6 +35,8 @@ from verl_pipeline.verl_adapter.weights.weight_extension import EXTENSION
 
 # Between two looks whether vLLM has processed what its engine sent; usually it has.
 OUTPUT_POLL_S = 0.001
+# verl's call of the engine's workers that receives weights.
+RECEIVE = "update_weights_from_ipc"
 
 
 class VersionedServer(FirstTokenServer, vLLMHttpServer):
@@ -48,6 +52,20 @@ class VersionedServer(FirstTokenServer, vLLMHttpServer):
         self._running = 0
         self._last_output = time.monotonic()
         self._meter = WorkMeter()
+        self._load_failure: str | None = None
+
+    async def collective_rpc(self, method: Any, *arguments: Any, **named: Any) -> None:
+        """verl's; notes the failure of a load."""
+        try:
+            await super().collective_rpc(method, *arguments, **named)
+        except Exception as error:
+            if method == RECEIVE:
+                self._load_failure = " ".join(str(error).split()) or type(error).__name__
+            raise
+
+    async def tell_load_failure(self) -> str | None:
+        """What the engine's worker said of a load that failed; None if none did."""
+        return self._load_failure
 
     async def freeze(self, keep_kv: bool) -> int:
         """Stop the engine after its current step.

@@ -8,9 +8,11 @@ Invariants:
 * Anything but :class:`SegmentWeights` (verl's own modes, other engines) takes verl's way.
 * A part is overwritten only after vLLM has loaded it: verl's receiver acknowledges each of them,
   or the sync fails.
+* A sync that is cancelled ends soon, and its socket with it.
 """
 
 import asyncio
+import time
 from typing import Any
 
 import zmq
@@ -19,9 +21,14 @@ from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedW
 from verl_pipeline.weight_sync.buckets import WeightSyncError
 from verl_pipeline.weight_sync.segment_weights import SegmentWeights
 
+# Between two looks whether a sync is cancelled while its message waits for an acknowledgement.
+POLL_MS = 200
+
 
 class InPlaceWeightSender(BucketedWeightSender):
     """verl's sender, without the copy of weights that are in shared memory already."""
+
+    _is_cancelled = False
 
     async def async_send_weights(self, weights: Any) -> None:
         if not isinstance(weights, SegmentWeights):
@@ -56,8 +63,13 @@ class InPlaceWeightSender(BucketedWeightSender):
 
     async def _send_message(self, message: dict) -> None:
         """Send and wait for the acknowledgement, in a thread: meanwhile the next bucket arrives."""
+        exchange = asyncio.get_running_loop().run_in_executor(None, self._exchange_message, message)
         try:
-            await asyncio.to_thread(self._exchange_message, message)
+            await asyncio.shield(exchange)
+        except asyncio.CancelledError:
+            self._is_cancelled = True
+            await asyncio.wait([exchange])  # a socket may not be closed under its user
+            raise
         except zmq.Again as error:
             raise WeightSyncError(
                 f"vLLM's worker at {self.zmq_handle} did not take weights in "
@@ -66,5 +78,13 @@ class InPlaceWeightSender(BucketedWeightSender):
             ) from error
 
     def _exchange_message(self, message: dict) -> None:
+        deadline = time.monotonic() + self.socket.getsockopt(zmq.RCVTIMEO) / 1000
+        self._wait_for(zmq.POLLOUT, deadline)
         self.socket.send_pyobj(message)
+        self._wait_for(zmq.POLLIN, deadline)
         self.socket.recv()
+
+    def _wait_for(self, event: int, deadline: float) -> None:
+        while not self.socket.poll(POLL_MS, event):
+            if self._is_cancelled or time.monotonic() > deadline:
+                raise zmq.Again

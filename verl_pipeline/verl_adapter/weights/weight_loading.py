@@ -12,11 +12,13 @@ Invariants:
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from verl.workers.rollout.replica import RolloutReplica
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
@@ -130,9 +132,7 @@ async def _load_and_read(
     try:
         if keep_kv is not None:
             await asyncio.gather(*[server.freeze.remote(keep_kv) for server in servers])
-        await asyncio.gather(
-            *[worker.update_weights.remote(global_steps=version) for worker in replica.workers]
-        )
+        await _receive(replica, version)
         readings = await read_replica(servers, request) if request is not None else []
         if keep_kv is not None:
             await asyncio.gather(*[server.thaw.remote(version) for server in servers])
@@ -140,12 +140,20 @@ async def _load_and_read(
     except RayTaskError as error:
         if isinstance(error.cause, RayActorError):
             raise _make_death(name, replica.engine, error.cause) from error
-        raise WeightSyncError(
-            f"{replica.name} could not load v_{version}, and its weights may be half loaded: "
-            f"{error.cause}"
-        ) from error
+        raise _make_failure(replica.name, version, error.cause) from error
     except RayActorError as error:
         raise _make_death(name, replica.engine, error) from error
+
+
+async def _receive(replica: ReplicaActors, version: int) -> None:
+    receiving = [worker.update_weights.remote(global_steps=version) for worker in replica.workers]
+    try:
+        await asyncio.gather(*receiving)
+    except asyncio.CancelledError:
+        # Who sends to an engine's worker that failed would wait for it until its own deadline.
+        for call in receiving:
+            ray.cancel(call)
+        raise
 
 
 def _make_death(name: str, engine: str, error: RayActorError) -> RolloutServerDead:
@@ -159,7 +167,7 @@ def _describe_loss(name: str, engine: str, verdict: str, seen: str) -> str:
 
 
 async def _watch(replica: ReplicaActors, version: int, deadlines: Deadlines) -> Any:
-    """Ends, with an error, only when the replica is found dead."""
+    """Ends, with an error, only when the replica is found dead or its engine has failed to load."""
     watch = ServerWatch(deadlines.silent_server_s)
     while True:
         await asyncio.sleep(deadlines.health_check_every_s)
@@ -173,3 +181,23 @@ async def _watch(replica: ReplicaActors, version: int, deadlines: Deadlines) -> 
         if (verdict := watch.judge(sign)) is not None:
             name = f"{replica.name}, while it loaded v_{version},"
             raise RolloutServerDead(_describe_loss(name, replica.engine, verdict, seen))
+        if (failure := await _find_failure(replica.servers, deadlines.health_check_s)) is not None:
+            raise _make_failure(replica.name, version, failure)
+
+
+async def _find_failure(servers: Sequence[Any], seconds: float) -> str | None:
+    """What a server knows of a load that failed in its engine; None also if it does not answer,
+    which the probe judges.
+    """
+    asking = [server for server in servers if hasattr(server, "tell_load_failure")]
+    with contextlib.suppress(RayError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            told = await asyncio.gather(*[one.tell_load_failure.remote() for one in asking])
+            return next((failure for failure in told if failure is not None), None)
+    return None
+
+
+def _make_failure(name: str, version: int, cause: Any) -> WeightSyncError:
+    return WeightSyncError(
+        f"{name} could not load v_{version}, and its weights may be half loaded: {cause}"
+    )

@@ -165,3 +165,24 @@ def test_only_an_engine_that_answers_none_of_its_requests_is_silent(monkeypatch)
         return silences
 
     assert asyncio.run(sample()) == [0.0, 7.0, 8.0, 2.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [(versioned_server.RECEIVE, "Too many open files (os error 24)"), ("other", None)],
+)
+def test_a_load_that_failed_is_told_to_who_asks(method, told):
+    async def run():
+        engine = Engine(0)
+
+        async def fail(**_call):
+            raise OSError("Too many open files\n(os error 24)")
+
+        engine.collective_rpc = fail
+        server = make_server(engine)
+        server._load_failure = None
+        with pytest.raises(OSError):
+            await server.collective_rpc(method, timeout=None, args=(), kwargs={})
+        assert await server.tell_load_failure() == told
+
+    asyncio.run(run())

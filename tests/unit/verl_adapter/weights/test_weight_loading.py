@@ -11,8 +11,18 @@ from ray.exceptions import RayTaskError
 
 from verl_pipeline.trainer.deadlines import DeadlineExceeded
 from verl_pipeline.trainer.pipeline_config import Deadlines
+from verl_pipeline.trainer.server_health import Sign
+from verl_pipeline.verl_adapter.weights import weight_loading
 from verl_pipeline.verl_adapter.weights.weight_loading import ReplicaActors, load_weights
 from verl_pipeline.weight_sync.buckets import WeightSyncError
+
+
+@pytest.fixture(autouse=True)
+def cancelled(monkeypatch):
+    """The calls that were cancelled."""
+    calls = []
+    monkeypatch.setattr(weight_loading.ray, "cancel", calls.append)
+    return calls
 
 
 class Replica:
@@ -71,3 +81,34 @@ def test_an_engine_that_cannot_freeze_is_named_in_one_line(method):
         "rollout replica 3 at a:1 could not load v_7, and its weights may be half loaded: "
         "the engine is gone"
     )
+
+
+def test_a_load_that_failed_in_the_engine_is_named_although_its_sender_waits(
+    monkeypatch, cancelled
+):
+    """verl's sender waits for an answer of the worker that failed, and never asks for its error."""
+    alive = (Sign.ALIVE, "it answers 200")
+    monkeypatch.setattr(weight_loading, "probe_replica", lambda *_arguments: alive)
+
+    class Failed(Replica):
+        @property
+        def tell_load_failure(self):
+            async def tell():
+                return "Too many open files"
+
+            return SimpleNamespace(remote=tell)
+
+    replica = Failed(update_weights=lambda: asyncio.sleep(3600))
+    with pytest.raises(WeightSyncError, match="could not load v_7, .*: Too many open files$"):
+        replica.load(None, health_check_every_s=0.01)
+    assert len(cancelled) == 1
+
+
+@pytest.mark.parametrize("answer", [None, "hangs"])
+def test_a_server_that_knows_of_no_failure_lets_the_load_go_on(monkeypatch, answer):
+    alive = (Sign.ALIVE, "it answers 200")
+    monkeypatch.setattr(weight_loading, "probe_replica", lambda *_arguments: alive)
+    hangs = (lambda: asyncio.sleep(3600)) if answer else None
+    replica = Replica(update_weights=lambda: asyncio.sleep(0.1), tell_load_failure=hangs)
+    assert replica.load(None, health_check_every_s=0.01, health_check_s=0.01) == []
+    assert ("tell_load_failure",) in replica.calls

@@ -138,3 +138,20 @@ def test_a_worker_that_never_loads_ends_the_wait(handle):
         sender = InPlaceWeightSender(handle, use_shm=True)
         with pytest.raises(WeightSyncError, match="did not take weights in 1 s"):
             asyncio.run(sender.async_send_weights(engines[1].receive_weights(1)))
+
+
+def test_a_cancelled_sync_ends_and_leaves_no_socket(handle):
+    engines = make(1, 1, timeout_s=3600.0)
+    connect(engines, 1)
+    sender = InPlaceWeightSender(handle, use_shm=True)
+
+    async def cancel():
+        sending = asyncio.create_task(sender.async_send_weights(engines[1].receive_weights(1)))
+        while not Path(handle.removeprefix("ipc://")).exists():
+            await asyncio.sleep(0.01)
+        sending.cancel()
+        await asyncio.wait([sending], timeout=30)
+        assert sending.cancelled()
+
+    asyncio.run(cancel())
+    assert not Path(handle.removeprefix("ipc://")).exists()
