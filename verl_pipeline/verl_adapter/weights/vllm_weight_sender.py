@@ -28,6 +28,7 @@ POLL_MS = 200
 class InPlaceWeightSender(BucketedWeightSender):
     """verl's sender, without the copy of weights that are in shared memory already."""
 
+    _timeout_s = 0.0
     _is_cancelled = False
 
     async def async_send_weights(self, weights: Any) -> None:
@@ -35,14 +36,8 @@ class InPlaceWeightSender(BucketedWeightSender):
             return await super().async_send_weights(weights)
         try:
             self._init_socket()
-            # Sending waits too, until vLLM's worker has connected.
-            timeout_ms = round(weights.timeout_s * 1000)
-            for option, value in (
-                (zmq.SNDTIMEO, timeout_ms),
-                (zmq.RCVTIMEO, timeout_ms),
-                (zmq.LINGER, 0),
-            ):
-                self.socket.setsockopt(option, value)
+            self.socket.setsockopt(zmq.LINGER, 0)
+            self._timeout_s = weights.timeout_s
             size = weights.memory.numel()
             await self._send_message({"name": weights.segment_name, "size": size})
             weights.note_mapped()
@@ -68,18 +63,18 @@ class InPlaceWeightSender(BucketedWeightSender):
             await asyncio.shield(exchange)
         except asyncio.CancelledError:
             self._is_cancelled = True
-            await asyncio.wait([exchange])  # a socket may not be closed under its user
+            # A socket may not be closed under its user.
+            await asyncio.gather(exchange, return_exceptions=True)
             raise
         except zmq.Again as error:
             raise WeightSyncError(
                 f"vLLM's worker at {self.zmq_handle} did not take weights in "
-                f"{self.socket.getsockopt(zmq.RCVTIMEO) / 1000:g} s; its log is in Ray's session "
-                "folder"
+                f"{self._timeout_s:g} s; its log is in Ray's session folder"
             ) from error
 
     def _exchange_message(self, message: dict) -> None:
-        deadline = time.monotonic() + self.socket.getsockopt(zmq.RCVTIMEO) / 1000
-        self._wait_for(zmq.POLLOUT, deadline)
+        deadline = time.monotonic() + self._timeout_s
+        self._wait_for(zmq.POLLOUT, deadline)  # until vLLM's worker has connected
         self.socket.send_pyobj(message)
         self._wait_for(zmq.POLLIN, deadline)
         self.socket.recv()

@@ -374,6 +374,15 @@ def make_failing_pool(make_error, asked):
     return dispatcher, DispatchedClient(config, Transport(dispatcher))
 
 
+def sample_one(client, outputs):
+    """Sample a trajectory of one turn until it is kept; awaits how often it began."""
+
+    async def body(_server):
+        outputs.append(await client.generate("r", prompt_ids=[1], sampling_params={}))
+
+    return sample_until_kept(client, "b1p0", body)
+
+
 @pytest.mark.parametrize("make_error", [make_death, make_engine_death])
 def test_a_request_that_finds_its_replica_dead_is_sampled_by_another(make_error):
     asked, outputs = [], []
@@ -382,10 +391,7 @@ def test_a_request_that_finds_its_replica_dead_is_sampled_by_another(make_error)
         dispatcher, client = make_failing_pool(make_error, asked)
         await dispatcher.publish(0, None)
 
-        async def body(_server):
-            outputs.append(await client.generate("r", prompt_ids=[1], sampling_params={}))
-
-        assert await sample_until_kept(client, "b1p0", body) == 2
+        assert await sample_one(client, outputs) == 2
         (loss,) = await dispatcher.take_losses()
         assert (loss.replica, loss.trajectories) == (asked[0], 1)
         assert loss.seen.startswith("its ")
@@ -407,10 +413,7 @@ def test_a_request_that_cannot_reach_its_replica_is_lost_and_sampled_again(monke
         dispatcher, client = make_failing_pool(make_unavailable, asked)
         await dispatcher.publish(0, None)
 
-        async def body(_server):
-            outputs.append(await client.generate("r", prompt_ids=[1], sampling_params={}))
-
-        assert await sample_until_kept(client, "b1p0", body) == 2
+        assert await sample_one(client, outputs) == 2
         assert await dispatcher.take_losses() == []  # nobody knows that it is dead
         assert len(outputs) == 1 and len(asked) == 2
         await wait_until(lambda: is_empty(dispatcher))
@@ -426,10 +429,7 @@ def test_the_loss_of_a_replica_ends_the_wait_of_who_cannot_reach_it(monkeypatch)
         dispatcher, client = make_failing_pool(make_unavailable, asked)
         await dispatcher.publish(0, None)
 
-        async def body(_server):
-            outputs.append(await client.generate("r", prompt_ids=[1], sampling_params={}))
-
-        sampling = asyncio.create_task(sample_until_kept(client, "b1p0", body))
+        sampling = asyncio.create_task(sample_one(client, outputs))
         await wait_until(lambda: asked)
         await dispatcher.lose(asked[0], "its node is gone")
         assert await asyncio.wait_for(sampling, 10) == 2
