@@ -109,6 +109,20 @@ def test_the_code_of_a_how_to_page_runs(path, tmp_path):
     assert run_blocks(path.read_text(), tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("page", "example"),
+    [("write-a-selector", "custom_selector"), ("write-an-evaluation-task", "custom_task")],
+)
+def test_a_how_to_page_shows_the_files_of_its_example(page, example):
+    blocks = list_blocks((ROOT / f"docs/how-to/{page}.md").read_text())
+    shown = dict(
+        block.text.removeprefix("# ").split("\n", 1) for block in blocks if block.language in PYTHON
+    )
+    folder = ROOT / "examples" / example
+    files = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.py")}
+    assert shown == files
+
+
 def test_there_is_code_to_run():
     assert len(WITH_CODE) >= 5
 
