@@ -108,9 +108,12 @@ class SharedTimes:
     @property
     def frontier(self) -> float:
         """When all that the driver waits for had ended."""
-        if not self.is_drained:
-            return self.driver_time
-        return max(self.driver_time, float(self.words[_COMPLETED]))
+        return max(self.driver_time, self.completed) if self.is_drained else self.driver_time
+
+    @property
+    def completed(self) -> float:
+        """When the last trajectory that has its reward got it."""
+        return float(self.words[_COMPLETED])
 
     def complete(self, moment: float) -> None:
         """A trajectory has its reward."""

@@ -7,9 +7,12 @@ Invariants:
 * Every request is answered once: with all of its tokens, or with those that it had when all were
   aborted. A dead replica never answers.
 * While the pool is closed no request begins; those that come wait until it opens.
-* A batch's requests were caused by what had ended when the first of them came, resumed ones by the
-  opening of the pool. Until all are there no replica goes on, at most for :data:`HOLD_S` after the
-  last one: in compressed time it would run ahead of those that the control plane still brings.
+* Resumed requests were caused by the opening of the pool. So were a batch's, and by the trajectories
+  that had ended, where the driver waits for these before it sends weights: the first request may
+  come when the update beside it has ended already. Elsewhere they were caused by all that had ended
+  when the first of them came.
+* Until all are there no replica goes on, at most for :data:`HOLD_S` after the last one: in compressed
+  time it would run ahead of those that the control plane still brings.
 * What a trajectory had when it was interrupted is kept to the last token, whatever is returned.
 """
 
@@ -152,7 +155,9 @@ class ReplicaPool:
     async def _admit(self, place: int, batch: int, is_new: bool) -> float:
         """Wait until a request may begin; returns when it begins."""
         if is_new and batch not in self._caused:
-            self._caused[batch] = self._clock.times.frontier
+            times = self._clock.times
+            opened = max(self._caused[None], times.completed)
+            self._caused[batch] = opened if times.is_drained else times.frontier
             self._expected += self._run.cluster.sampling.trajectories
         await self._gate.wait()
         self._note_arrival()

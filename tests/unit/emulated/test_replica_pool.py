@@ -125,6 +125,26 @@ def test_a_replica_waits_for_the_requests_that_the_control_plane_still_brings(tm
     assert ends.tolist() == pytest.approx([expected[0], expected[1]], abs=1e-3)
 
 
+def test_a_batch_that_comes_after_the_update_beside_it_begins_with_the_weights(tmp_path):
+    run = make_run(tmp_path, time_scale=SCALE, profile=SINGLE)
+
+    async def ask():
+        pool, clock = make_pool(run)
+        await end_driver_work(clock, 3.0)
+        pool.open()
+        late = asyncio.create_task(asyncio.sleep(2.0))  # in which the update ends
+        await end_driver_work(clock, 80.0)
+        await late
+        await pool.generate(0, 0, None)
+        return float(clock.times.generated[0, 0])
+
+    end = run_in_virtual_time(ask())
+    alone = run.workload.responses[0, 0] * run.speed.step_s[1]
+    prefill = run.workload.prompts[0, 0] * run.speed.prefill_s
+    # 2 real seconds of the control plane count as 2 emulated ones.
+    assert end == pytest.approx(3.0 + 2.0 + alone + prefill, abs=0.1)
+
+
 def test_a_slow_replica_is_slow_and_a_dead_one_silent(tmp_path):
     broken = {"slow_replicas": {0: 4.0}, "dead_replicas": (1,)}
     run = make_run(tmp_path, time_scale=SCALE, profile={"sampling__prompts": 1}, **broken)
