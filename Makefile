@@ -84,6 +84,7 @@ quickstart: venv ## SmolLM2-135M learns to write small Python functions, one-off
 
 docs: venv ## build/site: the docs by task, with generated reference; strict
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) $(PY) -m mkdocs build --strict --quiet
+	@echo "build/site/index.html; with its search: $(PY) -m http.server -d build/site"
 
 doctor: venv ## what this machine can run, and whether the plugin is active
 	$(VENV)/bin/verl-pipeline doctor --cpu

@@ -57,6 +57,9 @@ def make_commands_page() -> str:
     for name, module in COMMANDS.items():
         loaded = importlib.import_module(module)
         command = get_command(loaded.app if hasattr(loaded, "app") else _wrap(loaded.main))
+        for one in getattr(command, "commands", {}).values():
+            # The list of commands has whole sentences: click cuts a help text at 45 characters.
+            one.short_help = (one.help or "").partition("\n")[0]
         context = typer.Context(command, info_name=name)
         # One level down: the page has a title of its own.
         text = get_docs_for_click(obj=command, ctx=context, name=name, title=name)
