@@ -7,12 +7,12 @@ Invariants:
 * Every request is answered once: with all of its tokens, or with those that it had when all were
   aborted. A dead replica never answers.
 * While the pool is closed no request begins; those that come wait until it opens.
-* Resumed requests were caused by the opening of the pool. So were a batch's, and by the trajectories
-  that had ended, where the driver waits for these before it sends weights: the first request may
-  come when the update beside it has ended already. Elsewhere they were caused by all that had ended
-  when the first of them came.
-* Until all are there no replica goes on, at most for :data:`HOLD_S` after the last one: in compressed
-  time it would run ahead of those that the control plane still brings.
+* Resumed requests were caused by the opening of the pool. Where the driver waits for all that
+  samples before it sends weights, a batch's were caused by that too, and by the trajectories that
+  had ended: the first request may come when the update beside it is over. Elsewhere they were
+  caused by all that had ended when the first of them came.
+* Until all of a batch are there no replica goes on, at most for :data:`HOLD_S` after the last one:
+  in compressed time it would run ahead of those that the control plane still brings.
 * What a trajectory had when it was interrupted is kept to the last token, whatever is returned.
 """
 
