@@ -61,8 +61,10 @@ def make_commands_page() -> str:
             # The list of commands has whole sentences: click cuts a help text at 45 characters.
             one.short_help = (one.help or "").partition("\n")[0]
         context = typer.Context(command, info_name=name)
+        # Short: the table of contents cuts long ones.
+        title = name.removeprefix("python -m verl_pipeline.recipes.")
         # One level down: the page has a title of its own.
-        text = get_docs_for_click(obj=command, ctx=context, name=name, title=name)
+        text = get_docs_for_click(obj=command, ctx=context, name=name, title=title)
         parts.append(
             "\n".join(f"#{row}" if row.startswith("#") else row for row in text.splitlines())
         )
