@@ -22,7 +22,7 @@ def run_demo(
         path_option("--profile", help="A profile, by file or by name of `plan --list`."),
     ] = DEFAULT_PROFILE,
     seed: Annotated[int, typer.Option(min=0, help="Of the drawn lengths.")] = 0,
-    out: Annotated[Path, path_option("--out", help="The page.")] = DEFAULT_PAGE,
+    output: Annotated[Path, path_option(help="The page.")] = DEFAULT_PAGE,
 ) -> None:
     """Show what each schedule does with the same work, on emulated GPUs.
 
@@ -45,11 +45,11 @@ def run_demo(
 
     messages = Console(stderr=True, soft_wrap=True)
     try:
-        refuse_other_file(out)
+        refuse_other_file(output)
         cluster = load_profile(profile)
         with messages.status("drawing lengths") as status:
             runs = run_schedules(cluster, seed, lambda name: status.update(f"running {name}"))
-        write_demo_page(out, cluster, runs)
+        write_demo_page(output, cluster, runs)
     except UserError as error:
         messages.print(show_line(str(error)), style="red", markup=False, highlight=False)
         raise typer.Exit(2) from error
@@ -64,4 +64,4 @@ def run_demo(
         table.add_row(*(row[name] for _title, name, _kind in COLUMNS))
     Console().print(table)
     typer.echo(make_sentence(runs))
-    messages.print(f"open {out} to see who did what when", markup=False, highlight=False)
+    messages.print(f"open {output} to see who did what when", markup=False, highlight=False)

@@ -66,12 +66,12 @@ def test_a_run_learns_from_its_teacher_and_masks_what_the_teacher_did_not_say(
 def test_the_recipe_distils_right_answers_and_goes_on_after_an_interrupt(tmp_path):
     """The teacher's answers come from a file: half of them right, one of them cut short."""
     student = tiny_run.write_model(tmp_path / "student")
-    problems = [one for one in load_problems() if one.difficulty == "easy"]
-    problems = [*problems[:16], *[one for one in problems if one.split == "heldout"][:2]]
-    write_parquet(tmp_path / "data", problems)
+    easy = [one for one in load_problems() if one.difficulty == "easy"]
+    asked = [one for one in easy if one.split == "train"][:16]
+    write_parquet(tmp_path / "data", [*asked, *[one for one in easy if one.split == "heldout"][:2]])
     answers = [
         {"id": problem.name, "response": f"```python\n{code}\n```"}
-        for problem in problems
+        for problem in asked
         for code in (problem.reference, "wrong")
     ]
     teacher = tmp_path / "answers.jsonl"

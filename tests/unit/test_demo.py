@@ -24,7 +24,7 @@ def invoke(*arguments):
 
 def test_it_says_what_each_schedule_takes_and_writes_a_page(profile, tmp_path):
     page = tmp_path / "new" / "page.html"
-    done = invoke("--profile", profile, "--out", page)
+    done = invoke("--profile", profile, "--output", page)
     assert done.exit_code == 0, done.output
     for name in ("sync", "drained s=1", "rolling s=2", "in_flight s=2"):
         assert name in done.stdout
@@ -32,13 +32,13 @@ def test_it_says_what_each_schedule_takes_and_writes_a_page(profile, tmp_path):
     text = page.read_text()
     assert demo_page.MARK in text and "a &lt;small&gt; cluster" in text
     # Again, over its own file.
-    assert invoke("--profile", profile, "--out", page).exit_code == 0
+    assert invoke("--profile", profile, "--output", page).exit_code == 0
 
 
 def test_a_foreign_file_is_not_replaced_and_nothing_is_run_for_it(profile, tmp_path):
     foreign = tmp_path / "notes.html"
     foreign.write_text("mine")
-    done = invoke("--profile", tmp_path / "none.yaml", "--out", foreign)
+    done = invoke("--profile", tmp_path / "none.yaml", "--output", foreign)
     assert done.exit_code == 2 and foreign.read_text() == "mine"
     assert "notes.html" in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -50,7 +50,7 @@ def test_a_foreign_file_is_not_replaced_and_nothing_is_run_for_it(profile, tmp_p
 def test_a_profile_that_cannot_be_run_is_refused_in_one_line(profile, tmp_path, content):
     profile.write_text(json.dumps(content))
     page = tmp_path / "page.html"
-    done = invoke("--profile", profile, "--out", page)
+    done = invoke("--profile", profile, "--output", page)
     assert done.exit_code == 2, done.output
     assert len(done.stderr.splitlines()) == 1 and not page.exists()
 
@@ -60,5 +60,5 @@ def test_where_no_schedule_gains_it_says_so(tmp_path):
     profile.write_text(
         json.dumps(make_content(training={"gpus": 2, "update_s": 3000.0}, reward__seconds=0.0))
     )
-    done = invoke("--profile", profile, "--out", tmp_path / "page.html")
+    done = invoke("--profile", profile, "--output", tmp_path / "page.html")
     assert done.exit_code == 0 and "Stay with sync" in done.stdout, done.output

@@ -21,9 +21,9 @@ def run_report(
         list[Path],
         path_argument(help="Folders of runs, as they were printed when the runs started."),
     ],
-    out: Annotated[
+    output: Annotated[
         Path | None,
-        path_option("--out", help="The page; by default report.html in the first run's folder."),
+        path_option(help="The page; by default report.html in the first run's folder."),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Write the page again and again, until the runs end.")
@@ -48,7 +48,7 @@ def run_report(
         raise typer.BadParameter(f"--trace takes one run, and there are {len(runs)}")
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
-        _write_reports(console, runs, out, every if watch else None, trace)
+        _write_reports(console, runs, output, every if watch else None, trace)
     except UserError as error:
         message = Text(f"error: {show_line(str(error))}", "red")
         Console(stderr=True).print(message, soft_wrap=True)
@@ -59,18 +59,18 @@ def run_report(
 
 
 def _write_reports(
-    console: Console, runs: list[Path], out: Path | None, every: float | None, trace: Path | None
+    console: Console, runs: list[Path], output: Path | None, every: float | None, trace: Path | None
 ) -> None:
     """Write the page, with ``every`` again after so many seconds as long as a run goes on."""
     from verl_pipeline.report.report_files import write_report, write_run_trace
     from verl_pipeline.report.terminal import print_views
 
-    written = write_report(runs, out, every)
+    written = write_report(runs, output, every)
     print_views(console, written.views)
     _print_line(console, f"page: {written.page} ({format_decimal(written.size / 1e6)} MB)")
     while every is not None and any(view.state.name == "running" for view in written.views):
         time.sleep(every)
-        written = write_report(runs, out, every)
+        written = write_report(runs, output, every)
         steps = ", ".join(f"{len(view.run.steps)} steps" for view in written.views)
         _print_line(console, f"page written again: {steps}")
     if trace is not None:

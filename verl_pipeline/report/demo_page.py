@@ -63,7 +63,7 @@ def refuse_other_file(path: Path) -> None:
     Raises:
         OutputError: it holds something else, or cannot be written.
     """
-    refuse_foreign_text(path, MARK, "a page of verl-pipeline demo", "--out")
+    refuse_foreign_text(path, MARK, "a page of verl-pipeline demo")
     prepare_target(path)
 
 

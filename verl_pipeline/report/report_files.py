@@ -49,7 +49,7 @@ def write_report(
         OutputError: the file cannot be written, or is not a report.
     """
     page = page or folders[0] / PAGE_NAME
-    refuse_foreign_text(page, MARK, "a page of verl-pipeline report", "--out")
+    refuse_foreign_text(page, MARK, "a page of verl-pipeline report")
     runs = [load_run(folder) for folder in folders]
     views = name_views([make_view(run, run.header.run_name or run.folder.name) for run in runs])
     charts = Charts()

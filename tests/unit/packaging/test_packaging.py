@@ -190,7 +190,7 @@ def test_the_wheel_holds_code_data_hydra_plugin_and_entry_points(wheel):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (["verl_pipeline.cli", "demo", "--out", "demo.html"], "in_flight"),
+        (["verl_pipeline.cli", "demo", "--output", "demo.html"], "in_flight"),
         (["verl_pipeline.cli", "plan", "--profile", "deepcoder_code_8xa100"], "staleness"),
         (["verl_pipeline.cli", "doctor", "--cpu"], "contract with verl"),
         (["verl_pipeline.quickstart", "--help"], "--output"),

@@ -151,7 +151,7 @@ def test_json_with_a_number_that_is_none_is_refused():
 def test_a_file_that_is_no_report_is_not_replaced(runs, tmp_path):
     path = tmp_path / "thesis.html"
     path.write_text("<html>mine</html>")
-    with pytest.raises(OutputError, match="choose another --out"):
+    with pytest.raises(OutputError, match="choose another --output"):
         write_report([runs["ours"]], path)
     assert path.read_text() == "<html>mine</html>"
 

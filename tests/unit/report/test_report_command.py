@@ -35,7 +35,7 @@ def make_quiet(folder):
 
 
 def test_the_summary_has_advice_both_pools_and_the_pages_path(runs, tmp_path):
-    result = report(runs["ours"], "--out", tmp_path / "page.html")
+    result = report(runs["ours"], "--output", tmp_path / "page.html")
     assert result.exit_code == 0, result.output
     text = unfold(result.output)
     assert unfold(advise(load_run(runs["ours"])).sentence) in text
@@ -53,7 +53,7 @@ def test_the_page_is_in_the_runs_folder_unless_another_place_is_given(tmp_path):
 
 @pytest.mark.slow
 def test_two_runs_have_ratios(runs, tmp_path):
-    result = report(runs["ours"], runs["sync"], "--out", tmp_path / "page.html")
+    result = report(runs["ours"], runs["sync"], "--output", tmp_path / "page.html")
     assert result.exit_code == 0 and "ratio" in result.output
     assert "× 1.00" in result.output
     # Both are called "made up"; what tells them apart is their folder.
@@ -71,7 +71,7 @@ def test_the_shares_of_each_pool_sum_to_all_of_its_time(runs, tmp_path):
 @pytest.mark.parametrize("name", ["killed", pytest.param("early", marks=pytest.mark.slow)])
 def test_a_killed_run_says_where_it_died(runs, tmp_path, name):
     make_quiet(runs[name])
-    result = report(runs[name], "--out", tmp_path / "page.html")
+    result = report(runs[name], "--output", tmp_path / "page.html")
     assert result.exit_code == 0, result.output
     run = load_run(runs[name])
     step = max((record.step for record in run.steps), default=0) + 1
@@ -111,7 +111,7 @@ def test_watch_writes_again_until_the_run_ends(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_trace_goes_with_the_page(runs, tmp_path):
-    arguments = ("--out", tmp_path / "page.html", "--trace", tmp_path / "trace.json")
+    arguments = ("--output", tmp_path / "page.html", "--trace", tmp_path / "trace.json")
     result = report(runs["ours"], *arguments)
     assert result.exit_code == 0, result.output
     assert len(read_trace((tmp_path / "trace.json").read_text())) > 100
