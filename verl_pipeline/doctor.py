@@ -113,6 +113,8 @@ def list_checks(cpu: bool = False, url: str | None = None) -> Iterator[Check]:
         yield make_check("CPU support", _choose_cpus)
     for module, fix in IMPORTS.items():
         yield make_check(f"import {module}", partial(_examine_import, module, fix))
+    if cpu:
+        yield make_check("vLLM's kernels for CPUs", _examine_cpu_library)
     yield make_check("entry point verl.plugins", _examine_entry_point)
     if not missing:
         yield make_check("contract with verl", _examine_contract)
@@ -176,6 +178,12 @@ def _examine_import(module: str, fix: str) -> list[Finding]:
         advice = fix if is_itself else _advise_import(error, fix)
         return [Finding(topic, State.MISSING, _describe_error(error), advice)]
     return [Finding(topic, State.OK, "works")]
+
+
+def _examine_cpu_library() -> list[Finding]:
+    from verl_pipeline.verl_adapter.checks.device_packages import examine_cpu_library
+
+    return examine_cpu_library()
 
 
 def _examine_maths_reward() -> list[Finding]:

@@ -8,6 +8,7 @@ Invariants:
 * A machine without a device is not the one that the engines run on: what it lacks is no error.
 """
 
+import ctypes
 import importlib
 import importlib.util
 from collections.abc import Iterator
@@ -60,6 +61,10 @@ FIXES = {
     "torchtitan": "pip install torchtitan",
     "nemo_automodel": "pip install nemo-automodel",
 }
+# vLLM's build for CPUs links it, and without it goes on without its kernels: the engine then fails
+# at its start, for another reason.
+CPU_LIBRARY = "libnuma.so.1"
+CPU_LIBRARY_FIX = "install it from the distribution (Debian, Ubuntu: apt install libnuma1)"
 # To import an engine takes long and changes the process: these are only looked for.
 _LOOKED_FOR = {*ROLLOUT_MODULES.values(), *STRATEGY_MODULES.values()}
 
@@ -117,6 +122,15 @@ def find_fault(module: str) -> str | None:
     return None
 
 
+def find_library_fault() -> str | None:
+    """The same of the library that vLLM's kernels for CPUs need."""
+    try:
+        ctypes.CDLL(CPU_LIBRARY)
+    except OSError as error:
+        return f"cannot be loaded ({describe_exception(error)})"
+    return None
+
+
 def check_packages(config: DictConfig) -> Findings:
     """What verl will import for the engines is here."""
     if config.trainer.device not in ("cpu", "cuda"):
@@ -127,6 +141,9 @@ def check_packages(config: DictConfig) -> Findings:
     for need in needs.values():
         if (fault := find_fault(need.module)) is not None:
             yield report_missing(config, f"{need.setting}: needs {need.module}", fault, need.fix)
+    if config.trainer.device == "cpu" and "vllm" in needs and (fault := find_library_fault()):
+        what = f"{needs['vllm'].setting}: vLLM's kernels for CPUs need {CPU_LIBRARY}"
+        yield report_missing(config, what, fault, CPU_LIBRARY_FIX)
 
 
 def report_missing(config: DictConfig, what: str, fault: str, fix: str) -> ConfigError | NotChecked:
@@ -136,6 +153,15 @@ def report_missing(config: DictConfig, what: str, fault: str, fix: str) -> Confi
     return NotChecked(
         f"{what}, which {fault} here; this machine has no device, so the nodes may have it"
     )
+
+
+def examine_cpu_library() -> list[Finding]:
+    """Whether vLLM's kernels for CPUs can be loaded."""
+    topic, fault = "vLLM's kernels for CPUs", find_library_fault()
+    if fault is None:
+        return [Finding(topic, State.OK, f"{CPU_LIBRARY} is here")]
+    lost = "no rollout replica starts"
+    return [Finding(topic, State.MISSING, f"{CPU_LIBRARY} {fault}", CPU_LIBRARY_FIX, lost)]
 
 
 def examine_device_packages() -> list[Finding]:

@@ -20,6 +20,7 @@ from verl_pipeline.verl_adapter.checks.device_packages import (
     ROLLOUT_MODULES,
     STRATEGY_MODULES,
     check_packages,
+    examine_cpu_library,
     examine_device_packages,
     find_fault,
     list_needs,
@@ -183,3 +184,16 @@ def test_what_verls_engines_import_is_what_we_look_for():
         if not file.name.startswith("hccl"):  # for Ascend
             found[backend] = imported - always
     assert found == {name: set(modules) for name, modules in BACKEND_MODULES.items()}
+
+
+def test_vllms_kernels_for_cpus_need_a_library_of_the_system(composed, monkeypatch):
+    settings = ("trainer.device=cpu", f"{ROLLOUT}.name=vllm")
+    assert list_lines(composed(*settings)) == []
+    (finding,) = examine_cpu_library()
+    assert finding.ok
+    monkeypatch.setattr(device_packages, "CPU_LIBRARY", "libnone.so.9")
+    (line,) = list_lines(composed(*settings))
+    assert line.startswith(f"{ROLLOUT}.name=vllm: vLLM's kernels for CPUs need libnone.so.9, which")
+    assert "No such file" in line and line.endswith(device_packages.CPU_LIBRARY_FIX)
+    (finding,) = examine_cpu_library()
+    assert not finding.ok and "libnone.so.9 cannot be loaded" in finding.detail
