@@ -1,10 +1,14 @@
 """Runs with a selector: ``uniform`` is the run without one; a killed run goes on as it would."""
 
-import psutil
 import pytest
 
 from tests.helpers.patience import wait_until
-from tests.helpers.training_run import list_unknown_metrics, make_staleness_overrides, tail
+from tests.helpers.training_run import (
+    kill_run,
+    list_unknown_metrics,
+    make_staleness_overrides,
+    tail,
+)
 from verl_pipeline.testing import equivalence, runs
 from verl_pipeline.trainer.pipeline_config import PIPELINE_KEY
 
@@ -54,9 +58,7 @@ def kill_and_resume(directory, folder, selector, *more):
         300,
         f"step {KILL_AFTER}",
     )
-    descendants = psutil.Process(process.pid).children(recursive=True)
-    for one in [psutil.Process(process.pid), *descendants]:
-        one.kill()
+    descendants = kill_run(process)
     killed = runs.collect_run(folder, process, descendants)
     assert killed.returncode == -9, tail(killed)
     resumed = runs.run_training(folder, overrides)

@@ -3,12 +3,11 @@
 import os
 import time
 
-import psutil
 import pytest
 
 from tests.helpers.bills import check_bills
 from tests.helpers.patience import wait_until
-from tests.helpers.training_run import tail
+from tests.helpers.training_run import kill_run, tail
 from verl_pipeline.report.report_files import write_report
 from verl_pipeline.report.run_state import QUIET_S
 from verl_pipeline.telemetry.records import FOLDER
@@ -35,9 +34,7 @@ def kill_after_step(folder, step):
         300,
         f"step {step}",
     )
-    descendants = psutil.Process(process.pid).children(recursive=True)
-    for one in [psutil.Process(process.pid), *descendants]:
-        one.kill()
+    descendants = kill_run(process)
     return runs.collect_run(folder, process, descendants)
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.helpers.patience import scale_deadline, wait_until
-from tests.helpers.training_run import check_clean, tail
+from tests.helpers.training_run import check_clean, kill_run, tail
 from verl_pipeline.testing import runs, seeded_rollout, tiny_run
 from verl_pipeline.verl_adapter.trajectories.prompt_stream import make_permutation
 
@@ -265,11 +265,10 @@ def start_and_stop(
     wait_until(has_logged_step, 600, f"step {step} of {stage.name}")
     descendants: list[psutil.Process] = []
     if process.poll() is None:
-        descendants = psutil.Process(process.pid).children(recursive=True)
         if signal_name == "kill":
-            for one in [psutil.Process(process.pid), *descendants]:
-                one.kill()
+            descendants = kill_run(process)
         else:
+            descendants = psutil.Process(process.pid).children(recursive=True)
             process.terminate()
         process.wait(scale_deadline(90))
     return runs.collect_run(base, process, descendants)

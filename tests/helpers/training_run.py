@@ -1,6 +1,10 @@
 """Checks of a training run, shared by the end-to-end tests."""
 
+import contextlib
 import glob
+import subprocess
+
+import psutil
 
 from verl_pipeline.metrics import find_metric
 from verl_pipeline.testing import equivalence, runs, seeded_rollout, tiny_run
@@ -87,3 +91,13 @@ def check_schedule(run, sync_run):
     # weights are those of one update.
     assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-4
     assert all("rollout_corr/rollout_is_mean" in run.metrics[step] for step in steps)
+
+
+def kill_run(process: subprocess.Popen) -> list[psutil.Process]:
+    """Kill a run and all that it has started; returns these."""
+    main = psutil.Process(process.pid)
+    descendants = main.children(recursive=True)
+    for one in [main, *descendants]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that ended meanwhile
+            one.kill()
+    return descendants
