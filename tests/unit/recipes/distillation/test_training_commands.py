@@ -105,7 +105,9 @@ def test_tokens_of_repeated_steps_count_once(tmp_path):
 
 
 def run_python(folder, text):
-    training_run.run_training([sys.executable, "-c", text], folder, {"MARK": "7"})
+    training_run.run_training(
+        [sys.executable, "-c", text], folder, {"MARK": "7"}, continues_metrics=True
+    )
 
 
 def test_a_trainings_log_is_continued_and_its_refusal_is_its_own(tmp_path):

@@ -40,8 +40,13 @@ from verl_pipeline.recipes.deepcoder.distillation.training_commands import (
     build_sft_command,
     find_model,
     read_reached_step,
+    set_ended_data_aside,
 )
-from verl_pipeline.recipes.deepcoder.distillation.training_run import run_training
+from verl_pipeline.recipes.deepcoder.distillation.training_run import (
+    METRICS,
+    TrainingFailed,
+    run_training,
+)
 
 DISTILLATION = FolderKind(
     "verl_pipeline.recipes.deepcoder.distill",
@@ -113,7 +118,8 @@ def _train_sft(
 ) -> dict[str, Any]:
     found = collect_answers(config, output, console)
     chosen = select_answers(found.right, config.selection)
-    updates = len(chosen) // config.sft.batch_size * config.sft.epochs
+    epoch = len(chosen) // config.sft.batch_size
+    updates = epoch * config.sft.epochs
     counts = found.counts | {"chosen": len(chosen)}
     console.print(", ".join(f"{value} {name}" for name, value in counts.items()), highlight=False)
     if not updates:
@@ -123,8 +129,10 @@ def _train_sft(
         )
     rows = output / "sft.parquet"
     write_sft_rows(chosen, read_prompts(Path(config.data) / "train.parquet", config.source), rows)
-    command = build_sft_command(config, student, rows, output / "training")
-    model = _train(config, command, output / "training", updates, console)
+    folder = output / "training"
+    command = build_sft_command(config, student, rows, folder)
+    set_ended_data_aside(folder, read_reached_step(folder), epoch)
+    model = _train(config, command, folder, updates, console)
     return {"teacher": found.model, "answers": counts, "updates": updates, "model": model}
 
 
@@ -136,7 +144,7 @@ def _train_on_policy(
     return {
         "teacher": {"name": config.teacher.model},
         "updates": steps,
-        "tokens": count_generated_tokens(folder / "metrics.jsonl"),
+        "tokens": count_generated_tokens(folder / METRICS),
         "model": model,
     }
 
@@ -154,7 +162,13 @@ def _train(
             highlight=False,
             soft_wrap=True,
         )
-        run_training(command, folder, _list_variables(config))
+        is_ours = config.method == "on_policy"
+        run_training(command, folder, _list_variables(config), continues_metrics=is_ours)
+        if (reached := read_reached_step(folder)) < steps:
+            raise TrainingFailed(
+                f"the training ended after update {reached} of {steps}, without an error; its log: "
+                f"{folder / 'train.log'}"
+            )
     return str(find_model(config, folder, steps))
 
 

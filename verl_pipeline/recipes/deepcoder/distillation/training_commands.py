@@ -157,3 +157,15 @@ def read_reached_step(folder: Path) -> int:
         return int(tracker.read_text())
     except (FileNotFoundError, ValueError):
         return 0
+
+
+def set_ended_data_aside(folder: Path, step: int, epoch_steps: int) -> None:
+    """Let an SFT run that resumes at an epoch's end begin the next epoch.
+
+    verl keeps the data loader's position beside the weights. After an epoch that is the end of the
+    data: a resumed run would find nothing in its next epoch and end an epoch early. Without the
+    file verl begins the epoch anew, in the order that the sampler draws for it.
+    """
+    if step and step % epoch_steps == 0:
+        for file in (folder / CHECKPOINTS / f"global_step_{step}").glob("data_*.pt"):
+            file.rename(file.with_suffix(".ended"))
