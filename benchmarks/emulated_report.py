@@ -44,11 +44,11 @@ def make_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if group[0]["mean_age"] is not None:
             row["tokens/s"] = fmean(result["tokens_per_s"] for result in group)
             age = format_decimal(fmean(result["mean_age"] for result in group))
-            row["age"] = f"{age} (<= {max(result['largest_age'] for result in group)})"
+            row["age"] = f"{age} (max {max(result['largest_age'] for result in group)})"
         row["mixed"] = _average(group, lambda result: result["mixed_share"])
         if "error" in group[0]:
-            expected = [second for result in group for second in result["predicted_step_s"]]
-            row["planner s"] = fmean(expected)
+            # A seed counts once, as in the step beside it, however many steps it has.
+            row["planner s"] = fmean(fmean(result["predicted_step_s"]) for result in group)
             row["error"] = f"{format_points(fmean(result['error'] for result in group))} %"
         if "limit_s" in group[0]:
             row["of limit"] = _average(group, lambda r: r["limit_s"] / fmean(r["step_s"]))

@@ -192,6 +192,13 @@ def test_gains_compare_the_steps_that_both_runs_measured():
     assert make_rows([sync, ours | {"first_step": 5}])[1]["gain"] == "-"
 
 
+def test_a_seed_counts_once_in_the_step_and_in_the_planners():
+    one = make_result("sync", 0, 50.0) | {"step_s": [50.0] * 3, "predicted_step_s": [40.0] * 3}
+    other = make_result("sync", 1, 90.0) | {"predicted_step_s": [80.0]}
+    (row,) = make_rows([one | {"error": -0.2}, other | {"error": -1 / 9}])
+    assert (row["step s"], row["planner s"], row["age"]) == (70.0, 60.0, "1.0 (max 1)")
+
+
 def test_runs_of_other_clusters_or_work_are_rows_of_their_own():
     slow = {"slow_replicas": {"1": 2.0}, "lengths": "runs/a.json"}
     results = [make_result("sync", 0, 50.0), make_result("ours:drained", 0, 25.0)]
