@@ -31,5 +31,5 @@ for batch in range(1, 101):
     outcomes = [sample(row, is_blind, trained) for row, is_blind in pairs]
     shares.append(curriculum.observe(trained, outcomes)["curriculum/signal_share"])
 first, last = np.mean(shares[:10]), np.mean(shares[-10:])
-print(f"groups with a signal: {first:.2f} at first, {last:.2f} at the end")
+print("groups with a signal, at first and at the end:", first.round(2), last.round(2))
 assert first < 0.6 < 0.8 < last
