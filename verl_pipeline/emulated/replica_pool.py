@@ -155,13 +155,18 @@ class ReplicaPool:
     async def _admit(self, place: int, batch: int, is_new: bool) -> float:
         """Wait until a request may begin; returns when it begins."""
         if is_new and batch not in self._caused:
-            times = self._clock.times
-            opened = max(self._caused[None], times.completed)
-            self._caused[batch] = opened if times.is_drained else times.frontier
+            self._caused[batch] = self._find_cause()
             self._expected += self._run.cluster.sampling.trajectories
         await self._gate.wait()
         self._note_arrival()
         return self._begin(batch if is_new else None)
+
+    def _find_cause(self) -> float:
+        """What a new batch waited for; an update that runs beside it is none of it."""
+        times = self._clock.times
+        if not times.is_drained:
+            return times.driver_time
+        return max(self._caused[None], times.completed)
 
     def _begin(self, batch: int | None) -> float:
         """When a request begins: requests of a batch come one by one, in real time."""

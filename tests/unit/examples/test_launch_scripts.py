@@ -105,6 +105,8 @@ def test_a_script_passes_every_check_that_needs_no_gpu_and_fits_its_nodes(compos
         assert any(note.startswith(start) for note in report.not_checked)
     plan = build_plan(config, report)
     assert any("checkpoint_engine.backend=nccl" in line for line in plan["derived settings"])
+    expected_result = (script.parent / "README.md").read_text()
+    assert "\n".join(["pools", *[f"  {line}" for line in plan["pools"]]]) in expected_result
     nodes, devices = HARDWARE[name_script(script)]
     requests = list_requests(config)
     machines = [NodeSlots(f"node-{rank}", CPUS_OF_A_NODE, devices) for rank in range(nodes)]

@@ -123,7 +123,7 @@ def find_fault(module: str) -> str | None:
 
 
 def find_library_fault() -> str | None:
-    """The same of the library that vLLM's kernels for CPUs need."""
+    """Why the library that vLLM's kernels for CPUs link cannot be used, as :func:`find_fault`."""
     try:
         ctypes.CDLL(CPU_LIBRARY)
     except OSError as error:
