@@ -74,7 +74,8 @@ def make_overrides(folder: Path, updates: int) -> list[str]:
         f"{rollout}.val_kwargs.n={VALIDATION_SAMPLES}",
         f"{rollout}.val_kwargs.temperature=1.0",
         f"{rollout}.val_kwargs.do_sample=True",
-        "reward.custom_reward_function.path=pkg://benchmarks.selection_tiny",
+        # As a file: a run's processes have no folder of benchmarks on their path.
+        f"reward.custom_reward_function.path={Path(__file__).resolve()}",
         f"trainer.total_training_steps={updates}",
         f"trainer.validation_data_dir={folder / 'heldout'}",
     ]

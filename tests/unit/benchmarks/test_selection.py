@@ -7,7 +7,13 @@ import yaml
 
 from benchmarks import selection, selection_tiny
 from benchmarks.heldout_runs import read_earlier_runs
-from benchmarks.selection_training import CASES, SelectionRun, choose_overrides, choose_problems
+from benchmarks.selection_training import (
+    CASES,
+    SelectionRun,
+    choose_overrides,
+    choose_problems,
+    train,
+)
 from benchmarks.selection_world import (
     Shape,
     World,
@@ -172,6 +178,15 @@ def test_most_tiny_prompts_teach_nothing_and_no_held_out_one_is_trained(tmp_path
     best = "a" * 16
     assert selection_tiny.compute_score("", best, "a 4") == 1.0
     assert selection_tiny.compute_score("", best, f"a {selection_tiny.HOPELESS}") == 0.0
+
+
+@pytest.mark.slow
+def test_a_training_runs_and_is_scored_on_its_way():
+    """In a run's own processes, which know nothing of this folder."""
+    run = train(CASES["tiny"], "similar", seed=1, updates=2, every=1)
+    assert [*run.scores] == ["0", "1", "2"] and [*run.steps] == ["1", "2"]
+    assert all(len(found) == selection_tiny.HELD_OUT for found in run.scores.values())
+    assert "curriculum/signal_share" in run.steps["2"]
 
 
 def test_a_report_of_other_arguments_is_not_continued(tmp_path):

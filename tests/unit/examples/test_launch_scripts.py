@@ -46,7 +46,8 @@ scripts = pytest.mark.parametrize("script", SCRIPTS, ids=name_script)
 
 @pytest.fixture(autouse=True)
 def on_a_head_node(monkeypatch):
-    """verl's platform is CUDA's, and no device is there."""
+    """verl's platform is CUDA's, and no device is there, whatever the user's shell has set."""
+    monkeypatch.delenv("VERL_PLATFORM", raising=False)
     monkeypatch.setattr("verl.utils.device.get_device_name", lambda: "cuda")
     monkeypatch.setattr(machine_checks, "has_device", lambda: False)
 
