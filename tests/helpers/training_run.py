@@ -7,7 +7,7 @@ import subprocess
 import psutil
 
 from verl_pipeline.metrics import find_metric
-from verl_pipeline.testing import equivalence, runs, seeded_rollout, tiny_run
+from verl_pipeline.testing import equivalence, recorded_rollout, runs, tiny_run
 from verl_pipeline.trainer import schedule
 
 GLOO = "actor_rollout_ref.rollout.checkpoint_engine.engine_kwargs.gloo"
@@ -34,7 +34,9 @@ def tail(run: runs.Run) -> str:
     return run.output[-6000:]
 
 
-def make_staleness_overrides(directory, *, trainers=1, replicas=1, manager=seeded_rollout.MANAGER):
+def make_staleness_overrides(
+    directory, *, trainers=1, replicas=1, manager=recorded_rollout.MANAGER
+):
     return [
         *tiny_run.make_overrides(directory, rows=equivalence.ROWS, batch=equivalence.BATCH),
         "trainer.v1.trainer_mode=one_off_pipeline",
@@ -43,6 +45,7 @@ def make_staleness_overrides(directory, *, trainers=1, replicas=1, manager=seede
         f"actor_rollout_ref.rollout.n_gpus_per_node={replicas}",
         f"trainer.total_epochs={equivalence.EPOCHS}",
         f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={manager}",
+        "+trainer.v1.one_off_pipeline.seeded_sampling=true",
         f"+{GLOO}.checksum=True",
     ]
 

@@ -5,8 +5,9 @@ Invariant: seed and length of a trajectory depend on (training step, data index,
 
 from typing import Any
 
-from verl_pipeline.testing.seeded_rollout import SeededAgentLoopWorker, compute_seed
+from verl_pipeline.testing.seeded_rollout import SeededAgentLoopWorker
 from verl_pipeline.verl_adapter.rollout.agent_loop import PipelineAgentLoopManager
+from verl_pipeline.verl_adapter.rollout.request_seeds import compute_seed
 
 MANAGER = "verl_pipeline.testing.long_tail.LongTailAgentLoopManager"
 SHORT, LONG = 8, 160

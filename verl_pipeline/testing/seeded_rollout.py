@@ -1,14 +1,8 @@
-"""Agent loop workers that sample reproducibly and write down what they sampled.
+"""Agent loop workers that sample reproducibly, whatever the settings say, and write down what they
+sampled.
 
-Invariant: a request's seed depends on (training step, data index, session) only: not on timing,
-replica or trainer mode.
-
-verl's ``rollout.full_determinism`` does not serve: it gives every request the same seed, so groups
-collapse.
+Invariant: a request's seed does not depend on the trainer mode, verl's own included.
 """
-
-import zlib
-from typing import Any
 
 from verl_pipeline.testing.recorded_rollout import RecordingAgentLoopWorker
 from verl_pipeline.verl_adapter.rollout.agent_loop import PipelineAgentLoopManager
@@ -16,18 +10,12 @@ from verl_pipeline.verl_adapter.rollout.agent_loop import PipelineAgentLoopManag
 MANAGER = "verl_pipeline.testing.seeded_rollout.SeededAgentLoopManager"
 
 
-def compute_seed(step: int, row: int, session: int) -> int:
-    """Seed of a request."""
-    return zlib.crc32(f"{step}/{row}/{session}".encode())
-
-
 class SeededAgentLoopWorker(RecordingAgentLoopWorker):
     """Seeds each request and records each trajectory."""
 
-    def choose_sampling_params(
-        self, sampling_params: dict[str, Any], *, step: int, row: Any, session: int
-    ) -> dict[str, Any]:
-        return {**sampling_params, "seed": compute_seed(step, int(row), session)}
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._is_seeded = True
 
 
 class SeededAgentLoopManager(PipelineAgentLoopManager):

@@ -134,13 +134,16 @@ class OneOffPipelineConfig:
     kv: str = "keep"
     # Trajectories that a replica has open at a time, past the barrier; null: rollout.max_num_seqs.
     slots: int | None = None
+    # Whether each request has a seed of its own, so that a run that is repeated or resumed samples
+    # the same tokens; vLLM only.
+    seeded_sampling: bool = False
     # Whether a validation is sampled while the trainer goes on with the next steps, rather than
     # before them. Its metrics are then logged with the step in which it ends. The one before the
     # training and the one after the last step are always waited for.
     val_beside_training: bool = False
-    # Whether a checkpoint waits with "drained" until the pool has drained: a resumed run is then
-    # the uninterrupted one, bit by bit. Otherwise nobody waits, and it samples again what was not
-    # complete, as past the barrier.
+    # Whether a checkpoint waits with "drained" until the pool has drained: a resumed run then goes
+    # on from the same state, bit by bit. Otherwise it samples again what was not complete, as past
+    # the barrier.
     drain_at_checkpoint: bool = True
     # Past the barrier, the fewest rollout replicas that the run goes on with when others die, hang
     # or fail in a load.

@@ -108,6 +108,7 @@ PIPELINED = [
     Check("pipeline settings", _check_pipeline_settings),
     Check("filters", _check_filters, needs=["pipeline settings"]),
     Check("weight sync mode", dial_checks.check_dial, needs=["pipeline settings", "numbers"]),
+    Check("seeds", engine_names.check_seeds, needs=["pipeline settings"]),
     Check("derived settings", _check_derived_settings, needs=["pipeline settings"]),
     Check(
         "distillation loss",

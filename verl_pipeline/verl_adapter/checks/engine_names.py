@@ -1,4 +1,5 @@
-"""The names of the engines that sample and that send weights: each is registered with verl.
+"""The names of the engines that sample and that send weights: each is registered with verl, and can
+do what the run asks of it.
 
 Invariant: whether a known engine's packages are here is :mod:`.device_packages`' to say.
 """
@@ -8,13 +9,19 @@ from verl.checkpoint_engine.base import CheckpointEngineRegistry
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from verl_pipeline.overrides import suggest_name
-from verl_pipeline.trainer.pipeline_config import ROLLOUT, ConfigError
+from verl_pipeline.trainer.pipeline_config import (
+    PIPELINE_KEY,
+    ROLLOUT,
+    ConfigError,
+    load_pipeline_config,
+)
 from verl_pipeline.verl_adapter.checks.check_report import Findings
 from verl_pipeline.verl_adapter.checks.device_packages import (
     BACKEND,
     BACKEND_MODULES,
     report_missing,
 )
+from verl_pipeline.verl_adapter.emulated.plugin import ROLLOUT_NAME as EMULATED
 
 # Derived, or registered by our own module, which is loaded with the engines.
 _OWN_BACKENDS = ("naive", "gloo")
@@ -25,6 +32,16 @@ def check_rollout_name(config: DictConfig) -> Findings:
     name, known = OmegaConf.select(config, f"{ROLLOUT}.name"), RolloutReplicaRegistry._registry
     if name is not None and name not in known:
         yield ConfigError(f"{ROLLOUT}.name={name}: unknown; {suggest_name(str(name), known)}")
+
+
+def check_seeds(config: DictConfig) -> Findings:
+    """The rollout engine takes a seed with each request, if the run wants it."""
+    name = OmegaConf.select(config, f"{ROLLOUT}.name")
+    if load_pipeline_config(config).seeded_sampling and name not in ("vllm", EMULATED):
+        yield ConfigError(
+            f"{PIPELINE_KEY}.seeded_sampling=true: {ROLLOUT}.name={name} takes no seed with a "
+            f"request; set seeded_sampling=false, or {ROLLOUT}.name=vllm"
+        )
 
 
 def check_backend_name(config: DictConfig) -> Findings:

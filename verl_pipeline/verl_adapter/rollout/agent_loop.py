@@ -39,6 +39,7 @@ from verl_pipeline.verl_adapter.rewards.reward_check import (
 from verl_pipeline.verl_adapter.rollout.dispatched_client import DispatchedClient, ReplicaLost
 from verl_pipeline.verl_adapter.rollout.llm_client import conversation_spans
 from verl_pipeline.verl_adapter.rollout.loop_succession import LoopSuccession, introduce
+from verl_pipeline.verl_adapter.rollout.request_seeds import SEED, compute_seed
 from verl_pipeline.verl_adapter.rollout.teacher_answers import check_teacher_answer, mark_unscored
 from verl_pipeline.verl_adapter.trajectories.trajectory_store import (
     TRAIN,
@@ -74,6 +75,7 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
         super().__init__(*args, **kwargs)
         settings = load_pipeline_config(self.config)
         deadlines, self._staleness = settings.deadlines, settings.most_staleness
+        self._is_seeded = settings.seeded_sampling
         self._watch_stalls(deadlines.trajectory_s, deadlines.reward_s)
         if isinstance(self.llm_client, DispatchedClient):
             self.llm_client.process = ray.get_runtime_context().get_actor_id()
@@ -129,7 +131,10 @@ class PipelineAgentLoopWorker(RewardCheckingWorker):
             row: the data set's ``extra_info.index`` of the prompt, whatever its type.
             session: member of the group.
         """
-        return sampling_params
+        if not self._is_seeded:
+            return sampling_params
+        seed = compute_seed(self.rollout_config.seed, step, row, session)
+        return {**sampling_params, SEED: seed}
 
     def record_trajectory(self, output: Any, *, step: int, row: Any, session: int) -> None:
         """Called once for each complete training trajectory, with verl's ``AgentLoopOutput``."""

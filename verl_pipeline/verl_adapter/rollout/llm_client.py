@@ -10,6 +10,8 @@ Invariants:
   conversation so far, all turns and interrupted attempts, in one list that later turns extend: an
   agent loop that keeps its first turn's ``extra_fields`` has them all at its end. Its
   ``min_global_steps`` and ``max_global_steps`` are their lowest and highest version.
+* Each request of a conversation after the first one, be it a turn or an attempt, has a seed of its
+  own, if the first has one.
 * The trajectory's job (:mod:`verl_pipeline.trainer.stall`) waits in the queue of its server exactly
   while a request is there, and only an answer counts as an end.
 """
@@ -31,6 +33,7 @@ from verl_pipeline.trainer.version_spans import (
     join_spans,
     parse_spans,
 )
+from verl_pipeline.verl_adapter.rollout.request_seeds import renew_seed
 
 # What agent loops call their limit, for vLLM and for SGLang.
 _LIMITS = ("max_tokens", "max_new_tokens")
@@ -57,11 +60,22 @@ class _AttemptClient(LLMServerClient):
     """verl's plain client, which notes each answer of a server."""
 
     async def generate(  # type: ignore[override]
-        self, request_id: str, *, attempts: list[TokenOutput], **kwargs: Any
+        self,
+        request_id: str,
+        *,
+        attempts: list[TokenOutput],
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        **kwargs: Any,
     ) -> TokenOutput:
         """verl's; the answer is added to ``attempts``."""
-        attempts.append(await super().generate(request_id, **kwargs))
-        return attempts[-1]
+        if attempts or request_id in conversation_spans.get({}):
+            sampling_params = renew_seed(sampling_params, len(prompt_ids))
+        answer = await super().generate(
+            request_id, prompt_ids=prompt_ids, sampling_params=sampling_params, **kwargs
+        )
+        attempts.append(answer)
+        return answer
 
 
 class TurnBudgetClient(FullyAsyncLLMServerClient, _AttemptClient):

@@ -31,9 +31,11 @@ class Engine:
 
     def __init__(self, answers=10**9, aborts=0):
         self.granted, self.answers, self.aborts = [], answers, aborts
+        self.seeds = []
 
     async def generate(self, *, prompt, sampling_params, **_arguments):
         self.granted.append(sampling_params.max_tokens)
+        self.seeds.append(sampling_params.seed)
         is_aborted = len(self.granted) <= self.aborts
         count = min(self.answers, sampling_params.max_tokens)
         output = SimpleNamespace(
@@ -145,6 +147,26 @@ def test_an_interrupted_turn_goes_on_within_its_budget_and_has_its_versions(monk
     fields = answer.extra_fields
     assert (fields["min_global_steps"], fields["max_global_steps"]) == (3, 3)
     assert fields["version_spans"] == [[3, 8]]
+
+
+@pytest.mark.parametrize("seed", [None, 0, 11])
+def test_every_request_of_a_conversation_has_a_seed_of_its_own_or_none_has(monkeypatch, seed):
+    async def no_pause(_seconds):
+        return None
+
+    async def run(engine):
+        conversation_spans.set({})
+        client = make_client(TurnBudgetClient, make_server(engine, ROLLOUT), ROLLOUT)
+        for tokens in (9, 15):
+            await client.generate("x", prompt_ids=[5] * tokens, sampling_params={"seed": seed})
+        return engine.seeds
+
+    monkeypatch.setattr("verl.workers.rollout.llm_server.asyncio.sleep", no_pause)
+    # An interrupted attempt, the rest of its turn, another turn.
+    seeds = asyncio.run(run(Engine(answers=4, aborts=1)))
+    assert seeds == asyncio.run(run(Engine(answers=4, aborts=1)))
+    assert seeds[0] == seed
+    assert len(set(seeds)) == (1 if seed is None else 3)
 
 
 class ChangingEngine(Engine):
