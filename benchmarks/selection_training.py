@@ -113,6 +113,7 @@ def choose_overrides(
     return [
         *settings,
         f"{PIPELINE_KEY}.curriculum.selector={case.selectors[selector]}",
+        f"{PIPELINE_KEY}.seeded_sampling=true",
         f"data.seed={seed}",
         f"actor_rollout_ref.rollout.seed={seed}",
         f"trainer.test_freq={every}",

@@ -181,8 +181,9 @@ def test_most_tiny_prompts_teach_nothing_and_no_held_out_one_is_trained(tmp_path
 
 
 @pytest.mark.slow
-def test_a_training_runs_and_is_scored_on_its_way():
-    """In a run's own processes, which know nothing of this folder."""
+def test_a_training_runs_and_is_scored_on_its_way(monkeypatch):
+    """In a run's own processes, on whose path this folder is not."""
+    monkeypatch.delenv("PYTHONPATH")
     run = train(CASES["tiny"], "similar", seed=1, updates=2, every=1)
     assert [*run.scores] == ["0", "1", "2"] and [*run.steps] == ["1", "2"]
     assert all(len(found) == selection_tiny.HELD_OUT for found in run.scores.values())
