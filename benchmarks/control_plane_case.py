@@ -152,7 +152,7 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
     trainer.settings = load_pipeline_config(config)
     import_adapter("settings.derived_settings").derive_settings(config, trainer.settings)
     trainer.filters = make_filters(trainer.settings.filters, "filters")
-    trainer.use_critic = trainer.use_reference_policy = False
+    trainer.use_critic = trainer.use_reference_policy = trainer.use_teacher_policy = False
     trainer.tokenizer = SimpleNamespace(eos_token_id=2)
     trainer.actor_rollout_wg = RankStub(log.elsewhere)
     trainer.replay_buffer = replay_buffer.InOrderReplayBuffer(3600.0, lambda: None, 3600.0)
