@@ -161,7 +161,7 @@ def make_trainer(case: dict, log: PhaseLog) -> Any:
         model_config=config.actor_rollout_ref.model
     )
     trainer._sampling_versions, trainer._submission_times = {}, {}
-    trainer.step_clock = StepClock()
+    trainer.step_clock, trainer.last_step = StepClock(), case["repeats"] + 1
     if (dial_class := find_dial_class()) is not None:
         trainer.dial = dial_class(trainer.settings)
     # Where the data loader stood at each batch, which a checkpoint past the barrier needs.

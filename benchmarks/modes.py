@@ -40,6 +40,8 @@ class TrainerMode:
         version_offset: the mode's version numbers minus the number of updates of the weights.
         ranks: of the trainer; where all share both cores, also rollout replicas.
         is_recorded: whether its runs leave what ``verl-pipeline report`` reads.
+        keeps_batches: whether step k trains the data loader's batch k. verl's separate_async trains
+            the prompts that are complete first, so that its steps differ in their work.
     """
 
     name: str
@@ -51,6 +53,7 @@ class TrainerMode:
     version_offset: int = 0
     is_recorded: bool = True
     ranks: int = 1
+    keeps_batches: bool = True
 
     @property
     def threads(self) -> int:
@@ -103,6 +106,7 @@ def _make_separate_async_mode(poll_s: float, suffix: str, replicas: int = 1) -> 
         pools=2,
         poll_s=poll_s,
         batches_ahead=1,
+        keeps_batches=False,
     )
 
 

@@ -1,7 +1,9 @@
 """Computes the measured steps of a run from its spans and metrics, for :mod:`benchmarks.pipeline`.
 
 Invariants:
-* All modes are compared on the same work: a step that trained any other work is an error.
+* All modes are compared on the same work: a step that trained any other work is an error. Where the
+  mode itself moves prompts between steps, each step has the tokens that it trained, and only tokens
+  per second can be compared.
 * The phases of a step add up to its wall-clock time; unnamed time is ``other``.
 * ``stolen_s`` are the processor seconds that other tenants of the machine took during a step: they
   blur every comparison.
@@ -36,7 +38,8 @@ def summarize_run(
         batches: batches per workload.
 
     Raises:
-        RuntimeError: a step trained other work than that of its workload.
+        RuntimeError: a step trained other work than that of its workload, in a mode that keeps the
+            data loader's batches.
     """
     step_ends = [span for span in run["spans"] if span["name"] == "step ends"]
     end_times = [span["start"] + span["seconds"] for span in step_ends]
@@ -44,7 +47,7 @@ def summarize_run(
     steps: list[dict] = []
     for position, workload in enumerate(workloads):
         for step in list_measured_steps(position, batches):
-            _check_work(mode, step, run["metrics"][step], sampled[step], workload)
+            tokens = _count_work(mode, step, run["metrics"][step], sampled[step], workload)
             seconds = end_times[step - 1] - end_times[step - 2]
             phases = _sum_phases(run["metrics"][step])
             # The batch whose sampling may begin in this step.
@@ -57,7 +60,7 @@ def summarize_run(
                     "phases": {**phases, "other": seconds - sum(phases.values())},
                     "stolen_s": step_ends[step - 1]["stolen"] - step_ends[step - 2]["stolen"],
                     "sampling_s": parallel_batch["end"] - parallel_batch["start"],
-                    "tokens": workload.token_count,
+                    "tokens": tokens,
                     "versions": sampled[step]["versions"],
                 }
             )
@@ -78,16 +81,18 @@ def list_measured_steps(position: int, batches: int) -> range:
     return range(first + 1, first + batches - 1)
 
 
-def _check_work(
+def _count_work(
     mode: TrainerMode, step: int, metrics: dict[str, float], sampled: dict, workload: Workload
-) -> None:
+) -> int:
+    """Response tokens that a step trained."""
     expected = workload.token_count
-    trained = metrics["response_length/mean"] * workload.trajectory_count
-    if round(trained) != expected or sampled["tokens"] != expected:
+    trained = round(metrics["response_length/mean"] * workload.trajectory_count)
+    if mode.keeps_batches and (trained != expected or sampled["tokens"] != expected):
         raise RuntimeError(
-            f"{mode.name}, step {step}: {trained:.0f} response tokens trained, {sampled['tokens']} "
+            f"{mode.name}, step {step}: {trained} response tokens trained, {sampled['tokens']} "
             f"sampled; {workload.name} has {expected}"
         )
+    return trained
 
 
 def _sum_phases(metrics: dict[str, float]) -> dict[str, float]:

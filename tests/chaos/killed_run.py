@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from tests.helpers.training_run import make_staleness_overrides, tail
-from verl_pipeline.testing import recorded_rollout, runs, seeded_rollout
+from verl_pipeline.testing import runs
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_layout import SCRATCH_PREFIX
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_manifest import find_damage
 from verl_pipeline.verl_adapter.checkpointing.checkpoint_search import find_newest
@@ -66,7 +66,6 @@ class Kill:
 
 def make_overrides(folder: Path, steps: int, mode: str) -> list[str]:
     """Overrides of a run that saves every step and keeps one checkpoint."""
-    manager = (seeded_rollout if mode == BARRIER else recorded_rollout).MANAGER
     given = {
         "trainer.total_epochs": "100",
         "trainer.total_training_steps": str(steps),
@@ -76,7 +75,7 @@ def make_overrides(folder: Path, steps: int, mode: str) -> list[str]:
         "trainer.resume_mode": "auto",
         "trainer.v1.one_off_pipeline.weight_sync_mode": mode,
     }
-    shared = make_staleness_overrides(folder.parent / "model", manager=manager)
+    shared = make_staleness_overrides(folder.parent / "model")
     return [*shared, *(f"{key}={value}" for key, value in given.items())]
 
 

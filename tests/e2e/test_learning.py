@@ -12,7 +12,7 @@ PIPELINE = "trainer.v1.one_off_pipeline"
 
 
 @pytest.mark.parametrize(
-    "mode, staleness", [(DRAINED, 1), (ROLLING, 2), (IN_FLIGHT, 2), (IN_FLIGHT, 4)]
+    "mode, staleness", [(DRAINED, 1), (ROLLING, 2), (ROLLING, 4), (IN_FLIGHT, 2), (IN_FLIGHT, 4)]
 )
 def test_the_tiny_model_passes_0_9_in_40_updates(runs_directory, mode, staleness):
     directory = runs_directory / f"{mode}-{staleness}"

@@ -45,7 +45,8 @@ def make_staleness_overrides(
         f"actor_rollout_ref.rollout.n_gpus_per_node={replicas}",
         f"trainer.total_epochs={equivalence.EPOCHS}",
         f"+actor_rollout_ref.rollout.agent.agent_loop_manager_class={manager}",
-        "+trainer.v1.one_off_pipeline.seeded_sampling=true",
+        # Known to our entry, and new to verl's.
+        "++trainer.v1.one_off_pipeline.seeded_sampling=true",
         f"+{GLOO}.checksum=True",
     ]
 

@@ -1,5 +1,6 @@
 """The pipeline benchmark's steps, ratios, tables and plot, on runs computed by hand."""
 
+import dataclasses
 import json
 import re
 import xml.etree.ElementTree
@@ -104,6 +105,14 @@ def test_a_step_with_other_work_is_an_error(plant):
     plant(found)
     with pytest.raises(RuntimeError, match="step 4: .*; even has 8"):
         summarize_run(MODE, 0, found, (WORKLOAD,), BATCHES)
+
+
+def test_a_mode_that_moves_prompts_between_steps_has_the_tokens_that_it_trained():
+    found = make_run(10.0, 4.0)
+    train_fewer_tokens(found)
+    mode = dataclasses.replace(MODE, keeps_batches=False)
+    steps = summarize_run(mode, 0, found, (WORKLOAD,), BATCHES)["steps"]
+    assert [step["tokens"] for step in steps] == [8, 6, 8]
 
 
 def test_gain_overhead_and_versions_of_a_mode():
