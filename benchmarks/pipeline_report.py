@@ -174,4 +174,18 @@ def make_markdown(report: dict) -> str:
             cells += [overhead, format_decimal(row["stolen"]), oldest, mixed, repeats]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
+        for mode in _list_uneven_modes(report, workload):
+            lines += [f"{mode}: steps of other work than a batch's; compare tokens/s only.", ""]
     return "\n".join(lines)
+
+
+def _list_uneven_modes(report: dict, workload: dict) -> list[str]:
+    """Modes with a step that did not train as many tokens as a batch of the workload has."""
+    return sorted(
+        {
+            run["mode"]
+            for run in report["runs"]
+            for step in run["steps"]
+            if step["workload"] == workload["name"] and step["tokens"] != workload["tokens"]
+        }
+    )

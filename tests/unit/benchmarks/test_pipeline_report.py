@@ -113,6 +113,11 @@ def test_a_mode_that_moves_prompts_between_steps_has_the_tokens_that_it_trained(
     mode = dataclasses.replace(MODE, keeps_batches=False)
     steps = summarize_run(mode, 0, found, (WORKLOAD,), BATCHES)["steps"]
     assert [step["tokens"] for step in steps] == [8, 6, 8]
+    tables = []
+    for run in (summarize(mode, 10.0, 4.0), summarize_run(mode, 0, found, (WORKLOAD,), BATCHES)):
+        report = {"workloads": [{"name": "even", "tokens": 8}], "runs": [run]}
+        tables.append(make_markdown(report))
+    assert ["compare tokens/s only" in table for table in tables] == [False, True]
 
 
 def test_gain_overhead_and_versions_of_a_mode():
